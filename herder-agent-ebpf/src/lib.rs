@@ -1,0 +1,214 @@
+//! The wire records: the bytes that the eBPF programs put into the ring
+//! buffers and that the agent decodes.
+//!
+//! They live here, and only here, so that both sides are compiled from the
+//! same definition. Every record is `repr(C)`, begins with a [`Header`], has no
+//! implicit padding (the asserts below fail the build otherwise) and is written
+//! whole: a byte that a program could not fill is zero.
+//!
+//! Times are `CLOCK_MONOTONIC` nanoseconds (`bpf_ktime_get_ns`) unless a field
+//! says otherwise. Cgroup ids are kernfs node ids, which are also the inode
+//! numbers of the cgroup's directory on the v2 hierarchy.
+#![no_std]
+
+/// Bytes of a task's command name, with its terminating NUL
+/// (`TASK_COMM_LEN`, include/linux/sched.h).
+pub const COMM_LEN: usize = 16;
+
+/// Longest cgroup path that a record can carry, with its terminating NUL
+/// (`TRACE_CGROUP_PATH_LEN`, kernel/cgroup/cgroup-internal.h).
+pub const PATH_LEN: usize = 1024;
+
+/// What a record is; the first field of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum RecordKind {
+    /// A [`VictimRecord`].
+    Victim = 1,
+    /// A [`DecisionRecord`].
+    Decision = 2,
+    /// An [`ExitRecord`].
+    Exit = 3,
+    /// A [`CgroupRecord`] for a cgroup that was made.
+    CgroupMkdir = 4,
+    /// A [`CgroupRecord`] for a cgroup that was removed.
+    CgroupRmdir = 5,
+}
+
+/// How every record begins.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Header {
+    /// A [`RecordKind`], as its number.
+    pub kind: u32,
+    /// Which of the record's optional fields are filled: [`flag`] bits.
+    pub flags: u32,
+    /// When it happened.
+    pub time: u64,
+}
+
+/// Bits of [`Header::flags`].
+pub mod flag {
+    /// The record belongs to the decision in its `decision` field. Without it
+    /// the victim was marked outside of `oom_kill_process()`.
+    pub const DECISION: u32 = 1 << 0;
+    /// `oom_kill_process()` is being traced, so a victim without [`DECISION`]
+    /// is known to be no kill (`task_will_free_mem()`, mm/oom_kill.c).
+    pub const DECISIONS_TRACED: u32 = 1 << 1;
+    /// `__oom_kill_process()` was entered before the mark: a signal was sent.
+    /// Only meaningful together with [`KILLS_TRACED`].
+    pub const KILLED: u32 = 1 << 2;
+    /// `__oom_kill_process()` is being traced.
+    pub const KILLS_TRACED: u32 = 1 << 3;
+    /// `mem_cgroup_print_oom_group()` is being traced, so that
+    /// `DecisionRecord::group_cgroup` of 0 means "not a group kill".
+    pub const GROUPS_TRACED: u32 = 1 << 4;
+    /// `DecisionRecord::domain_cgroup` is known; 0 then means the whole node.
+    pub const DOMAIN: u32 = 1 << 5;
+    /// Fields read from the victim's `task_struct` are filled.
+    pub const TASK: u32 = 1 << 6;
+    /// The pid-namespace fields are filled.
+    pub const PID_NS: u32 = 1 << 7;
+    /// The memory sizes are filled.
+    pub const SIZES: u32 = 1 << 8;
+    /// The record was taken when the victim exited, not when it was marked:
+    /// the route for kernels without usable BTF. `time` is still the mark's.
+    pub const AT_EXIT: u32 = 1 << 9;
+    /// The path did not fit and is cut.
+    pub const PATH_CUT: u32 = 1 << 10;
+}
+
+/// A process that the kernel chose to die: one call of `trace_mark_victim()`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct VictimRecord {
+    /// Time of the mark.
+    pub header: Header,
+    /// Number of the decision (one call of `oom_kill_process()`), from 1.
+    pub decision: u64,
+    /// Cgroup of the victim, from its own `task_struct`.
+    pub cgroup: u64,
+    /// Cgroup of the victim's parent process.
+    pub parent_cgroup: u64,
+    /// When the victim's thread group began, `CLOCK_BOOTTIME` nanoseconds.
+    pub start_boottime: u64,
+    /// Cgroup of the trigger, the task whose allocation failed.
+    pub trigger_cgroup: u64,
+    /// Thread id that was marked, in the initial pid namespace.
+    pub tid: u32,
+    /// Process id, in the initial pid namespace.
+    pub tgid: u32,
+    /// Process id in the victim's own pid namespace.
+    pub ns_pid: u32,
+    /// Depth of that pid namespace; 0 is the initial one.
+    pub ns_level: u32,
+    /// Real user id in the initial user namespace.
+    pub uid: u32,
+    /// `oom_score_adj`, −1000 to 1000.
+    pub oom_score_adj: i32,
+    /// Thread id of the trigger.
+    pub trigger_tid: u32,
+    /// Process id of the trigger.
+    pub trigger_tgid: u32,
+    /// Total virtual memory, pages.
+    pub total_vm: u64,
+    /// Resident anonymous memory, pages.
+    pub anon_rss: u64,
+    /// Resident file memory, pages.
+    pub file_rss: u64,
+    /// Resident shared memory, pages.
+    pub shmem_rss: u64,
+    /// Command name of the victim's thread-group leader.
+    pub comm: [u8; COMM_LEN],
+    /// Command name of the trigger.
+    pub trigger_comm: [u8; COMM_LEN],
+}
+
+/// The end of one call of `oom_kill_process()`; comes after its victims.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct DecisionRecord {
+    /// Time of the end.
+    pub header: Header,
+    /// Number of the decision, as in [`VictimRecord::decision`].
+    pub decision: u64,
+    /// The memory cgroup whose limit was hit; 0 for the node.
+    pub domain_cgroup: u64,
+    /// The cgroup that was killed as a group; 0 if none was.
+    pub group_cgroup: u64,
+    /// Calls of `__oom_kill_process()` in this decision. The chosen victim of a
+    /// group kill is counted twice, as the kernel visits it twice.
+    pub kills: u32,
+    /// Victims that were marked in this decision, whether or not their records
+    /// could be submitted.
+    pub marks: u32,
+}
+
+/// A marked process has no thread left alive.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct ExitRecord {
+    /// Time of the exit.
+    pub header: Header,
+    /// Time of the process's first mark.
+    pub marked: u64,
+    /// Process id, in the initial pid namespace.
+    pub tgid: u32,
+    /// Unused; zero.
+    pub reserved: u32,
+}
+
+/// A cgroup of the v2 hierarchy was made or removed. Followed by the path, as
+/// many bytes as the record is longer than this.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct CgroupRecord {
+    /// Time of the event.
+    pub header: Header,
+    /// Id of the cgroup; 0 where the kernel has no BTF.
+    pub cgroup: u64,
+}
+
+/// Why the programs could not hand something over: indexes of the `LOSSES` map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Loss {
+    /// A victim did not fit into the ring buffer.
+    VictimRingFull = 0,
+    /// A decision did not fit into the ring buffer.
+    DecisionRingFull = 1,
+    /// An exit did not fit into the ring buffer.
+    ExitRingFull = 2,
+    /// A made or removed cgroup did not fit into the ring buffer.
+    CgroupRingFull = 3,
+    /// The map of marked processes was full: no exit will be seen.
+    VictimMapFull = 4,
+    /// The map of running decisions was full: the kill's limit is unknown.
+    DecisionMapFull = 5,
+    /// The map of victims that wait for their exit was full: the kill is lost.
+    PendingMapFull = 6,
+}
+
+impl Loss {
+    /// All of them, in the order of their indexes.
+    pub const ALL: [Loss; 7] = [
+        Loss::VictimRingFull,
+        Loss::DecisionRingFull,
+        Loss::ExitRingFull,
+        Loss::CgroupRingFull,
+        Loss::VictimMapFull,
+        Loss::DecisionMapFull,
+        Loss::PendingMapFull,
+    ];
+}
+
+const _: () = {
+    assert!(size_of::<Header>() == 16);
+    assert!(size_of::<VictimRecord>() == 16 + 5 * 8 + 8 * 4 + 4 * 8 + 2 * COMM_LEN);
+    assert!(size_of::<DecisionRecord>() == 16 + 3 * 8 + 2 * 4);
+    assert!(size_of::<ExitRecord>() == 16 + 8 + 2 * 4);
+    assert!(size_of::<CgroupRecord>() == 16 + 8);
+    // The ring buffer hands out records at multiples of 8 bytes.
+    assert!(align_of::<VictimRecord>() == 8 && align_of::<DecisionRecord>() == 8);
+    assert!(align_of::<ExitRecord>() == 8 && align_of::<CgroupRecord>() == 8);
+};

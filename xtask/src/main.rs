@@ -1,0 +1,2 @@
+//! Herder's build, test and demo tasks.
+fn main() {}
