@@ -1,1 +1,40 @@
-//! Herder.
+//! Herder: sees every OOM kill on a node and steers `memory.oom.group`.
+//!
+//! The modules stand in the order in which a kill travels through them:
+//!
+//! ```text
+//!  kernel ─► probe ─► oom ─► cgroup ─► attribution ─► report ─► serve
+//!            attach   one    id→path   pod, container  log,      /metrics
+//!            read     kill                             metrics,  /api/v1
+//!            decode   each                             journal
+//!
+//!  mkdir ──► probe ─► cgroup ─► attribution ─► policy ─► enforce ─► memory.oom.group
+//! ```
+//!
+//! `core` owns all of the state that these steps change, in one task on one
+//! thread; `agent` wires it to the rest.
+
+pub mod args;
+pub mod config;
+pub mod telemetry;
+
+pub mod probe;
+
+pub mod oom;
+
+pub mod cgroup;
+
+pub mod attribution;
+
+pub mod policy;
+
+pub mod enforce;
+
+pub mod report;
+
+pub mod core;
+
+pub mod serve;
+
+pub mod agent;
+pub mod doctor;

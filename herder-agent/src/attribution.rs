@@ -1,0 +1,28 @@
+//! Whose cgroup is it: a container of a pod, or the host's own.
+
+use crate::cgroup::CgroupPath;
+use serde::Serialize;
+
+/// Who a cgroup belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Owner {
+    /// A container of a pod whose names are known.
+    Container(ContainerNames),
+    /// A cgroup outside of pods, or of a pod that nothing is known about.
+    Host {
+        /// Its path.
+        cgroup: CgroupPath,
+    },
+}
+
+/// The names that Kubernetes has for a container; they are metric labels.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct ContainerNames {
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Name of the pod.
+    pub pod: String,
+    /// Name of the container.
+    pub container: String,
+}
