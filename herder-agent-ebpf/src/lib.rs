@@ -170,7 +170,7 @@ pub struct CgroupRecord {
 }
 
 /// Why the programs could not hand something over: indexes of the `LOSSES` map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Loss {
     /// A victim did not fit into the ring buffer.

@@ -116,3 +116,36 @@ pub enum Obstacle {
     /// No inotify watch could be had; the slow resync still covers it.
     NoWatch,
 }
+
+/// Where all occurrences are told.
+#[derive(Debug, Default)]
+pub struct Reporter {}
+
+impl Reporter {
+    /// A kill.
+    pub fn kill(&self, _report: KillReport) {}
+    /// The last thread of a victim is gone, so long after its mark.
+    pub fn victim_exited(&self, _tgid: u32, _after: Duration) {}
+    /// Something could not be reported, so many times.
+    pub fn lost(&self, _reason: Lost, _times: u64) {}
+    /// A reported kill has no owner.
+    pub fn unattributed(&self, _reason: Unattributed) {}
+    /// A mark that is no kill.
+    pub fn no_kill(&self, _reason: NoKill) {}
+    /// A write of `memory.oom.group`, or in a dry run the wish for one.
+    pub fn oom_group_write(&self, _write: &OomGroupWrite<'_>) {}
+    /// The effective value of a matched container; `None` when it is gone.
+    pub fn oom_group_effective(&self, _owner: &Owner, _value: Option<bool>) {}
+    /// A matched container cannot be steered, or (with `None`) now can.
+    pub fn obstacle(
+        &self,
+        _cgroup: &CgroupPath,
+        _rule: &str,
+        _obstacle: Option<(Obstacle, String)>,
+    ) {
+    }
+    /// How many matched containers there are behind each obstacle.
+    pub fn obstacles(&self, _containers: &BTreeMap<Obstacle, usize>) {}
+    /// The configuration was read again.
+    pub fn config_reload(&self, _error: Option<&dyn std::error::Error>) {}
+}
