@@ -11,6 +11,8 @@
 //! numbers of the cgroup's directory on the v2 hierarchy.
 #![no_std]
 
+pub mod layout;
+
 /// Bytes of a task's command name, with its terminating NUL
 /// (`TASK_COMM_LEN`, include/linux/sched.h).
 pub const COMM_LEN: usize = 16;
@@ -50,32 +52,25 @@ pub struct Header {
 /// Bits of [`Header::flags`].
 pub mod flag {
     /// The record belongs to the decision in its `decision` field. Without it
-    /// the victim was marked outside of `oom_kill_process()`.
+    /// the victim was marked outside of `oom_kill_process()`, or that function
+    /// is not traced.
     pub const DECISION: u32 = 1 << 0;
-    /// `oom_kill_process()` is being traced, so a victim without [`DECISION`]
-    /// is known to be no kill (`task_will_free_mem()`, mm/oom_kill.c).
-    pub const DECISIONS_TRACED: u32 = 1 << 1;
-    /// `__oom_kill_process()` was entered before the mark: a signal was sent.
-    /// Only meaningful together with [`KILLS_TRACED`].
-    pub const KILLED: u32 = 1 << 2;
-    /// `__oom_kill_process()` is being traced.
-    pub const KILLS_TRACED: u32 = 1 << 3;
-    /// `mem_cgroup_print_oom_group()` is being traced, so that
-    /// `DecisionRecord::group_cgroup` of 0 means "not a group kill".
-    pub const GROUPS_TRACED: u32 = 1 << 4;
+    /// `__oom_kill_process()` was entered in this decision before the mark, so
+    /// a signal was sent; without it, `task_will_free_mem()` held (mm/oom_kill.c).
+    pub const KILLED: u32 = 1 << 1;
     /// `DecisionRecord::domain_cgroup` is known; 0 then means the whole node.
-    pub const DOMAIN: u32 = 1 << 5;
-    /// Fields read from the victim's `task_struct` are filled.
-    pub const TASK: u32 = 1 << 6;
+    pub const DOMAIN: u32 = 1 << 2;
     /// The pid-namespace fields are filled.
-    pub const PID_NS: u32 = 1 << 7;
+    pub const PID_NS: u32 = 1 << 3;
     /// The memory sizes are filled.
-    pub const SIZES: u32 = 1 << 8;
+    pub const SIZES: u32 = 1 << 4;
+    /// `oom_score_adj` is filled.
+    pub const SCORE: u32 = 1 << 5;
+    /// `parent_cgroup` is filled.
+    pub const PARENT: u32 = 1 << 6;
     /// The record was taken when the victim exited, not when it was marked:
     /// the route for kernels without usable BTF. `time` is still the mark's.
-    pub const AT_EXIT: u32 = 1 << 9;
-    /// The path did not fit and is cut.
-    pub const PATH_CUT: u32 = 1 << 10;
+    pub const AT_EXIT: u32 = 1 << 7;
 }
 
 /// A process that the kernel chose to die: one call of `trace_mark_victim()`.
@@ -84,7 +79,8 @@ pub mod flag {
 pub struct VictimRecord {
     /// Time of the mark.
     pub header: Header,
-    /// Number of the decision (one call of `oom_kill_process()`), from 1.
+    /// The decision: when this call of `oom_kill_process()` began. `oom_lock`
+    /// lets one run at a time, so no two have the same.
     pub decision: u64,
     /// Cgroup of the victim, from its own `task_struct`.
     pub cgroup: u64,
@@ -130,7 +126,7 @@ pub struct VictimRecord {
 pub struct DecisionRecord {
     /// Time of the end.
     pub header: Header,
-    /// Number of the decision, as in [`VictimRecord::decision`].
+    /// The decision, as in [`VictimRecord::decision`].
     pub decision: u64,
     /// The memory cgroup whose limit was hit; 0 for the node.
     pub domain_cgroup: u64,
@@ -158,8 +154,8 @@ pub struct ExitRecord {
     pub reserved: u32,
 }
 
-/// A cgroup of the v2 hierarchy was made or removed. Followed by the path, as
-/// many bytes as the record is longer than this.
+/// A cgroup of the v2 hierarchy was made or removed. Followed by the path
+/// with its NUL, as many bytes as the record is longer than this.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct CgroupRecord {

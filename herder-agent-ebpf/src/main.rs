@@ -1,9 +1,30 @@
-//! placeholder
+//! Herder's eBPF programs: they see every OOM kill, and every cgroup that is
+//! made or removed.
+//!
+//! Rules of this crate: work per event is bounded and small, and nothing that
+//! runs for processes which are not OOM victims does more than one hash lookup
+//! (two where the kernel has no BTF). What cannot be handed over is counted in
+//! `LOSSES`. `match-proto` lines name the kernel prototypes that a program
+//! relies on, with the versions they were read in.
 #![no_std]
 #![no_main]
+#![expect(unsafe_code, reason = "eBPF programs read kernel memory through helpers")]
+
+mod cgroup;
+mod decision;
+mod exit;
+mod kernel;
+mod maps;
+mod victim;
+
+/// The helpers that read kernel memory are for GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier refuses a program that could get here.
     loop {}
 }

@@ -1,0 +1,181 @@
+//! Reads of kernel memory by the offsets that the agent found in BTF.
+
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use herder_agent_ebpf::{
+    COMM_LEN,
+    layout::{ABSENT, KernelLayout},
+};
+
+/// Overwritten by the agent before the programs are loaded.
+#[unsafe(no_mangle)]
+static LAYOUT: KernelLayout = KernelLayout::UNKNOWN;
+
+/// The value of one field of [`LAYOUT`]. Volatile, because the compiler would
+/// otherwise fold in the value from this file.
+macro_rules! offset {
+    ($field:ident) => {
+        // SAFETY: the global lives for ever and is only written before loading.
+        unsafe { core::ptr::read_volatile(&raw const LAYOUT.$field) }
+    };
+}
+
+/// Address of something in the kernel; 0 is null.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Address(pub(crate) u64);
+
+impl Address {
+    /// Reads a value at an offset. `None` where the field does not exist, the
+    /// address is null, or the memory cannot be read.
+    #[inline(always)]
+    fn read<T: Copy>(self, offset: u32) -> Option<T> {
+        if offset == ABSENT || self.0 == 0 {
+            return None;
+        }
+        let source = self.0.wrapping_add(u64::from(offset)) as *const T;
+        // SAFETY: the helper checks the address and copies, or fails.
+        unsafe { bpf_probe_read_kernel(source) }.ok()
+    }
+
+    #[inline(always)]
+    fn follow(self, offset: u32) -> Option<Self> {
+        self.read::<u64>(offset).filter(|address| *address != 0).map(Self)
+    }
+}
+
+/// Sizes of a process's memory, pages.
+pub(crate) struct Pages {
+    pub(crate) total_vm: u64,
+    pub(crate) anon: u64,
+    pub(crate) file: u64,
+    pub(crate) shmem: u64,
+}
+
+/// A `struct task_struct`.
+#[derive(Clone, Copy)]
+pub(crate) struct Task(pub(crate) Address);
+
+impl Task {
+    #[inline(always)]
+    pub(crate) fn tid(self) -> Option<u32> {
+        self.0.read(offset!(task_pid))
+    }
+
+    #[inline(always)]
+    pub(crate) fn tgid(self) -> Option<u32> {
+        self.0.read(offset!(task_tgid))
+    }
+
+    #[inline(always)]
+    pub(crate) fn leader(self) -> Option<Self> {
+        self.0.follow(offset!(task_group_leader)).map(Self)
+    }
+
+    #[inline(always)]
+    pub(crate) fn parent(self) -> Option<Self> {
+        self.0.follow(offset!(task_real_parent)).map(Self)
+    }
+
+    #[inline(always)]
+    pub(crate) fn start_boottime(self) -> Option<u64> {
+        self.0.read(offset!(task_start_boottime))
+    }
+
+    #[inline(always)]
+    pub(crate) fn comm(self) -> Option<[u8; COMM_LEN]> {
+        self.0.read(offset!(task_comm))
+    }
+
+    #[inline(always)]
+    pub(crate) fn uid(self) -> Option<u32> {
+        self.0.follow(offset!(task_real_cred))?.read(offset!(cred_uid))
+    }
+
+    #[inline(always)]
+    pub(crate) fn oom_score_adj(self) -> Option<i32> {
+        let adj: i16 = self.0.follow(offset!(task_signal))?.read(offset!(signal_oom_score_adj))?;
+        Some(i32::from(adj))
+    }
+
+    /// Threads of the process that have not begun to exit.
+    #[inline(always)]
+    pub(crate) fn live_threads(self) -> Option<i32> {
+        self.0.follow(offset!(task_signal))?.read(offset!(signal_live))
+    }
+
+    /// The cgroup on the v2 hierarchy: `task_dfl_cgroup()`, the same that
+    /// `bpf_get_current_cgroup_id()` gives (include/linux/cgroup.h, 5.10 to 7.2).
+    #[inline(always)]
+    pub(crate) fn cgroup(self) -> Option<u64> {
+        let css_set = self.0.follow(offset!(task_cgroups))?;
+        Cgroup(css_set.follow(offset!(css_set_dfl_cgrp))?).id()
+    }
+
+    /// Process id in the task's own pid namespace, and the depth of that. Only
+    /// right for a thread-group leader: other threads have ids of their own.
+    #[inline(always)]
+    pub(crate) fn ns_pid(self) -> Option<(u32, u32)> {
+        let pid = self.0.follow(offset!(task_thread_pid))?;
+        let level: u32 = pid.read(offset!(pid_level))?;
+        let (numbers, size, nr) = (offset!(pid_numbers), offset!(upid_size), offset!(upid_nr));
+        if numbers == ABSENT || size == ABSENT || nr == ABSENT {
+            return None;
+        }
+        // `MAX_PID_NS_LEVEL` is 32 (include/linux/pid_namespace.h).
+        let element = numbers + (level & 63) * size + nr;
+        Some((pid.read(element)?, level))
+    }
+
+    #[inline(always)]
+    pub(crate) fn memory(self) -> Option<Pages> {
+        let mm = self.0.follow(offset!(task_mm))?;
+        let (rss, size) = (offset!(mm_rss_stat), offset!(rss_stat_size));
+        if rss == ABSENT || size == ABSENT {
+            return None;
+        }
+        // A per-CPU counter may lag behind by a few pages and be negative;
+        // `get_mm_counter()` takes 0 for that, and so does this.
+        let counter = |index: u32| -> Option<u64> {
+            let pages: i64 = mm.read(rss + (index & 15) * size)?;
+            Some(if pages < 0 { 0 } else { pages as u64 })
+        };
+        Some(Pages {
+            total_vm: mm.read(offset!(mm_total_vm))?,
+            anon: counter(offset!(rss_anon))?,
+            file: counter(offset!(rss_file))?,
+            shmem: counter(offset!(rss_shmem))?,
+        })
+    }
+}
+
+/// A `struct cgroup`.
+#[derive(Clone, Copy)]
+pub(crate) struct Cgroup(pub(crate) Address);
+
+impl Cgroup {
+    /// `cgroup_id()`, include/linux/cgroup.h.
+    #[inline(always)]
+    pub(crate) fn id(self) -> Option<u64> {
+        self.0.follow(offset!(cgroup_kn))?.read(offset!(kernfs_node_id))
+    }
+
+    /// Number of its hierarchy: 0 for v2, others for mounted v1 controllers.
+    #[inline(always)]
+    pub(crate) fn hierarchy(self) -> Option<i32> {
+        self.0.follow(offset!(cgroup_root))?.read(offset!(cgroup_root_hierarchy_id))
+    }
+}
+
+/// Cgroup id of a `struct mem_cgroup`.
+#[inline(always)]
+pub(crate) fn mem_cgroup_id(memcg: Address) -> Option<u64> {
+    Cgroup(memcg.follow(offset!(mem_cgroup_cgroup))?).id()
+}
+
+/// The memory cgroup of a `struct oom_control`: `Some(0)` is the node.
+#[inline(always)]
+pub(crate) fn oom_domain(control: Address) -> Option<u64> {
+    match control.read::<u64>(offset!(oom_control_memcg))? {
+        0 => Some(0),
+        memcg => mem_cgroup_id(Address(memcg)),
+    }
+}

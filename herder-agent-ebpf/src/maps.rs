@@ -1,0 +1,74 @@
+//! Every map, its size and the reason for it.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{HashMap, PerCpuArray, RingBuf},
+};
+use herder_agent_ebpf::{CgroupRecord, Loss, VictimRecord};
+
+/// Victims, decisions and exits. Kills have a ring buffer of their own so that
+/// a storm of new cgroups cannot crowd them out. 512 KiB hold about 3,000
+/// victims, more than the kernel kills in the time the agent needs to wake up.
+#[map]
+pub(crate) static KILLS: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);
+
+/// Cgroups made and removed, about 270 bytes each.
+#[map]
+pub(crate) static CGROUPS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
+
+/// What could not be handed over, by [`Loss`].
+#[map]
+pub(crate) static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Loss::ALL.len() as u32, 0);
+
+/// Decisions that run, by the thread they run in. `oom_lock` lets one run at a
+/// time; the rest is room for entries that a missed exit would leave behind.
+#[map]
+pub(crate) static DECISIONS: HashMap<u32, Decision> = HashMap::with_max_entries(64, 0);
+
+/// The task that `mark_oom_victim()` was called for, by the calling thread: the
+/// tracepoint of older kernels gives a thread id only.
+#[map]
+pub(crate) static MARKING: HashMap<u32, u64> = HashMap::with_max_entries(64, 0);
+
+/// Marked processes that have not exited: process id to the time of the mark.
+#[map]
+pub(crate) static VICTIMS: HashMap<u32, u64> = HashMap::with_max_entries(8192, 0);
+
+/// Victims that can only be described when they exit, by what the tracepoint
+/// gave: thread id, or address of the task.
+#[map]
+pub(crate) static PENDING: HashMap<u64, VictimRecord> = HashMap::with_max_entries(1024, 0);
+
+/// Room to put a cgroup record together, since the stack has only 512 bytes.
+#[map]
+pub(crate) static SCRATCH: PerCpuArray<CgroupScratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// A call of `oom_kill_process()` that has not returned.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Decision {
+    pub(crate) began: u64,
+    pub(crate) domain_cgroup: u64,
+    pub(crate) group_cgroup: u64,
+    pub(crate) kills: u32,
+    pub(crate) marks: u32,
+    pub(crate) domain_known: u32,
+    pub(crate) reserved: u32,
+}
+
+/// A [`CgroupRecord`] with its path. Larger than the longest path needs, so
+/// that a length masked with `PATH_MASK` is provably inside.
+#[repr(C)]
+pub(crate) struct CgroupScratch {
+    pub(crate) record: CgroupRecord,
+    pub(crate) path: [u8; 2048],
+}
+
+/// Counts something that could not be handed over.
+pub(crate) fn count(loss: Loss) {
+    if let Some(counter) = LOSSES.get_ptr_mut(loss as u32) {
+        // SAFETY: the pointer is to this CPU's own element, which lives as long
+        // as the map; programs that count are not nested on one CPU.
+        unsafe { *counter += 1 };
+    }
+}
