@@ -3,8 +3,8 @@
 //!
 //! They live here, and only here, so that both sides are compiled from the
 //! same definition. Every record is `repr(C)`, begins with a [`Header`], has no
-//! implicit padding (the asserts below fail the build otherwise) and is written
-//! whole: a byte that a program could not fill is zero.
+//! padding (the build fails otherwise: [`Pod`], and the asserts below) and is
+//! written whole: a byte that a program could not fill is zero.
 //!
 //! Times are `CLOCK_MONOTONIC` nanoseconds (`bpf_ktime_get_ns`) unless a field
 //! says otherwise. Cgroup ids are kernfs node ids, which are also the inode
@@ -12,6 +12,8 @@
 #![no_std]
 
 pub mod layout;
+
+use bytemuck::{Pod, Zeroable};
 
 /// Bytes of a task's command name, with its terminating NUL
 /// (`TASK_COMM_LEN`, include/linux/sched.h).
@@ -38,7 +40,7 @@ pub enum RecordKind {
 }
 
 /// How every record begins.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 pub struct Header {
     /// A [`RecordKind`], as its number.
@@ -74,7 +76,7 @@ pub mod flag {
 }
 
 /// A process that the kernel chose to die: one call of `trace_mark_victim()`.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 pub struct VictimRecord {
     /// Time of the mark.
@@ -121,7 +123,7 @@ pub struct VictimRecord {
 }
 
 /// The end of one call of `oom_kill_process()`; comes after its victims.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 pub struct DecisionRecord {
     /// Time of the end.
@@ -141,7 +143,7 @@ pub struct DecisionRecord {
 }
 
 /// A marked process has no thread left alive.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 pub struct ExitRecord {
     /// Time of the exit.
@@ -156,7 +158,7 @@ pub struct ExitRecord {
 
 /// A cgroup of the v2 hierarchy was made or removed. Followed by the path
 /// with its NUL, as many bytes as the record is longer than this.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 pub struct CgroupRecord {
     /// Time of the event.

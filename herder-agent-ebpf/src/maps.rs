@@ -18,7 +18,8 @@ pub(crate) static CGROUPS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
 
 /// What could not be handed over, by [`Loss`].
 #[map]
-pub(crate) static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Loss::ALL.len() as u32, 0);
+pub(crate) static LOSSES: PerCpuArray<u64> =
+    PerCpuArray::with_max_entries(Loss::ALL.len() as u32, 0);
 
 /// Decisions that run, by the thread they run in. `oom_lock` lets one run at a
 /// time; the rest is room for entries that a missed exit would leave behind.

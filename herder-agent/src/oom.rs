@@ -5,6 +5,7 @@
 //! marks, threads or log lines it leaves behind.
 
 pub mod assemble;
+pub mod classify;
 
 use crate::cgroup::CgroupId;
 use serde::Serialize;

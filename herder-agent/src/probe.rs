@@ -1,1 +1,350 @@
-//! To come.
+//! Attaching the eBPF programs and reading what they hand over.
+//!
+//! Only this module and the programs' crate name aya. Everything attaches as a
+//! raw tracepoint or as fentry/fexit, by `BPF_RAW_TRACEPOINT_OPEN`, so that
+//! CAP_BPF and CAP_PERFMON are enough: neither `perf_event_open` (CAP_SYS_ADMIN
+//! where `perf_event_paranoid` is 3) nor tracefs is needed.
+
+pub mod btf;
+pub mod decode;
+pub mod layout;
+mod object;
+pub mod readable;
+
+pub use decode::{Decision, DecodeError, Event, Mark};
+pub use layout::{KernelFacts, MarkArgument};
+pub use object::{OBJECT, STUB};
+
+use aya::{
+    Btf, Ebpf, EbpfError, EbpfLoader,
+    maps::{MapData, MapError, PerCpuArray, RingBuf},
+    programs::{FEntry, FExit, ProgramError, RawTracePoint},
+};
+use herder_agent_ebpf::Loss;
+use readable::Readable;
+use std::{io, os::fd::AsFd, path::Path};
+
+/// Where the kernel shows its BTF.
+pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+/// Why the programs could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The agent was built without them.
+    #[error(
+        "this herder-agent was built without its eBPF programs; run `cargo xtask build-ebpf` and build it again"
+    )]
+    Stub,
+    /// The kernel refused a map, or the object is damaged.
+    #[error(
+        "cannot load the eBPF object (needs CAP_BPF and CAP_PERFMON, below Linux 5.11 also CAP_SYS_RESOURCE): {0}"
+    )]
+    Load(#[from] EbpfError),
+    /// The kernel refused a program that nothing works without.
+    #[error("cannot attach eBPF program {program} (needs CAP_BPF and CAP_PERFMON): {source}")]
+    Attach {
+        /// Its name.
+        program: &'static str,
+        /// What the kernel said.
+        source: Box<ProgramError>,
+    },
+    /// The object does not have what this agent expects.
+    #[error("the eBPF object has no usable {0}; agent and programs are of different builds")]
+    Missing(&'static str),
+    /// A map cannot be read.
+    #[error("cannot open the eBPF map {map}: {source}")]
+    Map {
+        /// Its name.
+        map: &'static str,
+        /// What the kernel said.
+        source: Box<MapError>,
+    },
+    /// A ring buffer cannot be waited for.
+    #[error("cannot wait for eBPF ring buffers: {0}")]
+    Wait(#[from] io::Error),
+}
+
+/// Which optional programs are attached, and so what their silence means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traced {
+    /// Decisions are framed since this `CLOCK_MONOTONIC` time, nanoseconds.
+    pub decisions_since: Option<u64>,
+    /// It is known whether a decision sent a signal.
+    pub kills: bool,
+    /// It is known whether a decision killed a group.
+    pub groups: bool,
+    /// Victims are described when they exit, so after their decision's end.
+    pub at_exit: bool,
+    /// Exits of victims are seen.
+    pub exits: bool,
+    /// Made and removed cgroups are seen.
+    pub cgroups: bool,
+}
+
+/// The attached programs. Dropping it detaches them.
+pub struct Probe {
+    /// What is attached.
+    pub traced: Traced,
+    /// What the kernel offers.
+    pub facts: KernelFacts,
+    kills: RingBuf<MapData>,
+    cgroups: RingBuf<MapData>,
+    losses: PerCpuArray<MapData, u64>,
+    counted: [u64; Loss::ALL.len()],
+    _ebpf: Ebpf,
+}
+
+/// How to set the programs up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeOptions {
+    /// Use the kernel's BTF. Without it everything takes the offset-free route.
+    pub btf: bool,
+    /// Size of the ring buffer of kills, bytes: a power of two of whole pages.
+    pub kill_ring_bytes: Option<u32>,
+}
+
+impl Probe {
+    /// Loads and attaches the programs.
+    ///
+    /// # Errors
+    /// When there is no object, or the kernel refuses what nothing works
+    /// without. What is optional and refused is logged.
+    pub fn attach(options: ProbeOptions) -> Result<Self, ProbeError> {
+        if OBJECT.is_empty() {
+            return Err(ProbeError::Stub);
+        }
+        let facts = if options.btf {
+            kernel_facts()
+        } else {
+            KernelFacts::UNKNOWN
+        };
+        let mut btf = None;
+        if facts.oom_kill_process || facts.mark_oom_victim {
+            match Btf::from_sys_fs() {
+                Ok(parsed) => btf = Some(parsed),
+                Err(error) => tracing::warn!(%error, "Cannot trace kernel functions."),
+            }
+        }
+        let at_exit = !facts.describes_at_mark();
+        match Self::attach_route(options, facts, btf.as_ref(), at_exit) {
+            // Where the function is in BTF but cannot be traced (no trampolines
+            // on this architecture), the victims are described at their exit.
+            Err(ProbeError::Attach {
+                program: MARKING,
+                source,
+            }) => {
+                tracing::warn!(error = %source, "Cannot trace mark_oom_victim.");
+                Self::attach_route(options, facts, btf.as_ref(), true)
+            }
+            other => other,
+        }
+    }
+
+    fn attach_route(
+        options: ProbeOptions,
+        facts: KernelFacts,
+        btf: Option<&Btf>,
+        at_exit: bool,
+    ) -> Result<Self, ProbeError> {
+        let words = facts.layout.words();
+        let describe_at_exit = u32::from(at_exit);
+        let mut loader = EbpfLoader::new();
+        loader
+            .btf(None)
+            .override_global("LAYOUT", &words[..], true)
+            .override_global("DESCRIBE_AT_EXIT", &describe_at_exit, true);
+        if let Some(bytes) = options.kill_ring_bytes {
+            loader.map_max_entries("KILLS", bytes);
+        }
+        let mut ebpf = loader.load(OBJECT)?;
+        let mut traced = Traced {
+            at_exit,
+            ..Traced::default()
+        };
+
+        // Decisions first and their beginning last, so that a decision which is
+        // seen to begin is seen whole; marks last of all, so that each finds
+        // the programs it relies on.
+        if let Some(btf) = btf.filter(|_| facts.oom_kill_process) {
+            traced.kills = facts.oom_kill_process_inner
+                && optional(fentry(
+                    &mut ebpf,
+                    "decision_kill",
+                    "__oom_kill_process",
+                    btf,
+                ));
+            traced.groups = facts.print_oom_group
+                && optional(fentry(
+                    &mut ebpf,
+                    "decision_group",
+                    "mem_cgroup_print_oom_group",
+                    btf,
+                ));
+            if optional(fexit(&mut ebpf, "decision_end", "oom_kill_process", btf))
+                && optional(fentry(&mut ebpf, "decision_begin", "oom_kill_process", btf))
+            {
+                traced.decisions_since = Some(monotonic_now());
+            }
+        }
+        if let Some(btf) = btf.filter(|_| facts.mark == MarkArgument::Pid && !at_exit) {
+            fentry(&mut ebpf, MARKING, "mark_oom_victim", btf)?;
+        }
+        let exit = tracepoint(&mut ebpf, "process_exit", "sched_process_exit");
+        traced.exits = if at_exit {
+            exit.map(|()| true)?
+        } else {
+            optional(exit)
+        };
+        traced.cgroups = optional(tracepoint(&mut ebpf, "cgroup_mkdir", "cgroup_mkdir"))
+            && optional(tracepoint(&mut ebpf, "cgroup_rmdir", "cgroup_rmdir"));
+        tracepoint(&mut ebpf, "mark_victim", "mark_victim")?;
+
+        Ok(Self {
+            traced,
+            facts,
+            kills: ring(&mut ebpf, "KILLS")?,
+            cgroups: ring(&mut ebpf, "CGROUPS")?,
+            losses: map(&mut ebpf, "LOSSES", PerCpuArray::try_from)?,
+            counted: [0; Loss::ALL.len()],
+            _ebpf: ebpf,
+        })
+    }
+
+    /// Registers the ring buffers with tokio: kills, cgroups.
+    ///
+    /// # Errors
+    /// When they cannot be registered.
+    pub fn readable(&self) -> Result<(Readable, Readable), ProbeError> {
+        Ok((
+            Readable::register(self.kills.as_fd())?,
+            Readable::register(self.cgroups.as_fd())?,
+        ))
+    }
+
+    /// Takes what is in the ring buffer of kills, as far as it is there now.
+    pub fn read_kills(&mut self, mut each: impl FnMut(&[u8])) {
+        while let Some(record) = self.kills.next() {
+            each(&record);
+        }
+    }
+
+    /// Takes what is in the ring buffer of cgroups.
+    pub fn read_cgroups(&mut self, mut each: impl FnMut(&[u8])) {
+        while let Some(record) = self.cgroups.next() {
+            each(&record);
+        }
+    }
+
+    /// What the programs lost since the last call, by reason.
+    pub fn new_losses(&mut self) -> Vec<(Loss, u64)> {
+        let mut new = Vec::new();
+        for (loss, counted) in Loss::ALL.into_iter().zip(&mut self.counted) {
+            let total = match self.losses.get(&(loss as u32), 0) {
+                Ok(values) => values.iter().sum::<u64>(),
+                Err(error) => {
+                    tracing::warn!(%error, ?loss, "Cannot read a loss counter.");
+                    continue;
+                }
+            };
+            if total > *counted {
+                new.push((loss, total - *counted));
+                *counted = total;
+            }
+        }
+        new
+    }
+}
+
+/// Name of the program that gives the tracepoint of older kernels its task.
+const MARKING: &str = "marking";
+
+/// What the running kernel offers; nothing, if it has no BTF.
+pub fn kernel_facts() -> KernelFacts {
+    let read = |path: &Path| {
+        let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+        KernelFacts::read(&bytes).map_err(|error| error.to_string())
+    };
+    read(Path::new(VMLINUX)).unwrap_or_else(|error| {
+        tracing::warn!(path = VMLINUX, %error, "No BTF; victims are described when they exit.");
+        KernelFacts::UNKNOWN
+    })
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds, as `bpf_ktime_get_ns()` gives it.
+pub fn monotonic_now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let part = |number: i64| u64::try_from(number).unwrap_or(0);
+    part(now.tv_sec)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(part(now.tv_nsec))
+}
+
+fn optional(result: Result<(), ProbeError>) -> bool {
+    if let Err(error) = &result {
+        tracing::warn!(%error, "An optional eBPF program is not attached.");
+    }
+    result.is_ok()
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, ProbeError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program>,
+{
+    let program = ebpf.program_mut(name).ok_or(ProbeError::Missing(name))?;
+    program.try_into().map_err(|_| ProbeError::Missing(name))
+}
+
+fn refused(program: &'static str) -> impl FnOnce(ProgramError) -> ProbeError {
+    move |source| ProbeError::Attach {
+        program,
+        source: Box::new(source),
+    }
+}
+
+fn tracepoint(ebpf: &mut Ebpf, name: &'static str, event: &str) -> Result<(), ProbeError> {
+    let program: &mut RawTracePoint = program(ebpf, name)?;
+    program
+        .load()
+        .and_then(|()| program.attach(event))
+        .map(drop)
+        .map_err(refused(name))
+}
+
+fn fentry(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    function: &str,
+    btf: &Btf,
+) -> Result<(), ProbeError> {
+    let program: &mut FEntry = program(ebpf, name)?;
+    program
+        .load(function, btf)
+        .and_then(|()| program.attach())
+        .map(drop)
+        .map_err(refused(name))
+}
+
+fn fexit(ebpf: &mut Ebpf, name: &'static str, function: &str, btf: &Btf) -> Result<(), ProbeError> {
+    let program: &mut FExit = program(ebpf, name)?;
+    program
+        .load(function, btf)
+        .and_then(|()| program.attach())
+        .map(drop)
+        .map_err(refused(name))
+}
+
+fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, ProbeError> {
+    map(ebpf, name, RingBuf::try_from)
+}
+
+fn map<T>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    open: impl FnOnce(aya::maps::Map) -> Result<T, MapError>,
+) -> Result<T, ProbeError> {
+    let map = ebpf.take_map(name).ok_or(ProbeError::Missing(name))?;
+    open(map).map_err(|source| ProbeError::Map {
+        map: name,
+        source: Box::new(source),
+    })
+}

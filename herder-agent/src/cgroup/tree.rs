@@ -1,1 +1,200 @@
-//! To come.
+//! Which path a cgroup id stands for.
+//!
+//! Filled by a walk at start and then by the kernel's mkdir and rmdir events. A
+//! removed cgroup keeps its name for a while: a kill is often the last thing
+//! that happens in a cgroup, and its record may be read after the removal.
+
+use super::{CgroupId, CgroupPath};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    fs, io,
+    os::unix::{ffi::OsStrExt, fs::DirEntryExt, fs::MetadataExt},
+    path::Path,
+};
+
+/// How long a removed cgroup can still be named, nanoseconds. The records of a
+/// kill wait at most ten seconds (`oom::assemble::EXIT_WAIT`).
+pub const KEEP_REMOVED: u64 = 300 * 1_000_000_000;
+
+/// Most removed cgroups that are kept, so that pod churn cannot fill the memory.
+const MOST_REMOVED: usize = 4096;
+
+/// The cgroups of the v2 hierarchy by id.
+#[derive(Debug, Default)]
+pub struct CgroupTree {
+    paths: HashMap<CgroupId, CgroupPath>,
+    removed: VecDeque<(CgroupId, u64)>,
+    gone: HashSet<CgroupId>,
+}
+
+impl CgroupTree {
+    /// The path of a cgroup, of a removed one too.
+    pub fn path(&self, id: CgroupId) -> Option<&CgroupPath> {
+        self.paths.get(&id)
+    }
+
+    /// Cgroups that are there.
+    pub fn living(&self) -> impl Iterator<Item = (CgroupId, &CgroupPath)> {
+        let living = self.paths.iter().filter(|(id, _)| !self.gone.contains(id));
+        living.map(|(id, path)| (*id, path))
+    }
+
+    /// Takes a cgroup that was made. Tells whether it is new.
+    pub fn made(&mut self, id: CgroupId, path: CgroupPath) -> bool {
+        self.paths.insert(id, path).is_none()
+    }
+
+    /// Takes a removal at a time in nanoseconds. Tells whether it was there.
+    pub fn removed(&mut self, id: CgroupId, now: u64) -> bool {
+        if !self.paths.contains_key(&id) || !self.gone.insert(id) {
+            return false;
+        }
+        self.removed.push_back((id, now));
+        self.forget(now);
+        true
+    }
+
+    /// Forgets what was removed long ago.
+    pub fn forget(&mut self, now: u64) {
+        while let Some(&(id, removed)) = self.removed.front() {
+            let young = now < removed.saturating_add(KEEP_REMOVED);
+            if young && self.removed.len() <= MOST_REMOVED {
+                return;
+            }
+            self.removed.pop_front();
+            self.gone.remove(&id);
+            self.paths.remove(&id);
+        }
+    }
+
+    /// Makes the tree equal to what a walk found. Tells what it had missed:
+    /// cgroups that are new to it, and those that are gone.
+    pub fn replace(&mut self, walked: &HashMap<CgroupId, CgroupPath>, now: u64) -> Missed {
+        let vanished: Vec<CgroupId> = self
+            .living()
+            .map(|(id, _)| id)
+            .filter(|id| !walked.contains_key(id))
+            .collect();
+        for id in &vanished {
+            self.removed(*id, now);
+        }
+        let mut made = Vec::new();
+        for (id, path) in walked {
+            if self.made(*id, path.clone()) {
+                made.push((*id, path.clone()));
+            }
+        }
+        Missed { made, vanished }
+    }
+}
+
+/// What a walk found that no event had told.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// New cgroups.
+    pub made: Vec<(CgroupId, CgroupPath)>,
+    /// Removed ones.
+    pub vanished: Vec<CgroupId>,
+}
+
+/// Walks the hierarchy. A directory that vanishes meanwhile is left out.
+///
+/// # Errors
+/// When the root itself cannot be read.
+pub fn walk(root: &Path) -> io::Result<HashMap<CgroupId, CgroupPath>> {
+    let mut found = HashMap::new();
+    found.insert(CgroupId(fs::metadata(root)?.ino()), CgroupPath::root());
+    walk_below(root, &mut Vec::new(), &mut found)?;
+    Ok(found)
+}
+
+fn walk_below(
+    directory: &Path,
+    name: &mut Vec<u8>,
+    found: &mut HashMap<CgroupId, CgroupPath>,
+) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        // Symbolic links are no directories here, so the walk stays below the root.
+        if !entry.file_type()?.is_dir() {
+            continue;
+        }
+        let parent = name.len();
+        name.push(b'/');
+        name.extend_from_slice(entry.file_name().as_bytes());
+        match CgroupPath::parse(name) {
+            Ok(path) => drop(found.insert(CgroupId(entry.ino()), path)),
+            Err(error) => tracing::debug!(%error, "A cgroup is left out."),
+        }
+        match walk_below(&entry.path(), name, found) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::debug!(%error, path = %entry.path().display(), "A cgroup cannot be read.");
+            }
+            _ => {}
+        }
+        name.truncate(parent);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> CgroupPath {
+        CgroupPath::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_removed_cgroup_keeps_its_name_for_a_while() {
+        let mut tree = CgroupTree::default();
+        assert!(tree.made(CgroupId(5), path("/a")));
+        assert!(
+            !tree.made(CgroupId(5), path("/a")),
+            "an event that repeats the walk"
+        );
+        assert!(tree.removed(CgroupId(5), 10));
+        assert!(!tree.removed(CgroupId(5), 11));
+        assert_eq!(tree.living().count(), 0);
+        tree.forget(10 + KEEP_REMOVED - 1);
+        assert_eq!(tree.path(CgroupId(5)), Some(&path("/a")));
+        tree.forget(10 + KEEP_REMOVED);
+        assert_eq!(tree.path(CgroupId(5)), None);
+    }
+
+    #[test]
+    fn churn_is_bounded() {
+        let mut tree = CgroupTree::default();
+        for id in 0..10_000 {
+            tree.made(CgroupId(id), path(&format!("/{id}")));
+            tree.removed(CgroupId(id), 1);
+        }
+        assert_eq!(tree.paths.len(), MOST_REMOVED);
+        assert!(tree.path(CgroupId(9_999)).is_some() && tree.path(CgroupId(0)).is_none());
+    }
+
+    #[test]
+    fn a_walk_tells_what_events_missed() {
+        let mut tree = CgroupTree::default();
+        tree.made(CgroupId(1), path("/stays"));
+        tree.made(CgroupId(2), path("/goes"));
+        let walked = HashMap::from([(CgroupId(1), path("/stays")), (CgroupId(3), path("/comes"))]);
+        let missed = tree.replace(&walked, 1);
+        assert_eq!(missed.made, [(CgroupId(3), path("/comes"))]);
+        assert_eq!(missed.vanished, [CgroupId(2)]);
+        assert_eq!(tree.replace(&walked, 2), Missed::default());
+    }
+
+    #[test]
+    fn a_walk_names_directories_by_their_inode() {
+        let root = std::env::temp_dir().join(format!("herder-tree-{}", std::process::id()));
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::write(root.join("a/file"), "").unwrap();
+        std::os::unix::fs::symlink("/", root.join("link")).unwrap();
+        let found = walk(&root).unwrap();
+        let inode = fs::metadata(root.join("a/b")).unwrap().ino();
+        fs::remove_dir_all(&root).unwrap();
+        assert_eq!(found.get(&CgroupId(inode)), Some(&path("/a/b")));
+        assert_eq!(found.len(), 3, "the root, a and a/b: {found:?}");
+    }
+}

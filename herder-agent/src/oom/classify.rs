@@ -1,0 +1,231 @@
+//! What a kill means for the container it hit. Pure.
+
+use super::{Domain, Kind, Limit, OomKill, Victim};
+use crate::cgroup::{CgroupId, CgroupPath};
+
+/// What is known around a kill.
+pub struct Scene<'a, P: Fn(CgroupId) -> Option<CgroupPath>> {
+    /// The container of the chosen victim, if its cgroup is known.
+    pub container: Option<&'a CgroupPath>,
+    /// Whether the container's `memory.oom.group` was 1, if that is known.
+    pub oom_group: Option<bool>,
+    /// Paths of cgroups.
+    pub path: P,
+}
+
+impl<P: Fn(CgroupId) -> Option<CgroupPath>> Scene<'_, P> {
+    /// Sub-process, init or group.
+    pub fn kind(&self, kill: &OomKill) -> Kind {
+        // Where the kernel does not say, a container that is killed as a group
+        // is one even if it has a single process.
+        let group = kill.group.or(self.oom_group).unwrap_or(false);
+        if group {
+            Kind::Group
+        } else if kill
+            .victims
+            .first()
+            .is_some_and(|victim| self.is_init(victim))
+        {
+            Kind::Init
+        } else {
+            Kind::Subprocess
+        }
+    }
+
+    /// Whose limit was hit.
+    pub fn limit(&self, kill: &OomKill) -> Limit {
+        let domain = match kill.domain {
+            Domain::Unknown => return Limit::Unknown,
+            Domain::Node => return Limit::Node,
+            Domain::Cgroup(id) => (self.path)(id),
+        };
+        match (domain, self.container) {
+            (Some(domain), _) if domain == CgroupPath::root() => Limit::Node,
+            (Some(domain), Some(container)) if domain.is_within(container) => Limit::Container,
+            (Some(domain), Some(container)) if container.is_within(&domain) => Limit::Pod,
+            _ => Limit::Unknown,
+        }
+    }
+
+    /// The container's init is process 1 of a pid namespace, and its parent (the
+    /// runtime's shim or monitor) is outside of the container. A process 1 whose
+    /// parent is inside belongs to a namespace that the workload made itself:
+    /// Docker in Docker, `unshare --pid`, a sandboxed browser.
+    fn is_init(&self, victim: &Victim) -> bool {
+        let first = victim.ns_pid.is_some_and(|ns| ns.level > 0 && ns.pid == 1);
+        let parent = victim.parent_cgroup.and_then(|id| (self.path)(id));
+        let parent_inside = match (parent, self.container) {
+            (Some(parent), Some(container)) => parent.is_within(container),
+            // Both may be the same unknown cgroup.
+            _ => victim.parent_cgroup == Some(victim.cgroup),
+        };
+        first && !parent_inside
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oom::{NsPid, Trigger};
+
+    fn path(text: &str) -> CgroupPath {
+        CgroupPath::parse(text.as_bytes()).unwrap()
+    }
+
+    fn paths(id: CgroupId) -> Option<CgroupPath> {
+        let known = ["/", "/pod", "/pod/c1", "/pod/c1/sub", "/pod/c2", "/shim"];
+        known
+            .get(usize::try_from(id.0).unwrap())
+            .map(|text| path(text))
+    }
+
+    fn kill(ns_pid: Option<(u32, u32)>, parent: Option<u64>, group: Option<bool>) -> OomKill {
+        let victim = Victim {
+            time: 0,
+            tid: 5,
+            tgid: 5,
+            ns_pid: ns_pid.map(|(pid, level)| NsPid { pid, level }),
+            start_boottime: 0,
+            cgroup: CgroupId(2),
+            parent_cgroup: parent.map(CgroupId),
+            comm: String::new(),
+            uid: 0,
+            oom_score_adj: None,
+            sizes: None,
+        };
+        let trigger = Trigger {
+            tid: 1,
+            tgid: 1,
+            cgroup: CgroupId(2),
+            comm: String::new(),
+        };
+        OomKill {
+            victims: vec![victim],
+            trigger,
+            domain: Domain::Unknown,
+            group,
+        }
+    }
+
+    #[test]
+    fn kinds() {
+        let container = path("/pod/c1");
+        let table = [
+            (
+                "child in its namespace",
+                Some((4, 1)),
+                Some(2),
+                Some(false),
+                None,
+                Kind::Subprocess,
+            ),
+            (
+                "init below a shim",
+                Some((1, 1)),
+                Some(5),
+                Some(false),
+                None,
+                Kind::Init,
+            ),
+            (
+                "init, parent unknown",
+                Some((1, 1)),
+                None,
+                Some(false),
+                None,
+                Kind::Init,
+            ),
+            (
+                "init of a nested namespace",
+                Some((1, 2)),
+                Some(2),
+                Some(false),
+                None,
+                Kind::Subprocess,
+            ),
+            (
+                "the same in a sub-cgroup",
+                Some((1, 2)),
+                Some(3),
+                Some(false),
+                None,
+                Kind::Subprocess,
+            ),
+            (
+                "process 1 of the node",
+                Some((1, 0)),
+                Some(5),
+                Some(false),
+                None,
+                Kind::Subprocess,
+            ),
+            (
+                "no namespace known",
+                None,
+                Some(5),
+                Some(false),
+                None,
+                Kind::Subprocess,
+            ),
+            (
+                "group",
+                Some((1, 1)),
+                Some(5),
+                Some(true),
+                None,
+                Kind::Group,
+            ),
+            (
+                "the kernel says no group",
+                Some((4, 1)),
+                Some(2),
+                Some(false),
+                Some(true),
+                Kind::Subprocess,
+            ),
+            (
+                "only the file says group",
+                Some((1, 1)),
+                Some(5),
+                None,
+                Some(true),
+                Kind::Group,
+            ),
+        ];
+        for (case, ns_pid, parent, group, oom_group, kind) in table {
+            let scene = Scene {
+                container: Some(&container),
+                oom_group,
+                path: paths,
+            };
+            assert_eq!(scene.kind(&kill(ns_pid, parent, group)), kind, "{case}");
+        }
+    }
+
+    #[test]
+    fn limits() {
+        let container = path("/pod/c1");
+        let table = [
+            (Domain::Unknown, Limit::Unknown),
+            (Domain::Node, Limit::Node),
+            (Domain::Cgroup(CgroupId(0)), Limit::Node),
+            (Domain::Cgroup(CgroupId(1)), Limit::Pod),
+            (Domain::Cgroup(CgroupId(2)), Limit::Container),
+            (Domain::Cgroup(CgroupId(3)), Limit::Container),
+            (Domain::Cgroup(CgroupId(4)), Limit::Unknown),
+            (Domain::Cgroup(CgroupId(99)), Limit::Unknown),
+        ];
+        for (domain, limit) in table {
+            let scene = Scene {
+                container: Some(&container),
+                oom_group: None,
+                path: paths,
+            };
+            let kill = OomKill {
+                domain,
+                ..kill(None, None, None)
+            };
+            assert_eq!(scene.limit(&kill), limit, "{domain:?}");
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! From the bytes of a ring buffer to events. Pure; whatever the bytes are, the
+//! result is an event or a [`DecodeError`].
+
+use crate::{
+    cgroup::{CgroupId, CgroupPath, PathError},
+    oom::{Domain, NsPid, Sizes, Trigger, Victim},
+};
+use bytemuck::{AnyBitPattern, pod_read_unaligned};
+use herder_agent_ebpf::{
+    CgroupRecord, DecisionRecord, ExitRecord, Header, RecordKind, VictimRecord, flag,
+};
+
+/// Something the kernel did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A process was marked as an OOM victim.
+    Marked(Mark),
+    /// A call of `oom_kill_process()` returned.
+    Decided(Decision),
+    /// A marked process has no living thread any more.
+    Exited {
+        /// Its process id.
+        tgid: u32,
+        /// From its mark, nanoseconds.
+        after: u64,
+    },
+    /// A cgroup was made on the v2 hierarchy.
+    CgroupMade(CgroupEvent),
+    /// A cgroup was removed.
+    CgroupRemoved(CgroupEvent),
+}
+
+/// A call of `trace_mark_victim()`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The victim.
+    pub victim: Victim,
+    /// Who asked for memory.
+    pub trigger: Trigger,
+    /// The decision it belongs to, if one was seen.
+    pub decision: Option<u64>,
+    /// A signal was sent in that decision.
+    pub killed: bool,
+}
+
+/// The end of a call of `oom_kill_process()`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Which one.
+    pub decision: u64,
+    /// Whose limit was hit.
+    pub domain: Domain,
+    /// Whether a cgroup was killed as a group.
+    pub group: bool,
+    /// Signals sent.
+    pub kills: u32,
+    /// Marks made.
+    pub marks: u32,
+}
+
+/// A cgroup that was made or removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CgroupEvent {
+    /// Its id, if the kernel could be asked for it.
+    pub id: Option<CgroupId>,
+    /// Its path.
+    pub path: CgroupPath,
+}
+
+/// Why bytes are no event.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DecodeError {
+    /// Too short for what it says it is.
+    #[error("record of kind {kind} has only {length} bytes")]
+    Short {
+        /// [`RecordKind`] as its number; 0 if not even that is there.
+        kind: u32,
+        /// Bytes that are there.
+        length: usize,
+    },
+    /// Made by other programs than this agent's.
+    #[error("record of the unknown kind {0}")]
+    UnknownKind(u32),
+    /// A cgroup whose path cannot be used.
+    #[error(transparent)]
+    Path(#[from] PathError),
+}
+
+/// Decodes one record. `page` is the page size in bytes.
+///
+/// # Errors
+/// When it is too short, of an unknown kind, or has an unusable path.
+pub fn decode(bytes: &[u8], page: u64) -> Result<Event, DecodeError> {
+    let header: Header = read(bytes, 0)?;
+    let kind = header.kind;
+    if kind == RecordKind::Victim as u32 {
+        Ok(Event::Marked(mark(&read(bytes, kind)?, page)))
+    } else if kind == RecordKind::Decision as u32 {
+        Ok(Event::Decided(decision(&read(bytes, kind)?)))
+    } else if kind == RecordKind::Exit as u32 {
+        let record: ExitRecord = read(bytes, kind)?;
+        let after = record.header.time.saturating_sub(record.marked);
+        Ok(Event::Exited {
+            tgid: record.tgid,
+            after,
+        })
+    } else if kind == RecordKind::CgroupMkdir as u32 {
+        Ok(Event::CgroupMade(cgroup(bytes, kind)?))
+    } else if kind == RecordKind::CgroupRmdir as u32 {
+        Ok(Event::CgroupRemoved(cgroup(bytes, kind)?))
+    } else {
+        Err(DecodeError::UnknownKind(kind))
+    }
+}
+
+fn read<T: AnyBitPattern>(bytes: &[u8], kind: u32) -> Result<T, DecodeError> {
+    let short = DecodeError::Short {
+        kind,
+        length: bytes.len(),
+    };
+    bytes
+        .get(..size_of::<T>())
+        .map(pod_read_unaligned)
+        .ok_or(short)
+}
+
+fn mark(record: &VictimRecord, page: u64) -> Mark {
+    let has = |bit: u32| record.header.flags & bit != 0;
+    let bytes = |pages: u64| pages.saturating_mul(page);
+    Mark {
+        victim: Victim {
+            time: record.header.time,
+            tid: record.tid,
+            tgid: record.tgid,
+            ns_pid: has(flag::PID_NS).then_some(NsPid {
+                pid: record.ns_pid,
+                level: record.ns_level,
+            }),
+            start_boottime: record.start_boottime,
+            cgroup: CgroupId(record.cgroup),
+            parent_cgroup: has(flag::PARENT).then_some(CgroupId(record.parent_cgroup)),
+            comm: comm(&record.comm),
+            uid: record.uid,
+            oom_score_adj: has(flag::SCORE).then_some(record.oom_score_adj),
+            sizes: has(flag::SIZES).then_some(Sizes {
+                total_vm: bytes(record.total_vm),
+                anon_rss: bytes(record.anon_rss),
+                file_rss: bytes(record.file_rss),
+                shmem_rss: bytes(record.shmem_rss),
+            }),
+        },
+        trigger: Trigger {
+            tid: record.trigger_tid,
+            tgid: record.trigger_tgid,
+            cgroup: CgroupId(record.trigger_cgroup),
+            comm: comm(&record.trigger_comm),
+        },
+        decision: has(flag::DECISION).then_some(record.decision),
+        killed: has(flag::KILLED),
+    }
+}
+
+fn decision(record: &DecisionRecord) -> Decision {
+    let domain = match record.domain_cgroup {
+        _ if record.header.flags & flag::DOMAIN == 0 => Domain::Unknown,
+        0 => Domain::Node,
+        id => Domain::Cgroup(CgroupId(id)),
+    };
+    Decision {
+        decision: record.decision,
+        domain,
+        group: record.group_cgroup != 0,
+        kills: record.kills,
+        marks: record.marks,
+    }
+}
+
+fn cgroup(bytes: &[u8], kind: u32) -> Result<CgroupEvent, DecodeError> {
+    let record: CgroupRecord = read(bytes, kind)?;
+    let path = bytes.get(size_of::<CgroupRecord>()..).unwrap_or_default();
+    let path = CgroupPath::parse(until_nul(path))?;
+    Ok(CgroupEvent {
+        id: (record.cgroup != 0).then_some(CgroupId(record.cgroup)),
+        path,
+    })
+}
+
+/// A command name as text: the process chose it, so it may be anything.
+fn comm(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(until_nul(bytes)).into_owned()
+}
+
+fn until_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytemuck::bytes_of;
+
+    const PAGE: u64 = 4096;
+
+    fn header(kind: RecordKind, flags: u32) -> Header {
+        Header {
+            kind: kind as u32,
+            flags,
+            time: 1_000,
+        }
+    }
+
+    #[test]
+    fn every_cut_of_every_record_is_an_error_or_an_event() {
+        let victim = VictimRecord {
+            header: header(RecordKind::Victim, 0),
+            ..Default::default()
+        };
+        let decision = DecisionRecord {
+            header: header(RecordKind::Decision, 0),
+            ..Default::default()
+        };
+        let exit = ExitRecord {
+            header: header(RecordKind::Exit, 0),
+            ..Default::default()
+        };
+        for whole in [bytes_of(&victim), bytes_of(&decision), bytes_of(&exit)] {
+            assert!(decode(whole, PAGE).is_ok());
+            for length in 0..whole.len() {
+                let cut = decode(&whole[..length], PAGE);
+                assert!(
+                    matches!(cut, Err(DecodeError::Short { .. })),
+                    "{length}: {cut:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_kind_is_named() {
+        let mut bytes = [0u8; 64];
+        bytes[0] = 99;
+        assert_eq!(decode(&bytes, PAGE), Err(DecodeError::UnknownKind(99)));
+    }
+
+    #[test]
+    fn absent_fields_are_none_and_pages_become_bytes() {
+        let mut record = VictimRecord {
+            header: header(RecordKind::Victim, flag::SIZES | flag::DECISION),
+            decision: 7,
+            cgroup: 42,
+            anon_rss: 3,
+            comm: *b"worker\0garbage!!",
+            ..Default::default()
+        };
+        let Ok(Event::Marked(mark)) = decode(bytes_of(&record), PAGE) else {
+            panic!()
+        };
+        assert_eq!((mark.decision, mark.killed), (Some(7), false));
+        assert_eq!(mark.victim.sizes.unwrap().anon_rss, 3 * PAGE);
+        assert_eq!(
+            (mark.victim.ns_pid, mark.victim.parent_cgroup),
+            (None, None)
+        );
+        assert_eq!(mark.victim.oom_score_adj, None);
+        assert_eq!(mark.victim.comm, "worker");
+        record.header.flags = 0;
+        let Ok(Event::Marked(mark)) = decode(bytes_of(&record), PAGE) else {
+            panic!()
+        };
+        assert_eq!((mark.decision, mark.victim.sizes), (None, None));
+    }
+
+    #[test]
+    fn domain_zero_is_the_node_only_if_the_kernel_said_so() {
+        let mut record = DecisionRecord {
+            header: header(RecordKind::Decision, 0),
+            ..Default::default()
+        };
+        let domain = |record: &DecisionRecord| match decode(bytes_of(record), PAGE) {
+            Ok(Event::Decided(decision)) => decision.domain,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(domain(&record), Domain::Unknown);
+        record.header.flags = flag::DOMAIN;
+        assert_eq!(domain(&record), Domain::Node);
+        record.domain_cgroup = 5;
+        assert_eq!(domain(&record), Domain::Cgroup(CgroupId(5)));
+    }
+
+    #[test]
+    fn a_cgroup_path_ends_at_its_nul_and_must_be_plain() {
+        let record = CgroupRecord {
+            header: header(RecordKind::CgroupMkdir, 0),
+            cgroup: 9,
+        };
+        let with = |path: &[u8]| [bytes_of(&record), path].concat();
+        let Ok(Event::CgroupMade(made)) = decode(&with(b"/a/b\0xx"), PAGE) else {
+            panic!()
+        };
+        assert_eq!((made.id, made.path.as_str()), (Some(CgroupId(9)), "/a/b"));
+        for bad in [&b""[..], b"relative\0", b"/a/../b\0", b"/\xff\0"] {
+            assert!(
+                matches!(decode(&with(bad), PAGE), Err(DecodeError::Path(_))),
+                "{bad:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Finds in the kernel's BTF what the programs need to know before loading.
+
+use super::btf::{Btf, BtfError, Kind};
+use herder_agent_ebpf::layout::{ABSENT, KernelLayout};
+use std::collections::HashSet;
+
+/// What `oom:mark_victim` hands over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MarkArgument {
+    /// The victim's task.
+    Task,
+    /// A thread id only.
+    Pid,
+    /// No BTF, or not the tracepoint that is known.
+    Unknown,
+}
+
+/// The running kernel, as far as the programs depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelFacts {
+    /// Field offsets.
+    pub layout: KernelLayout,
+    /// Form of the tracepoint.
+    pub mark: MarkArgument,
+    /// `mark_oom_victim()` can be traced.
+    pub mark_oom_victim: bool,
+    /// `oom_kill_process()` can be traced.
+    pub oom_kill_process: bool,
+    /// `__oom_kill_process()` can be traced.
+    pub oom_kill_process_inner: bool,
+    /// `mem_cgroup_print_oom_group()` can be traced.
+    pub print_oom_group: bool,
+}
+
+impl KernelFacts {
+    /// A kernel without BTF.
+    pub const UNKNOWN: Self = Self {
+        layout: KernelLayout::UNKNOWN,
+        mark: MarkArgument::Unknown,
+        mark_oom_victim: false,
+        oom_kill_process: false,
+        oom_kill_process_inner: false,
+        print_oom_group: false,
+    };
+
+    /// Reads them from a BTF blob. A field that is not there stays absent: the
+    /// programs then leave out what depends on it.
+    ///
+    /// # Errors
+    /// When the blob is no BTF.
+    pub fn read(bytes: &[u8]) -> Result<Self, BtfError> {
+        let btf = Btf::parse(bytes, &HashSet::from(NAMES))?;
+        let mark = match btf.tracepoint_argument("mark_victim", 0) {
+            Some(Kind::Pointer(_)) => MarkArgument::Task,
+            Some(Kind::Int) => MarkArgument::Pid,
+            _ => MarkArgument::Unknown,
+        };
+        Ok(Self {
+            layout: layout(&btf),
+            mark,
+            mark_oom_victim: btf.has_function("mark_oom_victim"),
+            oom_kill_process: btf.has_function("oom_kill_process"),
+            oom_kill_process_inner: btf.has_function("__oom_kill_process"),
+            print_oom_group: btf.has_function("mem_cgroup_print_oom_group"),
+        })
+    }
+
+    /// Whether a victim can be described when it is marked; otherwise that has
+    /// to wait until it exits.
+    pub fn describes_at_mark(&self) -> bool {
+        let layout = &self.layout;
+        let essential = [
+            layout.task_pid,
+            layout.task_tgid,
+            layout.task_group_leader,
+            layout.task_cgroups,
+            layout.css_set_dfl_cgrp,
+            layout.cgroup_kn,
+            layout.kernfs_node_id,
+        ];
+        let reachable = match self.mark {
+            MarkArgument::Task => true,
+            MarkArgument::Pid => self.mark_oom_victim,
+            MarkArgument::Unknown => false,
+        };
+        reachable && !essential.contains(&ABSENT)
+    }
+}
+
+/// Every name that is looked up in BTF.
+const NAMES: [&str; 21] = [
+    "task_struct",
+    "css_set",
+    "cgroup",
+    "cgroup_root",
+    "kernfs_node",
+    "cred",
+    "signal_struct",
+    "pid",
+    "upid",
+    "mm_struct",
+    "percpu_counter",
+    "oom_control",
+    "mem_cgroup",
+    "btf_trace_mark_victim",
+    "mark_oom_victim",
+    "oom_kill_process",
+    "__oom_kill_process",
+    "mem_cgroup_print_oom_group",
+    "MM_FILEPAGES",
+    "MM_ANONPAGES",
+    "MM_SHMEMPAGES",
+];
+
+fn layout(btf: &Btf<'_>) -> KernelLayout {
+    let offset = |structure: &str, path: &str| {
+        btf.member(structure, path)
+            .map_or(ABSENT, |(offset, _)| offset)
+    };
+    let (mm_rss_stat, rss_stat_size) = rss_stat(btf).unwrap_or((ABSENT, ABSENT));
+    KernelLayout {
+        task_cgroups: offset("task_struct", "cgroups"),
+        css_set_dfl_cgrp: offset("css_set", "dfl_cgrp"),
+        cgroup_kn: offset("cgroup", "kn"),
+        cgroup_root: offset("cgroup", "root"),
+        cgroup_root_hierarchy_id: offset("cgroup_root", "hierarchy_id"),
+        kernfs_node_id: offset("kernfs_node", "id"),
+        task_pid: offset("task_struct", "pid"),
+        task_tgid: offset("task_struct", "tgid"),
+        task_group_leader: offset("task_struct", "group_leader"),
+        task_real_parent: offset("task_struct", "real_parent"),
+        task_start_boottime: offset("task_struct", "start_boottime"),
+        task_comm: offset("task_struct", "comm"),
+        task_real_cred: offset("task_struct", "real_cred"),
+        cred_uid: offset("cred", "uid"),
+        task_signal: offset("task_struct", "signal"),
+        signal_oom_score_adj: offset("signal_struct", "oom_score_adj"),
+        signal_live: offset("signal_struct", "live"),
+        task_thread_pid: offset("task_struct", "thread_pid"),
+        pid_level: offset("pid", "level"),
+        pid_numbers: offset("pid", "numbers"),
+        upid_size: btf.struct_size("upid").unwrap_or(ABSENT),
+        upid_nr: offset("upid", "nr"),
+        task_mm: offset("task_struct", "mm"),
+        mm_total_vm: offset("mm_struct", "total_vm"),
+        mm_rss_stat,
+        rss_stat_size,
+        rss_file: btf.enumerator("MM_FILEPAGES").unwrap_or(ABSENT),
+        rss_anon: btf.enumerator("MM_ANONPAGES").unwrap_or(ABSENT),
+        rss_shmem: btf.enumerator("MM_SHMEMPAGES").unwrap_or(ABSENT),
+        oom_control_memcg: offset("oom_control", "memcg"),
+        mem_cgroup_cgroup: offset("mem_cgroup", "css.cgroup"),
+    }
+}
+
+/// Offset of the first counter's value in `mm_struct`, and size of a counter.
+/// Up to 6.1 it is a struct with an array of `atomic_long_t`, since 6.2 an array
+/// of `struct percpu_counter` (f1a7941243c1, include/linux/mm_types.h).
+fn rss_stat(btf: &Btf<'_>) -> Option<(u32, u32)> {
+    let (offset, kind) = btf.member("mm_struct", "rss_stat")?;
+    if let Kind::Array(element, _) = btf.kind(kind)? {
+        let (count, _) = btf.member("percpu_counter", "count")?;
+        return Some((offset + count, btf.size(element)?));
+    }
+    let (count, array) = btf.member("mm_struct", "rss_stat.count")?;
+    match btf.kind(array)? {
+        Kind::Array(element, _) => Some((count, btf.size(element)?)),
+        _ => None,
+    }
+}

@@ -1,0 +1,42 @@
+//! Waiting for a file descriptor with tokio: the ring buffers and inotify.
+#![expect(
+    unsafe_code,
+    reason = "tokio's registration asks for a promise about the descriptor"
+)]
+
+use std::{
+    io,
+    os::fd::{BorrowedFd, OwnedFd},
+};
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// A duplicate of a descriptor, registered with tokio's epoll.
+///
+/// A duplicate, because it refers to the same open file and so becomes readable
+/// with it, while nothing else can close it.
+#[derive(Debug)]
+pub struct Readable(AsyncFd<OwnedFd>);
+
+impl Readable {
+    /// Registers a descriptor that supports `poll`.
+    ///
+    /// # Errors
+    /// When it cannot be duplicated or registered.
+    pub fn register(descriptor: BorrowedFd<'_>) -> io::Result<Self> {
+        let owned = descriptor.try_clone_to_owned()?;
+        // SAFETY: an `OwnedFd` stays open and the same until it is dropped, and
+        // the `AsyncFd` owns it.
+        let registered = unsafe { AsyncFd::register_with_interest(owned, Interest::READABLE) };
+        registered.map(Self).map_err(|error| error.into_parts().1)
+    }
+
+    /// Waits until there is something to read. The caller then has to read
+    /// everything: readiness is reported again only after something new.
+    ///
+    /// # Errors
+    /// When the runtime shuts down.
+    pub async fn ready(&self) -> io::Result<()> {
+        self.0.readable().await?.clear_ready();
+        Ok(())
+    }
+}
