@@ -1,2 +1,52 @@
-//! Herder's build, test and demo tasks.
-fn main() {}
+//! Herder's build, test and demo tasks: `cargo xtask TASK`. One file per task.
+
+mod build;
+mod build_ebpf;
+mod check;
+mod command;
+mod debian;
+mod demo;
+mod initramfs;
+mod kernel;
+mod test;
+mod vm;
+
+use clap::{Parser, Subcommand};
+
+/// Herder's build, test and demo tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the eBPF object into target/herder/herder-ebpf.o.
+    BuildEbpf(build_ebpf::Args),
+    /// Build the eBPF object and the static agent that embeds it.
+    Build(build::Args),
+    /// Run rustfmt, clippy and, where it is installed, cargo-deny.
+    Check,
+    /// Fetch the kernels that the VM tests boot.
+    Kernels(kernel::Args),
+    /// Run the VM tests on chosen kernels.
+    Vm(vm::Args),
+    /// Run everything: lints, unit tests, and the VM tests on all kernels.
+    Test(test::Args),
+    /// Watch Herder at work on a real kernel for a minute.
+    Demo(demo::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().task {
+        Task::BuildEbpf(args) => build_ebpf::run(&args).map(drop),
+        Task::Build(args) => build::run(&args),
+        Task::Check => check::run(),
+        Task::Kernels(args) => kernel::run(&args),
+        Task::Vm(args) => vm::run(&args),
+        Task::Test(args) => test::run(&args),
+        Task::Demo(args) => demo::run(&args),
+    }
+}

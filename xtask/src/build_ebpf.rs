@@ -1,0 +1,245 @@
+//! Builds the eBPF object.
+//!
+//! It takes a compiler that can build `core` for the BPF target, with that
+//! library's source, and a bpf-linker of the same LLVM: rustup's nightly with
+//! rust-src, or Debian's matched set (rustc-web, rust-web-src), which needs no
+//! toolchain download.
+
+use crate::{
+    command::{asked, cache, can_install, output, program, run_timed, say, workspace},
+    debian,
+};
+use anyhow::{Context, Result, bail};
+use std::{
+    env, fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// The version of bpf-linker that is installed where there is none.
+const LINKER_VERSION: &str = "0.13.0";
+
+#[derive(clap::Args, Default)]
+pub struct Args {
+    /// Install what is missing (as root on Debian) instead of saying what is.
+    #[arg(long)]
+    pub install: bool,
+    /// Let the programs log, for debugging them.
+    #[arg(long)]
+    pub log: bool,
+}
+
+struct Toolchain {
+    name: &'static str,
+    cargo: PathBuf,
+    rustc: PathBuf,
+}
+
+/// Builds the object and gives its path.
+pub fn run(args: &Args) -> Result<PathBuf> {
+    let toolchain = match find()? {
+        Some(toolchain) => toolchain,
+        None if args.install && can_install() => {
+            debian::install(&["rustc-web", "cargo-web", "rust-web-src", "gcc", "libc6-dev"])?;
+            find()?.context("rustc-web was installed but has no source of core")?
+        }
+        None => bail!(
+            "no compiler for the BPF target; either\n  \
+             rustup toolchain install nightly --component rust-src\n\
+             or, as root on Debian,\n  \
+             apt-get install --no-install-recommends rustc-web cargo-web rust-web-src\n\
+             (`cargo xtask build-ebpf --install` does the latter)"
+        ),
+    };
+    let llvm = llvm_major(&toolchain.rustc)?;
+    let linker = match find_linker(llvm)? {
+        Some(linker) => linker,
+        None => install_linker(llvm, args.install)?,
+    };
+    say(&format!(
+        "eBPF toolchain: {}, LLVM {llvm}, {}",
+        toolchain.name,
+        linker.display()
+    ));
+    let object = compile(&toolchain, &linker, args.log)?;
+    keep(&object)
+}
+
+fn find() -> Result<Option<Toolchain>> {
+    let has_core = |sysroot: &Path| sysroot.join("lib/rustlib/src/rust/library/core").is_dir();
+    let nightly = asked(program("rustup").args(["run", "nightly", "rustc", "--print", "sysroot"]));
+    if let Some(sysroot) = nightly.map(|sysroot| PathBuf::from(sysroot.trim()))
+        && has_core(&sysroot)
+    {
+        let (cargo, rustc) = (sysroot.join("bin/cargo"), sysroot.join("bin/rustc"));
+        return Ok(Some(Toolchain {
+            name: "rustup nightly",
+            cargo,
+            rustc,
+        }));
+    }
+    let (cargo, rustc) = (
+        PathBuf::from("/usr/bin/cargo"),
+        PathBuf::from("/usr/bin/rustc"),
+    );
+    let debian = cargo.exists() && rustc.exists() && has_core(Path::new("/usr"));
+    Ok(debian.then_some(Toolchain {
+        name: "Debian's rustc-web",
+        cargo,
+        rustc,
+    }))
+}
+
+fn llvm_major(rustc: &Path) -> Result<u32> {
+    let version = asked(program(rustc).env_remove("RUSTUP_TOOLCHAIN").arg("-vV"))
+        .with_context(|| format!("cannot run {}", rustc.display()))?;
+    let line = version
+        .lines()
+        .find_map(|line| line.strip_prefix("LLVM version: "));
+    line.and_then(|version| version.split('.').next()?.parse().ok())
+        .with_context(|| format!("{} -vV names no LLVM version", rustc.display()))
+}
+
+fn find_linker(llvm: u32) -> Result<Option<PathBuf>> {
+    let cached = linker_directory(llvm)?.join("bin/bpf-linker");
+    if works(&cached, llvm) {
+        return Ok(Some(cached));
+    }
+    let found = asked(Command::new("sh").args(["-c", "command -v bpf-linker"]));
+    let found = found.map(|path| PathBuf::from(path.trim()));
+    Ok(found.filter(|path| works(path, llvm)))
+}
+
+/// Whether a bpf-linker is there and is not known to be of another LLVM.
+fn works(linker: &Path, llvm: u32) -> bool {
+    let Some(version) = asked(program(linker).arg("--version")) else {
+        return false;
+    };
+    let named = version.split("LLVM").nth(1).and_then(|rest| {
+        rest.split(|letter: char| !letter.is_ascii_digit())
+            .find_map(|word| word.parse().ok())
+    });
+    named.is_none_or(|named: u32| named == llvm)
+}
+
+fn linker_directory(llvm: u32) -> Result<PathBuf> {
+    Ok(cache()?.join(format!("bpf-linker-{llvm}")))
+}
+
+fn install_linker(llvm: u32, install: bool) -> Result<PathBuf> {
+    let directory = linker_directory(llvm)?;
+    let packages = [
+        format!("llvm-{llvm}-dev"),
+        format!("libpolly-{llvm}-dev"),
+        "zlib1g-dev".into(),
+        "libzstd-dev".into(),
+    ];
+    let prefix = format!("/usr/lib/llvm-{llvm}");
+    let feature = format!("llvm-{llvm}");
+    let arguments = [
+        "install",
+        "bpf-linker",
+        "--version",
+        LINKER_VERSION,
+        "--no-default-features",
+        "--features",
+        &feature,
+        "--root",
+    ];
+    if !(install && can_install()) {
+        bail!(
+            "no bpf-linker for LLVM {llvm}; as root on Debian\n  \
+             apt-get install --no-install-recommends {}\n  \
+             LLVM_PREFIX={prefix} cargo {} {}\n\
+             (`cargo xtask build-ebpf --install` does both)",
+            packages.join(" "),
+            arguments.join(" "),
+            directory.display()
+        );
+    }
+    let mut names: Vec<&str> = packages.iter().map(String::as_str).collect();
+    names.extend(["g++", "cmake"]);
+    debian::install(&names)?;
+    let mut cargo = program("cargo");
+    cargo
+        .args(arguments)
+        .arg(&directory)
+        .arg("--quiet")
+        .env("LLVM_PREFIX", prefix);
+    // Not in the workspace, whose configuration is not meant for it.
+    run_timed("Compiling bpf-linker", cargo.current_dir("/"))?;
+    Ok(directory.join("bin/bpf-linker"))
+}
+
+fn compile(toolchain: &Toolchain, linker: &Path, log: bool) -> Result<PathBuf> {
+    let target = output()?.join("ebpf");
+    let arch = env::consts::ARCH;
+    let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
+    let home = env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
+    let cargo_home = env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+    // Paths of this machine must not be in the object: the same source gives
+    // the same bytes everywhere.
+    let flags = [
+        format!("--cfg=bpf_target_arch=\"{arch}\""),
+        "-Cdebuginfo=2".into(),
+        "-Clink-arg=--btf".into(),
+        remap(&cargo_home, "/cargo"),
+        remap(&workspace(), "/herder"),
+    ];
+    let mut path = vec![linker.parent().unwrap_or(Path::new("/")).to_path_buf()];
+    path.extend(toolchain.cargo.parent().map(Path::to_path_buf));
+    path.extend(["/usr/bin", "/bin"].map(PathBuf::from));
+    let mut cargo = program(&toolchain.cargo);
+    cargo
+        .current_dir(workspace())
+        .args([
+            "build",
+            "--locked",
+            "--quiet",
+            "--package",
+            "herder-agent-ebpf",
+            "--bin",
+            "herder-ebpf",
+        ])
+        .args([
+            "--features",
+            if log { "log" } else { "programs" },
+            "--profile",
+            "ebpf",
+        ])
+        .args([
+            "-Z",
+            "build-std=core",
+            "--target",
+            "bpfel-unknown-none",
+            "--target-dir",
+        ])
+        .arg(&target)
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .env("RUSTC", &toolchain.rustc)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("PATH", env::join_paths(path)?)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    run_timed("Building the eBPF object", &mut cargo)?;
+    Ok(target.join("bpfel-unknown-none/ebpf/herder-ebpf"))
+}
+
+/// Puts the object where the agent's build looks for it; only if it changed, so
+/// that the agent is not built again for nothing.
+fn keep(built: &Path) -> Result<PathBuf> {
+    let bytes = fs::read(built).with_context(|| format!("cannot read {}", built.display()))?;
+    let object = output()?.join("herder-ebpf.o");
+    if fs::read(&object).ok().as_ref() != Some(&bytes) {
+        fs::write(&object, &bytes).with_context(|| format!("cannot write {}", object.display()))?;
+    }
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    say(&format!(
+        "{}: {} bytes, digest {:016x}",
+        object.display(),
+        bytes.len(),
+        hasher.finish()
+    ));
+    Ok(object)
+}

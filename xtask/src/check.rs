@@ -1,0 +1,45 @@
+//! The lints, as CI runs them.
+
+use crate::command::{asked, program, run_timed, say, workspace};
+use anyhow::Result;
+
+pub fn run() -> Result<()> {
+    let cargo = |arguments: &[&str]| {
+        let mut cargo = program("cargo");
+        cargo.current_dir(workspace()).args(arguments);
+        cargo
+    };
+    run_timed("rustfmt", &mut cargo(&["fmt", "--all", "--check"]))?;
+    let clippy = [
+        "clippy",
+        "--locked",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    run_timed("clippy", &mut cargo(&clippy))?;
+    let guest = [
+        "clippy",
+        "--locked",
+        "--quiet",
+        "-p",
+        "herder-agent",
+        "--test",
+        "guest",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    run_timed("clippy of the guest tests", &mut cargo(&guest))?;
+    if asked(program("cargo").args(["deny", "--version"])).is_none() {
+        say("cargo-deny is not installed: licences and sources are not checked");
+        return Ok(());
+    }
+    run_timed(
+        "cargo-deny",
+        &mut cargo(&["deny", "check", "bans", "licenses", "sources"]),
+    )
+}

@@ -1,0 +1,109 @@
+//! Running other programs with errors that name them, and where things are kept.
+
+use anyhow::{Context, Result, bail};
+use std::{
+    env,
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+/// The workspace.
+pub fn workspace() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask).to_path_buf()
+}
+
+/// Where tasks put what they make: `target/herder`.
+pub fn output() -> Result<PathBuf> {
+    made(workspace().join("target/herder"))
+}
+
+/// Where kernels and tools are kept from run to run: `$XDG_CACHE_HOME/herder`.
+pub fn cache() -> Result<PathBuf> {
+    let home = env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home);
+    made(
+        base.context("neither XDG_CACHE_HOME nor HOME is set")?
+            .join("herder"),
+    )
+}
+
+/// The directory, made if it was not there.
+pub fn made(directory: PathBuf) -> Result<PathBuf> {
+    std::fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    Ok(directory)
+}
+
+/// A program without what an outer cargo or rustup put into the environment.
+pub fn program(name: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(name);
+    for variable in [
+        "CARGO",
+        "RUSTC",
+        "RUSTDOC",
+        "RUSTFLAGS",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_TARGET_DIR",
+    ] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// How a command would be typed.
+pub fn typed(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Runs it with its output on the terminal.
+pub fn run(command: &mut Command) -> Result<()> {
+    let line = typed(command);
+    let status = command
+        .stdin(Stdio::null())
+        .status()
+        .with_context(|| format!("cannot start `{line}`"))?;
+    if !status.success() {
+        bail!("`{line}` failed: {status}");
+    }
+    Ok(())
+}
+
+/// Runs it and says how long it took.
+pub fn run_timed(what: &str, command: &mut Command) -> Result<()> {
+    say(&format!("{what} …"));
+    let began = Instant::now();
+    run(command)?;
+    say(&format!("{what}: {:.1} s", began.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+/// What it prints; none if it cannot be run or fails.
+pub fn asked(command: &mut Command) -> Option<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Tells the user what a task does.
+pub fn say(text: &str) {
+    eprintln!("xtask: {text}");
+}
+
+/// Whether this is root on a Debian machine, where missing programs can be had.
+pub fn can_install() -> bool {
+    let root = asked(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0");
+    root && Path::new("/etc/debian_version").exists()
+}

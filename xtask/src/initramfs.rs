@@ -1,0 +1,74 @@
+//! Writes an initramfs: an archive in the "newc" format
+//! (Documentation/driver-api/early-userspace/buffer-format.rst).
+
+use anyhow::{Context, Result};
+use std::{fs, io::Write, path::Path};
+
+const DIRECTORY: u32 = 0o040_755;
+const PROGRAM: u32 = 0o100_755;
+
+/// An archive in memory.
+pub struct Initramfs {
+    bytes: Vec<u8>,
+    inode: u32,
+}
+
+impl Initramfs {
+    /// With the directories that an init mounts on.
+    pub fn new() -> Self {
+        let mut archive = Initramfs {
+            bytes: Vec::new(),
+            inode: 0,
+        };
+        for directory in ["bin", "dev", "proc", "sys", "tmp", "run", "modules"] {
+            archive.entry(directory, DIRECTORY, &[]);
+        }
+        archive
+    }
+
+    /// Adds a program or other file.
+    pub fn add(&mut self, name: &str, file: &Path) -> Result<()> {
+        let content = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        self.entry(name, PROGRAM, &content);
+        Ok(())
+    }
+
+    /// Writes the archive to a file.
+    pub fn write(mut self, to: &Path) -> Result<()> {
+        self.entry("TRAILER!!!", 0, &[]);
+        fs::write(to, self.bytes).with_context(|| format!("cannot write {}", to.display()))
+    }
+
+    fn entry(&mut self, name: &str, mode: u32, content: &[u8]) {
+        self.inode += 1;
+        let fields = [
+            self.inode,
+            mode,
+            0,
+            0,
+            1,
+            0,
+            content.len() as u32,
+            0,
+            0,
+            0,
+            0,
+            name.len() as u32 + 1,
+            0,
+        ];
+        self.bytes.extend_from_slice(b"070701");
+        for field in fields {
+            // Writing to a vector cannot fail.
+            let _ = write!(self.bytes, "{field:08x}");
+        }
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.push(0);
+        self.pad();
+        self.bytes.extend_from_slice(content);
+        self.pad();
+    }
+
+    fn pad(&mut self) {
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+}

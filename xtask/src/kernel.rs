@@ -1,0 +1,229 @@
+//! The kernels that the VM tests boot: Debian's cloud kernels, by package name.
+//!
+//! A series is asked for, never a version: old versions leave the archive.
+
+use crate::{
+    command::{asked, cache, made, run as run_command, say},
+    debian::Suite,
+};
+use anyhow::{Context, Result, bail};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// A kernel to test on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Series {
+    /// Debian 11 as released: `mark_victim` carries a thread id only.
+    #[value(name = "5.10-pid")]
+    V5_10Pid,
+    /// Debian 11 with security updates: the task pointer, back-ported.
+    #[value(name = "5.10")]
+    V5_10,
+    /// Debian 12.
+    #[value(name = "6.1")]
+    V6_1,
+    /// Debian 13, as back-ported to 12.
+    #[value(name = "6.12")]
+    V6_12,
+    /// Debian's development suite.
+    #[value(name = "7.2")]
+    V7_2,
+}
+
+impl Series {
+    /// All of them, oldest first.
+    pub const ALL: [Series; 5] = [
+        Series::V5_10Pid,
+        Series::V5_10,
+        Series::V6_1,
+        Series::V6_12,
+        Series::V7_2,
+    ];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Series::V5_10Pid => "5.10-pid",
+            Series::V5_10 => "5.10",
+            Series::V6_1 => "6.1",
+            Series::V6_12 => "6.12",
+            Series::V7_2 => "7.2",
+        }
+    }
+
+    /// The suite, and how the names of the kernel's and the modules' packages
+    /// begin. Since 7.2 the kernel is in a package of its own.
+    fn source(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Series::V5_10Pid => ("bullseye", &["linux-image-5.10."]),
+            Series::V5_10 => ("bullseye-security", &["linux-image-5.10."]),
+            Series::V6_1 => ("bookworm-security", &["linux-image-6.1."]),
+            Series::V6_12 => ("bookworm-security", &["linux-image-6.12."]),
+            Series::V7_2 => ("sid", &["linux-binary-unsigned-7.", "linux-modules-7."]),
+        }
+    }
+}
+
+/// Modules of the network card that the demo's port is forwarded by.
+const MODULES: [&str; 8] = [
+    "failover",
+    "net_failover",
+    "virtio",
+    "virtio_ring",
+    "virtio_pci_modern_dev",
+    "virtio_pci_legacy_dev",
+    "virtio_pci",
+    "virtio_net",
+];
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Which ones; all by default.
+    #[arg(value_enum)]
+    series: Vec<Series>,
+    /// Look for newer versions of kernels that are there already.
+    #[arg(long)]
+    refresh: bool,
+}
+
+/// An unpacked kernel.
+#[derive(Clone)]
+pub struct Kernel {
+    pub series: Series,
+    pub image: PathBuf,
+    pub modules: Vec<PathBuf>,
+    /// Release, as `uname -r` gives it.
+    pub release: String,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let series = if args.series.is_empty() {
+        &Series::ALL[..]
+    } else {
+        &args.series
+    };
+    for series in series {
+        let directory = directory(*series)?;
+        if args.refresh && directory.exists() {
+            fs::remove_dir_all(&directory)
+                .with_context(|| format!("cannot remove {}", directory.display()))?;
+        }
+        let kernel = get(*series)?;
+        say(&format!(
+            "{}: {} in {}",
+            series.name(),
+            kernel.release,
+            directory.display()
+        ));
+    }
+    Ok(())
+}
+
+/// The kernel from the cache, or from Debian.
+pub fn get(series: Series) -> Result<Kernel> {
+    let directory = directory(series)?;
+    if !directory.exists() {
+        fetch(series, &directory)
+            .with_context(|| format!("cannot get the kernel {}", series.name()))?;
+    }
+    let mut modules = Vec::new();
+    let mut image = None;
+    for entry in fs::read_dir(&directory)? {
+        let path = entry?.path();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if let Some(release) = name.strip_prefix("vmlinuz-") {
+            image = Some((path.clone(), release.to_owned()));
+        } else if name.ends_with(".ko") {
+            modules.push(path);
+        }
+    }
+    modules.sort();
+    let (image, release) =
+        image.with_context(|| format!("no vmlinuz in {}; try --refresh", directory.display()))?;
+    Ok(Kernel {
+        series,
+        image,
+        modules,
+        release,
+    })
+}
+
+fn directory(series: Series) -> Result<PathBuf> {
+    Ok(made(cache()?.join("kernels"))?.join(series.name()))
+}
+
+fn fetch(series: Series, directory: &Path) -> Result<()> {
+    let (suite, packages) = series.source();
+    let suite = Suite::open(suite, &made(cache()?.join("apt"))?)?;
+    // Unpacked beside its place and then renamed, so that an interrupted
+    // download leaves nothing that looks complete.
+    let unpacked = directory.with_extension("part");
+    let _ = fs::remove_dir_all(&unpacked);
+    made(unpacked.join("root"))?;
+    for begins in packages {
+        let package = suite.newest(begins, "-cloud-amd64")?;
+        let archive = suite.download(&package, &unpacked)?;
+        let mut unpack = Command::new("dpkg-deb");
+        run_command(unpack.arg("-x").arg(&archive).arg(unpacked.join("root")))?;
+        fs::remove_file(archive)?;
+    }
+    let found = find(&unpacked.join("root"))?;
+    let images: Vec<_> = found
+        .iter()
+        .filter(|path| begins(path, "vmlinuz-"))
+        .collect();
+    let [image] = images[..] else {
+        bail!("{} kernels in {packages:?}", images.len())
+    };
+    fs::rename(image, unpacked.join(image.file_name().unwrap_or_default()))?;
+    for (number, module) in MODULES.iter().enumerate() {
+        if let Some(path) = found
+            .iter()
+            .find(|path| begins(path, &format!("{module}.ko")))
+        {
+            decompress(path, &unpacked.join(format!("{number}-{module}.ko")))?;
+        }
+    }
+    fs::remove_dir_all(unpacked.join("root"))?;
+    fs::rename(&unpacked, directory)?;
+    Ok(())
+}
+
+fn begins(path: &Path, prefix: &str) -> bool {
+    path.file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with(prefix))
+}
+
+fn find(root: &Path) -> Result<Vec<PathBuf>> {
+    let list = asked(Command::new("find").arg(root).args(["-type", "f"]));
+    Ok(list
+        .context("find failed")?
+        .lines()
+        .map(PathBuf::from)
+        .collect())
+}
+
+fn decompress(module: &Path, to: &Path) -> Result<()> {
+    let program = match module.extension().and_then(|extension| extension.to_str()) {
+        Some("xz") => "xz",
+        Some("zst") => "zstd",
+        _ => {
+            return fs::copy(module, to)
+                .map(drop)
+                .context("cannot copy a module");
+        }
+    };
+    crate::debian::need(program, if program == "xz" { "xz-utils" } else { "zstd" })?;
+    let output = Command::new(program).arg("-dc").arg(module).output()?;
+    if !output.status.success() {
+        bail!("{program} cannot unpack {}", module.display());
+    }
+    fs::write(to, output.stdout).with_context(|| format!("cannot write {}", to.display()))
+}

@@ -1,0 +1,151 @@
+//! Everything: lints, unit tests, and the guest tests on every kernel.
+
+use crate::{
+    build::{self, Built},
+    check,
+    command::{program, say, workspace},
+    debian,
+    kernel::{self, Kernel, Series},
+    vm::{Verdict, Vm},
+};
+use anyhow::{Context, Result, bail};
+use std::{
+    process::Stdio,
+    sync::Mutex,
+    thread,
+    time::{Duration, Instant},
+};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only these kernels; all by default.
+    #[arg(long, value_enum)]
+    kernel: Vec<Series>,
+    /// Virtual machines that run at once.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// Memory of each, MiB.
+    #[arg(long, default_value_t = 1024)]
+    memory: u32,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let began = Instant::now();
+    debian::need("qemu-system-x86_64", "qemu-system-x86")?;
+    let series = if args.kernel.is_empty() {
+        &Series::ALL[..]
+    } else {
+        &args.kernel
+    };
+    let kernels = series
+        .iter()
+        .map(|series| kernel::get(*series))
+        .collect::<Result<Vec<_>>>()?;
+    check::run()?;
+    let unit = unit_tests()?;
+    let built = build::for_vm()?;
+    let rows = on_all(args, &kernels, &built);
+
+    println!(
+        "\n{:<10} {:<28} {:>7} {:>7} {:>8}",
+        "kernel", "release", "passed", "failed", "seconds"
+    );
+    let mut total = unit;
+    for (kernel, verdict, seconds) in &rows {
+        let series = kernel.series.name();
+        match verdict {
+            Ok(Verdict { passed, failed }) => {
+                total.passed += passed;
+                total.failed += failed;
+                println!(
+                    "{series:<10} {:<28} {passed:>7} {failed:>7} {seconds:>8.1}",
+                    kernel.release
+                );
+            }
+            Err(error) => {
+                total.failed += 1;
+                println!("{series:<10} {:<28} {error:#}", kernel.release);
+            }
+        }
+    }
+    println!("All of it took {:.0} s.", began.elapsed().as_secs_f64());
+    println!("{} passed, {} failed", total.passed, total.failed);
+    if total.failed > 0 {
+        bail!("{} tests failed", total.failed);
+    }
+    Ok(())
+}
+
+/// Runs cargo's tests and adds up what they say.
+fn unit_tests() -> Result<Verdict> {
+    let mut cargo = program("cargo");
+    cargo
+        .current_dir(workspace())
+        .args(["test", "--locked", "--workspace"]);
+    say("Running the unit tests …");
+    let output = cargo
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    print!("{text}");
+    let counts = |word: &str| -> u32 {
+        let results = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("test result: "));
+        let parts = results.flat_map(|line| line.split(['.', ';']));
+        parts
+            .filter_map(|part| part.trim().strip_suffix(word)?.trim().parse::<u32>().ok())
+            .sum()
+    };
+    let verdict = Verdict {
+        passed: counts("passed"),
+        failed: counts("failed"),
+    };
+    if !output.status.success() {
+        bail!(
+            "cargo test failed: {} passed, {} failed",
+            verdict.passed,
+            verdict.failed
+        );
+    }
+    Ok(verdict)
+}
+
+type Row<'a> = (&'a Kernel, Result<Verdict>, f64);
+
+/// Boots each kernel, some at once.
+fn on_all<'a>(args: &Args, kernels: &'a [Kernel], built: &Built) -> Vec<Row<'a>> {
+    let waiting = Mutex::new(kernels.iter());
+    let rows = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..args.jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let next = waiting.lock().ok().and_then(|mut kernels| kernels.next());
+                    let Some(kernel) = next else { return };
+                    let began = Instant::now();
+                    let verdict = Vm {
+                        kernel,
+                        built,
+                        parameters: vec![("mode", "test".into())],
+                        memory: args.memory,
+                        timeout: Duration::from_secs(1200),
+                        forward: None,
+                        verbose: false,
+                    }
+                    .boot(&mut |line| println!("[{}] {line}", kernel.series.name()))
+                    .and_then(|verdict| {
+                        (verdict.passed > 0)
+                            .then_some(verdict)
+                            .context("no test ran")
+                    });
+                    if let Ok(mut rows) = rows.lock() {
+                        rows.push((kernel, verdict, began.elapsed().as_secs_f64()));
+                    }
+                }
+            });
+        }
+    });
+    rows.into_inner().unwrap_or_default()
+}

@@ -1,0 +1,289 @@
+//! Boots a kernel in QEMU with the guest tests as its init, and carries their
+//! verdict back.
+//!
+//! Software emulation (TCG) on purpose: it works everywhere, also inside of a
+//! virtual machine, where nested KVM hangs guests.
+
+use crate::{
+    build::{self, Built},
+    command::output,
+    debian,
+    initramfs::Initramfs,
+    kernel::{self, Kernel, Series},
+};
+use anyhow::{Context, Result, bail};
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Write},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How the guest begins every line that is meant for people.
+const GUEST: &str = "herder-guest: ";
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// The kernel; may be given several times.
+    #[arg(long, value_enum, default_value = "6.12")]
+    kernel: Vec<Series>,
+    /// Only tests whose name contains this.
+    #[arg(long, default_value = "")]
+    filter: String,
+    /// Memory of the guest, MiB.
+    #[arg(long, default_value_t = 1024)]
+    memory: u32,
+    /// Show all that the guest prints.
+    #[arg(long)]
+    verbose: bool,
+}
+
+/// What to boot and how.
+pub struct Vm<'a> {
+    pub kernel: &'a Kernel,
+    pub built: &'a Built,
+    /// `herder.NAME=VALUE` on the kernel's command line.
+    pub parameters: Vec<(&'static str, String)>,
+    pub memory: u32,
+    pub timeout: Duration,
+    /// A port of the host's loopback, forwarded to the agent's.
+    pub forward: Option<u16>,
+    pub verbose: bool,
+}
+
+/// What the guest said at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub passed: u32,
+    pub failed: u32,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    debian::need("qemu-system-x86_64", "qemu-system-x86")?;
+    let kernels = args
+        .kernel
+        .iter()
+        .map(|series| kernel::get(*series))
+        .collect::<Result<Vec<_>>>()?;
+    let built = build::for_vm()?;
+    let mut failed = Vec::new();
+    for kernel in &kernels {
+        let parameters = vec![("mode", "test".into()), ("filter", args.filter.clone())];
+        let timeout = Duration::from_secs(900);
+        let (memory, verbose) = (args.memory, args.verbose);
+        let vm = Vm {
+            kernel,
+            built: &built,
+            parameters,
+            memory,
+            timeout,
+            forward: None,
+            verbose,
+        };
+        let verdict = vm.boot(&mut |line| println!("[{}] {line}", kernel.series.name()))?;
+        if verdict.failed > 0 || verdict.passed == 0 {
+            failed.push(kernel.series.name());
+        }
+    }
+    if !failed.is_empty() {
+        bail!("tests failed, or none ran, on {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+impl Vm<'_> {
+    /// Boots, gives each line of the guest to `show`, and waits for the verdict.
+    pub fn boot(&self, show: &mut dyn FnMut(&str)) -> Result<Verdict> {
+        let name = self.kernel.series.name();
+        let unique = format!("{name}-{}", std::process::id());
+        let initramfs = output()?.join(format!("initramfs-{unique}.cpio"));
+        self.initramfs()?.write(&initramfs)?;
+        let log = output()?.join(format!("vm-{name}.log"));
+        let mut qemu = Running(
+            self.qemu(&initramfs)
+                .spawn()
+                .context("cannot start qemu-system-x86_64")?,
+        );
+        let console = qemu.0.stdout.take().context("qemu has no console")?;
+        let (lines, received) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
+                if lines
+                    .send(
+                        String::from_utf8_lossy(&line)
+                            .trim_end_matches('\r')
+                            .to_owned(),
+                    )
+                    .is_err()
+                {
+                    return;
+                }
+            }
+        });
+        let mut log_file =
+            File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let outcome = self.follow(&received, &mut log_file, show);
+        drop(qemu);
+        // Some tens of MiB that only this run needs.
+        let _ = std::fs::remove_file(initramfs);
+        outcome.with_context(|| {
+            format!(
+                "kernel {name} ({}), console in {}",
+                self.kernel.release,
+                log.display()
+            )
+        })
+    }
+
+    fn follow(
+        &self,
+        lines: &mpsc::Receiver<String>,
+        log: &mut File,
+        show: &mut dyn FnMut(&str),
+    ) -> Result<Verdict> {
+        let deadline = Instant::now() + self.timeout;
+        let mut verdict = None;
+        let mut last = Vec::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = match lines.recv_timeout(left) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!(
+                        "the guest hung for {:?}; its last lines:\n{}",
+                        self.timeout,
+                        last.join("\n")
+                    )
+                }
+            };
+            writeln!(log, "{line}")?;
+            last.push(line.clone());
+            if last.len() > 40 {
+                last.remove(0);
+            }
+            if line.contains("Kernel panic - not syncing") && !line.contains("\"") {
+                bail!("the guest's kernel panicked:\n{}", last.join("\n"));
+            }
+            match line.split_once(GUEST) {
+                Some((_, text)) => {
+                    if let Some(found) = parse_verdict(text)
+                        && verdict.replace(found).is_some()
+                    {
+                        bail!("the guest gave two verdicts");
+                    }
+                    show(text);
+                }
+                None if self.verbose => show(&line),
+                None => {}
+            }
+        }
+        verdict.with_context(|| format!("the guest ended without a verdict:\n{}", last.join("\n")))
+    }
+
+    fn initramfs(&self) -> Result<Initramfs> {
+        let mut archive = Initramfs::new();
+        archive.add("init", &self.built.guest)?;
+        archive.add("bin/herder-agent", &self.built.agent)?;
+        if self.forward.is_some() {
+            for module in &self.kernel.modules {
+                let name = module.file_name().unwrap_or_default().to_string_lossy();
+                archive.add(&format!("modules/{name}"), module)?;
+            }
+        }
+        Ok(archive)
+    }
+
+    fn qemu(&self, initramfs: &std::path::Path) -> Command {
+        let parameters = self.parameters.iter();
+        let parameters: String = parameters
+            .map(|(name, value)| format!(" herder.{name}={value}"))
+            .collect();
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args([
+            "-accel",
+            "tcg,thread=multi",
+            "-cpu",
+            "max",
+            "-smp",
+            "2",
+            "-no-reboot",
+        ])
+        .args([
+            "-nodefaults",
+            "-nographic",
+            "-serial",
+            "stdio",
+            "-m",
+            &format!("{}M", self.memory),
+        ])
+        .arg("-kernel")
+        .arg(&self.kernel.image)
+        .arg("-initrd")
+        .arg(initramfs)
+        // A clock that the host's load makes look unstable would be given
+        // up, with a delay that has nothing to do with the tests.
+        .args([
+            "-append",
+            &format!("console=ttyS0 panic=-1 quiet tsc=nowatchdog{parameters}"),
+        ]);
+        if let Some(port) = self.forward {
+            let user = format!("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:9469");
+            qemu.args([
+                "-netdev",
+                &user,
+                "-device",
+                "virtio-net-pci,netdev=net,romfile=",
+            ]);
+        }
+        // QEMU must not outlive xtask: it ends when its monitor's input ends.
+        qemu.stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit());
+        qemu
+    }
+}
+
+/// A QEMU that is stopped when it is dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Reads `verdict: N passed, N failed`.
+fn parse_verdict(text: &str) -> Option<Verdict> {
+    let (passed, rest) = text.strip_prefix("verdict: ")?.split_once(" passed, ")?;
+    let failed = rest.strip_suffix(" failed")?;
+    Some(Verdict {
+        passed: passed.parse().ok()?,
+        failed: failed.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_whole_verdict_counts() {
+        let verdict = Some(Verdict {
+            passed: 3,
+            failed: 1,
+        });
+        assert_eq!(parse_verdict("verdict: 3 passed, 1 failed"), verdict);
+        for bad in [
+            "verdict: 3 passed",
+            "3 passed, 1 failed",
+            "verdict: x passed, 1 failed",
+        ] {
+            assert_eq!(parse_verdict(bad), None, "{bad}");
+        }
+    }
+}
