@@ -73,11 +73,7 @@ fn decision_end(_ctx: FExitContext) -> i32 {
     let record = DecisionRecord {
         header: Header {
             kind: RecordKind::Decision as u32,
-            flags: if decision.domain_known != 0 {
-                flag::DOMAIN
-            } else {
-                0
-            },
+            flags: if decision.domain_known != 0 { flag::DOMAIN } else { 0 },
             // SAFETY: the helper has no preconditions.
             time: unsafe { bpf_ktime_get_ns() },
         },

@@ -39,10 +39,7 @@ fn process_exit(ctx: RawTracePointContext) -> i32 {
     };
     // The process is dead when its last thread is (`signal->live`, which
     // do_exit() counts down before the tracepoint, kernel/exit.c).
-    if Task(Address(task))
-        .live_threads()
-        .is_some_and(|live| live > 0)
-    {
+    if Task(Address(task)).live_threads().is_some_and(|live| live > 0) {
         return 0;
     }
     // Two threads may both have seen 0; the one that removes the entry reports.

@@ -38,9 +38,7 @@ impl Address {
 
     #[inline(always)]
     fn follow(self, offset: u32) -> Option<Self> {
-        self.read::<u64>(offset)
-            .filter(|address| *address != 0)
-            .map(Self)
+        self.read::<u64>(offset).filter(|address| *address != 0).map(Self)
     }
 }
 
@@ -89,26 +87,19 @@ impl Task {
 
     #[inline(always)]
     pub(crate) fn uid(self) -> Option<u32> {
-        self.0
-            .follow(offset!(task_real_cred))?
-            .read(offset!(cred_uid))
+        self.0.follow(offset!(task_real_cred))?.read(offset!(cred_uid))
     }
 
     #[inline(always)]
     pub(crate) fn oom_score_adj(self) -> Option<i32> {
-        let adj: i16 = self
-            .0
-            .follow(offset!(task_signal))?
-            .read(offset!(signal_oom_score_adj))?;
+        let adj: i16 = self.0.follow(offset!(task_signal))?.read(offset!(signal_oom_score_adj))?;
         Some(i32::from(adj))
     }
 
     /// Threads of the process that have not begun to exit.
     #[inline(always)]
     pub(crate) fn live_threads(self) -> Option<i32> {
-        self.0
-            .follow(offset!(task_signal))?
-            .read(offset!(signal_live))
+        self.0.follow(offset!(task_signal))?.read(offset!(signal_live))
     }
 
     /// The cgroup on the v2 hierarchy: `task_dfl_cgroup()`, the same that
@@ -164,17 +155,13 @@ impl Cgroup {
     /// `cgroup_id()`, include/linux/cgroup.h.
     #[inline(always)]
     pub(crate) fn id(self) -> Option<u64> {
-        self.0
-            .follow(offset!(cgroup_kn))?
-            .read(offset!(kernfs_node_id))
+        self.0.follow(offset!(cgroup_kn))?.read(offset!(kernfs_node_id))
     }
 
     /// Number of its hierarchy: 0 for v2, others for mounted v1 controllers.
     #[inline(always)]
     pub(crate) fn hierarchy(self) -> Option<i32> {
-        self.0
-            .follow(offset!(cgroup_root))?
-            .read(offset!(cgroup_root_hierarchy_id))
+        self.0.follow(offset!(cgroup_root))?.read(offset!(cgroup_root_hierarchy_id))
     }
 }
 

@@ -8,10 +8,7 @@
 //! relies on, with the versions they were read in.
 #![no_std]
 #![no_main]
-#![expect(
-    unsafe_code,
-    reason = "eBPF programs read kernel memory through helpers"
-)]
+#![expect(unsafe_code, reason = "eBPF programs read kernel memory through helpers")]
 
 mod cgroup;
 mod decision;

@@ -1,1 +1,183 @@
-//! To come.
+//! Wiring: starts the core on its own thread, serves on this one, and ends both
+//! in order.
+
+mod limits;
+mod reload;
+
+use crate::{
+    args::{RunArgs, Switch},
+    cgroup::dir::CgroupRoot,
+    config::{Config, ConfigError},
+    core::{Command, Core},
+    enforce::{EnforceError, Enforcer, Options},
+    policy::Policy,
+    probe::{Probe, ProbeError, ProbeOptions},
+    report::Reporter,
+    serve::{self, Readiness, ServeError},
+};
+use std::{io, path::Path, sync::Arc, thread, time::Duration};
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::timeout,
+};
+use tracing_appender::non_blocking::ErrorCounter;
+
+/// Commands that may wait for the core.
+const COMMANDS: usize = 64;
+
+/// How long the end may take after SIGTERM, in whole.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why the agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The eBPF programs cannot be attached.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// Enforcement cannot be set up.
+    #[error(transparent)]
+    Enforce(#[from] EnforceError),
+    /// The port cannot be had, or a metric cannot be registered.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// A thread or runtime cannot be started.
+    #[error("cannot start {what}: {source}")]
+    Start {
+        /// What it is for.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Pod names were asked for.
+    #[error("--kubernetes on: this version cannot ask the API server yet; use off")]
+    Kubernetes,
+    /// The core ended although nobody asked it to.
+    #[error("the core task ended: {0}")]
+    Core(String),
+}
+
+/// Runs the agent until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When something that nothing works without cannot be had; the message says
+/// what to do.
+pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
+    if args.kubernetes == Switch::On {
+        return Err(AgentError::Kubernetes);
+    }
+    limits::raise();
+    let config = args.node.config.as_deref().map(Config::load).transpose()?.unwrap_or_default();
+    let reporter = Arc::<Reporter>::default();
+    let runtime = start(current_thread(), "the server's runtime")?;
+    let listener = runtime.block_on(serve::bind(args.listen))?;
+
+    let readiness = Readiness::default();
+    let walked = readiness.latch("first walk of the cgroups");
+    let attached = readiness.latch("eBPF programs");
+    let probe =
+        Probe::attach(ProbeOptions { btf: !args.no_btf, kill_ring_bytes: args.kill_ring_bytes })?;
+    attached.release();
+    let enforcer =
+        Enforcer::new(open_root(&args.node.cgroup_root), options(args), reporter.clone())?;
+    let core = Core::new(
+        probe,
+        Policy::new(config),
+        enforcer,
+        reporter.clone(),
+        args.node.cgroup_root.clone(),
+        Duration::from_secs(args.resync_seconds),
+    );
+    let (commands, received) = mpsc::channel(COMMANDS);
+    let core_runtime = start(current_thread(), "the core's runtime")?;
+    let core = thread::Builder::new()
+        .name("core".into())
+        .spawn(move || core_runtime.block_on(core.run(received, || walked.release())));
+    let core = start(core, "the core's thread")?;
+
+    let serving = Serving { listener, readiness, dropped };
+    runtime.block_on(supervise(args, reporter, serving, commands));
+    let ended = core.join().map_err(|_| AgentError::Core("it panicked".into()))?;
+    ended.map_err(|error| AgentError::Core(error.to_string()))
+}
+
+/// What the server needs.
+struct Serving {
+    listener: TcpListener,
+    readiness: Readiness,
+    dropped: ErrorCounter,
+}
+
+/// Serves and reloads until a signal comes or the core ends.
+async fn supervise(
+    args: &RunArgs,
+    reporter: Arc<Reporter>,
+    serving: Serving,
+    commands: mpsc::Sender<Command>,
+) {
+    let Serving { listener, readiness, dropped } = serving;
+    let (stop, stopped) = tokio::sync::watch::channel(());
+    let state = serve::State::new(reporter.clone(), readiness, commands.clone(), Some(dropped));
+    let server = tokio::spawn(serve::run(listener, state, async move {
+        let mut stopped = stopped;
+        // An error means that the sender is gone, which is the signal itself.
+        let _ = stopped.changed().await;
+    }));
+    let reload = reload::watch(args.node.config.as_deref(), commands.clone(), reporter);
+    tokio::select! {
+        () = terminated() => tracing::info!("Stopping."),
+        () = reload => {}
+        // The core has ended by itself, which `run` reports.
+        () = commands.closed() => {}
+    }
+    drop((stop, commands));
+    if timeout(DRAIN, server).await.is_err() {
+        tracing::warn!("Connections were still open after {DRAIN:?}.");
+    }
+}
+
+async fn terminated() {
+    let wait = |kind| async move {
+        match signal(kind) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(error) => {
+                tracing::error!(%error, "Cannot wait for signals.");
+                std::future::pending().await
+            }
+        }
+    };
+    tokio::select! {
+        () = wait(SignalKind::terminate()) => {}
+        () = wait(SignalKind::interrupt()) => {}
+    }
+}
+
+/// Enforcement needs cgroup v2; kills are observed without it too.
+fn open_root(path: &Path) -> Option<CgroupRoot> {
+    CgroupRoot::open(path)
+        .inspect_err(|error| {
+            tracing::error!(%error, "memory.oom.group is not enforced; kills are still observed.");
+        })
+        .ok()
+}
+
+fn options(args: &RunArgs) -> Options {
+    Options {
+        dry_run: args.dry_run,
+        restore_on_exit: args.restore_on_exit,
+        systemd_transient: args.node.systemd_transient_dir.clone(),
+    }
+}
+
+fn current_thread() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+fn start<T>(result: io::Result<T>, what: &'static str) -> Result<T, AgentError> {
+    result.map_err(|source| AgentError::Start { what, source })
+}

@@ -1,1 +1,172 @@
-//! To come.
+//! The command line. Every flag is an environment variable too.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{net::SocketAddr, path::PathBuf};
+
+/// Sees every OOM kill on this node, and steers memory.oom.group by policy.
+#[derive(Debug, Parser)]
+#[command(name = "herder-agent", version = VERSION)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub task: Task,
+}
+
+/// Version and revision.
+const VERSION: &str = match option_env!("HERDER_REVISION") {
+    Some(_) => concat!(env!("CARGO_PKG_VERSION"), " (revision in herder_build_info)"),
+    None => env!("CARGO_PKG_VERSION"),
+};
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    /// Run the agent. Needs CAP_BPF and CAP_PERFMON (below Linux 5.11 also
+    /// CAP_SYS_RESOURCE), and uid 0 to write memory.oom.group.
+    Run(Box<RunArgs>),
+    /// Tell whether this node has what the agent needs, and how to mend what is
+    /// missing. Changes nothing. Ends with 0 if the agent can work, else with 1.
+    Check(CheckArgs),
+}
+
+/// Flags of both subcommands.
+#[derive(Debug, Args)]
+pub struct NodeArgs {
+    /// File with the rules (YAML). Without it no container is steered; kills are
+    /// reported all the same. Read again when it changes and on SIGHUP.
+    #[arg(long, env = "HERDER_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the cgroup v2 hierarchy is mounted, read-write, as the host sees it.
+    #[arg(long, env = "HERDER_CGROUP_ROOT", value_name = "DIR", default_value = "/sys/fs/cgroup")]
+    pub cgroup_root: PathBuf,
+    /// Where systemd keeps the unit files of transient scopes; read to find scopes
+    /// that systemd stops at any OOM kill (OOMPolicy=kill). May be missing.
+    #[arg(
+        long,
+        env = "HERDER_SYSTEMD_TRANSIENT_DIR",
+        value_name = "DIR",
+        default_value = "/run/systemd/transient"
+    )]
+    pub systemd_transient_dir: PathBuf,
+}
+
+/// Flags of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// What `check` takes too.
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// Address of /metrics, /livez, /readyz and /api/v1.
+    #[arg(long, env = "HERDER_LISTEN", value_name = "ADDR:PORT", default_value = "0.0.0.0:9469")]
+    pub listen: SocketAddr,
+    /// Name of this node, as Kubernetes knows it.
+    #[arg(long, env = "HERDER_NODE_NAME", value_name = "NAME", default_value_t = host_name())]
+    pub node_name: String,
+    /// Whether to ask a Kubernetes API server for the names of pods. Not built
+    /// in yet: `on` is refused, `auto` is `off`.
+    #[arg(long, env = "HERDER_KUBERNETES", value_enum, default_value = "auto")]
+    pub kubernetes: Switch,
+    /// How log lines look.
+    #[arg(long, env = "HERDER_LOG_FORMAT", value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or by module
+    /// (`info,herder_agent::enforce=debug`).
+    #[arg(long, env = "HERDER_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// Write nothing; log what would be written.
+    #[arg(long, env = "HERDER_DRY_RUN")]
+    pub dry_run: bool,
+    /// At the end, give each container the memory.oom.group back that it had
+    /// before. Without it the values stay as they are, so that a restart or
+    /// update of the agent leaves no gap.
+    #[arg(long, env = "HERDER_RESTORE_ON_EXIT")]
+    pub restore_on_exit: bool,
+    /// How often everything is read again, as a safety net, seconds.
+    #[arg(
+        long,
+        env = "HERDER_RESYNC_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 30,
+        value_parser = clap::value_parser!(u64).range(1..=3600)
+    )]
+    pub resync_seconds: u64,
+    /// Do not use the kernel's BTF: victims are then described when they exit,
+    /// and neither limit nor group is told by the kernel. For kernels whose BTF
+    /// is wrong.
+    #[arg(long, env = "HERDER_NO_BTF")]
+    pub no_btf: bool,
+    /// Size of the ring buffer of kills, bytes: a power of two of whole pages.
+    #[arg(long, env = "HERDER_KILL_RING_BYTES", value_name = "BYTES")]
+    pub kill_ring_bytes: Option<u32>,
+}
+
+/// Flags of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// What `run` takes too.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// Whether to use something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// If it is there.
+    Auto,
+    /// Yes; it is an error if it is not there.
+    On,
+    /// No.
+    Off,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_is_an_environment_variable_and_has_a_help_text() {
+        for name in ["run", "check"] {
+            let command = Cli::command().find_subcommand(name).unwrap().clone();
+            for argument in command.get_arguments().filter(|argument| argument.get_id() != "help") {
+                let variable = argument.get_env().map(|name| name.to_string_lossy().into_owned());
+                let flag = argument.get_long().unwrap().replace('-', "_").to_uppercase();
+                assert_eq!(variable, Some(format!("HERDER_{flag}")));
+                assert!(argument.get_help().is_some(), "{flag}");
+            }
+        }
+    }
+
+    #[test]
+    fn defaults_and_mistakes() {
+        let Task::Run(run) = Cli::try_parse_from(["a", "run"]).unwrap().task else { panic!() };
+        assert_eq!(run.listen.port(), 9469);
+        assert!(!run.dry_run && !run.restore_on_exit && run.node.config.is_none());
+        for bad in [
+            &["a", "run", "--listen", "9469"][..],
+            &["a", "run", "--resync-seconds", "0"],
+            &["a", "run", "--kubernetes", "maybe"],
+            &["a"],
+        ] {
+            assert!(Cli::try_parse_from(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -4,7 +4,7 @@ use crate::cgroup::CgroupPath;
 use serde::Serialize;
 
 /// Who a cgroup belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(untagged)]
 pub enum Owner {
     /// A container of a pod whose names are known.

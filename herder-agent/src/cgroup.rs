@@ -43,14 +43,9 @@ impl CgroupPath {
         let text = std::str::from_utf8(bytes).map_err(|_| PathError::NotUtf8(lossy()))?;
         let plain = text == "/"
             || text.strip_prefix('/').is_some_and(|rest| {
-                rest.split('/')
-                    .all(|name| !matches!(name, "" | "." | "..") && !name.contains('\0'))
+                rest.split('/').all(|name| !matches!(name, "" | "." | "..") && !name.contains('\0'))
             });
-        if plain {
-            Ok(CgroupPath(Arc::from(text)))
-        } else {
-            Err(PathError::NotPlain(lossy()))
-        }
+        if plain { Ok(CgroupPath(Arc::from(text))) } else { Err(PathError::NotPlain(lossy())) }
     }
 
     /// The path as text.
@@ -111,15 +106,10 @@ mod tests {
 
     #[test]
     fn bad_paths_are_refused() {
-        for bad in [
-            "", "a", "a/b", "//", "/a//b", "/a/", "/../a", "/a/./b", "/a\0",
-        ] {
+        for bad in ["", "a", "a/b", "//", "/a//b", "/a/", "/../a", "/a/./b", "/a\0"] {
             assert!(CgroupPath::parse(bad.as_bytes()).is_err(), "{bad:?}");
         }
-        assert!(matches!(
-            CgroupPath::parse(b"/\xff"),
-            Err(PathError::NotUtf8(_))
-        ));
+        assert!(matches!(CgroupPath::parse(b"/\xff"), Err(PathError::NotUtf8(_))));
     }
 
     #[test]
@@ -128,10 +118,7 @@ mod tests {
         assert_eq!(ancestors, [path("/a/b"), path("/a"), path("/")]);
         assert_eq!(path("/").parent(), None);
         assert_eq!(path("/a/b").name(), "b");
-        assert_eq!(
-            (path("/").relative(), path("/a/b").relative()),
-            (".", "a/b")
-        );
+        assert_eq!((path("/").relative(), path("/a/b").relative()), (".", "a/b"));
     }
 
     #[test]

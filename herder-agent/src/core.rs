@@ -1,1 +1,266 @@
-//! To come.
+//! The heart: one task that owns the cgroup tree, the open kills, the policy and
+//! the enforcement, and moves all of them on as the kernel tells of events.
+//!
+//! It runs on a thread of its own, so that a slow scrape or API server can never
+//! delay a correction of `memory.oom.group` or the report of a kill. Others talk
+//! to it by [`Command`]s.
+
+mod kills;
+
+use crate::{
+    attribution::Owner,
+    cgroup::{
+        CgroupId, CgroupPath,
+        tree::{self, CgroupTree},
+    },
+    enforce::{ContainerState, Enforcer},
+    oom::assemble::Assembler,
+    policy::{Policy, Subject, Verdict},
+    probe::{DecodeError, Event, Probe, decode::CgroupEvent, monotonic_now, readable::Readable},
+    report::{Lost, Reporter},
+};
+use std::{io, os::unix::fs::MetadataExt, path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+};
+
+/// How long a new cgroup's directory is tried for. The kernel announces it some
+/// microseconds before it can be opened; an emulated or busy node takes longer.
+const APPEARS_WITHIN: Duration = Duration::from_millis(100);
+
+/// Pause between two such tries.
+const APPEARS_RETRY: Duration = Duration::from_millis(1);
+
+/// What others may ask of the core.
+#[derive(Debug)]
+pub enum Command {
+    /// Take another policy.
+    Policy(Box<Policy>),
+    /// Tell the state of each matched container.
+    Containers(oneshot::Sender<Vec<ContainerState>>),
+}
+
+/// The state, and where it is told.
+pub struct Core {
+    probe: Probe,
+    assembler: Assembler,
+    tree: CgroupTree,
+    appearing: Vec<Appearing>,
+    policy: Policy,
+    enforcer: Enforcer,
+    reporter: Arc<Reporter>,
+    root: PathBuf,
+    resync_every: Duration,
+    page: u64,
+}
+
+/// A cgroup that was announced but cannot be opened yet.
+struct Appearing {
+    id: CgroupId,
+    path: CgroupPath,
+    until: Instant,
+}
+
+impl Core {
+    /// Takes over the parts. `root` is where the v2 hierarchy is mounted.
+    pub fn new(
+        probe: Probe,
+        policy: Policy,
+        enforcer: Enforcer,
+        reporter: Arc<Reporter>,
+        root: PathBuf,
+        resync_every: Duration,
+    ) -> Self {
+        Core {
+            assembler: Assembler::new(probe.traced),
+            probe,
+            tree: CgroupTree::default(),
+            appearing: Vec::new(),
+            policy,
+            enforcer,
+            reporter,
+            root,
+            resync_every,
+            page: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
+        }
+    }
+
+    /// Works until `commands` is closed, then drains what the kernel has told,
+    /// and gives values back if asked to. `ready` is called after the first walk.
+    ///
+    /// # Errors
+    /// When the kernel's events cannot be waited for.
+    pub async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        ready: impl FnOnce(),
+    ) -> io::Result<()> {
+        let (kills, cgroups) = self.probe.readable().map_err(io::Error::other)?;
+        let changes = Readable::register(self.enforcer.inotify())?;
+        self.resync();
+        ready();
+        let mut resync = interval(self.resync_every);
+        resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        resync.reset();
+        loop {
+            let due = self.assembler.deadline();
+            tokio::select! {
+                // A correction comes before all else: a container may be about
+                // to start its program with the wrong value.
+                biased;
+                result = cgroups.ready() => { result?; self.take_cgroups(); }
+                result = changes.ready() => { result?; self.enforcer.changed(); }
+                () = sleep(APPEARS_RETRY), if !self.appearing.is_empty() => self.try_appearing(),
+                result = kills.ready() => { result?; self.take_kills(); }
+                () = sleep_until(instant(due)), if due.is_some() => self.expire_kills(monotonic_now()),
+                _ = resync.tick() => self.resync(),
+                command = commands.recv() => match command {
+                    Some(command) => self.obey(command),
+                    None => break,
+                },
+            }
+        }
+        self.take_kills();
+        self.expire_kills(u64::MAX);
+        self.enforcer.shutdown();
+        Ok(())
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Policy(policy) => {
+                self.policy = *policy;
+                self.decide_all();
+            }
+            Command::Containers(answer) => {
+                // Whoever asked may have gone away, which is no concern of ours.
+                let _ = answer.send(self.enforcer.states());
+            }
+        }
+    }
+
+    /// Takes what the kernel told about cgroups.
+    fn take_cgroups(&mut self) {
+        let mut events = Vec::new();
+        let (page, reporter) = (self.page, &self.reporter);
+        self.probe.read_cgroups(|record| events.extend(decoded(record, page, reporter)));
+        for event in events {
+            match event {
+                Event::CgroupMade(made) => self.cgroup_made(made),
+                Event::CgroupRemoved(CgroupEvent { id: Some(id), .. }) => self.cgroup_removed(id),
+                // Without an id (no BTF) the next resync finds out.
+                _ => {}
+            }
+        }
+    }
+
+    fn cgroup_made(&mut self, made: CgroupEvent) {
+        let known = made.id.or_else(|| {
+            let directory = self.root.join(made.path.relative());
+            std::fs::metadata(directory).ok().map(|found| CgroupId(found.ino()))
+        });
+        // Without BTF and before the directory appears there is no id; the next
+        // resync finds the cgroup.
+        let Some(id) = known else { return };
+        self.tree.made(id, made.path.clone());
+        self.decide(id, &made.path);
+        if self.wanted(&made.path).is_some() && !self.enforcer.governs(id) {
+            let until = Instant::now() + APPEARS_WITHIN;
+            self.appearing.push(Appearing { id, path: made.path, until });
+        }
+    }
+
+    fn cgroup_removed(&mut self, id: CgroupId) {
+        self.appearing.retain(|appearing| appearing.id != id);
+        self.tree.removed(id, monotonic_now());
+        self.enforcer.removed(id);
+    }
+
+    fn try_appearing(&mut self) {
+        let now = Instant::now();
+        for appearing in std::mem::take(&mut self.appearing) {
+            self.decide(appearing.id, &appearing.path);
+            if !self.enforcer.governs(appearing.id) && now < appearing.until {
+                self.appearing.push(appearing);
+            }
+        }
+    }
+
+    /// The safety net: whatever an event did not tell, a walk finds.
+    fn resync(&mut self) {
+        let now = monotonic_now();
+        match tree::walk(&self.root) {
+            Ok(walked) => {
+                let missed = self.tree.replace(&walked, now);
+                for id in missed.vanished {
+                    self.enforcer.removed(id);
+                }
+                for (id, path) in missed.made {
+                    self.decide(id, &path);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, path = %self.root.display(), "Cannot walk the cgroups.");
+            }
+        }
+        self.tree.forget(now);
+        self.enforcer.resync();
+        self.count_losses();
+        self.reporter.expire();
+    }
+
+    fn count_losses(&mut self) {
+        for (loss, times) in self.probe.new_losses() {
+            self.reporter.lost(Lost::Kernel(loss), times);
+        }
+    }
+
+    fn decide_all(&mut self) {
+        let living: Vec<_> = self.tree.living().map(|(id, path)| (id, path.clone())).collect();
+        for (id, path) in living {
+            self.decide(id, &path);
+        }
+    }
+
+    /// Brings one cgroup under its rule, or lets it go.
+    fn decide(&mut self, id: CgroupId, path: &CgroupPath) {
+        match self.wanted(path) {
+            Some(target) => self.enforcer.govern(id, path, target, self.owner(path)),
+            None => self.enforcer.release(id),
+        }
+    }
+
+    fn wanted(&self, path: &CgroupPath) -> Option<crate::policy::Target> {
+        match self.policy.decide(&Subject { cgroup: path, pod: None }) {
+            Verdict::Matched(target) => Some(target),
+            _ => None,
+        }
+    }
+
+    fn owner(&self, container: &CgroupPath) -> Owner {
+        Owner::Host { cgroup: container.clone() }
+    }
+}
+
+/// The moment of a `CLOCK_MONOTONIC` time, for tokio's timers.
+fn instant(nanoseconds: Option<u64>) -> Instant {
+    let wait = nanoseconds.unwrap_or(0).saturating_sub(monotonic_now());
+    Instant::now() + Duration::from_nanos(wait)
+}
+
+/// Decodes a record, or counts it as lost.
+fn decoded(record: &[u8], page: u64, reporter: &Reporter) -> Option<Event> {
+    let error = match crate::probe::decode::decode(record, page) {
+        Ok(event) => return Some(event),
+        Err(error) => error,
+    };
+    match error {
+        DecodeError::Short { .. } => reporter.lost(Lost::ShortRecord, 1),
+        DecodeError::UnknownKind(_) => reporter.lost(Lost::UnknownRecord, 1),
+        // No kill: a cgroup that no rule can name.
+        DecodeError::Path(_) => {}
+    }
+    tracing::warn!(%error, "Cannot decode a record of the eBPF programs.");
+    None
+}

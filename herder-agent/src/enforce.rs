@@ -1,1 +1,213 @@
-//! To come.
+//! Keeps `memory.oom.group` at the value of a rule, on exactly the cgroups that
+//! a rule matched.
+//!
+//! Level-triggered: whoever changes the value (the runtime at creation and at an
+//! update, systemd at a reload, a person), inotify tells of it, the value is read
+//! again, and written if it is not what the rule says. A slow resync covers what
+//! inotify could not.
+//!
+//! Owned by one task. All of its file operations are on one small kernel file
+//! and take microseconds, so they are done in place.
+
+mod container;
+mod obstacle;
+mod watch;
+
+pub use container::ContainerState;
+
+use crate::{
+    attribution::Owner,
+    cgroup::{
+        CgroupId, CgroupPath,
+        dir::{CgroupRoot, DirError},
+    },
+    policy::Target,
+    report::{Obstacle, Reporter},
+};
+use container::{Container, Context};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    os::fd::BorrowedFd,
+    path::PathBuf,
+    sync::Arc,
+    time::Instant,
+};
+use watch::{Change, Watches};
+
+/// How to enforce.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Write nothing; report what would be written.
+    pub dry_run: bool,
+    /// Give the first values back at the end.
+    pub restore_on_exit: bool,
+    /// Where systemd keeps the unit files of transient scopes.
+    pub systemd_transient: PathBuf,
+}
+
+/// Why enforcement cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum EnforceError {
+    /// No inotify instance.
+    #[error("cannot watch cgroups: {0}; raise the sysctl fs.inotify.max_user_instances")]
+    Inotify(io::Error),
+}
+
+/// The matched containers and what is done to them.
+pub struct Enforcer {
+    context: Context,
+    containers: HashMap<CgroupId, Container>,
+    watches: Watches,
+}
+
+impl Enforcer {
+    /// Without a root (no cgroup v2) nothing is enforced, and each matched
+    /// container is reported as not enforceable.
+    ///
+    /// # Errors
+    /// When there is no inotify instance to be had.
+    pub fn new(
+        root: Option<CgroupRoot>,
+        options: Options,
+        reporter: Arc<Reporter>,
+    ) -> Result<Self, EnforceError> {
+        Ok(Enforcer {
+            context: Context { root, options, reporter },
+            containers: HashMap::new(),
+            watches: Watches::new().map_err(EnforceError::Inotify)?,
+        })
+    }
+
+    /// Readable when [`Self::changed`] has something to do.
+    pub fn inotify(&self) -> BorrowedFd<'_> {
+        self.watches.descriptor()
+    }
+
+    /// Whether a cgroup is under a rule and could be opened.
+    pub fn governs(&self, id: CgroupId) -> bool {
+        self.containers.contains_key(&id)
+    }
+
+    /// Brings a cgroup under a rule, or under another one. A cgroup that cannot
+    /// be opened because it is gone, or is not there yet, is left out.
+    pub fn govern(&mut self, id: CgroupId, path: &CgroupPath, target: Target, owner: Owner) {
+        let seen = Instant::now();
+        if let Some(container) = self.containers.get_mut(&id) {
+            if container.take_over(target, owner, &self.context) {
+                container.correct(&self.context, seen);
+                self.report_obstacles();
+            }
+            return;
+        }
+        let Ok(mut container) = Container::open(id, path, target, owner, &self.context) else {
+            return;
+        };
+        // The watch comes before the first read, so that no change between the
+        // two is missed.
+        container.watch(&mut self.watches, &self.context);
+        if container.correct(&self.context, seen) {
+            container.check_surroundings(&self.context);
+            self.containers.insert(id, container);
+        } else {
+            container.end(&mut self.watches, &self.context);
+        }
+        self.report_obstacles();
+    }
+
+    /// No rule matches any more: the first value comes back.
+    pub fn release(&mut self, id: CgroupId) {
+        if let Some(mut container) = self.containers.remove(&id) {
+            container.restore(&self.context);
+            container.end(&mut self.watches, &self.context);
+            self.report_obstacles();
+        }
+    }
+
+    /// The cgroup was removed.
+    pub fn removed(&mut self, id: CgroupId) {
+        if let Some(mut container) = self.containers.remove(&id) {
+            container.end(&mut self.watches, &self.context);
+            self.report_obstacles();
+        }
+    }
+
+    /// Takes what inotify told, and corrects each changed value once: whoever
+    /// writes for ever gets one correction for each turn of the loop and cannot
+    /// keep it from its other work.
+    pub fn changed(&mut self) {
+        let seen = Instant::now();
+        match self.watches.changes() {
+            Change::Some(ids) => {
+                for id in ids {
+                    self.correct(id, seen);
+                }
+            }
+            Change::Overflow => {
+                let ids: Vec<_> = self.containers.keys().copied().collect();
+                for id in ids {
+                    self.correct(id, seen);
+                }
+            }
+        }
+    }
+
+    fn correct(&mut self, id: CgroupId, seen: Instant) {
+        let gone = match self.containers.get_mut(&id) {
+            Some(container) => !container.correct(&self.context, seen),
+            None => false,
+        };
+        if gone {
+            self.removed(id);
+        }
+    }
+
+    /// The safety net: reads every value again, and what is around it.
+    pub fn resync(&mut self) {
+        let ids: Vec<_> = self.containers.keys().copied().collect();
+        for id in ids {
+            self.correct(id, Instant::now());
+            if let Some(container) = self.containers.get_mut(&id) {
+                container.watch(&mut self.watches, &self.context);
+                container.check_surroundings(&self.context);
+            }
+        }
+        self.report_obstacles();
+    }
+
+    /// The agent ends.
+    pub fn shutdown(&mut self) {
+        if self.context.options.restore_on_exit {
+            for container in self.containers.values_mut() {
+                container.restore(&self.context);
+            }
+        }
+    }
+
+    /// Each matched container, in the order of the paths.
+    pub fn states(&self) -> Vec<ContainerState> {
+        let mut states: Vec<_> = self.containers.values().map(Container::state).collect();
+        states.sort_by(|one, other| one.cgroup.cmp(&other.cgroup));
+        states
+    }
+
+    fn report_obstacles(&self) {
+        let mut counts = BTreeMap::new();
+        for obstacle in self.containers.values().filter_map(Container::obstacle) {
+            *counts.entry(obstacle).or_insert(0usize) += 1;
+        }
+        self.context.reporter.obstacles(&counts);
+    }
+}
+
+/// What stands in the way, from what went wrong; nothing if the cgroup is gone.
+fn obstacle_of(error: &DirError) -> Option<Obstacle> {
+    match error {
+        DirError::Gone => None,
+        DirError::NoController => Some(Obstacle::NoMemoryController),
+        DirError::ReadOnly(_) | DirError::Value(_) | DirError::Other(_) => Some(Obstacle::ReadOnly),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,2 +1,39 @@
-//! The agent.
-fn main() {}
+//! The `herder-agent` program.
+
+use clap::Parser;
+use herder_agent::{
+    agent,
+    args::{Cli, Task},
+    doctor,
+    telemetry::Telemetry,
+};
+use std::{
+    fs::OpenOptions,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+/// Where Kubernetes reads the reason of a container's end
+/// (`terminationMessagePath`).
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+fn main() -> ExitCode {
+    let args = match Cli::parse().task {
+        Task::Check(args) => return doctor::run(&args),
+        Task::Run(args) => args,
+    };
+    let result = Telemetry::start(&args)
+        .map_err(|error| format!("--log-level {}: {error}", args.log_level))
+        .and_then(|telemetry| {
+            let ran = agent::run(&args, telemetry.dropped()).map_err(|error| error.to_string());
+            ran.inspect_err(|error| tracing::error!(error, "Cannot run."))
+        });
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    // Only in a pod is there such a file; standard error may be closed.
+    let _ = OpenOptions::new()
+        .write(true)
+        .open(TERMINATION_LOG)
+        .and_then(|mut log| log.write_all(error.as_bytes()));
+    let _ = writeln!(io::stderr(), "herder-agent: {error}");
+    ExitCode::FAILURE
+}

@@ -1,7 +1,30 @@
-//! Which rule a cgroup falls under, and what the rule wants. Pure.
+//! Which rule a container falls under, and what it wants. Pure.
 
+mod annotation;
+
+pub use annotation::AnnotationError;
+
+use crate::{
+    cgroup::CgroupPath,
+    config::{Config, LabelSelector, Operator, PodAnnotations, PodSelector, Requirement, Selects},
+};
+use glob::{MatchOptions, Pattern};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// The annotation by which a pod chooses for itself.
+pub const ANNOTATION: &str = "herder.dev/oom-group";
+
+/// crun puts the container into a cgroup of this name below the scope
+/// (`run.oci.systemd.subgroup`), and writes `memory.oom.group` there.
+const CRUN_SUBGROUP: &str = "container";
+
+/// A `*` never crosses a `/`.
+const COMPONENTS: MatchOptions = MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: false,
+};
 
 /// What a rule wants of `memory.oom.group`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,3 +46,122 @@ pub struct Target {
     /// The value of `memory.oom.group`.
     pub value: bool,
 }
+
+/// What is to be decided about.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The cgroup.
+    pub cgroup: &'a CgroupPath,
+    /// The container it is, if it is one of a pod that is known.
+    pub pod: Option<PodSubject<'a>>,
+}
+
+/// A container of a pod.
+#[derive(Clone, Copy, Debug)]
+pub struct PodSubject<'a> {
+    /// Namespace of the pod.
+    pub namespace: &'a str,
+    /// Labels of the pod.
+    pub labels: &'a BTreeMap<String, String>,
+    /// The pod's annotation [`ANNOTATION`].
+    pub annotation: Option<&'a str>,
+    /// Name of the container.
+    pub container: &'a str,
+}
+
+/// What the policy says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Bring the value to this and keep it there.
+    Matched(Target),
+    /// A rule says: hands off.
+    Leave {
+        /// Name of the rule.
+        rule: Arc<str>,
+    },
+    /// No rule is for it.
+    Unmatched,
+    /// The pod's annotation is wrong, so the pod is left alone.
+    BadAnnotation(AnnotationError),
+}
+
+/// The rules.
+#[derive(Clone, Debug, Default)]
+pub struct Policy(Config);
+
+impl Policy {
+    /// Takes a configuration.
+    pub fn new(config: Config) -> Self {
+        Policy(config)
+    }
+
+    /// The first rule that matches decides, then the pod's annotation.
+    pub fn decide(&self, subject: &Subject<'_>) -> Verdict {
+        for rule in &self.0.rules {
+            let selected = match &rule.selects {
+                Selects::Cgroups(globs) => selects_cgroup(globs, subject.cgroup),
+                Selects::Pods(pods) => subject.pod.is_some_and(|pod| selects_pod(pods, pod)),
+            };
+            if selected {
+                return verdict(&rule.name, rule.oom_group);
+            }
+        }
+        let pod = subject.pod.filter(|_| self.0.pod_annotations == PodAnnotations::Allow);
+        let Some((pod, text)) = pod.and_then(|pod| Some((pod, pod.annotation?))) else {
+            return Verdict::Unmatched;
+        };
+        match annotation::wanted(text, pod.container) {
+            Ok(Some(oom_group)) => verdict(&Arc::from("annotation"), oom_group),
+            Ok(None) => Verdict::Unmatched,
+            Err(error) => Verdict::BadAnnotation(error),
+        }
+    }
+}
+
+fn verdict(rule: &Arc<str>, oom_group: OomGroup) -> Verdict {
+    let rule = rule.clone();
+    match oom_group {
+        OomGroup::SingleProcess => Verdict::Matched(Target { rule, value: false }),
+        OomGroup::Group => Verdict::Matched(Target { rule, value: true }),
+        OomGroup::Leave => Verdict::Leave { rule },
+    }
+}
+
+/// The root has no `memory.oom.group` and is nobody's container.
+fn selects_cgroup(globs: &[Pattern], cgroup: &CgroupPath) -> bool {
+    let matches = |path: &CgroupPath| {
+        path.as_str() != "/"
+            && globs.iter().any(|glob| glob.matches_with(path.as_str(), COMPONENTS))
+    };
+    let subgroup = || cgroup.parent().filter(|_| cgroup.name() == CRUN_SUBGROUP);
+    matches(cgroup) || subgroup().is_some_and(|scope| matches(&scope))
+}
+
+fn selects_pod(pods: &PodSelector, pod: PodSubject<'_>) -> bool {
+    let any = |globs: &Option<Vec<Pattern>>, name: &str| {
+        globs
+            .as_ref()
+            .is_none_or(|globs| globs.iter().any(|glob| glob.matches_with(name, COMPONENTS)))
+    };
+    any(&pods.namespaces, pod.namespace)
+        && any(&pods.containers, pod.container)
+        && selects_labels(&pods.selector, pod.labels)
+}
+
+/// `LabelSelectorAsSelector()`, k8s.io/apimachinery/pkg/apis/meta/v1/helpers.go.
+fn selects_labels(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    let holds = |Requirement { key, operator, values }: &Requirement| {
+        let value = labels.get(key);
+        match operator {
+            Operator::In => value.is_some_and(|value| values.contains(value)),
+            Operator::NotIn => value.is_none_or(|value| !values.contains(value)),
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
+        }
+    };
+    selector.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        && selector.match_expressions.iter().all(holds)
+}
+
+#[cfg(test)]
+mod tests;

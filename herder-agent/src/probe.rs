@@ -113,11 +113,7 @@ impl Probe {
         if OBJECT.is_empty() {
             return Err(ProbeError::Stub);
         }
-        let facts = if options.btf {
-            kernel_facts()
-        } else {
-            KernelFacts::UNKNOWN
-        };
+        let facts = if options.btf { kernel_facts() } else { KernelFacts::UNKNOWN };
         let mut btf = None;
         if facts.oom_kill_process || facts.mark_oom_victim {
             match Btf::from_sys_fs() {
@@ -129,10 +125,7 @@ impl Probe {
         match Self::attach_route(options, facts, btf.as_ref(), at_exit) {
             // Where the function is in BTF but cannot be traced (no trampolines
             // on this architecture), the victims are described at their exit.
-            Err(ProbeError::Attach {
-                program: MARKING,
-                source,
-            }) => {
+            Err(ProbeError::Attach { program: MARKING, source }) => {
                 tracing::warn!(error = %source, "Cannot trace mark_oom_victim.");
                 Self::attach_route(options, facts, btf.as_ref(), true)
             }
@@ -149,37 +142,25 @@ impl Probe {
         let words = facts.layout.words();
         let describe_at_exit = u32::from(at_exit);
         let mut loader = EbpfLoader::new();
-        loader
-            .btf(None)
-            .override_global("LAYOUT", &words[..], true)
-            .override_global("DESCRIBE_AT_EXIT", &describe_at_exit, true);
+        loader.btf(None).override_global("LAYOUT", &words[..], true).override_global(
+            "DESCRIBE_AT_EXIT",
+            &describe_at_exit,
+            true,
+        );
         if let Some(bytes) = options.kill_ring_bytes {
             loader.map_max_entries("KILLS", bytes);
         }
         let mut ebpf = loader.load(OBJECT)?;
-        let mut traced = Traced {
-            at_exit,
-            ..Traced::default()
-        };
+        let mut traced = Traced { at_exit, ..Traced::default() };
 
         // Decisions first and their beginning last, so that a decision which is
         // seen to begin is seen whole; marks last of all, so that each finds
         // the programs it relies on.
         if let Some(btf) = btf.filter(|_| facts.oom_kill_process) {
             traced.kills = facts.oom_kill_process_inner
-                && optional(fentry(
-                    &mut ebpf,
-                    "decision_kill",
-                    "__oom_kill_process",
-                    btf,
-                ));
+                && optional(fentry(&mut ebpf, "decision_kill", "__oom_kill_process", btf));
             traced.groups = facts.print_oom_group
-                && optional(fentry(
-                    &mut ebpf,
-                    "decision_group",
-                    "mem_cgroup_print_oom_group",
-                    btf,
-                ));
+                && optional(fentry(&mut ebpf, "decision_group", "mem_cgroup_print_oom_group", btf));
             if optional(fexit(&mut ebpf, "decision_end", "oom_kill_process", btf))
                 && optional(fentry(&mut ebpf, "decision_begin", "oom_kill_process", btf))
             {
@@ -190,11 +171,7 @@ impl Probe {
             fentry(&mut ebpf, MARKING, "mark_oom_victim", btf)?;
         }
         let exit = tracepoint(&mut ebpf, "process_exit", "sched_process_exit");
-        traced.exits = if at_exit {
-            exit.map(|()| true)?
-        } else {
-            optional(exit)
-        };
+        traced.exits = if at_exit { exit.map(|()| true)? } else { optional(exit) };
         traced.cgroups = optional(tracepoint(&mut ebpf, "cgroup_mkdir", "cgroup_mkdir"))
             && optional(tracepoint(&mut ebpf, "cgroup_rmdir", "cgroup_rmdir"));
         tracepoint(&mut ebpf, "mark_victim", "mark_victim")?;
@@ -215,10 +192,7 @@ impl Probe {
     /// # Errors
     /// When they cannot be registered.
     pub fn readable(&self) -> Result<(Readable, Readable), ProbeError> {
-        Ok((
-            Readable::register(self.kills.as_fd())?,
-            Readable::register(self.cgroups.as_fd())?,
-        ))
+        Ok((Readable::register(self.kills.as_fd())?, Readable::register(self.cgroups.as_fd())?))
     }
 
     /// Takes what is in the ring buffer of kills, as far as it is there now.
@@ -274,9 +248,7 @@ pub fn kernel_facts() -> KernelFacts {
 pub fn monotonic_now() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let part = |number: i64| u64::try_from(number).unwrap_or(0);
-    part(now.tv_sec)
-        .saturating_mul(1_000_000_000)
-        .saturating_add(part(now.tv_nsec))
+    part(now.tv_sec).saturating_mul(1_000_000_000).saturating_add(part(now.tv_nsec))
 }
 
 fn optional(result: Result<(), ProbeError>) -> bool {
@@ -295,19 +267,12 @@ where
 }
 
 fn refused(program: &'static str) -> impl FnOnce(ProgramError) -> ProbeError {
-    move |source| ProbeError::Attach {
-        program,
-        source: Box::new(source),
-    }
+    move |source| ProbeError::Attach { program, source: Box::new(source) }
 }
 
 fn tracepoint(ebpf: &mut Ebpf, name: &'static str, event: &str) -> Result<(), ProbeError> {
     let program: &mut RawTracePoint = program(ebpf, name)?;
-    program
-        .load()
-        .and_then(|()| program.attach(event))
-        .map(drop)
-        .map_err(refused(name))
+    program.load().and_then(|()| program.attach(event)).map(drop).map_err(refused(name))
 }
 
 fn fentry(
@@ -317,20 +282,12 @@ fn fentry(
     btf: &Btf,
 ) -> Result<(), ProbeError> {
     let program: &mut FEntry = program(ebpf, name)?;
-    program
-        .load(function, btf)
-        .and_then(|()| program.attach())
-        .map(drop)
-        .map_err(refused(name))
+    program.load(function, btf).and_then(|()| program.attach()).map(drop).map_err(refused(name))
 }
 
 fn fexit(ebpf: &mut Ebpf, name: &'static str, function: &str, btf: &Btf) -> Result<(), ProbeError> {
     let program: &mut FExit = program(ebpf, name)?;
-    program
-        .load(function, btf)
-        .and_then(|()| program.attach())
-        .map(drop)
-        .map_err(refused(name))
+    program.load(function, btf).and_then(|()| program.attach()).map(drop).map_err(refused(name))
 }
 
 fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, ProbeError> {
@@ -343,8 +300,5 @@ fn map<T>(
     open: impl FnOnce(aya::maps::Map) -> Result<T, MapError>,
 ) -> Result<T, ProbeError> {
     let map = ebpf.take_map(name).ok_or(ProbeError::Missing(name))?;
-    open(map).map_err(|source| ProbeError::Map {
-        map: name,
-        source: Box::new(source),
-    })
+    open(map).map_err(|source| ProbeError::Map { map: name, source: Box::new(source) })
 }

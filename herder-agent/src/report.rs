@@ -1,12 +1,25 @@
 //! What the agent tells: for each occurrence one call here, which writes the
 //! log line, counts, and keeps the record, so that the three cannot drift apart.
 
+pub mod journal;
+pub mod metrics;
+mod record;
+
+pub use record::KillRecord;
+
 use crate::{
     attribution::Owner,
     cgroup::CgroupPath,
     oom::{Kind, Limit, OomKill},
+    probe::monotonic_now,
 };
-use std::{collections::BTreeMap, time::Duration};
+use journal::Journal;
+use metrics::Metrics;
+use std::{
+    collections::BTreeMap,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
 
 /// A kill that is fully known.
 #[derive(Clone, Debug)]
@@ -36,8 +49,34 @@ pub enum Lost {
     ShortRecord,
     /// A record of a kind that this agent does not know.
     UnknownRecord,
-    /// A decision ended, but none of its victims' records arrived.
+    /// A decision ended, but not all of its victims' records arrived.
     VictimMissing,
+}
+
+impl Lost {
+    /// The value of the `reason` label. What the kernel side lost has the name of
+    /// its [`herder_agent_ebpf::Loss`].
+    pub fn as_str(self) -> &'static str {
+        use herder_agent_ebpf::Loss;
+        match self {
+            Lost::Kernel(Loss::VictimRingFull) => "victim-ring-full",
+            Lost::Kernel(Loss::DecisionRingFull) => "decision-ring-full",
+            Lost::Kernel(Loss::ExitRingFull) => "exit-ring-full",
+            Lost::Kernel(Loss::CgroupRingFull) => "cgroup-ring-full",
+            Lost::Kernel(Loss::VictimMapFull) => "victim-map-full",
+            Lost::Kernel(Loss::DecisionMapFull) => "decision-map-full",
+            Lost::Kernel(Loss::PendingMapFull) => "pending-map-full",
+            Lost::ShortRecord => "short-record",
+            Lost::UnknownRecord => "unknown-record",
+            Lost::VictimMissing => "victim-missing",
+        }
+    }
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Lost> {
+        let own = [Lost::ShortRecord, Lost::UnknownRecord, Lost::VictimMissing];
+        herder_agent_ebpf::Loss::ALL.into_iter().map(Lost::Kernel).chain(own)
+    }
 }
 
 /// Why a kill has no owner.
@@ -49,6 +88,19 @@ pub enum Unattributed {
     UnknownPod,
 }
 
+impl Unattributed {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::UnknownCgroup, Self::UnknownPod];
+
+    /// The value of the `reason` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownCgroup => "unknown-cgroup",
+            Self::UnknownPod => "unknown-pod",
+        }
+    }
+}
+
 /// Why a mark of the kernel is no kill of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NoKill {
@@ -56,6 +108,19 @@ pub enum NoKill {
     AlreadyDying,
     /// Another thread of a process that is already reported.
     Duplicate,
+}
+
+impl NoKill {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::AlreadyDying, Self::Duplicate];
+
+    /// The value of the `reason` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AlreadyDying => "already-dying",
+            Self::Duplicate => "duplicate",
+        }
+    }
 }
 
 /// Why the value of a cgroup was written.
@@ -117,35 +182,181 @@ pub enum Obstacle {
     NoWatch,
 }
 
-/// Where all occurrences are told.
-#[derive(Debug, Default)]
-pub struct Reporter {}
+impl Obstacle {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Ancestor,
+        Self::SystemdOomPolicy,
+        Self::ReadOnly,
+        Self::NoMemoryController,
+        Self::NoWatch,
+    ];
+
+    /// The value of the `reason` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ancestor => "ancestor",
+            Self::SystemdOomPolicy => "systemd-oom-policy",
+            Self::ReadOnly => "read-only",
+            Self::NoMemoryController => "no-memory-controller",
+            Self::NoWatch => "no-watch",
+        }
+    }
+}
+
+/// Where all occurrences are told. Shared by the core and the server.
+#[derive(Debug)]
+pub struct Reporter {
+    metrics: Metrics,
+    journal: Mutex<Journal>,
+}
+
+impl Default for Reporter {
+    fn default() -> Self {
+        Reporter { metrics: Metrics::new(), journal: Mutex::default() }
+    }
+}
 
 impl Reporter {
-    /// A kill.
-    pub fn kill(&self, _report: KillReport) {}
-    /// The last thread of a victim is gone, so long after its mark.
-    pub fn victim_exited(&self, _tgid: u32, _after: Duration) {}
-    /// Something could not be reported, so many times.
-    pub fn lost(&self, _reason: Lost, _times: u64) {}
-    /// A reported kill has no owner.
-    pub fn unattributed(&self, _reason: Unattributed) {}
-    /// A mark that is no kill.
-    pub fn no_kill(&self, _reason: NoKill) {}
-    /// A write of `memory.oom.group`, or in a dry run the wish for one.
-    pub fn oom_group_write(&self, _write: &OomGroupWrite<'_>) {}
-    /// The effective value of a matched container; `None` when it is gone.
-    pub fn oom_group_effective(&self, _owner: &Owner, _value: Option<bool>) {}
-    /// A matched container cannot be steered, or (with `None`) now can.
-    pub fn obstacle(
-        &self,
-        _cgroup: &CgroupPath,
-        _rule: &str,
-        _obstacle: Option<(Obstacle, String)>,
-    ) {
+    /// The metrics, to be served.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
+
+    /// The newest kills, newest first.
+    pub fn kills(&self, limit: usize) -> Vec<KillRecord> {
+        self.journal().newest(limit)
+    }
+
+    /// A lock that a panic poisoned still holds a whole journal.
+    fn journal(&self) -> std::sync::MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// A kill.
+    pub fn kill(&self, report: &KillReport) {
+        let marked = report.kill.victims.first().map_or(0, |victim| victim.time);
+        let age = Duration::from_nanos(monotonic_now().saturating_sub(marked));
+        self.metrics.kill(report, age);
+        let record = KillRecord::new(report, age);
+        // Names from outside are written as quoted strings, so that they cannot
+        // forge a line.
+        tracing::info!(
+            kind = report.kind.as_str(),
+            limit = report.limit.as_str(),
+            namespace = record.namespace,
+            pod = record.pod,
+            container = record.container,
+            cgroup = ?record.cgroup.as_deref().unwrap_or("unknown"),
+            rule = record.rule,
+            processes = record.processes,
+            pid = record.victim.pid,
+            ns_pid = record.victim.ns_pid,
+            comm = ?record.victim.comm,
+            uid = record.victim.uid,
+            oom_score_adj = record.victim.oom_score_adj,
+            anon_rss = record.victim.anon_rss,
+            trigger_pid = record.trigger.pid,
+            trigger_comm = ?record.trigger.comm,
+            age_us = u64::try_from(age.as_micros()).unwrap_or(u64::MAX),
+            "OOM kill."
+        );
+        self.journal().add(record);
+    }
+
+    /// The last thread of a victim is gone, so long after its mark.
+    pub fn victim_exited(&self, tgid: u32, after: Duration) {
+        self.metrics.victim_exited(after);
+        self.journal().exited(tgid, after);
+    }
+
+    /// Something could not be reported, so many times.
+    pub fn lost(&self, reason: Lost, times: u64) {
+        tracing::error!(reason = reason.as_str(), times, "Lost what the kernel told.");
+        self.metrics.lost(reason, times);
+    }
+
+    /// A reported kill has no owner.
+    pub fn unattributed(&self, reason: Unattributed) {
+        tracing::warn!(reason = reason.as_str(), "An OOM kill has no known owner.");
+        self.metrics.unattributed(reason);
+    }
+
+    /// A mark that is no kill.
+    pub fn no_kill(&self, reason: NoKill, pid: u32, tid: u32) {
+        tracing::debug!(reason = reason.as_str(), pid, tid, "A mark that is no kill.");
+        self.metrics.no_kill(reason);
+    }
+
+    /// A write of `memory.oom.group`, or in a dry run the wish for one.
+    pub fn oom_group_write(&self, write: &OomGroupWrite<'_>) {
+        let OomGroupWrite { cgroup, rule, old, new, cause, .. } = *write;
+        let (old, new, cgroup) = (u8::from(old), u8::from(new), cgroup.as_str());
+        match write.result {
+            _ if write.dry_run => {
+                tracing::info!(?cgroup, rule, old, new, "Dry run: would write memory.oom.group.");
+                return;
+            }
+            WriteResult::Ok => {
+                tracing::info!(?cgroup, rule, old, new, ?cause, "Wrote memory.oom.group.");
+            }
+            WriteResult::Gone => {
+                tracing::info!(
+                    ?cgroup,
+                    rule,
+                    old,
+                    new,
+                    ?cause,
+                    "Removed before memory.oom.group was written."
+                );
+            }
+            WriteResult::Error(error) => {
+                tracing::error!(
+                    ?cgroup,
+                    rule,
+                    old,
+                    new,
+                    ?cause,
+                    error,
+                    "Cannot write memory.oom.group."
+                );
+            }
+        }
+        self.metrics.oom_group_write(write);
+    }
+
+    /// The effective value of a matched container; `None` when it is gone.
+    pub fn oom_group_effective(&self, owner: &Owner, value: Option<bool>) {
+        self.metrics.oom_group_effective(owner, value, Instant::now());
+    }
+
+    /// A matched container cannot be steered, or (with `None`) now can.
+    pub fn obstacle(&self, cgroup: &CgroupPath, rule: &str, obstacle: Option<(Obstacle, String)>) {
+        let cgroup = cgroup.as_str();
+        match obstacle {
+            Some((obstacle, why)) => {
+                tracing::warn!(?cgroup, rule, reason = obstacle.as_str(), why, "Not enforceable.");
+            }
+            None => tracing::info!(?cgroup, rule, "Enforceable again, or gone."),
+        }
+    }
+
     /// How many matched containers there are behind each obstacle.
-    pub fn obstacles(&self, _containers: &BTreeMap<Obstacle, usize>) {}
+    pub fn obstacles(&self, containers: &BTreeMap<Obstacle, usize>) {
+        self.metrics.obstacles(containers);
+    }
+
     /// The configuration was read again.
-    pub fn config_reload(&self, _error: Option<&dyn std::error::Error>) {}
+    pub fn config_reload(&self, error: Option<&dyn std::error::Error>) {
+        match error {
+            None => tracing::info!("Took the changed configuration."),
+            Some(error) => tracing::error!(%error, "Kept the old configuration."),
+        }
+        self.metrics.config_reload(error.is_none());
+    }
+
+    /// Forgets the series of containers that are long gone.
+    pub fn expire(&self) {
+        self.metrics.expire(Instant::now());
+    }
 }

@@ -1,1 +1,45 @@
-//! To come.
+//! Logging: one line for each occurrence, on standard output.
+//!
+//! Lines go through a bounded queue to a thread that writes them. A reader that
+//! stops reading therefore costs lines, which are counted, and never time.
+
+use crate::args::{LogFormat, RunArgs};
+use std::io::{self, IsTerminal};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
+
+/// Lines that may wait to be written, some 300 bytes each.
+const WAITING: usize = 8192;
+
+/// Keeps logging going; what still waits is written when it is dropped.
+pub struct Telemetry {
+    _writer: WorkerGuard,
+    dropped: ErrorCounter,
+}
+
+impl Telemetry {
+    /// Starts logging as the flags say.
+    ///
+    /// # Errors
+    /// When the log level cannot be parsed.
+    pub fn start(args: &RunArgs) -> Result<Self, tracing_subscriber::filter::ParseError> {
+        let filter = EnvFilter::builder().parse(&args.log_level)?;
+        let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING);
+        let (writer, guard) = builder.finish(io::stdout());
+        let dropped = writer.error_counter();
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(io::stdout().is_terminal())
+            .with_writer(writer);
+        match args.log_format {
+            LogFormat::Text => subscriber.init(),
+            LogFormat::Json => subscriber.json().flatten_event(true).init(),
+        }
+        Ok(Telemetry { _writer: guard, dropped })
+    }
+
+    /// Counts the lines that were dropped since the start.
+    pub fn dropped(&self) -> ErrorCounter {
+        self.dropped.clone()
+    }
+}

@@ -40,26 +40,17 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// The object, then the agent.
 pub fn agent(args: &Args) -> Result<PathBuf> {
-    build_ebpf::run(&build_ebpf::Args {
-        install: !args.no_install && can_install(),
-        log: false,
-    })?;
+    build_ebpf::run(&build_ebpf::Args { install: !args.no_install && can_install(), log: false })?;
     run_timed(
         "Building the agent",
         cargo().args(["--package", "herder-agent", "--bin", "herder-agent"]),
     )?;
-    Ok(workspace()
-        .join("target")
-        .join(TARGET)
-        .join("release/herder-agent"))
+    Ok(workspace().join("target").join(TARGET).join("release/herder-agent"))
 }
 
 /// All that a VM needs.
 pub fn for_vm() -> Result<Built> {
-    Ok(Built {
-        agent: agent(&Args::default())?,
-        guest: guest()?,
-    })
+    Ok(Built { agent: agent(&Args::default())?, guest: guest()? })
 }
 
 fn guest() -> Result<PathBuf> {
@@ -67,40 +58,21 @@ fn guest() -> Result<PathBuf> {
     command.args(["--package", "herder-agent", "--test", "guest"]);
     run_timed("Building the guest tests", &mut command)?;
     // Run again, which only prints where the result is.
-    command
-        .args(["--message-format", "json"])
-        .stderr(Stdio::null());
-    let output = command
-        .output()
-        .with_context(|| format!("cannot run `{}`", typed(&command)))?;
+    command.args(["--message-format", "json"]).stderr(Stdio::null());
+    let output = command.output().with_context(|| format!("cannot run `{}`", typed(&command)))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let marker = "\"executable\":\"";
-    let executables = text
-        .lines()
-        .filter(|line| line.contains("\"name\":\"guest\""));
-    let path = executables
-        .filter_map(|line| line.split(marker).nth(1)?.split('"').next())
-        .next();
-    path.map(PathBuf::from)
-        .context("cargo named no executable of the guest tests")
+    let executables = text.lines().filter(|line| line.contains("\"name\":\"guest\""));
+    let path = executables.filter_map(|line| line.split(marker).nth(1)?.split('"').next()).next();
+    path.map(PathBuf::from).context("cargo named no executable of the guest tests")
 }
 
 fn cargo() -> Command {
     let mut command = program("cargo");
     command
         .current_dir(workspace())
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--quiet",
-            "--target",
-            TARGET,
-        ])
+        .args(["build", "--release", "--locked", "--quiet", "--target", TARGET])
         // Only for the target, so that build scripts stay as they are.
-        .env(
-            "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
-            "-C target-feature=+crt-static",
-        );
+        .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static");
     command
 }

@@ -57,11 +57,7 @@ pub fn run(args: &Args) -> Result<PathBuf> {
         Some(linker) => linker,
         None => install_linker(llvm, args.install)?,
     };
-    say(&format!(
-        "eBPF toolchain: {}, LLVM {llvm}, {}",
-        toolchain.name,
-        linker.display()
-    ));
+    say(&format!("eBPF toolchain: {}, LLVM {llvm}, {}", toolchain.name, linker.display()));
     let object = compile(&toolchain, &linker, args.log)?;
     keep(&object)
 }
@@ -73,30 +69,17 @@ fn find() -> Result<Option<Toolchain>> {
         && has_core(&sysroot)
     {
         let (cargo, rustc) = (sysroot.join("bin/cargo"), sysroot.join("bin/rustc"));
-        return Ok(Some(Toolchain {
-            name: "rustup nightly",
-            cargo,
-            rustc,
-        }));
+        return Ok(Some(Toolchain { name: "rustup nightly", cargo, rustc }));
     }
-    let (cargo, rustc) = (
-        PathBuf::from("/usr/bin/cargo"),
-        PathBuf::from("/usr/bin/rustc"),
-    );
+    let (cargo, rustc) = (PathBuf::from("/usr/bin/cargo"), PathBuf::from("/usr/bin/rustc"));
     let debian = cargo.exists() && rustc.exists() && has_core(Path::new("/usr"));
-    Ok(debian.then_some(Toolchain {
-        name: "Debian's rustc-web",
-        cargo,
-        rustc,
-    }))
+    Ok(debian.then_some(Toolchain { name: "Debian's rustc-web", cargo, rustc }))
 }
 
 fn llvm_major(rustc: &Path) -> Result<u32> {
     let version = asked(program(rustc).env_remove("RUSTUP_TOOLCHAIN").arg("-vV"))
         .with_context(|| format!("cannot run {}", rustc.display()))?;
-    let line = version
-        .lines()
-        .find_map(|line| line.strip_prefix("LLVM version: "));
+    let line = version.lines().find_map(|line| line.strip_prefix("LLVM version: "));
     line.and_then(|version| version.split('.').next()?.parse().ok())
         .with_context(|| format!("{} -vV names no LLVM version", rustc.display()))
 }
@@ -117,8 +100,7 @@ fn works(linker: &Path, llvm: u32) -> bool {
         return false;
     };
     let named = version.split("LLVM").nth(1).and_then(|rest| {
-        rest.split(|letter: char| !letter.is_ascii_digit())
-            .find_map(|word| word.parse().ok())
+        rest.split(|letter: char| !letter.is_ascii_digit()).find_map(|word| word.parse().ok())
     });
     named.is_none_or(|named: u32| named == llvm)
 }
@@ -162,11 +144,7 @@ fn install_linker(llvm: u32, install: bool) -> Result<PathBuf> {
     names.extend(["g++", "cmake"]);
     debian::install(&names)?;
     let mut cargo = program("cargo");
-    cargo
-        .args(arguments)
-        .arg(&directory)
-        .arg("--quiet")
-        .env("LLVM_PREFIX", prefix);
+    cargo.args(arguments).arg(&directory).arg("--quiet").env("LLVM_PREFIX", prefix);
     // Not in the workspace, whose configuration is not meant for it.
     run_timed("Compiling bpf-linker", cargo.current_dir("/"))?;
     Ok(directory.join("bin/bpf-linker"))
@@ -202,19 +180,8 @@ fn compile(toolchain: &Toolchain, linker: &Path, log: bool) -> Result<PathBuf> {
             "--bin",
             "herder-ebpf",
         ])
-        .args([
-            "--features",
-            if log { "log" } else { "programs" },
-            "--profile",
-            "ebpf",
-        ])
-        .args([
-            "-Z",
-            "build-std=core",
-            "--target",
-            "bpfel-unknown-none",
-            "--target-dir",
-        ])
+        .args(["--features", if log { "log" } else { "programs" }, "--profile", "ebpf"])
+        .args(["-Z", "build-std=core", "--target", "bpfel-unknown-none", "--target-dir"])
         .arg(&target)
         .env_remove("RUSTUP_TOOLCHAIN")
         .env("RUSTC", &toolchain.rustc)
@@ -235,11 +202,6 @@ fn keep(built: &Path) -> Result<PathBuf> {
     }
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
-    say(&format!(
-        "{}: {} bytes, digest {:016x}",
-        object.display(),
-        bytes.len(),
-        hasher.finish()
-    ));
+    say(&format!("{}: {} bytes, digest {:016x}", object.display(), bytes.len(), hasher.finish()));
     Ok(object)
 }

@@ -10,16 +10,8 @@ pub fn run() -> Result<()> {
         cargo
     };
     run_timed("rustfmt", &mut cargo(&["fmt", "--all", "--check"]))?;
-    let clippy = [
-        "clippy",
-        "--locked",
-        "--quiet",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ];
+    let clippy =
+        ["clippy", "--locked", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
     run_timed("clippy", &mut cargo(&clippy))?;
     let guest = [
         "clippy",
@@ -38,8 +30,5 @@ pub fn run() -> Result<()> {
         say("cargo-deny is not installed: licences and sources are not checked");
         return Ok(());
     }
-    run_timed(
-        "cargo-deny",
-        &mut cargo(&["deny", "check", "bans", "licenses", "sources"]),
-    )
+    run_timed("cargo-deny", &mut cargo(&["deny", "check", "bans", "licenses", "sources"]))
 }

@@ -24,10 +24,7 @@ pub fn output() -> Result<PathBuf> {
 pub fn cache() -> Result<PathBuf> {
     let home = env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
     let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home);
-    made(
-        base.context("neither XDG_CACHE_HOME nor HOME is set")?
-            .join("herder"),
-    )
+    made(base.context("neither XDG_CACHE_HOME nor HOME is set")?.join("herder"))
 }
 
 /// The directory, made if it was not there.
@@ -40,14 +37,9 @@ pub fn made(directory: PathBuf) -> Result<PathBuf> {
 /// A program without what an outer cargo or rustup put into the environment.
 pub fn program(name: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(name);
-    for variable in [
-        "CARGO",
-        "RUSTC",
-        "RUSTDOC",
-        "RUSTFLAGS",
-        "CARGO_ENCODED_RUSTFLAGS",
-        "CARGO_TARGET_DIR",
-    ] {
+    for variable in
+        ["CARGO", "RUSTC", "RUSTDOC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_TARGET_DIR"]
+    {
         command.env_remove(variable);
     }
     command
@@ -56,19 +48,14 @@ pub fn program(name: impl AsRef<OsStr>) -> Command {
 /// How a command would be typed.
 pub fn typed(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 /// Runs it with its output on the terminal.
 pub fn run(command: &mut Command) -> Result<()> {
     let line = typed(command);
-    let status = command
-        .stdin(Stdio::null())
-        .status()
-        .with_context(|| format!("cannot start `{line}`"))?;
+    let status =
+        command.stdin(Stdio::null()).status().with_context(|| format!("cannot start `{line}`"))?;
     if !status.success() {
         bail!("`{line}` failed: {status}");
     }
@@ -86,15 +73,8 @@ pub fn run_timed(what: &str, command: &mut Command) -> Result<()> {
 
 /// What it prints; none if it cannot be run or fails.
 pub fn asked(command: &mut Command) -> Option<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Tells the user what a task does.

@@ -26,24 +26,11 @@ pub fn need(program: &str, package: &str) -> Result<()> {
 /// Installs packages of the machine's own suites.
 pub fn install(packages: &[&str]) -> Result<()> {
     let mut update = Command::new("apt-get");
-    run_timed(
-        "Reading Debian's package lists",
-        update.args(["update", "-qq"]),
-    )?;
+    run_timed("Reading Debian's package lists", update.args(["update", "-qq"]))?;
     let mut install = Command::new("apt-get");
     install.env("DEBIAN_FRONTEND", "noninteractive");
-    install.args([
-        "install",
-        "-y",
-        "-qq",
-        "--no-install-recommends",
-        "-o",
-        "Dpkg::Use-Pty=0",
-    ]);
-    run_timed(
-        &format!("Installing {}", packages.join(" ")),
-        install.args(packages),
-    )
+    install.args(["install", "-y", "-qq", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0"]);
+    run_timed(&format!("Installing {}", packages.join(" ")), install.args(packages))
 }
 
 /// One suite's packages, read into a state of its own below `state`.
@@ -61,11 +48,8 @@ impl Suite {
         let source = state.join("sources.list");
         let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
         let mirror = mirror(name.ends_with("-security"))?;
-        fs::write(
-            &source,
-            format!("deb [signed-by={keyring}] {mirror} {name} main\n"),
-        )
-        .with_context(|| format!("cannot write {}", source.display()))?;
+        fs::write(&source, format!("deb [signed-by={keyring}] {mirror} {name} main\n"))
+            .with_context(|| format!("cannot write {}", source.display()))?;
         let status = state.join("status");
         fs::write(&status, "").with_context(|| format!("cannot write {}", status.display()))?;
         let path = |name: &str, path: &Path| format!("{name}={}", path.display());
@@ -113,17 +97,11 @@ impl Suite {
     /// Downloads a package into a directory, checked against the signed list.
     pub fn download(&self, package: &str, directory: &Path) -> Result<PathBuf> {
         say(&format!("Downloading {package} from {} …", self.name));
-        run(self
-            .apt("apt-get")
-            .current_dir(directory)
-            .args(["download", "-qq", package]))?;
+        run(self.apt("apt-get").current_dir(directory).args(["download", "-qq", package]))?;
         let prefix = format!("{package}_");
         for entry in fs::read_dir(directory)? {
             let path = entry?.path();
-            if path
-                .file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
-            {
+            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)) {
                 return Ok(path);
             }
         }
@@ -145,9 +123,7 @@ fn mirror(security: bool) -> Result<String> {
         files.extend(parts.filter_map(|part| Some(part.ok()?.path())));
     }
     files.sort();
-    let texts = files
-        .iter()
-        .filter_map(|file| fs::read_to_string(file).ok());
+    let texts = files.iter().filter_map(|file| fs::read_to_string(file).ok());
     let found = texts.flat_map(|text| entries(&text)).find(|(uri, suites)| {
         let debian = uri.trim_end_matches('/').ends_with("debian-security") == security
             && uri.contains("debian");
@@ -164,22 +140,14 @@ fn mirror(security: bool) -> Result<String> {
 fn entries(text: &str) -> Vec<(String, Vec<String>)> {
     let lines = text.lines().filter(|line| line.starts_with("deb "));
     let one_line = lines.filter_map(|line| {
-        let mut words = line
-            .split_whitespace()
-            .skip(1)
-            .skip_while(|word| word.contains(['[', ']', '=']));
+        let mut words =
+            line.split_whitespace().skip(1).skip_while(|word| word.contains(['[', ']', '=']));
         Some((words.next()?.to_owned(), vec![words.next()?.to_owned()]))
     });
     let stanzas = text.split("\n\n").filter_map(|stanza| {
         let field = |name: &str| stanza.lines().find_map(|line| line.strip_prefix(name));
-        let suites = field("Suites:")?
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect();
-        Some((
-            field("URIs:")?.split_whitespace().next()?.to_owned(),
-            suites,
-        ))
+        let suites = field("Suites:")?.split_whitespace().map(str::to_owned).collect();
+        Some((field("URIs:")?.split_whitespace().next()?.to_owned(), suites))
     });
     one_line.chain(stanzas).collect()
 }
@@ -198,13 +166,7 @@ mod tests {
             "Types: deb\nURIs: http://m/debian\nSuites: a a-updates\n\nTypes: deb\nURIs: http://s\nSuites: a-security\n",
         );
         assert_eq!(found.len(), 2);
-        assert_eq!(
-            found[0],
-            (
-                "http://m/debian".into(),
-                vec!["a".into(), "a-updates".into()]
-            )
-        );
+        assert_eq!(found[0], ("http://m/debian".into(), vec!["a".into(), "a-updates".into()]));
     }
 
     #[test]

@@ -16,10 +16,7 @@ pub struct Initramfs {
 impl Initramfs {
     /// With the directories that an init mounts on.
     pub fn new() -> Self {
-        let mut archive = Initramfs {
-            bytes: Vec::new(),
-            inode: 0,
-        };
+        let mut archive = Initramfs { bytes: Vec::new(), inode: 0 };
         for directory in ["bin", "dev", "proc", "sys", "tmp", "run", "modules"] {
             archive.entry(directory, DIRECTORY, &[]);
         }

@@ -35,13 +35,8 @@ pub enum Series {
 
 impl Series {
     /// All of them, oldest first.
-    pub const ALL: [Series; 5] = [
-        Series::V5_10Pid,
-        Series::V5_10,
-        Series::V6_1,
-        Series::V6_12,
-        Series::V7_2,
-    ];
+    pub const ALL: [Series; 5] =
+        [Series::V5_10Pid, Series::V5_10, Series::V6_1, Series::V6_12, Series::V7_2];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -100,11 +95,7 @@ pub struct Kernel {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let series = if args.series.is_empty() {
-        &Series::ALL[..]
-    } else {
-        &args.series
-    };
+    let series = if args.series.is_empty() { &Series::ALL[..] } else { &args.series };
     for series in series {
         let directory = directory(*series)?;
         if args.refresh && directory.exists() {
@@ -112,12 +103,7 @@ pub fn run(args: &Args) -> Result<()> {
                 .with_context(|| format!("cannot remove {}", directory.display()))?;
         }
         let kernel = get(*series)?;
-        say(&format!(
-            "{}: {} in {}",
-            series.name(),
-            kernel.release,
-            directory.display()
-        ));
+        say(&format!("{}: {} in {}", series.name(), kernel.release, directory.display()));
     }
     Ok(())
 }
@@ -133,11 +119,7 @@ pub fn get(series: Series) -> Result<Kernel> {
     let mut image = None;
     for entry in fs::read_dir(&directory)? {
         let path = entry?.path();
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if let Some(release) = name.strip_prefix("vmlinuz-") {
             image = Some((path.clone(), release.to_owned()));
         } else if name.ends_with(".ko") {
@@ -147,12 +129,7 @@ pub fn get(series: Series) -> Result<Kernel> {
     modules.sort();
     let (image, release) =
         image.with_context(|| format!("no vmlinuz in {}; try --refresh", directory.display()))?;
-    Ok(Kernel {
-        series,
-        image,
-        modules,
-        release,
-    })
+    Ok(Kernel { series, image, modules, release })
 }
 
 fn directory(series: Series) -> Result<PathBuf> {
@@ -164,7 +141,7 @@ fn fetch(series: Series, directory: &Path) -> Result<()> {
     let suite = Suite::open(suite, &made(cache()?.join("apt"))?)?;
     // Unpacked beside its place and then renamed, so that an interrupted
     // download leaves nothing that looks complete.
-    let unpacked = directory.with_extension("part");
+    let unpacked = directory.with_file_name(format!("{}.part", series.name()));
     let _ = fs::remove_dir_all(&unpacked);
     made(unpacked.join("root"))?;
     for begins in packages {
@@ -175,19 +152,11 @@ fn fetch(series: Series, directory: &Path) -> Result<()> {
         fs::remove_file(archive)?;
     }
     let found = find(&unpacked.join("root"))?;
-    let images: Vec<_> = found
-        .iter()
-        .filter(|path| begins(path, "vmlinuz-"))
-        .collect();
-    let [image] = images[..] else {
-        bail!("{} kernels in {packages:?}", images.len())
-    };
-    fs::rename(image, unpacked.join(image.file_name().unwrap_or_default()))?;
+    let images: Vec<_> = found.iter().filter(|path| begins(path, "vmlinuz")).collect();
+    let [image] = images[..] else { bail!("{} kernels in {packages:?}", images.len()) };
+    fs::rename(image, unpacked.join(format!("vmlinuz-{}", release(image))))?;
     for (number, module) in MODULES.iter().enumerate() {
-        if let Some(path) = found
-            .iter()
-            .find(|path| begins(path, &format!("{module}.ko")))
-        {
+        if let Some(path) = found.iter().find(|path| begins(path, &format!("{module}.ko"))) {
             decompress(path, &unpacked.join(format!("{number}-{module}.ko")))?;
         }
     }
@@ -196,18 +165,25 @@ fn fetch(series: Series, directory: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The release of an image: in its name in /boot, or since 7.2 that of the
+/// directory of modules which it lies in.
+fn release(image: &Path) -> String {
+    let text =
+        |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+    let name = text(image.file_name());
+    match name.strip_prefix("vmlinuz-") {
+        Some(release) => release.to_owned(),
+        None => text(image.parent().and_then(Path::file_name)),
+    }
+}
+
 fn begins(path: &Path, prefix: &str) -> bool {
-    path.file_name()
-        .is_some_and(|name| name.to_string_lossy().starts_with(prefix))
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix))
 }
 
 fn find(root: &Path) -> Result<Vec<PathBuf>> {
     let list = asked(Command::new("find").arg(root).args(["-type", "f"]));
-    Ok(list
-        .context("find failed")?
-        .lines()
-        .map(PathBuf::from)
-        .collect())
+    Ok(list.context("find failed")?.lines().map(PathBuf::from).collect())
 }
 
 fn decompress(module: &Path, to: &Path) -> Result<()> {
@@ -215,9 +191,7 @@ fn decompress(module: &Path, to: &Path) -> Result<()> {
         Some("xz") => "xz",
         Some("zst") => "zstd",
         _ => {
-            return fs::copy(module, to)
-                .map(drop)
-                .context("cannot copy a module");
+            return fs::copy(module, to).map(drop).context("cannot copy a module");
         }
     };
     crate::debian::need(program, if program == "xz" { "xz-utils" } else { "zstd" })?;

@@ -32,15 +32,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let began = Instant::now();
     debian::need("qemu-system-x86_64", "qemu-system-x86")?;
-    let series = if args.kernel.is_empty() {
-        &Series::ALL[..]
-    } else {
-        &args.kernel
-    };
-    let kernels = series
-        .iter()
-        .map(|series| kernel::get(*series))
-        .collect::<Result<Vec<_>>>()?;
+    let series = if args.kernel.is_empty() { &Series::ALL[..] } else { &args.kernel };
+    let kernels = series.iter().map(|series| kernel::get(*series)).collect::<Result<Vec<_>>>()?;
     check::run()?;
     let unit = unit_tests()?;
     let built = build::for_vm()?;
@@ -79,35 +72,19 @@ pub fn run(args: &Args) -> Result<()> {
 /// Runs cargo's tests and adds up what they say.
 fn unit_tests() -> Result<Verdict> {
     let mut cargo = program("cargo");
-    cargo
-        .current_dir(workspace())
-        .args(["test", "--locked", "--workspace"]);
+    cargo.current_dir(workspace()).args(["test", "--locked", "--workspace"]);
     say("Running the unit tests …");
-    let output = cargo
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()?;
+    let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     print!("{text}");
     let counts = |word: &str| -> u32 {
-        let results = text
-            .lines()
-            .filter_map(|line| line.strip_prefix("test result: "));
+        let results = text.lines().filter_map(|line| line.strip_prefix("test result: "));
         let parts = results.flat_map(|line| line.split(['.', ';']));
-        parts
-            .filter_map(|part| part.trim().strip_suffix(word)?.trim().parse::<u32>().ok())
-            .sum()
+        parts.filter_map(|part| part.trim().strip_suffix(word)?.trim().parse::<u32>().ok()).sum()
     };
-    let verdict = Verdict {
-        passed: counts("passed"),
-        failed: counts("failed"),
-    };
+    let verdict = Verdict { passed: counts("passed"), failed: counts("failed") };
     if !output.status.success() {
-        bail!(
-            "cargo test failed: {} passed, {} failed",
-            verdict.passed,
-            verdict.failed
-        );
+        bail!("cargo test failed: {} passed, {} failed", verdict.passed, verdict.failed);
     }
     Ok(verdict)
 }
@@ -136,9 +113,7 @@ fn on_all<'a>(args: &Args, kernels: &'a [Kernel], built: &Built) -> Vec<Row<'a>>
                     }
                     .boot(&mut |line| println!("[{}] {line}", kernel.series.name()))
                     .and_then(|verdict| {
-                        (verdict.passed > 0)
-                            .then_some(verdict)
-                            .context("no test ran")
+                        (verdict.passed > 0).then_some(verdict).context("no test ran")
                     });
                     if let Ok(mut rows) = rows.lock() {
                         rows.push((kernel, verdict, began.elapsed().as_secs_f64()));

@@ -62,26 +62,15 @@ pub struct Verdict {
 
 pub fn run(args: &Args) -> Result<()> {
     debian::need("qemu-system-x86_64", "qemu-system-x86")?;
-    let kernels = args
-        .kernel
-        .iter()
-        .map(|series| kernel::get(*series))
-        .collect::<Result<Vec<_>>>()?;
+    let kernels =
+        args.kernel.iter().map(|series| kernel::get(*series)).collect::<Result<Vec<_>>>()?;
     let built = build::for_vm()?;
     let mut failed = Vec::new();
     for kernel in &kernels {
         let parameters = vec![("mode", "test".into()), ("filter", args.filter.clone())];
         let timeout = Duration::from_secs(900);
         let (memory, verbose) = (args.memory, args.verbose);
-        let vm = Vm {
-            kernel,
-            built: &built,
-            parameters,
-            memory,
-            timeout,
-            forward: None,
-            verbose,
-        };
+        let vm = Vm { kernel, built: &built, parameters, memory, timeout, forward: None, verbose };
         let verdict = vm.boot(&mut |line| println!("[{}] {line}", kernel.series.name()))?;
         if verdict.failed > 0 || verdict.passed == 0 {
             failed.push(kernel.series.name());
@@ -101,21 +90,14 @@ impl Vm<'_> {
         let initramfs = output()?.join(format!("initramfs-{unique}.cpio"));
         self.initramfs()?.write(&initramfs)?;
         let log = output()?.join(format!("vm-{name}.log"));
-        let mut qemu = Running(
-            self.qemu(&initramfs)
-                .spawn()
-                .context("cannot start qemu-system-x86_64")?,
-        );
+        let mut qemu =
+            Running(self.qemu(&initramfs).spawn().context("cannot start qemu-system-x86_64")?);
         let console = qemu.0.stdout.take().context("qemu has no console")?;
         let (lines, received) = mpsc::channel();
         thread::spawn(move || {
             for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
                 if lines
-                    .send(
-                        String::from_utf8_lossy(&line)
-                            .trim_end_matches('\r')
-                            .to_owned(),
-                    )
+                    .send(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned())
                     .is_err()
                 {
                     return;
@@ -129,11 +111,7 @@ impl Vm<'_> {
         // Some tens of MiB that only this run needs.
         let _ = std::fs::remove_file(initramfs);
         outcome.with_context(|| {
-            format!(
-                "kernel {name} ({}), console in {}",
-                self.kernel.release,
-                log.display()
-            )
+            format!("kernel {name} ({}), console in {}", self.kernel.release, log.display())
         })
     }
 
@@ -198,50 +176,31 @@ impl Vm<'_> {
 
     fn qemu(&self, initramfs: &std::path::Path) -> Command {
         let parameters = self.parameters.iter();
-        let parameters: String = parameters
-            .map(|(name, value)| format!(" herder.{name}={value}"))
-            .collect();
+        let parameters: String =
+            parameters.map(|(name, value)| format!(" herder.{name}={value}")).collect();
         let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.args([
-            "-accel",
-            "tcg,thread=multi",
-            "-cpu",
-            "max",
-            "-smp",
-            "2",
-            "-no-reboot",
-        ])
-        .args([
-            "-nodefaults",
-            "-nographic",
-            "-serial",
-            "stdio",
-            "-m",
-            &format!("{}M", self.memory),
-        ])
-        .arg("-kernel")
-        .arg(&self.kernel.image)
-        .arg("-initrd")
-        .arg(initramfs)
-        // A clock that the host's load makes look unstable would be given
-        // up, with a delay that has nothing to do with the tests.
-        .args([
-            "-append",
-            &format!("console=ttyS0 panic=-1 quiet tsc=nowatchdog{parameters}"),
-        ]);
+        qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-no-reboot"])
+            .args([
+                "-nodefaults",
+                "-nographic",
+                "-serial",
+                "stdio",
+                "-m",
+                &format!("{}M", self.memory),
+            ])
+            .arg("-kernel")
+            .arg(&self.kernel.image)
+            .arg("-initrd")
+            .arg(initramfs)
+            // A clock that the host's load makes look unstable would be given
+            // up, with a delay that has nothing to do with the tests.
+            .args(["-append", &format!("console=ttyS0 panic=-1 quiet tsc=nowatchdog{parameters}")]);
         if let Some(port) = self.forward {
             let user = format!("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:9469");
-            qemu.args([
-                "-netdev",
-                &user,
-                "-device",
-                "virtio-net-pci,netdev=net,romfile=",
-            ]);
+            qemu.args(["-netdev", &user, "-device", "virtio-net-pci,netdev=net,romfile="]);
         }
         // QEMU must not outlive xtask: it ends when its monitor's input ends.
-        qemu.stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit());
+        qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         qemu
     }
 }
@@ -261,10 +220,7 @@ impl Drop for Running {
 fn parse_verdict(text: &str) -> Option<Verdict> {
     let (passed, rest) = text.strip_prefix("verdict: ")?.split_once(" passed, ")?;
     let failed = rest.strip_suffix(" failed")?;
-    Some(Verdict {
-        passed: passed.parse().ok()?,
-        failed: failed.parse().ok()?,
-    })
+    Some(Verdict { passed: passed.parse().ok()?, failed: failed.parse().ok()? })
 }
 
 #[cfg(test)]
@@ -273,16 +229,9 @@ mod tests {
 
     #[test]
     fn only_a_whole_verdict_counts() {
-        let verdict = Some(Verdict {
-            passed: 3,
-            failed: 1,
-        });
+        let verdict = Some(Verdict { passed: 3, failed: 1 });
         assert_eq!(parse_verdict("verdict: 3 passed, 1 failed"), verdict);
-        for bad in [
-            "verdict: 3 passed",
-            "3 passed, 1 failed",
-            "verdict: x passed, 1 failed",
-        ] {
+        for bad in ["verdict: 3 passed", "3 passed, 1 failed", "verdict: x passed, 1 failed"] {
             assert_eq!(parse_verdict(bad), None, "{bad}");
         }
     }

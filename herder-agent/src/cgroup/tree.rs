@@ -70,11 +70,8 @@ impl CgroupTree {
     /// Makes the tree equal to what a walk found. Tells what it had missed:
     /// cgroups that are new to it, and those that are gone.
     pub fn replace(&mut self, walked: &HashMap<CgroupId, CgroupPath>, now: u64) -> Missed {
-        let vanished: Vec<CgroupId> = self
-            .living()
-            .map(|(id, _)| id)
-            .filter(|id| !walked.contains_key(id))
-            .collect();
+        let vanished: Vec<CgroupId> =
+            self.living().map(|(id, _)| id).filter(|id| !walked.contains_key(id)).collect();
         for id in &vanished {
             self.removed(*id, now);
         }
@@ -149,10 +146,7 @@ mod tests {
     fn a_removed_cgroup_keeps_its_name_for_a_while() {
         let mut tree = CgroupTree::default();
         assert!(tree.made(CgroupId(5), path("/a")));
-        assert!(
-            !tree.made(CgroupId(5), path("/a")),
-            "an event that repeats the walk"
-        );
+        assert!(!tree.made(CgroupId(5), path("/a")), "an event that repeats the walk");
         assert!(tree.removed(CgroupId(5), 10));
         assert!(!tree.removed(CgroupId(5), 11));
         assert_eq!(tree.living().count(), 0);

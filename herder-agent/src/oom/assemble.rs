@@ -65,13 +65,7 @@ struct Open {
 
 impl Open {
     fn new(deadline: u64) -> Self {
-        Open {
-            victims: Vec::new(),
-            trigger: None,
-            seen: 0,
-            end: None,
-            deadline,
-        }
+        Open { victims: Vec::new(), trigger: None, seen: 0, end: None, deadline }
     }
 }
 
@@ -91,14 +85,8 @@ impl Assembler {
     pub fn marked(&mut self, mark: Mark, now: u64) {
         let open = match mark.decision {
             Some(decision) => {
-                let wait = if self.traced.at_exit {
-                    EXIT_WAIT
-                } else {
-                    END_WAIT
-                };
-                self.decided
-                    .entry(decision)
-                    .or_insert_with(|| Open::new(now + wait))
+                let wait = if self.traced.at_exit { EXIT_WAIT } else { END_WAIT };
+                self.decided.entry(decision).or_insert_with(|| Open::new(now + wait))
             }
             // A second's grace: a decision may have begun before it was traced.
             None if self
@@ -106,15 +94,11 @@ impl Assembler {
                 .decisions_since
                 .is_some_and(|since| mark.victim.time > since.saturating_add(SECOND)) =>
             {
-                self.outcomes
-                    .push(Outcome::NoKill(NoKill::AlreadyDying, mark.victim));
+                self.outcomes.push(Outcome::NoKill(NoKill::AlreadyDying, mark.victim));
                 return;
             }
             None => {
-                let open = self
-                    .inferred
-                    .entry(mark.trigger.tid)
-                    .or_insert_with(|| Open::new(0));
+                let open = self.inferred.entry(mark.trigger.tid).or_insert_with(|| Open::new(0));
                 open.deadline = now + INFERENCE_WINDOW;
                 open
             }
@@ -122,11 +106,9 @@ impl Assembler {
         open.seen += 1;
         let process = (mark.victim.tgid, mark.victim.start_boottime);
         if mark.decision.is_some() && self.traced.kills && !mark.killed {
-            self.outcomes
-                .push(Outcome::NoKill(NoKill::AlreadyDying, mark.victim));
+            self.outcomes.push(Outcome::NoKill(NoKill::AlreadyDying, mark.victim));
         } else if self.killed.insert(process, mark.victim.time).is_some() {
-            self.outcomes
-                .push(Outcome::NoKill(NoKill::Duplicate, mark.victim));
+            self.outcomes.push(Outcome::NoKill(NoKill::Duplicate, mark.victim));
         } else {
             open.victims.push(mark.victim);
             open.trigger.get_or_insert(mark.trigger);
@@ -138,10 +120,7 @@ impl Assembler {
 
     /// Takes the end of a decision.
     pub fn decided(&mut self, end: Decision, now: u64) {
-        let open = self
-            .decided
-            .entry(end.decision)
-            .or_insert_with(|| Open::new(0));
+        let open = self.decided.entry(end.decision).or_insert_with(|| Open::new(0));
         open.deadline = now + EXIT_WAIT;
         open.end = Some(end);
         self.settle(end.decision);
@@ -157,17 +136,12 @@ impl Assembler {
                 self.close(open);
             }
         }
-        self.killed
-            .retain(|_, marked| now < marked.saturating_add(REMEMBER));
+        self.killed.retain(|_, marked| now < marked.saturating_add(REMEMBER));
     }
 
     /// When [`Self::expire`] has something to do next.
     pub fn deadline(&self) -> Option<u64> {
-        self.decided
-            .values()
-            .chain(self.inferred.values())
-            .map(|open| open.deadline)
-            .min()
+        self.decided.values().chain(self.inferred.values()).map(|open| open.deadline).min()
     }
 
     /// What has been found out since the last call.
@@ -195,13 +169,9 @@ impl Assembler {
     }
 
     fn close(&mut self, open: Open) {
-        let expected = open.end.map_or(0, |end| {
-            if end.kills == 0 && self.traced.kills {
-                0
-            } else {
-                end.marks
-            }
-        });
+        let expected = open
+            .end
+            .map_or(0, |end| if end.kills == 0 && self.traced.kills { 0 } else { end.marks });
         if expected > open.seen {
             self.outcomes.push(Outcome::Missing(expected - open.seen));
         }
@@ -225,9 +195,7 @@ fn first_due<'a, K: Copy + 'a>(
     open: impl IntoIterator<Item = (&'a K, &'a Open)>,
     now: u64,
 ) -> Option<K> {
-    open.into_iter()
-        .find(|(_, open)| open.deadline <= now)
-        .map(|(key, _)| *key)
+    open.into_iter().find(|(_, open)| open.deadline <= now).map(|(key, _)| *key)
 }
 
 #[cfg(test)]

@@ -21,11 +21,7 @@ impl<P: Fn(CgroupId) -> Option<CgroupPath>> Scene<'_, P> {
         let group = kill.group.or(self.oom_group).unwrap_or(false);
         if group {
             Kind::Group
-        } else if kill
-            .victims
-            .first()
-            .is_some_and(|victim| self.is_init(victim))
-        {
+        } else if kill.victims.first().is_some_and(|victim| self.is_init(victim)) {
             Kind::Init
         } else {
             Kind::Subprocess
@@ -74,9 +70,7 @@ mod tests {
 
     fn paths(id: CgroupId) -> Option<CgroupPath> {
         let known = ["/", "/pod", "/pod/c1", "/pod/c1/sub", "/pod/c2", "/shim"];
-        known
-            .get(usize::try_from(id.0).unwrap())
-            .map(|text| path(text))
+        known.get(usize::try_from(id.0).unwrap()).map(|text| path(text))
     }
 
     fn kill(ns_pid: Option<(u32, u32)>, parent: Option<u64>, group: Option<bool>) -> OomKill {
@@ -93,48 +87,17 @@ mod tests {
             oom_score_adj: None,
             sizes: None,
         };
-        let trigger = Trigger {
-            tid: 1,
-            tgid: 1,
-            cgroup: CgroupId(2),
-            comm: String::new(),
-        };
-        OomKill {
-            victims: vec![victim],
-            trigger,
-            domain: Domain::Unknown,
-            group,
-        }
+        let trigger = Trigger { tid: 1, tgid: 1, cgroup: CgroupId(2), comm: String::new() };
+        OomKill { victims: vec![victim], trigger, domain: Domain::Unknown, group }
     }
 
     #[test]
     fn kinds() {
         let container = path("/pod/c1");
         let table = [
-            (
-                "child in its namespace",
-                Some((4, 1)),
-                Some(2),
-                Some(false),
-                None,
-                Kind::Subprocess,
-            ),
-            (
-                "init below a shim",
-                Some((1, 1)),
-                Some(5),
-                Some(false),
-                None,
-                Kind::Init,
-            ),
-            (
-                "init, parent unknown",
-                Some((1, 1)),
-                None,
-                Some(false),
-                None,
-                Kind::Init,
-            ),
+            ("child in its namespace", Some((4, 1)), Some(2), Some(false), None, Kind::Subprocess),
+            ("init below a shim", Some((1, 1)), Some(5), Some(false), None, Kind::Init),
+            ("init, parent unknown", Some((1, 1)), None, Some(false), None, Kind::Init),
             (
                 "init of a nested namespace",
                 Some((1, 2)),
@@ -151,30 +114,9 @@ mod tests {
                 None,
                 Kind::Subprocess,
             ),
-            (
-                "process 1 of the node",
-                Some((1, 0)),
-                Some(5),
-                Some(false),
-                None,
-                Kind::Subprocess,
-            ),
-            (
-                "no namespace known",
-                None,
-                Some(5),
-                Some(false),
-                None,
-                Kind::Subprocess,
-            ),
-            (
-                "group",
-                Some((1, 1)),
-                Some(5),
-                Some(true),
-                None,
-                Kind::Group,
-            ),
+            ("process 1 of the node", Some((1, 0)), Some(5), Some(false), None, Kind::Subprocess),
+            ("no namespace known", None, Some(5), Some(false), None, Kind::Subprocess),
+            ("group", Some((1, 1)), Some(5), Some(true), None, Kind::Group),
             (
                 "the kernel says no group",
                 Some((4, 1)),
@@ -183,21 +125,10 @@ mod tests {
                 Some(true),
                 Kind::Subprocess,
             ),
-            (
-                "only the file says group",
-                Some((1, 1)),
-                Some(5),
-                None,
-                Some(true),
-                Kind::Group,
-            ),
+            ("only the file says group", Some((1, 1)), Some(5), None, Some(true), Kind::Group),
         ];
         for (case, ns_pid, parent, group, oom_group, kind) in table {
-            let scene = Scene {
-                container: Some(&container),
-                oom_group,
-                path: paths,
-            };
+            let scene = Scene { container: Some(&container), oom_group, path: paths };
             assert_eq!(scene.kind(&kill(ns_pid, parent, group)), kind, "{case}");
         }
     }
@@ -216,15 +147,8 @@ mod tests {
             (Domain::Cgroup(CgroupId(99)), Limit::Unknown),
         ];
         for (domain, limit) in table {
-            let scene = Scene {
-                container: Some(&container),
-                oom_group: None,
-                path: paths,
-            };
-            let kill = OomKill {
-                domain,
-                ..kill(None, None, None)
-            };
+            let scene = Scene { container: Some(&container), oom_group: None, path: paths };
+            let kill = OomKill { domain, ..kill(None, None, None) };
             assert_eq!(scene.limit(&kill), limit, "{domain:?}");
         }
     }

@@ -111,8 +111,7 @@ impl<'a> Btf<'a> {
         let mut at = 0;
         while at < self.types.len() {
             let id = u32::try_from(self.starts.len()).map_err(|_| BtfError::Short(at))?;
-            self.starts
-                .push(u32::try_from(at).map_err(|_| BtfError::Short(at))?);
+            self.starts.push(u32::try_from(at).map_err(|_| BtfError::Short(at))?);
             let info = word(self.types, at + 4)?;
             let (kind, count) = (kind_of(info), usize_of(info & 0xffff));
             let name = self.string(word(self.types, at)?);
@@ -133,8 +132,7 @@ impl<'a> Btf<'a> {
                 let enumerator = at + 12 + number * element;
                 let name = self.string(word(self.types, enumerator)?);
                 if names.contains(name) {
-                    self.enumerators
-                        .insert(name, word(self.types, enumerator + 4)?);
+                    self.enumerators.insert(name, word(self.types, enumerator + 4)?);
                 }
             }
             at += 12 + tail_length(id, kind, count)?;
@@ -146,9 +144,7 @@ impl<'a> Btf<'a> {
     fn string(&self, offset: u32) -> &'a str {
         let tail = self.strings.get(usize_of(offset)..).unwrap_or_default();
         let end = tail.iter().position(|byte| *byte == 0).unwrap_or(0);
-        tail.get(..end)
-            .and_then(|name| std::str::from_utf8(name).ok())
-            .unwrap_or_default()
+        tail.get(..end).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
     }
 
     /// Whether the kernel has this function as one that can be traced.
@@ -239,9 +235,7 @@ impl<'a> Btf<'a> {
     /// that `DEFINE_EVENT` leaves in BTF (include/trace/bpf_probe.h); its own
     /// first argument is the `void *__data` of the caller.
     pub fn tracepoint_argument(&self, tracepoint: &str, number: usize) -> Option<Kind> {
-        let typedef = *self
-            .typedefs
-            .get(format!("btf_trace_{tracepoint}").as_str())?;
+        let typedef = *self.typedefs.get(format!("btf_trace_{tracepoint}").as_str())?;
         let Kind::Pointer(prototype) = self.kind(typedef)? else {
             return None;
         };
@@ -249,9 +243,7 @@ impl<'a> Btf<'a> {
         if kind_of(info) != FUNC_PROTO || number + 1 >= usize_of(info & 0xffff) {
             return None;
         }
-        self.kind(TypeId(
-            word(self.types, at + 12 + (number + 1) * 8 + 4).ok()?,
-        ))
+        self.kind(TypeId(word(self.types, at + 12 + (number + 1) * 8 + 4).ok()?))
     }
 
     /// Where a type begins and its info word, behind typedefs and qualifiers.
@@ -296,8 +288,7 @@ fn tail_length(id: u32, kind: u8, count: usize) -> Result<usize, BtfError> {
 
 fn word(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
     let four = bytes.get(at..).and_then(|tail| tail.first_chunk::<4>());
-    four.map(|four| u32::from_ne_bytes(*four))
-        .ok_or(BtfError::Short(at))
+    four.map(|four| u32::from_ne_bytes(*four)).ok_or(BtfError::Short(at))
 }
 
 fn usize_of(number: u32) -> usize {

@@ -100,10 +100,7 @@ pub fn decode(bytes: &[u8], page: u64) -> Result<Event, DecodeError> {
     } else if kind == RecordKind::Exit as u32 {
         let record: ExitRecord = read(bytes, kind)?;
         let after = record.header.time.saturating_sub(record.marked);
-        Ok(Event::Exited {
-            tgid: record.tgid,
-            after,
-        })
+        Ok(Event::Exited { tgid: record.tgid, after })
     } else if kind == RecordKind::CgroupMkdir as u32 {
         Ok(Event::CgroupMade(cgroup(bytes, kind)?))
     } else if kind == RecordKind::CgroupRmdir as u32 {
@@ -114,14 +111,8 @@ pub fn decode(bytes: &[u8], page: u64) -> Result<Event, DecodeError> {
 }
 
 fn read<T: AnyBitPattern>(bytes: &[u8], kind: u32) -> Result<T, DecodeError> {
-    let short = DecodeError::Short {
-        kind,
-        length: bytes.len(),
-    };
-    bytes
-        .get(..size_of::<T>())
-        .map(pod_read_unaligned)
-        .ok_or(short)
+    let short = DecodeError::Short { kind, length: bytes.len() };
+    bytes.get(..size_of::<T>()).map(pod_read_unaligned).ok_or(short)
 }
 
 fn mark(record: &VictimRecord, page: u64) -> Mark {
@@ -132,10 +123,8 @@ fn mark(record: &VictimRecord, page: u64) -> Mark {
             time: record.header.time,
             tid: record.tid,
             tgid: record.tgid,
-            ns_pid: has(flag::PID_NS).then_some(NsPid {
-                pid: record.ns_pid,
-                level: record.ns_level,
-            }),
+            ns_pid: has(flag::PID_NS)
+                .then_some(NsPid { pid: record.ns_pid, level: record.ns_level }),
             start_boottime: record.start_boottime,
             cgroup: CgroupId(record.cgroup),
             parent_cgroup: has(flag::PARENT).then_some(CgroupId(record.parent_cgroup)),
@@ -179,10 +168,7 @@ fn cgroup(bytes: &[u8], kind: u32) -> Result<CgroupEvent, DecodeError> {
     let record: CgroupRecord = read(bytes, kind)?;
     let path = bytes.get(size_of::<CgroupRecord>()..).unwrap_or_default();
     let path = CgroupPath::parse(until_nul(path))?;
-    Ok(CgroupEvent {
-        id: (record.cgroup != 0).then_some(CgroupId(record.cgroup)),
-        path,
-    })
+    Ok(CgroupEvent { id: (record.cgroup != 0).then_some(CgroupId(record.cgroup)), path })
 }
 
 /// A command name as text: the process chose it, so it may be anything.
@@ -202,35 +188,20 @@ mod tests {
     const PAGE: u64 = 4096;
 
     fn header(kind: RecordKind, flags: u32) -> Header {
-        Header {
-            kind: kind as u32,
-            flags,
-            time: 1_000,
-        }
+        Header { kind: kind as u32, flags, time: 1_000 }
     }
 
     #[test]
     fn every_cut_of_every_record_is_an_error_or_an_event() {
-        let victim = VictimRecord {
-            header: header(RecordKind::Victim, 0),
-            ..Default::default()
-        };
-        let decision = DecisionRecord {
-            header: header(RecordKind::Decision, 0),
-            ..Default::default()
-        };
-        let exit = ExitRecord {
-            header: header(RecordKind::Exit, 0),
-            ..Default::default()
-        };
+        let victim = VictimRecord { header: header(RecordKind::Victim, 0), ..Default::default() };
+        let decision =
+            DecisionRecord { header: header(RecordKind::Decision, 0), ..Default::default() };
+        let exit = ExitRecord { header: header(RecordKind::Exit, 0), ..Default::default() };
         for whole in [bytes_of(&victim), bytes_of(&decision), bytes_of(&exit)] {
             assert!(decode(whole, PAGE).is_ok());
             for length in 0..whole.len() {
                 let cut = decode(&whole[..length], PAGE);
-                assert!(
-                    matches!(cut, Err(DecodeError::Short { .. })),
-                    "{length}: {cut:?}"
-                );
+                assert!(matches!(cut, Err(DecodeError::Short { .. })), "{length}: {cut:?}");
             }
         }
     }
@@ -252,30 +223,21 @@ mod tests {
             comm: *b"worker\0garbage!!",
             ..Default::default()
         };
-        let Ok(Event::Marked(mark)) = decode(bytes_of(&record), PAGE) else {
-            panic!()
-        };
+        let Ok(Event::Marked(mark)) = decode(bytes_of(&record), PAGE) else { panic!() };
         assert_eq!((mark.decision, mark.killed), (Some(7), false));
         assert_eq!(mark.victim.sizes.unwrap().anon_rss, 3 * PAGE);
-        assert_eq!(
-            (mark.victim.ns_pid, mark.victim.parent_cgroup),
-            (None, None)
-        );
+        assert_eq!((mark.victim.ns_pid, mark.victim.parent_cgroup), (None, None));
         assert_eq!(mark.victim.oom_score_adj, None);
         assert_eq!(mark.victim.comm, "worker");
         record.header.flags = 0;
-        let Ok(Event::Marked(mark)) = decode(bytes_of(&record), PAGE) else {
-            panic!()
-        };
+        let Ok(Event::Marked(mark)) = decode(bytes_of(&record), PAGE) else { panic!() };
         assert_eq!((mark.decision, mark.victim.sizes), (None, None));
     }
 
     #[test]
     fn domain_zero_is_the_node_only_if_the_kernel_said_so() {
-        let mut record = DecisionRecord {
-            header: header(RecordKind::Decision, 0),
-            ..Default::default()
-        };
+        let mut record =
+            DecisionRecord { header: header(RecordKind::Decision, 0), ..Default::default() };
         let domain = |record: &DecisionRecord| match decode(bytes_of(record), PAGE) {
             Ok(Event::Decided(decision)) => decision.domain,
             other => panic!("{other:?}"),
@@ -289,20 +251,12 @@ mod tests {
 
     #[test]
     fn a_cgroup_path_ends_at_its_nul_and_must_be_plain() {
-        let record = CgroupRecord {
-            header: header(RecordKind::CgroupMkdir, 0),
-            cgroup: 9,
-        };
+        let record = CgroupRecord { header: header(RecordKind::CgroupMkdir, 0), cgroup: 9 };
         let with = |path: &[u8]| [bytes_of(&record), path].concat();
-        let Ok(Event::CgroupMade(made)) = decode(&with(b"/a/b\0xx"), PAGE) else {
-            panic!()
-        };
+        let Ok(Event::CgroupMade(made)) = decode(&with(b"/a/b\0xx"), PAGE) else { panic!() };
         assert_eq!((made.id, made.path.as_str()), (Some(CgroupId(9)), "/a/b"));
         for bad in [&b""[..], b"relative\0", b"/a/../b\0", b"/\xff\0"] {
-            assert!(
-                matches!(decode(&with(bad), PAGE), Err(DecodeError::Path(_))),
-                "{bad:?}"
-            );
+            assert!(matches!(decode(&with(bad), PAGE), Err(DecodeError::Path(_))), "{bad:?}");
         }
     }
 }

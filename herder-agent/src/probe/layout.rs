@@ -114,8 +114,7 @@ const NAMES: [&str; 21] = [
 
 fn layout(btf: &Btf<'_>) -> KernelLayout {
     let offset = |structure: &str, path: &str| {
-        btf.member(structure, path)
-            .map_or(ABSENT, |(offset, _)| offset)
+        btf.member(structure, path).map_or(ABSENT, |(offset, _)| offset)
     };
     let (mm_rss_stat, rss_stat_size) = rss_stat(btf).unwrap_or((ABSENT, ABSENT));
     KernelLayout {

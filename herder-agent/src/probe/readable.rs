@@ -1,8 +1,5 @@
 //! Waiting for a file descriptor with tokio: the ring buffers and inotify.
-#![expect(
-    unsafe_code,
-    reason = "tokio's registration asks for a promise about the descriptor"
-)]
+#![expect(unsafe_code, reason = "tokio's registration asks for a promise about the descriptor")]
 
 use std::{
     io,

@@ -9,12 +9,7 @@ const TRACED: Traced = Traced {
     exits: true,
     cgroups: true,
 };
-const NOTHING: Traced = Traced {
-    decisions_since: None,
-    kills: false,
-    groups: false,
-    ..TRACED
-};
+const NOTHING: Traced = Traced { decisions_since: None, kills: false, groups: false, ..TRACED };
 const NOW: u64 = 100 * SECOND;
 
 fn mark(tgid: u32, tid: u32, decision: Option<u64>) -> Mark {
@@ -31,28 +26,12 @@ fn mark(tgid: u32, tid: u32, decision: Option<u64>) -> Mark {
         oom_score_adj: None,
         sizes: None,
     };
-    let trigger = Trigger {
-        tid: 1,
-        tgid: 1,
-        cgroup: CgroupId(10),
-        comm: "trigger".into(),
-    };
-    Mark {
-        victim,
-        trigger,
-        decision,
-        killed: decision.is_some(),
-    }
+    let trigger = Trigger { tid: 1, tgid: 1, cgroup: CgroupId(10), comm: "trigger".into() };
+    Mark { victim, trigger, decision, killed: decision.is_some() }
 }
 
 fn end(decision: u64, kills: u32, marks: u32, group: bool) -> Decision {
-    Decision {
-        decision,
-        domain: Domain::Cgroup(CgroupId(10)),
-        group,
-        kills,
-        marks,
-    }
+    Decision { decision, domain: Domain::Cgroup(CgroupId(10)), group, kills, marks }
 }
 
 /// Each outcome in short: the processes of a kill and whether it is a group.
@@ -72,10 +51,7 @@ fn told(assembler: &mut Assembler) -> Vec<String> {
 fn one_victim_is_one_kill_at_the_end_of_its_decision() {
     let mut assembler = Assembler::new(TRACED);
     assembler.marked(mark(5, 5, Some(1)), NOW);
-    assert!(
-        told(&mut assembler).is_empty(),
-        "not before the kernel is done"
-    );
+    assert!(told(&mut assembler).is_empty(), "not before the kernel is done");
     assembler.decided(end(1, 1, 1, false), NOW);
     assert_eq!(told(&mut assembler), ["kill [5] group Some(false)"]);
     assert_eq!(assembler.deadline(), None);
@@ -92,10 +68,7 @@ fn a_group_is_one_kill_even_of_a_single_process() {
     assembler.decided(end(2, 2, 1, true), NOW);
     assert_eq!(
         told(&mut assembler),
-        [
-            "kill [5, 6, 7] group Some(true)",
-            "kill [8] group Some(true)"
-        ]
+        ["kill [5, 6, 7] group Some(true)", "kill [8] group Some(true)"]
     );
 }
 
@@ -109,11 +82,7 @@ fn threads_of_one_process_are_one_victim() {
     assembler.marked(mark(5, 10, None), NOW);
     assert_eq!(
         told(&mut assembler),
-        [
-            "Duplicate 9",
-            "kill [5] group Some(true)",
-            "AlreadyDying 10"
-        ]
+        ["Duplicate 9", "kill [5] group Some(true)", "AlreadyDying 10"]
     );
 }
 
@@ -149,10 +118,7 @@ fn lost_records_are_told() {
     assert_eq!(told(&mut assembler), ["missing 1"]);
     assembler.marked(mark(5, 5, Some(2)), NOW);
     assembler.decided(end(2, 4, 3, true), NOW);
-    assert_eq!(
-        told(&mut assembler),
-        ["missing 2", "kill [5] group Some(true)"]
-    );
+    assert_eq!(told(&mut assembler), ["missing 2", "kill [5] group Some(true)"]);
     // A chosen victim that had no memory left was not marked at all.
     assembler.decided(end(3, 1, 0, false), NOW);
     assert!(told(&mut assembler).is_empty());
@@ -170,10 +136,7 @@ fn a_decision_whose_end_is_lost_is_a_kill_after_a_while() {
 
 #[test]
 fn victims_described_at_their_exit_are_waited_for() {
-    let mut assembler = Assembler::new(Traced {
-        at_exit: true,
-        ..TRACED
-    });
+    let mut assembler = Assembler::new(Traced { at_exit: true, ..TRACED });
     assembler.decided(end(1, 3, 2, true), NOW);
     assembler.marked(mark(5, 5, Some(1)), NOW);
     assert!(told(&mut assembler).is_empty());
@@ -182,10 +145,7 @@ fn victims_described_at_their_exit_are_waited_for() {
     assembler.decided(end(2, 2, 2, true), NOW);
     assembler.marked(mark(7, 7, Some(2)), NOW);
     assembler.expire(NOW + EXIT_WAIT);
-    assert_eq!(
-        told(&mut assembler),
-        ["missing 1", "kill [7] group Some(true)"]
-    );
+    assert_eq!(told(&mut assembler), ["missing 1", "kill [7] group Some(true)"]);
 }
 
 #[test]
@@ -196,20 +156,14 @@ fn without_decisions_marks_of_one_trigger_are_one_kill() {
     assembler.expire(NOW + INFERENCE_WINDOW);
     assembler.marked(mark(7, 7, None), NOW + SECOND);
     assembler.expire(NOW + 2 * SECOND);
-    assert_eq!(
-        told(&mut assembler),
-        ["kill [5, 6] group Some(true)", "kill [7] group None"]
-    );
+    assert_eq!(told(&mut assembler), ["kill [5, 6] group Some(true)", "kill [7] group None"]);
 }
 
 /// The programs attach one after the other: a kill that is under way just then
 /// has no decision, and is still a kill.
 #[test]
 fn a_kill_at_start_up_is_not_taken_for_a_dying_task() {
-    let mut assembler = Assembler::new(Traced {
-        decisions_since: Some(NOW),
-        ..TRACED
-    });
+    let mut assembler = Assembler::new(Traced { decisions_since: Some(NOW), ..TRACED });
     assembler.marked(mark(5, 5, None), NOW);
     assembler.expire(NOW + INFERENCE_WINDOW);
     assert_eq!(told(&mut assembler), ["kill [5] group None"]);

@@ -9,10 +9,7 @@ struct Builder {
 
 impl Builder {
     fn new() -> Self {
-        Builder {
-            types: Vec::new(),
-            strings: vec![0],
-        }
+        Builder { types: Vec::new(), strings: vec![0] }
     }
 
     fn string(&mut self, text: &str) -> u32 {
@@ -26,8 +23,7 @@ impl Builder {
     }
 
     fn words(&mut self, words: &[u32]) {
-        self.types
-            .extend(words.iter().flat_map(|word| word.to_ne_bytes()));
+        self.types.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
     }
 
     /// A type with `count` elements in its tail.
@@ -39,9 +35,7 @@ impl Builder {
 
     fn members(&mut self, members: &[(&str, u32, u32)]) -> Vec<u32> {
         let named = members.iter();
-        named
-            .flat_map(|(name, kind, bits)| [self.string(name), *kind, *bits])
-            .collect()
+        named.flat_map(|(name, kind, bits)| [self.string(name), *kind, *bits]).collect()
     }
 
     fn finish(self) -> Vec<u8> {
@@ -62,12 +56,8 @@ fn sample() -> Vec<u8> {
     builder.kind("int", INT, 0, 4, &[32]);
     let members = builder.members(&[("b", 1, 0), ("c", 1, 32)]);
     builder.kind("", STRUCT, 2, 8, &members);
-    let members = builder.members(&[
-        ("a", 1, 0),
-        ("", 2, 64),
-        ("pointer", 4, 128),
-        ("array", 5, 192),
-    ]);
+    let members =
+        builder.members(&[("a", 1, 0), ("", 2, 64), ("pointer", 4, 128), ("array", 5, 192)]);
     builder.kind("outer", STRUCT, 4, 40, &members);
     builder.kind("", PTR, 0, 3, &[]);
     builder.kind("", ARRAY, 0, 0, &[1, 1, 3]);
@@ -95,11 +85,7 @@ fn members_are_found_through_anonymous_structs() {
     assert_eq!(offset("pointer"), Some(16));
     assert_eq!(offset("missing"), None);
     assert_eq!(offset("pointer.a"), None, "a pointer is not followed");
-    assert_eq!(
-        btf.member("int", "a"),
-        None,
-        "only names that were asked for"
-    );
+    assert_eq!(btf.member("int", "a"), None, "only names that were asked for");
 }
 
 #[test]
@@ -112,10 +98,7 @@ fn sizes_kinds_functions_and_enumerators() {
     assert_eq!(btf.size(array), Some(12));
     assert!(btf.has_function("function") && !btf.has_function("outer"));
     assert_eq!(btf.enumerator("SECOND"), Some(7));
-    assert_eq!(
-        btf.tracepoint_argument("event", 0),
-        Some(Kind::Pointer(TypeId(3)))
-    );
+    assert_eq!(btf.tracepoint_argument("event", 0), Some(Kind::Pointer(TypeId(3))));
     assert_eq!(btf.tracepoint_argument("event", 1), None);
     assert_eq!(btf.tracepoint_argument("other", 0), None);
 }
@@ -144,10 +127,7 @@ fn cut_or_changed_bytes_never_panic() {
 fn other_byte_order_and_unknown_kinds_are_named() {
     let mut bytes = sample();
     bytes.swap(0, 1);
-    assert_eq!(
-        Btf::parse(&bytes, &names()).err(),
-        Some(BtfError::Magic(0x9feb))
-    );
+    assert_eq!(Btf::parse(&bytes, &names()).err(), Some(BtfError::Magic(0x9feb)));
     let mut builder = Builder::new();
     builder.kind("", 25, 0, 0, &[]);
     let bytes = builder.finish();

@@ -1,0 +1,111 @@
+//! From the kernel's marks to a report of each kill.
+
+use super::{Core, decoded};
+use crate::{
+    cgroup::{CgroupId, CgroupPath},
+    oom::{OomKill, assemble::Outcome, classify::Scene},
+    probe::{Event, monotonic_now},
+    report::{KillReport, Lost, Unattributed},
+};
+use std::time::Duration;
+
+impl Core {
+    /// Takes what the kernel told about victims.
+    pub(super) fn take_kills(&mut self) {
+        let mut events = Vec::new();
+        let (page, reporter) = (self.page, &self.reporter);
+        self.probe.read_kills(|record| events.extend(decoded(record, page, reporter)));
+        // A victim's cgroup was made before the victim died, so once the kill is
+        // read, the other ring buffer has told the cgroup's path too.
+        self.take_cgroups();
+        let now = monotonic_now();
+        for event in events {
+            match event {
+                Event::Marked(mark) => self.assembler.marked(mark, now),
+                Event::Decided(decision) => self.assembler.decided(decision, now),
+                Event::Exited { tgid, after } => {
+                    self.report_kills();
+                    self.reporter.victim_exited(tgid, Duration::from_nanos(after));
+                }
+                Event::CgroupMade(_) | Event::CgroupRemoved(_) => {}
+            }
+        }
+        self.report_kills();
+    }
+
+    /// Gives up waiting for parts of kills that are overdue.
+    pub(super) fn expire_kills(&mut self, now: u64) {
+        self.assembler.expire(now);
+        self.report_kills();
+        self.count_losses();
+    }
+
+    fn report_kills(&mut self) {
+        for outcome in self.assembler.outcomes() {
+            match outcome {
+                Outcome::Kill(kill) => self.report_kill(kill),
+                Outcome::Missing(count) => {
+                    self.reporter.lost(Lost::VictimMissing, u64::from(count));
+                }
+                Outcome::NoKill(reason, victim) => {
+                    self.reporter.no_kill(reason, victim.tgid, victim.tid);
+                }
+            }
+        }
+    }
+
+    fn report_kill(&self, kill: OomKill) {
+        let Some(victim) = kill.victims.first() else {
+            return;
+        };
+        let cgroup = self.tree.path(victim.cgroup).cloned();
+        let container = cgroup.as_ref().map(|path| self.container_of(path));
+        if container.is_none() {
+            self.reporter.unattributed(Unattributed::UnknownCgroup);
+        }
+        let scene = Scene {
+            container: container.as_ref(),
+            oom_group: container.as_ref().filter(|_| kill.group.is_none()).and_then(|path| {
+                let file = self.root.join(path.relative()).join("memory.oom.group");
+                std::fs::read_to_string(file).ok().map(|value| value.trim() == "1")
+            }),
+            path: |id| self.tree.path(id).cloned(),
+        };
+        let (kind, limit) = (scene.kind(&kill), scene.limit(&kill));
+        let owners: Vec<_> =
+            kill.victims.iter().map(|victim| self.owner_of(victim.cgroup)).collect();
+        let Some(owner) = owners.first().cloned() else {
+            return;
+        };
+        let rule = container.as_ref().and_then(|path| self.wanted(path));
+        self.reporter.kill(&KillReport {
+            kind,
+            limit,
+            owner,
+            cgroup,
+            victim_owners: owners,
+            rule: rule.map(|target| target.rule.to_string()),
+            kill,
+        });
+    }
+
+    fn owner_of(&self, id: CgroupId) -> crate::attribution::Owner {
+        let path = self.tree.path(id).map(|path| self.container_of(path));
+        self.owner(&path.unwrap_or_else(CgroupPath::root))
+    }
+
+    /// The container that a cgroup belongs to: the nearest one that a rule
+    /// matches, else the systemd unit it is in, else itself.
+    fn container_of(&self, path: &CgroupPath) -> CgroupPath {
+        let upwards = || std::iter::once(path.clone()).chain(path.ancestors());
+        let matched = upwards().find(|path| self.wanted(path).is_some()).map(|found| {
+            // crun's sub-cgroup stands for the scope above it.
+            let parent = found.parent().filter(|_| found.name() == "container");
+            parent.filter(|parent| self.wanted(parent).is_some()).unwrap_or(found)
+        });
+        let unit = |path: &CgroupPath| {
+            path.name().ends_with(".scope") || path.name().ends_with(".service")
+        };
+        matched.or_else(|| upwards().find(unit)).unwrap_or_else(|| path.clone())
+    }
+}

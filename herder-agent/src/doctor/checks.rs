@@ -1,0 +1,241 @@
+//! What is looked at, in the order in which it matters.
+
+use super::{Finding, Outcome};
+use crate::{
+    args::NodeArgs,
+    cgroup::{
+        CgroupPath,
+        dir::{CgroupRoot, OOM_GROUP},
+        tree,
+    },
+    config::Config,
+    probe::{self, KernelFacts, MarkArgument, Probe, ProbeOptions},
+};
+use rustix::{
+    fs::{Access, StatVfsMountFlags},
+    thread::CapabilitySet,
+};
+use std::{fs, path::Path};
+
+pub(super) fn all(args: &NodeArgs) -> Vec<Finding> {
+    let facts = fs::read(probe::VMLINUX).ok().and_then(|bytes| KernelFacts::read(&bytes).ok());
+    vec![
+        kernel(),
+        btf(facts.as_ref()),
+        tracepoint(facts.as_ref()),
+        capabilities(),
+        attach(),
+        mount(&args.cgroup_root),
+        controller(&args.cgroup_root),
+        writable(&args.cgroup_root),
+        systemd(&args.systemd_transient_dir),
+        config(args.config.as_deref()),
+    ]
+}
+
+fn finding(what: &'static str, outcome: Outcome, found: impl Into<String>, mend: &str) -> Finding {
+    Finding { what, outcome, found: found.into(), mend: mend.into() }
+}
+
+fn kernel() -> Finding {
+    let uname = rustix::system::uname();
+    let found = format!(
+        "Linux {} {}",
+        uname.release().to_string_lossy(),
+        uname.machine().to_string_lossy()
+    );
+    finding("kernel", Outcome::Ok, found, "")
+}
+
+fn btf(facts: Option<&KernelFacts>) -> Finding {
+    match facts {
+        Some(facts) => {
+            let unknown = facts.layout.words().iter().filter(|word| **word == u32::MAX).count();
+            let found = format!("{}, {unknown} of the needed fields missing", probe::VMLINUX);
+            let outcome = if facts.describes_at_mark() { Outcome::Ok } else { Outcome::Warn };
+            finding("BTF", outcome, found, "")
+        }
+        None => finding(
+            "BTF",
+            Outcome::Warn,
+            format!("{} is missing or no BTF", probe::VMLINUX),
+            "a kernel with CONFIG_DEBUG_INFO_BTF=y; without it kills are reported when the victim exits, and their limit is unknown",
+        ),
+    }
+}
+
+fn tracepoint(facts: Option<&KernelFacts>) -> Finding {
+    let found = |text: &str| finding("tracepoint", Outcome::Ok, text, "");
+    match facts.map(|facts| (facts.mark, facts.mark_oom_victim)) {
+        Some((MarkArgument::Task, _)) => found("oom:mark_victim gives the task"),
+        Some((MarkArgument::Pid, true)) => {
+            found("oom:mark_victim gives a thread id; mark_oom_victim() gives the task")
+        }
+        Some((MarkArgument::Pid, false)) => {
+            found("oom:mark_victim gives a thread id; victims are described when they exit")
+        }
+        _ => finding(
+            "tracepoint",
+            Outcome::Warn,
+            "the form of oom:mark_victim is not known",
+            "victims are described when they exit",
+        ),
+    }
+}
+
+fn capabilities() -> Finding {
+    let has = rustix::thread::capabilities(None).map(|sets| sets.effective);
+    let has = has.unwrap_or(CapabilitySet::empty());
+    let wanted = [
+        (CapabilitySet::BPF, "CAP_BPF"),
+        (CapabilitySet::PERFMON, "CAP_PERFMON"),
+        (CapabilitySet::SYS_RESOURCE, "CAP_SYS_RESOURCE"),
+    ];
+    let all = has.contains(CapabilitySet::SYS_ADMIN);
+    let missing: Vec<_> = wanted
+        .into_iter()
+        .filter(|(set, _)| !all && !has.contains(*set))
+        .map(|(_, name)| name)
+        .collect();
+    match missing[..] {
+        [] => finding("capabilities", Outcome::Ok, "CAP_BPF and CAP_PERFMON are there", ""),
+        ["CAP_SYS_RESOURCE"] => finding(
+            "capabilities",
+            Outcome::Ok,
+            "CAP_BPF and CAP_PERFMON are there; CAP_SYS_RESOURCE is not, and only kernels below 5.11 need it",
+            "",
+        ),
+        _ => finding(
+            "capabilities",
+            Outcome::Fail,
+            format!("missing: {}", missing.join(", ")),
+            "capabilities.add: [BPF, PERFMON] in a pod, AmbientCapabilities= in a systemd unit",
+        ),
+    }
+}
+
+fn attach() -> Finding {
+    match Probe::attach(ProbeOptions { btf: true, kill_ring_bytes: None }) {
+        Ok(probe) => {
+            let traced = probe.traced;
+            let yes = |there: bool| if there { "yes" } else { "no" };
+            let found = format!(
+                "attached; decisions {}, groups {}, exits {}, cgroups {}",
+                yes(traced.decisions_since.is_some()),
+                yes(traced.groups),
+                yes(traced.exits),
+                yes(traced.cgroups)
+            );
+            finding("eBPF programs", Outcome::Ok, found, "")
+        }
+        Err(error) => {
+            finding("eBPF programs", Outcome::Fail, error.to_string(), "see capabilities above")
+        }
+    }
+}
+
+fn mount(root: &Path) -> Finding {
+    match CgroupRoot::open(root) {
+        Ok(_) => finding("cgroup v2", Outcome::Ok, root.display().to_string(), ""),
+        Err(error) => finding(
+            "cgroup v2",
+            Outcome::Warn,
+            error.to_string(),
+            "kills are observed all the same; memory.oom.group cannot be enforced",
+        ),
+    }
+}
+
+fn controller(root: &Path) -> Finding {
+    let file = root.join("cgroup.controllers");
+    let controllers = fs::read_to_string(&file).unwrap_or_default();
+    if controllers.split_whitespace().any(|name| name == "memory") {
+        return finding("memory controller", Outcome::Ok, "enabled", "");
+    }
+    finding(
+        "memory controller",
+        Outcome::Warn,
+        format!("not in {}", file.display()),
+        "boot without cgroup_disable=memory, and with the controller on cgroup v2",
+    )
+}
+
+/// Asks, and does not try: a trial would be a write.
+fn writable(root: &Path) -> Finding {
+    let read_only =
+        rustix::fs::statvfs(root).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));
+    if read_only {
+        let mend = "mount it read-write: a hostPath volume of /sys/fs/cgroup without readOnly";
+        return finding(
+            "write access",
+            Outcome::Warn,
+            format!("{} is read-only", root.display()),
+            mend,
+        );
+    }
+    let some = tree::walk(root).ok().and_then(|cgroups| {
+        let files = cgroups.into_values().filter(|path| *path != CgroupPath::root());
+        files.map(|path| root.join(path.relative()).join(OOM_GROUP)).find(|file| file.exists())
+    });
+    let Some(file) = some else {
+        return finding(
+            "write access",
+            Outcome::Ok,
+            "there is no cgroup with a memory.oom.group now",
+            "",
+        );
+    };
+    match rustix::fs::access(&file, Access::WRITE_OK) {
+        Ok(()) => {
+            finding("write access", Outcome::Ok, format!("{} may be written", file.display()), "")
+        }
+        Err(error) => finding(
+            "write access",
+            Outcome::Warn,
+            format!("{} may not be written: {error}", file.display()),
+            "run as uid 0 of the host's user namespace (no hostUsers: false)",
+        ),
+    }
+}
+
+fn systemd(transient: &Path) -> Finding {
+    let units = fs::read_dir(transient).into_iter().flatten().flatten();
+    let stops: Vec<_> = units
+        .filter(|unit| {
+            fs::read_to_string(unit.path()).is_ok_and(|text| {
+                text.lines().any(|line| matches!(line, "OOMPolicy=kill" | "OOMPolicy=stop"))
+            })
+        })
+        .map(|unit| unit.file_name().to_string_lossy().into_owned())
+        .collect();
+    match stops.first() {
+        None if transient.is_dir() => {
+            finding("systemd", Outcome::Ok, "no running scope has OOMPolicy=kill", "")
+        }
+        None => finding(
+            "systemd",
+            Outcome::Ok,
+            format!("no {}; nothing to look at", transient.display()),
+            "",
+        ),
+        Some(first) => finding(
+            "systemd",
+            Outcome::Warn,
+            format!("{} scopes have OOMPolicy=kill or stop, for example {first}", stops.len()),
+            "systemd stops them at any OOM kill; the value must be right at creation (kubelet singleProcessOOMKill, or NRI)",
+        ),
+    }
+}
+
+fn config(path: Option<&Path>) -> Finding {
+    let Some(path) = path else {
+        return finding("configuration", Outcome::Ok, "none given: no container is steered", "");
+    };
+    match Config::load(path) {
+        Ok(config) => {
+            let found = format!("{}: {} rules", path.display(), config.rules.len());
+            finding("configuration", Outcome::Ok, found, "")
+        }
+        Err(error) => finding("configuration", Outcome::Fail, error.to_string(), "mend the file"),
+    }
+}

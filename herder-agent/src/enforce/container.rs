@@ -1,0 +1,320 @@
+//! One matched container: what is wanted of it, what it has, what is done.
+
+use super::{Options, obstacle, obstacle_of, watch::Watches};
+use crate::{
+    attribution::Owner,
+    cgroup::{
+        CgroupId, CgroupPath,
+        dir::{CgroupDir, CgroupRoot, DirError},
+    },
+    policy::Target,
+    report::{Cause, Obstacle, OomGroupWrite, Reporter, WriteResult},
+};
+use serde::Serialize;
+use std::{io, sync::Arc, time::Instant};
+
+/// What all containers share.
+pub(super) struct Context {
+    pub(super) root: Option<CgroupRoot>,
+    pub(super) options: Options,
+    pub(super) reporter: Arc<Reporter>,
+}
+
+/// The state of a matched container, for people and programs to read.
+#[derive(Clone, Debug, Serialize)]
+pub struct ContainerState {
+    /// Its cgroup.
+    pub cgroup: CgroupPath,
+    /// Who it belongs to.
+    pub owner: Owner,
+    /// The rule it is under.
+    pub rule: String,
+    /// The value that the rule wants.
+    pub wanted: u8,
+    /// The value that it has, if that could be read.
+    pub effective: Option<u8>,
+    /// The value that was first overwritten, and would be given back.
+    pub first: Option<u8>,
+    /// Why the value does not count, or cannot be set.
+    pub obstacle: Option<Obstacle>,
+    /// The same for people, with what to do.
+    pub explanation: Option<String>,
+    /// Writes.
+    pub writes: u64,
+    /// Writes after somebody had changed an enforced value.
+    pub reverts: u64,
+}
+
+/// A matched container whose directory is open.
+pub(super) struct Container {
+    id: CgroupId,
+    path: CgroupPath,
+    owner: Owner,
+    target: Target,
+    directory: Option<CgroupDir>,
+    watch: Option<i32>,
+    effective: Option<bool>,
+    /// The first foreign value that was overwritten: a new cgroup has 0 until the
+    /// runtime writes what it wants, so the value at first sight says nothing.
+    first: Option<bool>,
+    wished: bool,
+    file_obstacle: Option<(Obstacle, String)>,
+    surroundings: Option<(Obstacle, String)>,
+    no_watch: Option<(Obstacle, String)>,
+    told: Option<Obstacle>,
+    writes: u64,
+    reverts: u64,
+}
+
+impl Container {
+    pub(super) fn open(
+        id: CgroupId,
+        path: &CgroupPath,
+        target: Target,
+        owner: Owner,
+        context: &Context,
+    ) -> Result<Self, DirError> {
+        let directory = context.root.as_ref().map(|root| root.open_dir(path, id)).transpose()?;
+        let no_root = (Obstacle::NoMemoryController, "there is no cgroup v2 mount".to_owned());
+        Ok(Container {
+            id,
+            path: path.clone(),
+            owner,
+            target,
+            file_obstacle: directory.is_none().then_some(no_root),
+            directory,
+            watch: None,
+            effective: None,
+            first: None,
+            wished: false,
+            surroundings: None,
+            no_watch: None,
+            told: None,
+            writes: 0,
+            reverts: 0,
+        })
+    }
+
+    /// Takes another rule or owner; tells whether anything changed.
+    pub(super) fn take_over(&mut self, target: Target, owner: Owner, context: &Context) -> bool {
+        if self.target == target && self.owner == owner {
+            return false;
+        }
+        if self.owner != owner {
+            context.reporter.oom_group_effective(&self.owner, None);
+            self.owner = owner;
+            self.effective = None;
+        }
+        self.wished = false;
+        self.target = target;
+        true
+    }
+
+    /// Watches the directory, if that is not done yet.
+    pub(super) fn watch(&mut self, watches: &mut Watches, context: &Context) {
+        let (None, Some(directory)) = (self.watch, &self.directory) else {
+            return;
+        };
+        match watches.add(self.id, directory) {
+            Ok(watch) => {
+                self.watch = Some(watch);
+                self.no_watch = None;
+            }
+            Err(error) => {
+                let advice = if error.kind() == io::ErrorKind::StorageFull {
+                    "raise the sysctl fs.inotify.max_user_watches"
+                } else {
+                    "the value is corrected by the slow resync only"
+                };
+                self.no_watch =
+                    Some((Obstacle::NoWatch, format!("cannot watch it: {error}; {advice}")));
+            }
+        }
+        self.tell_obstacle(context);
+    }
+
+    /// Reads the value and writes the wanted one if it is another. `false` if
+    /// the cgroup is gone.
+    pub(super) fn correct(&mut self, context: &Context, seen: Instant) -> bool {
+        let Some(directory) = &self.directory else {
+            self.tell_obstacle(context);
+            return true;
+        };
+        let outcome = directory.oom_group();
+        let wanted = self.target.value;
+        let result = match outcome {
+            Ok(value) if value == wanted => Ok(value),
+            Ok(value) if context.options.dry_run => {
+                if !std::mem::replace(&mut self.wished, true) {
+                    self.tell_write(context, value, Cause::Enforce, &WriteResult::Ok, seen);
+                }
+                Ok(value)
+            }
+            Ok(value) => {
+                // The runtime's own value, written at creation, is no revert.
+                let cause = if self.first.is_some() { Cause::Revert } else { Cause::Enforce };
+                let written = directory.set_oom_group(wanted);
+                self.tell_write(context, value, cause, &write_result(&written), seen);
+                if written.is_ok() {
+                    self.first.get_or_insert(value);
+                    self.writes += 1;
+                    self.reverts += u64::from(cause == Cause::Revert);
+                }
+                match written {
+                    Ok(()) => Ok(wanted),
+                    // What cannot be written can still be read.
+                    Err(error) => {
+                        self.show(Some(value), context);
+                        Err(error)
+                    }
+                }
+            }
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(value) => {
+                self.file_obstacle = None;
+                self.show(Some(value), context);
+            }
+            Err(DirError::Gone) => return false,
+            Err(error) => {
+                let obstacle = obstacle_of(&error).unwrap_or(Obstacle::ReadOnly);
+                self.file_obstacle = Some((obstacle, error.to_string()));
+            }
+        }
+        self.tell_obstacle(context);
+        true
+    }
+
+    /// Looks for what overrides a value of 0. For 1 nothing does.
+    pub(super) fn check_surroundings(&mut self, context: &Context) {
+        self.surroundings = None;
+        if !self.target.value
+            && let Some(root) = &context.root
+        {
+            let root = root.proc_path();
+            let transient = &context.options.systemd_transient;
+            self.surroundings = obstacle::ancestor(&root, &self.path)
+                .map(|ancestor| (Obstacle::Ancestor, ancestor_text(&ancestor)))
+                .or_else(|| {
+                    let (scope, policy) = obstacle::systemd_scope(transient, &self.path)?;
+                    Some((Obstacle::SystemdOomPolicy, systemd_text(scope, policy)))
+                });
+        }
+        self.tell_obstacle(context);
+    }
+
+    /// Gives the first value back, unless somebody has changed it since.
+    pub(super) fn restore(&mut self, context: &Context) {
+        let (Some(first), Some(directory)) = (self.first, &self.directory) else {
+            return;
+        };
+        let seen = Instant::now();
+        if directory.oom_group() != Ok(self.target.value) || first == self.target.value {
+            return;
+        }
+        let written = directory.set_oom_group(first);
+        context.reporter.oom_group_write(&OomGroupWrite {
+            cgroup: &self.path,
+            rule: &self.target.rule,
+            old: self.target.value,
+            new: first,
+            cause: Cause::Restore,
+            result: &write_result(&written),
+            took: seen.elapsed(),
+            dry_run: false,
+        });
+        if written.is_ok() {
+            self.first = None;
+        }
+    }
+
+    /// Nothing more is done about this container.
+    pub(super) fn end(&mut self, watches: &mut Watches, context: &Context) {
+        if let Some(watch) = self.watch.take() {
+            watches.remove(watch);
+        }
+        self.show(None, context);
+        (self.file_obstacle, self.surroundings, self.no_watch) = (None, None, None);
+        self.tell_obstacle(context);
+    }
+
+    pub(super) fn obstacle(&self) -> Option<Obstacle> {
+        self.obstacle_text().map(|(obstacle, _)| *obstacle)
+    }
+
+    fn obstacle_text(&self) -> Option<&(Obstacle, String)> {
+        self.file_obstacle.as_ref().or(self.surroundings.as_ref()).or(self.no_watch.as_ref())
+    }
+
+    pub(super) fn state(&self) -> ContainerState {
+        ContainerState {
+            cgroup: self.path.clone(),
+            owner: self.owner.clone(),
+            rule: self.target.rule.to_string(),
+            wanted: self.target.value.into(),
+            effective: self.effective.map(u8::from),
+            first: self.first.map(u8::from),
+            obstacle: self.obstacle(),
+            explanation: self.obstacle_text().map(|(_, text)| text.clone()),
+            writes: self.writes,
+            reverts: self.reverts,
+        }
+    }
+
+    fn show(&mut self, value: Option<bool>, context: &Context) {
+        if self.effective != value {
+            self.effective = value;
+            context.reporter.oom_group_effective(&self.owner, value);
+        }
+    }
+
+    /// Tells of an obstacle once, when it comes and when it goes.
+    fn tell_obstacle(&mut self, context: &Context) {
+        let now = self.obstacle();
+        if self.told != now {
+            self.told = now;
+            context.reporter.obstacle(&self.path, &self.target.rule, self.obstacle_text().cloned());
+        }
+    }
+
+    fn tell_write(
+        &self,
+        context: &Context,
+        old: bool,
+        cause: Cause,
+        result: &WriteResult,
+        seen: Instant,
+    ) {
+        context.reporter.oom_group_write(&OomGroupWrite {
+            cgroup: &self.path,
+            rule: &self.target.rule,
+            old,
+            new: self.target.value,
+            cause,
+            result,
+            took: seen.elapsed(),
+            dry_run: context.options.dry_run,
+        });
+    }
+}
+
+fn write_result(written: &Result<(), DirError>) -> WriteResult {
+    match written {
+        Ok(()) => WriteResult::Ok,
+        Err(DirError::Gone) => WriteResult::Gone,
+        Err(error) => WriteResult::Error(error.to_string()),
+    }
+}
+
+fn ancestor_text(ancestor: &CgroupPath) -> String {
+    format!(
+        "{ancestor} above it has memory.oom.group=1, so an OOM kill at or above that cgroup's limit kills all of it; set it to 0 there"
+    )
+}
+
+fn systemd_text(scope: &str, policy: &str) -> String {
+    format!(
+        "{scope} has OOMPolicy={policy}: systemd stops the whole scope at any OOM kill, whatever the file says, and cannot be told otherwise while it runs; the value must be right when the container is created (kubelet singleProcessOOMKill, or NRI)"
+    )
+}

@@ -1,0 +1,57 @@
+//! What can make a container's own `memory.oom.group` count for nothing. Looked
+//! at and reported, never changed.
+
+use crate::cgroup::{CgroupPath, dir::OOM_GROUP};
+use std::{fs, path::Path};
+
+/// The nearest cgroup above that is killed as a whole. The kernel takes the
+/// highest one with `memory.oom.group=1` up to the cgroup whose limit was hit,
+/// and when the node itself is out of memory that is any of them
+/// (`mem_cgroup_get_oom_group()`, mm/memcontrol.c, 5.10 to 7.2).
+pub(super) fn ancestor(root: &Path, path: &CgroupPath) -> Option<CgroupPath> {
+    path.ancestors().find(|ancestor| {
+        let file = root.join(ancestor.relative()).join(OOM_GROUP);
+        fs::read_to_string(file).is_ok_and(|value| value.trim() == "1")
+    })
+}
+
+/// The systemd scope that a cgroup is, or lies in, if systemd stops all of it at
+/// any OOM kill.
+pub(super) fn systemd_scope<'a>(
+    transient: &Path,
+    path: &'a CgroupPath,
+) -> Option<(&'a str, &'static str)> {
+    let scope = path.as_str().split('/').rfind(|name| name.ends_with(".scope"))?;
+    // The name is one component of a path, so it cannot lead elsewhere.
+    let unit = fs::read_to_string(transient.join(scope)).ok()?;
+    Some((scope, stopping_policy(&unit)?))
+}
+
+/// `OOMPolicy=` of a unit file, if it is one that stops the unit
+/// (`scope_notify_cgroup_oom_event()`, src/core/scope.c, systemd 253 and later).
+/// An assignment replaces those before it.
+fn stopping_policy(unit: &str) -> Option<&'static str> {
+    let last =
+        unit.lines().filter_map(|line| line.trim().strip_prefix("OOMPolicy=")).next_back()?;
+    ["kill", "stop"].into_iter().find(|policy| *policy == last.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies() {
+        let table = [
+            ("[Scope]\nOOMPolicy=kill\n", Some("kill")),
+            ("[Scope]\nOOMPolicy=stop", Some("stop")),
+            ("[Scope]\nOOMPolicy=continue\n", None),
+            ("[Scope]\nOOMPolicy=kill\nOOMPolicy=continue\n", None),
+            ("[Scope]\n#OOMPolicy=kill\nDelegate=yes\n", None),
+            ("", None),
+        ];
+        for (unit, expected) in table {
+            assert_eq!(stopping_policy(unit), expected, "{unit:?}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+use super::*;
+use crate::cgroup::dir::OOM_GROUP;
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
+
+/// A directory that looks like a cgroup mount; inotify on it is real.
+struct Fake {
+    root: PathBuf,
+    enforcer: Enforcer,
+}
+
+impl Fake {
+    fn new(name: &str, change: impl FnOnce(&mut Options)) -> Self {
+        let root =
+            std::env::temp_dir().join(format!("herder-enforce-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&root);
+        fs::create_dir_all(&root).unwrap();
+        let mut options = Options {
+            dry_run: false,
+            restore_on_exit: false,
+            systemd_transient: root.join("transient"),
+        };
+        change(&mut options);
+        let opened = Some(CgroupRoot::for_test(&root));
+        Fake { enforcer: Enforcer::new(opened, options, Arc::default()).unwrap(), root }
+    }
+
+    fn make(&self, path: &str, value: &str) {
+        let directory = self.directory(path);
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("cgroup.procs"), "").unwrap();
+        fs::write(directory.join(OOM_GROUP), value).unwrap();
+    }
+
+    fn directory(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    fn id(&self, path: &str) -> CgroupId {
+        CgroupId(fs::metadata(self.directory(path)).unwrap().ino())
+    }
+
+    fn govern(&mut self, path: &str, value: bool) -> CgroupId {
+        let id = self.id(path);
+        let cgroup = CgroupPath::parse(path.as_bytes()).unwrap();
+        let owner = Owner::Host { cgroup: cgroup.clone() };
+        self.enforcer.govern(id, &cgroup, Target { rule: "rule".into(), value }, owner);
+        id
+    }
+
+    fn write(&self, path: &str, value: &str) {
+        fs::write(self.directory(path).join(OOM_GROUP), value).unwrap();
+    }
+
+    fn value(&self, path: &str) -> String {
+        fs::read_to_string(self.directory(path).join(OOM_GROUP)).unwrap().trim().into()
+    }
+
+    fn state(&self) -> ContainerState {
+        self.enforcer.states().remove(0)
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+#[test]
+fn a_value_is_brought_and_kept() {
+    let mut fake = Fake::new("keep", |_| {});
+    fake.make("/c", "0");
+    fake.govern("/c", false);
+    assert_eq!((fake.state().writes, fake.state().first), (0, None), "a new cgroup has 0");
+    fake.write("/c", "1");
+    fake.enforcer.changed();
+    assert_eq!(fake.value("/c"), "0");
+    assert_eq!((fake.state().writes, fake.state().reverts), (1, 0), "the runtime's own value");
+    for count in 1..=3 {
+        fake.write("/c", "1");
+        fake.enforcer.changed();
+        assert_eq!((fake.value("/c").as_str(), fake.state().reverts), ("0", count));
+    }
+    let writes = fake.state().writes;
+    fake.enforcer.changed();
+    assert_eq!(fake.state().writes, writes, "the agent's own writes are told too and need nothing");
+}
+
+#[test]
+fn only_matched_cgroups_are_written() {
+    let mut fake = Fake::new("only", |_| {});
+    for path in ["/a", "/b", "/a/below"] {
+        fake.make(path, "1");
+    }
+    fake.govern("/a", false);
+    fake.write("/b", "1");
+    fake.enforcer.changed();
+    fake.enforcer.resync();
+    let values = ["/a", "/b", "/a/below"].map(|path| fake.value(path));
+    assert_eq!(values, ["0", "1", "1"]);
+}
+
+#[test]
+fn the_first_value_comes_back_when_the_rule_goes() {
+    let mut fake = Fake::new("release", |_| {});
+    for path in ["/was1", "/was0", "/changed"] {
+        fake.make(path, if path == "/was0" { "0" } else { "1" });
+    }
+    let ids = ["/was1", "/was0", "/changed"].map(|path| fake.govern(path, false));
+    assert_eq!(fake.value("/was1"), "0");
+    fs::write(fake.directory("/changed").join(OOM_GROUP), "1").unwrap();
+    for id in ids {
+        fake.enforcer.release(id);
+    }
+    assert_eq!(["/was1", "/was0", "/changed"].map(|path| fake.value(path)), ["1", "0", "1"]);
+    assert!(!fake.enforcer.governs(ids[0]));
+    fake.write("/was1", "1");
+    fake.enforcer.changed();
+    assert_eq!(fake.value("/was1"), "1", "nobody steers it any more");
+}
+
+#[test]
+fn another_rule_keeps_the_first_value() {
+    let mut fake = Fake::new("rules", |_| {});
+    fake.make("/c", "1");
+    fake.govern("/c", false);
+    fake.govern("/c", true);
+    assert_eq!((fake.value("/c").as_str(), fake.state().first), ("1", Some(1)));
+}
+
+#[test]
+fn values_are_restored_at_the_end_only_if_asked() {
+    for (restore, expected) in [(false, "0"), (true, "1")] {
+        let mut fake = Fake::new("exit", |options| options.restore_on_exit = restore);
+        fake.make("/c", "1");
+        fake.govern("/c", false);
+        fake.enforcer.shutdown();
+        assert_eq!(fake.value("/c"), expected);
+    }
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let mut fake = Fake::new("dry", |options| options.dry_run = true);
+    fake.make("/c", "1");
+    let id = fake.govern("/c", false);
+    fake.write("/c", "1");
+    fake.enforcer.changed();
+    fake.enforcer.resync();
+    fake.enforcer.release(id);
+    assert_eq!(fake.value("/c"), "1");
+}
+
+#[test]
+fn the_resync_finds_what_was_not_told() {
+    let mut fake = Fake::new("resync", |_| {});
+    fake.make("/c", "1");
+    fake.govern("/c", false);
+    fake.write("/c", "1");
+    fake.enforcer.resync();
+    assert_eq!(fake.value("/c"), "0");
+}
+
+#[test]
+fn a_removed_cgroup_is_forgotten_and_its_name_is_nobody() {
+    let mut fake = Fake::new("gone", |_| {});
+    fake.make("/c", "1");
+    let id = fake.govern("/c", false);
+    fs::remove_dir_all(fake.directory("/c")).unwrap();
+    fake.make("/other", "1");
+    fs::rename(fake.directory("/other"), fake.directory("/c")).unwrap();
+    fake.enforcer.changed();
+    fake.enforcer.resync();
+    assert!(!fake.enforcer.governs(id));
+    assert_eq!(fake.value("/c"), "1", "the cgroup that has the name now was never matched");
+}
+
+#[test]
+fn obstacles_are_explained_and_go_away() {
+    let mut fake = Fake::new("obstacle", |_| {});
+    fake.make("/pod", "1");
+    fake.make("/pod/c.scope", "1");
+    fake.govern("/pod/c.scope", false);
+    assert_eq!(fake.value("/pod/c.scope"), "0", "right as soon as the ancestor is");
+    assert_eq!(fake.value("/pod"), "1", "never written");
+    assert_eq!(fake.state().obstacle, Some(Obstacle::Ancestor));
+    assert!(fake.state().explanation.unwrap().starts_with("/pod "));
+    fake.write("/pod", "0");
+    fs::create_dir(fake.root.join("transient")).unwrap();
+    fs::write(fake.root.join("transient/c.scope"), "[Scope]\nOOMPolicy=kill\n").unwrap();
+    fake.enforcer.resync();
+    assert_eq!(fake.state().obstacle, Some(Obstacle::SystemdOomPolicy));
+    fs::remove_file(fake.directory("/pod/c.scope").join(OOM_GROUP)).unwrap();
+    fake.enforcer.resync();
+    assert_eq!(fake.state().obstacle, Some(Obstacle::NoMemoryController));
+    fake.write("/pod/c.scope", "0");
+    fs::remove_file(fake.root.join("transient/c.scope")).unwrap();
+    fake.enforcer.resync();
+    assert_eq!(fake.state().obstacle, None);
+}
+
+#[test]
+fn without_cgroup_v2_nothing_is_touched_and_it_is_said() {
+    let mut fake = Fake::new("v1", |_| {});
+    fake.make("/c", "1");
+    fake.enforcer =
+        Enforcer::new(None, fake.enforcer.context.options.clone(), Arc::default()).unwrap();
+    fake.govern("/c", false);
+    assert_eq!(fake.value("/c"), "1");
+    assert_eq!(fake.state().obstacle, Some(Obstacle::NoMemoryController));
+    assert!(Path::new(&fake.root).exists());
+}

@@ -1,0 +1,46 @@
+//! The last kills, for the API.
+
+use super::KillRecord;
+use std::{collections::VecDeque, time::Duration};
+
+/// Kills that are kept, about 1 KiB each.
+pub const KEPT: usize = 1000;
+
+/// The last [`KEPT`] kills.
+#[derive(Debug, Default)]
+pub struct Journal {
+    kills: VecDeque<KillRecord>,
+    last: u64,
+}
+
+impl Journal {
+    /// Numbers a kill and keeps it.
+    pub fn add(&mut self, mut record: KillRecord) {
+        self.last += 1;
+        record.id = self.last;
+        if self.kills.len() == KEPT {
+            self.kills.pop_front();
+        }
+        self.kills.push_back(record);
+    }
+
+    /// A killed process is gone, so long after its mark. Process ids are reused,
+    /// so it is the newest kill of that id which has not ended.
+    pub fn exited(&mut self, pid: u32, after: Duration) {
+        for kill in self.kills.iter_mut().rev() {
+            let mut open = kill.victims.iter_mut().filter(|victim| victim.exit_seconds.is_none());
+            if let Some(victim) = open.find(|victim| victim.pid == pid) {
+                victim.exit_seconds = Some(after.as_secs_f64());
+                if kill.victim.pid == pid {
+                    kill.victim.exit_seconds = Some(after.as_secs_f64());
+                }
+                return;
+            }
+        }
+    }
+
+    /// So many of the newest kills, newest first.
+    pub fn newest(&self, limit: usize) -> Vec<KillRecord> {
+        self.kills.iter().rev().take(limit).cloned().collect()
+    }
+}

@@ -1,0 +1,152 @@
+//! The metrics: names, types and labels are a contract (docs/metrics.md).
+//!
+//! No label has an unbounded set of values: no pid, command name, uid or
+//! container ID. Those are in the log line and the API.
+
+mod families;
+mod series;
+
+use super::{Cause, KillReport, Lost, NoKill, Obstacle, OomGroupWrite, Unattributed, WriteResult};
+use crate::attribution::Owner;
+use families::Families;
+use prometheus::{Encoder, TEXT_FORMAT, TextEncoder};
+use series::Series;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// The cgroup label of kills whose cgroup was never seen.
+const UNKNOWN: &str = "unknown";
+
+/// All families, and which series they have.
+#[derive(Debug)]
+pub struct Metrics {
+    families: Families,
+    series: Mutex<Series>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// With every series that has a known set of labels at 0.
+    pub fn new() -> Self {
+        Metrics { families: Families::new(), series: Mutex::default() }
+    }
+
+    /// The text exposition, and its content type.
+    pub fn exposition(&self) -> (Vec<u8>, &'static str) {
+        let mut text = Vec::with_capacity(16 * 1024);
+        if let Err(error) = TextEncoder::new().encode(&self.families.registry.gather(), &mut text) {
+            tracing::error!(%error, "Cannot write the metrics.");
+        }
+        (text, TEXT_FORMAT)
+    }
+
+    /// A lock that a panic poisoned still holds a whole table.
+    fn series(&self) -> MutexGuard<'_, Series> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn kill(&self, report: &KillReport, age: Duration) {
+        let families = &self.families;
+        families.report_seconds.observe(age.as_secs_f64());
+        let (kind, limit) = (report.kind.as_str(), report.limit.as_str());
+        let mut series = self.series();
+        match &report.owner {
+            Owner::Container(names) => {
+                let labels = [&names.namespace, &names.pod, &names.container].map(String::as_str);
+                series.touch(&report.owner);
+                families
+                    .kills
+                    .with_label_values(&[labels[0], labels[1], labels[2], kind, limit])
+                    .inc();
+            }
+            Owner::Host { cgroup } => {
+                let known = report.cgroup.is_some();
+                let label = if known { series.host_label(cgroup) } else { UNKNOWN.to_owned() };
+                families.host_kills.with_label_values(&[label.as_str(), kind, limit]).inc();
+            }
+        }
+        for owner in &report.victim_owners {
+            if let Owner::Container(names) = owner {
+                let labels = [&names.namespace, &names.pod, &names.container].map(String::as_str);
+                series.touch(owner);
+                families
+                    .processes
+                    .with_label_values(&[labels[0], labels[1], labels[2], kind])
+                    .inc();
+            }
+        }
+    }
+
+    pub(super) fn victim_exited(&self, after: Duration) {
+        self.families.exit_seconds.observe(after.as_secs_f64());
+    }
+
+    pub(super) fn lost(&self, reason: Lost, times: u64) {
+        self.families.lost.with_label_values(&[reason.as_str()]).inc_by(times);
+    }
+
+    pub(super) fn unattributed(&self, reason: Unattributed) {
+        self.families.unattributed.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    pub(super) fn no_kill(&self, reason: NoKill) {
+        self.families.ignored.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    pub(super) fn oom_group_write(&self, write: &OomGroupWrite<'_>) {
+        let result = match write.result {
+            WriteResult::Ok => "ok",
+            WriteResult::Gone => "gone",
+            WriteResult::Error(_) => "error",
+        };
+        self.families.writes.with_label_values(&[write.rule, result]).inc();
+        self.families.enforce_seconds.observe(write.took.as_secs_f64());
+        if write.cause == Cause::Revert {
+            self.families.reverts.with_label_values(&[write.rule]).inc();
+        }
+    }
+
+    /// The value of a matched container, whose kills then begin at 0 so that
+    /// `increase()` sees the first one.
+    pub(super) fn oom_group_effective(&self, owner: &Owner, value: Option<bool>, now: Instant) {
+        let mut series = self.series();
+        match value {
+            Some(value) => series.present(owner, &self.families, value),
+            None => series.gone(owner, &self.families, now),
+        }
+    }
+
+    pub(super) fn obstacles(&self, containers: &BTreeMap<Obstacle, usize>) {
+        for obstacle in Obstacle::ALL {
+            let count = containers.get(&obstacle).copied().unwrap_or(0);
+            let gauge = self.families.not_enforceable.with_label_values(&[obstacle.as_str()]);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    pub(super) fn config_reload(&self, ok: bool) {
+        let result = if ok { "ok" } else { "error" };
+        self.families.reloads.with_label_values(&[result]).inc();
+    }
+
+    pub(super) fn expire(&self, now: Instant) {
+        self.series().expire(&self.families, now);
+    }
+
+    /// Log lines that were dropped since the start.
+    pub fn log_lines_dropped(&self, total: u64) {
+        let counter = &self.families.log_dropped;
+        counter.inc_by(total.saturating_sub(counter.get()));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! Every family: name, help, labels.
+
+use crate::report::{Lost, NoKill, Obstacle, Unattributed};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    core::Collector, process_collector::ProcessCollector,
+};
+
+/// The kernel's release, for `herder_build_info`.
+fn kernel() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+#[derive(Debug)]
+pub(super) struct Families {
+    pub(super) registry: Registry,
+    pub(super) kills: IntCounterVec,
+    pub(super) processes: IntCounterVec,
+    pub(super) host_kills: IntCounterVec,
+    pub(super) oom_group: IntGaugeVec,
+    pub(super) host_oom_group: IntGaugeVec,
+    pub(super) writes: IntCounterVec,
+    pub(super) reverts: IntCounterVec,
+    pub(super) not_enforceable: IntGaugeVec,
+    pub(super) lost: IntCounterVec,
+    pub(super) unattributed: IntCounterVec,
+    pub(super) ignored: IntCounterVec,
+    pub(super) report_seconds: Histogram,
+    pub(super) enforce_seconds: Histogram,
+    pub(super) exit_seconds: Histogram,
+    pub(super) reloads: IntCounterVec,
+    pub(super) log_dropped: IntCounter,
+}
+
+impl Families {
+    pub(super) fn new() -> Self {
+        let registry = Registry::new();
+        let container = ["namespace", "pod", "container"];
+        let with = |more: &[&'static str]| [&container[..], more].concat();
+        let families = Families {
+            kills: counter(
+                &registry,
+                "herder_oom_kills_total",
+                "OOM kills of containers of pods. A kill is one decision of the kernel, whatever number of processes dies.",
+                &with(&["kind", "limit"]),
+            ),
+            processes: counter(
+                &registry,
+                "herder_oom_killed_processes_total",
+                "Processes that died in OOM kills of containers of pods.",
+                &with(&["kind"]),
+            ),
+            host_kills: counter(
+                &registry,
+                "herder_host_oom_kills_total",
+                "OOM kills outside of pods.",
+                &["cgroup", "kind", "limit"],
+            ),
+            oom_group: gauge(
+                &registry,
+                "herder_container_oom_group",
+                "memory.oom.group of a container that a rule matches, as it is now.",
+                &container,
+            ),
+            host_oom_group: gauge(
+                &registry,
+                "herder_host_oom_group",
+                "memory.oom.group of a cgroup outside of pods that a rule matches, as it is now.",
+                &["cgroup"],
+            ),
+            writes: counter(
+                &registry,
+                "herder_oom_group_writes_total",
+                "Writes of memory.oom.group.",
+                &["rule", "result"],
+            ),
+            reverts: counter(
+                &registry,
+                "herder_oom_group_reverts_total",
+                "Times that somebody changed an enforced memory.oom.group and it was written again.",
+                &["rule"],
+            ),
+            not_enforceable: gauge(
+                &registry,
+                "herder_not_enforceable",
+                "Matched containers whose behaviour memory.oom.group cannot steer.",
+                &["reason"],
+            ),
+            lost: counter(
+                &registry,
+                "herder_kills_lost_total",
+                "Records of the kernel that could not be handed over or read.",
+                &["reason"],
+            ),
+            unattributed: counter(
+                &registry,
+                "herder_kills_unattributed_total",
+                "Reported OOM kills whose owner is not known.",
+                &["reason"],
+            ),
+            ignored: counter(
+                &registry,
+                "herder_marks_ignored_total",
+                "Marks of OOM victims that are no kills of their own.",
+                &["reason"],
+            ),
+            report_seconds: histogram(
+                &registry,
+                "herder_kill_report_seconds",
+                "From the kernel's mark of a victim to the kill being counted.",
+                &[
+                    1e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.05, 0.1, 0.5, 1.0,
+                    10.0,
+                ],
+            ),
+            enforce_seconds: histogram(
+                &registry,
+                "herder_enforce_seconds",
+                "From a change of memory.oom.group being seen to its correction being written.",
+                &[1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.1, 1.0],
+            ),
+            exit_seconds: histogram(
+                &registry,
+                "herder_victim_exit_seconds",
+                "From the kernel's mark of a victim to the exit of its last thread.",
+                &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0],
+            ),
+            reloads: counter(
+                &registry,
+                "herder_config_reloads_total",
+                "Changed configurations, taken (ok) or refused (error).",
+                &["result"],
+            ),
+            log_dropped: plain(
+                &registry,
+                "herder_log_lines_dropped_total",
+                "Log lines that were dropped because standard output was not read.",
+            ),
+            registry,
+        };
+        families.start_at_zero();
+        families
+    }
+
+    fn start_at_zero(&self) {
+        Lost::all().for_each(|reason| drop(self.lost.with_label_values(&[reason.as_str()])));
+        for reason in Unattributed::ALL {
+            drop(self.unattributed.with_label_values(&[reason.as_str()]));
+        }
+        for reason in NoKill::ALL {
+            drop(self.ignored.with_label_values(&[reason.as_str()]));
+        }
+        for reason in Obstacle::ALL {
+            drop(self.not_enforceable.with_label_values(&[reason.as_str()]));
+        }
+        for result in ["ok", "error"] {
+            drop(self.reloads.with_label_values(&[result]));
+        }
+        let info = gauge(
+            &self.registry,
+            "herder_build_info",
+            "1, with what runs here.",
+            &["version", "revision", "kernel", "source"],
+        );
+        let revision = option_env!("HERDER_REVISION").unwrap_or("unknown");
+        info.with_label_values(&[env!("CARGO_PKG_VERSION"), revision, &kernel(), "ebpf"]).set(1);
+        register(&self.registry, ProcessCollector::for_self());
+    }
+}
+
+#[expect(clippy::expect_used, reason = "names and labels are constants, which a unit test covers")]
+fn register(registry: &Registry, collector: impl Collector + 'static) {
+    registry.register(Box::new(collector)).expect("no family is registered twice");
+}
+
+#[expect(clippy::expect_used, reason = "names and labels are constants, which a unit test covers")]
+fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    let family = IntCounterVec::new(Opts::new(name, help), labels).expect("a valid family");
+    register(registry, family.clone());
+    family
+}
+
+#[expect(clippy::expect_used, reason = "names and labels are constants, which a unit test covers")]
+fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    let family = IntGaugeVec::new(Opts::new(name, help), labels).expect("a valid family");
+    register(registry, family.clone());
+    family
+}
+
+#[expect(clippy::expect_used, reason = "names and labels are constants, which a unit test covers")]
+fn plain(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    let family = IntCounter::new(name, help).expect("a valid family");
+    register(registry, family.clone());
+    family
+}
+
+#[expect(clippy::expect_used, reason = "names and labels are constants, which a unit test covers")]
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+    let family = Histogram::with_opts(options).expect("a valid family");
+    register(registry, family.clone());
+    family
+}

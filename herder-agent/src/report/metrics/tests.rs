@@ -1,0 +1,149 @@
+use super::*;
+use crate::{
+    attribution::ContainerNames,
+    cgroup::{CgroupId, CgroupPath},
+    oom::{Domain, Kind, Limit, OomKill, Trigger, Victim},
+};
+
+fn host(path: &str) -> Owner {
+    Owner::Host { cgroup: CgroupPath::parse(path.as_bytes()).unwrap() }
+}
+
+fn pod(name: &str) -> Owner {
+    let [namespace, pod, container] = ["ns", name, "worker"].map(str::to_owned);
+    Owner::Container(ContainerNames { namespace, pod, container })
+}
+
+fn report(owners: &[Owner], kind: Kind, cgroup: Option<&str>) -> KillReport {
+    let victim = Victim {
+        time: 0,
+        tid: 1,
+        tgid: 1,
+        ns_pid: None,
+        start_boottime: 0,
+        cgroup: CgroupId(1),
+        parent_cgroup: None,
+        comm: "x".into(),
+        uid: 0,
+        oom_score_adj: None,
+        sizes: None,
+    };
+    let trigger = Trigger { tid: 1, tgid: 1, cgroup: CgroupId(1), comm: "x".into() };
+    let victims = vec![victim; owners.len()];
+    KillReport {
+        kill: OomKill { victims, trigger, domain: Domain::Unknown, group: None },
+        kind,
+        limit: Limit::Container,
+        owner: owners[0].clone(),
+        cgroup: cgroup.map(|path| CgroupPath::parse(path.as_bytes()).unwrap()),
+        victim_owners: owners.to_vec(),
+        rule: None,
+    }
+}
+
+/// The lines of the exposition that begin so.
+fn lines(metrics: &Metrics, prefix: &str) -> Vec<String> {
+    let text = String::from_utf8(metrics.exposition().0).unwrap();
+    text.lines().filter(|line| line.starts_with(prefix)).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_family_of_the_contract_is_there_from_the_start() {
+    let metrics = Metrics::new();
+    let table = [
+        ("herder_kills_lost_total{reason=", 10),
+        ("herder_kills_unattributed_total{reason=", 2),
+        ("herder_marks_ignored_total{reason=", 2),
+        ("herder_not_enforceable{reason=", 5),
+        ("herder_config_reloads_total{result=", 2),
+        ("herder_build_info{kernel=", 1),
+        ("herder_kill_report_seconds_count 0", 1),
+        ("herder_enforce_seconds_count 0", 1),
+        ("herder_victim_exit_seconds_count 0", 1),
+        ("process_resident_memory_bytes", 1),
+    ];
+    for (prefix, count) in table {
+        assert_eq!(lines(&metrics, prefix).len(), count, "{prefix}");
+    }
+}
+
+#[test]
+fn a_group_kill_is_one_kill_and_many_processes_each_where_it_was() {
+    let metrics = Metrics::new();
+    let owners = [pod("a"), pod("a"), pod("b")];
+    metrics.kill(&report(&owners, Kind::Group, Some("/x")), Duration::ZERO);
+    assert_eq!(
+        lines(&metrics, "herder_oom_kills_total"),
+        [
+            r#"herder_oom_kills_total{container="worker",kind="group",limit="container",namespace="ns",pod="a"} 1"#
+        ]
+    );
+    assert_eq!(
+        lines(&metrics, "herder_oom_killed_processes_total"),
+        [
+            r#"herder_oom_killed_processes_total{container="worker",kind="group",namespace="ns",pod="a"} 2"#,
+            r#"herder_oom_killed_processes_total{container="worker",kind="group",namespace="ns",pod="b"} 1"#,
+        ]
+    );
+}
+
+#[test]
+fn matched_containers_begin_at_zero_and_outlive_the_container() {
+    let metrics = Metrics::new();
+    let now = Instant::now();
+    metrics.oom_group_effective(&pod("a"), Some(false), now);
+    assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 3);
+    assert_eq!(lines(&metrics, "herder_container_oom_group").len(), 1);
+    metrics.oom_group_effective(&pod("a"), None, now);
+    assert_eq!(lines(&metrics, "herder_container_oom_group").len(), 0);
+    metrics.expire(now + Duration::from_secs(14 * 60));
+    assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 3);
+    metrics.expire(now + Duration::from_secs(15 * 60));
+    assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 0);
+}
+
+#[test]
+fn a_container_that_comes_back_keeps_its_series() {
+    let metrics = Metrics::new();
+    let now = Instant::now();
+    metrics.oom_group_effective(&host("/c"), Some(false), now);
+    metrics.oom_group_effective(&host("/c"), None, now);
+    metrics.oom_group_effective(&host("/c"), Some(true), now);
+    metrics.expire(now + Duration::from_secs(3600));
+    assert_eq!(lines(&metrics, "herder_host_oom_kills_total").len(), 3);
+    assert_eq!(
+        lines(&metrics, "herder_host_oom_group"),
+        [r#"herder_host_oom_group{cgroup="/c"} 1"#]
+    );
+}
+
+#[test]
+fn cgroups_of_the_host_are_bounded() {
+    let metrics = Metrics::new();
+    for number in 0..600 {
+        let path = format!("/c{number}");
+        metrics.kill(&report(&[host(&path)], Kind::Subprocess, Some(&path)), Duration::ZERO);
+    }
+    let all = lines(&metrics, "herder_host_oom_kills_total");
+    assert_eq!(all.len(), 513);
+    let other = all.iter().find(|line| line.contains("\"other\"")).unwrap();
+    assert!(other.ends_with(" 88"), "{other}");
+}
+
+#[test]
+fn a_kill_in_a_cgroup_that_was_never_seen_is_counted_as_unknown() {
+    let metrics = Metrics::new();
+    metrics.kill(&report(&[host("/")], Kind::Subprocess, None), Duration::ZERO);
+    let all = lines(&metrics, "herder_host_oom_kills_total");
+    assert!(all[0].contains(r#"cgroup="unknown""#), "{all:?}");
+}
+
+#[test]
+fn names_from_outside_cannot_break_the_exposition() {
+    let metrics = Metrics::new();
+    let nasty = "/a\"\n\\b";
+    metrics.kill(&report(&[host(nasty)], Kind::Init, Some(nasty)), Duration::ZERO);
+    let all = lines(&metrics, "herder_host_oom_kills_total");
+    assert_eq!(all.len(), 1);
+    assert!(all[0].contains(r#"cgroup="/a\"\n\\b""#), "{all:?}");
+}

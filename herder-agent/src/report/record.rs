@@ -1,0 +1,157 @@
+//! A kill as the API tells it.
+
+use super::KillReport;
+use crate::{
+    attribution::Owner,
+    oom::{Kind, Limit, Victim},
+};
+use serde::Serialize;
+use std::time::{Duration, SystemTime};
+
+/// Most processes of one kill that are listed; all are counted.
+const LISTED: usize = 64;
+
+/// A kill, ready to be written as JSON. Sizes are bytes.
+#[derive(Clone, Debug, Serialize)]
+pub struct KillRecord {
+    /// Running number since the agent started, from 1.
+    pub id: u64,
+    /// When the kernel marked the victim, RFC 3339, UTC.
+    pub time: String,
+    /// Sub-process, init or group.
+    pub kind: Kind,
+    /// Whose limit was hit.
+    pub limit: Limit,
+    /// Namespace of the pod, if it is one.
+    pub namespace: Option<String>,
+    /// Name of the pod.
+    pub pod: Option<String>,
+    /// Name of the container.
+    pub container: Option<String>,
+    /// The chosen victim's cgroup.
+    pub cgroup: Option<String>,
+    /// The rule that the container is under.
+    pub rule: Option<String>,
+    /// Processes that were killed.
+    pub processes: usize,
+    /// The process that the kernel chose.
+    pub victim: ProcessRecord,
+    /// All killed processes, the chosen one first; at most 64.
+    pub victims: Vec<ProcessRecord>,
+    /// The task whose allocation failed.
+    pub trigger: TriggerRecord,
+    /// From the mark to this report, seconds.
+    pub report_seconds: f64,
+}
+
+/// A killed process.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProcessRecord {
+    /// Process id on the node.
+    pub pid: u32,
+    /// The marked thread.
+    pub tid: u32,
+    /// Process id inside of the container.
+    pub ns_pid: Option<u32>,
+    /// Command name.
+    pub comm: String,
+    /// User id on the node.
+    pub uid: u32,
+    /// `oom_score_adj`.
+    pub oom_score_adj: Option<i32>,
+    /// Total virtual memory.
+    pub total_vm: Option<u64>,
+    /// Resident anonymous memory.
+    pub anon_rss: Option<u64>,
+    /// Resident file memory.
+    pub file_rss: Option<u64>,
+    /// Resident shared memory.
+    pub shmem_rss: Option<u64>,
+    /// From the mark to the end of its last thread, seconds; none until then.
+    pub exit_seconds: Option<f64>,
+}
+
+/// Who asked for memory.
+#[derive(Clone, Debug, Serialize)]
+pub struct TriggerRecord {
+    /// Process id on the node.
+    pub pid: u32,
+    /// Thread id on the node.
+    pub tid: u32,
+    /// Command name.
+    pub comm: String,
+    /// Id of its cgroup.
+    pub cgroup_id: u64,
+}
+
+impl KillRecord {
+    /// Of a report, so long after the mark. The journal gives the number.
+    pub(super) fn new(report: &KillReport, age: Duration) -> Self {
+        let names = match &report.owner {
+            Owner::Container(names) => Some(names),
+            Owner::Host { .. } => None,
+        };
+        let kill = &report.kill;
+        let victims: Vec<_> = kill.victims.iter().take(LISTED).map(ProcessRecord::new).collect();
+        KillRecord {
+            id: 0,
+            time: rfc3339(SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH)),
+            kind: report.kind,
+            limit: report.limit,
+            namespace: names.map(|names| names.namespace.clone()),
+            pod: names.map(|names| names.pod.clone()),
+            container: names.map(|names| names.container.clone()),
+            cgroup: report.cgroup.as_ref().map(|path| path.as_str().to_owned()),
+            rule: report.rule.clone(),
+            processes: kill.victims.len(),
+            victim: victims.first().cloned().unwrap_or_else(ProcessRecord::nobody),
+            victims,
+            trigger: TriggerRecord {
+                pid: kill.trigger.tgid,
+                tid: kill.trigger.tid,
+                comm: kill.trigger.comm.clone(),
+                cgroup_id: kill.trigger.cgroup.0,
+            },
+            report_seconds: age.as_secs_f64(),
+        }
+    }
+}
+
+impl ProcessRecord {
+    fn new(victim: &Victim) -> Self {
+        ProcessRecord {
+            pid: victim.tgid,
+            tid: victim.tid,
+            ns_pid: victim.ns_pid.map(|ns| ns.pid),
+            comm: victim.comm.clone(),
+            uid: victim.uid,
+            oom_score_adj: victim.oom_score_adj,
+            total_vm: victim.sizes.map(|sizes| sizes.total_vm),
+            anon_rss: victim.sizes.map(|sizes| sizes.anon_rss),
+            file_rss: victim.sizes.map(|sizes| sizes.file_rss),
+            shmem_rss: victim.sizes.map(|sizes| sizes.shmem_rss),
+            exit_seconds: None,
+        }
+    }
+
+    /// A kill has at least one victim, so this is never seen.
+    fn nobody() -> Self {
+        ProcessRecord {
+            pid: 0,
+            tid: 0,
+            ns_pid: None,
+            comm: String::new(),
+            uid: 0,
+            oom_score_adj: None,
+            total_vm: None,
+            anon_rss: None,
+            file_rss: None,
+            shmem_rss: None,
+            exit_seconds: None,
+        }
+    }
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    jiff::Timestamp::try_from(time).map(|time| format!("{time:.3}")).unwrap_or_default()
+}

@@ -1,0 +1,99 @@
+//! One request, one response.
+
+use super::State;
+use crate::{core::Command, report::journal};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
+};
+use serde::Serialize;
+use std::time::Duration;
+use tokio::{sync::oneshot, time::timeout};
+
+/// How long the core may take to answer.
+const CORE: Duration = Duration::from_secs(1);
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
+const ENDPOINTS: &str = "/metrics\n/livez\n/readyz\n/api/v1/kills?limit=N\n/api/v1/containers\n";
+
+type Answer = Response<Full<Bytes>>;
+
+/// Answers by path. The body of a request is never read.
+pub(super) async fn respond<B>(request: &Request<B>, state: &State) -> Answer {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD.\n".into());
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return answer;
+    }
+    match request.uri().path() {
+        "/metrics" => {
+            let metrics = state.reporter.metrics();
+            if let Some(dropped) = &state.dropped {
+                metrics
+                    .log_lines_dropped(u64::try_from(dropped.dropped_lines()).unwrap_or(u64::MAX));
+            }
+            let (text, kind) = metrics.exposition();
+            answer(StatusCode::OK, kind, text)
+        }
+        "/livez" => text(StatusCode::OK, "ok\n".into()),
+        "/readyz" => match state.readiness.missing() {
+            missing if missing.is_empty() => text(StatusCode::OK, "ok\n".into()),
+            missing => {
+                let why = format!("not ready: {}\n", missing.join(", "));
+                text(StatusCode::SERVICE_UNAVAILABLE, why)
+            }
+        },
+        "/api/v1/kills" => match limit(request.uri().query()) {
+            Some(limit) => json(&state.reporter.kills(limit)),
+            None => text(StatusCode::BAD_REQUEST, "limit must be a number\n".into()),
+        },
+        "/api/v1/containers" => containers(state).await,
+        _ => text(StatusCode::NOT_FOUND, ENDPOINTS.into()),
+    }
+}
+
+/// The number in `limit=N`; all without it.
+fn limit(query: Option<&str>) -> Option<usize> {
+    let mut pairs = query.unwrap_or_default().split('&');
+    match pairs.find_map(|pair| pair.strip_prefix("limit=")) {
+        Some(number) => number.parse().ok(),
+        None => Some(journal::KEPT),
+    }
+}
+
+/// Asks the core, whose state it is.
+async fn containers(state: &State) -> Answer {
+    let (ask, answered) = oneshot::channel();
+    let asked = async {
+        state.core.send(Command::Containers(ask)).await.ok()?;
+        answered.await.ok()
+    };
+    match timeout(CORE, asked).await {
+        Ok(Some(containers)) => json(&containers),
+        _ => text(StatusCode::SERVICE_UNAVAILABLE, "the core does not answer\n".into()),
+    }
+}
+
+fn json(value: &impl Serialize) -> Answer {
+    match serde_json::to_vec(value) {
+        Ok(body) => answer(StatusCode::OK, JSON, body),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Answer {
+    answer(status, TEXT, body.into_bytes())
+}
+
+fn answer(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}

@@ -1,0 +1,176 @@
+//! The real agent, run as a test needs it, and asked over HTTP.
+
+use crate::roles::role;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::{
+    fs::{self, File},
+    io::{Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::{Child, ExitStatus},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+const CONFIG: &str = "/tmp/rules.yaml";
+pub const LOG: &str = "/tmp/agent.log";
+
+/// How long the agent may take for what it does at once on a real machine; an
+/// emulated one is slow, and slower while others are emulated beside it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Rules that match every cgroup right below `/matched`.
+pub const MATCHED: &str =
+    "rules:\n- {name: matched, cgroups: ['/matched/*'], oomGroup: single-process}\n";
+
+pub struct Agent {
+    child: Child,
+}
+
+impl Agent {
+    /// With these rules, and no more capabilities than it needs.
+    pub fn start(rules: &str) -> Self {
+        Self::start_with(rules, &[])
+    }
+
+    /// The same with more flags. Waits until it is ready.
+    pub fn start_with(rules: &str, flags: &[&str]) -> Self {
+        let mut agent = Self::spawn(rules, flags, &capabilities());
+        let deadline = Instant::now() + PATIENCE;
+        while agent.try_get("/readyz").is_none_or(|(status, _)| status != 200) {
+            assert!(agent.child.try_wait().unwrap().is_none(), "the agent ended");
+            assert!(Instant::now() < deadline, "the agent is not ready: {:?}", agent.try_get("/readyz"));
+            sleep(Duration::from_millis(10));
+        }
+        agent
+    }
+
+    /// With only these capabilities; does not wait.
+    pub fn spawn(rules: &str, flags: &[&str], capabilities: &[&str]) -> Self {
+        fs::write(CONFIG, rules).unwrap();
+        let log = File::create(LOG).unwrap();
+        let mut command = role("confined", capabilities);
+        command.args(["--", "/bin/herder-agent", "run", "--config", CONFIG]).args(flags);
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        Agent { child: command.spawn().unwrap() }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Another configuration.
+    pub fn reconfigure(rules: &str) {
+        fs::write(CONFIG, rules).unwrap();
+    }
+
+    /// Status and body; none while there is no server.
+    pub fn try_get(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect("127.0.0.1:9469").ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let status = head.split_whitespace().nth(1)?.parse().ok()?;
+        let chunked = head.to_lowercase().contains("transfer-encoding: chunked");
+        assert!(!chunked, "answers have a known length");
+        Some((status, body.to_owned()))
+    }
+
+    pub fn get(&self, path: &str) -> String {
+        let (status, body) = self.try_get(path).expect("an answer");
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    /// All kills that it has told, oldest first.
+    pub fn kills(&self) -> Vec<Value> {
+        let mut kills: Vec<Value> = serde_json::from_str(&self.get("/api/v1/kills")).unwrap();
+        kills.reverse();
+        kills
+    }
+
+    /// Waits until so many kills are told, then a moment for one too many.
+    pub fn wait_for_kills(&self, count: usize) -> Vec<Value> {
+        eventually(&format!("{count} kills"), || self.kills().len() >= count);
+        sleep(Duration::from_millis(700));
+        let kills = self.kills();
+        assert_eq!(kills.len(), count, "{kills:#?}");
+        kills
+    }
+
+    /// The state of a matched container.
+    pub fn container(&self, cgroup: &str) -> Option<Value> {
+        let all: Vec<Value> = serde_json::from_str(&self.get("/api/v1/containers")).unwrap();
+        all.into_iter().find(|container| container["cgroup"] == cgroup)
+    }
+
+    /// The value of a series, by its text before the value; 0 if it is not there.
+    pub fn metric(&self, series: &str) -> f64 {
+        let text = self.get("/metrics");
+        let found = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        found.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// The sum of all series of a family.
+    pub fn total(&self, family: &str) -> f64 {
+        let text = self.get("/metrics");
+        let lines = text.lines().filter(|line| line.starts_with(family) && !line.starts_with('#'));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
+    /// Nothing may be lost in any test.
+    pub fn assert_nothing_lost(&self) {
+        assert_eq!(self.total("herder_kills_lost_total"), 0.0);
+        assert_eq!(self.total("herder_kills_unattributed_total"), 0.0);
+    }
+
+    /// Ends it as Kubernetes does.
+    pub fn stop(&mut self) -> ExitStatus {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        self.wait()
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the agent does not end");
+            sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn log() -> String {
+        fs::read_to_string(LOG).unwrap_or_default()
+    }
+}
+
+/// What the agent needs on this kernel. Before 5.11 the memory of eBPF maps is
+/// charged to RLIMIT_MEMLOCK, which only CAP_SYS_RESOURCE can raise.
+pub fn capabilities() -> Vec<&'static str> {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse().unwrap_or(0u32));
+    let version = (numbers.next().unwrap(), numbers.next().unwrap());
+    if version < (5, 11) { vec!["bpf", "perfmon", "sys_resource"] } else { vec!["bpf", "perfmon"] }
+}
+
+/// Waits until something holds.
+pub fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not in {PATIENCE:?}: {what}");
+        sleep(Duration::from_millis(10));
+    }
+}
+
+/// Whether a process is there and no zombie.
+pub fn alive(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    Path::new(&format!("/proc/{pid}")).exists() && !status.contains("State:\tZ")
+}

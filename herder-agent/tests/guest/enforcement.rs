@@ -1,0 +1,195 @@
+//! Does the agent keep memory.oom.group, there and nowhere else?
+
+use crate::{
+    Test,
+    agent::{Agent, MATCHED, eventually},
+    audit::Audit,
+    container::{Cgroup, Container},
+    roles::role,
+};
+use std::{
+    fs,
+    os::unix::process::CommandExt,
+    process::ExitCode,
+    thread::{self, sleep},
+    time::Duration,
+};
+
+pub const TESTS: &[Test] = &[
+    ("thousand_reverts", thousand_reverts),
+    ("created_like_runc", created_like_runc),
+    ("unmatched_are_never_written", unmatched_are_never_written),
+    ("rules_change", rules_change),
+    ("existing_containers_and_the_end", existing_containers_and_the_end),
+    ("dry_run", dry_run),
+    ("crun_subgroup", crun_subgroup),
+    ("obstacles", obstacles),
+];
+
+/// Another process writes 1, and again as soon as it is back to 0.
+fn thousand_reverts() {
+    let agent = Agent::start(MATCHED);
+    let cgroup = Cgroup::make("/matched/c1");
+    eventually("it is governed", || agent.container("/matched/c1").is_some());
+    for write in 0..=1000 {
+        cgroup.set("memory.oom.group", "1");
+        let mut tries = 0u32;
+        while cgroup.oom_group() != "0" {
+            tries += 1;
+            assert!(tries < 1_000_000, "write {write} was not reverted");
+        }
+    }
+    eventually("all are counted", || {
+        agent.metric(r#"herder_oom_group_writes_total{result="ok",rule="matched"}"#) == 1001.0
+    });
+    // The first write is what the runtime does at creation, and no revert.
+    assert_eq!(agent.metric(r#"herder_oom_group_reverts_total{rule="matched"}"#), 1000.0);
+    assert_eq!(agent.metric("herder_enforce_seconds_count"), 1001.0);
+    let state = agent.container("/matched/c1").unwrap();
+    assert_eq!((&state["reverts"], &state["first"]), (&1000.into(), &1.into()));
+}
+
+/// As runc makes a container: cgroup, process, limits, memory.oom.group=1 last;
+/// some milliseconds later its program runs. It must never see the 1.
+fn created_like_runc() {
+    let agent = Agent::start(MATCHED);
+    Cgroup::make("/matched/first").remove();
+    let saw_one: usize = thread::scope(|scope| {
+        let worker = |worker: u32| {
+            let mut saw_one = 0;
+            for number in 0..50 {
+                let path = format!("/matched/c{worker}-{number}");
+                let cgroup = Cgroup::make(&path);
+                let status = role("like-runc", &[&path]).status().unwrap();
+                assert!(matches!(status.code(), Some(0 | 1)), "{status:?}");
+                saw_one += usize::from(status.code() == Some(1));
+                cgroup.remove();
+            }
+            saw_one
+        };
+        let workers: Vec<_> = (0..4).map(|number| scope.spawn(move || worker(number))).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+    });
+    assert_eq!(saw_one, 0, "programs that ran with 1, of 200");
+    assert_eq!(agent.total("herder_oom_group_reverts_total"), 0.0);
+}
+
+/// The role that plays runc's init for [`created_like_runc`].
+pub fn like_runc(rest: &[&str]) -> ExitCode {
+    let file = |name: &str| format!("/sys/fs/cgroup{}/{name}", rest[0]);
+    fs::write(file("cgroup.procs"), "0").unwrap();
+    fs::write(file("memory.max"), "100M").unwrap();
+    fs::write(file("memory.oom.group"), "1").unwrap();
+    sleep(Duration::from_millis(5));
+    panic!("{}", role("read-value", rest).exec());
+}
+
+/// The container's program: its first deed is to look.
+pub fn read_value(rest: &[&str]) -> ExitCode {
+    let value = fs::read_to_string(format!("/sys/fs/cgroup{}/memory.oom.group", rest[0])).unwrap();
+    ExitCode::from(value.trim().parse::<u8>().unwrap())
+}
+
+/// Every write of the agent to the whole hierarchy, as the kernel tells it.
+fn unmatched_are_never_written() {
+    let agent = Agent::start(MATCHED);
+    let audit = Audit::start("/sys/fs/cgroup");
+    let paths = ["/matched/c1", "/matched/c1/inner", "/matched/c2", "/other/c1", "/matchedx"];
+    let cgroups = paths.map(Cgroup::make);
+    for _ in 0..20 {
+        for cgroup in &cgroups {
+            cgroup.set("memory.oom.group", "1");
+        }
+        sleep(Duration::from_millis(20));
+    }
+    let values = || cgroups.iter().map(Cgroup::oom_group).collect::<Vec<_>>();
+    eventually("the matched are 0", || values() == ["0", "1", "0", "1", "1"]);
+    let mut container = Container::start("/other/c2", 50, &["hog:100"]);
+    eventually("the other died whole", || container.ended());
+    let mut written = audit.files_written_by(agent.pid());
+    written.sort();
+    written.dedup();
+    let expected = ["/matched/c1", "/matched/c2"].map(|path| format!("/sys/fs/cgroup{path}/memory.oom.group"));
+    assert_eq!(written, expected);
+}
+
+/// A rule goes: the value comes back. A bad configuration: nothing changes.
+fn rules_change() {
+    let agent = Agent::start(MATCHED);
+    let cgroup = Cgroup::make("/matched/c1");
+    cgroup.set("memory.oom.group", "1");
+    eventually("it is enforced", || cgroup.oom_group() == "0");
+    Agent::reconfigure("rules: [{name: broken}]");
+    let errors = r#"herder_config_reloads_total{result="error"}"#;
+    eventually("the mistake is counted", || agent.metric(errors) >= 1.0);
+    assert!(Agent::log().contains("/tmp/rules.yaml:1:"), "with file and line");
+    cgroup.set("memory.oom.group", "1");
+    eventually("the old rule still holds", || cgroup.oom_group() == "0");
+    Agent::reconfigure("rules: []");
+    eventually("the value comes back", || cgroup.oom_group() == "1");
+    eventually("it is no longer listed", || agent.container("/matched/c1").is_none());
+    cgroup.set("memory.oom.group", "0");
+    Agent::reconfigure("rules:\n- {name: g, cgroups: ['/matched/*'], oomGroup: group}\n");
+    eventually("another rule wants 1", || cgroup.oom_group() == "1");
+}
+
+/// What was there before the agent is enforced, and given back if asked.
+fn existing_containers_and_the_end() {
+    let cgroup = Cgroup::make("/matched/c1");
+    for (flags, expected) in [(&["--restore-on-exit"][..], "1"), (&[][..], "0")] {
+        cgroup.set("memory.oom.group", "1");
+        let mut agent = Agent::start_with(MATCHED, flags);
+        assert_eq!(cgroup.oom_group(), "0", "enforced before it is ready");
+        assert!(agent.stop().success());
+        assert_eq!(cgroup.oom_group(), expected, "{flags:?}");
+    }
+}
+
+fn dry_run() {
+    let cgroup = Cgroup::make("/matched/c1");
+    cgroup.set("memory.oom.group", "1");
+    let agent = Agent::start_with(MATCHED, &["--dry-run"]);
+    assert_eq!(agent.metric(r#"herder_host_oom_group{cgroup="/matched/c1"}"#), 1.0);
+    cgroup.set("memory.oom.group", "1");
+    sleep(Duration::from_millis(300));
+    assert_eq!(cgroup.oom_group(), "1");
+    assert!(Agent::log().contains("would write"));
+    assert_eq!(agent.total("herder_oom_group_writes_total"), 0.0);
+}
+
+/// crun writes to a sub-cgroup; both count, what is deeper is the workload's own.
+fn crun_subgroup() {
+    let agent = Agent::start(MATCHED);
+    let paths = ["/matched/x.scope", "/matched/x.scope/container", "/matched/x.scope/container/deep"];
+    let cgroups = paths.map(Cgroup::make);
+    for cgroup in &cgroups {
+        cgroup.set("memory.oom.group", "1");
+    }
+    let values = || cgroups.iter().map(Cgroup::oom_group).collect::<Vec<_>>();
+    eventually("both are 0", || values() == ["0", "0", "1"]);
+    let _container = Container::start("/matched/y.scope/container", 60, &["hog:100", "idle"]);
+    let kills = agent.wait_for_kills(1);
+    assert_eq!([&kills[0]["kind"], &kills[0]["cgroup"]], ["subprocess", "/matched/y.scope/container"]);
+    let series = r#"herder_host_oom_kills_total{cgroup="/matched/y.scope",kind="subprocess",limit="container"}"#;
+    assert_eq!(agent.metric(series), 1.0);
+}
+
+/// What stands in the way is told, and not touched.
+fn obstacles() {
+    let parent = Cgroup::make("/matched");
+    let cgroup = Cgroup::make("/matched/c1.scope");
+    parent.set("memory.oom.group", "1");
+    let agent = Agent::start_with(MATCHED, &["--resync-seconds", "1"]);
+    assert_eq!(agent.metric(r#"herder_not_enforceable{reason="ancestor"}"#), 1.0);
+    assert_eq!(parent.oom_group(), "1");
+    parent.set("memory.oom.group", "0");
+    fs::create_dir_all("/run/systemd/transient").unwrap();
+    fs::write("/run/systemd/transient/c1.scope", "[Scope]\nDelegate=yes\nOOMPolicy=kill\n").unwrap();
+    eventually("systemd's policy is told", || {
+        agent.metric(r#"herder_not_enforceable{reason="systemd-oom-policy"}"#) == 1.0
+    });
+    assert_eq!(agent.metric(r#"herder_not_enforceable{reason="ancestor"}"#), 0.0);
+    assert_eq!(agent.container("/matched/c1.scope").unwrap()["obstacle"], "systemd-oom-policy");
+    fs::remove_dir_all("/run/systemd").unwrap();
+    drop(cgroup);
+}

@@ -1,0 +1,144 @@
+//! Process 1: sets the machine up, runs the tests, powers off.
+
+use crate::{TESTS, demo, roles, say};
+use rustix::{
+    mount::MountFlags,
+    process::{Pid, Signal, WaitOptions, kill_process, wait},
+    system::RebootCommand,
+};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, ExitCode, Stdio},
+    time::{Duration, Instant},
+};
+
+/// How long one test may take.
+const TEST_TIMEOUT: Duration = Duration::from_secs(240);
+
+/// Type, place, options. Those that a kernel may lack are optional.
+const MOUNTS: &[(&str, &str, &str, bool)] = &[
+    ("proc", "/proc", "", true),
+    ("sysfs", "/sys", "", true),
+    ("devtmpfs", "/dev", "", true),
+    ("tmpfs", "/tmp", "", true),
+    ("tmpfs", "/run", "", true),
+    ("cgroup2", "/sys/fs/cgroup", "nsdelegate,memory_recursiveprot", true),
+    ("tracefs", "/sys/kernel/tracing", "", false),
+];
+
+pub fn run() -> ExitCode {
+    for (kind, place, options, needed) in MOUNTS {
+        let options = std::ffi::CString::new(*options).unwrap();
+        let mounted = rustix::mount::mount(*kind, *place, *kind, MountFlags::empty(), options.as_c_str());
+        assert!(mounted.is_ok() || !needed, "cannot mount {kind} on {place}: {mounted:?}");
+    }
+    fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids").unwrap();
+    // The host must not be told about each thing that the kernel kills.
+    let _ = fs::write("/proc/sys/kernel/printk", "3 4 1 3");
+    loopback_up();
+    let verdict = match parameter("mode").as_deref() {
+        Some("demo") => {
+            let seconds = parameter("seconds").and_then(|text| text.parse().ok());
+            supervised(Command::new(roles::SELF).args(["role", "demo", &seconds.unwrap_or(60).to_string()]), Duration::from_secs(1000))
+                .map_or((0, 1), |()| (1, 0))
+        }
+        _ => run_tests(&parameter("filter").unwrap_or_default()),
+    };
+    say(&format!("verdict: {} passed, {} failed", verdict.0, verdict.1));
+    rustix::fs::sync();
+    rustix::system::reboot(RebootCommand::PowerOff).unwrap();
+    ExitCode::SUCCESS
+}
+
+fn run_tests(filter: &str) -> (u32, u32) {
+    let (mut passed, mut failed) = (0, 0);
+    for (name, _) in TESTS.iter().copied().flatten().filter(|(name, _)| name.contains(filter)) {
+        let began = Instant::now();
+        let result = supervised(Command::new(roles::SELF).args(["test", name]), TEST_TIMEOUT);
+        let took = began.elapsed().as_secs_f64();
+        match result {
+            Ok(()) => {
+                passed += 1;
+                say(&format!("ok      {name} ({took:.1} s)"));
+            }
+            Err(why) => {
+                failed += 1;
+                say(&format!("FAILED  {name} ({took:.1} s): {why}"));
+                say(&fs::read_to_string("/tmp/agent.log").map_or_else(|_| String::new(), |log| tail(&log, 40)));
+            }
+        }
+        clean_up();
+    }
+    (passed, failed)
+}
+
+fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<_> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].iter().map(|line| format!("  agent: {line}\n")).collect()
+}
+
+/// Runs a command to its end, and buries whatever else dies meanwhile.
+fn supervised(command: &mut Command, timeout: Duration) -> Result<(), String> {
+    let child = command.stdin(Stdio::null()).spawn().map_err(|error| error.to_string())?;
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    let deadline = Instant::now() + timeout;
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((dead, status))) if dead == pid => {
+                return if status.exit_status() == Some(0) { Ok(()) } else { Err(format!("{status:?}")) };
+            }
+            Ok(Some(_)) => {}
+            _ if Instant::now() > deadline => {
+                kill_process(pid, Signal::KILL).unwrap();
+                return Err(format!("no end after {timeout:?}"));
+            }
+            _ => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+/// Kills what a test left behind, and removes its cgroups.
+fn clean_up() {
+    let own = rustix::process::getpid().as_raw_pid();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let pid = entry.file_name().to_string_lossy().parse::<i32>().ok().and_then(Pid::from_raw);
+        // Kernel threads have no executable.
+        let program = fs::read_link(entry.path().join("exe"));
+        if let Some(pid) = pid.filter(|pid| pid.as_raw_pid() != own && program.is_ok()) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+    for _ in 0..200 {
+        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+        if remove_below(Path::new("/sys/fs/cgroup")) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let _ = fs::remove_file("/tmp/agent.log");
+}
+
+/// Removes all cgroups below one; tells whether none is left.
+fn remove_below(cgroup: &Path) -> bool {
+    let mut empty = true;
+    for entry in fs::read_dir(cgroup).unwrap().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            empty &= remove_below(&entry.path()) && fs::remove_dir(entry.path()).is_ok();
+        }
+    }
+    empty
+}
+
+/// A value from the kernel's command line.
+pub fn parameter(name: &str) -> Option<String> {
+    let line = fs::read_to_string("/proc/cmdline").unwrap();
+    let prefix = format!("herder.{name}=");
+    line.split_whitespace().find_map(|word| word.strip_prefix(&prefix).map(str::to_owned))
+}
+
+/// The tests talk to the agent over the loopback device, the host's port to the
+/// virtual card, if there is one. There is no `ip` program; busybox is not here.
+fn loopback_up() {
+    crate::leader::interface_up("lo", [127, 0, 0, 1]);
+}

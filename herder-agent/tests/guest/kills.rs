@@ -1,0 +1,270 @@
+//! Does the agent tell each kill right?
+
+use crate::{
+    Test,
+    agent::{Agent, MATCHED, alive, eventually},
+    container::{Cgroup, Container},
+    roles::role,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::{
+    fs,
+    process::Child,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+pub const TESTS: &[Test] = &[
+    ("subprocess_kill", subprocess_kill),
+    ("continuing_kills", continuing_kills),
+    ("group_kill", group_kill),
+    ("group_kill_of_one", group_kill_of_one),
+    ("init_is_the_victim", init_is_the_victim),
+    ("unkillable_member_survives", unkillable_member_survives),
+    ("limit_of_the_pod", limit_of_the_pod),
+    ("node_out_of_memory", node_out_of_memory),
+    ("leader_has_exited", leader_has_exited),
+    ("many_threads", many_threads),
+    ("dying_task_is_no_kill", dying_task_is_no_kill),
+    ("late_kill_of_a_removed_cgroup", late_kill_of_a_removed_cgroup),
+    ("without_btf", without_btf),
+];
+
+/// A process in a cgroup but in no namespace of its own.
+fn run_in(cgroup: &Cgroup, program: &[&str]) -> Child {
+    role("enter", &[cgroup.path()]).args(program).spawn().unwrap()
+}
+
+fn assert_kill(kill: &Value, kind: &str, limit: &str, cgroup: &str) {
+    let told = [&kill["kind"], &kill["limit"], &kill["cgroup"]];
+    assert_eq!(told, [kind, limit, cgroup], "{kill:#}");
+}
+
+fn rss(kill: &Value) -> u64 {
+    kill["victim"]["anon_rss"].as_u64().unwrap() >> 20
+}
+
+/// One process of a steered container dies, and only that one.
+fn subprocess_kill() {
+    let agent = Agent::start(MATCHED);
+    let mut container = Container::start("/matched/c1", 100, &["hog:200", "idle", "idle"]);
+    let kills = agent.wait_for_kills(1);
+    assert_kill(&kills[0], "subprocess", "container", "/matched/c1");
+    assert_eq!(kills[0]["rule"], "matched");
+    assert_eq!(kills[0]["processes"], 1);
+    assert!(kills[0]["victim"]["ns_pid"].as_u64().unwrap() > 1);
+    assert!((50..=100).contains(&rss(&kills[0])), "{:#}", kills[0]);
+    assert_eq!(kills[0]["trigger"]["cgroup_id"], container.cgroup.id());
+    let victim = u32::try_from(kills[0]["victim"]["pid"].as_u64().unwrap()).unwrap();
+    assert!(!alive(victim) && alive(container.init()) && !container.ended());
+    assert_eq!(container.cgroup.processes().len(), 3, "the init and its other children");
+    assert_eq!(container.cgroup.oom_group(), "0");
+    let series = r#"herder_host_oom_kills_total{cgroup="/matched/c1",kind="subprocess",limit="container"}"#;
+    assert_eq!(agent.metric(series), 1.0);
+    assert_eq!(agent.metric(r#"herder_host_oom_group{cgroup="/matched/c1"}"#), 0.0);
+    eventually("the exit is told", || agent.metric("herder_victim_exit_seconds_count") == 1.0);
+    assert_eq!(agent.metric("herder_kill_report_seconds_count"), 1.0);
+    agent.assert_nothing_lost();
+}
+
+/// The use for which the product exists: children die for a minute, the init
+/// never. What the init saw die is the truth for what the agent tells.
+fn continuing_kills() {
+    let agent = Agent::start(MATCHED);
+    let mut container = Container::start("/matched/c1", 80, &["grower:4!", "grower:3!", "idle"]);
+    let init = container.init();
+    let end = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < end {
+        assert!(!container.ended(), "the container ended");
+        sleep(Duration::from_millis(100));
+    }
+    assert_eq!(container.init(), init);
+    // Stop the growth, then compare.
+    container.cgroup.set("memory.max", "max");
+    sleep(Duration::from_secs(2));
+    let (deaths, kills) = (container.deaths(), agent.kills());
+    assert!(deaths >= 5, "only {deaths} kills in a minute");
+    assert_eq!(kills.len(), deaths);
+    assert_eq!(container.cgroup.event("oom_kill"), u64::try_from(deaths).unwrap());
+    for kill in &kills {
+        assert_kill(kill, "subprocess", "container", "/matched/c1");
+    }
+    agent.assert_nothing_lost();
+}
+
+/// An unmatched container dies whole: one kill, three processes.
+fn group_kill() {
+    let agent = Agent::start(MATCHED);
+    let mut container = Container::start("/unmatched", 100, &["hog:200", "idle"]);
+    let kills = agent.wait_for_kills(1);
+    assert_kill(&kills[0], "group", "container", "/unmatched");
+    assert_eq!(kills[0]["processes"], 3, "{:#}", kills[0]);
+    assert_eq!(kills[0]["rule"], Value::Null);
+    eventually("the container ended", || container.cgroup.processes().is_empty());
+    eventually("its init is reaped", || container.ended());
+    agent.assert_nothing_lost();
+}
+
+/// With one process a group kill looks like any other, but is none.
+fn group_kill_of_one() {
+    let agent = Agent::start(MATCHED);
+    let _container = Container::start_program("/unmatched", 50, &["hog", "100"]);
+    let kills = agent.wait_for_kills(1);
+    assert_kill(&kills[0], "group", "container", "/unmatched");
+    assert_eq!(kills[0]["processes"], 1);
+    agent.assert_nothing_lost();
+}
+
+/// The init dies, and with it, unmarked, all of its namespace.
+fn init_is_the_victim() {
+    let agent = Agent::start(MATCHED);
+    let mut container = Container::start_program("/matched/c1", 60, &["greedy-init", "100"]);
+    let kills = agent.wait_for_kills(1);
+    assert_kill(&kills[0], "init", "container", "/matched/c1");
+    assert_eq!((&kills[0]["processes"], &kills[0]["victim"]["ns_pid"]), (&1.into(), &1.into()));
+    eventually("the container ended", || container.ended());
+    agent.assert_nothing_lost();
+}
+
+/// A member with oom_score_adj -1000 is left out of a group kill.
+fn unkillable_member_survives() {
+    let agent = Agent::start(MATCHED);
+    let cgroup = Cgroup::make("/unmatched");
+    cgroup.limit(60);
+    cgroup.set("memory.oom.group", "1");
+    let mut protected = run_in(&cgroup, &["idle"]);
+    fs::write(format!("/proc/{}/oom_score_adj", protected.id()), "-1000").unwrap();
+    let mut idle = run_in(&cgroup, &["idle"]);
+    eventually("both are in", || cgroup.processes().len() == 2);
+    let mut hog = run_in(&cgroup, &["hog", "100"]);
+    let kills = agent.wait_for_kills(1);
+    assert_kill(&kills[0], "group", "container", "/unmatched");
+    assert_eq!(kills[0]["processes"], 2, "{:#}", kills[0]);
+    assert!(alive(protected.id()));
+    protected.kill().unwrap();
+    for child in [&mut protected, &mut idle, &mut hog] {
+        child.wait().unwrap();
+    }
+    agent.assert_nothing_lost();
+}
+
+/// The pod's limit is hit by an allocation in one container while the biggest
+/// process is in another: the victim's container is told, not the trigger's.
+fn limit_of_the_pod() {
+    let agent = Agent::start("rules:\n- {name: m, cgroups: ['/pod/*'], oomGroup: single-process}\n");
+    let pod = Cgroup::make("/pod");
+    pod.limit(120);
+    let victim = Container::start("/pod/c2", 1000, &["hog:90"]);
+    eventually("the hog has grown", || {
+        let current = fs::read_to_string(victim.cgroup.file("memory.current")).unwrap();
+        current.trim().parse::<u64>().unwrap() > 90 << 20
+    });
+    let trigger = Container::start("/pod/c1", 1000, &["hog:60"]);
+    let kills = agent.wait_for_kills(1);
+    assert_kill(&kills[0], "subprocess", "pod", "/pod/c2");
+    assert_eq!(kills[0]["trigger"]["cgroup_id"], trigger.cgroup.id());
+    assert!(alive(trigger.init()) && alive(victim.init()));
+    agent.assert_nothing_lost();
+}
+
+/// Nobody has a limit, and the node is full.
+fn node_out_of_memory() {
+    let agent = Agent::start(MATCHED);
+    let cgroup = Cgroup::make("/matched/c1");
+    let mut hog = run_in(&cgroup, &["hog", "4000"]);
+    let kills = agent.wait_for_kills(1);
+    assert_kill(&kills[0], "subprocess", "node", "/matched/c1");
+    hog.wait().unwrap();
+    agent.assert_nothing_lost();
+}
+
+/// The kernel marks a thread that is not the leader, because the leader is gone.
+fn leader_has_exited() {
+    let agent = Agent::start(MATCHED);
+    let cgroup = Cgroup::make("/matched/c1");
+    cgroup.limit(60);
+    let mut process = run_in(&cgroup, &["orphan-threads", "100"]);
+    let kills = agent.wait_for_kills(1);
+    assert_kill(&kills[0], "subprocess", "container", "/matched/c1");
+    let victim = &kills[0]["victim"];
+    assert_eq!(victim["pid"], process.id());
+    assert_ne!(victim["tid"], victim["pid"], "{victim:#}");
+    process.wait().unwrap();
+    agent.assert_nothing_lost();
+}
+
+/// Many threads hit the limit at once, and enter the OOM path while they die.
+fn many_threads() {
+    let agent = Agent::start(MATCHED);
+    for round in 1..=5 {
+        let cgroup = Cgroup::make("/matched/c1");
+        cgroup.limit(40);
+        let mut process = run_in(&cgroup, &["threads", "200"]);
+        let kills = agent.wait_for_kills(round);
+        let kill = &kills[round - 1];
+        assert_kill(kill, "subprocess", "container", "/matched/c1");
+        assert_eq!((&kill["processes"], &kill["victim"]["pid"]), (&1.into(), &process.id().into()));
+        process.wait().unwrap();
+        assert_eq!(cgroup.event("oom_kill"), 1);
+        cgroup.remove();
+    }
+    agent.assert_nothing_lost();
+}
+
+/// A process that is killed by somebody else, and hits its limit while it dies,
+/// may be marked; it is no OOM kill unless the kernel counts one.
+fn dying_task_is_no_kill() {
+    let agent = Agent::start(MATCHED);
+    let mut expected = 0;
+    for _ in 0..10 {
+        let cgroup = Cgroup::make("/matched/c1");
+        cgroup.limit(60);
+        let mut process = run_in(&cgroup, &["threads", "50"]);
+        sleep(Duration::from_millis(150));
+        // Shrinking the limit below what is used puts it into the OOM path just
+        // when it is killed.
+        let pid = Pid::from_raw(i32::try_from(process.id()).unwrap()).unwrap();
+        kill_process(pid, Signal::KILL).unwrap();
+        let _ = fs::write(cgroup.file("memory.max"), "1M");
+        process.wait().unwrap();
+        expected += usize::try_from(cgroup.event("oom_kill")).unwrap();
+        cgroup.remove();
+    }
+    agent.wait_for_kills(expected);
+    agent.assert_nothing_lost();
+}
+
+/// The cgroup is removed the moment its last process is gone.
+fn late_kill_of_a_removed_cgroup() {
+    let agent = Agent::start(MATCHED);
+    for round in 1..=10 {
+        let path = format!("/short{round}");
+        let cgroup = Cgroup::make(&path);
+        cgroup.limit(30);
+        cgroup.set("memory.oom.group", "1");
+        let mut hog = run_in(&cgroup, &["hog", "60"]);
+        hog.wait().unwrap();
+        while fs::remove_dir(format!("/sys/fs/cgroup{path}")).is_err() {}
+    }
+    let kills = agent.wait_for_kills(10);
+    for (number, kill) in kills.iter().enumerate() {
+        assert_kill(kill, "group", "container", &format!("/short{}", number + 1));
+    }
+    agent.assert_nothing_lost();
+}
+
+/// A kernel without BTF: no offsets, no decisions. Victims are described when
+/// they exit; container and kind are still right, the limit is not known.
+fn without_btf() {
+    let agent = Agent::start_with(MATCHED, &["--no-btf", "--resync-seconds", "1"]);
+    let matched = Container::start("/matched/c1", 60, &["hog:100", "idle"]);
+    let kills = agent.wait_for_kills(1);
+    assert_kill(&kills[0], "subprocess", "unknown", "/matched/c1");
+    assert!(alive(matched.init()));
+    let _group = Container::start("/unmatched", 60, &["hog:100", "idle"]);
+    let kills = agent.wait_for_kills(2);
+    assert_kill(&kills[1], "group", "unknown", "/unmatched");
+    assert_eq!(kills[1]["processes"], 3, "{:#}", kills[1]);
+    assert_eq!(agent.total("herder_kills_lost_total"), 0.0);
+}

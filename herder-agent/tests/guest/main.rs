@@ -1,0 +1,60 @@
+//! The guest: init of the virtual machines, and the tests that run in them.
+//!
+//! `cargo xtask vm` packs this program as `/init` beside the real agent and boots
+//! a real kernel with it. As process 1 it sets the machine up, runs each test as
+//! a process of its own (`/init test NAME`), and tells the verdict. Tests panic
+//! to fail.
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test program: it talks on the console and fails by panicking"
+)]
+
+mod agent;
+mod container;
+mod demo;
+mod enforcement;
+mod init;
+mod kills;
+mod leader;
+mod roles;
+mod robustness;
+
+use std::process::ExitCode;
+
+/// A test by its name.
+type Test = (&'static str, fn());
+
+/// All tests, in the order in which they run.
+const TESTS: &[&[Test]] = &[kills::TESTS, enforcement::TESTS, robustness::TESTS];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.split_first().map(|(task, rest)| (task.as_str(), rest)) {
+        Some(("role", rest)) => roles::run(rest),
+        Some(("test", [name])) => run_test(name),
+        _ if std::process::id() == 1 => init::run(),
+        _ => {
+            println!("This is the init of a virtual machine; `cargo xtask vm` boots it.");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run_test(name: &str) -> ExitCode {
+    let mut tests = TESTS.iter().copied().flatten();
+    let (_, test) = tests.find(|(known, _)| *known == name).expect("a known test");
+    test();
+    ExitCode::SUCCESS
+}
+
+/// Says something to people: the host shows lines that begin so.
+pub fn say(text: &str) {
+    for line in text.lines() {
+        println!("herder-guest: {line}");
+    }
+}

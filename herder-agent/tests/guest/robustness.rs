@@ -1,0 +1,143 @@
+//! What the agent does where things are not as they should be.
+
+use crate::{
+    Test,
+    agent::{Agent, MATCHED, capabilities, eventually},
+    container::{Cgroup, Container},
+    say,
+};
+use rustix::mount::{MountFlags, UnmountFlags};
+use std::{
+    fs,
+    process::Command,
+    thread::{self, sleep},
+    time::Duration,
+};
+
+pub const TESTS: &[Test] = &[
+    ("only_two_capabilities", only_two_capabilities),
+    ("without_capabilities", without_capabilities),
+    ("the_doctor", the_doctor),
+    ("removed_while_written", removed_while_written),
+    ("read_only_mount", read_only_mount),
+    ("cgroup_v1_only", cgroup_v1_only),
+    ("sizes", sizes),
+];
+
+/// All tests run the agent so; here it is shown.
+fn only_two_capabilities() {
+    let agent = Agent::start(MATCHED);
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
+    let bit = |name: &str| match name {
+        "bpf" => 39,
+        "perfmon" => 38,
+        _ => 24,
+    };
+    let wanted: u64 = capabilities().into_iter().map(|name| 1 << bit(name)).sum();
+    for set in ["CapEff", "CapPrm", "CapBnd"] {
+        let line = status.lines().find_map(|line| line.strip_prefix(&format!("{set}:"))).unwrap();
+        assert_eq!(u64::from_str_radix(line.trim(), 16).unwrap(), wanted, "{set}");
+    }
+}
+
+fn without_capabilities() {
+    let mut agent = Agent::spawn(MATCHED, &[], &[]);
+    assert_eq!(agent.wait().code(), Some(1));
+    let log = Agent::log();
+    assert!(log.contains("CAP_BPF") && log.contains("CAP_PERFMON"), "{log}");
+}
+
+fn the_doctor() {
+    let output = Command::new("/bin/herder-agent").arg("check").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    for line in ["kernel", "BTF", "tracepoint", "eBPF programs", "cgroup v2", "memory controller"] {
+        assert!(text.lines().any(|found| found.starts_with("ok") && found.contains(line)), "{line}: {text}");
+    }
+    let output = crate::roles::role("confined", &["--", "/bin/herder-agent", "check"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("FAIL  capabilities") && text.contains("capabilities.add"), "{text}");
+}
+
+/// Matched cgroups come and go faster than they can be corrected.
+fn removed_while_written() {
+    let agent = Agent::start(MATCHED);
+    Cgroup::make("/matched/first");
+    thread::scope(|scope| {
+        for worker in 0..4 {
+            scope.spawn(move || {
+                for number in 0..100 {
+                    let path = format!("/sys/fs/cgroup/matched/w{worker}-{number}");
+                    fs::create_dir(&path).unwrap();
+                    fs::write(format!("{path}/memory.oom.group"), "1").unwrap();
+                    fs::remove_dir(&path).unwrap();
+                }
+            });
+        }
+    });
+    eventually("only the first is left", || {
+        agent.get("/api/v1/containers").matches("\"cgroup\":\"/matched/").count() == 2
+            || agent.get("/api/v1/containers").matches("\"rule\"").count() == 1
+    });
+    assert_eq!(agent.metric(r#"herder_oom_group_writes_total{result="error",rule="matched"}"#), 0.0);
+    assert!(!Agent::log().contains("ERROR"), "{}", Agent::log());
+}
+
+fn read_only_mount() {
+    fs::create_dir_all("/tmp/ro").unwrap();
+    rustix::mount::mount_bind("/sys/fs/cgroup", "/tmp/ro").unwrap();
+    rustix::mount::mount_remount("/tmp/ro", MountFlags::BIND | MountFlags::RDONLY, c"").unwrap();
+    let agent = Agent::start_with(MATCHED, &["--cgroup-root", "/tmp/ro"]);
+    let container = Container::start("/matched/c1", 60, &["hog:100", "idle"]);
+    let kills = agent.wait_for_kills(1);
+    assert_eq!(kills[0]["kind"], "group", "it could not be steered");
+    assert!(Agent::log().contains("mount /sys/fs/cgroup read-write"), "{}", Agent::log());
+    assert!(agent.metric(r#"herder_oom_group_writes_total{result="error",rule="matched"}"#) >= 1.0);
+    drop(container);
+    drop(agent);
+    rustix::mount::unmount("/tmp/ro", UnmountFlags::DETACH).unwrap();
+}
+
+/// The memory controller is on v1, as on an old host: kills are still observed.
+fn cgroup_v1_only() {
+    fs::write("/sys/fs/cgroup/cgroup.subtree_control", "-memory").unwrap();
+    fs::create_dir_all("/tmp/v1").unwrap();
+    let mounted = (0..50).any(|_| {
+        sleep(Duration::from_millis(100));
+        rustix::mount::mount("memory", "/tmp/v1", "cgroup", MountFlags::empty(), c"memory").is_ok()
+    });
+    if !mounted {
+        say("skipping cgroup_v1_only: this kernel has no memory controller for cgroup v1");
+        fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory").unwrap();
+        return;
+    }
+    let agent = Agent::start_with(MATCHED, &["--cgroup-root", "/tmp/v1"]);
+    let log = Agent::log();
+    assert!(log.contains("cgroup v1") && log.contains("not enforced"), "{log}");
+    fs::create_dir("/tmp/v1/c1").unwrap();
+    fs::write("/tmp/v1/c1/memory.limit_in_bytes", "40M").unwrap();
+    let mut hog = crate::roles::role("enter-v1", &["/tmp/v1/c1", "hog", "80"]).spawn().unwrap();
+    let kills = agent.wait_for_kills(1);
+    assert_eq!(kills[0]["victim"]["pid"], hog.id());
+    hog.wait().unwrap();
+    drop(agent);
+}
+
+/// Not a test of a limit: figures for the closing note.
+fn sizes() {
+    let agent = Agent::start(MATCHED);
+    let containers: Vec<_> = (0..30).map(|number| Cgroup::make(&format!("/matched/c{number}"))).collect();
+    for cgroup in &containers {
+        cgroup.set("memory.oom.group", "1");
+    }
+    eventually("all are enforced", || containers.iter().all(|cgroup| cgroup.oom_group() == "0"));
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
+    let line = |name: &str| {
+        let found = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        found.trim().to_owned()
+    };
+    let (rss, peak) = (line("VmRSS:"), line("VmHWM:"));
+    say(&format!("agent with 30 matched containers: RSS {rss}, peak {peak}, {}", line("RssAnon:")));
+    assert!(!rss.is_empty());
+}
