@@ -43,7 +43,7 @@ pub fn agent(args: &Args) -> Result<PathBuf> {
     build_ebpf::run(&build_ebpf::Args { install: !args.no_install && can_install(), log: false })?;
     run_timed(
         "Building the agent",
-        cargo().args(["--package", "herder-agent", "--bin", "herder-agent"]),
+        cargo("release").args(["--package", "herder-agent", "--bin", "herder-agent"]),
     )?;
     Ok(workspace().join("target").join(TARGET).join("release/herder-agent"))
 }
@@ -54,7 +54,7 @@ pub fn for_vm() -> Result<Built> {
 }
 
 fn guest() -> Result<PathBuf> {
-    let mut command = cargo();
+    let mut command = cargo("guest");
     command.args(["--package", "herder-agent", "--test", "guest"]);
     run_timed("Building the guest tests", &mut command)?;
     // Run again, which only prints where the result is.
@@ -67,11 +67,11 @@ fn guest() -> Result<PathBuf> {
     path.map(PathBuf::from).context("cargo named no executable of the guest tests")
 }
 
-fn cargo() -> Command {
+fn cargo(profile: &str) -> Command {
     let mut command = program("cargo");
     command
         .current_dir(workspace())
-        .args(["build", "--release", "--locked", "--quiet", "--target", TARGET])
+        .args(["build", "--profile", profile, "--locked", "--quiet", "--target", TARGET])
         // Only for the target, so that build scripts stay as they are.
         .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static");
     command

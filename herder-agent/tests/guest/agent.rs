@@ -40,7 +40,11 @@ impl Agent {
         let deadline = Instant::now() + PATIENCE;
         while agent.try_get("/readyz").is_none_or(|(status, _)| status != 200) {
             assert!(agent.child.try_wait().unwrap().is_none(), "the agent ended");
-            assert!(Instant::now() < deadline, "the agent is not ready: {:?}", agent.try_get("/readyz"));
+            assert!(
+                Instant::now() < deadline,
+                "the agent is not ready: {:?}",
+                agent.try_get("/readyz")
+            );
             sleep(Duration::from_millis(10));
         }
         agent
@@ -161,7 +165,7 @@ pub fn capabilities() -> Vec<&'static str> {
 }
 
 /// Waits until something holds.
-pub fn eventually(what: &str, holds: impl Fn() -> bool) {
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "not in {PATIENCE:?}: {what}");
@@ -173,4 +177,12 @@ pub fn eventually(what: &str, holds: impl Fn() -> bool) {
 pub fn alive(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     Path::new(&format!("/proc/{pid}")).exists() && !status.contains("State:\tZ")
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

@@ -16,7 +16,8 @@ impl Cgroup {
         let mut made = String::new();
         for name in path.split('/').skip(1) {
             if !made.is_empty() {
-                fs::write(format!("/sys/fs/cgroup{made}/cgroup.subtree_control"), "+memory").unwrap();
+                fs::write(format!("/sys/fs/cgroup{made}/cgroup.subtree_control"), "+memory")
+                    .unwrap();
             }
             made = format!("{made}/{name}");
             let _ = fs::create_dir(format!("/sys/fs/cgroup{made}"));
@@ -33,7 +34,8 @@ impl Cgroup {
     }
 
     pub fn set(&self, name: &str, value: &str) {
-        fs::write(self.file(name), value).unwrap_or_else(|error| panic!("{}: {error}", self.file(name)));
+        fs::write(self.file(name), value)
+            .unwrap_or_else(|error| panic!("{}: {error}", self.file(name)));
     }
 
     pub fn limit(&self, mebibytes: u32) {

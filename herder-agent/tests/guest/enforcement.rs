@@ -109,7 +109,8 @@ fn unmatched_are_never_written() {
     let mut written = audit.files_written_by(agent.pid());
     written.sort();
     written.dedup();
-    let expected = ["/matched/c1", "/matched/c2"].map(|path| format!("/sys/fs/cgroup{path}/memory.oom.group"));
+    let expected =
+        ["/matched/c1", "/matched/c2"].map(|path| format!("/sys/fs/cgroup{path}/memory.oom.group"));
     assert_eq!(written, expected);
 }
 
@@ -160,7 +161,8 @@ fn dry_run() {
 /// crun writes to a sub-cgroup; both count, what is deeper is the workload's own.
 fn crun_subgroup() {
     let agent = Agent::start(MATCHED);
-    let paths = ["/matched/x.scope", "/matched/x.scope/container", "/matched/x.scope/container/deep"];
+    let paths =
+        ["/matched/x.scope", "/matched/x.scope/container", "/matched/x.scope/container/deep"];
     let cgroups = paths.map(Cgroup::make);
     for cgroup in &cgroups {
         cgroup.set("memory.oom.group", "1");
@@ -169,7 +171,10 @@ fn crun_subgroup() {
     eventually("both are 0", || values() == ["0", "0", "1"]);
     let _container = Container::start("/matched/y.scope/container", 60, &["hog:100", "idle"]);
     let kills = agent.wait_for_kills(1);
-    assert_eq!([&kills[0]["kind"], &kills[0]["cgroup"]], ["subprocess", "/matched/y.scope/container"]);
+    assert_eq!(
+        [&kills[0]["kind"], &kills[0]["cgroup"]],
+        ["subprocess", "/matched/y.scope/container"]
+    );
     let series = r#"herder_host_oom_kills_total{cgroup="/matched/y.scope",kind="subprocess",limit="container"}"#;
     assert_eq!(agent.metric(series), 1.0);
 }
@@ -184,7 +189,8 @@ fn obstacles() {
     assert_eq!(parent.oom_group(), "1");
     parent.set("memory.oom.group", "0");
     fs::create_dir_all("/run/systemd/transient").unwrap();
-    fs::write("/run/systemd/transient/c1.scope", "[Scope]\nDelegate=yes\nOOMPolicy=kill\n").unwrap();
+    fs::write("/run/systemd/transient/c1.scope", "[Scope]\nDelegate=yes\nOOMPolicy=kill\n")
+        .unwrap();
     eventually("systemd's policy is told", || {
         agent.metric(r#"herder_not_enforceable{reason="systemd-oom-policy"}"#) == 1.0
     });

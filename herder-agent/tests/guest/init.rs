@@ -1,6 +1,6 @@
 //! Process 1: sets the machine up, runs the tests, powers off.
 
-use crate::{TESTS, demo, roles, say};
+use crate::{TESTS, roles, say};
 use rustix::{
     mount::MountFlags,
     process::{Pid, Signal, WaitOptions, kill_process, wait},
@@ -30,7 +30,8 @@ const MOUNTS: &[(&str, &str, &str, bool)] = &[
 pub fn run() -> ExitCode {
     for (kind, place, options, needed) in MOUNTS {
         let options = std::ffi::CString::new(*options).unwrap();
-        let mounted = rustix::mount::mount(*kind, *place, *kind, MountFlags::empty(), options.as_c_str());
+        let mounted =
+            rustix::mount::mount(*kind, *place, *kind, MountFlags::empty(), options.as_c_str());
         assert!(mounted.is_ok() || !needed, "cannot mount {kind} on {place}: {mounted:?}");
     }
     fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids").unwrap();
@@ -40,8 +41,15 @@ pub fn run() -> ExitCode {
     let verdict = match parameter("mode").as_deref() {
         Some("demo") => {
             let seconds = parameter("seconds").and_then(|text| text.parse().ok());
-            supervised(Command::new(roles::SELF).args(["role", "demo", &seconds.unwrap_or(60).to_string()]), Duration::from_secs(1000))
-                .map_or((0, 1), |()| (1, 0))
+            supervised(
+                Command::new(roles::SELF).args([
+                    "role",
+                    "demo",
+                    &seconds.unwrap_or(60).to_string(),
+                ]),
+                Duration::from_secs(1000),
+            )
+            .map_or((0, 1), |()| (1, 0))
         }
         _ => run_tests(&parameter("filter").unwrap_or_default()),
     };
@@ -65,7 +73,8 @@ fn run_tests(filter: &str) -> (u32, u32) {
             Err(why) => {
                 failed += 1;
                 say(&format!("FAILED  {name} ({took:.1} s): {why}"));
-                say(&fs::read_to_string("/tmp/agent.log").map_or_else(|_| String::new(), |log| tail(&log, 40)));
+                say(&fs::read_to_string("/tmp/agent.log")
+                    .map_or_else(|_| String::new(), |log| tail(&log, 40)));
             }
         }
         clean_up();
@@ -86,7 +95,11 @@ fn supervised(command: &mut Command, timeout: Duration) -> Result<(), String> {
     loop {
         match wait(WaitOptions::NOHANG) {
             Ok(Some((dead, status))) if dead == pid => {
-                return if status.exit_status() == Some(0) { Ok(()) } else { Err(format!("{status:?}")) };
+                return if status.exit_status() == Some(0) {
+                    Ok(())
+                } else {
+                    Err(format!("{status:?}"))
+                };
             }
             Ok(Some(_)) => {}
             _ if Instant::now() > deadline => {
@@ -140,5 +153,5 @@ pub fn parameter(name: &str) -> Option<String> {
 /// The tests talk to the agent over the loopback device, the host's port to the
 /// virtual card, if there is one. There is no `ip` program; busybox is not here.
 fn loopback_up() {
-    crate::leader::interface_up("lo", [127, 0, 0, 1]);
+    crate::system::interface_up("lo", [127, 0, 0, 1]);
 }

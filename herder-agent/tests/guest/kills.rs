@@ -60,7 +60,8 @@ fn subprocess_kill() {
     assert!(!alive(victim) && alive(container.init()) && !container.ended());
     assert_eq!(container.cgroup.processes().len(), 3, "the init and its other children");
     assert_eq!(container.cgroup.oom_group(), "0");
-    let series = r#"herder_host_oom_kills_total{cgroup="/matched/c1",kind="subprocess",limit="container"}"#;
+    let series =
+        r#"herder_host_oom_kills_total{cgroup="/matched/c1",kind="subprocess",limit="container"}"#;
     assert_eq!(agent.metric(series), 1.0);
     assert_eq!(agent.metric(r#"herder_host_oom_group{cgroup="/matched/c1"}"#), 0.0);
     eventually("the exit is told", || agent.metric("herder_victim_exit_seconds_count") == 1.0);
@@ -152,7 +153,8 @@ fn unkillable_member_survives() {
 /// The pod's limit is hit by an allocation in one container while the biggest
 /// process is in another: the victim's container is told, not the trigger's.
 fn limit_of_the_pod() {
-    let agent = Agent::start("rules:\n- {name: m, cgroups: ['/pod/*'], oomGroup: single-process}\n");
+    let agent =
+        Agent::start("rules:\n- {name: m, cgroups: ['/pod/*'], oomGroup: single-process}\n");
     let pod = Cgroup::make("/pod");
     pod.limit(120);
     let victim = Container::start("/pod/c2", 1000, &["hog:90"]);

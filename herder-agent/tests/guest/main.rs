@@ -10,19 +10,20 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    missing_docs,
+    unreachable_pub,
     reason = "a test program: it talks on the console and fails by panicking"
 )]
 
 mod agent;
+mod audit;
 mod container;
 mod demo;
 mod enforcement;
 mod init;
 mod kills;
-mod leader;
-mod roles;
 mod robustness;
+mod roles;
+mod system;
 
 use std::process::ExitCode;
 

@@ -52,9 +52,13 @@ fn the_doctor() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}");
     for line in ["kernel", "BTF", "tracepoint", "eBPF programs", "cgroup v2", "memory controller"] {
-        assert!(text.lines().any(|found| found.starts_with("ok") && found.contains(line)), "{line}: {text}");
+        assert!(
+            text.lines().any(|found| found.starts_with("ok") && found.contains(line)),
+            "{line}: {text}"
+        );
     }
-    let output = crate::roles::role("confined", &["--", "/bin/herder-agent", "check"]).output().unwrap();
+    let output =
+        crate::roles::role("confined", &["--", "/bin/herder-agent", "check"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("FAIL  capabilities") && text.contains("capabilities.add"), "{text}");
@@ -80,7 +84,10 @@ fn removed_while_written() {
         agent.get("/api/v1/containers").matches("\"cgroup\":\"/matched/").count() == 2
             || agent.get("/api/v1/containers").matches("\"rule\"").count() == 1
     });
-    assert_eq!(agent.metric(r#"herder_oom_group_writes_total{result="error",rule="matched"}"#), 0.0);
+    assert_eq!(
+        agent.metric(r#"herder_oom_group_writes_total{result="error",rule="matched"}"#),
+        0.0
+    );
     assert!(!Agent::log().contains("ERROR"), "{}", Agent::log());
 }
 
@@ -127,7 +134,8 @@ fn cgroup_v1_only() {
 /// Not a test of a limit: figures for the closing note.
 fn sizes() {
     let agent = Agent::start(MATCHED);
-    let containers: Vec<_> = (0..30).map(|number| Cgroup::make(&format!("/matched/c{number}"))).collect();
+    let containers: Vec<_> =
+        (0..30).map(|number| Cgroup::make(&format!("/matched/c{number}"))).collect();
     for cgroup in &containers {
         cgroup.set("memory.oom.group", "1");
     }

@@ -1,10 +1,9 @@
 //! What runs inside of the containers that the tests make, and the shims that
 //! start them: this same program, started again as `/init role NAME ARGUMENTS`.
 
-use crate::say;
 use rustix::{
     process::{Signal, set_parent_process_death_signal},
-    thread::{CapabilitySet, LinkNameSpaceType, UnshareFlags},
+    thread::CapabilitySet,
 };
 use std::{
     collections::HashMap,
@@ -38,8 +37,11 @@ pub fn run(arguments: &[String]) -> ExitCode {
         "threads" => threads(rest[0].parse().expect("MiB")),
         "orphan-threads" => orphan_threads(rest[0].parse().expect("MiB")),
         "grower" => grower(rest[0].parse().expect("MiB")),
-        "write-loop" => crate::enforcement::write_loop(&rest),
+        "greedy-init" => greedy_init(rest[0].parse().expect("MiB")),
+        "enter-v1" => enter_at(&format!("{}/cgroup.procs", rest[0]), &rest[1..]),
+        "like-runc" => crate::enforcement::like_runc(&rest),
         "idle" => idle(),
+        "demo" => crate::demo::run(rest[0].parse().expect("seconds")),
         "read-value" => crate::enforcement::read_value(&rest),
         other => panic!("no role {other}"),
     }
@@ -49,7 +51,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
 /// namespace, and starts the container's init in it. Ends with it.
 fn shim(rest: &[&str]) -> ExitCode {
     set_parent_process_death_signal(Some(Signal::KILL)).expect("pdeathsig");
-    rustix::thread::unshare(UnshareFlags::NEWPID).expect("unshare");
+    crate::system::new_pid_namespace();
     let status = role("enter", rest).status().expect("start the init");
     ExitCode::from(u8::try_from(status.code().unwrap_or(99)).unwrap_or(98))
 }
@@ -58,8 +60,12 @@ fn shim(rest: &[&str]) -> ExitCode {
 /// put into it, then becomes the program.
 fn enter(rest: &[&str]) -> ExitCode {
     let (cgroup, program) = rest.split_first().expect("a cgroup");
+    enter_at(&format!("/sys/fs/cgroup{cgroup}/cgroup.procs"), program)
+}
+
+fn enter_at(processes: &str, program: &[&str]) -> ExitCode {
     set_parent_process_death_signal(Some(Signal::KILL)).expect("pdeathsig");
-    fs::write(format!("/sys/fs/cgroup{cgroup}/cgroup.procs"), "0").expect("enter the cgroup");
+    fs::write(processes, "0").expect("enter the cgroup");
     let (name, arguments) = program.split_first().expect("a role");
     panic!("{}", role(name, arguments).exec());
 }
@@ -102,7 +108,8 @@ fn tree(rest: &[&str]) -> ExitCode {
             Ok(Some((pid, status))) => {
                 let Some(word) = children.remove(&pid.as_raw_pid()) else { continue };
                 deaths += 1;
-                fs::write(notes, format!("{deaths} {:?}", status.terminating_signal())).expect("note");
+                fs::write(notes, format!("{deaths} {:?}", status.terminating_signal()))
+                    .expect("note");
                 if word.ends_with('!') {
                     children.insert(i32::try_from(start(word).id()).expect("a pid"), word);
                 }
@@ -118,6 +125,12 @@ fn hog(mebibytes: usize) -> ExitCode {
     idle_with(&memory)
 }
 
+/// An init that has a child, and is itself the biggest process.
+fn greedy_init(mebibytes: usize) -> ExitCode {
+    let _child = role("idle", &[]).spawn().expect("start a child");
+    hog(mebibytes)
+}
+
 /// Grows for ever, some MiB at a time.
 fn grower(step: usize) -> ExitCode {
     let mut memory = Vec::new();
@@ -129,9 +142,8 @@ fn grower(step: usize) -> ExitCode {
 
 /// Many threads that all take memory at once.
 fn threads(mebibytes: usize) -> ExitCode {
-    let threads: Vec<_> = (0..16)
-        .map(|_| std::thread::spawn(move || idle_with(&take(mebibytes / 16 + 1))))
-        .collect();
+    let threads: Vec<_> =
+        (0..16).map(|_| std::thread::spawn(move || idle_with(&take(mebibytes / 16 + 1)))).collect();
     for thread in threads {
         let _ = thread.join();
     }
@@ -147,7 +159,7 @@ fn orphan_threads(mebibytes: usize) -> ExitCode {
             idle_with(&take(mebibytes / 3 + 1));
         });
     }
-    crate::leader::exit_this_thread()
+    crate::system::exit_this_thread()
 }
 
 fn take(mebibytes: usize) -> Vec<u8> {
@@ -167,12 +179,4 @@ fn idle_with(memory: &[u8]) -> ExitCode {
         std::hint::black_box(memory);
         sleep(Duration::from_secs(3600));
     }
-}
-
-#[expect(dead_code, reason = "the name is what the kernel calls it")]
-const PID: LinkNameSpaceType = LinkNameSpaceType::ProcessID;
-
-/// Says on the console that a role went wrong.
-pub fn complain(text: &str) {
-    say(text);
 }

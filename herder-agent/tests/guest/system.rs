@@ -1,0 +1,110 @@
+//! What the guest needs from the C library and no safe crate offers: ending one
+//! thread, bringing a network device up, and fanotify.
+#![expect(unsafe_code, reason = "system calls without a safe wrapper")]
+
+use std::{
+    ffi::CString,
+    fs::File,
+    io::{self, Read},
+    mem::{size_of, zeroed},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    process::ExitCode,
+};
+
+/// Ends the calling thread only, even if it is the thread-group leader; the
+/// process lives on in its other threads.
+pub fn exit_this_thread() -> ExitCode {
+    // SAFETY: the call does not return, and nothing of this thread's stack is
+    // borrowed by another thread.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+    ExitCode::FAILURE
+}
+
+/// Gives a network device an address and brings it up, if it is there.
+pub fn interface_up(name: &str, address: [u8; 4]) -> bool {
+    // SAFETY: a structure of plain numbers may be zero.
+    let mut request: libc::ifreq = unsafe { zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    // SAFETY: no pointers are passed.
+    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0) };
+    let mut set = |operation, change: &dyn Fn(&mut libc::ifreq)| {
+        change(&mut request);
+        // SAFETY: the request lives across the call, which reads and writes it.
+        unsafe { libc::ioctl(socket, operation, &raw mut request) == 0 }
+    };
+    let ok = set(libc::SIOCSIFADDR, &|request| {
+        // SAFETY: an address of plain numbers may be zero.
+        let mut wanted: libc::sockaddr_in = unsafe { zeroed() };
+        wanted.sin_family = libc::AF_INET.try_into().unwrap();
+        wanted.sin_addr.s_addr = u32::from_ne_bytes(address);
+        // SAFETY: both are socket addresses of the same size.
+        request.ifr_ifru.ifru_addr =
+            unsafe { std::mem::transmute::<libc::sockaddr_in, libc::sockaddr>(wanted) };
+    });
+    // SIOCSIFADDR and SIOCSIFFLAGS are the same on every architecture; the flags
+    // that are set are "up" and "running".
+    let flags = (libc::IFF_UP | libc::IFF_RUNNING).try_into().unwrap();
+    let up = set(libc::SIOCSIFFLAGS, &|request| request.ifr_ifru.ifru_flags = flags);
+    // SAFETY: the descriptor is this function's own.
+    unsafe { libc::close(socket) };
+    ok && up
+}
+
+/// The next child is process 1 of a new pid namespace.
+pub fn new_pid_namespace() {
+    // SAFETY: a pid namespace changes nothing about the memory or the file
+    // descriptors of this process.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWPID) }
+        .expect("unshare");
+}
+
+/// A mark for every write below a mount, by any process.
+pub fn fanotify_modify(mount: &str) -> io::Result<File> {
+    let class =
+        libc::FAN_CLASS_NOTIF | libc::FAN_CLOEXEC | libc::FAN_NONBLOCK | libc::FAN_UNLIMITED_QUEUE;
+    // SAFETY: no pointers are passed.
+    let descriptor = unsafe { libc::fanotify_init(class, libc::O_RDONLY.cast_unsigned()) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    let group = unsafe { File::from_raw_fd(descriptor) };
+    let path = CString::new(mount)?;
+    let flags = libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM;
+    // SAFETY: the path lives across the call.
+    let marked = unsafe {
+        libc::fanotify_mark(
+            group.as_raw_fd(),
+            flags,
+            libc::FAN_MODIFY,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+        )
+    };
+    if marked == 0 { Ok(group) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Who wrote, and the file it wrote to.
+pub fn fanotify_events(group: &mut File) -> Vec<(u32, OwnedFd)> {
+    let mut buffer = [0u8; 64 * 1024];
+    let mut events = Vec::new();
+    while let Ok(length) = group.read(&mut buffer) {
+        let each = size_of::<libc::fanotify_event_metadata>();
+        for bytes in buffer[..length].chunks_exact(each) {
+            // SAFETY: the bytes are a whole event, which is plain numbers.
+            let event: libc::fanotify_event_metadata =
+                unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) };
+            if event.fd >= 0 {
+                // SAFETY: the kernel opened the descriptor for this reader.
+                let file = unsafe { OwnedFd::from_raw_fd(event.fd) };
+                events.push((event.pid.cast_unsigned(), file));
+            }
+        }
+        if length == 0 {
+            break;
+        }
+    }
+    events
+}
