@@ -2,6 +2,7 @@
 //! in order.
 
 mod limits;
+mod memory;
 mod reload;
 
 use crate::{
@@ -83,6 +84,16 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let probe =
         Probe::attach(ProbeOptions { btf: !args.no_btf, kill_ring_bytes: args.kill_ring_bytes })?;
     attached.release();
+    memory::give_back();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = args.node_name,
+        listen = %args.listen,
+        mark = ?probe.facts.mark,
+        decisions = probe.traced.decisions_since.is_some(),
+        at_exit = probe.traced.at_exit,
+        "Attached."
+    );
     let enforcer =
         Enforcer::new(open_root(&args.node.cgroup_root), options(args), reporter.clone())?;
     let core = Core::new(

@@ -174,7 +174,7 @@ fn limit_of_the_pod() {
 fn node_out_of_memory() {
     let agent = Agent::start(MATCHED);
     let cgroup = Cgroup::make("/matched/c1");
-    let mut hog = run_in(&cgroup, &["hog", "4000"]);
+    let mut hog = run_in(&cgroup, &["grower", "32"]);
     let kills = agent.wait_for_kills(1);
     assert_kill(&kills[0], "subprocess", "node", "/matched/c1");
     hog.wait().unwrap();

@@ -49,6 +49,8 @@ fn main() -> ExitCode {
 fn run_test(name: &str) -> ExitCode {
     let mut tests = TESTS.iter().copied().flatten();
     let (_, test) = tests.find(|(known, _)| *known == name).expect("a known test");
+    // The console is for the kernel too; what is said is shown on the host.
+    std::panic::set_hook(Box::new(|panic| say(&format!("  {panic}"))));
     test();
     ExitCode::SUCCESS
 }
