@@ -37,6 +37,7 @@ pub fn run() -> ExitCode {
     fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids").unwrap();
     // The host must not be told about each thing that the kernel kills.
     let _ = fs::write("/proc/sys/kernel/printk", "3 4 1 3");
+    load_modules();
     loopback_up();
     let verdict = match parameter("mode").as_deref() {
         Some("demo") => {
@@ -148,6 +149,24 @@ pub fn parameter(name: &str) -> Option<String> {
     let line = fs::read_to_string("/proc/cmdline").unwrap();
     let prefix = format!("herder.{name}=");
     line.split_whitespace().find_map(|word| word.strip_prefix(&prefix).map(str::to_owned))
+}
+
+/// Loads what the host put there. They need each other in an order that is not
+/// told, so each is tried until none can be loaded any more.
+fn load_modules() {
+    let mut left: Vec<_> =
+        fs::read_dir("/modules").unwrap().flatten().map(|entry| entry.path()).collect();
+    left.sort();
+    loop {
+        let before = left.len();
+        left.retain(|path| {
+            let file = fs::File::open(path).unwrap();
+            rustix::system::finit_module(file, c"", 0).is_err()
+        });
+        if left.is_empty() || left.len() == before {
+            return;
+        }
+    }
 }
 
 /// The tests talk to the agent over the loopback device, the host's port to the
