@@ -158,7 +158,7 @@ async fn terminated() {
             Ok(mut signal) => drop(signal.recv().await),
             Err(error) => {
                 tracing::error!(%error, "Cannot wait for signals.");
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     };

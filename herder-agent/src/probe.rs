@@ -252,10 +252,9 @@ pub fn monotonic_now() -> u64 {
 }
 
 fn optional(result: Result<(), ProbeError>) -> bool {
-    if let Err(error) = &result {
-        tracing::warn!(%error, "An optional eBPF program is not attached.");
-    }
-    result.is_ok()
+    result
+        .inspect_err(|error| tracing::warn!(%error, "An optional eBPF program is not attached."))
+        .is_ok()
 }
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, ProbeError>

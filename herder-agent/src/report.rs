@@ -205,16 +205,10 @@ impl Obstacle {
 }
 
 /// Where all occurrences are told. Shared by the core and the server.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Reporter {
     metrics: Metrics,
     journal: Mutex<Journal>,
-}
-
-impl Default for Reporter {
-    fn default() -> Self {
-        Reporter { metrics: Metrics::new(), journal: Mutex::default() }
-    }
 }
 
 impl Reporter {

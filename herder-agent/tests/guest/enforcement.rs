@@ -169,7 +169,7 @@ fn crun_subgroup() {
     }
     let values = || cgroups.iter().map(Cgroup::oom_group).collect::<Vec<_>>();
     eventually("both are 0", || values() == ["0", "0", "1"]);
-    let _container = Container::start("/matched/y.scope/container", 60, &["hog:100", "idle"]);
+    let _container = Container::start("/matched/y.scope/container", 60, &["idle", "hog:100"]);
     let kills = agent.wait_for_kills(1);
     assert_eq!(
         [&kills[0]["kind"], &kills[0]["cgroup"]],

@@ -48,7 +48,7 @@ fn rss(kill: &Value) -> u64 {
 /// One process of a steered container dies, and only that one.
 fn subprocess_kill() {
     let agent = Agent::start(MATCHED);
-    let mut container = Container::start("/matched/c1", 100, &["hog:200", "idle", "idle"]);
+    let mut container = Container::start("/matched/c1", 100, &["idle", "idle", "hog:200"]);
     let kills = agent.wait_for_kills(1);
     assert_kill(&kills[0], "subprocess", "container", "/matched/c1");
     assert_eq!(kills[0]["rule"], "matched");
@@ -97,7 +97,7 @@ fn continuing_kills() {
 /// An unmatched container dies whole: one kill, three processes.
 fn group_kill() {
     let agent = Agent::start(MATCHED);
-    let mut container = Container::start("/unmatched", 100, &["hog:200", "idle"]);
+    let mut container = Container::start("/unmatched", 100, &["idle", "hog:200"]);
     let kills = agent.wait_for_kills(1);
     assert_kill(&kills[0], "group", "container", "/unmatched");
     assert_eq!(kills[0]["processes"], 3, "{:#}", kills[0]);
@@ -260,11 +260,11 @@ fn late_kill_of_a_removed_cgroup() {
 /// they exit; container and kind are still right, the limit is not known.
 fn without_btf() {
     let agent = Agent::start_with(MATCHED, &["--no-btf", "--resync-seconds", "1"]);
-    let matched = Container::start("/matched/c1", 60, &["hog:100", "idle"]);
+    let matched = Container::start("/matched/c1", 60, &["idle", "hog:100"]);
     let kills = agent.wait_for_kills(1);
     assert_kill(&kills[0], "subprocess", "unknown", "/matched/c1");
     assert!(alive(matched.init()));
-    let _group = Container::start("/unmatched", 60, &["hog:100", "idle"]);
+    let _group = Container::start("/unmatched", 60, &["idle", "hog:100"]);
     let kills = agent.wait_for_kills(2);
     assert_kill(&kills[1], "group", "unknown", "/unmatched");
     assert_eq!(kills[1]["processes"], 3, "{:#}", kills[1]);

@@ -96,7 +96,7 @@ fn read_only_mount() {
     rustix::mount::mount_bind("/sys/fs/cgroup", "/tmp/ro").unwrap();
     rustix::mount::mount_remount("/tmp/ro", MountFlags::BIND | MountFlags::RDONLY, c"").unwrap();
     let agent = Agent::start_with(MATCHED, &["--cgroup-root", "/tmp/ro"]);
-    let container = Container::start("/matched/c1", 60, &["hog:100", "idle"]);
+    let container = Container::start("/matched/c1", 60, &["idle", "hog:100"]);
     let kills = agent.wait_for_kills(1);
     assert_eq!(kills[0]["kind"], "group", "it could not be steered");
     assert!(Agent::log().contains("mount /sys/fs/cgroup read-write"), "{}", Agent::log());

@@ -127,8 +127,10 @@ fn hog(mebibytes: usize) -> ExitCode {
 
 /// An init that has a child, and is itself the biggest process.
 fn greedy_init(mebibytes: usize) -> ExitCode {
-    let _child = role("idle", &[]).spawn().expect("start a child");
-    hog(mebibytes)
+    let mut child = role("idle", &[]).spawn().expect("start a child");
+    let _killed = hog(mebibytes);
+    child.wait().expect("the child");
+    ExitCode::FAILURE
 }
 
 /// Grows for ever, some MiB at a time.

@@ -39,7 +39,8 @@ impl Builder {
     }
 
     fn finish(self) -> Vec<u8> {
-        let (types, strings) = (self.types.len() as u32, self.strings.len() as u32);
+        let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap();
+        let (types, strings) = (length(&self.types), length(&self.strings));
         let header = [0x0001_eb9f, 24, 0, types, types, strings];
         let mut bytes: Vec<u8> = header.iter().flat_map(|word| word.to_ne_bytes()).collect();
         bytes.extend(self.types);
