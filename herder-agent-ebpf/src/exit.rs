@@ -19,7 +19,7 @@ use aya_ebpf::{
 use herder_agent_ebpf::{ExitRecord, Header, Loss, RecordKind, VictimRecord, flag};
 
 /// Whether victims may be waiting in `PENDING`; the agent sets it on kernels
-/// where a mark cannot be described at once.
+/// where a mark cannot, or not always, be described at once.
 #[unsafe(no_mangle)]
 static DESCRIBE_AT_EXIT: u32 = 0;
 

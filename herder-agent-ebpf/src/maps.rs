@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{HashMap, PerCpuArray, RingBuf},
+    maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use herder_agent_ebpf::{CgroupRecord, Loss, VictimRecord};
 
@@ -27,9 +27,10 @@ pub(crate) static LOSSES: PerCpuArray<u64> =
 pub(crate) static DECISIONS: HashMap<u32, Decision> = HashMap::with_max_entries(64, 0);
 
 /// The task that `mark_oom_victim()` was called for, by the calling thread: the
-/// tracepoint of older kernels gives a thread id only.
+/// tracepoint of older kernels gives a thread id only. It is read at once, so
+/// older entries may go.
 #[map]
-pub(crate) static MARKING: HashMap<u32, u64> = HashMap::with_max_entries(64, 0);
+pub(crate) static MARKING: LruHashMap<u32, u64> = LruHashMap::with_max_entries(256, 0);
 
 /// Marked processes that have not exited: process id to the time of the mark.
 #[map]

@@ -73,7 +73,7 @@ pub struct Traced {
     pub kills: bool,
     /// It is known whether a decision killed a group.
     pub groups: bool,
-    /// Victims are described when they exit, so after their decision's end.
+    /// Victims may be described when they exit, so after their decision's end.
     pub at_exit: bool,
     /// Exits of victims are seen.
     pub exits: bool,
@@ -140,7 +140,10 @@ impl Probe {
         at_exit: bool,
     ) -> Result<Self, ProbeError> {
         let words = facts.layout.words();
-        let describe_at_exit = u32::from(at_exit);
+        // Where the tracepoint gives a thread id, the exit is the second chance
+        // for a mark whose task was not caught.
+        let may_wait = at_exit || facts.mark == MarkArgument::Pid;
+        let describe_at_exit = u32::from(may_wait);
         let mut loader = EbpfLoader::new();
         loader.btf(None).override_global("LAYOUT", &words[..], true).override_global(
             "DESCRIBE_AT_EXIT",
@@ -151,7 +154,7 @@ impl Probe {
             loader.map_max_entries("KILLS", bytes);
         }
         let mut ebpf = loader.load(OBJECT)?;
-        let mut traced = Traced { at_exit, ..Traced::default() };
+        let mut traced = Traced { at_exit: may_wait, ..Traced::default() };
 
         // Decisions first and their beginning last, so that a decision which is
         // seen to begin is seen whole; marks last of all, so that each finds
@@ -171,7 +174,7 @@ impl Probe {
             fentry(&mut ebpf, MARKING, "mark_oom_victim", btf)?;
         }
         let exit = tracepoint(&mut ebpf, "process_exit", "sched_process_exit");
-        traced.exits = if at_exit { exit.map(|()| true)? } else { optional(exit) };
+        traced.exits = if may_wait { exit.map(|()| true)? } else { optional(exit) };
         traced.cgroups = optional(tracepoint(&mut ebpf, "cgroup_mkdir", "cgroup_mkdir"))
             && optional(tracepoint(&mut ebpf, "cgroup_rmdir", "cgroup_rmdir"));
         tracepoint(&mut ebpf, "mark_victim", "mark_victim")?;

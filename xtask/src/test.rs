@@ -6,15 +6,10 @@ use crate::{
     command::{program, say, workspace},
     debian,
     kernel::{self, Kernel, Series},
-    vm::{Verdict, Vm},
+    vm::{Boots, Verdict},
 };
 use anyhow::{Context, Result, bail};
-use std::{
-    process::Stdio,
-    sync::Mutex,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{process::Stdio, sync::Mutex, thread, time::Instant};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -102,17 +97,8 @@ fn on_all<'a>(args: &Args, kernels: &'a [Kernel], built: &Built) -> Vec<Row<'a>>
                     let next = waiting.lock().ok().and_then(|mut kernels| kernels.next());
                     let Some(kernel) = next else { return };
                     let began = Instant::now();
-                    let verdict = Vm {
-                        kernel,
-                        built,
-                        parameters: vec![("mode", "test".into())],
-                        memory: args.memory,
-                        timeout: Duration::from_secs(1200),
-                        forward: None,
-                        verbose: false,
-                    }
-                    .boot(&mut |line| println!("[{}] {line}", kernel.series.name()))
-                    .and_then(|verdict| {
+                    let boots = Boots { built, filter: "", memory: args.memory, verbose: false };
+                    let verdict = boots.all(kernel).and_then(|verdict| {
                         (verdict.passed > 0).then_some(verdict).context("no test ran")
                     });
                     if let Ok(mut rows) = rows.lock() {

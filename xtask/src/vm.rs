@@ -67,11 +67,13 @@ pub fn run(args: &Args) -> Result<()> {
     let built = build::for_vm()?;
     let mut failed = Vec::new();
     for kernel in &kernels {
-        let parameters = vec![("mode", "test".into()), ("filter", args.filter.clone())];
-        let timeout = Duration::from_secs(900);
-        let (memory, verbose) = (args.memory, args.verbose);
-        let vm = Vm { kernel, built: &built, parameters, memory, timeout, forward: None, verbose };
-        let verdict = vm.boot(&mut |line| println!("[{}] {line}", kernel.series.name()))?;
+        let boots = Boots {
+            built: &built,
+            filter: &args.filter,
+            memory: args.memory,
+            verbose: args.verbose,
+        };
+        let verdict = boots.all(kernel)?;
         if verdict.failed > 0 || verdict.passed == 0 {
             failed.push(kernel.series.name());
         }
@@ -82,6 +84,37 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// The boots that a kernel's tests take: one with cgroup v2, and one without.
+pub struct Boots<'a> {
+    pub built: &'a Built,
+    /// Only tests whose name contains this.
+    pub filter: &'a str,
+    pub memory: u32,
+    pub verbose: bool,
+}
+
+impl Boots<'_> {
+    /// Runs all tests on a kernel and adds the verdicts up.
+    pub fn all(&self, kernel: &Kernel) -> Result<Verdict> {
+        let mut total = Verdict { passed: 0, failed: 0 };
+        for mode in ["test", "v1"] {
+            let vm = Vm {
+                kernel,
+                built: self.built,
+                parameters: vec![("mode", mode.into()), ("filter", self.filter.into())],
+                memory: self.memory,
+                timeout: Duration::from_secs(1200),
+                forward: None,
+                verbose: self.verbose,
+            };
+            let verdict = vm.boot(&mut |line| println!("[{}] {line}", kernel.series.name()))?;
+            total.passed += verdict.passed;
+            total.failed += verdict.failed;
+        }
+        Ok(total)
+    }
+}
+
 impl Vm<'_> {
     /// Boots, gives each line of the guest to `show`, and waits for the verdict.
     pub fn boot(&self, show: &mut dyn FnMut(&str)) -> Result<Verdict> {
@@ -89,7 +122,8 @@ impl Vm<'_> {
         let unique = format!("{name}-{}", std::process::id());
         let initramfs = output()?.join(format!("initramfs-{unique}.cpio"));
         self.initramfs()?.write(&initramfs)?;
-        let log = output()?.join(format!("vm-{name}.log"));
+        let mode = self.parameters.first().map_or("", |(_, mode)| mode.as_str());
+        let log = output()?.join(format!("vm-{name}-{mode}.log"));
         let mut qemu =
             Running(self.qemu(&initramfs).spawn().context("cannot start qemu-system-x86_64")?);
         let console = qemu.0.stdout.take().context("qemu has no console")?;

@@ -17,6 +17,10 @@ use std::collections::{BTreeMap, HashMap};
 /// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;
 
+/// A mark without a decision is still a kill if it comes this soon after the
+/// programs were attached: its decision may have begun before.
+const START_GRACE: u64 = SECOND / 20;
+
 /// Marks of one trigger that are closer together than this are one decision, if
 /// decisions are not traced. All marks of a group kill are made in one loop.
 pub const INFERENCE_WINDOW: u64 = SECOND / 5;
@@ -88,11 +92,11 @@ impl Assembler {
                 let wait = if self.traced.at_exit { EXIT_WAIT } else { END_WAIT };
                 self.decided.entry(decision).or_insert_with(|| Open::new(now + wait))
             }
-            // A second's grace: a decision may have begun before it was traced.
+            // Some grace: a decision may have begun before it was traced.
             None if self
                 .traced
                 .decisions_since
-                .is_some_and(|since| mark.victim.time > since.saturating_add(SECOND)) =>
+                .is_some_and(|since| mark.victim.time > since.saturating_add(START_GRACE)) =>
             {
                 self.outcomes.push(Outcome::NoKill(NoKill::AlreadyDying, mark.victim));
                 return;

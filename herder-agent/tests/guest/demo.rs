@@ -118,7 +118,7 @@ fn feed(began: Instant, shown: &Shown, kill: &Value) {
     let processes = number(kill, "processes");
     let mebibytes = number(victim, "anon_rss") >> 20;
     let what = match kind.as_str() {
-        "group" => format!("all {processes} processes killed, init too"),
+        "group" => format!("the whole container killed ({processes} processes marked)"),
         "init" => "its init was killed".to_owned(),
         _ => format!(
             "pid {} ({mebibytes} MiB) killed, the init and the others live on",

@@ -1,6 +1,6 @@
 //! Process 1: sets the machine up, runs the tests, powers off.
 
-use crate::{TESTS, roles, say};
+use crate::{TESTS, TESTS_OF_V1, Test, roles, say};
 use rustix::{
     mount::MountFlags,
     process::{Pid, Signal, WaitOptions, kill_process, wait},
@@ -18,28 +18,34 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(240);
 
 /// Type, place, options. Those that a kernel may lack are optional.
 const MOUNTS: &[(&str, &str, &str, bool)] = &[
-    ("proc", "/proc", "", true),
     ("sysfs", "/sys", "", true),
     ("devtmpfs", "/dev", "", true),
     ("tmpfs", "/tmp", "", true),
     ("tmpfs", "/run", "", true),
-    ("cgroup2", "/sys/fs/cgroup", "nsdelegate,memory_recursiveprot", true),
     ("tracefs", "/sys/kernel/tracing", "", false),
 ];
 
+const CGROUP2: (&str, &str, &str, bool) =
+    ("cgroup2", "/sys/fs/cgroup", "nsdelegate,memory_recursiveprot", true);
+
 pub fn run() -> ExitCode {
-    for (kind, place, options, needed) in MOUNTS {
+    rustix::mount::mount("proc", "/proc", "proc", MountFlags::empty(), c"").unwrap();
+    let mode = parameter("mode");
+    let version1 = mode.as_deref() == Some("v1");
+    for (kind, place, options, needed) in MOUNTS.iter().chain((!version1).then_some(&CGROUP2)) {
         let options = std::ffi::CString::new(*options).unwrap();
         let mounted =
             rustix::mount::mount(*kind, *place, *kind, MountFlags::empty(), options.as_c_str());
         assert!(mounted.is_ok() || !needed, "cannot mount {kind} on {place}: {mounted:?}");
     }
-    fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids").unwrap();
+    if !version1 {
+        fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids").unwrap();
+    }
     // The host must not be told about each thing that the kernel kills.
     let _ = fs::write("/proc/sys/kernel/printk", "3 4 1 3");
     load_modules();
     loopback_up();
-    let verdict = match parameter("mode").as_deref() {
+    let verdict = match mode.as_deref() {
         Some("demo") => {
             let seconds = parameter("seconds").and_then(|text| text.parse().ok());
             supervised(
@@ -52,7 +58,10 @@ pub fn run() -> ExitCode {
             )
             .map_or((0, 1), |()| (1, 0))
         }
-        _ => run_tests(&parameter("filter").unwrap_or_default()),
+        _ => {
+            let tests = if version1 { TESTS_OF_V1 } else { TESTS };
+            run_tests(tests, &parameter("filter").unwrap_or_default())
+        }
     };
     say(&format!("verdict: {} passed, {} failed", verdict.0, verdict.1));
     rustix::fs::sync();
@@ -60,9 +69,9 @@ pub fn run() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn run_tests(filter: &str) -> (u32, u32) {
+fn run_tests(tests: &[&[Test]], filter: &str) -> (u32, u32) {
     let (mut passed, mut failed) = (0, 0);
-    for (name, _) in TESTS.iter().copied().flatten().filter(|(name, _)| name.contains(filter)) {
+    for (name, _) in tests.iter().copied().flatten().filter(|(name, _)| name.contains(filter)) {
         let began = Instant::now();
         let result = supervised(Command::new(roles::SELF).args(["test", name]), TEST_TIMEOUT);
         let took = began.elapsed().as_secs_f64();

@@ -33,6 +33,9 @@ type Test = (&'static str, fn());
 /// All tests, in the order in which they run.
 const TESTS: &[&[Test]] = &[kills::TESTS, enforcement::TESTS, robustness::TESTS];
 
+/// Those that need a boot without cgroup v2.
+const TESTS_OF_V1: &[&[Test]] = &[robustness::TESTS_OF_V1];
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.split_first().map(|(task, rest)| (task.as_str(), rest)) {
@@ -47,7 +50,7 @@ fn main() -> ExitCode {
 }
 
 fn run_test(name: &str) -> ExitCode {
-    let mut tests = TESTS.iter().copied().flatten();
+    let mut tests = TESTS.iter().chain(TESTS_OF_V1).copied().flatten();
     let (_, test) = tests.find(|(known, _)| *known == name).expect("a known test");
     // The console is for the kernel too; what is said is shown on the host.
     std::panic::set_hook(Box::new(|panic| say(&format!("  {panic}"))));
@@ -57,7 +60,7 @@ fn run_test(name: &str) -> ExitCode {
 
 /// Says something to people: the host shows lines that begin so.
 pub fn say(text: &str) {
-    for line in text.lines() {
+    for line in text.split('\n') {
         println!("herder-guest: {line}");
     }
 }
