@@ -4,6 +4,7 @@
 mod limits;
 mod memory;
 mod reload;
+mod slice;
 
 use crate::{
     args::{RunArgs, Switch},
@@ -106,9 +107,10 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     );
     let (commands, received) = mpsc::channel(COMMANDS);
     let core_runtime = start(current_thread(), "the core's runtime")?;
-    let core = thread::Builder::new()
-        .name("core".into())
-        .spawn(move || core_runtime.block_on(core.run(received, || walked.release())));
+    let core = thread::Builder::new().name("core".into()).spawn(move || {
+        slice::shortest();
+        core_runtime.block_on(core.run(received, || walked.release()))
+    });
     let core = start(core, "the core's thread")?;
 
     let serving = Serving { listener, readiness, dropped };

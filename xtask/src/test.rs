@@ -16,8 +16,9 @@ pub struct Args {
     /// Only these kernels; all by default.
     #[arg(long, value_enum)]
     kernel: Vec<Series>,
-    /// Virtual machines that run at once.
-    #[arg(long, default_value_t = 2)]
+    /// Virtual machines that run at once. More than one on two cores makes the
+    /// emulated kernels wait for each other, and the tests of speed with them.
+    #[arg(long, default_value_t = 1)]
     jobs: usize,
     /// Memory of each, MiB.
     #[arg(long, default_value_t = 1024)]

@@ -6,6 +6,7 @@ use crate::{
     audit::Audit,
     container::{Cgroup, Container},
     roles::role,
+    say,
 };
 use std::{
     fs,
@@ -18,6 +19,7 @@ use std::{
 pub const TESTS: &[Test] = &[
     ("thousand_reverts", thousand_reverts),
     ("created_like_runc", created_like_runc),
+    ("created_on_a_busy_node", created_on_a_busy_node),
     ("unmatched_are_never_written", unmatched_are_never_written),
     ("rules_change", rules_change),
     ("existing_containers_and_the_end", existing_containers_and_the_end),
@@ -53,8 +55,32 @@ fn thousand_reverts() {
 /// some milliseconds later its program runs. It must never see the 1.
 fn created_like_runc() {
     let agent = Agent::start(MATCHED);
+    assert_eq!(creations_that_saw_one(), 0, "programs that ran with 1, of 200");
+    assert_eq!(agent.total("herder_oom_group_reverts_total"), 0.0);
+}
+
+/// The same while every CPU has more to do than it can. The scheduler may then
+/// keep the agent waiting longer than the runtime takes, so this is a figure
+/// first; a container that ran with 1 is corrected milliseconds later.
+fn created_on_a_busy_node() {
+    let agent = Agent::start(MATCHED);
+    let busy = Cgroup::make("/busy");
+    let mut spinners: Vec<_> =
+        (0..4).map(|_| role("enter", &[busy.path(), "spin"]).spawn().unwrap()).collect();
+    let saw_one = creations_that_saw_one();
+    for spinner in &mut spinners {
+        spinner.kill().unwrap();
+        spinner.wait().unwrap();
+    }
+    say(&format!("on a busy node: {saw_one} of 200 programs ran with 1"));
+    assert!(saw_one <= 20, "{saw_one}");
+    assert_eq!(agent.total("herder_oom_group_reverts_total"), 0.0);
+}
+
+/// 200 containers, four at a time.
+fn creations_that_saw_one() -> usize {
     Cgroup::make("/matched/first").remove();
-    let saw_one: usize = thread::scope(|scope| {
+    thread::scope(|scope| {
         let worker = |worker: u32| {
             let mut saw_one = 0;
             for number in 0..50 {
@@ -69,9 +95,7 @@ fn created_like_runc() {
         };
         let workers: Vec<_> = (0..4).map(|number| scope.spawn(move || worker(number))).collect();
         workers.into_iter().map(|worker| worker.join().unwrap()).sum()
-    });
-    assert_eq!(saw_one, 0, "programs that ran with 1, of 200");
-    assert_eq!(agent.total("herder_oom_group_reverts_total"), 0.0);
+    })
 }
 
 /// The role that plays runc's init for [`created_like_runc`].

@@ -41,6 +41,9 @@ pub fn run(arguments: &[String]) -> ExitCode {
         "enter-v1" => enter_at(&format!("{}/cgroup.procs", rest[0]), &rest[1..]),
         "like-runc" => crate::enforcement::like_runc(&rest),
         "idle" => idle(),
+        "spin" => loop {
+            std::hint::spin_loop();
+        },
         "demo" => crate::demo::run(rest[0].parse().expect("seconds")),
         "read-value" => crate::enforcement::read_value(&rest),
         other => panic!("no role {other}"),
