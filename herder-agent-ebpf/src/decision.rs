@@ -64,7 +64,7 @@ fn decision_group(ctx: FEntryContext) -> i32 {
 }
 
 #[fexit(function = "oom_kill_process")]
-fn decision_end(_ctx: FExitContext) -> i32 {
+fn decision_end(ctx: FExitContext) -> i32 {
     let tid = current_tid();
     // SAFETY: the entry is removed only below, by this same thread.
     let Some(decision) = (unsafe { DECISIONS.get(&tid) }) else {
@@ -83,6 +83,10 @@ fn decision_end(_ctx: FExitContext) -> i32 {
         kills: decision.kills,
         marks: decision.marks,
     };
+    #[cfg(feature = "log")]
+    aya_log_ebpf::debug!(&ctx, "decided: {} kills, {} marks", record.kills, record.marks);
+    #[cfg(not(feature = "log"))]
+    let _ = ctx;
     // Nothing to do if this fails: the entry is in the map, as seen above.
     let _ = DECISIONS.remove(&tid);
     if KILLS.output::<DecisionRecord>(&record, 0).is_err() {

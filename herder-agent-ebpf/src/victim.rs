@@ -43,6 +43,8 @@ fn mark_victim(ctx: RawTracePointContext) -> i32 {
         Some(()) => submit(&record),
         None => defer(argument, &record),
     }
+    #[cfg(feature = "log")]
+    aya_log_ebpf::debug!(&ctx, "marked thread {} of process {}", record.tid, record.tgid);
     0
 }
 

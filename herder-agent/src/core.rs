@@ -19,9 +19,18 @@ use crate::{
     probe::{DecodeError, Event, Probe, decode::CgroupEvent, monotonic_now, readable::Readable},
     report::{Lost, Reporter},
 };
-use std::{io, os::unix::fs::MetadataExt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::pending,
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     sync::{mpsc, oneshot},
+    task::{JoinError, JoinHandle, yield_now},
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 
@@ -57,10 +66,14 @@ pub struct Core {
 
 /// A cgroup that was announced but cannot be opened yet.
 struct Appearing {
-    id: CgroupId,
+    /// None where the kernel has no BTF to tell it by.
+    id: Option<CgroupId>,
     path: CgroupPath,
     until: Instant,
 }
+
+/// What a walk of the hierarchy found, and when it began.
+type Walked = (u64, io::Result<HashMap<CgroupId, CgroupPath>>);
 
 impl Core {
     /// Takes over the parts. `root` is where the v2 hierarchy is mounted.
@@ -98,11 +111,14 @@ impl Core {
     ) -> io::Result<()> {
         let (kills, cgroups) = self.probe.readable().map_err(io::Error::other)?;
         let changes = Readable::register(self.enforcer.inotify())?;
-        self.resync();
+        let root = self.root.clone();
+        self.take_walk(walk(&root));
         ready();
         let mut resync = interval(self.resync_every);
         resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
         resync.reset();
+        // Walking thousands of directories takes too long for this thread.
+        let mut walking: Option<JoinHandle<Walked>> = None;
         loop {
             let due = self.assembler.deadline();
             tokio::select! {
@@ -114,11 +130,16 @@ impl Core {
                 () = sleep(APPEARS_RETRY), if !self.appearing.is_empty() => self.try_appearing(),
                 result = kills.ready() => { result?; self.take_kills(); }
                 () = sleep_until(instant(due)), if due.is_some() => self.expire_kills(monotonic_now()),
-                _ = resync.tick() => self.resync(),
                 command = commands.recv() => match command {
                     Some(command) => self.obey(command),
                     None => break,
                 },
+                _ = resync.tick(), if walking.is_none() => {
+                    let root = self.root.clone();
+                    walking = Some(tokio::task::spawn_blocking(move || walk(&root)));
+                }
+                walked = finished(&mut walking) => self.take_walk(walked.map_err(io::Error::other)?),
+                () = yield_now(), if self.enforcer.resyncing() => self.enforcer.resync_some(),
             }
         }
         self.take_kills();
@@ -156,43 +177,44 @@ impl Core {
     }
 
     fn cgroup_made(&mut self, made: CgroupEvent) {
-        let known = made.id.or_else(|| {
-            let directory = self.root.join(made.path.relative());
-            std::fs::metadata(directory).ok().map(|found| CgroupId(found.ino()))
-        });
-        // Without BTF and before the directory appears there is no id; the next
-        // resync finds the cgroup.
-        let Some(id) = known else { return };
-        self.tree.made(id, made.path.clone());
-        self.decide(id, &made.path);
-        if self.wanted(&made.path).is_some() && !self.enforcer.governs(id) {
-            let until = Instant::now() + APPEARS_WITHIN;
-            self.appearing.push(Appearing { id, path: made.path, until });
-        }
+        let until = Instant::now() + APPEARS_WITHIN;
+        self.appearing.push(Appearing { id: made.id, path: made.path, until });
+        self.try_appearing();
     }
 
     fn cgroup_removed(&mut self, id: CgroupId) {
-        self.appearing.retain(|appearing| appearing.id != id);
+        self.appearing.retain(|appearing| appearing.id != Some(id));
         self.tree.removed(id, monotonic_now());
         self.enforcer.removed(id);
     }
 
+    /// Takes in what was announced, and tries again what cannot be opened yet.
     fn try_appearing(&mut self) {
         let now = Instant::now();
-        for appearing in std::mem::take(&mut self.appearing) {
-            self.decide(appearing.id, &appearing.path);
-            if !self.enforcer.governs(appearing.id) && now < appearing.until {
+        for mut appearing in std::mem::take(&mut self.appearing) {
+            appearing.id = appearing.id.or_else(|| self.inode(&appearing.path));
+            let governed = appearing.id.is_some_and(|id| {
+                self.tree.made(id, appearing.path.clone(), monotonic_now());
+                self.decide(id, &appearing.path);
+                self.enforcer.governs(id) || self.wanted(&appearing.path).is_none()
+            });
+            if !governed && now < appearing.until {
                 self.appearing.push(appearing);
             }
         }
     }
 
+    fn inode(&self, path: &CgroupPath) -> Option<CgroupId> {
+        let directory = std::fs::metadata(self.root.join(path.relative())).ok()?;
+        Some(CgroupId(directory.ino()))
+    }
+
     /// The safety net: whatever an event did not tell, a walk finds.
-    fn resync(&mut self) {
+    fn take_walk(&mut self, (began, walked): Walked) {
         let now = monotonic_now();
-        match tree::walk(&self.root) {
+        match walked {
             Ok(walked) => {
-                let missed = self.tree.replace(&walked, now);
+                let missed = self.tree.compare(&walked, (began, now));
                 for id in missed.vanished {
                     self.enforcer.removed(id);
                 }
@@ -241,6 +263,18 @@ impl Core {
     fn owner(&self, container: &CgroupPath) -> Owner {
         Owner::Host { cgroup: container.clone() }
     }
+}
+
+fn walk(root: &Path) -> Walked {
+    (monotonic_now(), tree::walk(root))
+}
+
+/// Waits for a walk to end; for ever if there is none.
+async fn finished(walking: &mut Option<JoinHandle<Walked>>) -> Result<Walked, JoinError> {
+    let Some(handle) = walking else { return pending().await };
+    let walked = handle.await;
+    *walking = None;
+    walked
 }
 
 /// The moment of a `CLOCK_MONOTONIC` time, for tokio's timers.

@@ -59,7 +59,12 @@ pub struct Enforcer {
     context: Context,
     containers: HashMap<CgroupId, Container>,
     watches: Watches,
+    stale: Vec<CgroupId>,
 }
+
+/// Containers that a resync looks at before anything else gets a turn; each takes
+/// some tens of microseconds.
+const RESYNC_AT_ONCE: usize = 16;
 
 impl Enforcer {
     /// Without a root (no cgroup v2) nothing is enforced, and each matched
@@ -76,6 +81,7 @@ impl Enforcer {
             context: Context { root, options, reporter },
             containers: HashMap::new(),
             watches: Watches::new().map_err(EnforceError::Inotify)?,
+            stale: Vec::new(),
         })
     }
 
@@ -162,10 +168,21 @@ impl Enforcer {
         }
     }
 
-    /// The safety net: reads every value again, and what is around it.
+    /// The safety net: reads every value again, and what is around it. Only notes
+    /// which, so that a thousand containers do not keep the caller from its other
+    /// work; [`Self::resync_some`] does it.
     pub fn resync(&mut self) {
-        let ids: Vec<_> = self.containers.keys().copied().collect();
-        for id in ids {
+        self.stale = self.containers.keys().copied().collect();
+    }
+
+    /// Whether [`Self::resync_some`] has something to do.
+    pub fn resyncing(&self) -> bool {
+        !self.stale.is_empty()
+    }
+
+    /// Does a part of the resync.
+    pub fn resync_some(&mut self) {
+        for id in self.stale.split_off(self.stale.len().saturating_sub(RESYNC_AT_ONCE)) {
             self.correct(id, Instant::now());
             if let Some(container) = self.containers.get_mut(&id) {
                 container.watch(&mut self.watches, &self.context);

@@ -20,7 +20,9 @@ use aya::{
     maps::{MapData, MapError, PerCpuArray, RingBuf},
     programs::{FEntry, FExit, ProgramError, RawTracePoint},
 };
+use aya_log::EbpfLogger;
 use herder_agent_ebpf::Loss;
+use log::Log;
 use readable::Readable;
 use std::{io, os::fd::AsFd, path::Path};
 
@@ -91,6 +93,8 @@ pub struct Probe {
     cgroups: RingBuf<MapData>,
     losses: PerCpuArray<MapData, u64>,
     counted: [u64; Loss::ALL.len()],
+    /// Only in a debug build of the programs (`cargo xtask build-ebpf --log`).
+    logger: Option<EbpfLogger<&'static dyn Log>>,
     _ebpf: Ebpf,
 }
 
@@ -154,6 +158,7 @@ impl Probe {
             loader.map_max_entries("KILLS", bytes);
         }
         let mut ebpf = loader.load(OBJECT)?;
+        let logger = logger(&mut ebpf);
         let mut traced = Traced { at_exit: may_wait, ..Traced::default() };
 
         // Decisions first and their beginning last, so that a decision which is
@@ -186,6 +191,7 @@ impl Probe {
             cgroups: ring(&mut ebpf, "CGROUPS")?,
             losses: map(&mut ebpf, "LOSSES", PerCpuArray::try_from)?,
             counted: [0; Loss::ALL.len()],
+            logger,
             _ebpf: ebpf,
         })
     }
@@ -202,6 +208,9 @@ impl Probe {
     pub fn read_kills(&mut self, mut each: impl FnMut(&[u8])) {
         while let Some(record) = self.kills.next() {
             each(&record);
+        }
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
         }
     }
 
@@ -290,6 +299,15 @@ fn fentry(
 fn fexit(ebpf: &mut Ebpf, name: &'static str, function: &str, btf: &Btf) -> Result<(), ProbeError> {
     let program: &mut FExit = program(ebpf, name)?;
     program.load(function, btf).and_then(|()| program.attach()).map(drop).map_err(refused(name))
+}
+
+/// What the programs log, if they were built to. They log with each kill, so it
+/// is read with the kills.
+fn logger(ebpf: &mut Ebpf) -> Option<EbpfLogger<&'static dyn Log>> {
+    ebpf.map("AYA_LOGS")?;
+    EbpfLogger::init(ebpf)
+        .inspect_err(|error| tracing::warn!(%error, "What the eBPF programs log is not shown."))
+        .ok()
 }
 
 fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, ProbeError> {

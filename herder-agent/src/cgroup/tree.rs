@@ -22,26 +22,37 @@ const MOST_REMOVED: usize = 4096;
 /// The cgroups of the v2 hierarchy by id.
 #[derive(Debug, Default)]
 pub struct CgroupTree {
-    paths: HashMap<CgroupId, CgroupPath>,
+    paths: HashMap<CgroupId, Known>,
     removed: VecDeque<(CgroupId, u64)>,
     gone: HashSet<CgroupId>,
+}
+
+#[derive(Debug)]
+struct Known {
+    path: CgroupPath,
+    since: u64,
 }
 
 impl CgroupTree {
     /// The path of a cgroup, of a removed one too.
     pub fn path(&self, id: CgroupId) -> Option<&CgroupPath> {
-        self.paths.get(&id)
+        self.paths.get(&id).map(|known| &known.path)
     }
 
     /// Cgroups that are there.
     pub fn living(&self) -> impl Iterator<Item = (CgroupId, &CgroupPath)> {
         let living = self.paths.iter().filter(|(id, _)| !self.gone.contains(id));
-        living.map(|(id, path)| (*id, path))
+        living.map(|(id, known)| (*id, &known.path))
     }
 
-    /// Takes a cgroup that was made. Tells whether it is new.
-    pub fn made(&mut self, id: CgroupId, path: CgroupPath) -> bool {
-        self.paths.insert(id, path).is_none()
+    /// Takes a cgroup that was made at a time in nanoseconds. Tells whether it is
+    /// new.
+    pub fn made(&mut self, id: CgroupId, path: CgroupPath, now: u64) -> bool {
+        if self.paths.contains_key(&id) {
+            return false;
+        }
+        self.paths.insert(id, Known { path, since: now });
+        true
     }
 
     /// Takes a removal at a time in nanoseconds. Tells whether it was there.
@@ -67,17 +78,25 @@ impl CgroupTree {
         }
     }
 
-    /// Makes the tree equal to what a walk found. Tells what it had missed:
-    /// cgroups that are new to it, and those that are gone.
-    pub fn replace(&mut self, walked: &HashMap<CgroupId, CgroupPath>, now: u64) -> Missed {
-        let vanished: Vec<CgroupId> =
-            self.living().map(|(id, _)| id).filter(|id| !walked.contains_key(id)).collect();
+    /// Takes what a walk found that began and ended at these times. Tells what
+    /// the tree had missed: cgroups that are new to it, and those that are gone.
+    /// What was made or removed while the walk went on is left as events told it.
+    pub fn compare(
+        &mut self,
+        walked: &HashMap<CgroupId, CgroupPath>,
+        (began, ended): (u64, u64),
+    ) -> Missed {
+        let living = self.paths.iter().filter(|(id, _)| !self.gone.contains(id));
+        let vanished: Vec<CgroupId> = living
+            .filter(|(id, known)| known.since < began && !walked.contains_key(id))
+            .map(|(id, _)| *id)
+            .collect();
         for id in &vanished {
-            self.removed(*id, now);
+            self.removed(*id, ended);
         }
         let mut made = Vec::new();
         for (id, path) in walked {
-            if self.made(*id, path.clone()) {
+            if self.made(*id, path.clone(), began) {
                 made.push((*id, path.clone()));
             }
         }
@@ -145,8 +164,8 @@ mod tests {
     #[test]
     fn a_removed_cgroup_keeps_its_name_for_a_while() {
         let mut tree = CgroupTree::default();
-        assert!(tree.made(CgroupId(5), path("/a")));
-        assert!(!tree.made(CgroupId(5), path("/a")), "an event that repeats the walk");
+        assert!(tree.made(CgroupId(5), path("/a"), 1));
+        assert!(!tree.made(CgroupId(5), path("/a"), 2), "an event that repeats the walk");
         assert!(tree.removed(CgroupId(5), 10));
         assert!(!tree.removed(CgroupId(5), 11));
         assert_eq!(tree.living().count(), 0);
@@ -160,7 +179,7 @@ mod tests {
     fn churn_is_bounded() {
         let mut tree = CgroupTree::default();
         for id in 0..10_000 {
-            tree.made(CgroupId(id), path(&format!("/{id}")));
+            tree.made(CgroupId(id), path(&format!("/{id}")), 1);
             tree.removed(CgroupId(id), 1);
         }
         assert_eq!(tree.paths.len(), MOST_REMOVED);
@@ -170,13 +189,22 @@ mod tests {
     #[test]
     fn a_walk_tells_what_events_missed() {
         let mut tree = CgroupTree::default();
-        tree.made(CgroupId(1), path("/stays"));
-        tree.made(CgroupId(2), path("/goes"));
-        let walked = HashMap::from([(CgroupId(1), path("/stays")), (CgroupId(3), path("/comes"))]);
-        let missed = tree.replace(&walked, 1);
+        tree.made(CgroupId(1), path("/stays"), 1);
+        tree.made(CgroupId(2), path("/goes"), 1);
+        tree.made(CgroupId(4), path("/made-during-the-walk"), 6);
+        tree.made(CgroupId(5), path("/removed-during-the-walk"), 1);
+        tree.removed(CgroupId(5), 6);
+        let walked = HashMap::from([
+            (CgroupId(1), path("/stays")),
+            (CgroupId(3), path("/comes")),
+            (CgroupId(5), path("/removed-during-the-walk")),
+        ]);
+        let missed = tree.compare(&walked, (5, 7));
         assert_eq!(missed.made, [(CgroupId(3), path("/comes"))]);
         assert_eq!(missed.vanished, [CgroupId(2)]);
-        assert_eq!(tree.replace(&walked, 2), Missed::default());
+        let mut living: Vec<_> = tree.living().map(|(id, _)| id.0).collect();
+        living.sort_unstable();
+        assert_eq!(living, [1, 3, 4]);
     }
 
     #[test]

@@ -55,6 +55,13 @@ impl Fake {
         fs::read_to_string(self.directory(path).join(OOM_GROUP)).unwrap().trim().into()
     }
 
+    fn resync(&mut self) {
+        self.enforcer.resync();
+        while self.enforcer.resyncing() {
+            self.enforcer.resync_some();
+        }
+    }
+
     fn state(&self) -> ContainerState {
         self.enforcer.states().remove(0)
     }
@@ -95,7 +102,7 @@ fn only_matched_cgroups_are_written() {
     fake.govern("/a", false);
     fake.write("/b", "1");
     fake.enforcer.changed();
-    fake.enforcer.resync();
+    fake.resync();
     let values = ["/a", "/b", "/a/below"].map(|path| fake.value(path));
     assert_eq!(values, ["0", "1", "1"]);
 }
@@ -146,7 +153,7 @@ fn a_dry_run_writes_nothing() {
     let id = fake.govern("/c", false);
     fake.write("/c", "1");
     fake.enforcer.changed();
-    fake.enforcer.resync();
+    fake.resync();
     fake.enforcer.release(id);
     assert_eq!(fake.value("/c"), "1");
 }
@@ -157,7 +164,7 @@ fn the_resync_finds_what_was_not_told() {
     fake.make("/c", "1");
     fake.govern("/c", false);
     fake.write("/c", "1");
-    fake.enforcer.resync();
+    fake.resync();
     assert_eq!(fake.value("/c"), "0");
 }
 
@@ -170,7 +177,7 @@ fn a_removed_cgroup_is_forgotten_and_its_name_is_nobody() {
     fake.make("/other", "1");
     fs::rename(fake.directory("/other"), fake.directory("/c")).unwrap();
     fake.enforcer.changed();
-    fake.enforcer.resync();
+    fake.resync();
     assert!(!fake.enforcer.governs(id));
     assert_eq!(fake.value("/c"), "1", "the cgroup that has the name now was never matched");
 }
@@ -188,14 +195,14 @@ fn obstacles_are_explained_and_go_away() {
     fake.write("/pod", "0");
     fs::create_dir(fake.root.join("transient")).unwrap();
     fs::write(fake.root.join("transient/c.scope"), "[Scope]\nOOMPolicy=kill\n").unwrap();
-    fake.enforcer.resync();
+    fake.resync();
     assert_eq!(fake.state().obstacle, Some(Obstacle::SystemdOomPolicy));
     fs::remove_file(fake.directory("/pod/c.scope").join(OOM_GROUP)).unwrap();
-    fake.enforcer.resync();
+    fake.resync();
     assert_eq!(fake.state().obstacle, Some(Obstacle::NoMemoryController));
     fake.write("/pod/c.scope", "0");
     fs::remove_file(fake.root.join("transient/c.scope")).unwrap();
-    fake.enforcer.resync();
+    fake.resync();
     assert_eq!(fake.state().obstacle, None);
 }
 

@@ -153,6 +153,9 @@ fn rules_change() {
     Agent::reconfigure("rules: []");
     eventually("the value comes back", || cgroup.oom_group() == "1");
     eventually("it is no longer listed", || agent.container("/matched/c1").is_none());
+    agent.hang_up();
+    let reloads = r#"herder_config_reloads_total{result="ok"}"#;
+    eventually("SIGHUP reloads an unchanged file too", || agent.metric(reloads) == 2.0);
     cgroup.set("memory.oom.group", "0");
     Agent::reconfigure("rules:\n- {name: g, cgroups: ['/matched/*'], oomGroup: group}\n");
     eventually("another rule wants 1", || cgroup.oom_group() == "1");
