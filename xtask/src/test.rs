@@ -28,6 +28,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let began = Instant::now();
     debian::need("qemu-system-x86_64", "qemu-system-x86")?;
+    debian::need("promtool", "prometheus")?;
     let series = if args.kernel.is_empty() { &Series::ALL[..] } else { &args.kernel };
     let kernels = series.iter().map(|series| kernel::get(*series)).collect::<Result<Vec<_>>>()?;
     check::run()?;

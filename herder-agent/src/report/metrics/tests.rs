@@ -147,3 +147,41 @@ fn names_from_outside_cannot_break_the_exposition() {
     assert_eq!(all.len(), 1);
     assert!(all[0].contains(r#"cgroup="/a\"\n\\b""#), "{all:?}");
 }
+
+/// Prometheus's own opinion of names, types and help texts, with a series in
+/// every family. `cargo xtask test` installs promtool.
+#[test]
+fn promtool_finds_nothing_to_complain_about() {
+    use std::{
+        io::Write,
+        process::{Command, Stdio},
+    };
+    let metrics = Metrics::new();
+    metrics.oom_group_effective(&pod("a"), Some(false), Instant::now());
+    metrics.oom_group_effective(&host("/c"), Some(false), Instant::now());
+    metrics.kill(&report(&[pod("a")], Kind::Init, Some("/x")), Duration::ZERO);
+    metrics.oom_group_write(&OomGroupWrite {
+        cgroup: &CgroupPath::root(),
+        rule: "rule",
+        old: true,
+        new: false,
+        cause: Cause::Revert,
+        result: &WriteResult::Ok,
+        took: Duration::ZERO,
+        dry_run: false,
+    });
+    let promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut promtool) = promtool else {
+        eprintln!("skipped: promtool is not installed (Debian's package prometheus)");
+        return;
+    };
+    promtool.stdin.take().unwrap().write_all(&metrics.exposition().0).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}
