@@ -10,8 +10,9 @@ use crate::{
     args::{RunArgs, Switch},
     cgroup::dir::CgroupRoot,
     config::{Config, ConfigError},
-    core::{Command, Core},
+    core::{Command, Core, Naming},
     enforce::{EnforceError, Enforcer, Options},
+    pods::{self, bundle::Bundles, watch::AccessError},
     policy::Policy,
     probe::{Probe, ProbeError, ProbeOptions},
     report::Reporter,
@@ -57,8 +58,8 @@ pub enum AgentError {
         source: io::Error,
     },
     /// Pod names were asked for.
-    #[error("--kubernetes on: this version cannot ask the API server yet; use off")]
-    Kubernetes,
+    #[error(transparent)]
+    Kubernetes(#[from] AccessError),
     /// The core ended although nobody asked it to.
     #[error("the core task ended: {0}")]
     Core(String),
@@ -70,14 +71,13 @@ pub enum AgentError {
 /// When something that nothing works without cannot be had; the message says
 /// what to do.
 pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
-    if args.kubernetes == Switch::On {
-        return Err(AgentError::Kubernetes);
-    }
     limits::raise();
     let config = args.node.config.as_deref().map(Config::load).transpose()?.unwrap_or_default();
     let reporter = Arc::<Reporter>::default();
     let runtime = start(current_thread(), "the server's runtime")?;
     let listener = runtime.block_on(serve::bind(args.listen))?;
+
+    let client = runtime.block_on(client(args.kubernetes))?;
 
     let readiness = Readiness::default();
     let walked = readiness.latch("first walk of the cgroups");
@@ -104,6 +104,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         reporter.clone(),
         args.node.cgroup_root.clone(),
         Duration::from_secs(args.resync_seconds),
+        Naming::new(client.is_some(), Bundles::new(args.bundle_dir.clone())),
     );
     let (commands, received) = mpsc::channel(COMMANDS);
     let core_runtime = start(current_thread(), "the core's runtime")?;
@@ -113,6 +114,11 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     });
     let core = start(core, "the core's thread")?;
 
+    if let Some(client) = client {
+        let (node, core, reporter) =
+            (args.node_name.clone(), commands.downgrade(), reporter.clone());
+        runtime.spawn(async move { pods::watch::watch(client, &node, core, reporter).await });
+    }
     let serving = Serving { listener, readiness, dropped };
     runtime.block_on(supervise(args, reporter, serving, commands));
     let ended = core.join().map_err(|_| AgentError::Core("it panicked".into()))?;
@@ -167,6 +173,18 @@ async fn terminated() {
     tokio::select! {
         () = wait(SignalKind::terminate()) => {}
         () = wait(SignalKind::interrupt()) => {}
+    }
+}
+
+/// Access to the API server, if it is wanted and there.
+async fn client(kubernetes: Switch) -> Result<Option<kube::Client>, AccessError> {
+    match kubernetes {
+        Switch::Off => Ok(None),
+        Switch::On => pods::watch::client(true).await.map(Some),
+        Switch::Auto => Ok(pods::watch::client(false)
+            .await
+            .inspect_err(|error| tracing::info!(%error, "Pods are not named."))
+            .ok()),
     }
 }
 

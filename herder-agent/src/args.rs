@@ -62,10 +62,19 @@ pub struct RunArgs {
     /// Name of this node, as Kubernetes knows it.
     #[arg(long, env = "HERDER_NODE_NAME", value_name = "NAME", default_value_t = host_name())]
     pub node_name: String,
-    /// Whether to ask a Kubernetes API server for the names of pods. Not built
-    /// in yet: `on` is refused, `auto` is `off`.
+    /// Whether to ask a Kubernetes API server for the pods of this node: `auto`
+    /// does so in a pod with a service account, `on` also with a kubeconfig.
     #[arg(long, env = "HERDER_KUBERNETES", value_enum, default_value = "auto")]
     pub kubernetes: Switch,
+    /// Where the runtime keeps the bundles of pods' containers; names are then
+    /// known before a container starts, and not seconds later. May be missing.
+    #[arg(
+        long,
+        env = "HERDER_BUNDLE_DIR",
+        value_name = "DIR",
+        default_value = "/run/containerd/io.containerd.runtime.v2.task/k8s.io"
+    )]
+    pub bundle_dir: PathBuf,
     /// How log lines look.
     #[arg(long, env = "HERDER_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,

@@ -1,5 +1,7 @@
 //! Whose cgroup is it: a container of a pod, or the host's own.
 
+pub mod path;
+
 use crate::cgroup::CgroupPath;
 use serde::Serialize;
 
@@ -9,6 +11,11 @@ use serde::Serialize;
 pub enum Owner {
     /// A container of a pod whose names are known.
     Container(ContainerNames),
+    /// A container of a pod whose names are not known yet. It has no series.
+    Unnamed {
+        /// Its path.
+        cgroup: CgroupPath,
+    },
     /// A cgroup outside of pods, or of a pod that nothing is known about.
     Host {
         /// Its path.

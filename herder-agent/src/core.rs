@@ -6,16 +6,19 @@
 //! to it by [`Command`]s.
 
 mod kills;
+mod naming;
+
+pub use naming::Naming;
 
 use crate::{
-    attribution::Owner,
     cgroup::{
         CgroupId, CgroupPath,
         tree::{self, CgroupTree},
     },
     enforce::{ContainerState, Enforcer},
     oom::assemble::Assembler,
-    policy::{Policy, Subject, Verdict},
+    pods::PodEvent,
+    policy::Policy,
     probe::{DecodeError, Event, Probe, decode::CgroupEvent, monotonic_now, readable::Readable},
     report::{Lost, Reporter},
 };
@@ -46,6 +49,8 @@ const APPEARS_RETRY: Duration = Duration::from_millis(1);
 pub enum Command {
     /// Take another policy.
     Policy(Box<Policy>),
+    /// Take what the API server told about pods.
+    Pod(PodEvent),
     /// Tell the state of each matched container.
     Containers(oneshot::Sender<Vec<ContainerState>>),
 }
@@ -62,6 +67,7 @@ pub struct Core {
     root: PathBuf,
     resync_every: Duration,
     page: u64,
+    naming: Naming,
 }
 
 /// A cgroup that was announced but cannot be opened yet.
@@ -84,8 +90,10 @@ impl Core {
         reporter: Arc<Reporter>,
         root: PathBuf,
         resync_every: Duration,
+        naming: Naming,
     ) -> Self {
         Core {
+            naming,
             assembler: Assembler::new(probe.traced),
             probe,
             tree: CgroupTree::default(),
@@ -139,11 +147,13 @@ impl Core {
                     walking = Some(tokio::task::spawn_blocking(move || walk(&root)));
                 }
                 walked = finished(&mut walking) => self.take_walk(walked.map_err(io::Error::other)?),
+                () = sleep_until(self.naming.due()), if self.naming.waits() => self.name_kills(),
                 () = yield_now(), if self.enforcer.resyncing() => self.enforcer.resync_some(),
             }
         }
         self.take_kills();
         self.expire_kills(u64::MAX);
+        self.give_up_naming();
         self.enforcer.shutdown();
         Ok(())
     }
@@ -154,6 +164,7 @@ impl Core {
                 self.policy = *policy;
                 self.decide_all();
             }
+            Command::Pod(event) => self.take_pod(event),
             Command::Containers(answer) => {
                 // Whoever asked may have gone away, which is no concern of ours.
                 let _ = answer.send(self.enforcer.states());
@@ -184,8 +195,19 @@ impl Core {
 
     fn cgroup_removed(&mut self, id: CgroupId) {
         self.appearing.retain(|appearing| appearing.id != Some(id));
+        if let Some(path) = self.tree.path(id) {
+            self.naming.removed(id, path);
+        }
         self.tree.removed(id, monotonic_now());
         self.enforcer.removed(id);
+        self.forget_series(id);
+    }
+
+    /// The series of a cgroup that is gone, if it has any, go after a while.
+    fn forget_series(&self, id: CgroupId) {
+        if let Some(path) = self.tree.path(id).filter(|_| self.tree.is_gone(id)) {
+            self.reporter.owner_left(&self.owner(path));
+        }
     }
 
     /// Takes in what was announced, and tries again what cannot be opened yet.
@@ -195,6 +217,7 @@ impl Core {
             appearing.id = appearing.id.or_else(|| self.inode(&appearing.path));
             let governed = appearing.id.is_some_and(|id| {
                 self.tree.made(id, appearing.path.clone(), monotonic_now());
+                self.naming.made(id, &appearing.path);
                 self.decide(id, &appearing.path);
                 self.enforcer.governs(id) || self.wanted(&appearing.path).is_none()
             });
@@ -217,8 +240,10 @@ impl Core {
                 let missed = self.tree.compare(&walked, (began, now));
                 for id in missed.vanished {
                     self.enforcer.removed(id);
+                    self.forget_series(id);
                 }
                 for (id, path) in missed.made {
+                    self.naming.made(id, &path);
                     self.decide(id, &path);
                 }
             }
@@ -251,17 +276,6 @@ impl Core {
             Some(target) => self.enforcer.govern(id, path, target, self.owner(path)),
             None => self.enforcer.release(id),
         }
-    }
-
-    fn wanted(&self, path: &CgroupPath) -> Option<crate::policy::Target> {
-        match self.policy.decide(&Subject { cgroup: path, pod: None }) {
-            Verdict::Matched(target) => Some(target),
-            _ => None,
-        }
-    }
-
-    fn owner(&self, container: &CgroupPath) -> Owner {
-        Owner::Host { cgroup: container.clone() }
     }
 }
 

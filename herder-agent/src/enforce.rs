@@ -125,17 +125,25 @@ impl Enforcer {
     pub fn release(&mut self, id: CgroupId) {
         if let Some(mut container) = self.containers.remove(&id) {
             container.restore(&self.context);
-            container.end(&mut self.watches, &self.context);
-            self.report_obstacles();
+            self.end(container);
         }
     }
 
     /// The cgroup was removed.
     pub fn removed(&mut self, id: CgroupId) {
-        if let Some(mut container) = self.containers.remove(&id) {
-            container.end(&mut self.watches, &self.context);
-            self.report_obstacles();
+        if let Some(container) = self.containers.remove(&id) {
+            self.end(container);
         }
+    }
+
+    fn end(&mut self, mut container: Container) {
+        container.end(&mut self.watches, &self.context);
+        // When a container is started again, its new cgroup may be there before
+        // the old one is removed; the value of that one is shown now.
+        if let Some(other) = self.containers.values().find(|other| other.same_owner(&container)) {
+            other.show_again(&self.context);
+        }
+        self.report_obstacles();
     }
 
     /// Takes what inotify told, and corrects each changed value once: whoever

@@ -26,6 +26,8 @@ pub mod cgroup;
 
 pub mod attribution;
 
+pub mod pods;
+
 pub mod policy;
 
 pub mod enforce;

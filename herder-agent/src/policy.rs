@@ -65,8 +65,8 @@ pub struct PodSubject<'a> {
     pub labels: &'a BTreeMap<String, String>,
     /// The pod's annotation [`ANNOTATION`].
     pub annotation: Option<&'a str>,
-    /// Name of the container.
-    pub container: &'a str,
+    /// Name of the container, if it is known yet.
+    pub container: Option<&'a str>,
 }
 
 /// What the policy says.
@@ -110,7 +110,7 @@ impl Policy {
         let Some((pod, text)) = pod.and_then(|pod| Some((pod, pod.annotation?))) else {
             return Verdict::Unmatched;
         };
-        match annotation::wanted(text, pod.container) {
+        match annotation::wanted(text, pod.container.unwrap_or_default()) {
             Ok(Some(oom_group)) => verdict(&Arc::from("annotation"), oom_group),
             Ok(None) => Verdict::Unmatched,
             Err(error) => Verdict::BadAnnotation(error),
@@ -138,14 +138,16 @@ fn selects_cgroup(globs: &[Pattern], cgroup: &CgroupPath) -> bool {
 }
 
 fn selects_pod(pods: &PodSelector, pod: PodSubject<'_>) -> bool {
-    let any = |globs: &Option<Vec<Pattern>>, name: &str| {
-        globs
-            .as_ref()
-            .is_none_or(|globs| globs.iter().any(|glob| glob.matches_with(name, COMPONENTS)))
+    let any = |globs: &[Pattern], name: &str| {
+        globs.iter().any(|glob| glob.matches_with(name, COMPONENTS))
     };
-    any(&pods.namespaces, pod.namespace)
-        && any(&pods.containers, pod.container)
-        && selects_labels(&pods.selector, pod.labels)
+    let container = pods.containers.as_ref().is_none_or(|globs| match pod.container {
+        Some(name) => any(globs, name),
+        // Whatever the name will be, `*` matches it.
+        None => globs.iter().any(|glob| glob.as_str() == "*"),
+    });
+    let namespace = pods.namespaces.as_ref().is_none_or(|globs| any(globs, pod.namespace));
+    container && namespace && selects_labels(&pods.selector, pod.labels)
 }
 
 /// `LabelSelectorAsSelector()`, k8s.io/apimachinery/pkg/apis/meta/v1/helpers.go.

@@ -11,6 +11,7 @@ use crate::{
     attribution::Owner,
     cgroup::CgroupPath,
     oom::{Kind, Limit, OomKill},
+    pods::Restart,
     probe::monotonic_now,
 };
 use journal::Journal;
@@ -324,6 +325,11 @@ impl Reporter {
         self.metrics.oom_group_effective(owner, value, Instant::now());
     }
 
+    /// A cgroup of an owner was removed; its series go after a while.
+    pub fn owner_left(&self, owner: &Owner) {
+        self.metrics.left(owner, Instant::now());
+    }
+
     /// A matched container cannot be steered, or (with `None`) now can.
     pub fn obstacle(&self, cgroup: &CgroupPath, rule: &str, obstacle: Option<(Obstacle, String)>) {
         let cgroup = cgroup.as_str();
@@ -347,6 +353,29 @@ impl Reporter {
             Some(error) => tracing::error!(%error, "Kept the old configuration."),
         }
         self.metrics.config_reload(error.is_none());
+    }
+
+    /// A container was started again.
+    pub fn restart(&self, restart: &Restart) {
+        let Restart { names, reason, times } = restart;
+        let cause = self.journal().last_of(names).map(|kill| (kill.id, kill.kind.as_str()));
+        tracing::info!(
+            namespace = names.namespace,
+            pod = names.pod,
+            container = names.container,
+            reason,
+            times,
+            kill_id = cause.map(|(id, _)| id),
+            kill_kind = cause.map(|(_, kind)| kind),
+            "Container restarted."
+        );
+        self.metrics.restart(restart);
+    }
+
+    /// The API server could not be asked.
+    pub fn api_error(&self, reason: &str, error: &dyn std::error::Error) {
+        tracing::warn!(reason, %error, "The Kubernetes API server did not answer as it should.");
+        self.metrics.api_error(reason);
     }
 
     /// Forgets the series of containers that are long gone.

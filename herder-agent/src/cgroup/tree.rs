@@ -39,6 +39,11 @@ impl CgroupTree {
         self.paths.get(&id).map(|known| &known.path)
     }
 
+    /// Whether it was removed.
+    pub fn is_gone(&self, id: CgroupId) -> bool {
+        self.gone.contains(&id)
+    }
+
     /// Cgroups that are there.
     pub fn living(&self) -> impl Iterator<Item = (CgroupId, &CgroupPath)> {
         let living = self.paths.iter().filter(|(id, _)| !self.gone.contains(id));

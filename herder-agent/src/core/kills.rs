@@ -54,11 +54,12 @@ impl Core {
         }
     }
 
-    fn report_kill(&self, kill: OomKill) {
+    fn report_kill(&mut self, kill: OomKill) {
         let Some(victim) = kill.victims.first() else {
             return;
         };
-        let cgroup = self.tree.path(victim.cgroup).cloned();
+        let victim_cgroup = victim.cgroup;
+        let cgroup = self.tree.path(victim_cgroup).cloned();
         let container = cgroup.as_ref().map(|path| self.container_of(path));
         if container.is_none() {
             self.reporter.unattributed(Unattributed::UnknownCgroup);
@@ -78,7 +79,7 @@ impl Core {
             return;
         };
         let rule = container.as_ref().and_then(|path| self.wanted(path));
-        self.reporter.kill(&KillReport {
+        let report = KillReport {
             kind,
             limit,
             owner,
@@ -86,7 +87,10 @@ impl Core {
             victim_owners: owners,
             rule: rule.map(|target| target.rule.to_string()),
             kill,
-        });
+        };
+        self.tell(report);
+        // A kill that is told after the removal has just made a series.
+        self.forget_series(victim_cgroup);
     }
 
     fn owner_of(&self, id: CgroupId) -> crate::attribution::Owner {
@@ -96,7 +100,10 @@ impl Core {
 
     /// The container that a cgroup belongs to: the nearest one that a rule
     /// matches, else the systemd unit it is in, else itself.
-    fn container_of(&self, path: &CgroupPath) -> CgroupPath {
+    pub(super) fn container_of(&self, path: &CgroupPath) -> CgroupPath {
+        if let Some(container) = self.naming.container_path(path) {
+            return container;
+        }
         let upwards = || std::iter::once(path.clone()).chain(path.ancestors());
         let matched = upwards().find(|path| self.wanted(path).is_some()).map(|found| {
             // crun's sub-cgroup stands for the scope above it.

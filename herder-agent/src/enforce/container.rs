@@ -262,6 +262,17 @@ impl Container {
         }
     }
 
+    pub(super) fn same_owner(&self, other: &Self) -> bool {
+        self.owner == other.owner
+    }
+
+    /// Shows the value although it has not changed.
+    pub(super) fn show_again(&self, context: &Context) {
+        if self.effective.is_some() {
+            context.reporter.oom_group_effective(&self.owner, self.effective);
+        }
+    }
+
     fn show(&mut self, value: Option<bool>, context: &Context) {
         if self.effective != value {
             self.effective = value;

@@ -81,7 +81,8 @@ rules:
         ("prod-1", "worker", labels(&[("app", "other")]), "rest leave"),
     ];
     for (namespace, container, labels, expected) in &table {
-        let pod = PodSubject { namespace, labels, annotation: Some("group"), container };
+        let pod =
+            PodSubject { namespace, labels, annotation: Some("group"), container: Some(container) };
         assert_eq!(decided(&policy, "/p/c", Some(pod)), *expected, "{namespace} {labels:?}");
     }
     assert_eq!(decided(&policy, "/p/c", None), "unmatched", "a pod rule needs a known pod");
@@ -91,7 +92,7 @@ rules:
 fn the_annotation_counts_only_where_no_rule_matches() {
     let labels = BTreeMap::new();
     let pod = |annotation| {
-        Some(PodSubject { namespace: "n", labels: &labels, annotation, container: "worker" })
+        Some(PodSubject { namespace: "n", labels: &labels, annotation, container: Some("worker") })
     };
     let allow = policy("rules:\n- {name: r, cgroups: [/ruled], oomGroup: leave}\n");
     assert_eq!(decided(&allow, "/c", pod(Some("worker=single-process"))), "annotation 0");
@@ -102,4 +103,18 @@ fn the_annotation_counts_only_where_no_rule_matches() {
     let ignore = policy("podAnnotations: ignore");
     assert_eq!(decided(&ignore, "/c", pod(Some("single-process"))), "unmatched");
     assert_eq!(decided(&ignore, "/c", pod(Some("nonsense"))), "unmatched");
+}
+
+#[test]
+fn a_container_without_a_name_matches_only_what_any_name_would() {
+    let labels = BTreeMap::new();
+    let pod =
+        Some(PodSubject { namespace: "n", labels: &labels, annotation: None, container: None });
+    for (containers, expected) in
+        [("", "r 0"), ("containers: ['*']", "r 0"), ("containers: [w]", "unmatched")]
+    {
+        let text =
+            format!("rules:\n- name: r\n  oomGroup: single-process\n  pods: {{{containers}}}\n");
+        assert_eq!(decided(&policy(&text), "/c", pod), expected, "{containers}");
+    }
 }

@@ -1,6 +1,7 @@
 //! The last kills, for the API.
 
 use super::KillRecord;
+use crate::{attribution::ContainerNames, oom::Kind};
 use std::{collections::VecDeque, time::Duration};
 
 /// Kills that are kept, about 1 KiB each.
@@ -37,6 +38,17 @@ impl Journal {
                 return;
             }
         }
+    }
+
+    /// The newest kill of a container that ended it.
+    pub fn last_of(&self, names: &ContainerNames) -> Option<&KillRecord> {
+        let same = |kill: &&KillRecord| {
+            kill.kind != Kind::Subprocess
+                && kill.namespace.as_ref() == Some(&names.namespace)
+                && kill.pod.as_ref() == Some(&names.pod)
+                && kill.container.as_ref() == Some(&names.container)
+        };
+        self.kills.iter().rev().find(same)
     }
 
     /// So many of the newest kills, newest first.

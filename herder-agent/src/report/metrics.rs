@@ -4,10 +4,14 @@
 //! container ID. Those are in the log line and the API.
 
 mod families;
+mod family;
 mod series;
 
 use super::{Cause, KillReport, Lost, NoKill, Obstacle, OomGroupWrite, Unattributed, WriteResult};
-use crate::attribution::Owner;
+use crate::{
+    attribution::{ContainerNames, Owner},
+    pods::Restart,
+};
 use families::Families;
 use prometheus::{Encoder, TEXT_FORMAT, TextEncoder};
 use series::Series;
@@ -62,25 +66,21 @@ impl Metrics {
             Owner::Container(names) => {
                 let labels = [&names.namespace, &names.pod, &names.container].map(String::as_str);
                 series.touch(&report.owner);
-                families
-                    .kills
-                    .with_label_values(&[labels[0], labels[1], labels[2], kind, limit])
-                    .inc();
+                families.kills.add([labels[0], labels[1], labels[2], kind, limit], 1);
             }
             Owner::Host { cgroup } => {
                 let known = report.cgroup.is_some();
                 let label = if known { series.host_label(cgroup) } else { UNKNOWN.to_owned() };
-                families.host_kills.with_label_values(&[label.as_str(), kind, limit]).inc();
+                families.host_kills.add([label.as_str(), kind, limit], 1);
             }
+            // The core waits for names, and then says `Container` or `Host`.
+            Owner::Unnamed { .. } => {}
         }
         for owner in &report.victim_owners {
             if let Owner::Container(names) = owner {
                 let labels = [&names.namespace, &names.pod, &names.container].map(String::as_str);
                 series.touch(owner);
-                families
-                    .processes
-                    .with_label_values(&[labels[0], labels[1], labels[2], kind])
-                    .inc();
+                families.processes.add([labels[0], labels[1], labels[2], kind], 1);
             }
         }
     }
@@ -90,15 +90,15 @@ impl Metrics {
     }
 
     pub(super) fn lost(&self, reason: Lost, times: u64) {
-        self.families.lost.with_label_values(&[reason.as_str()]).inc_by(times);
+        self.families.lost.add([reason.as_str()], times);
     }
 
     pub(super) fn unattributed(&self, reason: Unattributed) {
-        self.families.unattributed.with_label_values(&[reason.as_str()]).inc();
+        self.families.unattributed.add([reason.as_str()], 1);
     }
 
     pub(super) fn no_kill(&self, reason: NoKill) {
-        self.families.ignored.with_label_values(&[reason.as_str()]).inc();
+        self.families.ignored.add([reason.as_str()], 1);
     }
 
     pub(super) fn oom_group_write(&self, write: &OomGroupWrite<'_>) {
@@ -107,10 +107,10 @@ impl Metrics {
             WriteResult::Gone => "gone",
             WriteResult::Error(_) => "error",
         };
-        self.families.writes.with_label_values(&[write.rule, result]).inc();
+        self.families.writes.add([write.rule, result], 1);
         self.families.enforce_seconds.observe(write.took.as_secs_f64());
         if write.cause == Cause::Revert {
-            self.families.reverts.with_label_values(&[write.rule]).inc();
+            self.families.reverts.add([write.rule], 1);
         }
     }
 
@@ -124,17 +124,32 @@ impl Metrics {
         }
     }
 
+    /// A cgroup of an owner was removed.
+    pub(super) fn left(&self, owner: &Owner, now: Instant) {
+        self.series().left(owner, now);
+    }
+
     pub(super) fn obstacles(&self, containers: &BTreeMap<Obstacle, usize>) {
         for obstacle in Obstacle::ALL {
             let count = containers.get(&obstacle).copied().unwrap_or(0);
-            let gauge = self.families.not_enforceable.with_label_values(&[obstacle.as_str()]);
-            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+            let count = u64::try_from(count).unwrap_or(u64::MAX);
+            self.families.not_enforceable.set([obstacle.as_str()], count);
         }
     }
 
     pub(super) fn config_reload(&self, ok: bool) {
         let result = if ok { "ok" } else { "error" };
-        self.families.reloads.with_label_values(&[result]).inc();
+        self.families.reloads.add([result], 1);
+    }
+
+    pub(super) fn restart(&self, restart: &Restart) {
+        let ContainerNames { namespace, pod, container } = &restart.names;
+        let labels = [namespace, pod, container, &restart.reason].map(String::as_str);
+        self.families.restarts.add(labels, u64::from(restart.times));
+    }
+
+    pub(super) fn api_error(&self, reason: &str) {
+        self.families.api_errors.add([reason], 1);
     }
 
     pub(super) fn expire(&self, now: Instant) {

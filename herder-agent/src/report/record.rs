@@ -89,7 +89,7 @@ impl KillRecord {
     pub(super) fn new(report: &KillReport, age: Duration) -> Self {
         let names = match &report.owner {
             Owner::Container(names) => Some(names),
-            Owner::Host { .. } => None,
+            Owner::Host { .. } | Owner::Unnamed { .. } => None,
         };
         let kill = &report.kill;
         let victims: Vec<_> = kill.victims.iter().take(LISTED).map(ProcessRecord::new).collect();

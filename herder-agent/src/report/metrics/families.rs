@@ -1,9 +1,10 @@
 //! Every family: name, help, labels.
 
+use super::family::{Family, FamilyKind};
 use crate::report::{Lost, NoKill, Obstacle, Unattributed};
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
-    core::Collector, process_collector::ProcessCollector,
+    Histogram, HistogramOpts, IntCounter, Registry, core::Collector,
+    process_collector::ProcessCollector,
 };
 
 /// The kernel's release, for `herder_build_info`.
@@ -14,95 +15,95 @@ fn kernel() -> String {
 #[derive(Debug)]
 pub(super) struct Families {
     pub(super) registry: Registry,
-    pub(super) kills: IntCounterVec,
-    pub(super) processes: IntCounterVec,
-    pub(super) host_kills: IntCounterVec,
-    pub(super) oom_group: IntGaugeVec,
-    pub(super) host_oom_group: IntGaugeVec,
-    pub(super) writes: IntCounterVec,
-    pub(super) reverts: IntCounterVec,
-    pub(super) not_enforceable: IntGaugeVec,
-    pub(super) lost: IntCounterVec,
-    pub(super) unattributed: IntCounterVec,
-    pub(super) ignored: IntCounterVec,
+    pub(super) kills: Family<5>,
+    pub(super) processes: Family<4>,
+    pub(super) host_kills: Family<3>,
+    pub(super) oom_group: Family<3>,
+    pub(super) host_oom_group: Family<1>,
+    pub(super) writes: Family<2>,
+    pub(super) reverts: Family<1>,
+    pub(super) not_enforceable: Family<1>,
+    pub(super) lost: Family<1>,
+    pub(super) unattributed: Family<1>,
+    pub(super) ignored: Family<1>,
     pub(super) report_seconds: Histogram,
     pub(super) enforce_seconds: Histogram,
     pub(super) exit_seconds: Histogram,
-    pub(super) reloads: IntCounterVec,
+    pub(super) reloads: Family<1>,
     pub(super) log_dropped: IntCounter,
+    pub(super) restarts: Family<4>,
+    pub(super) api_errors: Family<1>,
 }
 
 impl Families {
     pub(super) fn new() -> Self {
         let registry = Registry::new();
-        let container = ["namespace", "pod", "container"];
-        let with = |more: &[&'static str]| [&container[..], more].concat();
         let families = Families {
             kills: counter(
                 &registry,
                 "herder_oom_kills_total",
                 "OOM kills of containers of pods. A kill is one decision of the kernel, whatever number of processes dies.",
-                &with(&["kind", "limit"]),
+                ["namespace", "pod", "container", "kind", "limit"],
             ),
             processes: counter(
                 &registry,
                 "herder_oom_killed_processes_total",
                 "Processes that died in OOM kills of containers of pods.",
-                &with(&["kind"]),
+                ["namespace", "pod", "container", "kind"],
             ),
             host_kills: counter(
                 &registry,
                 "herder_host_oom_kills_total",
                 "OOM kills outside of pods.",
-                &["cgroup", "kind", "limit"],
+                ["cgroup", "kind", "limit"],
             ),
             oom_group: gauge(
                 &registry,
                 "herder_container_oom_group",
                 "memory.oom.group of a container that a rule matches, as it is now.",
-                &container,
+                ["namespace", "pod", "container"],
             ),
             host_oom_group: gauge(
                 &registry,
                 "herder_host_oom_group",
                 "memory.oom.group of a cgroup outside of pods that a rule matches, as it is now.",
-                &["cgroup"],
+                ["cgroup"],
             ),
             writes: counter(
                 &registry,
                 "herder_oom_group_writes_total",
                 "Writes of memory.oom.group.",
-                &["rule", "result"],
+                ["rule", "result"],
             ),
             reverts: counter(
                 &registry,
                 "herder_oom_group_reverts_total",
                 "Times that somebody changed an enforced memory.oom.group and it was written again.",
-                &["rule"],
+                ["rule"],
             ),
             not_enforceable: gauge(
                 &registry,
                 "herder_not_enforceable",
                 "Matched containers whose behaviour memory.oom.group cannot steer.",
-                &["reason"],
+                ["reason"],
             ),
             lost: counter(
                 &registry,
                 "herder_kills_lost_total",
                 "Records of the kernel that could not be handed over or read.",
-                &["reason"],
+                ["reason"],
             ),
             unattributed: counter(
                 &registry,
                 "herder_kills_unattributed_total",
                 "Reported OOM kills whose owner is not known.",
-                &["reason"],
+                ["reason"],
             ),
             ignored: counter(
                 &registry,
                 "herder_marks_ignored_total",
                 "Marks of OOM victims that are no kills of their own.",
-                &["reason"],
+                ["reason"],
             ),
             report_seconds: histogram(
                 &registry,
@@ -129,12 +130,24 @@ impl Families {
                 &registry,
                 "herder_config_reloads_total",
                 "Changed configurations, taken (ok) or refused (error).",
-                &["result"],
+                ["result"],
             ),
             log_dropped: plain(
                 &registry,
                 "herder_log_lines_dropped_total",
                 "Log lines that were dropped because standard output was not read.",
+            ),
+            restarts: counter(
+                &registry,
+                "herder_container_restarts_total",
+                "Times that a container of a pod was started again, by the reason of its end.",
+                ["namespace", "pod", "container", "reason"],
+            ),
+            api_errors: counter(
+                &registry,
+                "herder_api_errors_total",
+                "Requests to the Kubernetes API server that failed or were cut.",
+                ["reason"],
             ),
             registry,
         };
@@ -143,27 +156,27 @@ impl Families {
     }
 
     fn start_at_zero(&self) {
-        Lost::all().for_each(|reason| drop(self.lost.with_label_values(&[reason.as_str()])));
+        Lost::all().for_each(|reason| self.lost.begin([reason.as_str()]));
         for reason in Unattributed::ALL {
-            drop(self.unattributed.with_label_values(&[reason.as_str()]));
+            self.unattributed.begin([reason.as_str()]);
         }
         for reason in NoKill::ALL {
-            drop(self.ignored.with_label_values(&[reason.as_str()]));
+            self.ignored.begin([reason.as_str()]);
         }
         for reason in Obstacle::ALL {
-            drop(self.not_enforceable.with_label_values(&[reason.as_str()]));
+            self.not_enforceable.begin([reason.as_str()]);
         }
         for result in ["ok", "error"] {
-            drop(self.reloads.with_label_values(&[result]));
+            self.reloads.begin([result]);
         }
         let info = gauge(
             &self.registry,
             "herder_build_info",
             "1, with what runs here.",
-            &["version", "revision", "kernel", "source"],
+            ["version", "revision", "kernel", "source"],
         );
         let revision = option_env!("HERDER_REVISION").unwrap_or("unknown");
-        info.with_label_values(&[env!("CARGO_PKG_VERSION"), revision, &kernel(), "ebpf"]).set(1);
+        info.set([env!("CARGO_PKG_VERSION"), revision, &kernel(), "ebpf"], 1);
         register(&self.registry, ProcessCollector::for_self());
     }
 }
@@ -173,16 +186,33 @@ fn register(registry: &Registry, collector: impl Collector + 'static) {
     registry.register(Box::new(collector)).expect("no family is registered twice");
 }
 
-#[expect(clippy::expect_used, reason = "names and labels are constants, which a unit test covers")]
-fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    let family = IntCounterVec::new(Opts::new(name, help), labels).expect("a valid family");
-    register(registry, family.clone());
-    family
+fn counter<const N: usize>(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: [&'static str; N],
+) -> Family<N> {
+    family(FamilyKind::Counter, registry, name, help, labels)
+}
+
+fn gauge<const N: usize>(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: [&'static str; N],
+) -> Family<N> {
+    family(FamilyKind::Gauge, registry, name, help, labels)
 }
 
 #[expect(clippy::expect_used, reason = "names and labels are constants, which a unit test covers")]
-fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-    let family = IntGaugeVec::new(Opts::new(name, help), labels).expect("a valid family");
+fn family<const N: usize>(
+    kind: FamilyKind,
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: [&'static str; N],
+) -> Family<N> {
+    let family = Family::new(kind, name, help, labels).expect("a valid family");
     register(registry, family.clone());
     family
 }

@@ -3,7 +3,7 @@
 
 use super::families::Families;
 use crate::{
-    attribution::Owner,
+    attribution::{ContainerNames, Owner},
     cgroup::CgroupPath,
     oom::{Kind, Limit},
 };
@@ -25,6 +25,7 @@ const OTHER: &str = "other";
 pub(super) struct Series {
     host: HashSet<String>,
     gone: HashMap<Owner, Instant>,
+    present: HashSet<Owner>,
 }
 
 impl Series {
@@ -49,45 +50,60 @@ impl Series {
 
     pub(super) fn present(&mut self, owner: &Owner, families: &Families, value: bool) {
         self.gone.remove(owner);
+        self.present.insert(owner.clone());
         match owner {
             Owner::Container(names) => {
                 let labels = [&names.namespace, &names.pod, &names.container].map(String::as_str);
-                families.oom_group.with_label_values(&labels).set(value.into());
+                families.oom_group.set(labels, value.into());
                 for kind in KINDS {
                     let [namespace, pod, container] = labels;
                     let kill =
                         [namespace, pod, container, kind.as_str(), Limit::Container.as_str()];
-                    drop(families.kills.with_label_values(&kill));
-                    drop(families.processes.with_label_values(&kill[..4]));
+                    families.kills.begin(kill);
+                    families.processes.begin([namespace, pod, container, kind.as_str()]);
                 }
             }
+            Owner::Unnamed { .. } => {}
             Owner::Host { cgroup } => {
                 let label = self.host_label(cgroup);
                 // One number cannot stand for several cgroups.
                 if label != OTHER {
-                    families.host_oom_group.with_label_values(&[label.as_str()]).set(value.into());
+                    families.host_oom_group.set([label.as_str()], value.into());
                 }
                 for kind in KINDS {
                     let kill = [label.as_str(), kind.as_str(), Limit::Container.as_str()];
-                    drop(families.host_kills.with_label_values(&kill));
+                    families.host_kills.begin(kill);
                 }
             }
         }
     }
 
     pub(super) fn gone(&mut self, owner: &Owner, families: &Families, now: Instant) {
-        // The value of what is gone would be a lie, so it goes at once; a series
-        // that was never there cannot be removed, which is no error.
-        let _ = match owner {
-            Owner::Container(names) => families.oom_group.remove_label_values(&[
-                &names.namespace,
-                &names.pod,
-                &names.container,
-            ]),
-            Owner::Host { cgroup } => {
-                families.host_oom_group.remove_label_values(&[cgroup.as_str()])
+        self.present.remove(owner);
+        // The value of what is gone would be a lie, so it goes at once.
+        match owner {
+            Owner::Container(names) => families
+                .oom_group
+                .remove([&names.namespace, &names.pod, &names.container].map(String::as_str)),
+            Owner::Host { cgroup } | Owner::Unnamed { cgroup } => {
+                families.host_oom_group.remove([cgroup.as_str()]);
             }
-        };
+        }
+        self.left(owner, now);
+    }
+
+    /// A cgroup of an owner was removed; unless the owner is matched and lives on
+    /// in another one, its series go after a while.
+    pub(super) fn left(&mut self, owner: &Owner, now: Instant) {
+        if self.present.contains(owner) || matches!(owner, Owner::Unnamed { .. }) {
+            return;
+        }
+        // Of most cgroups that are removed there is no series.
+        if let Owner::Host { cgroup } = owner
+            && !self.host.contains(cgroup.as_str())
+        {
+            return;
+        }
         self.gone.insert(owner.clone(), now);
     }
 
@@ -97,35 +113,20 @@ impl Series {
             self.gone.extract_if(|_, gone| old(gone)).map(|(owner, _)| owner).collect();
         for owner in expired {
             match owner {
-                Owner::Container(names) => {
-                    let labels =
-                        [&names.namespace, &names.pod, &names.container].map(String::as_str);
-                    remove_kills(families, &labels);
+                Owner::Container(ContainerNames { namespace, pod, container }) => {
+                    let first = [namespace.as_str(), &pod, &container];
+                    families.kills.remove_all(&first);
+                    families.processes.remove_all(&first);
+                    families.restarts.remove_all(&first);
                 }
                 Owner::Host { cgroup } => {
-                    for (kind, limit) in kinds_and_limits() {
-                        let kill = [cgroup.as_str(), kind.as_str(), limit.as_str()];
-                        let _ = families.host_kills.remove_label_values(&kill);
-                    }
+                    families.host_kills.remove_all(&[cgroup.as_str()]);
                     self.host.remove(cgroup.as_str());
                 }
+                Owner::Unnamed { .. } => {}
             }
         }
     }
 }
 
 const KINDS: [Kind; 3] = [Kind::Subprocess, Kind::Init, Kind::Group];
-
-fn kinds_and_limits() -> impl Iterator<Item = (Kind, Limit)> {
-    let limits = [Limit::Container, Limit::Pod, Limit::Node, Limit::Unknown];
-    KINDS.into_iter().flat_map(move |kind| limits.map(|limit| (kind, limit)))
-}
-
-/// Series that are not there cannot be removed, which is no error.
-fn remove_kills(families: &Families, [namespace, pod, container]: &[&str; 3]) {
-    for (kind, limit) in kinds_and_limits() {
-        let kill = [namespace, pod, container, kind.as_str(), limit.as_str()];
-        let _ = families.kills.remove_label_values(&kill);
-        let _ = families.processes.remove_label_values(&[namespace, pod, container, kind.as_str()]);
-    }
-}
