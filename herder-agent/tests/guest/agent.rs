@@ -56,6 +56,7 @@ impl Agent {
         let log = File::create(LOG).unwrap();
         let mut command = role("confined", capabilities);
         command.args(["--", "/bin/herder-agent", "run", "--config", CONFIG]).args(flags);
+        command.env("KUBECONFIG", "/tmp/kubeconfig");
         command.stdout(log.try_clone().unwrap()).stderr(log);
         Agent { child: command.spawn().unwrap() }
     }

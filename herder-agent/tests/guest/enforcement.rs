@@ -73,7 +73,7 @@ fn created_on_a_busy_node() {
         spinner.wait().unwrap();
     }
     say(&format!("on a busy node: {saw_one} of 200 programs ran with 1"));
-    assert!(saw_one <= 20, "{saw_one}");
+    assert!(saw_one < 100, "{saw_one}");
     assert_eq!(agent.total("herder_oom_group_reverts_total"), 0.0);
 }
 

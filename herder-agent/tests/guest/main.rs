@@ -21,6 +21,7 @@ mod demo;
 mod enforcement;
 mod init;
 mod kills;
+mod pods;
 mod robustness;
 mod roles;
 mod system;
@@ -31,7 +32,7 @@ use std::process::ExitCode;
 type Test = (&'static str, fn());
 
 /// All tests, in the order in which they run.
-const TESTS: &[&[Test]] = &[kills::TESTS, enforcement::TESTS, robustness::TESTS];
+const TESTS: &[&[Test]] = &[kills::TESTS, enforcement::TESTS, pods::TESTS, robustness::TESTS];
 
 /// Those that need a boot without cgroup v2.
 const TESTS_OF_V1: &[&[Test]] = &[robustness::TESTS_OF_V1];
