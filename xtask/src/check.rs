@@ -1,7 +1,7 @@
 //! The lints, as CI runs them.
 
 use crate::command::{asked, program, run_timed, say, workspace};
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 pub fn run() -> Result<()> {
     let cargo = |arguments: &[&str]| {
@@ -26,6 +26,12 @@ pub fn run() -> Result<()> {
         "warnings",
     ];
     run_timed("clippy of the guest tests", &mut cargo(&guest))?;
+    let manifests = workspace().join("deploy");
+    if asked(program("kubectl").args(["version", "--client"])).is_some() {
+        let rendered = asked(program("kubectl").arg("kustomize").arg(manifests));
+        rendered.context("`kubectl kustomize deploy/` does not render")?;
+        say("deploy/ renders");
+    }
     if asked(program("cargo").args(["deny", "--version"])).is_none() {
         say("cargo-deny is not installed: licences and sources are not checked");
         return Ok(());
