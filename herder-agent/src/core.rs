@@ -32,7 +32,10 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{
+        mpsc::{self, error::TryRecvError},
+        oneshot,
+    },
     task::{JoinError, JoinHandle, yield_now},
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
@@ -136,7 +139,7 @@ impl Core {
                 result = cgroups.ready() => { result?; self.take_cgroups(); }
                 result = changes.ready() => { result?; self.enforcer.changed(); }
                 () = sleep(APPEARS_RETRY), if !self.appearing.is_empty() => self.try_appearing(),
-                result = kills.ready() => { result?; self.take_kills(); }
+                result = kills.ready() => result?,
                 () = sleep_until(instant(due)), if due.is_some() => self.expire_kills(monotonic_now()),
                 command = commands.recv() => match command {
                     Some(command) => self.obey(command),
@@ -149,6 +152,14 @@ impl Core {
                 walked = finished(&mut walking) => self.take_walk(walked.map_err(io::Error::other)?),
                 () = sleep_until(self.naming.due()), if self.naming.waits() => self.name_kills(),
                 () = yield_now(), if self.enforcer.resyncing() => self.enforcer.resync_some(),
+            }
+            // Whoever changes a value, or makes cgroups, without end must neither
+            // keep kills waiting nor the agent from ending.
+            self.take_kills();
+            match commands.try_recv() {
+                Ok(command) => self.obey(command),
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => break,
             }
         }
         self.take_kills();

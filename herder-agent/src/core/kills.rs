@@ -18,6 +18,9 @@ impl Core {
         // A victim's cgroup was made before the victim died, so once the kill is
         // read, the other ring buffer has told the cgroup's path too.
         self.take_cgroups();
+        if events.is_empty() {
+            return;
+        }
         let now = monotonic_now();
         for event in events {
             match event {
@@ -31,6 +34,7 @@ impl Core {
             }
         }
         self.report_kills();
+        self.count_losses();
     }
 
     /// Gives up waiting for parts of kills that are overdue.
@@ -58,8 +62,7 @@ impl Core {
         let Some(victim) = kill.victims.first() else {
             return;
         };
-        let victim_cgroup = victim.cgroup;
-        let cgroup = self.tree.path(victim_cgroup).cloned();
+        let cgroup = self.tree.path(victim.cgroup).cloned();
         let container = cgroup.as_ref().map(|path| self.container_of(path));
         if container.is_none() {
             self.reporter.unattributed(Unattributed::UnknownCgroup);
@@ -89,8 +92,6 @@ impl Core {
             kill,
         };
         self.tell(report);
-        // A kill that is told after the removal has just made a series.
-        self.forget_series(victim_cgroup);
     }
 
     fn owner_of(&self, id: CgroupId) -> crate::attribution::Owner {

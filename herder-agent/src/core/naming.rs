@@ -145,7 +145,7 @@ impl Core {
         if report.victim_owners.iter().any(|owner| matches!(owner, Owner::Unnamed { .. })) {
             self.naming.waiting.push((Instant::now() + WAIT, report));
         } else {
-            self.reporter.kill(&report);
+            self.tell_named(&report);
         }
     }
 
@@ -159,8 +159,16 @@ impl Core {
             match unnamed {
                 true if now < until => self.naming.waiting.push((until, report)),
                 true => self.tell_unnamed(report),
-                false => self.reporter.kill(&report),
+                false => self.tell_named(&report),
             }
+        }
+    }
+
+    fn tell_named(&self, report: &KillReport) {
+        self.reporter.kill(report);
+        // It may be told long after the container's removal.
+        for victim in &report.kill.victims {
+            self.forget_series(victim.cgroup);
         }
     }
 
@@ -200,7 +208,7 @@ impl Core {
         if unnamed {
             self.reporter.unattributed(Unattributed::UnknownPod);
         }
-        self.reporter.kill(&report);
+        self.tell_named(&report);
     }
 
     /// What the rules want of a cgroup, if they want something.

@@ -74,15 +74,13 @@ impl Container {
         owner: Owner,
         context: &Context,
     ) -> Result<Self, DirError> {
-        let directory = context.root.as_ref().map(|root| root.open_dir(path, id)).transpose()?;
-        let no_root = (Obstacle::NoMemoryController, "there is no cgroup v2 mount".to_owned());
-        Ok(Container {
+        let mut container = Container {
             id,
             path: path.clone(),
             owner,
             target,
-            file_obstacle: directory.is_none().then_some(no_root),
-            directory,
+            file_obstacle: None,
+            directory: None,
             watch: None,
             effective: None,
             first: None,
@@ -92,7 +90,33 @@ impl Container {
             told: None,
             writes: 0,
             reverts: 0,
-        })
+        };
+        container.open_directory(context)?;
+        Ok(container)
+    }
+
+    /// Opens the directory, if that is not done yet. Whatever stands in the way
+    /// (no cgroup v2, no free descriptor) is an obstacle, and tried again.
+    ///
+    /// # Errors
+    /// When the cgroup is gone.
+    fn open_directory(&mut self, context: &Context) -> Result<(), DirError> {
+        if self.directory.is_some() {
+            return Ok(());
+        }
+        let opened = context.root.as_ref().map(|root| root.open_dir(&self.path, self.id));
+        match opened {
+            Some(Ok(directory)) => self.directory = Some(directory),
+            Some(Err(DirError::Gone)) => return Err(DirError::Gone),
+            Some(Err(error)) => {
+                self.file_obstacle = Some((Obstacle::ReadOnly, format!("cannot open it: {error}")));
+            }
+            None => {
+                let why = "there is no cgroup v2 mount".to_owned();
+                self.file_obstacle = Some((Obstacle::NoMemoryController, why));
+            }
+        }
+        Ok(())
     }
 
     /// Takes another rule or owner; tells whether anything changed.
@@ -136,6 +160,9 @@ impl Container {
     /// Reads the value and writes the wanted one if it is another. `false` if
     /// the cgroup is gone.
     pub(super) fn correct(&mut self, context: &Context, seen: Instant) -> bool {
+        if self.open_directory(context).is_err() {
+            return false;
+        }
         let Some(directory) = &self.directory else {
             self.tell_obstacle(context);
             return true;

@@ -207,6 +207,20 @@ fn obstacles_are_explained_and_go_away() {
 }
 
 #[test]
+fn what_cannot_be_opened_is_told_and_tried_again() {
+    let mut fake = Fake::new("open", |_| {});
+    fake.make("/real/c", "1");
+    std::os::unix::fs::symlink("real", fake.directory("/link")).unwrap();
+    fake.govern("/link/c", false);
+    assert_eq!(fake.state().obstacle, Some(Obstacle::ReadOnly));
+    assert_eq!(fake.value("/real/c"), "1", "a link is not followed");
+    fs::remove_file(fake.directory("/link")).unwrap();
+    fs::rename(fake.directory("/real"), fake.directory("/link")).unwrap();
+    fake.resync();
+    assert_eq!((fake.state().obstacle, fake.value("/link/c").as_str()), (None, "0"));
+}
+
+#[test]
 fn without_cgroup_v2_nothing_is_touched_and_it_is_said() {
     let mut fake = Fake::new("v1", |_| {});
     fake.make("/c", "1");

@@ -34,7 +34,7 @@ const END_WAIT: u64 = 2 * SECOND;
 /// How long a killed process is remembered, so that a late mark of another of
 /// its threads is known to be a repetition. Process ids are reused much later,
 /// and the start time tells such a process apart.
-const REMEMBER: u64 = 300 * SECOND;
+const REMEMBER: u64 = 30 * SECOND;
 
 /// What came of the marks.
 #[derive(Clone, Debug, PartialEq, Eq)]

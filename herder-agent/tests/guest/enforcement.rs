@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = &[
     ("created_like_runc", created_like_runc),
     ("created_on_a_busy_node", created_on_a_busy_node),
     ("unmatched_are_never_written", unmatched_are_never_written),
+    ("fight_without_end", fight_without_end),
     ("rules_change", rules_change),
     ("existing_containers_and_the_end", existing_containers_and_the_end),
     ("dry_run", dry_run),
@@ -136,6 +137,31 @@ fn unmatched_are_never_written() {
     let expected =
         ["/matched/c1", "/matched/c2"].map(|path| format!("/sys/fs/cgroup{path}/memory.oom.group"));
     assert_eq!(written, expected);
+}
+
+/// Somebody writes 1 for ever: kills elsewhere are told all the same, and the
+/// agent ends when it is asked to.
+fn fight_without_end() {
+    let mut agent = Agent::start(MATCHED);
+    let fought = Cgroup::make("/matched/c1");
+    let mut fighter = role("fight", &[fought.path()]).spawn().unwrap();
+    eventually("they fight", || agent.total("herder_oom_group_reverts_total") > 100.0);
+    let container = Container::start("/matched/c2", 60, &["idle", "hog:100"]);
+    let kills = agent.wait_for_kills(1);
+    assert_eq!([&kills[0]["kind"], &kills[0]["cgroup"]], ["subprocess", "/matched/c2"]);
+    assert!(agent.container("/matched/c1").is_some(), "the core answers");
+    agent.assert_nothing_lost();
+    assert!(agent.stop().success());
+    fighter.kill().unwrap();
+    fighter.wait().unwrap();
+    drop(container);
+}
+
+/// The role of [`fight_without_end`].
+pub fn fight(rest: &[&str]) -> ExitCode {
+    loop {
+        fs::write(format!("/sys/fs/cgroup{}/memory.oom.group", rest[0]), "1").unwrap();
+    }
 }
 
 /// A rule goes: the value comes back. A bad configuration: nothing changes.

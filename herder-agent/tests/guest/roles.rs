@@ -39,6 +39,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
         "grower" => grower(rest[0].parse().expect("MiB")),
         "greedy-init" => greedy_init(rest[0].parse().expect("MiB")),
         "enter-v1" => enter_at(&format!("{}/cgroup.procs", rest[0]), &rest[1..]),
+        "fight" => crate::enforcement::fight(&rest),
         "like-runc" => crate::enforcement::like_runc(&rest),
         "idle" => idle(),
         "spin" => loop {
