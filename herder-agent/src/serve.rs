@@ -130,3 +130,6 @@ async fn serve(stream: TcpStream, state: State) {
     // What a client does wrong is its own affair.
     let _ = timeout(CONNECTION, connection).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,6 +125,17 @@ impl Agent {
         lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }
 
+    /// The upper bound of the bucket that the median of a histogram is in.
+    pub fn median(&self, histogram: &str) -> String {
+        let text = self.get("/metrics");
+        let half = self.metric(&format!("{histogram}_count")) / 2.0;
+        let prefix = format!("{histogram}_bucket{{le=\"");
+        let mut buckets =
+            text.lines().filter_map(|line| line.strip_prefix(&prefix)?.split_once("\"} "));
+        let bucket = buckets.find(|(_, count)| count.parse::<f64>().unwrap() >= half);
+        format!("{histogram}: median at most {} s", bucket.map_or("?", |(bound, _)| bound))
+    }
+
     /// Nothing may be lost in any test.
     pub fn assert_nothing_lost(&self) {
         assert_eq!(self.total("herder_kills_lost_total"), 0.0);

@@ -48,6 +48,7 @@ fn thousand_reverts() {
     // The first write is what the runtime does at creation, and no revert.
     assert_eq!(agent.metric(r#"herder_oom_group_reverts_total{rule="matched"}"#), 1000.0);
     assert_eq!(agent.metric("herder_enforce_seconds_count"), 1001.0);
+    say(&agent.median("herder_enforce_seconds"));
     let state = agent.container("/matched/c1").unwrap();
     assert_eq!((&state["reverts"], &state["first"]), (&1000.into(), &1.into()));
 }

@@ -5,6 +5,7 @@ use crate::{
     agent::{Agent, MATCHED, alive, eventually},
     container::{Cgroup, Container},
     roles::role,
+    say,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -93,6 +94,8 @@ fn continuing_kills() {
     for kill in &kills {
         assert_kill(kill, "subprocess", "container", "/matched/c1");
     }
+    say(&agent.median("herder_kill_report_seconds"));
+    say(&agent.median("herder_victim_exit_seconds"));
     agent.assert_nothing_lost();
 }
 
