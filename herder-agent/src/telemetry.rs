@@ -11,6 +11,10 @@ use tracing_subscriber::EnvFilter;
 /// Lines that may wait to be written, some 300 bytes each.
 const WAITING: usize = 8192;
 
+/// kube's client logs the whole body of an answer that it cannot read, and a
+/// pod's environment may hold secrets. Who asks for it by name still gets it.
+const QUIET: &str = "kube_client=error";
+
 /// Keeps logging going; what still waits is written when it is dropped.
 pub struct Telemetry {
     _writer: WorkerGuard,
@@ -23,7 +27,7 @@ impl Telemetry {
     /// # Errors
     /// When the log level cannot be parsed.
     pub fn start(args: &RunArgs) -> Result<Self, tracing_subscriber::filter::ParseError> {
-        let filter = EnvFilter::builder().parse(&args.log_level)?;
+        let filter = EnvFilter::builder().parse(format!("{QUIET},{}", args.log_level))?;
         let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING);
         let (writer, guard) = builder.finish(io::stdout());
         let dropped = writer.error_counter();
