@@ -20,6 +20,9 @@ use tokio::sync::mpsc;
 /// (`pkg/kubelet/types/pod_update.go`, `ConfigHashAnnotationKey`).
 const CONFIG_HASH: &str = "kubernetes.io/config.hash";
 
+/// Pods in one answer. Parsed, each takes some 40 KiB until it is trimmed.
+const PAGE: u32 = 50;
+
 /// No way to reach an API server.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -47,7 +50,8 @@ pub async fn watch(
     core: mpsc::WeakSender<Command>,
     reporter: Arc<Reporter>,
 ) {
-    let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
+    let config =
+        watcher::Config::default().fields(&format!("spec.nodeName={node}")).page_size(PAGE);
     let stream = watcher(Api::<ApiPod>::all(client), config).default_backoff();
     pin_mut!(stream);
     while let Some(result) = stream.next().await {
