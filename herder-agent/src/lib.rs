@@ -26,11 +26,16 @@ pub mod cgroup;
 
 pub mod attribution;
 
+pub mod apiserver;
+pub mod pods;
+
 pub mod policy;
 
 pub mod enforce;
 
 pub mod report;
+
+pub mod events;
 
 pub mod core;
 

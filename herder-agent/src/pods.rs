@@ -1,0 +1,139 @@
+//! The pods of this node: what the API server says about them, trimmed to what
+//! the agent uses.
+//!
+//! [`watch`] is the edge: it follows the API server and sends [`Event`]s. The
+//! task that owns the [`store::PodStore`] applies them and acts on the changes
+//! that come out. A pod is kept as a [`Pod`] of some hundred bytes; the object
+//! as the server sends it is ten times that and never kept.
+
+pub mod backoff;
+pub mod quantity;
+pub mod restarts;
+pub mod store;
+pub mod watch;
+pub mod wire;
+
+use crate::attribution::{
+    ContainerNames,
+    id::{ContainerId, PodUid},
+};
+use jiff::Timestamp;
+
+/// The annotation by which a pod asks for its own `memory.oom.group`.
+pub const OOM_GROUP_ANNOTATION: &str = "herder.dev/oom-group";
+
+/// What the watch says, in the order in which it is to be applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A full list begins: until [`Event::Listed`], what is applied is in it.
+    ListStarted,
+    /// A pod is there, new or changed.
+    Applied(Box<Pod>),
+    /// A pod is gone.
+    Deleted(PodUid),
+    /// The list is complete: a pod that was not in it is gone.
+    Listed,
+}
+
+/// A pod, as far as the agent uses it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// `metadata.uid`.
+    pub uid: PodUid,
+    /// The uid in the cgroup path, if that is another: a static pod's
+    /// annotation `kubernetes.io/config.hash`.
+    pub config_hash: Option<PodUid>,
+    /// `metadata.namespace`.
+    pub namespace: Box<str>,
+    /// `metadata.name`.
+    pub name: Box<str>,
+    /// `metadata.labels`, by key.
+    pub labels: Box<[(Box<str>, Box<str>)]>,
+    /// The value of [`OOM_GROUP_ANNOTATION`], not yet understood.
+    pub oom_group: Option<Box<str>>,
+    /// Its containers of all kinds.
+    pub containers: Box<[Container]>,
+}
+
+/// A container of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Its name, unique in the pod over all kinds.
+    pub name: Box<str>,
+    /// What it is for.
+    pub kind: ContainerKind,
+    /// Its newest incarnation, once the status knows one.
+    pub id: Option<ContainerId>,
+    /// `restartCount` of the status; 0 while there is none.
+    pub restarts: u32,
+    /// How the incarnation before the newest ended.
+    pub last_terminated: Option<Termination>,
+    /// Its memory limit in bytes, if it has one.
+    pub memory_limit: Option<u64>,
+}
+
+/// What a container is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ContainerKind {
+    /// Runs to its end before the others start.
+    Init,
+    /// An init container with `restartPolicy: Always`.
+    Sidecar,
+    /// One of `spec.containers`.
+    Regular,
+    /// Added to a running pod for debugging.
+    Ephemeral,
+}
+
+/// How an incarnation of a container ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Termination {
+    /// Why, as the status says.
+    pub reason: restarts::Reason,
+    /// Exit code, 137 for a SIGKILL.
+    pub exit_code: i32,
+    /// When, to the second.
+    pub finished_at: Option<Timestamp>,
+    /// Which incarnation.
+    pub id: Option<ContainerId>,
+}
+
+impl Pod {
+    /// The value of a label.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        let at = self
+            .labels
+            .binary_search_by(|(name, _)| name.as_ref().cmp(key))
+            .ok()?;
+        self.labels.get(at).map(|(_, value)| value.as_ref())
+    }
+
+    /// The container of this name.
+    pub fn container(&self, name: &str) -> Option<&Container> {
+        self.containers
+            .iter()
+            .find(|container| container.name.as_ref() == name)
+    }
+
+    /// The uid that the pod's cgroups carry.
+    pub fn cgroup_uid(&self) -> PodUid {
+        self.config_hash.unwrap_or(self.uid)
+    }
+
+    /// The names of one of its containers, as labels.
+    pub fn names(&self, container: &str) -> ContainerNames {
+        ContainerNames {
+            namespace: self.namespace.to_string(),
+            pod: self.name.to_string(),
+            container: container.to_owned(),
+        }
+    }
+}
+
+impl Container {
+    /// The incarnations that the status names, the newest first.
+    pub fn ids(&self) -> impl Iterator<Item = ContainerId> {
+        let last = self.last_terminated.and_then(|ended| ended.id);
+        self.id.into_iter().chain(last)
+    }
+}
