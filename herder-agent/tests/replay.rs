@@ -1,0 +1,7 @@
+//! Recorded answers of a real API server, played back byte for byte to the
+//! agent's own client code. `fixtures/k8s-wire` has the recordings.
+
+#[path = "replay/pods.rs"]
+mod pods;
+#[path = "replay/server.rs"]
+mod server;
