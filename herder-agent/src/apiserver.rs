@@ -308,6 +308,59 @@ mod tests {
         assert_eq!(pauses.start(later, 0), later + Duration::from_millis(800));
     }
 
+    /// The head of a recorded answer.
+    fn recorded(raw: &str) -> Response<()> {
+        let mut lines = raw.split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap();
+        let mut response = Response::builder().status(status);
+        for header in lines.take_while(|line| !line.is_empty()) {
+            let (name, value) = header.split_once(": ").unwrap();
+            response = response.header(name, value);
+        }
+        response.body(()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_wait_as_long_as_the_server_asks() {
+        let table = [
+            (
+                include_str!("../tests/fixtures/k8s-wire/throttled-429-list.response.raw"),
+                1,
+            ),
+            (
+                include_str!("../tests/fixtures/k8s-wire/list-rv-in-future.response.raw"),
+                1,
+            ),
+            (
+                include_str!("../tests/fixtures/k8s-wire/eviction-429.response.raw"),
+                10,
+            ),
+            (
+                include_str!("../tests/fixtures/k8s-wire/forbidden-403.response.raw"),
+                0,
+            ),
+            ("HTTP/1.1 429 x\r\nRetry-After: 86400\r\n\r\n", 60),
+            (
+                "HTTP/1.1 503 x\r\nRetry-After: Fri, 31 Dec 1999 23:59:59 GMT\r\n\r\n",
+                0,
+            ),
+        ];
+        for (raw, seconds) in table {
+            let shared = Shared {
+                times: Times::default(),
+                on_failure: Arc::new(|_| ()),
+                not_before: Mutex::new(None),
+                watches: Mutex::new(WatchPauses {
+                    pauses: Backoff::new(Pace::default()),
+                    last: None,
+                }),
+            };
+            shared.heard(&recorded(raw));
+            let wait = shared.start(&Request::new(())) - Instant::now();
+            assert_eq!(wait, Duration::from_secs(seconds), "{raw}");
+        }
+    }
+
     #[test]
     fn every_status_that_is_no_success_is_a_failure() {
         for (status, failure) in [

@@ -73,7 +73,7 @@ pub struct Container {
 }
 
 /// What a container is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ContainerKind {
     /// Runs to its end before the others start.
     Init,

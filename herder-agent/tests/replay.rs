@@ -1,6 +1,8 @@
 //! Recorded answers of a real API server, played back byte for byte to the
 //! agent's own client code. `fixtures/k8s-wire` has the recordings.
 
+#[path = "replay/events.rs"]
+mod events;
 #[path = "replay/pods.rs"]
 mod pods;
 #[path = "replay/server.rs"]

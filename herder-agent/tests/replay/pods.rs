@@ -2,7 +2,7 @@
 
 use super::server::{Reply, Server, no_streaming_list, open, pace, whole};
 use herder_agent::{
-    apiserver::Failure,
+    apiserver::{Failure, Times},
     pods::{
         restarts::Reason,
         store::{PodChange, PodStore},
@@ -28,7 +28,10 @@ struct Follower {
 
 impl Follower {
     async fn of(replies: Vec<Reply>) -> Follower {
-        let server = Server::play(replies).await;
+        Follower::at(Server::play(replies).await)
+    }
+
+    fn at(server: Server) -> Follower {
         let (sender, events) = mpsc::channel(4);
         let (client, on_failure) = (server.client.clone(), server.on_failure.clone());
         let watch =
@@ -301,6 +304,40 @@ async fn a_watch_cut_in_mid_stream_is_resumed_where_it_stood() {
     assert_eq!(follower.names(), ["t1", "t9"]);
     let t1 = follower.store.live().find(|pod| &*pod.name == "t1");
     assert_eq!(t1.unwrap().label("step"), Some("three"));
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_is_left() {
+    let times = Times {
+        silence: Duration::from_millis(500),
+        pace: pace(),
+        ..Times::default()
+    };
+    let replies = vec![open("streaming-list")];
+    let mut follower = Follower::at(Server::play_with(times, replies).await);
+    follower.until_asked(2).await;
+    let asked = follower.server.asked();
+    assert!(
+        asked[1].line.contains("resourceVersion=451"),
+        "{}",
+        asked[1].line
+    );
+    assert_eq!(follower.server.failures()[0], Failure::Cut);
+    assert_eq!(follower.names(), ["steady"]);
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_left() {
+    let times = Times {
+        answer: Duration::from_millis(100),
+        pace: pace(),
+        ..Times::default()
+    };
+    // The stream stays open without so much as a head.
+    let replies = vec![Reply::Open(Vec::new()), open("streaming-list")];
+    let mut follower = Follower::at(Server::play_with(times, replies).await);
+    follower.until_synced().await;
+    assert_eq!(follower.server.failures(), [Failure::Timeout]);
 }
 
 #[tokio::test]

@@ -78,6 +78,15 @@ pub(crate) struct Server {
 impl Server {
     /// Plays the replies in turn; further requests are never answered.
     pub(crate) async fn play(replies: Vec<Reply>) -> Server {
+        let times = Times {
+            pace: pace(),
+            ..Times::default()
+        };
+        Server::play_with(times, replies).await
+    }
+
+    /// The same for a client with other times.
+    pub(crate) async fn play_with(times: Times, replies: Vec<Reply>) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -86,10 +95,6 @@ impl Server {
         let seen = failures.clone();
         let on_failure: OnFailure = Arc::new(move |failure| seen.lock().unwrap().push(failure));
         let config = kube::Config::new(format!("http://{address}").parse().unwrap());
-        let times = Times {
-            pace: pace(),
-            ..Times::default()
-        };
         Server {
             client: connect(config, times, on_failure.clone()).unwrap(),
             on_failure,
