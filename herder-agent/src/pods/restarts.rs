@@ -115,14 +115,23 @@ fn of_container(pod: &Pod, old: &Container, new: &Container, restarts: &mut Vec<
     }
 }
 
-/// Keeps the higher count of the same incarnation: a kubelet that has lost its
-/// history says 0 for a while, and the way back up is no restart.
-pub fn keep_highest(old: &Pod, new: &mut Pod) {
+/// Repairs what a status says of the past before it is compared.
+///
+/// A kubelet that has lost its history says 0 for a while, and the way back up
+/// is no restart. And a list may be older than what is known, for each API
+/// server has its own cache: an incarnation that was `superseded` is not the
+/// newest again.
+pub fn repair(old: &Pod, new: &mut Pod, superseded: impl Fn(ContainerId) -> bool) {
     for container in &mut new.containers {
-        let before = old.container(&container.name);
-        if let Some(before) = before
-            && (container.id.is_none() || before.id == container.id)
-        {
+        let Some(before) = old.container(&container.name) else {
+            continue;
+        };
+        if container.id != before.id && container.id.is_some_and(&superseded) {
+            container.id = before.id;
+            container.restarts = before.restarts;
+            container.last_terminated = before.last_terminated;
+        }
+        if container.id.is_none() || container.id == before.id {
             container.restarts = container.restarts.max(before.restarts);
         }
     }

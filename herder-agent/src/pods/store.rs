@@ -166,7 +166,7 @@ impl PodStore {
             return vec![PodChange::Upserted(uid)];
         };
         let came_back = record.deleted_at.take().is_some();
-        restarts::keep_highest(&record.pod, &mut pod);
+        restarts::repair(&record.pod, &mut pod, |id| record.container(id).is_some());
         if record.pod == pod && !came_back {
             return Vec::new();
         }
