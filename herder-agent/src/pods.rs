@@ -6,7 +6,6 @@
 //! that come out. A pod is kept as a [`Pod`] of some hundred bytes; the object
 //! as the server sends it is ten times that and never kept.
 
-pub mod backoff;
 pub mod quantity;
 pub mod restarts;
 pub mod store;

@@ -7,9 +7,9 @@ use super::{
     Occurrence,
     correlate::{Correlator, Outgoing},
 };
-use crate::{
-    apiserver::Failure,
-    pods::backoff::{Backoff, Pace, random},
+use crate::apiserver::{
+    Failure,
+    backoff::{Backoff, Pace, random},
 };
 use http_body_util::BodyExt;
 use hyper::{Method, Request, header::CONTENT_TYPE};

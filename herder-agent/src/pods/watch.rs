@@ -7,12 +7,11 @@
 //! none, waiting after failures, counting them, and trimming each pod while it
 //! is read.
 
-use super::{
-    Event, Pod,
+use super::{Event, Pod, wire::PodObject};
+use crate::apiserver::{
+    Failure, OnFailure,
     backoff::{Backoff, Pace, random},
-    wire::PodObject,
 };
-use crate::apiserver::{Failure, OnFailure};
 use futures_util::{StreamExt, pin_mut};
 use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, Resource, runtime::watcher};

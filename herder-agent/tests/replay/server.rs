@@ -1,8 +1,7 @@
 //! A server that answers each request with the next recording, whatever is
 //! asked, and remembers what was asked.
 
-use herder_agent::apiserver::{Failure, OnFailure, Times, connect};
-use herder_agent::pods::backoff::Pace;
+use herder_agent::apiserver::{Failure, OnFailure, Times, backoff::Pace, connect_with};
 use std::{
     path::Path,
     sync::{Arc, Mutex},
@@ -96,7 +95,7 @@ impl Server {
         let on_failure: OnFailure = Arc::new(move |failure| seen.lock().unwrap().push(failure));
         let config = kube::Config::new(format!("http://{address}").parse().unwrap());
         Server {
-            client: connect(config, times, on_failure.clone()).unwrap(),
+            client: connect_with(config, times, on_failure.clone()).unwrap(),
             on_failure,
             asked,
             failures,
