@@ -151,6 +151,23 @@ pub fn connect_with(
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn a_client_for_tls_can_be_built_and_counts_a_refused_connection() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let mut config = Config::new(format!("https://{address}").parse().unwrap());
+        config.root_cert = Some(Vec::new());
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let on_failure: OnFailure = Arc::new(move |failure| sender.send(failure).unwrap());
+        let client = connect_with(config, Times::default(), on_failure).unwrap();
+        client.apiserver_version().await.unwrap_err();
+        assert_eq!(
+            receiver.try_iter().collect::<Vec<_>>(),
+            [Failure::Connection]
+        );
+    }
+
     #[test]
     fn every_status_that_is_no_success_is_a_failure() {
         for (status, failure) in [

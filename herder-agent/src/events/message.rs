@@ -1,11 +1,14 @@
-//! The text of an Event about a kill. Pure.
+//! The texts of Events. Pure.
 //!
-//! It says who died and with how much memory, whose limit was hit, and what
-//! goes on. The process names itself, so its name is cut and cleaned.
+//! About a kill, a text says who died and with how much memory, whose limit was
+//! hit, and what goes on; about a rule, what holds and, where it cannot hold,
+//! what to do. A process names itself and anybody can annotate his pod, so what
+//! they wrote is cut and cleaned.
 
 use crate::{
     oom::{Kind, Limit, OomKill, Sizes},
-    report::KillReport,
+    pods::OOM_GROUP_ANNOTATION,
+    report::{KillReport, Obstacle},
 };
 use std::fmt::Write;
 
@@ -53,6 +56,67 @@ pub fn kill(
         (Kind::Init | Kind::Group, _) => " The container ends.".to_owned(),
     };
     text
+}
+
+/// The text for a rule that now holds for a container. `group` is the value of
+/// `memory.oom.group`.
+pub fn enforced(container: &str, rule: &str, group: bool) -> String {
+    let behaviour = if group {
+        "all processes of the container together"
+    } else {
+        "one process at a time"
+    };
+    format!(
+        "Container {container} falls under rule {rule}: when memory runs out, the kernel now \
+         kills {behaviour} (memory.oom.group={}).",
+        u8::from(group)
+    )
+}
+
+/// The text for a rule that somebody works against.
+pub fn reverted(container: &str, rule: &str, times: u32) -> String {
+    format!(
+        "memory.oom.group of container {container} was changed {times} times against rule {rule} \
+         and set again each time. Look for another agent, or a runtime or systemd unit, that \
+         sets it."
+    )
+}
+
+/// The text for a rule that cannot hold. `detail` names what is in the way.
+pub fn not_enforceable(container: &str, rule: &str, obstacle: Obstacle, detail: &str) -> String {
+    let advice = match obstacle {
+        Obstacle::Ancestor => {
+            "a cgroup above it is killed as a group: clear memory.oom.group there"
+        }
+        Obstacle::SystemdOomPolicy => {
+            "systemd stops its scope after any OOM kill: set singleProcessOOMKill in the kubelet's \
+             configuration and restart the container"
+        }
+        Obstacle::ReadOnly => {
+            "the cgroup file system is read-only for the agent: mount /sys/fs/cgroup writable"
+        }
+        Obstacle::NoMemoryController => {
+            "it has no memory.oom.group: the node needs cgroup v2 with the memory controller"
+        }
+        Obstacle::NoWatch => {
+            "changes are noticed late: raise fs.inotify.max_user_watches on the node"
+        }
+    };
+    format!("Rule {rule} cannot be made to hold for container {container}; {advice} ({detail}).")
+}
+
+/// The text for an annotation that cannot be understood.
+pub fn bad_annotation(value: &str, error: &str) -> String {
+    let value: String = value
+        .chars()
+        .take(100)
+        .flat_map(char::escape_debug)
+        .collect();
+    format!(
+        "The annotation {OOM_GROUP_ANNOTATION} is \"{value}\", which cannot be understood: {error}. \
+         The pod is left alone. Use single-process, group or leave, or one for each container as \
+         in worker=single-process,sidecar=group."
+    )
 }
 
 /// The process that the kernel chose: name, ids, and memory.
@@ -201,6 +265,34 @@ mod tests {
         );
         let text = kill(&report, "main", None, None);
         assert!(text.starts_with("Process x???31m??of??? (pid"), "{text}");
+    }
+
+    #[test]
+    fn rules_are_told_with_what_to_do() {
+        assert_eq!(
+            enforced("main", "jobs", false),
+            "Container main falls under rule jobs: when memory runs out, the kernel now kills one \
+             process at a time (memory.oom.group=0)."
+        );
+        assert!(enforced("main", "jobs", true).contains("all processes"));
+        assert!(reverted("main", "jobs", 5).contains("5 times"));
+        for obstacle in [
+            Obstacle::Ancestor,
+            Obstacle::SystemdOomPolicy,
+            Obstacle::ReadOnly,
+            Obstacle::NoMemoryController,
+            Obstacle::NoWatch,
+        ] {
+            let text = not_enforceable("main", "jobs", obstacle, "/a/b");
+            assert!(text.ends_with("(/a/b).") && text.contains(": "), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_annotation_is_quoted_short_and_clean() {
+        let text = bad_annotation(&format!("x\n\"{}", "y".repeat(500)), "no such value");
+        assert!(text.contains(r#"is "x\n\"yyy"#), "{text}");
+        assert!(text.len() < 500, "{text}");
     }
 
     #[test]

@@ -190,3 +190,115 @@ const _: () = assert!(matches!(
     OOM_GROUP_ANNOTATION.as_bytes(),
     b"herder.dev/oom-group"
 ));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const UID: &str = "2c39abf0-f543-4c05-8cfe-3839410aef01";
+
+    fn trim(object: Value) -> Option<Pod> {
+        serde_json::from_value::<PodObject>(object).unwrap().trim()
+    }
+
+    /// A pod with one container of this list, and the status of it.
+    fn container(list: &str, spec: &Value, status: &Value) -> Container {
+        let statuses = match list {
+            "initContainers" => "initContainerStatuses",
+            "containers" => "containerStatuses",
+            _ => "ephemeralContainerStatuses",
+        };
+        let pod = trim(json!({
+            "metadata": { "name": "a", "namespace": "b", "uid": UID },
+            "spec": { list: [spec] },
+            "status": { statuses: [status] },
+        }));
+        pod.unwrap().containers[0].clone()
+    }
+
+    #[test]
+    fn all_kinds_of_containers_are_read() {
+        let id = "51c89318749f37429d5fa724d212f00472bced49ff32a7674085aba73d1992eb";
+        let table = [
+            ("initContainers", json!({}), ContainerKind::Init),
+            (
+                "initContainers",
+                json!({ "restartPolicy": "Always" }),
+                ContainerKind::Sidecar,
+            ),
+            ("containers", json!({}), ContainerKind::Regular),
+            ("ephemeralContainers", json!({}), ContainerKind::Ephemeral),
+        ];
+        for (list, mut spec, kind) in table {
+            spec["name"] = "x".into();
+            let status = json!({
+                "name": "x", "restartCount": 2, "containerID": format!("cri-o://{id}"),
+            });
+            let container = container(list, &spec, &status);
+            assert_eq!((container.kind, container.restarts), (kind, 2));
+            assert_eq!(container.id, ContainerId::parse(id), "{list}");
+        }
+    }
+
+    #[test]
+    fn the_limit_that_holds_is_the_one_of_the_status() {
+        let limit = |memory: &str| json!({ "limits": { "memory": memory } });
+        let table = [
+            (limit("64Mi"), limit("32Mi"), Some(32 << 20)),
+            (limit("64Mi"), Value::Null, Some(64 << 20)),
+            (limit("64Mi"), json!({}), Some(64 << 20)),
+            (json!({ "limits": { "cpu": "1" } }), Value::Null, None),
+            (Value::Null, Value::Null, None),
+            (limit("much"), Value::Null, None),
+        ];
+        for (spec, status, expected) in table {
+            let container = container(
+                "containers",
+                &json!({ "name": "x", "resources": spec }),
+                &json!({ "name": "x", "resources": status }),
+            );
+            assert_eq!(container.memory_limit, expected);
+        }
+    }
+
+    #[test]
+    fn what_a_server_leaves_out_is_no_error() {
+        let metadata = json!({ "name": "a", "namespace": "b", "uid": UID });
+        for object in [
+            json!({ "metadata": metadata }),
+            json!({ "metadata": metadata, "spec": {}, "status": {} }),
+            json!({ "metadata": metadata, "spec": null, "status": null }),
+            json!({ "metadata": metadata, "spec": { "containers": null }, "new": [1] }),
+        ] {
+            assert_eq!(trim(object).unwrap().containers.len(), 0);
+        }
+        for object in [
+            json!({}),
+            json!({ "metadata": { "name": "a", "namespace": "b" } }),
+            json!({ "metadata": { "name": "a", "namespace": "b", "uid": "odd" } }),
+            json!({ "metadata": { "name": "a", "uid": UID } }),
+        ] {
+            assert_eq!(trim(object), None);
+        }
+    }
+
+    #[test]
+    fn annotations_in_use_are_read_and_others_are_not() {
+        let hash = "ca0757b5d25d60b3db9d57dce6d10c2d";
+        let pod = trim(json!({ "metadata": {
+            "name": "a", "namespace": "b", "uid": UID,
+            "labels": { "z": "1", "app": "x" },
+            "annotations": {
+                "kubernetes.io/config.hash": hash,
+                OOM_GROUP_ANNOTATION: "worker=group",
+                "kubectl.kubernetes.io/last-applied-configuration": "{}",
+            },
+        } }));
+        let pod = pod.unwrap();
+        assert_eq!(pod.cgroup_uid(), PodUid::parse(hash).unwrap());
+        assert_eq!(pod.oom_group.as_deref(), Some("worker=group"));
+        assert_eq!((pod.label("app"), pod.label("b")), (Some("x"), None));
+        assert_eq!(pod.label("z"), Some("1"));
+    }
+}
