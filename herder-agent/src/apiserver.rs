@@ -2,7 +2,7 @@
 //!
 //! kube's own client retries out of sight, and its watcher starts a watch that
 //! ends at once again and again without a pause. So every request passes
-//! through [`manners`], which waits as long as the server asked for, puts a
+//! through `manners`, which waits as long as the server asked for, puts a
 //! pause between watches, gives up on a server that does not answer, and counts
 //! all that fails.
 
