@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 use std::{
     collections::{BTreeMap, HashSet},
-    fmt, fs, io,
+    fmt, fs,
+    io::{self, Read},
     path::Path,
     sync::Arc,
 };
@@ -139,7 +140,10 @@ impl Config {
             if size > LARGEST {
                 return Err(io::Error::other(format!("{size} bytes; at most {LARGEST} are read")));
             }
-            fs::read_to_string(path)
+            // Not more than that, whatever the file is and however it grows.
+            let mut text = String::new();
+            fs::File::open(path)?.take(LARGEST).read_to_string(&mut text)?;
+            Ok(text)
         };
         let text = read().map_err(|source| ConfigError::Read { path: name.clone(), source })?;
         Self::parse(&text, &name)
@@ -249,20 +253,27 @@ impl RawRule {
             let why = "is no rule name: 1 to 63 letters, digits, '-', '_' or '.'";
             return wrong(self.name.referenced, format!("{name:?} {why}"));
         }
+        if name == "annotation" {
+            return wrong(
+                self.name.referenced,
+                "\"annotation\" is how pod annotations are counted",
+            );
+        }
         let selects = match (self.cgroups, self.pods) {
             (Some(globs), None) if globs.is_empty() => {
                 return wrong(at, format!("rule {name:?} has an empty list of cgroups"));
             }
             (Some(globs), None) => {
                 for glob in &globs {
-                    if !glob.value.starts_with('/') {
-                        let why = "is no cgroup path: it must begin with '/'";
+                    let path = glob.value.as_str();
+                    if !path.starts_with('/') || path.ends_with('/') {
+                        let why = "is no cgroup path: it must begin with '/' and end with a name";
                         return wrong(glob.referenced, format!("{:?} {why}", glob.value));
                     }
                 }
                 Selects::Cgroups(patterns(globs)?)
             }
-            (None, Some(pods)) => Selects::Pods(pods.check()?),
+            (None, Some(pods)) => Selects::Pods(pods.check(at)?),
             _ => {
                 return wrong(at, format!("rule {name:?} needs either `cgroups` or `pods`"));
             }
@@ -272,7 +283,7 @@ impl RawRule {
 }
 
 impl RawPods {
-    fn check(self) -> Result<PodSelector, Wrong> {
+    fn check(self, at: Location) -> Result<PodSelector, Wrong> {
         let expressions = self.selector.match_expressions.into_iter();
         let expressions = expressions.map(|raw| {
             let needs = matches!(raw.value.operator, Operator::In | Operator::NotIn);
@@ -284,13 +295,27 @@ impl RawPods {
             Ok(Requirement { key, operator, values })
         });
         Ok(PodSelector {
-            namespaces: self.namespaces.map(patterns).transpose()?,
+            namespaces: names(self.namespaces, at, "namespaces")?,
             selector: LabelSelector {
                 match_labels: self.selector.match_labels,
                 match_expressions: expressions.collect::<Result<_, _>>()?,
             },
-            containers: self.containers.map(patterns).transpose()?,
+            containers: names(self.containers, at, "containers")?,
         })
+    }
+}
+
+/// Names that a pod rule is for; an empty list would match nothing.
+fn names(
+    globs: Option<Vec<Spanned<String>>>,
+    at: Location,
+    what: &str,
+) -> Result<Option<Vec<Pattern>>, Wrong> {
+    match globs {
+        Some(globs) if globs.is_empty() => {
+            wrong(at, format!("an empty list of {what} matches nothing; leave it out to match all"))
+        }
+        globs => globs.map(patterns).transpose(),
     }
 }
 

@@ -74,6 +74,13 @@ fn mistakes_are_told_with_their_line() {
             7,
             "Is",
         ),
+        (rule("    oomGroup: leave\n    pods: {namespaces: []}\n"), 2, "leave it out"),
+        (rule("    oomGroup: leave\n    cgroups: [/a/]\n"), 4, "end with a name"),
+        (
+            "rules:\n  - {name: annotation, cgroups: [/a], oomGroup: leave}\n".to_owned(),
+            2,
+            "annotation",
+        ),
         ("podAnnotations: perhaps".to_owned(), 1, "perhaps"),
         ("rules: [".to_owned(), 1, ""),
     ];

@@ -57,6 +57,9 @@ pub(super) struct Container {
     /// The first foreign value that was overwritten: a new cgroup has 0 until the
     /// runtime writes what it wants, so the value at first sight says nothing.
     first: Option<bool>,
+    /// The value has been brought to what the present rule wants; who changes it
+    /// from now on reverts it.
+    corrected: bool,
     wished: bool,
     file_obstacle: Option<(Obstacle, String)>,
     surroundings: Option<(Obstacle, String)>,
@@ -84,6 +87,7 @@ impl Container {
             watch: None,
             effective: None,
             first: None,
+            corrected: false,
             wished: false,
             surroundings: None,
             no_watch: None,
@@ -130,6 +134,7 @@ impl Container {
             self.effective = None;
         }
         self.wished = false;
+        self.corrected &= self.target.value == target.value;
         self.target = target;
         true
     }
@@ -179,11 +184,12 @@ impl Container {
             }
             Ok(value) => {
                 // The runtime's own value, written at creation, is no revert.
-                let cause = if self.first.is_some() { Cause::Revert } else { Cause::Enforce };
+                let cause = if self.corrected { Cause::Revert } else { Cause::Enforce };
                 let written = directory.set_oom_group(wanted);
                 self.tell_write(context, value, cause, &write_result(&written), seen);
                 if written.is_ok() {
                     self.first.get_or_insert(value);
+                    self.corrected = true;
                     self.writes += 1;
                     self.reverts += u64::from(cause == Cause::Revert);
                 }

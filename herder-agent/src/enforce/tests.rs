@@ -133,6 +133,7 @@ fn another_rule_keeps_the_first_value() {
     fake.govern("/c", false);
     fake.govern("/c", true);
     assert_eq!((fake.value("/c").as_str(), fake.state().first), ("1", Some(1)));
+    assert_eq!((fake.state().writes, fake.state().reverts), (2, 0), "nobody interfered");
 }
 
 #[test]
