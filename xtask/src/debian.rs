@@ -30,6 +30,8 @@ pub fn install(packages: &[&str]) -> Result<()> {
     let mut install = Command::new("apt-get");
     install.env("DEBIAN_FRONTEND", "noninteractive");
     install.args(["install", "-y", "-qq", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0"]);
+    // A fresh machine may be installing its updates.
+    install.args(["-o", "DPkg::Lock::Timeout=600"]);
     run_timed(&format!("Installing {}", packages.join(" ")), install.args(packages))
 }
 

@@ -16,6 +16,12 @@ use std::{
 /// How long one test may take.
 const TEST_TIMEOUT: Duration = Duration::from_secs(240);
 
+/// A cgroup that stays for the guest's whole life. With the first memory cgroup the
+/// kernel patches its own code in dozens of places, and back with the last one
+/// (`memcg_sockets_enabled_key`, mm/memcontrol.c). Each patch is a chance for the
+/// emulator to run stale code, so the tests do not make it do so again and again.
+const LASTING: &str = "/sys/fs/cgroup/lasting";
+
 /// Type, place, options. Those that a kernel may lack are optional.
 const MOUNTS: &[(&str, &str, &str, bool)] = &[
     ("sysfs", "/sys", "", true),
@@ -40,6 +46,7 @@ pub fn run() -> ExitCode {
     }
     if !version1 {
         fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids").unwrap();
+        fs::create_dir(LASTING).unwrap();
     }
     // The host must not be told about each thing that the kernel kills.
     let _ = fs::write("/proc/sys/kernel/printk", "3 4 1 3");
@@ -142,11 +149,11 @@ fn clean_up() {
     let _ = fs::remove_file("/tmp/agent.log");
 }
 
-/// Removes all cgroups below one; tells whether none is left.
+/// Removes all cgroups below one but the lasting one; tells whether none is left.
 fn remove_below(cgroup: &Path) -> bool {
     let mut empty = true;
     for entry in fs::read_dir(cgroup).unwrap().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+        if entry.path() != Path::new(LASTING) && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             empty &= remove_below(&entry.path()) && fs::remove_dir(entry.path()).is_ok();
         }
     }
