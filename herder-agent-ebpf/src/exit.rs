@@ -46,6 +46,10 @@ fn process_exit(ctx: RawTracePointContext) -> i32 {
     if VICTIMS.remove(&tgid).is_err() {
         return 0;
     }
+    let start = Task(Address(task)).leader().and_then(Task::start_boottime);
+    if start.is_some_and(|start| start != marked.start_boottime) {
+        return 0;
+    }
     let record = ExitRecord {
         header: Header {
             kind: RecordKind::Exit as u32,
@@ -53,7 +57,7 @@ fn process_exit(ctx: RawTracePointContext) -> i32 {
             // SAFETY: the helper has no preconditions.
             time: unsafe { bpf_ktime_get_ns() },
         },
-        marked,
+        marked: marked.time,
         tgid,
         reserved: 0,
     };
@@ -62,6 +66,10 @@ fn process_exit(ctx: RawTracePointContext) -> i32 {
     }
     0
 }
+
+/// A victim that was marked this long ago has exited without being seen, and its
+/// thread id or address is another task's now, nanoseconds.
+const STALE: u64 = 300 * 1_000_000_000;
 
 /// Reports a victim that could not be described when it was marked. It is
 /// `current` now, and still in its cgroup: `cgroup_exit()` comes later in
@@ -82,6 +90,12 @@ fn describe_pending(task: u64) {
     let mut record: VictimRecord = *found;
     // Nothing to do if this fails: the entry is in the map, as seen above.
     let _ = PENDING.remove(&key);
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if now.saturating_sub(record.header.time) > STALE {
+        count(Loss::PendingStale);
+        return;
+    }
     record.header.flags |= flag::AT_EXIT;
     record.tid = tid as u32;
     record.tgid = (ids >> 32) as u32;

@@ -165,10 +165,15 @@ impl Cgroup {
     }
 }
 
-/// Cgroup id of a `struct mem_cgroup`.
+/// Cgroup id of a `struct mem_cgroup`. None on hosts whose memory controller is
+/// on cgroup v1: ids of its hierarchy mean other cgroups on v2.
 #[inline(always)]
 pub(crate) fn mem_cgroup_id(memcg: Address) -> Option<u64> {
-    Cgroup(memcg.follow(offset!(mem_cgroup_cgroup))?).id()
+    let cgroup = Cgroup(memcg.follow(offset!(mem_cgroup_cgroup))?);
+    match cgroup.hierarchy() {
+        Some(0) | None => cgroup.id(),
+        Some(_) => None,
+    }
 }
 
 /// The memory cgroup of a `struct oom_control`: `Some(0)` is the node.

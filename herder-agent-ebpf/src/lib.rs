@@ -185,11 +185,13 @@ pub enum Loss {
     DecisionMapFull = 5,
     /// The map of victims that wait for their exit was full: the kill is lost.
     PendingMapFull = 6,
+    /// A victim that waited for its exit was never seen to exit: the kill is lost.
+    PendingStale = 7,
 }
 
 impl Loss {
     /// All of them, in the order of their indexes.
-    pub const ALL: [Loss; 7] = [
+    pub const ALL: [Loss; 8] = [
         Loss::VictimRingFull,
         Loss::DecisionRingFull,
         Loss::ExitRingFull,
@@ -197,7 +199,14 @@ impl Loss {
         Loss::VictimMapFull,
         Loss::DecisionMapFull,
         Loss::PendingMapFull,
+        Loss::PendingStale,
     ];
+
+    /// Whether a kill, or a victim of one, is lost with it. Other losses take
+    /// something from what is told about a kill, not the kill itself.
+    pub const fn loses_kill(self) -> bool {
+        matches!(self, Loss::VictimRingFull | Loss::PendingMapFull | Loss::PendingStale)
+    }
 }
 
 const _: () = {

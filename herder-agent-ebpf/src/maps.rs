@@ -32,9 +32,9 @@ pub(crate) static DECISIONS: HashMap<u32, Decision> = HashMap::with_max_entries(
 #[map]
 pub(crate) static MARKING: LruHashMap<u32, u64> = LruHashMap::with_max_entries(256, 0);
 
-/// Marked processes that have not exited: process id to the time of the mark.
+/// Marked processes that have not exited, by process id.
 #[map]
-pub(crate) static VICTIMS: HashMap<u32, u64> = HashMap::with_max_entries(8192, 0);
+pub(crate) static VICTIMS: HashMap<u32, Marked> = HashMap::with_max_entries(8192, 0);
 
 /// Victims that can only be described when they exit, by what the tracepoint
 /// gave: thread id, or address of the task.
@@ -44,6 +44,16 @@ pub(crate) static PENDING: HashMap<u64, VictimRecord> = HashMap::with_max_entrie
 /// Room to put a cgroup record together, since the stack has only 512 bytes.
 #[map]
 pub(crate) static SCRATCH: PerCpuArray<CgroupScratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// A marked process. A process may be marked after its exit was seen (7.2: the
+/// exit of the address space comes after the tracepoint), so its entry may stay;
+/// the start tells it from a later process with the same id.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Marked {
+    pub(crate) time: u64,
+    pub(crate) start_boottime: u64,
+}
 
 /// A call of `oom_kill_process()` that has not returned.
 #[derive(Clone, Copy)]

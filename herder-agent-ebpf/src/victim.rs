@@ -8,10 +8,9 @@
 use crate::{
     decision::current_tid,
     kernel::{Address, Task},
-    maps::{DECISIONS, KILLS, MARKING, PENDING, VICTIMS, count},
+    maps::{DECISIONS, KILLS, MARKING, Marked, PENDING, VICTIMS, count},
 };
 use aya_ebpf::{
-    bindings::BPF_NOEXIST,
     helpers::{
         bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns,
     },
@@ -134,9 +133,14 @@ pub(crate) fn submit(record: &VictimRecord) {
     if record.header.flags & flag::AT_EXIT != 0 {
         return;
     }
-    // The first mark counts, so an entry that is there stays.
-    let inserted = VICTIMS.insert(&record.tgid, &record.header.time, u64::from(BPF_NOEXIST));
-    if inserted.is_err() && VICTIMS.get_ptr(&record.tgid).is_none() {
+    let marked = Marked { time: record.header.time, start_boottime: record.start_boottime };
+    // SAFETY: the value is copied at once; an entry is removed by one exit only.
+    let before = unsafe { VICTIMS.get(&record.tgid) }.copied();
+    // The first mark of a process counts, so an entry of the same process stays.
+    if before.is_some_and(|before| before.start_boottime == marked.start_boottime) {
+        return;
+    }
+    if VICTIMS.insert(&record.tgid, &marked, 0).is_err() {
         count(Loss::VictimMapFull);
     }
 }

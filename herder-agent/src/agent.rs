@@ -18,6 +18,7 @@ use crate::{
     report::Reporter,
     serve::{self, Readiness, ServeError},
 };
+use reload::Reload;
 use std::{io, path::Path, sync::Arc, thread, time::Duration};
 use tokio::{
     net::TcpListener,
@@ -72,9 +73,14 @@ pub enum AgentError {
 /// what to do.
 pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     limits::raise();
+    // Read before it is taken, so that a change in between is seen later.
+    let loaded = args.node.config.as_deref().and_then(|path| std::fs::read(path).ok());
     let config = args.node.config.as_deref().map(Config::load).transpose()?.unwrap_or_default();
     let reporter = Arc::<Reporter>::default();
     let runtime = start(current_thread(), "the server's runtime")?;
+    // Before anything that takes time: SIGHUP would end the process.
+    let hangup = runtime.block_on(async { signal(SignalKind::hangup()) });
+    let hangup = start(hangup, "waiting for SIGHUP")?;
     let listener = runtime.block_on(serve::bind(args.listen))?;
 
     let client = runtime.block_on(client(args.kubernetes))?;
@@ -120,7 +126,11 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         runtime.spawn(async move { pods::watch::watch(client, &node, core, reporter).await });
     }
     let serving = Serving { listener, readiness, dropped };
-    runtime.block_on(supervise(args, reporter, serving, commands));
+    let reload = Reload { path: args.node.config.as_deref(), loaded, hangup };
+    runtime.block_on(supervise(reload, reporter, serving, commands));
+    // Ends whatever is still connected, and with it the last that could send to
+    // the core, which ends when nobody can.
+    runtime.shutdown_timeout(DRAIN / 5);
     let ended = core.join().map_err(|_| AgentError::Core("it panicked".into()))?;
     ended.map_err(|error| AgentError::Core(error.to_string()))
 }
@@ -134,7 +144,7 @@ struct Serving {
 
 /// Serves and reloads until a signal comes or the core ends.
 async fn supervise(
-    args: &RunArgs,
+    reload: Reload<'_>,
     reporter: Arc<Reporter>,
     serving: Serving,
     commands: mpsc::Sender<Command>,
@@ -147,7 +157,7 @@ async fn supervise(
         // An error means that the sender is gone, which is the signal itself.
         let _ = stopped.changed().await;
     }));
-    let reload = reload::watch(args.node.config.as_deref(), commands.clone(), reporter);
+    let reload = reload.watch(commands.clone(), reporter);
     tokio::select! {
         () = terminated() => tracing::info!("Stopping."),
         () = reload => {}

@@ -136,7 +136,12 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
         let read = || {
-            let size = fs::metadata(path)?.len();
+            let metadata = fs::metadata(path)?;
+            // Reading a pipe would wait for somebody to write.
+            if !metadata.is_file() {
+                return Err(io::Error::other("it is no regular file"));
+            }
+            let size = metadata.len();
             if size > LARGEST {
                 return Err(io::Error::other(format!("{size} bytes; at most {LARGEST} are read")));
             }

@@ -6,6 +6,7 @@
 //! to it by [`Command`]s.
 
 mod kills;
+mod losses;
 mod naming;
 
 pub use naming::Naming;
@@ -13,17 +14,17 @@ pub use naming::Naming;
 use crate::{
     cgroup::{
         CgroupId, CgroupPath,
-        tree::{self, CgroupTree},
+        tree::{self, CgroupTree, Walk},
     },
-    enforce::{ContainerState, Enforcer},
+    enforce::{ContainerState, Enforcer, Origin},
     oom::assemble::Assembler,
     pods::PodEvent,
     policy::Policy,
     probe::{DecodeError, Event, Probe, decode::CgroupEvent, monotonic_now, readable::Readable},
     report::{Lost, Reporter},
 };
+use losses::Losses;
 use std::{
-    collections::HashMap,
     future::pending,
     io,
     os::unix::fs::MetadataExt,
@@ -37,7 +38,7 @@ use tokio::{
         oneshot,
     },
     task::{JoinError, JoinHandle, yield_now},
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
 /// How long a new cgroup's directory is tried for. The kernel announces it some
@@ -71,6 +72,11 @@ pub struct Core {
     resync_every: Duration,
     page: u64,
     naming: Naming,
+    losses: Losses,
+    /// When what appears is tried again.
+    retry: Instant,
+    /// Matched cgroups that did not appear in time; a walk tries them again.
+    late: Vec<CgroupId>,
 }
 
 /// A cgroup that was announced but cannot be opened yet.
@@ -82,7 +88,7 @@ struct Appearing {
 }
 
 /// What a walk of the hierarchy found, and when it began.
-type Walked = (u64, io::Result<HashMap<CgroupId, CgroupPath>>);
+type Walked = (u64, io::Result<Walk>);
 
 impl Core {
     /// Takes over the parts. `root` is where the v2 hierarchy is mounted.
@@ -107,6 +113,9 @@ impl Core {
             root,
             resync_every,
             page: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
+            losses: Losses::default(),
+            retry: Instant::now(),
+            late: Vec::new(),
         }
     }
 
@@ -122,8 +131,8 @@ impl Core {
     ) -> io::Result<()> {
         let (kills, cgroups) = self.probe.readable().map_err(io::Error::other)?;
         let changes = Readable::register(self.enforcer.inotify())?;
-        let root = self.root.clone();
-        self.take_walk(walk(&root));
+        let root = self.enforcer.has_root().then(|| self.root.clone());
+        self.take_walk(walk(root.as_deref()));
         ready();
         let mut resync = interval(self.resync_every);
         resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -137,8 +146,13 @@ impl Core {
                 // to start its program with the wrong value.
                 biased;
                 result = cgroups.ready() => { result?; self.take_cgroups(); }
-                result = changes.ready() => { result?; self.enforcer.changed(); }
-                () = sleep(APPEARS_RETRY), if !self.appearing.is_empty() => self.try_appearing(),
+                result = changes.readable() => {
+                    let guard = result?;
+                    if self.enforcer.changed() {
+                        guard.drained();
+                    }
+                }
+                () = sleep_until(self.retry), if !self.appearing.is_empty() => self.try_appearing(),
                 result = kills.ready() => result?,
                 () = sleep_until(instant(due)), if due.is_some() => self.expire_kills(monotonic_now()),
                 command = commands.recv() => match command {
@@ -146,8 +160,8 @@ impl Core {
                     None => break,
                 },
                 _ = resync.tick(), if walking.is_none() => {
-                    let root = self.root.clone();
-                    walking = Some(tokio::task::spawn_blocking(move || walk(&root)));
+                    let root = root.clone();
+                    walking = Some(tokio::task::spawn_blocking(move || walk(root.as_deref())));
                 }
                 walked = finished(&mut walking) => self.take_walk(walked.map_err(io::Error::other)?),
                 () = sleep_until(self.naming.due()), if self.naming.waits() => self.name_kills(),
@@ -156,6 +170,9 @@ impl Core {
             // Whoever changes a value, or makes cgroups, without end must neither
             // keep kills waiting nor the agent from ending.
             self.take_kills();
+            if self.losses.take_unseen_cgroups() {
+                resync.reset_immediately();
+            }
             match commands.try_recv() {
                 Ok(command) => self.obey(command),
                 Err(TryRecvError::Empty) => {}
@@ -224,16 +241,20 @@ impl Core {
     /// Takes in what was announced, and tries again what cannot be opened yet.
     fn try_appearing(&mut self) {
         let now = Instant::now();
+        self.retry = now + APPEARS_RETRY;
         for mut appearing in std::mem::take(&mut self.appearing) {
             appearing.id = appearing.id.or_else(|| self.inode(&appearing.path));
             let governed = appearing.id.is_some_and(|id| {
                 self.tree.made(id, appearing.path.clone(), monotonic_now());
                 self.naming.made(id, &appearing.path);
-                self.decide(id, &appearing.path);
+                self.decide(id, &appearing.path, Origin::Made);
                 self.enforcer.governs(id) || self.wanted(&appearing.path).is_none()
             });
-            if !governed && now < appearing.until {
-                self.appearing.push(appearing);
+            match appearing.id {
+                _ if governed => {}
+                Some(id) if now >= appearing.until => self.late.push(id),
+                None if now >= appearing.until => {}
+                _ => self.appearing.push(appearing),
             }
         }
     }
@@ -246,6 +267,11 @@ impl Core {
     /// The safety net: whatever an event did not tell, a walk finds.
     fn take_walk(&mut self, (began, walked): Walked) {
         let now = monotonic_now();
+        for id in std::mem::take(&mut self.late) {
+            if let Some(path) = self.tree.path(id).filter(|_| !self.tree.is_gone(id)).cloned() {
+                self.decide(id, &path, Origin::Existing);
+            }
+        }
         match walked {
             Ok(walked) => {
                 let missed = self.tree.compare(&walked, (began, now));
@@ -255,7 +281,7 @@ impl Core {
                 }
                 for (id, path) in missed.made {
                     self.naming.made(id, &path);
-                    self.decide(id, &path);
+                    self.decide(id, &path, Origin::Existing);
                 }
             }
             Err(error) => {
@@ -269,29 +295,34 @@ impl Core {
     }
 
     fn count_losses(&mut self) {
-        for (loss, times) in self.probe.new_losses() {
-            self.reporter.lost(Lost::Kernel(loss), times);
+        let new = self.probe.new_losses();
+        for (lost, times) in self.losses.settle(&new) {
+            self.reporter.lost(lost, times);
         }
     }
 
     fn decide_all(&mut self) {
         let living: Vec<_> = self.tree.living().map(|(id, path)| (id, path.clone())).collect();
         for (id, path) in living {
-            self.decide(id, &path);
+            self.decide(id, &path, Origin::Existing);
         }
     }
 
     /// Brings one cgroup under its rule, or lets it go.
-    fn decide(&mut self, id: CgroupId, path: &CgroupPath) {
+    fn decide(&mut self, id: CgroupId, path: &CgroupPath, origin: Origin) {
         match self.wanted(path) {
-            Some(target) => self.enforcer.govern(id, path, target, self.owner(path)),
+            Some(target) => self.enforcer.govern(id, path, origin, target, self.owner(path)),
             None => self.enforcer.release(id),
         }
     }
 }
 
-fn walk(root: &Path) -> Walked {
-    (monotonic_now(), tree::walk(root))
+/// Without a v2 mount there is nothing to walk: whatever else is mounted there has
+/// ids of its own, which mean other cgroups here. All processes are then in the
+/// root of v2, the first node of its kernfs (`kernfs_create_root()`).
+fn walk(root: Option<&Path>) -> Walked {
+    let only_root = || Walk { found: [(CgroupId(1), CgroupPath::root())].into(), complete: true };
+    (monotonic_now(), root.map_or_else(|| Ok(only_root()), tree::walk))
 }
 
 /// Waits for a walk to end; for ever if there is none.

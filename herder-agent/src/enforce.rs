@@ -14,6 +14,7 @@ mod obstacle;
 mod watch;
 
 pub use container::ContainerState;
+pub use obstacle::stopping_policy;
 
 use crate::{
     attribution::Owner,
@@ -44,6 +45,15 @@ pub struct Options {
     pub restore_on_exit: bool,
     /// Where systemd keeps the unit files of transient scopes.
     pub systemd_transient: PathBuf,
+}
+
+/// How a cgroup came to be known, and so what its first value means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was just made: its 0 is the kernel's, and the runtime has yet to write.
+    Made,
+    /// It was there before, with the value that it has.
+    Existing,
 }
 
 /// Why enforcement cannot be set up.
@@ -85,6 +95,11 @@ impl Enforcer {
         })
     }
 
+    /// Whether there is a v2 mount to enforce on.
+    pub fn has_root(&self) -> bool {
+        self.context.root.is_some()
+    }
+
     /// Readable when [`Self::changed`] has something to do.
     pub fn inotify(&self) -> BorrowedFd<'_> {
         self.watches.descriptor()
@@ -97,7 +112,14 @@ impl Enforcer {
 
     /// Brings a cgroup under a rule, or under another one. A cgroup that cannot
     /// be opened because it is gone, or is not there yet, is left out.
-    pub fn govern(&mut self, id: CgroupId, path: &CgroupPath, target: Target, owner: Owner) {
+    pub fn govern(
+        &mut self,
+        id: CgroupId,
+        path: &CgroupPath,
+        origin: Origin,
+        target: Target,
+        owner: Owner,
+    ) {
         let seen = Instant::now();
         if let Some(container) = self.containers.get_mut(&id) {
             if container.take_over(target, owner, &self.context) {
@@ -106,9 +128,8 @@ impl Enforcer {
             }
             return;
         }
-        let Ok(mut container) = Container::open(id, path, target, owner, &self.context) else {
-            return;
-        };
+        let opened = Container::open(id, path, origin, target, owner, &self.context);
+        let Ok(mut container) = opened else { return };
         // The watch comes before the first read, so that no change between the
         // two is missed.
         container.watch(&mut self.watches, &self.context);
@@ -146,14 +167,18 @@ impl Enforcer {
         self.report_obstacles();
     }
 
-    /// Takes what inotify told, and corrects each changed value once: whoever
-    /// writes for ever gets one correction for each turn of the loop and cannot
-    /// keep it from its other work.
-    pub fn changed(&mut self) {
+    /// Takes some of what inotify told, and corrects each changed value once:
+    /// whoever writes for ever gets one correction for each turn of the loop and
+    /// cannot keep it from its other work. Tells whether all was taken.
+    pub fn changed(&mut self) -> bool {
         let seen = Instant::now();
-        match self.watches.changes() {
+        let (change, all) = self.watches.changes();
+        match change {
             Change::Some(ids) => {
                 for id in ids {
+                    if let Some(container) = self.containers.get_mut(&id) {
+                        container.written();
+                    }
                     self.correct(id, seen);
                 }
             }
@@ -164,6 +189,7 @@ impl Enforcer {
                 }
             }
         }
+        all
     }
 
     fn correct(&mut self, id: CgroupId, seen: Instant) {
@@ -230,7 +256,8 @@ fn obstacle_of(error: &DirError) -> Option<Obstacle> {
     match error {
         DirError::Gone => None,
         DirError::NoController => Some(Obstacle::NoMemoryController),
-        DirError::ReadOnly(_) | DirError::Value(_) | DirError::Other(_) => Some(Obstacle::ReadOnly),
+        DirError::ReadOnly(_) => Some(Obstacle::ReadOnly),
+        DirError::Value(_) | DirError::Other(_) => Some(Obstacle::Error),
     }
 }
 

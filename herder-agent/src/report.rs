@@ -67,9 +67,19 @@ impl Lost {
             Lost::Kernel(Loss::VictimMapFull) => "victim-map-full",
             Lost::Kernel(Loss::DecisionMapFull) => "decision-map-full",
             Lost::Kernel(Loss::PendingMapFull) => "pending-map-full",
+            Lost::Kernel(Loss::PendingStale) => "pending-stale",
             Lost::ShortRecord => "short-record",
             Lost::UnknownRecord => "unknown-record",
             Lost::VictimMissing => "victim-missing",
+        }
+    }
+
+    /// Whether a kill, or a victim of one, is lost with it; else something is
+    /// missing in what is told about a kill.
+    pub fn loses_kill(self) -> bool {
+        match self {
+            Lost::Kernel(loss) => loss.loses_kill(),
+            Lost::ShortRecord | Lost::UnknownRecord | Lost::VictimMissing => true,
         }
     }
 
@@ -177,6 +187,8 @@ pub enum Obstacle {
     SystemdOomPolicy,
     /// The file cannot be written (read-only mount, permissions).
     ReadOnly,
+    /// Something else went wrong, for which see the log: no free descriptor, say.
+    Error,
     /// There is no `memory.oom.group`: no memory controller, or cgroup v1.
     NoMemoryController,
     /// No inotify watch could be had; the slow resync still covers it.
@@ -185,10 +197,11 @@ pub enum Obstacle {
 
 impl Obstacle {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Ancestor,
         Self::SystemdOomPolicy,
         Self::ReadOnly,
+        Self::Error,
         Self::NoMemoryController,
         Self::NoWatch,
     ];
@@ -199,6 +212,7 @@ impl Obstacle {
             Self::Ancestor => "ancestor",
             Self::SystemdOomPolicy => "systemd-oom-policy",
             Self::ReadOnly => "read-only",
+            Self::Error => "error",
             Self::NoMemoryController => "no-memory-controller",
             Self::NoWatch => "no-watch",
         }

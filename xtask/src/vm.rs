@@ -247,7 +247,10 @@ impl Vm<'_> {
             .arg(initramfs)
             // A clock that the host's load makes look unstable would be given
             // up, with a delay that has nothing to do with the tests.
-            .args(["-append", &format!("console=ttyS0 panic=-1 quiet tsc=nowatchdog{parameters}")]);
+            .args([
+                "-append",
+                &format!("console=ttyS0 panic=-1 oops=panic quiet tsc=nowatchdog{parameters}"),
+            ]);
         if let Some(port) = self.forward {
             let user = format!("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:9469");
             qemu.args(["-netdev", &user, "-device", "virtio-net-pci,netdev=net,romfile="]);

@@ -17,50 +17,45 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
-    time::sleep,
-};
+use tokio::{signal::unix::Signal, sync::mpsc, time::sleep};
 
 /// A file is often written in several steps; this much later it is whole.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// Watches for ever; without a file, only ignores SIGHUP.
-pub(super) async fn watch(
-    path: Option<&Path>,
-    commands: mpsc::Sender<Command>,
-    reporter: Arc<Reporter>,
-) {
-    let mut hangup = match signal(SignalKind::hangup()) {
-        Ok(hangup) => hangup,
-        Err(error) => {
-            tracing::error!(%error, "Cannot wait for SIGHUP.");
+/// What is watched, and what is known of it.
+pub(super) struct Reload<'a> {
+    pub(super) path: Option<&'a Path>,
+    /// The file as it was when the agent took it.
+    pub(super) loaded: Option<Vec<u8>>,
+    pub(super) hangup: Signal,
+}
+
+impl Reload<'_> {
+    /// Watches for ever; without a file, only ignores SIGHUP.
+    pub(super) async fn watch(mut self, commands: mpsc::Sender<Command>, reporter: Arc<Reporter>) {
+        let Some(path) = self.path else {
+            while self.hangup.recv().await.is_some() {}
             return pending().await;
-        }
-    };
-    let Some(path) = path else {
-        while hangup.recv().await.is_some() {}
-        return pending().await;
-    };
-    let directory = Directory::watch(path)
-        .inspect_err(|error| {
-            tracing::warn!(%error, path = %path.display(), "Only SIGHUP reloads the configuration.");
-        })
-        .ok();
-    let mut last = std::fs::read(path).ok();
-    loop {
-        let asked = tokio::select! {
-            _ = hangup.recv() => true,
-            () = changed(directory.as_ref()) => false,
         };
-        sleep(SETTLE).await;
-        let now = std::fs::read(path).ok();
-        if !asked && now == last {
-            continue;
+        let directory = Directory::watch(path)
+            .inspect_err(|error| {
+                tracing::warn!(%error, path = %path.display(), "Only SIGHUP reloads the configuration.");
+            })
+            .ok();
+        let mut asked = false;
+        loop {
+            // The first time at once: it may have changed before it was watched.
+            let now = std::fs::read(path).ok();
+            if asked || now != self.loaded {
+                self.loaded = now;
+                reload(path, &commands, &reporter).await;
+            }
+            asked = tokio::select! {
+                _ = self.hangup.recv() => true,
+                () = changed(directory.as_ref()) => false,
+            };
+            sleep(SETTLE).await;
         }
-        last = now;
-        reload(path, &commands, &reporter).await;
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 };
 
 /// How long a removed cgroup can still be named, nanoseconds. The records of a
-/// kill wait at most ten seconds (`oom::assemble::EXIT_WAIT`).
+/// kill wait at most a minute (`oom::assemble::EXIT_WAIT`).
 pub const KEEP_REMOVED: u64 = 300 * 1_000_000_000;
 
 /// Most removed cgroups that are kept, so that pod churn cannot fill the memory.
@@ -86,27 +86,40 @@ impl CgroupTree {
     /// Takes what a walk found that began and ended at these times. Tells what
     /// the tree had missed: cgroups that are new to it, and those that are gone.
     /// What was made or removed while the walk went on is left as events told it.
-    pub fn compare(
-        &mut self,
-        walked: &HashMap<CgroupId, CgroupPath>,
-        (began, ended): (u64, u64),
-    ) -> Missed {
-        let living = self.paths.iter().filter(|(id, _)| !self.gone.contains(id));
+    pub fn compare(&mut self, walk: &Walk, (began, ended): (u64, u64)) -> Missed {
+        let living = self.paths.iter().filter(|(id, _)| walk.complete && !self.gone.contains(id));
         let vanished: Vec<CgroupId> = living
-            .filter(|(id, known)| known.since < began && !walked.contains_key(id))
+            .filter(|(id, known)| known.since < began && !walk.found.contains_key(id))
             .map(|(id, _)| *id)
             .collect();
         for id in &vanished {
             self.removed(*id, ended);
         }
+        // Ids are not used again, so what was taken for removed and is there all
+        // the same has never gone.
+        let gone_before: HashSet<CgroupId> =
+            self.removed.iter().filter(|(_, at)| *at < began).map(|(id, _)| *id).collect();
         let mut made = Vec::new();
-        for (id, path) in walked {
-            if self.made(*id, path.clone(), began) {
+        for (id, path) in &walk.found {
+            let back = gone_before.contains(id) && self.gone.remove(id);
+            if back {
+                self.removed.retain(|(removed, _)| removed != id);
+            }
+            if self.made(*id, path.clone(), began) || back {
                 made.push((*id, path.clone()));
             }
         }
         Missed { made, vanished }
     }
+}
+
+/// What a walk of the hierarchy found.
+#[derive(Debug, Default)]
+pub struct Walk {
+    /// Paths of the cgroups that are there.
+    pub found: HashMap<CgroupId, CgroupPath>,
+    /// Nothing was passed over: what was not found is not there.
+    pub complete: bool,
 }
 
 /// What a walk found that no event had told.
@@ -122,18 +135,14 @@ pub struct Missed {
 ///
 /// # Errors
 /// When the root itself cannot be read.
-pub fn walk(root: &Path) -> io::Result<HashMap<CgroupId, CgroupPath>> {
-    let mut found = HashMap::new();
-    found.insert(CgroupId(fs::metadata(root)?.ino()), CgroupPath::root());
-    walk_below(root, &mut Vec::new(), &mut found)?;
-    Ok(found)
+pub fn walk(root: &Path) -> io::Result<Walk> {
+    let mut walk = Walk { found: HashMap::new(), complete: true };
+    walk.found.insert(CgroupId(fs::metadata(root)?.ino()), CgroupPath::root());
+    walk_below(root, &mut Vec::new(), &mut walk)?;
+    Ok(walk)
 }
 
-fn walk_below(
-    directory: &Path,
-    name: &mut Vec<u8>,
-    found: &mut HashMap<CgroupId, CgroupPath>,
-) -> io::Result<()> {
+fn walk_below(directory: &Path, name: &mut Vec<u8>, walk: &mut Walk) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         // Symbolic links are no directories here, so the walk stays below the root.
@@ -144,12 +153,13 @@ fn walk_below(
         name.push(b'/');
         name.extend_from_slice(entry.file_name().as_bytes());
         match CgroupPath::parse(name) {
-            Ok(path) => drop(found.insert(CgroupId(entry.ino()), path)),
+            Ok(path) => drop(walk.found.insert(CgroupId(entry.ino()), path)),
             Err(error) => tracing::debug!(%error, "A cgroup is left out."),
         }
-        match walk_below(&entry.path(), name, found) {
+        match walk_below(&entry.path(), name, walk) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::debug!(%error, path = %entry.path().display(), "A cgroup cannot be read.");
+                walk.complete = false;
+                tracing::warn!(%error, path = %entry.path().display(), "A cgroup cannot be read.");
             }
             _ => {}
         }
@@ -199,17 +209,39 @@ mod tests {
         tree.made(CgroupId(4), path("/made-during-the-walk"), 6);
         tree.made(CgroupId(5), path("/removed-during-the-walk"), 1);
         tree.removed(CgroupId(5), 6);
-        let walked = HashMap::from([
+        let found = HashMap::from([
             (CgroupId(1), path("/stays")),
             (CgroupId(3), path("/comes")),
             (CgroupId(5), path("/removed-during-the-walk")),
         ]);
-        let missed = tree.compare(&walked, (5, 7));
+        let missed = tree.compare(&Walk { found, complete: true }, (5, 7));
         assert_eq!(missed.made, [(CgroupId(3), path("/comes"))]);
         assert_eq!(missed.vanished, [CgroupId(2)]);
         let mut living: Vec<_> = tree.living().map(|(id, _)| id.0).collect();
         living.sort_unstable();
         assert_eq!(living, [1, 3, 4]);
+    }
+
+    /// Without a free descriptor a walk passes over whole subtrees.
+    #[test]
+    fn an_incomplete_walk_removes_nothing() {
+        let mut tree = CgroupTree::default();
+        tree.made(CgroupId(1), path("/unread"), 1);
+        let missed = tree.compare(&Walk::default(), (5, 7));
+        assert_eq!(missed, Missed::default());
+        assert_eq!(tree.living().count(), 1);
+    }
+
+    #[test]
+    fn what_a_walk_finds_again_was_never_gone() {
+        let mut tree = CgroupTree::default();
+        tree.made(CgroupId(1), path("/a"), 1);
+        tree.removed(CgroupId(1), 2);
+        let found = HashMap::from([(CgroupId(1), path("/a"))]);
+        let missed = tree.compare(&Walk { found, complete: true }, (5, 7));
+        assert_eq!(missed.made, [(CgroupId(1), path("/a"))]);
+        tree.forget(2 + KEEP_REMOVED);
+        assert_eq!(tree.living().count(), 1);
     }
 
     #[test]
@@ -221,7 +253,7 @@ mod tests {
         let found = walk(&root).unwrap();
         let inode = fs::metadata(root.join("a/b")).unwrap().ino();
         fs::remove_dir_all(&root).unwrap();
-        assert_eq!(found.get(&CgroupId(inode)), Some(&path("/a/b")));
-        assert_eq!(found.len(), 3, "the root, a and a/b: {found:?}");
+        assert_eq!(found.found.get(&CgroupId(inode)), Some(&path("/a/b")));
+        assert!(found.complete && found.found.len() == 3, "the root, a and a/b: {found:?}");
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     cgroup::{CgroupId, CgroupPath},
     oom::{OomKill, assemble::Outcome, classify::Scene},
     probe::{Event, monotonic_now},
-    report::{KillReport, Lost, Unattributed},
+    report::{KillReport, Unattributed},
 };
 use std::time::Duration;
 
@@ -28,7 +28,10 @@ impl Core {
                 Event::Decided(decision) => self.assembler.decided(decision, now),
                 Event::Exited { tgid, after } => {
                     self.report_kills();
-                    self.reporter.victim_exited(tgid, Duration::from_nanos(after));
+                    // A task that was dying anyway has been marked, but not killed.
+                    if self.assembler.has_killed(tgid) {
+                        self.reporter.victim_exited(tgid, Duration::from_nanos(after));
+                    }
                 }
                 Event::CgroupMade(_) | Event::CgroupRemoved(_) => {}
             }
@@ -48,9 +51,7 @@ impl Core {
         for outcome in self.assembler.outcomes() {
             match outcome {
                 Outcome::Kill(kill) => self.report_kill(kill),
-                Outcome::Missing(count) => {
-                    self.reporter.lost(Lost::VictimMissing, u64::from(count));
-                }
+                Outcome::Missing(count) => self.losses.missing(count),
                 Outcome::NoKill(reason, victim) => {
                     self.reporter.no_kill(reason, victim.tgid, victim.tid);
                 }

@@ -9,6 +9,7 @@ use super::Core;
 use crate::{
     attribution::{ContainerNames, Owner, path::PodCgroup},
     cgroup::{CgroupId, CgroupPath},
+    enforce::Origin,
     pods::{
         Pod, PodEvent, Pods,
         bundle::{BundleRole, Bundles},
@@ -133,7 +134,7 @@ impl Core {
             let ids = self.naming.cgroups.get(&uid).cloned().unwrap_or_default();
             for id in ids {
                 if let Some(path) = self.tree.path(id).cloned() {
-                    self.decide(id, &path);
+                    self.decide(id, &path, Origin::Existing);
                 }
             }
         }

@@ -9,7 +9,8 @@ use crate::{
         tree,
     },
     config::Config,
-    probe::{self, KernelFacts, MarkArgument, Probe, ProbeOptions},
+    enforce::stopping_policy,
+    probe::{self, KernelFacts, MarkArgument, Probe, ProbeError, ProbeOptions},
 };
 use rustix::{
     fs::{Access, StatVfsMountFlags},
@@ -52,8 +53,11 @@ fn btf(facts: Option<&KernelFacts>) -> Finding {
         Some(facts) => {
             let unknown = facts.layout.words().iter().filter(|word| **word == u32::MAX).count();
             let found = format!("{}, {unknown} of the needed fields missing", probe::VMLINUX);
-            let outcome = if facts.describes_at_mark() { Outcome::Ok } else { Outcome::Warn };
-            finding("BTF", outcome, found, "")
+            if facts.describes_at_mark() {
+                return finding("BTF", Outcome::Ok, found, "");
+            }
+            let mend = "another build of this kernel, or a newer one; until then kills are reported when the victim exits";
+            finding("BTF", Outcome::Warn, found, mend)
         }
         None => finding(
             "BTF",
@@ -118,19 +122,41 @@ fn attach() -> Finding {
     match Probe::attach(ProbeOptions { btf: true, kill_ring_bytes: None }) {
         Ok(probe) => {
             let traced = probe.traced;
-            let yes = |there: bool| if there { "yes" } else { "no" };
-            let found = format!(
-                "attached; decisions {}, groups {}, exits {}, cgroups {}",
-                yes(traced.decisions_since.is_some()),
-                yes(traced.groups),
-                yes(traced.exits),
-                yes(traced.cgroups)
-            );
-            finding("eBPF programs", Outcome::Ok, found, "")
+            let parts = [
+                ("decisions", traced.decisions_since.is_some()),
+                ("signals", traced.kills),
+                ("groups", traced.groups),
+                ("exits", traced.exits),
+                ("cgroups", traced.cgroups),
+            ];
+            let names = |there: bool| {
+                let some = parts.iter().filter(|(_, is)| *is == there).map(|(name, _)| *name);
+                some.collect::<Vec<_>>().join(", ")
+            };
+            match names(false) {
+                none if none.is_empty() => {
+                    finding("eBPF programs", Outcome::Ok, format!("attached: {}", names(true)), "")
+                }
+                missing => finding(
+                    "eBPF programs",
+                    Outcome::Warn,
+                    format!("attached: {}; not: {missing}", names(true)),
+                    "a kernel with BTF and function tracing (CONFIG_DEBUG_INFO_BTF, CONFIG_FUNCTION_TRACER); without it kills are told, but not all about them. `run` logs the kernel's reason",
+                ),
+            }
         }
-        Err(error) => {
-            finding("eBPF programs", Outcome::Fail, error.to_string(), "see capabilities above")
-        }
+        Err(error) => finding(
+            "eBPF programs",
+            Outcome::Fail,
+            error.to_string(),
+            match error {
+                ProbeError::Stub => "cargo xtask build",
+                ProbeError::Load(_) | ProbeError::Attach { .. } => {
+                    "add the missing capabilities above; if none is missing, see `dmesg` for lockdown, and the container's seccomp and AppArmor profiles"
+                }
+                _ => "an agent and an eBPF object of the same build",
+            },
+        ),
     }
 }
 
@@ -174,7 +200,7 @@ fn writable(root: &Path) -> Finding {
         );
     }
     let some = tree::walk(root).ok().and_then(|cgroups| {
-        let files = cgroups.into_values().filter(|path| *path != CgroupPath::root());
+        let files = cgroups.found.into_values().filter(|path| *path != CgroupPath::root());
         files.map(|path| root.join(path.relative()).join(OOM_GROUP)).find(|file| file.exists())
     });
     let Some(file) = some else {
@@ -202,15 +228,15 @@ fn systemd(transient: &Path) -> Finding {
     let units = fs::read_dir(transient).into_iter().flatten().flatten();
     let stops: Vec<_> = units
         .filter(|unit| {
-            fs::read_to_string(unit.path()).is_ok_and(|text| {
-                text.lines().any(|line| matches!(line, "OOMPolicy=kill" | "OOMPolicy=stop"))
-            })
+            unit.file_name().to_string_lossy().ends_with(".scope")
+                && fs::read_to_string(unit.path())
+                    .is_ok_and(|text| stopping_policy(&text).is_some())
         })
         .map(|unit| unit.file_name().to_string_lossy().into_owned())
         .collect();
     match stops.first() {
         None if transient.is_dir() => {
-            finding("systemd", Outcome::Ok, "no running scope has OOMPolicy=kill", "")
+            finding("systemd", Outcome::Ok, "it stops no running scope at an OOM kill", "")
         }
         None => finding(
             "systemd",
@@ -221,8 +247,8 @@ fn systemd(transient: &Path) -> Finding {
         Some(first) => finding(
             "systemd",
             Outcome::Warn,
-            format!("{} scopes have OOMPolicy=kill or stop, for example {first}", stops.len()),
-            "systemd stops them at any OOM kill; the value must be right at creation (kubelet singleProcessOOMKill, or NRI)",
+            format!("it stops {} scopes at any OOM kill, for example {first}", stops.len()),
+            "only where a rule is to match them: OOMPolicy=continue, or Delegate=yes, when they are made (for pods: kubelet singleProcessOOMKill, or NRI)",
         ),
     }
 }

@@ -1,6 +1,6 @@
 //! One matched container: what is wanted of it, what it has, what is done.
 
-use super::{Options, obstacle, obstacle_of, watch::Watches};
+use super::{Options, Origin, obstacle, obstacle_of, watch::Watches};
 use crate::{
     attribution::Owner,
     cgroup::{
@@ -33,7 +33,7 @@ pub struct ContainerState {
     pub wanted: u8,
     /// The value that it has, if that could be read.
     pub effective: Option<u8>,
-    /// The value that was first overwritten, and would be given back.
+    /// The value that somebody else wanted first, and that would be given back.
     pub first: Option<u8>,
     /// Why the value does not count, or cannot be set.
     pub obstacle: Option<Obstacle>,
@@ -54,9 +54,12 @@ pub(super) struct Container {
     directory: Option<CgroupDir>,
     watch: Option<i32>,
     effective: Option<bool>,
-    /// The first foreign value that was overwritten: a new cgroup has 0 until the
-    /// runtime writes what it wants, so the value at first sight says nothing.
+    origin: Origin,
+    /// The value that somebody else wanted, as far as that is known; comes back
+    /// when the rule goes.
     first: Option<bool>,
+    /// inotify has yet to tell of our own last write.
+    own_write: bool,
     /// The value has been brought to what the present rule wants; who changes it
     /// from now on reverts it.
     corrected: bool,
@@ -73,6 +76,7 @@ impl Container {
     pub(super) fn open(
         id: CgroupId,
         path: &CgroupPath,
+        origin: Origin,
         target: Target,
         owner: Owner,
         context: &Context,
@@ -86,7 +90,9 @@ impl Container {
             directory: None,
             watch: None,
             effective: None,
+            origin,
             first: None,
+            own_write: false,
             corrected: false,
             wished: false,
             surroundings: None,
@@ -113,7 +119,7 @@ impl Container {
             Some(Ok(directory)) => self.directory = Some(directory),
             Some(Err(DirError::Gone)) => return Err(DirError::Gone),
             Some(Err(error)) => {
-                self.file_obstacle = Some((Obstacle::ReadOnly, format!("cannot open it: {error}")));
+                self.file_obstacle = Some((Obstacle::Error, format!("cannot open it: {error}")));
             }
             None => {
                 let why = "there is no cgroup v2 mount".to_owned();
@@ -162,6 +168,16 @@ impl Container {
         self.tell_obstacle(context);
     }
 
+    /// Somebody has written, perhaps the value that is wanted anyway: what the
+    /// runtime of a new container writes is remembered even then.
+    pub(super) fn written(&mut self) {
+        let own = std::mem::take(&mut self.own_write);
+        if !own && self.first.is_none() && self.origin == Origin::Made {
+            let value = self.directory.as_ref().and_then(|directory| directory.oom_group().ok());
+            self.first = value;
+        }
+    }
+
     /// Reads the value and writes the wanted one if it is another. `false` if
     /// the cgroup is gone.
     pub(super) fn correct(&mut self, context: &Context, seen: Instant) -> bool {
@@ -174,6 +190,9 @@ impl Container {
         };
         let outcome = directory.oom_group();
         let wanted = self.target.value;
+        if self.origin == Origin::Existing {
+            self.first = self.first.or(outcome.as_ref().ok().copied());
+        }
         let result = match outcome {
             Ok(value) if value == wanted => Ok(value),
             Ok(value) if context.options.dry_run => {
@@ -188,7 +207,11 @@ impl Container {
                 let written = directory.set_oom_group(wanted);
                 self.tell_write(context, value, cause, &write_result(&written), seen);
                 if written.is_ok() {
-                    self.first.get_or_insert(value);
+                    self.own_write = true;
+                    // The 0 of a new cgroup is nobody's wish.
+                    if value || self.corrected {
+                        self.first.get_or_insert(value);
+                    }
                     self.corrected = true;
                     self.writes += 1;
                     self.reverts += u64::from(cause == Cause::Revert);
@@ -237,11 +260,11 @@ impl Container {
         self.tell_obstacle(context);
     }
 
-    /// Gives the first value back, unless somebody has changed it since.
+    /// Gives the first value back, unless somebody has changed it since. A new
+    /// cgroup that nobody else wrote to had the kernel's own 0.
     pub(super) fn restore(&mut self, context: &Context) {
-        let (Some(first), Some(directory)) = (self.first, &self.directory) else {
-            return;
-        };
+        let first = self.first.unwrap_or(false);
+        let Some(directory) = self.directory.as_ref().filter(|_| self.writes > 0) else { return };
         let seen = Instant::now();
         if directory.oom_group() != Ok(self.target.value) || first == self.target.value {
             return;
@@ -257,9 +280,6 @@ impl Container {
             took: seen.elapsed(),
             dry_run: false,
         });
-        if written.is_ok() {
-            self.first = None;
-        }
     }
 
     /// Nothing more is done about this container.

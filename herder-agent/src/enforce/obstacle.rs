@@ -27,13 +27,25 @@ pub(super) fn systemd_scope<'a>(
     Some((scope, stopping_policy(&unit)?))
 }
 
-/// `OOMPolicy=` of a unit file, if it is one that stops the unit
-/// (`scope_notify_cgroup_oom_event()`, src/core/scope.c, systemd 253 and later).
-/// An assignment replaces those before it.
-fn stopping_policy(unit: &str) -> Option<&'static str> {
-    let last =
-        unit.lines().filter_map(|line| line.trim().strip_prefix("OOMPolicy=")).next_back()?;
-    ["kill", "stop"].into_iter().find(|policy| *policy == last.trim())
+/// `OOMPolicy=` of a scope's unit file, if it is one by which systemd stops the
+/// scope (`scope_notify_cgroup_oom_event()`, src/core/scope.c, systemd 253 and
+/// later). An assignment replaces those before it. A scope that says nothing has
+/// systemd's default, which is to stop it, unless it is delegated
+/// (`scope_add_extras()`).
+pub fn stopping_policy(unit: &str) -> Option<&'static str> {
+    let last = |name: &str| {
+        unit.lines().filter_map(|line| line.trim().strip_prefix(name)).next_back().map(str::trim)
+    };
+    match last("OOMPolicy=") {
+        Some("kill") => Some("kill"),
+        Some("stop") => Some("stop"),
+        Some("continue") => None,
+        _ => {
+            let delegated = last("Delegate=")
+                .is_some_and(|value| !matches!(value, "no" | "false" | "off" | "0" | "n" | "f"));
+            (!delegated).then_some("stop (systemd's default)")
+        }
+    }
 }
 
 #[cfg(test)]
@@ -48,7 +60,9 @@ mod tests {
             ("[Scope]\nOOMPolicy=continue\n", None),
             ("[Scope]\nOOMPolicy=kill\nOOMPolicy=continue\n", None),
             ("[Scope]\n#OOMPolicy=kill\nDelegate=yes\n", None),
-            ("", None),
+            ("[Scope]\nDelegate=memory pids\n", None),
+            ("[Scope]\nDelegate=no\n", Some("stop (systemd's default)")),
+            ("[Scope]\nMemoryMax=1G\n", Some("stop (systemd's default)")),
         ];
         for (unit, expected) in table {
             assert_eq!(stopping_policy(unit), expected, "{unit:?}");

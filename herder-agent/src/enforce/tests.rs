@@ -40,10 +40,15 @@ impl Fake {
     }
 
     fn govern(&mut self, path: &str, value: bool) -> CgroupId {
+        self.govern_as(Origin::Made, path, value)
+    }
+
+    fn govern_as(&mut self, origin: Origin, path: &str, value: bool) -> CgroupId {
         let id = self.id(path);
         let cgroup = CgroupPath::parse(path.as_bytes()).unwrap();
         let owner = Owner::Host { cgroup: cgroup.clone() };
-        self.enforcer.govern(id, &cgroup, Target { rule: "rule".into(), value }, owner);
+        let target = Target { rule: "rule".into(), value };
+        self.enforcer.govern(id, &cgroup, origin, target, owner);
         id
     }
 
@@ -124,6 +129,40 @@ fn the_first_value_comes_back_when_the_rule_goes() {
     fake.write("/was1", "1");
     fake.enforcer.changed();
     assert_eq!(fake.value("/was1"), "1", "nobody steers it any more");
+}
+
+/// The runtime writes 1 too, which changes nothing, and is what the container is to
+/// have when no rule wants it any more.
+#[test]
+fn a_new_group_gets_back_what_its_runtime_wanted() {
+    let mut fake = Fake::new("group", |_| {});
+    for (path, runtime, first, back) in
+        [("/kubelet", Some("1"), Some(1), "1"), ("/docker", None, None, "0")]
+    {
+        fake.make(path, "0");
+        let id = fake.govern(path, true);
+        fake.enforcer.changed();
+        assert_eq!(fake.value(path), "1");
+        if let Some(value) = runtime {
+            fake.write(path, value);
+            fake.enforcer.changed();
+        }
+        assert_eq!(fake.state().first, first, "{path}");
+        fake.enforcer.release(id);
+        assert_eq!(fake.value(path), back, "{path}");
+    }
+}
+
+#[test]
+fn an_existing_container_gets_back_what_it_had_whoever_wrote_meanwhile() {
+    let mut fake = Fake::new("existing", |_| {});
+    fake.make("/c", "0");
+    let id = fake.govern_as(Origin::Existing, "/c", false);
+    fake.write("/c", "1");
+    fake.enforcer.changed();
+    assert_eq!((fake.value("/c").as_str(), fake.state().first), ("0", Some(0)));
+    fake.enforcer.release(id);
+    assert_eq!(fake.value("/c"), "0");
 }
 
 #[test]
@@ -213,7 +252,7 @@ fn what_cannot_be_opened_is_told_and_tried_again() {
     fake.make("/real/c", "1");
     std::os::unix::fs::symlink("real", fake.directory("/link")).unwrap();
     fake.govern("/link/c", false);
-    assert_eq!(fake.state().obstacle, Some(Obstacle::ReadOnly));
+    assert_eq!(fake.state().obstacle, Some(Obstacle::Error));
     assert_eq!(fake.value("/real/c"), "1", "a link is not followed");
     fs::remove_file(fake.directory("/link")).unwrap();
     fs::rename(fake.directory("/real"), fake.directory("/link")).unwrap();

@@ -55,12 +55,14 @@ impl Watches {
         }
     }
 
-    /// Takes all that is there to read now.
-    pub(super) fn changes(&mut self) -> Change {
+    /// Takes a buffer full of what is there to read, and tells whether that was
+    /// all. No more at once, since others may write faster than this reads.
+    pub(super) fn changes(&mut self) -> (Change, bool) {
         let mut changed = HashSet::new();
         let mut overflow = false;
         let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
         let mut events = inotify::Reader::new(&self.inotify, &mut buffer);
+        let mut all = true;
         while let Ok(event) = events.next() {
             if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
                 overflow = true;
@@ -70,7 +72,11 @@ impl Watches {
             {
                 changed.extend(self.cgroups.get(&event.wd()));
             }
+            if events.is_buffer_empty() {
+                all = false;
+                break;
+            }
         }
-        if overflow { Change::Overflow } else { Change::Some(changed) }
+        (if overflow { Change::Overflow } else { Change::Some(changed) }, all)
     }
 }

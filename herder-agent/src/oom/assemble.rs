@@ -17,24 +17,27 @@ use std::collections::{BTreeMap, HashMap};
 /// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;
 
-/// A mark without a decision is still a kill if it comes this soon after the
-/// programs were attached: its decision may have begun before.
-const START_GRACE: u64 = SECOND / 20;
+/// A mark of the trigger itself without a decision is still a kill if it comes this
+/// soon after the programs were attached: its decision may have begun before.
+const START_GRACE: u64 = SECOND;
 
 /// Marks of one trigger that are closer together than this are one decision, if
 /// decisions are not traced. All marks of a group kill are made in one loop.
 pub const INFERENCE_WINDOW: u64 = SECOND / 5;
 
-/// How long a decision waits for victims that are described at their exit.
-pub const EXIT_WAIT: u64 = 10 * SECOND;
+/// How long a decision waits for victims that are described at their exit, which
+/// takes as long as their memory is large.
+pub const EXIT_WAIT: u64 = 60 * SECOND;
 
-/// How long a decision whose end does not come is kept: its end was lost.
-const END_WAIT: u64 = 2 * SECOND;
+/// How long a decision whose end does not come is kept after its last mark: its
+/// end was lost, and no later decision has shown so. Long, because the kernel
+/// writes a line to its console for each victim, and a console may be slow.
+const END_WAIT: u64 = 30 * SECOND;
 
 /// How long a killed process is remembered, so that a late mark of another of
-/// its threads is known to be a repetition. Process ids are reused much later,
-/// and the start time tells such a process apart.
-const REMEMBER: u64 = 30 * SECOND;
+/// its threads is known to be a repetition, and its exit to be a victim's. Process
+/// ids are reused much later, and the start time tells such a process apart.
+const REMEMBER: u64 = 60 * SECOND;
 
 /// What came of the marks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +57,7 @@ pub struct Assembler {
     traced: Traced,
     decided: BTreeMap<u64, Open>,
     inferred: HashMap<u32, Open>,
-    killed: HashMap<(u32, u64), u64>,
+    killed: HashMap<u32, Killed>,
     outcomes: Vec<Outcome>,
 }
 
@@ -64,12 +67,26 @@ struct Open {
     trigger: Option<Trigger>,
     seen: u32,
     end: Option<Decision>,
+    last_mark: u64,
     deadline: u64,
 }
 
+#[derive(Debug)]
+struct Killed {
+    start_boottime: u64,
+    marked: u64,
+}
+
 impl Open {
-    fn new(deadline: u64) -> Self {
-        Open { victims: Vec::new(), trigger: None, seen: 0, end: None, deadline }
+    fn new() -> Self {
+        Open {
+            victims: Vec::new(),
+            trigger: None,
+            seen: 0,
+            end: None,
+            last_mark: 0,
+            deadline: u64::MAX,
+        }
     }
 }
 
@@ -87,44 +104,105 @@ impl Assembler {
 
     /// Takes a mark.
     pub fn marked(&mut self, mark: Mark, now: u64) {
-        let open = match mark.decision {
-            Some(decision) => {
-                let wait = if self.traced.at_exit { EXIT_WAIT } else { END_WAIT };
-                self.decided.entry(decision).or_insert_with(|| Open::new(now + wait))
-            }
-            // Some grace: a decision may have begun before it was traced.
-            None if self
-                .traced
-                .decisions_since
-                .is_some_and(|since| mark.victim.time > since.saturating_add(START_GRACE)) =>
-            {
-                self.outcomes.push(Outcome::NoKill(NoKill::AlreadyDying, mark.victim));
-                return;
-            }
-            None => {
-                let open = self.inferred.entry(mark.trigger.tid).or_insert_with(|| Open::new(0));
-                open.deadline = now + INFERENCE_WINDOW;
-                open
-            }
-        };
-        open.seen += 1;
-        let process = (mark.victim.tgid, mark.victim.start_boottime);
-        if mark.decision.is_some() && self.traced.kills && !mark.killed {
-            self.outcomes.push(Outcome::NoKill(NoKill::AlreadyDying, mark.victim));
-        } else if self.killed.insert(process, mark.victim.time).is_some() {
-            self.outcomes.push(Outcome::NoKill(NoKill::Duplicate, mark.victim));
+        let decision = mark.decision;
+        let no_kill = if self.is_of_the_dying(&mark) {
+            Some(NoKill::AlreadyDying)
+        } else if self.is_repeated(&mark.victim) {
+            Some(NoKill::Duplicate)
         } else {
-            open.victims.push(mark.victim);
-            open.trigger.get_or_insert(mark.trigger);
+            None
+        };
+        // What is no kill still counts among the marks of its decision.
+        if decision.is_some() || no_kill.is_none() {
+            let open = self.open_for(&mark, now);
+            open.seen += 1;
+            open.last_mark = mark.victim.time;
+            if no_kill.is_none() {
+                open.victims.push(mark.victim.clone());
+                open.trigger.get_or_insert(mark.trigger);
+            }
         }
-        if let Some(decision) = mark.decision {
+        match no_kill {
+            Some(reason) => self.outcomes.push(Outcome::NoKill(reason, mark.victim)),
+            None => {
+                let Victim { tgid, start_boottime, time, .. } = mark.victim;
+                self.killed.insert(tgid, Killed { start_boottime, marked: time });
+            }
+        }
+        if let Some(decision) = decision {
             self.settle(decision);
+        }
+    }
+
+    /// Whether a process was killed a short while ago, so that its exit is a
+    /// victim's.
+    pub fn has_killed(&self, tgid: u32) -> bool {
+        self.killed.contains_key(&tgid)
+    }
+
+    fn is_repeated(&self, victim: &Victim) -> bool {
+        // Without a start time only marks at the same moment are surely of one
+        // process.
+        self.killed.get(&victim.tgid).is_some_and(|killed| {
+            killed.start_boottime == victim.start_boottime
+                && (victim.start_boottime != 0
+                    || victim.time.abs_diff(killed.marked) < INFERENCE_WINDOW)
+        })
+    }
+
+    /// A task that was dying anyway is marked to let it use the reserves. Inside
+    /// of a decision no signal is sent for it (`oom_kill_process()`); outside of
+    /// one it is the trigger itself (`out_of_memory()`), and any other mark there
+    /// is a kill whose decision was not seen to begin.
+    fn is_of_the_dying(&self, mark: &Mark) -> bool {
+        match (mark.decision, self.traced.decisions_since) {
+            (Some(_), _) => self.traced.kills && !mark.killed,
+            (None, Some(since)) => {
+                mark.victim.tid == mark.trigger.tid
+                    && mark.victim.time > since.saturating_add(START_GRACE)
+            }
+            (None, None) => false,
+        }
+    }
+
+    fn open_for(&mut self, mark: &Mark, now: u64) -> &mut Open {
+        let Some(decision) = mark.decision else {
+            let trigger = mark.trigger.tid;
+            // Another decision of the same trigger, although it is told so soon.
+            let other = self
+                .inferred
+                .get(&trigger)
+                .is_some_and(|open| mark.victim.time.abs_diff(open.last_mark) > INFERENCE_WINDOW);
+            if other && let Some(open) = self.inferred.remove(&trigger) {
+                self.close(open);
+            }
+            let open = self.inferred.entry(trigger).or_insert_with(Open::new);
+            open.deadline = now + INFERENCE_WINDOW;
+            return open;
+        };
+        self.close_before(decision);
+        let wait = if self.traced.at_exit { EXIT_WAIT } else { END_WAIT };
+        let open = self.decided.entry(decision).or_insert_with(Open::new);
+        open.deadline = now + wait;
+        open
+    }
+
+    /// `oom_lock` lets one decision run at a time, so what belongs to a later one
+    /// shows that all before it have ended, whatever was lost of them. Victims
+    /// that are described at their exit may still come.
+    fn close_before(&mut self, decision: u64) {
+        if self.traced.at_exit {
+            return;
+        }
+        while let Some(earlier) = self.decided.keys().next().copied().filter(|it| *it < decision) {
+            self.close_decision(earlier);
         }
     }
 
     /// Takes the end of a decision.
     pub fn decided(&mut self, end: Decision, now: u64) {
-        let open = self.decided.entry(end.decision).or_insert_with(|| Open::new(0));
+        self.close_before(end.decision);
+        let open = self.decided.entry(end.decision).or_insert_with(Open::new);
         open.deadline = now + EXIT_WAIT;
         open.end = Some(end);
         self.settle(end.decision);
@@ -140,7 +218,7 @@ impl Assembler {
                 self.close(open);
             }
         }
-        self.killed.retain(|_, marked| now < marked.saturating_add(REMEMBER));
+        self.killed.retain(|_, killed| now < killed.marked.saturating_add(REMEMBER));
     }
 
     /// When [`Self::expire`] has something to do next.
@@ -180,11 +258,7 @@ impl Assembler {
             self.outcomes.push(Outcome::Missing(expected - open.seen));
         }
         let Some(trigger) = open.trigger else { return };
-        let several = open.victims.len() > 1;
-        let group = match open.end {
-            Some(end) if self.traced.groups => Some(end.group),
-            _ => several.then_some(true),
-        };
+        let group = open.end.filter(|_| self.traced.groups).map(|end| end.group);
         let domain = open.end.map_or(Domain::Unknown, |end| end.domain);
         self.outcomes.push(Outcome::Kill(OomKill {
             victims: open.victims,

@@ -16,9 +16,10 @@ pub struct Scene<'a, P: Fn(CgroupId) -> Option<CgroupPath>> {
 impl<P: Fn(CgroupId) -> Option<CgroupPath>> Scene<'_, P> {
     /// Sub-process, init or group.
     pub fn kind(&self, kill: &OomKill) -> Kind {
-        // Where the kernel does not say, a container that is killed as a group
-        // is one even if it has a single process.
-        let group = kill.group.or(self.oom_group).unwrap_or(false);
+        // Where the kernel does not say, the file does: a container that is killed
+        // as a group is one even if it has a single process. Where that is not
+        // known either, several victims of one decision are a group.
+        let group = kill.group.or(self.oom_group).unwrap_or(kill.victims.len() > 1);
         if group {
             Kind::Group
         } else if kill.victims.first().is_some_and(|victim| self.is_init(victim)) {

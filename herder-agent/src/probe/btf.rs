@@ -160,11 +160,11 @@ impl<'a> Btf<'a> {
     /// Offset in bytes and type of a member, looked for in anonymous structs
     /// and unions too. A dotted path goes into named members.
     pub fn member(&self, structure: &str, path: &str) -> Option<(u32, TypeId)> {
-        let mut offset = 0;
+        let mut offset = 0u32;
         let mut id = *self.structs.get(structure)?;
         for name in path.split('.') {
             let (inner, member) = self.member_of(id, name, 0)?;
-            offset += inner;
+            offset = offset.checked_add(inner)?;
             id = member;
         }
         Some((offset, id))

@@ -159,7 +159,7 @@ fn rss_stat(btf: &Btf<'_>) -> Option<(u32, u32)> {
     let (offset, kind) = btf.member("mm_struct", "rss_stat")?;
     if let Kind::Array(element, _) = btf.kind(kind)? {
         let (count, _) = btf.member("percpu_counter", "count")?;
-        return Some((offset + count, btf.size(element)?));
+        return Some((offset.checked_add(count)?, btf.size(element)?));
     }
     let (count, array) = btf.member("mm_struct", "rss_stat.count")?;
     match btf.kind(array)? {

@@ -5,7 +5,21 @@ use std::{
     io,
     os::fd::{BorrowedFd, OwnedFd},
 };
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::io::{
+    Interest,
+    unix::{AsyncFd, AsyncFdReadyGuard},
+};
+
+/// Something can be read.
+#[derive(Debug)]
+pub struct Guard<'a>(AsyncFdReadyGuard<'a, OwnedFd>);
+
+impl Guard<'_> {
+    /// All of it was read; what came meanwhile is told again.
+    pub fn drained(mut self) {
+        self.0.clear_ready();
+    }
+}
 
 /// A duplicate of a descriptor, registered with tokio's epoll.
 ///
@@ -33,7 +47,15 @@ impl Readable {
     /// # Errors
     /// When the runtime shuts down.
     pub async fn ready(&self) -> io::Result<()> {
-        self.0.readable().await?.clear_ready();
-        Ok(())
+        self.readable().await.map(Guard::drained)
+    }
+
+    /// Waits until there is something to read. Until the caller says that it has
+    /// read everything, the next call does not wait.
+    ///
+    /// # Errors
+    /// When the runtime shuts down.
+    pub async fn readable(&self) -> io::Result<Guard<'_>> {
+        self.0.readable().await.map(Guard)
     }
 }

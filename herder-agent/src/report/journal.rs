@@ -4,7 +4,7 @@ use super::KillRecord;
 use crate::{attribution::ContainerNames, oom::Kind};
 use std::{collections::VecDeque, time::Duration};
 
-/// Kills that are kept, about 1 KiB each.
+/// Kills that are kept, 1 to 4 KiB each.
 pub const KEPT: usize = 1000;
 
 /// The last [`KEPT`] kills.

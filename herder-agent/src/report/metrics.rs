@@ -90,7 +90,7 @@ impl Metrics {
     }
 
     pub(super) fn lost(&self, reason: Lost, times: u64) {
-        self.families.lost.add([reason.as_str()], times);
+        self.families.lost(reason).add([reason.as_str()], times);
     }
 
     pub(super) fn unattributed(&self, reason: Unattributed) {

@@ -8,8 +8,9 @@ use crate::{
 use serde::Serialize;
 use std::time::{Duration, SystemTime};
 
-/// Most processes of one kill that are listed; all are counted.
-const LISTED: usize = 64;
+/// Most processes of one kill that are listed; all are counted. A thousand kills
+/// with all of theirs are what the API may have to write for a client.
+const LISTED: usize = 16;
 
 /// A kill, ready to be written as JSON. Sizes are bytes.
 #[derive(Clone, Debug, Serialize)]
@@ -36,7 +37,7 @@ pub struct KillRecord {
     pub processes: usize,
     /// The process that the kernel chose.
     pub victim: ProcessRecord,
-    /// All killed processes, the chosen one first; at most 64.
+    /// All killed processes, the chosen one first; at most 16.
     pub victims: Vec<ProcessRecord>,
     /// The task whose allocation failed.
     pub trigger: TriggerRecord,

@@ -148,6 +148,15 @@ impl Agent {
         self.wait()
     }
 
+    /// Lets it run no more until it is resumed.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Asks for the configuration to be read again.
     pub fn hang_up(&self) {
         self.signal(Signal::HUP);

@@ -25,6 +25,11 @@ impl Cgroup {
         Cgroup(made)
     }
 
+    /// One that somebody else has made.
+    pub fn made(path: &str) -> Self {
+        Cgroup(path.to_owned())
+    }
+
     pub fn file(&self, name: &str) -> String {
         format!("/sys/fs/cgroup{}/{name}", self.0)
     }

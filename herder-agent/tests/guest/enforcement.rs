@@ -62,8 +62,8 @@ fn created_like_runc() {
 }
 
 /// The same while every CPU has more to do than it can. The scheduler may then
-/// keep the agent waiting longer than the runtime takes, so this is a figure
-/// first; a container that ran with 1 is corrected milliseconds later.
+/// keep the agent waiting longer than the runtime takes, so how many ran with 1 is
+/// a figure and no promise. What holds is that each is corrected, once.
 fn created_on_a_busy_node() {
     let agent = Agent::start(MATCHED);
     let busy = Cgroup::make("/busy");
@@ -75,7 +75,9 @@ fn created_on_a_busy_node() {
         spinner.wait().unwrap();
     }
     say(&format!("on a busy node: {saw_one} of 200 programs ran with 1"));
-    assert!(saw_one < 100, "{saw_one}");
+    let written = agent.metric(r#"herder_oom_group_writes_total{result="ok",rule="matched"}"#);
+    let gone = agent.metric(r#"herder_oom_group_writes_total{result="gone",rule="matched"}"#);
+    assert!(written + gone <= 200.0 && written >= 150.0, "{written} written, {gone} gone");
     assert_eq!(agent.total("herder_oom_group_reverts_total"), 0.0);
 }
 
@@ -87,11 +89,10 @@ fn creations_that_saw_one() -> usize {
             let mut saw_one = 0;
             for number in 0..50 {
                 let path = format!("/matched/c{worker}-{number}");
-                let cgroup = Cgroup::make(&path);
                 let status = role("like-runc", &[&path]).status().unwrap();
                 assert!(matches!(status.code(), Some(0 | 1)), "{status:?}");
                 saw_one += usize::from(status.code() == Some(1));
-                cgroup.remove();
+                Cgroup::made(&path).remove();
             }
             saw_one
         };
@@ -103,6 +104,7 @@ fn creations_that_saw_one() -> usize {
 /// The role that plays runc's init for [`created_like_runc`].
 pub fn like_runc(rest: &[&str]) -> ExitCode {
     let file = |name: &str| format!("/sys/fs/cgroup{}/{name}", rest[0]);
+    fs::create_dir(format!("/sys/fs/cgroup{}", rest[0])).unwrap();
     fs::write(file("cgroup.procs"), "0").unwrap();
     fs::write(file("memory.max"), "100M").unwrap();
     fs::write(file("memory.oom.group"), "1").unwrap();
@@ -132,6 +134,11 @@ fn unmatched_are_never_written() {
     eventually("the matched are 0", || values() == ["0", "1", "0", "1", "1"]);
     let mut container = Container::start("/other/c2", 50, &["hog:100"]);
     eventually("the other died whole", || container.ended());
+    // Values that come back are writes too, and so is what other rules want.
+    Agent::reconfigure("rules: []");
+    eventually("the matched are given back", || values() == ["1"; 5]);
+    Agent::reconfigure(MATCHED);
+    eventually("and are 0 again", || values() == ["0", "1", "0", "1", "1"]);
     let mut written = audit.files_written_by(agent.pid());
     written.sort();
     written.dedup();

@@ -32,6 +32,8 @@ pub const TESTS: &[Test] = &[
     ("dying_task_is_no_kill", dying_task_is_no_kill),
     ("late_kill_of_a_removed_cgroup", late_kill_of_a_removed_cgroup),
     ("without_btf", without_btf),
+    ("victim_is_described", victim_is_described),
+    ("losses_are_counted", losses_are_counted),
 ];
 
 /// A process in a cgroup but in no namespace of its own.
@@ -151,6 +153,7 @@ fn init_is_the_victim() {
     assert_kill(&kills[0], "init", "container", "/matched/c1");
     assert_eq!((&kills[0]["processes"], &kills[0]["victim"]["ns_pid"]), (&1.into(), &1.into()));
     eventually("the container ended", || container.ended());
+    eventually("its sibling died with it", || container.cgroup.processes().is_empty());
     agent.assert_nothing_lost();
 }
 
@@ -260,6 +263,10 @@ fn dying_task_is_no_kill() {
         cgroup.remove();
     }
     agent.wait_for_kills(expected);
+    say(&format!(
+        "of 10 dying processes {expected} were OOM kills, {} marks were none",
+        agent.total("herder_marks_ignored_total")
+    ));
     agent.assert_nothing_lost();
 }
 
@@ -294,4 +301,79 @@ fn without_btf() {
     let kills = agent.wait_for_kills(2);
     assert_kill(&kills[1], "group", "unknown", "/unmatched");
     assert_eq!(agent.total("herder_kills_lost_total"), 0.0);
+}
+
+/// Every field of the victim, as the process itself arranged it: who it is, what it
+/// has of each kind of memory.
+fn victim_is_described() {
+    let agent = Agent::start(MATCHED);
+    let cgroup = Cgroup::make("/matched/c1");
+    cgroup.limit(100);
+    let mut process = run_in(&cgroup, &["described", "30", "16", "8"]);
+    eventually("it has what it is told to have", || {
+        let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+        status.contains("Uid:\t1234\t") && kib(&status, "RssShmem:") >= 16 << 10
+    });
+    fs::write(format!("/proc/{}/oom_score_adj", process.id()), "77").unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    cgroup.limit(20);
+    let kills = agent.wait_for_kills(1);
+    let victim = &kills[0]["victim"];
+    assert_eq!((&victim["pid"], &victim["tid"]), (&process.id().into(), &process.id().into()));
+    assert_eq!((&victim["uid"], &victim["oom_score_adj"]), (&1234.into(), &77.into()));
+    assert_eq!(victim["comm"], "init", "{victim:#}");
+    for (field, line) in [
+        ("anon_rss", "RssAnon:"),
+        ("file_rss", "RssFile:"),
+        ("shmem_rss", "RssShmem:"),
+        ("total_vm", "VmSize:"),
+    ] {
+        let (told, before) = (victim[field].as_u64().unwrap() >> 10, kib(&status, line));
+        // Its pages of files may be taken from it, and each counter of the kernel
+        // lags by a batch for each processor.
+        let least = if field == "file_rss" { 0 } else { before.saturating_sub(1024) };
+        assert!((least..=before + 1024).contains(&told), "{field}: {told}, was {before} KiB");
+    }
+    process.wait().unwrap();
+    agent.assert_nothing_lost();
+}
+
+fn kib(status: &str, line: &str) -> u64 {
+    let found = status.lines().find_map(|found| found.strip_prefix(line));
+    found.and_then(|text| text.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
+}
+
+/// The ring buffer is too small and the agent does not get to run: what does not
+/// fit is counted, each victim once, and the rest is told.
+fn losses_are_counted() {
+    const MEMBERS: u32 = 60;
+    let agent = Agent::start_with(MATCHED, &["--kill-ring-bytes", "4096"]);
+    let cgroup = Cgroup::make("/unmatched");
+    cgroup.limit(200);
+    cgroup.set("memory.oom.group", "1");
+    let mut members: Vec<_> = (1..MEMBERS).map(|_| run_in(&cgroup, &["idle"])).collect();
+    eventually("all are in", || cgroup.processes().len() == members.len());
+    agent.pause();
+    members.push(run_in(&cgroup, &["hog", "400"]));
+    for member in &mut members {
+        assert_eq!(member.wait().unwrap().signal(), Some(9));
+    }
+    agent.resume();
+    eventually("a kill is told", || !agent.kills().is_empty());
+    let told = || agent.kills().iter().map(|kill| kill["processes"].as_u64().unwrap()).sum::<u64>();
+    eventually("all are accounted for", || {
+        u64::from(MEMBERS) == told() + counted(agent.total("herder_kills_lost_total"))
+    });
+    let (told, records) = (told(), agent.total("herder_records_lost_total"));
+    say(&format!(
+        "of {MEMBERS} victims {told} told, the others lost; {records} other records lost"
+    ));
+    assert!(told > 0 && told < u64::from(MEMBERS), "{told}");
+    assert_eq!(agent.kills().len(), 1, "{:#?}", agent.kills());
+    assert!(Agent::log().contains("victim-ring-full"), "{}", Agent::log());
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]
+fn counted(metric: f64) -> u64 {
+    metric as u64
 }

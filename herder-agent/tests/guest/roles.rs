@@ -37,6 +37,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
         "threads" => threads(rest[0].parse().expect("MiB")),
         "orphan-threads" => orphan_threads(rest[0].parse().expect("MiB")),
         "grower" => grower(rest[0].parse().expect("MiB")),
+        "described" => described(&rest),
         "greedy-init" => greedy_init(rest[0].parse().expect("MiB")),
         "enter-v1" => enter_at(&format!("{}/cgroup.procs", rest[0]), &rest[1..]),
         "fight" => crate::enforcement::fight(&rest),
@@ -127,6 +128,22 @@ fn tree(rest: &[&str]) -> ExitCode {
 fn hog(mebibytes: usize) -> ExitCode {
     let memory = take(mebibytes);
     idle_with(&memory)
+}
+
+/// Another user, with so many MiB each of its own, shared, and of a file; then more
+/// of its own than the limit that it is given meanwhile.
+fn described(rest: &[&str]) -> ExitCode {
+    let sizes: Vec<usize> = rest.iter().map(|size| size.parse().expect("MiB")).collect();
+    let file = fs::File::open(SELF).expect("this program");
+    crate::system::become_user(1234);
+    let _own = take(sizes[0]);
+    crate::system::take_shared(sizes[1] << 20);
+    crate::system::map_file(&file, sizes[2] << 20);
+    let mut more = Vec::new();
+    loop {
+        sleep(Duration::from_millis(1000));
+        more.push(take(1));
+    }
 }
 
 /// An init that has a child, and is itself the biggest process.

@@ -1,5 +1,5 @@
 //! What the guest needs from the C library and no safe crate offers: ending one
-//! thread, bringing a network device up, and fanotify.
+//! thread, another user, mapped memory, a network device, and fanotify.
 #![expect(unsafe_code, reason = "system calls without a safe wrapper")]
 
 use std::{
@@ -18,6 +18,48 @@ pub fn exit_this_thread() -> ExitCode {
     // borrowed by another thread.
     unsafe { libc::syscall(libc::SYS_exit, 0) };
     ExitCode::FAILURE
+}
+
+/// Becomes another user for ever, with all threads.
+pub fn become_user(uid: u32) {
+    // SAFETY: no pointers are passed; a process may always give its rights away.
+    assert_eq!(unsafe { libc::setuid(uid) }, 0);
+}
+
+/// Takes shared memory for the rest of the process's life.
+pub fn take_shared(bytes: usize) {
+    // SAFETY: a new mapping, which nothing else knows of.
+    let memory = unsafe {
+        rustix::mm::mmap_anonymous(
+            std::ptr::null_mut(),
+            bytes,
+            rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE,
+            rustix::mm::MapFlags::SHARED,
+        )
+    };
+    // SAFETY: the mapping is so long, may be written, and is never undone.
+    unsafe { memory.expect("shared memory").cast::<u8>().write_bytes(1, bytes) };
+}
+
+/// Maps the beginning of a file and reads it, for the rest of the process's life.
+pub fn map_file(file: &File, bytes: usize) {
+    let length = bytes.min(usize::try_from(file.metadata().expect("its size").len()).unwrap());
+    // SAFETY: a new mapping of a file that nobody changes.
+    let memory = unsafe {
+        rustix::mm::mmap(
+            std::ptr::null_mut(),
+            length,
+            rustix::mm::ProtFlags::READ,
+            rustix::mm::MapFlags::PRIVATE,
+            file,
+            0,
+        )
+    };
+    let start = memory.expect("a mapping").cast::<u8>();
+    for at in (0..length).step_by(4096) {
+        // SAFETY: inside of the mapping, which is never undone.
+        std::hint::black_box(unsafe { start.wrapping_add(at).read_volatile() });
+    }
 }
 
 /// Gives a network device an address and brings it up, if it is there.
@@ -90,7 +132,12 @@ pub fn fanotify_modify(mount: &str) -> io::Result<File> {
 pub fn fanotify_events(group: &mut File) -> Vec<(u32, OwnedFd)> {
     let mut buffer = [0u8; 64 * 1024];
     let mut events = Vec::new();
-    while let Ok(length) = group.read(&mut buffer) {
+    loop {
+        let length = match group.read(&mut buffer) {
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return events,
+            Err(error) => panic!("the audit is blind: {error}"),
+        };
         let each = size_of::<libc::fanotify_event_metadata>();
         for bytes in buffer[..length].chunks_exact(each) {
             // SAFETY: the bytes are a whole event, which is plain numbers.
@@ -102,9 +149,5 @@ pub fn fanotify_events(group: &mut File) -> Vec<(u32, OwnedFd)> {
                 events.push((event.pid.cast_unsigned(), file));
             }
         }
-        if length == 0 {
-            break;
-        }
     }
-    events
 }

@@ -79,11 +79,15 @@ fn threads_of_one_process_are_one_victim() {
     assembler.marked(mark(5, 9, Some(1)), NOW);
     assembler.decided(end(1, 2, 2, true), NOW);
     // Dying threads that enter the OOM path again, later, without a decision.
-    assembler.marked(mark(5, 10, None), NOW);
+    let mut dying = mark(5, 10, None);
+    dying.trigger.tid = 10;
+    assembler.marked(dying, NOW);
+    assembler.marked(mark(5, 11, None), NOW);
     assert_eq!(
         told(&mut assembler),
-        ["Duplicate 9", "kill [5] group Some(true)", "AlreadyDying 10"]
+        ["Duplicate 9", "kill [5] group Some(true)", "AlreadyDying 10", "Duplicate 11"]
     );
+    assert_eq!(assembler.deadline(), None, "nothing is waited for");
 }
 
 #[test]
@@ -156,7 +160,43 @@ fn without_decisions_marks_of_one_trigger_are_one_kill() {
     assembler.expire(NOW + INFERENCE_WINDOW);
     assembler.marked(mark(7, 7, None), NOW + SECOND);
     assembler.expire(NOW + 2 * SECOND);
-    assert_eq!(told(&mut assembler), ["kill [5, 6] group Some(true)", "kill [7] group None"]);
+    assert_eq!(told(&mut assembler), ["kill [5, 6] group None", "kill [7] group None"]);
+}
+
+/// They come when their victims exit, which may be at the same moment.
+#[test]
+fn without_decisions_marks_far_apart_are_two_kills_however_late_they_come() {
+    let mut assembler = Assembler::new(Traced { at_exit: true, ..NOTHING });
+    assembler.marked(mark(5, 5, None), NOW + SECOND);
+    let mut later = mark(6, 6, None);
+    later.victim.time = NOW + INFERENCE_WINDOW + 1;
+    assembler.marked(later, NOW + SECOND);
+    assembler.expire(NOW + 2 * SECOND);
+    assert_eq!(told(&mut assembler), ["kill [5] group None", "kill [6] group None"]);
+}
+
+/// A kernel writes a line to its console for each victim, and a serial console
+/// takes its time.
+#[test]
+fn a_slow_group_kill_is_one_kill() {
+    let mut assembler = Assembler::new(TRACED);
+    for (number, tgid) in [(0, 5), (1, 6), (2, 7), (3, 8)] {
+        let now = NOW + number * 20 * SECOND;
+        assembler.expire(now);
+        assembler.marked(mark(tgid, tgid, Some(1)), now);
+    }
+    assembler.decided(end(1, 5, 4, true), NOW + 80 * SECOND);
+    assert_eq!(told(&mut assembler), ["kill [5, 6, 7, 8] group Some(true)"]);
+}
+
+#[test]
+fn a_later_decision_shows_that_the_end_of_an_earlier_one_is_lost() {
+    let mut assembler = Assembler::new(TRACED);
+    assembler.marked(mark(5, 5, Some(1)), NOW);
+    assembler.marked(mark(6, 6, Some(2)), NOW);
+    assert_eq!(told(&mut assembler), ["kill [5] group None"]);
+    assembler.decided(end(3, 1, 0, false), NOW);
+    assert_eq!(told(&mut assembler), ["kill [6] group None"]);
 }
 
 /// The programs attach one after the other: a kill that is under way just then
@@ -164,9 +204,22 @@ fn without_decisions_marks_of_one_trigger_are_one_kill() {
 #[test]
 fn a_kill_at_start_up_is_not_taken_for_a_dying_task() {
     let mut assembler = Assembler::new(Traced { decisions_since: Some(NOW), ..TRACED });
+    let mut own = mark(5, 5, None);
+    own.trigger.tid = 5;
+    assembler.marked(own, NOW);
+    assembler.expire(NOW + INFERENCE_WINDOW);
+    assert_eq!(told(&mut assembler), ["kill [5] group None"]);
+}
+
+/// The kernel marks nobody but the trigger outside of a decision, so this is one
+/// that was not seen to begin.
+#[test]
+fn a_mark_of_another_task_is_a_kill_although_its_decision_was_not_seen() {
+    let mut assembler = Assembler::new(TRACED);
     assembler.marked(mark(5, 5, None), NOW);
     assembler.expire(NOW + INFERENCE_WINDOW);
     assert_eq!(told(&mut assembler), ["kill [5] group None"]);
+    assert!(assembler.has_killed(5) && !assembler.has_killed(6));
 }
 
 #[test]

@@ -23,7 +23,8 @@ pub(super) struct Families {
     pub(super) writes: Family<2>,
     pub(super) reverts: Family<1>,
     pub(super) not_enforceable: Family<1>,
-    pub(super) lost: Family<1>,
+    pub(super) lost_kills: Family<1>,
+    pub(super) lost_records: Family<1>,
     pub(super) unattributed: Family<1>,
     pub(super) ignored: Family<1>,
     pub(super) report_seconds: Histogram,
@@ -87,10 +88,16 @@ impl Families {
                 "Matched containers whose behaviour memory.oom.group cannot steer.",
                 ["reason"],
             ),
-            lost: counter(
+            lost_kills: counter(
                 &registry,
                 "herder_kills_lost_total",
-                "Records of the kernel that could not be handed over or read.",
+                "OOM kills, or victims of one, that could not be told.",
+                ["reason"],
+            ),
+            lost_records: counter(
+                &registry,
+                "herder_records_lost_total",
+                "Other things of the kernel that could not be told: the end of a kill, an exit, a new cgroup.",
                 ["reason"],
             ),
             unattributed: counter(
@@ -155,8 +162,13 @@ impl Families {
         families
     }
 
+    /// Where a loss is counted.
+    pub(super) fn lost(&self, reason: Lost) -> &Family<1> {
+        if reason.loses_kill() { &self.lost_kills } else { &self.lost_records }
+    }
+
     fn start_at_zero(&self) {
-        Lost::all().for_each(|reason| self.lost.begin([reason.as_str()]));
+        Lost::all().for_each(|reason| self.lost(reason).begin([reason.as_str()]));
         for reason in Unattributed::ALL {
             self.unattributed.begin([reason.as_str()]);
         }

@@ -51,10 +51,11 @@ fn lines(metrics: &Metrics, prefix: &str) -> Vec<String> {
 fn every_family_of_the_contract_is_there_from_the_start() {
     let metrics = Metrics::new();
     let table = [
-        ("herder_kills_lost_total{reason=", 10),
+        ("herder_kills_lost_total{reason=", 6),
+        ("herder_records_lost_total{reason=", 5),
         ("herder_kills_unattributed_total{reason=", 2),
         ("herder_marks_ignored_total{reason=", 2),
-        ("herder_not_enforceable{reason=", 5),
+        ("herder_not_enforceable{reason=", 6),
         ("herder_config_reloads_total{result=", 2),
         ("herder_build_info{kernel=", 1),
         ("herder_kill_report_seconds_count 0", 1),
