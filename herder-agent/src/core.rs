@@ -299,6 +299,9 @@ impl Core {
         for (lost, times) in self.losses.settle(&new) {
             self.reporter.lost(lost, times);
         }
+        if self.losses.take_ends() {
+            self.assembler.end_lost(monotonic_now());
+        }
     }
 
     fn decide_all(&mut self) {

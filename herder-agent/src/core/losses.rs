@@ -13,6 +13,7 @@ pub(super) struct Losses {
     missing: u64,
     accounted: u64,
     unseen_cgroups: bool,
+    ends: bool,
 }
 
 impl Losses {
@@ -28,6 +29,7 @@ impl Losses {
             new.iter().map(|(loss, times)| (Lost::Kernel(*loss), *times)).collect();
         for (loss, times) in new {
             self.unseen_cgroups |= *loss == Loss::CgroupRingFull;
+            self.ends |= *loss == Loss::DecisionRingFull;
             if loss.loses_kill() {
                 self.accounted += times;
             }
@@ -44,6 +46,11 @@ impl Losses {
     /// Whether a made cgroup was not told, so that only a walk can find it.
     pub(super) fn take_unseen_cgroups(&mut self) -> bool {
         std::mem::take(&mut self.unseen_cgroups)
+    }
+
+    /// Whether the end of a decision was lost since the last call.
+    pub(super) fn take_ends(&mut self) -> bool {
+        std::mem::take(&mut self.ends)
     }
 }
 
@@ -70,5 +77,8 @@ mod tests {
         let lost = losses.settle(&[(Loss::CgroupRingFull, 5)]);
         assert_eq!(lost, [(Lost::Kernel(Loss::CgroupRingFull), 5), (Lost::VictimMissing, 1)]);
         assert!(losses.take_unseen_cgroups() && !losses.take_unseen_cgroups());
+        assert!(!losses.take_ends());
+        losses.settle(&[(Loss::DecisionRingFull, 1)]);
+        assert!(losses.take_ends() && !losses.take_ends());
     }
 }

@@ -34,6 +34,9 @@ pub const EXIT_WAIT: u64 = 60 * SECOND;
 /// writes a line to its console for each victim, and a console may be slow.
 const END_WAIT: u64 = 30 * SECOND;
 
+/// The same, if it is known that an end was lost.
+const LOST_END_WAIT: u64 = SECOND;
+
 /// How long a killed process is remembered, so that a late mark of another of
 /// its threads is known to be a repetition, and its exit to be a victim's. Process
 /// ids are reused much later, and the start time tells such a process apart.
@@ -206,6 +209,14 @@ impl Assembler {
         open.deadline = now + EXIT_WAIT;
         open.end = Some(end);
         self.settle(end.decision);
+    }
+
+    /// The end of some decision was lost: those that are open are not waited for
+    /// much longer.
+    pub fn end_lost(&mut self, now: u64) {
+        for open in self.decided.values_mut().filter(|open| open.end.is_none()) {
+            open.deadline = open.deadline.min(now + LOST_END_WAIT);
+        }
     }
 
     /// Gives up waiting for what is overdue.
