@@ -1,0 +1,193 @@
+//! Renders `deploy/` as a user does, and checks what comes out: against the
+//! schemas of the API servers that it has to work on, and for what it grants.
+
+mod grants;
+mod render;
+mod schemas;
+
+use crate::command::{say, workspace};
+use anyhow::{Context, Result, bail, ensure};
+use render::Kubectl;
+use schemas::Schemas;
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, fs, path::Path, time::Instant};
+
+/// Components that are not rendered together with the others: both give the
+/// agent the bundles of a runtime, and a node has one.
+const ALTERNATIVE: &str = "bundles-crio";
+
+/// A name, and the objects that are applied under it.
+struct Rendered {
+    name: String,
+    components: Vec<String>,
+    objects: Vec<Value>,
+}
+
+/// Renders and checks the base, every component, all of them together, and the
+/// examples.
+#[test]
+#[ignore = "downloads kubectl and schemas: cargo xtask manifests"]
+fn deploy_is_valid() -> Result<()> {
+    let began = Instant::now();
+    let schemas = Schemas::get()?;
+    let all = render_all(&Kubectl::get()?)?;
+    for rendered in &all {
+        let name = &rendered.name;
+        for object in &rendered.objects {
+            schemas.check(object).with_context(|| format!("{name} is not valid"))?;
+        }
+        let granted = grants::granted(&rendered.objects);
+        let expected = grants::expected(&rendered.components)?;
+        compare(&granted, &expected).with_context(|| format!("{name} grants other rights"))?;
+    }
+    refuses_mistakes(&schemas, &all)?;
+    let objects: usize = all.iter().map(|rendered| rendered.objects.len()).sum();
+    say(&format!(
+        "deploy/: {} renderings, {objects} objects valid for {} ({:.1} s)",
+        all.len(),
+        schemas.versions(),
+        began.elapsed().as_secs_f64()
+    ));
+    Ok(())
+}
+
+fn render_all(kubectl: &Kubectl) -> Result<Vec<Rendered>> {
+    let components = components(&workspace().join("deploy/components"))?;
+    let together = components.iter().filter(|name| *name != ALTERNATIVE).cloned().collect();
+    let mut sets = vec![("deploy/".to_owned(), Vec::new())];
+    sets.extend(components.into_iter().map(|name| (format!("component {name}"), vec![name])));
+    sets.push(("all components".to_owned(), together));
+    let mut all = Vec::new();
+    for (name, components) in sets {
+        let objects = kubectl.render(&components).with_context(|| format!("rendering {name}"))?;
+        all.push(Rendered { name, components, objects });
+    }
+    for (name, text) in yaml_files(&workspace().join("deploy/examples"))? {
+        let objects = render::objects(&text).with_context(|| format!("reading {name}"))?;
+        all.push(Rendered { name, components: vec!["an example".into()], objects });
+    }
+    Ok(all)
+}
+
+/// The names of the directories below `deploy/components`.
+fn components(directory: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in
+        fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?
+    {
+        let path = entry?.path();
+        // The rules are generated from the dashboards' alerts.
+        if path.ends_with("prometheus-rule") && !path.join("prometheus-rule.yaml").exists() {
+            say("deploy/components/prometheus-rule has no rules yet, and is not checked");
+            continue;
+        }
+        names.push(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Name and text of each YAML file of a directory.
+fn yaml_files(directory: &Path) -> Result<Vec<(String, String)>> {
+    let mut files = Vec::new();
+    for entry in
+        fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?
+    {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let text = fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            files.push((path.display().to_string(), text));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn compare(granted: &BTreeSet<String>, expected: &BTreeSet<String>) -> Result<()> {
+    let lines = |of: &BTreeSet<String>, without: &BTreeSet<String>, sign: &str| {
+        of.difference(without).map(|line| format!("\n  {sign} {line}")).collect::<String>()
+    };
+    let difference = lines(granted, expected, "+") + &lines(expected, granted, "-");
+    ensure!(difference.is_empty(), "+ is granted, - was expected:{difference}");
+    Ok(())
+}
+
+/// Whether mistakes like those that people make are found at all: a check that
+/// passes whatever it is given would pass these too.
+fn refuses_mistakes(schemas: &Schemas, all: &[Rendered]) -> Result<()> {
+    let find = |kind: &str| {
+        let objects = all.iter().flat_map(|rendered| &rendered.objects);
+        objects.clone().find(|object| object["kind"] == kind).cloned()
+    };
+    let mistakes = [
+        ("DaemonSet", "/spec/template/spec/hostPid", json!(true)),
+        ("DaemonSet", "/spec/template/spec/containers/0/livenessProbe/httpGet/pfad", json!("/")),
+        ("DaemonSet", "/spec/template/spec/terminationGracePeriodSeconds", json!("soon")),
+        ("ConfigMap", "/data/herder.yaml", json!({"rules": []})),
+        ("NetworkPolicy", "/spec/ingres", json!([])),
+        ("Deployment", "/spec/replicas", json!("two")),
+        ("PodMonitor", "/spec/podMetricsEndpoints/0/honourLabels", json!(true)),
+        ("SecurityContextConstraints", "/allowHostPid", json!(false)),
+        ("SecurityContextConstraints", "/runAsUser/uid", json!("root")),
+    ];
+    for (kind, pointer, value) in mistakes {
+        let mut object = find(kind).with_context(|| format!("no {kind} was rendered"))?;
+        let (parent, key) = pointer.rsplit_once('/').context("a pointer has a slash")?;
+        let parent = object.pointer_mut(parent).and_then(Value::as_object_mut);
+        parent.with_context(|| format!("{kind} has no {pointer}"))?.insert(key.into(), value);
+        if schemas.check(&object).is_ok() {
+            bail!("a {kind} with a wrong {pointer} passes the schemas: they check nothing");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The files of the base, without what only kustomize changes in them.
+    fn base() -> Vec<Value> {
+        let files = yaml_files(&workspace().join("deploy/base")).unwrap();
+        let objects = files.iter().flat_map(|(_, text)| render::objects(text).unwrap());
+        objects.filter(|object| object["kind"] != "Kustomization").collect()
+    }
+
+    #[test]
+    fn the_base_grants_what_the_table_says() {
+        compare(&grants::granted(&base()), &grants::expected(&[]).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn what_loosens_the_base_is_seen() {
+        let table = [
+            ("/spec/template/spec/hostPID", json!(true)),
+            ("/spec/template/spec/hostNetwork", json!(true)),
+            ("/spec/template/spec/shareProcessNamespace", json!(true)),
+            ("/spec/template/spec/securityContext", json!({"runAsUser": 0})),
+            ("/spec/template/spec/initContainers", json!([{"name": "x"}])),
+            ("/spec/template/spec/containers/0/securityContext/privileged", json!(true)),
+            ("/spec/template/spec/containers/0/securityContext/procMount", json!("Unmasked")),
+            ("/spec/template/spec/containers/0/securityContext/capabilities/add/2", json!("X")),
+            ("/spec/template/spec/containers/0/securityContext/seccompProfile/type", json!("X")),
+            ("/spec/template/spec/containers/0/ports/0/hostPort", json!(9469)),
+            ("/spec/template/spec/containers/0/envFrom", json!([{"secretRef": {"name": "x"}}])),
+            ("/spec/template/spec/volumes/1/hostPath/path", json!("/sys")),
+            ("/spec/template/spec/volumes/2", json!({"name": "x", "secret": {}})),
+        ];
+        for (pointer, value) in table {
+            let mut objects = base();
+            let daemon_set =
+                objects.iter_mut().find(|object| object["kind"] == "DaemonSet").unwrap();
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            match daemon_set.pointer_mut(parent) {
+                Some(Value::Object(parent)) => drop(parent.insert(key.into(), value)),
+                Some(Value::Array(parent)) => parent.push(value),
+                other => panic!("{pointer}: {other:?}"),
+            }
+            let changed = grants::granted(&objects);
+            assert_ne!(changed, grants::expected(&[]).unwrap(), "{pointer}");
+        }
+    }
+}
