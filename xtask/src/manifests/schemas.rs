@@ -12,7 +12,7 @@ mod proto;
 use anyhow::{Context, Result, bail, ensure};
 use jsonschema::{Registry, Validator};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 /// Oldest minor version of Kubernetes 1 that has to be served.
 const OLDEST: u32 = 28;
@@ -48,52 +48,72 @@ impl Schemas {
         format!("Kubernetes 1.{oldest} to 1.{newest}")
     }
 
-    /// Checks an object for every version; all that is wrong with it in one error.
-    pub fn check(&self, object: &Value) -> Result<()> {
-        let text = |key: &str| object[key].as_str().with_context(|| format!("no {key}"));
-        let (api_version, kind) = (text("apiVersion")?, text("kind")?);
-        let name = object["metadata"]["name"].as_str().unwrap_or("without a name");
-        if let Some(schema) = self.custom.get(&format!("{api_version}/{kind}")) {
-            let validator = jsonschema::validator_for(schema)?;
-            return valid(&validator, object).with_context(|| format!("{kind} {name}"));
+    /// What is wrong with each object for some version; none if nothing is.
+    pub fn faults(&self, objects: &[&Value]) -> Result<Vec<Option<String>>> {
+        let mut faults = Vec::new();
+        for object in objects {
+            faults.push(match self.custom.get(&kind(object)?) {
+                Some(schema) => wrong(&jsonschema::validator_for(schema)?, object),
+                None => None,
+            });
         }
         for (minor, definitions) in &self.kubernetes {
-            let check = || -> Result<()> {
-                let schema = definition(definitions, api_version, kind)?;
-                let registry = Registry::new().add(BASE, definitions)?.prepare()?;
-                let validator =
-                    jsonschema::options().offline().with_registry(&registry).build(&schema)?;
-                valid(&validator, object)
-            };
-            check().with_context(|| format!("{kind} {name}, Kubernetes 1.{minor}"))?;
+            let registry = Registry::new().add(BASE, definitions)?.prepare()?;
+            // Made once for each kind, since making one takes longer than its use.
+            let mut validators = BTreeMap::new();
+            for (object, fault) in objects.iter().zip(&mut faults) {
+                let kind = kind(object)?;
+                if fault.is_some() || self.custom.contains_key(&kind) {
+                    continue;
+                }
+                let validator = match validators.entry(kind) {
+                    Entry::Occupied(entry) => entry.into_mut(),
+                    Entry::Vacant(entry) => {
+                        let schema = definition(definitions, entry.key())
+                            .with_context(|| format!("Kubernetes 1.{minor}"))?;
+                        let options = jsonschema::options().offline().with_registry(&registry);
+                        entry.insert(options.build(&schema)?)
+                    }
+                };
+                let wrong = wrong(validator, object);
+                *fault = wrong.map(|wrong| format!("Kubernetes 1.{minor}: {wrong}"));
+            }
         }
-        Ok(())
+        Ok(faults)
     }
+}
+
+/// `apiVersion/kind`.
+fn kind(object: &Value) -> Result<String> {
+    let text = |key: &str| object[key].as_str().with_context(|| format!("no {key} in {object}"));
+    Ok(format!("{}/{}", text("apiVersion")?, text("kind")?))
 }
 
 /// What the references in kubernetes-validate's definitions begin with.
 const BASE: &str = "https://kubernetes.io/api/_definitions.json";
 
 /// A reference to the definition of an object.
-fn definition(definitions: &Value, api_version: &str, kind: &str) -> Result<Value> {
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let wanted = json!({ "group": group, "kind": kind, "version": version });
+fn definition(definitions: &Value, kind: &str) -> Result<Value> {
+    let parts: Vec<&str> = kind.split('/').collect();
+    let wanted = match parts[..] {
+        [version, kind] => json!({ "group": "", "kind": kind, "version": version }),
+        [group, version, kind] => json!({ "group": group, "kind": kind, "version": version }),
+        _ => bail!("{kind} is no kind of object"),
+    };
     let all = definitions["$defs"].as_object().context("no definitions")?;
     let found = all.iter().find(|(_, definition)| {
         let kinds = definition["x-kubernetes-group-version-kind"].as_array();
         kinds.is_some_and(|kinds| kinds.contains(&wanted))
     });
-    let Some((name, _)) = found else { bail!("no schema of {kind} in {api_version}") };
+    let Some((name, _)) = found else { bail!("no schema of {kind}") };
     Ok(json!({ "$ref": format!("{BASE}#/$defs/{name}") }))
 }
 
-fn valid(validator: &Validator, object: &Value) -> Result<()> {
-    let errors: Vec<_> = validator
-        .iter_errors(object)
-        .map(|error| format!("{}: {error}", error.instance_path()))
-        .collect();
-    ensure!(errors.is_empty(), "{}", errors.join("\n"));
-    Ok(())
+fn wrong(validator: &Validator, object: &Value) -> Option<String> {
+    let errors = validator.iter_errors(object);
+    let errors: Vec<_> =
+        errors.map(|error| format!("{}: {error}", error.instance_path())).collect();
+    (!errors.is_empty()).then(|| errors.join("\n"))
 }
 
 /// Forbids fields that a schema does not name.
@@ -130,13 +150,15 @@ mod tests {
         ]);
         let schemas = Schemas { kubernetes, custom: BTreeMap::new() };
         let job = |spec: Value| json!({ "apiVersion": "batch/v1", "kind": "Job", "spec": spec });
-        schemas.check(&job(json!(1))).unwrap();
-        let error = format!("{:#}", schemas.check(&job(json!("1"))).unwrap_err());
-        assert!(error.contains("1.28") && error.contains("/spec"), "{error}");
-        let mut unknown = job(json!(1));
+        let (good, bad, mut unknown) = (job(json!(1)), job(json!("1")), job(json!(1)));
         unknown["sepc"] = json!(1);
-        assert!(schemas.check(&unknown).is_err());
-        assert!(schemas.check(&json!({ "apiVersion": "batch/v2", "kind": "Job" })).is_err());
-        assert!(schemas.check(&json!({ "kind": "Job" })).is_err());
+        let faults = schemas.faults(&[&good, &bad, &unknown]).unwrap();
+        assert_eq!(faults[0], None);
+        let fault = faults[1].as_ref().unwrap();
+        assert!(fault.contains("1.28") && fault.contains("/spec"), "{fault}");
+        assert!(faults[2].as_ref().unwrap().contains("sepc"));
+        let other_version = json!({ "apiVersion": "batch/v2", "kind": "Job" });
+        assert!(schemas.faults(&[&other_version]).is_err());
+        assert!(schemas.faults(&[&json!({ "kind": "Job" })]).is_err());
     }
 }
