@@ -1,6 +1,7 @@
 //! Renders `deploy/` as a user does, and checks what comes out: against the
 //! schemas of the API servers that it has to work on, and for what it grants.
 
+mod agreement;
 mod grants;
 mod render;
 mod schemas;
@@ -20,6 +21,9 @@ use std::{
 /// Components that are not rendered together with the others: both give the
 /// agent the bundles of a runtime, and a node has one.
 const ALTERNATIVE: &str = "bundles-crio";
+
+/// What stands for components in the table of what is granted.
+const EXAMPLE: [&str; 1] = ["an example"];
 
 /// A name, and the objects that are applied under it.
 struct Rendered {
@@ -51,6 +55,12 @@ fn deploy_is_valid() -> Result<()> {
         let granted = grants::granted(&rendered.objects);
         compare(&granted, &grants::expected(&rendered.components)?)
             .with_context(|| format!("{} grants other rights", rendered.name))?;
+        // The flag --events comes with the Events.
+        let coming = |name: &String| name == "no-events";
+        if rendered.components != EXAMPLE && !rendered.components.iter().any(coming) {
+            agreement::agent(&rendered.objects, agreement::AGENT)
+                .with_context(|| format!("{} does not fit the agent", rendered.name))?;
+        }
     }
     say(&format!(
         "deploy/: {} renderings, {} different objects valid for {} ({:.1} s)",
@@ -75,7 +85,7 @@ fn render_all(kubectl: &Kubectl) -> Result<Vec<Rendered>> {
     }
     for (name, text) in yaml_files(&workspace().join("deploy/examples"))? {
         let objects = render::objects(&text).with_context(|| format!("reading {name}"))?;
-        all.push(Rendered { name, components: vec!["an example".into()], objects });
+        all.push(Rendered { name, components: EXAMPLE.map(Into::into).into(), objects });
     }
     Ok(all)
 }
@@ -169,6 +179,46 @@ mod tests {
     #[test]
     fn the_base_grants_what_the_table_says() {
         compare(&grants::granted(&base()), &grants::expected(&[]).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn the_base_fits_the_agent() {
+        // The name is what kustomize replaces.
+        agreement::agent(&base(), "herder-agent").unwrap();
+    }
+
+    #[test]
+    fn what_does_not_fit_the_agent_is_seen() {
+        let table = [
+            ("DaemonSet", "/spec/template/spec/containers/0/args/1", json!("--cubernetes")),
+            ("DaemonSet", "/spec/template/spec/containers/0/env/1/name", json!("HERDER_CONFIGS")),
+            ("DaemonSet", "/spec/template/spec/containers/0/env/2/value", json!("/host/cgroups")),
+            ("DaemonSet", "/spec/template/spec/containers/0/ports/0/containerPort", json!(9468)),
+            ("ConfigMap", "/data/herder.yaml", json!("rulez: []")),
+            ("ConfigMap", "/data/herder.yaml", json!("rules: []")),
+        ];
+        for (kind, pointer, value) in table {
+            let mut objects = base();
+            let object = objects.iter_mut().find(|object| object["kind"] == kind).unwrap();
+            *object.pointer_mut(pointer).unwrap() = value;
+            assert!(agreement::agent(&objects, "herder-agent").is_err(), "{pointer}");
+        }
+    }
+
+    #[test]
+    fn the_examples_are_steered_by_the_shipped_rules() {
+        let base = base();
+        let config_map = base.iter().find(|object| object["kind"] == "ConfigMap").unwrap();
+        let files = yaml_files(&workspace().join("deploy/examples")).unwrap();
+        assert_eq!(files.len(), 2);
+        for (name, text) in files {
+            let objects = render::objects(&text).unwrap();
+            let [deployment] = &objects[..] else { panic!("{name}: one object per file") };
+            agreement::example(deployment, config_map).unwrap();
+            let mut elsewhere = deployment.clone();
+            elsewhere["metadata"]["namespace"] = json!("kube-system");
+            assert!(agreement::example(&elsewhere, config_map).is_err());
+        }
     }
 
     #[test]
