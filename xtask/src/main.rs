@@ -6,6 +6,7 @@ mod check;
 mod command;
 mod debian;
 mod demo;
+mod image;
 mod initramfs;
 mod kernel;
 #[cfg(test)]
@@ -34,6 +35,10 @@ enum Task {
     Check,
     /// Render deploy/ and check it against the schemas, and for what it grants.
     Manifests,
+    /// Build the agent's image: an archive that containerd, Docker and podman load.
+    Image(image::Args),
+    /// Build the image of the test workload, whose children are OOM-killed.
+    HogImage(image::Args),
     /// Fetch the kernels that the VM tests boot.
     Kernels(kernel::Args),
     /// Run the VM tests on chosen kernels.
@@ -50,6 +55,8 @@ fn main() -> anyhow::Result<()> {
         Task::Build(args) => build::run(&args),
         Task::Check => check::run(),
         Task::Manifests => check::manifests(),
+        Task::Image(args) => image::agent(&args),
+        Task::HogImage(args) => image::hog(&args),
         Task::Kernels(args) => kernel::run(&args),
         Task::Vm(args) => vm::run(&args),
         Task::Test(args) => test::run(&args),
