@@ -89,8 +89,8 @@ pub fn hog() -> Result<PathBuf> {
 }
 
 /// All that a VM needs.
-pub fn for_vm() -> Result<Built> {
-    Ok(Built { agent: agent(&Args::default())?, guest: guest()? })
+pub fn for_vm(args: &Args) -> Result<Built> {
+    Ok(Built { agent: agent(args)?, guest: guest()? })
 }
 
 fn guest() -> Result<PathBuf> {
@@ -109,10 +109,11 @@ fn guest() -> Result<PathBuf> {
 
 fn cargo(profile: &str) -> Command {
     let mut command = program("cargo");
+    let flags = ["-Ctarget-feature=+crt-static".to_owned()].into_iter().chain(build_ebpf::remap());
     command
         .current_dir(workspace())
         .args(["build", "--profile", profile, "--locked", "--quiet", "--target", TARGET])
-        // Only for the target, so that build scripts stay as they are.
-        .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static");
+        // With --target these are not for build scripts.
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.collect::<Vec<_>>().join("\x1f"));
     command
 }

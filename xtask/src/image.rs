@@ -35,8 +35,9 @@ pub struct Args {
     check: bool,
 }
 
-impl Default for Args {
-    fn default() -> Self {
+impl Args {
+    /// The image as it is by default, loaded as well.
+    pub fn checked() -> Self {
         let tag = env!("CARGO_PKG_VERSION").into();
         Args { name: None, tag, output: None, check: true }
     }
@@ -47,6 +48,12 @@ pub fn agent(args: &Args) -> Result<()> {
     let program = build::agent(&build::Args::released())?;
     let (archive, file) = write(args, &program, AGENT)?;
     ensure!(archive.len() <= LARGEST, "{} bytes are more than {LARGEST}", archive.len());
+    let bytes = fs::read(&program)?;
+    if let Some(source) = build::source() {
+        let revision = source.revision.as_bytes();
+        let told = bytes.windows(revision.len()).any(|window| window == revision);
+        ensure!(told, "the agent does not know its revision {}", source.revision);
+    }
     if args.check { load::check(&file, &program, AGENT.program) } else { Ok(()) }
 }
 
