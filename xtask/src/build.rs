@@ -3,7 +3,7 @@
 
 use crate::{
     build_ebpf,
-    command::{can_install, program, run_timed, say, typed, workspace},
+    command::{asked, can_install, program, run_timed, say, typed, workspace},
 };
 use anyhow::{Context, Result};
 use std::{
@@ -21,6 +21,38 @@ pub struct Args {
     /// Say what is missing instead of installing it.
     #[arg(long)]
     pub no_install: bool,
+    /// Tell the commit in herder_build_info. The agent is then linked anew for
+    /// every commit.
+    #[arg(long)]
+    pub revision: bool,
+}
+
+impl Args {
+    /// As images and releases are built.
+    pub fn released() -> Self {
+        Args { no_install: false, revision: true }
+    }
+}
+
+/// What the workspace was checked out from.
+pub struct Source {
+    /// The commit, with `-dirty` if files differ from it.
+    pub revision: String,
+    /// When the commit was made, RFC 3339, UTC.
+    pub time: String,
+}
+
+/// The commit; none where there is no git or no repository.
+pub fn source() -> Option<Source> {
+    let git = |arguments: &[&str]| {
+        let mut git = program("git");
+        git.current_dir(workspace()).env("TZ", "UTC").args(arguments);
+        asked(&mut git).map(|text| text.trim().to_owned())
+    };
+    let commit = git(&["rev-parse", "HEAD"])?;
+    let time = git(&["log", "-1", "--date=format-local:%Y-%m-%dT%H:%M:%SZ", "--format=%cd"])?;
+    let dirty = !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
+    Some(Source { revision: commit + if dirty { "-dirty" } else { "" }, time })
 }
 
 /// What a VM needs.
@@ -41,16 +73,24 @@ pub fn run(args: &Args) -> Result<()> {
 /// The object, then the agent.
 pub fn agent(args: &Args) -> Result<PathBuf> {
     build_ebpf::run(&build_ebpf::Args { install: !args.no_install && can_install(), log: false })?;
-    run_timed(
-        "Building the agent",
-        cargo("release").args(["--package", "herder-agent", "--bin", "herder-agent"]),
-    )?;
+    let mut command = cargo("release");
+    command.args(["--package", "herder-agent", "--bin", "herder-agent"]);
+    if let Some(source) = source().filter(|_| args.revision) {
+        command.env("HERDER_REVISION", source.revision);
+    }
+    run_timed("Building the agent", &mut command)?;
     Ok(workspace().join("target").join(TARGET).join("release/herder-agent"))
 }
 
+/// The test workload.
+pub fn hog() -> Result<PathBuf> {
+    run_timed("Building the hog", cargo("release").args(["--package", "herder-hog"]))?;
+    Ok(workspace().join("target").join(TARGET).join("release/herder-hog"))
+}
+
 /// All that a VM needs.
-pub fn for_vm() -> Result<Built> {
-    Ok(Built { agent: agent(&Args::default())?, guest: guest()? })
+pub fn for_vm(args: &Args) -> Result<Built> {
+    Ok(Built { agent: agent(args)?, guest: guest()? })
 }
 
 fn guest() -> Result<PathBuf> {
@@ -69,10 +109,11 @@ fn guest() -> Result<PathBuf> {
 
 fn cargo(profile: &str) -> Command {
     let mut command = program("cargo");
+    let flags = ["-Ctarget-feature=+crt-static".to_owned()].into_iter().chain(build_ebpf::remap());
     command
         .current_dir(workspace())
         .args(["build", "--profile", profile, "--locked", "--quiet", "--target", TARGET])
-        // Only for the target, so that build scripts stay as they are.
-        .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static");
+        // With --target these are not for build scripts.
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.collect::<Vec<_>>().join("\x1f"));
     command
 }

@@ -153,18 +153,12 @@ fn install_linker(llvm: u32, install: bool) -> Result<PathBuf> {
 fn compile(toolchain: &Toolchain, linker: &Path, log: bool) -> Result<PathBuf> {
     let target = output()?.join("ebpf");
     let arch = env::consts::ARCH;
-    let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
-    let home = env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
-    let cargo_home = env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
-    // Paths of this machine must not be in the object: the same source gives
-    // the same bytes everywhere.
-    let flags = [
+    let mut flags = vec![
         format!("--cfg=bpf_target_arch=\"{arch}\""),
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),
-        remap(&cargo_home, "/cargo"),
-        remap(&workspace(), "/herder"),
     ];
+    flags.extend(remap());
     let mut path = vec![linker.parent().unwrap_or(Path::new("/")).to_path_buf()];
     path.extend(toolchain.cargo.parent().map(Path::to_path_buf));
     path.extend(["/usr/bin", "/bin"].map(PathBuf::from));
@@ -190,6 +184,15 @@ fn compile(toolchain: &Toolchain, linker: &Path, log: bool) -> Result<PathBuf> {
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     run_timed("Building the eBPF object", &mut cargo)?;
     Ok(target.join("bpfel-unknown-none/ebpf/herder-ebpf"))
+}
+
+/// Flags that keep paths of this machine out of what is built: the same source
+/// gives the same bytes everywhere.
+pub fn remap() -> [String; 2] {
+    let flag = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
+    let home = env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
+    let cargo_home = env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+    [flag(&cargo_home, "/cargo"), flag(&workspace(), "/herder")]
 }
 
 /// Puts the object where the agent's build looks for it; only if it changed, so

@@ -26,7 +26,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     debian::need("qemu-system-x86_64", "qemu-system-x86")?;
     let kernel = kernel::get(args.kernel)?;
-    let built = build::for_vm()?;
+    let built = build::for_vm(&build::Args::default())?;
     let port = free_port()?;
     say(&format!(
         "Booting Linux {}. While it runs: http://127.0.0.1:{port}/metrics",

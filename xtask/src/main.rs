@@ -6,8 +6,11 @@ mod check;
 mod command;
 mod debian;
 mod demo;
+mod image;
 mod initramfs;
 mod kernel;
+#[cfg(test)]
+mod manifests;
 mod test;
 mod vm;
 
@@ -27,8 +30,15 @@ enum Task {
     BuildEbpf(build_ebpf::Args),
     /// Build the eBPF object and the static agent that embeds it.
     Build(build::Args),
-    /// Run rustfmt, clippy and, where it is installed, cargo-deny.
+    /// Run rustfmt, clippy, the checks of deploy/ and, where it is installed,
+    /// cargo-deny.
     Check,
+    /// Render deploy/ and check it against the schemas, and for what it grants.
+    Manifests,
+    /// Build the agent's image: an archive that containerd, Docker and podman load.
+    Image(image::Args),
+    /// Build the image of the test workload, whose children are OOM-killed.
+    HogImage(image::Args),
     /// Fetch the kernels that the VM tests boot.
     Kernels(kernel::Args),
     /// Run the VM tests on chosen kernels.
@@ -44,6 +54,9 @@ fn main() -> anyhow::Result<()> {
         Task::BuildEbpf(args) => build_ebpf::run(&args).map(drop),
         Task::Build(args) => build::run(&args),
         Task::Check => check::run(),
+        Task::Manifests => check::manifests(),
+        Task::Image(args) => image::agent(&args),
+        Task::HogImage(args) => image::hog(&args),
         Task::Kernels(args) => kernel::run(&args),
         Task::Vm(args) => vm::run(&args),
         Task::Test(args) => test::run(&args),

@@ -67,7 +67,7 @@ pub fn run(args: &Args) -> Result<()> {
     debian::need("qemu-system-x86_64", "qemu-system-x86")?;
     let kernels =
         args.kernel.iter().map(|series| kernel::get(*series)).collect::<Result<Vec<_>>>()?;
-    let built = build::for_vm()?;
+    let built = build::for_vm(&build::Args::default())?;
     let mut failed = Vec::new();
     for kernel in &kernels {
         let boots = Boots {

@@ -1,0 +1,255 @@
+//! Renders `deploy/` as a user does, and checks what comes out: against the
+//! schemas of the API servers that it has to work on, and for what it grants.
+
+mod agreement;
+mod grants;
+mod render;
+mod schemas;
+
+use crate::command::{say, workspace};
+use anyhow::{Context, Result, bail, ensure};
+use render::Kubectl;
+use schemas::Schemas;
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    time::Instant,
+};
+
+/// Components that are not rendered together with the others: both give the
+/// agent the bundles of a runtime, and a node has one.
+const ALTERNATIVE: &str = "bundles-crio";
+
+/// What stands for components in the table of what is granted.
+const EXAMPLE: [&str; 1] = ["an example"];
+
+/// A name, and the objects that are applied under it.
+struct Rendered {
+    name: String,
+    components: Vec<String>,
+    objects: Vec<Value>,
+}
+
+/// Renders and checks the base, every component, all of them together, and the
+/// examples.
+#[test]
+#[ignore = "downloads kubectl and schemas: cargo xtask manifests"]
+fn deploy_is_valid() -> Result<()> {
+    let began = Instant::now();
+    let schemas = Schemas::get()?;
+    let all = render_all(&Kubectl::get()?)?;
+    let objects: Vec<&Value> = all.iter().flat_map(|rendered| &rendered.objects).collect();
+    // The renderings have most objects in common.
+    let distinct: BTreeMap<String, &Value> =
+        objects.iter().map(|object| (object.to_string(), *object)).collect();
+    let distinct: Vec<&Value> = distinct.into_values().collect();
+    for (object, fault) in distinct.iter().zip(schemas.faults(&distinct)?) {
+        if let Some(fault) = fault {
+            bail!("{} {} is not valid: {fault}", object["kind"], object["metadata"]["name"]);
+        }
+    }
+    refuses_mistakes(&schemas, &distinct)?;
+    for rendered in &all {
+        let granted = grants::granted(&rendered.objects);
+        compare(&granted, &grants::expected(&rendered.components)?)
+            .with_context(|| format!("{} grants other rights", rendered.name))?;
+        // The flag --events comes with the Events.
+        let coming = |name: &String| name == "no-events";
+        if rendered.components != EXAMPLE && !rendered.components.iter().any(coming) {
+            agreement::agent(&rendered.objects, agreement::AGENT)
+                .with_context(|| format!("{} does not fit the agent", rendered.name))?;
+        }
+    }
+    say(&format!(
+        "deploy/: {} renderings, {} different objects valid for {} ({:.1} s)",
+        all.len(),
+        distinct.len(),
+        schemas.versions(),
+        began.elapsed().as_secs_f64()
+    ));
+    Ok(())
+}
+
+fn render_all(kubectl: &Kubectl) -> Result<Vec<Rendered>> {
+    let components = components(&workspace().join("deploy/components"))?;
+    let together = components.iter().filter(|name| *name != ALTERNATIVE).cloned().collect();
+    let mut sets = vec![("deploy/".to_owned(), Vec::new())];
+    sets.extend(components.into_iter().map(|name| (format!("component {name}"), vec![name])));
+    sets.push(("all components".to_owned(), together));
+    let mut all = Vec::new();
+    for (name, components) in sets {
+        let objects = kubectl.render(&components).with_context(|| format!("rendering {name}"))?;
+        all.push(Rendered { name, components, objects });
+    }
+    for (name, text) in yaml_files(&workspace().join("deploy/examples"))? {
+        let objects = render::objects(&text).with_context(|| format!("reading {name}"))?;
+        all.push(Rendered { name, components: EXAMPLE.map(Into::into).into(), objects });
+    }
+    Ok(all)
+}
+
+/// The names of the directories below `deploy/components`.
+fn components(directory: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in
+        fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?
+    {
+        let path = entry?.path();
+        // The rules are generated from the dashboards' alerts.
+        if path.ends_with("prometheus-rule") && !path.join("prometheus-rule.yaml").exists() {
+            say("deploy/components/prometheus-rule has no rules yet, and is not checked");
+            continue;
+        }
+        names.push(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Name and text of each YAML file of a directory.
+fn yaml_files(directory: &Path) -> Result<Vec<(String, String)>> {
+    let mut files = Vec::new();
+    for entry in
+        fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?
+    {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let text = fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            files.push((path.display().to_string(), text));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn compare(granted: &BTreeSet<String>, expected: &BTreeSet<String>) -> Result<()> {
+    let lines = |of: &BTreeSet<String>, without: &BTreeSet<String>, sign: &str| {
+        of.difference(without).map(|line| format!("\n  {sign} {line}")).collect::<String>()
+    };
+    let difference = lines(granted, expected, "+") + &lines(expected, granted, "-");
+    ensure!(difference.is_empty(), "+ is granted, - was expected:{difference}");
+    Ok(())
+}
+
+/// Whether mistakes like those that people make are found at all: a check that
+/// passes whatever it is given would pass these too.
+fn refuses_mistakes(schemas: &Schemas, objects: &[&Value]) -> Result<()> {
+    let mistakes = [
+        ("DaemonSet", "/spec/template/spec/hostPid", json!(true)),
+        ("DaemonSet", "/spec/template/spec/containers/0/livenessProbe/httpGet/pfad", json!("/")),
+        ("DaemonSet", "/spec/template/spec/terminationGracePeriodSeconds", json!("soon")),
+        ("ConfigMap", "/data/herder.yaml", json!({"rules": []})),
+        ("NetworkPolicy", "/spec/ingres", json!([])),
+        ("Deployment", "/spec/replicas", json!("two")),
+        ("PodMonitor", "/spec/podMetricsEndpoints/0/honourLabels", json!(true)),
+        ("SecurityContextConstraints", "/allowHostPid", json!(false)),
+        ("SecurityContextConstraints", "/runAsUser/uid", json!("root")),
+    ];
+    let mut mistaken = Vec::new();
+    for (kind, pointer, value) in &mistakes {
+        let object = objects.iter().find(|object| object["kind"] == *kind);
+        let mut object = (*object.with_context(|| format!("no {kind} was rendered"))?).clone();
+        let (parent, key) = pointer.rsplit_once('/').context("a pointer has a slash")?;
+        let parent = object.pointer_mut(parent).and_then(Value::as_object_mut);
+        let parent = parent.with_context(|| format!("{kind} has no {pointer}"))?;
+        parent.insert(key.into(), value.clone());
+        mistaken.push(object);
+    }
+    let faults = schemas.faults(&mistaken.iter().collect::<Vec<_>>())?;
+    for ((kind, pointer, _), fault) in mistakes.iter().zip(faults) {
+        ensure!(fault.is_some(), "a {kind} with a wrong {pointer} passes: nothing is checked");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The files of the base, without what only kustomize changes in them.
+    fn base() -> Vec<Value> {
+        let files = yaml_files(&workspace().join("deploy/base")).unwrap();
+        let objects = files.iter().flat_map(|(_, text)| render::objects(text).unwrap());
+        objects.filter(|object| object["kind"] != "Kustomization").collect()
+    }
+
+    #[test]
+    fn the_base_grants_what_the_table_says() {
+        compare(&grants::granted(&base()), &grants::expected(&[]).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn the_base_fits_the_agent() {
+        // The name is what kustomize replaces.
+        agreement::agent(&base(), "herder-agent").unwrap();
+    }
+
+    #[test]
+    fn what_does_not_fit_the_agent_is_seen() {
+        let table = [
+            ("DaemonSet", "/spec/template/spec/containers/0/args/1", json!("--cubernetes")),
+            ("DaemonSet", "/spec/template/spec/containers/0/env/1/name", json!("HERDER_CONFIGS")),
+            ("DaemonSet", "/spec/template/spec/containers/0/env/2/value", json!("/host/cgroups")),
+            ("DaemonSet", "/spec/template/spec/containers/0/ports/0/containerPort", json!(9468)),
+            ("ConfigMap", "/data/herder.yaml", json!("rulez: []")),
+            ("ConfigMap", "/data/herder.yaml", json!("rules: []")),
+        ];
+        for (kind, pointer, value) in table {
+            let mut objects = base();
+            let object = objects.iter_mut().find(|object| object["kind"] == kind).unwrap();
+            *object.pointer_mut(pointer).unwrap() = value;
+            assert!(agreement::agent(&objects, "herder-agent").is_err(), "{pointer}");
+        }
+    }
+
+    #[test]
+    fn the_examples_are_steered_by_the_shipped_rules() {
+        let base = base();
+        let config_map = base.iter().find(|object| object["kind"] == "ConfigMap").unwrap();
+        let files = yaml_files(&workspace().join("deploy/examples")).unwrap();
+        assert_eq!(files.len(), 2);
+        for (name, text) in files {
+            let objects = render::objects(&text).unwrap();
+            let [deployment] = &objects[..] else { panic!("{name}: one object per file") };
+            agreement::example(deployment, config_map).unwrap();
+            let mut elsewhere = deployment.clone();
+            elsewhere["metadata"]["namespace"] = json!("kube-system");
+            assert!(agreement::example(&elsewhere, config_map).is_err());
+        }
+    }
+
+    #[test]
+    fn what_loosens_the_base_is_seen() {
+        let table = [
+            ("/spec/template/spec/hostPID", json!(true)),
+            ("/spec/template/spec/hostNetwork", json!(true)),
+            ("/spec/template/spec/shareProcessNamespace", json!(true)),
+            ("/spec/template/spec/securityContext", json!({"runAsUser": 0})),
+            ("/spec/template/spec/initContainers", json!([{"name": "x"}])),
+            ("/spec/template/spec/containers/0/securityContext/privileged", json!(true)),
+            ("/spec/template/spec/containers/0/securityContext/procMount", json!("Unmasked")),
+            ("/spec/template/spec/containers/0/securityContext/capabilities/add/2", json!("X")),
+            ("/spec/template/spec/containers/0/securityContext/seccompProfile/type", json!("X")),
+            ("/spec/template/spec/containers/0/ports/0/hostPort", json!(9469)),
+            ("/spec/template/spec/containers/0/envFrom", json!([{"secretRef": {"name": "x"}}])),
+            ("/spec/template/spec/volumes/1/hostPath/path", json!("/sys")),
+            ("/spec/template/spec/volumes/2", json!({"name": "x", "secret": {}})),
+        ];
+        for (pointer, value) in table {
+            let mut objects = base();
+            let daemon_set =
+                objects.iter_mut().find(|object| object["kind"] == "DaemonSet").unwrap();
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            match daemon_set.pointer_mut(parent) {
+                Some(Value::Object(parent)) => drop(parent.insert(key.into(), value)),
+                Some(Value::Array(parent)) => parent.push(value),
+                other => panic!("{pointer}: {other:?}"),
+            }
+            let changed = grants::granted(&objects);
+            assert_ne!(changed, grants::expected(&[]).unwrap(), "{pointer}");
+        }
+    }
+}

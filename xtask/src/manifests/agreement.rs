@@ -1,0 +1,134 @@
+//! Whether the manifests agree with the programs that they start: flags,
+//! variables, the port, the shipped rules, the images' names and versions.
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{CommandFactory, Parser};
+use glob::Pattern;
+use herder_agent::{
+    args::{Cli, Task},
+    config::{Config, Selects},
+    policy::OomGroup,
+};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// The images that `cargo xtask image` and `cargo xtask hog-image` make.
+pub const AGENT: &str = concat!("localhost/herder-agent:", env!("CARGO_PKG_VERSION"));
+const HOG: &str = concat!("localhost/herder-hog:", env!("CARGO_PKG_VERSION"));
+/// The challenge's own.
+const CHALLENGE: &str = "ghcr.io/iximiuz/labs/resource-hog/herder:v1.0.0";
+
+/// Checks the agent's objects; `image` is what the DaemonSet names.
+pub fn agent(objects: &[Value], image: &str) -> Result<()> {
+    let find = |kind: &str| {
+        let found = objects.iter().find(|object| object["kind"] == kind);
+        found.with_context(|| format!("no {kind}"))
+    };
+    rules(find("ConfigMap")?)?;
+    let pod = &find("DaemonSet")?["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    ensure!(container["image"] == image, "the image is {}, not {image}", container["image"]);
+
+    let args = container["args"].as_array().context("no args")?;
+    let args = args.iter().filter_map(Value::as_str);
+    let cli = Cli::try_parse_from(["herder-agent"].into_iter().chain(args))?;
+    let Task::Run(run) = cli.task else { bail!("the DaemonSet does not `run`") };
+    let port = container.pointer("/ports/0/containerPort").and_then(Value::as_u64);
+    ensure!(port == Some(run.listen.port().into()), "the agent does not listen at {port:?}");
+
+    let command = Cli::command();
+    let flags = command.find_subcommand("run").context("no subcommand run")?.get_arguments();
+    let known: Vec<_> = flags.filter_map(|flag| flag.get_env()?.to_str()).collect();
+    let mounts = container["volumeMounts"].as_array().context("no mounts")?;
+    let mounted = |path: &str| {
+        mounts.iter().filter_map(|mount| mount["mountPath"].as_str()).any(|mount| {
+            path.strip_prefix(mount).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    };
+    for variable in container["env"].as_array().context("no env")? {
+        let name = variable["name"].as_str().unwrap_or_default();
+        ensure!(known.contains(&name), "the agent does not know the variable {name}");
+        if let Some(path) = variable["value"].as_str().filter(|value| value.starts_with('/')) {
+            ensure!(mounted(path), "{name} is {path}, where nothing is mounted");
+        }
+    }
+    Ok(())
+}
+
+/// The shipped rules steer the examples, and nothing else.
+fn rules(config_map: &Value) -> Result<()> {
+    let config = config(config_map)?;
+    let table =
+        [("herder", "default", true), ("other", "default", false), ("herder", "other", false)];
+    for (app, namespace, expected) in table {
+        let labels = BTreeMap::from([("app".to_owned(), app.to_owned())]);
+        let steered = steers(&config, namespace, &labels, "herder");
+        ensure!(steered == expected, "app={app} in {namespace}: steered is {steered}");
+    }
+    Ok(())
+}
+
+fn config(config_map: &Value) -> Result<Config> {
+    let text = config_map["data"]["herder.yaml"].as_str().context("no herder.yaml")?;
+    Ok(Config::parse(text, "herder.yaml")?)
+}
+
+/// Whether the first rule for a container wants its processes killed one by one.
+fn steers(
+    config: &Config,
+    namespace: &str,
+    labels: &BTreeMap<String, String>,
+    container: &str,
+) -> bool {
+    let first = config.rules.iter().find(|rule| {
+        let Selects::Pods(pods) = &rule.selects else { return false };
+        let any = |globs: &Option<Vec<Pattern>>, name: &str| {
+            globs.as_ref().is_none_or(|globs| globs.iter().any(|glob| glob.matches(name)))
+        };
+        let wanted = &pods.selector.match_labels;
+        any(&pods.namespaces, namespace)
+            && any(&pods.containers, container)
+            && wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+    });
+    first.is_some_and(|rule| rule.oom_group == OomGroup::SingleProcess)
+}
+
+/// Checks an example: what the challenge asks for, and that the shipped rules
+/// steer it.
+pub fn example(deployment: &Value, config_map: &Value) -> Result<()> {
+    let at = |pointer: &str| deployment.pointer(pointer).unwrap_or(&Value::Null);
+    let pod = |pointer: &str| at(&format!("/spec/template/spec{pointer}")).clone();
+    let wanted = [
+        (at("/metadata/name").clone(), json!("herder")),
+        (pod("/tolerations"), json!([{ "operator": "Exists" }])),
+        (pod("/containers/0/resources/limits"), json!({ "cpu": "250m", "memory": "256Mi" })),
+        (
+            pod("/affinity/podAntiAffinity/requiredDuringSchedulingIgnoredDuringExecution"),
+            json!([{
+                "labelSelector": at("/spec/selector"),
+                "topologyKey": "kubernetes.io/hostname",
+            }]),
+        ),
+        // Else an update waits for a node without a pod.
+        (at("/spec/strategy/rollingUpdate").clone(), json!({ "maxSurge": 0, "maxUnavailable": 1 })),
+    ];
+    for (found, wanted) in wanted {
+        ensure!(found == wanted, "{found} should be {wanted}");
+    }
+    let image = pod("/containers/0/image");
+    let known = image == CHALLENGE || image == HOG;
+    ensure!(known, "{image} is neither {CHALLENGE} nor {HOG}");
+    // Nothing is to be pulled where there is no registry.
+    let pull = pod("/containers/0/imagePullPolicy");
+    ensure!(image != HOG || pull == "IfNotPresent", "imagePullPolicy is {pull}");
+
+    let labels = serde_json::from_value(at("/spec/template/metadata/labels").clone())?;
+    let namespace = at("/metadata/namespace").as_str().context("no namespace")?;
+    let container = pod("/containers/0/name");
+    let container = container.as_str().context("no name")?;
+    ensure!(
+        steers(&config(config_map)?, namespace, &labels, container),
+        "the shipped rules do not steer it"
+    );
+    Ok(())
+}
