@@ -7,12 +7,14 @@ mod reload;
 mod slice;
 
 use crate::{
-    args::{RunArgs, Switch},
+    apiserver::{self, ConnectError, OnFailure, Times},
+    args::{EventSwitch, RunArgs, Switch},
     cgroup::dir::CgroupRoot,
     config::{Config, ConfigError},
-    core::{Command, Core, Naming},
+    core::{Command, Core, Hierarchy, Naming, Notices},
     enforce::{EnforceError, Enforcer, Options},
-    pods::{self, bundle::Bundles, watch::AccessError},
+    events::send::{EventQueue, EventWriter, OnOutcome},
+    pods::{self, bundle::Bundles},
     policy::Policy,
     probe::{Probe, ProbeError, ProbeOptions},
     report::Reporter,
@@ -32,8 +34,11 @@ use tracing_appender::non_blocking::ErrorCounter;
 /// Commands that may wait for the core.
 const COMMANDS: usize = 64;
 
-/// How long the end may take after SIGTERM, in whole.
-const DRAIN: Duration = Duration::from_secs(5);
+/// How long requests that are being answered may take after SIGTERM.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// How long the last Events may take after that.
+const LAST_EVENTS: Duration = Duration::from_secs(1);
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +65,7 @@ pub enum AgentError {
     },
     /// Pod names were asked for.
     #[error(transparent)]
-    Kubernetes(#[from] AccessError),
+    Kubernetes(#[from] ConnectError),
     /// The core ended although nobody asked it to.
     #[error("the core task ended: {0}")]
     Core(String),
@@ -76,14 +81,18 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     // Read before it is taken, so that a change in between is seen later.
     let loaded = args.node.config.as_deref().and_then(|path| std::fs::read(path).ok());
     let config = args.node.config.as_deref().map(Config::load).transpose()?.unwrap_or_default();
-    let reporter = Arc::<Reporter>::default();
+    let retention = Duration::from_secs(args.series_retention_seconds);
+    let reporter = Arc::new(Reporter::new(retention));
     let runtime = start(current_thread(), "the server's runtime")?;
     // Before anything that takes time: SIGHUP would end the process.
     let hangup = runtime.block_on(async { signal(SignalKind::hangup()) });
     let hangup = start(hangup, "waiting for SIGHUP")?;
     let listener = runtime.block_on(serve::bind(args.listen))?;
 
-    let client = runtime.block_on(client(args.kubernetes))?;
+    let counted = reporter.clone();
+    let on_failure: OnFailure = Arc::new(move |failure| counted.api_error(failure));
+    let client = runtime.block_on(client(args.kubernetes, on_failure.clone()))?;
+    let (events, writer) = events(args, client.as_ref(), &reporter).unzip();
 
     let readiness = Readiness::default();
     let walked = readiness.latch("first walk of the cgroups");
@@ -108,9 +117,12 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         Policy::new(config),
         enforcer,
         reporter.clone(),
-        args.node.cgroup_root.clone(),
-        Duration::from_secs(args.resync_seconds),
+        Hierarchy {
+            root: args.node.cgroup_root.clone(),
+            resync_every: Duration::from_secs(args.resync_seconds),
+        },
         Naming::new(client.is_some(), Bundles::new(args.bundle_dir.clone())),
+        Notices::new(events),
     );
     let (commands, received) = mpsc::channel(COMMANDS);
     let core_runtime = start(current_thread(), "the core's runtime")?;
@@ -121,13 +133,23 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let core = start(core, "the core's thread")?;
 
     if let Some(client) = client {
-        let (node, core, reporter) =
-            (args.node_name.clone(), commands.downgrade(), reporter.clone());
-        runtime.spawn(async move { pods::watch::watch(client, &node, core, reporter).await });
+        let (node, core) = (args.node_name.clone(), commands.downgrade());
+        let pace = Times::default().pace;
+        runtime.spawn(async move {
+            pods::watch::watch(client, &node, pace, core, on_failure).await;
+        });
     }
+    let writing = writer.map(|writer| runtime.spawn(writer.run()));
     let serving = Serving { listener, readiness, dropped };
     let reload = Reload { path: args.node.config.as_deref(), loaded, hangup };
     runtime.block_on(supervise(reload, reporter, serving, commands));
+    // Meanwhile the core ends, unless somebody is still connected, and with it the
+    // queue; what is in it then is all.
+    if let Some(writing) = writing
+        && runtime.block_on(async { timeout(LAST_EVENTS, writing).await }).is_err()
+    {
+        tracing::warn!("Some Events were not written before the end.");
+    }
     // Ends whatever is still connected, and with it the last that could send to
     // the core, which ends when nobody can.
     runtime.shutdown_timeout(DRAIN / 5);
@@ -187,15 +209,33 @@ async fn terminated() {
 }
 
 /// Access to the API server, if it is wanted and there.
-async fn client(kubernetes: Switch) -> Result<Option<kube::Client>, AccessError> {
+async fn client(
+    kubernetes: Switch,
+    on_failure: OnFailure,
+) -> Result<Option<kube::Client>, ConnectError> {
+    let connect = |elsewhere| apiserver::connect(elsewhere, Times::default(), on_failure);
     match kubernetes {
         Switch::Off => Ok(None),
-        Switch::On => pods::watch::client(true).await.map(Some),
-        Switch::Auto => Ok(pods::watch::client(false)
+        Switch::On => connect(true).await.map(Some),
+        Switch::Auto => Ok(connect(false)
             .await
             .inspect_err(|error| tracing::info!(%error, "Pods are not named."))
             .ok()),
     }
+}
+
+/// Where Events are handed in and who writes them, if there are to be any.
+fn events(
+    args: &RunArgs,
+    client: Option<&kube::Client>,
+    reporter: &Arc<Reporter>,
+) -> Option<(EventQueue, EventWriter)> {
+    let client = client.filter(|_| args.events == EventSwitch::On)?.clone();
+    let counted = reporter.clone();
+    let on_outcome: OnOutcome = Arc::new(move |outcome| counted.event(outcome));
+    let (queue, receiver) = EventQueue::new(on_outcome.clone());
+    let pace = Times::default().pace;
+    Some((queue, EventWriter::new(receiver, client, &args.node_name, pace, on_outcome)))
 }
 
 /// Enforcement needs cgroup v2; kills are observed without it too.

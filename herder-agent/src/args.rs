@@ -66,6 +66,11 @@ pub struct RunArgs {
     /// does so in a pod with a service account, `on` also with a kubeconfig.
     #[arg(long, env = "HERDER_KUBERNETES", value_enum, default_value = "auto")]
     pub kubernetes: Switch,
+    /// Whether to tell pods' owners of kills and of enforcement by Kubernetes
+    /// Events. Needs the verbs create and patch for events; has no effect without
+    /// Kubernetes.
+    #[arg(long, env = "HERDER_EVENTS", value_enum, default_value = "on")]
+    pub events: EventSwitch,
     /// Where the runtime keeps the bundles of pods' containers; names are then
     /// known before a container starts, and not seconds later. May be missing.
     #[arg(
@@ -99,6 +104,16 @@ pub struct RunArgs {
         value_parser = clap::value_parser!(u64).range(1..=3600)
     )]
     pub resync_seconds: u64,
+    /// How long the metrics of a container stay after its pod, or its cgroup
+    /// outside of pods, is gone, seconds.
+    #[arg(
+        long,
+        env = "HERDER_SERIES_RETENTION_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 900,
+        value_parser = clap::value_parser!(u64).range(1..=86400)
+    )]
+    pub series_retention_seconds: u64,
     /// Do not use the kernel's BTF: victims are then described when they exit,
     /// and neither limit nor group is told by the kernel. For kernels whose BTF
     /// is wrong.
@@ -123,6 +138,15 @@ pub enum Switch {
     /// If it is there.
     Auto,
     /// Yes; it is an error if it is not there.
+    On,
+    /// No.
+    Off,
+}
+
+/// Whether to write Kubernetes Events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EventSwitch {
+    /// Yes.
     On,
     /// No.
     Off,
@@ -173,6 +197,8 @@ mod tests {
             &["a", "run", "--listen", "9469"][..],
             &["a", "run", "--resync-seconds", "0"],
             &["a", "run", "--kubernetes", "maybe"],
+            &["a", "run", "--events", "auto"],
+            &["a", "run", "--series-retention-seconds", "0"],
             &["a"],
         ] {
             assert!(Cli::try_parse_from(bad).is_err(), "{bad:?}");

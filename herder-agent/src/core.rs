@@ -8,18 +8,22 @@
 mod kills;
 mod losses;
 mod naming;
+mod notices;
+mod pods;
 
 pub use naming::Naming;
+pub use notices::Notices;
 
+use self::pods::Waiting;
 use crate::{
+    attribution::Owner,
     cgroup::{
         CgroupId, CgroupPath,
         tree::{self, CgroupTree, Walk},
     },
     enforce::{ContainerState, Enforcer, Origin},
     oom::assemble::Assembler,
-    pods::PodEvent,
-    policy::Policy,
+    policy::{Policy, Target, Verdict},
     probe::{DecodeError, Event, Probe, decode::CgroupEvent, monotonic_now, readable::Readable},
     report::{Lost, Reporter},
 };
@@ -54,9 +58,18 @@ pub enum Command {
     /// Take another policy.
     Policy(Box<Policy>),
     /// Take what the API server told about pods.
-    Pod(PodEvent),
+    Pod(crate::pods::Event),
     /// Tell the state of each matched container.
     Containers(oneshot::Sender<Vec<ContainerState>>),
+}
+
+/// The v2 hierarchy.
+#[derive(Clone, Debug)]
+pub struct Hierarchy {
+    /// Where it is mounted.
+    pub root: PathBuf,
+    /// How often all of it is looked at again.
+    pub resync_every: Duration,
 }
 
 /// The state, and where it is told.
@@ -77,6 +90,8 @@ pub struct Core {
     retry: Instant,
     /// Matched cgroups that did not appear in time; a walk tries them again.
     late: Vec<CgroupId>,
+    waiting: Waiting,
+    notices: Notices,
 }
 
 /// A cgroup that was announced but cannot be opened yet.
@@ -91,18 +106,21 @@ struct Appearing {
 type Walked = (u64, io::Result<Walk>);
 
 impl Core {
-    /// Takes over the parts. `root` is where the v2 hierarchy is mounted.
+    /// Takes over the parts.
     pub fn new(
         probe: Probe,
         policy: Policy,
         enforcer: Enforcer,
         reporter: Arc<Reporter>,
-        root: PathBuf,
-        resync_every: Duration,
+        hierarchy: Hierarchy,
         naming: Naming,
+        notices: Notices,
     ) -> Self {
+        let Hierarchy { root, resync_every } = hierarchy;
         Core {
             naming,
+            waiting: Waiting::default(),
+            notices,
             assembler: Assembler::new(probe.traced),
             probe,
             tree: CgroupTree::default(),
@@ -164,7 +182,7 @@ impl Core {
                     walking = Some(tokio::task::spawn_blocking(move || walk(root.as_deref())));
                 }
                 walked = finished(&mut walking) => self.take_walk(walked.map_err(io::Error::other)?),
-                () = sleep_until(self.naming.due()), if self.naming.waits() => self.name_kills(),
+                () = sleep_until(self.waiting.due()), if !self.waiting.is_empty() => self.name_kills(),
                 () = yield_now(), if self.enforcer.resyncing() => self.enforcer.resync_some(),
             }
             // Whoever changes a value, or makes cgroups, without end must neither
@@ -173,6 +191,7 @@ impl Core {
             if self.losses.take_unseen_cgroups() {
                 resync.reset_immediately();
             }
+            self.notice_enforcement();
             match commands.try_recv() {
                 Ok(command) => self.obey(command),
                 Err(TryRecvError::Empty) => {}
@@ -231,7 +250,8 @@ impl Core {
         self.forget_series(id);
     }
 
-    /// The series of a cgroup that is gone, if it has any, go after a while.
+    /// The series of a cgroup that is gone, if it has any, go after a while, and
+    /// those of a container of a pod a while after the pod.
     fn forget_series(&self, id: CgroupId) {
         if let Some(path) = self.tree.path(id).filter(|_| self.tree.is_gone(id)) {
             self.reporter.owner_left(&self.owner(path));
@@ -291,7 +311,8 @@ impl Core {
         self.tree.forget(now);
         self.enforcer.resync();
         self.count_losses();
-        self.reporter.expire();
+        self.expire_pods();
+        self.reporter.expire(|names| self.naming.is_there(names));
     }
 
     fn count_losses(&mut self) {
@@ -305,18 +326,42 @@ impl Core {
     }
 
     fn decide_all(&mut self) {
-        let living: Vec<_> = self.tree.living().map(|(id, path)| (id, path.clone())).collect();
-        for (id, path) in living {
-            self.decide(id, &path, Origin::Existing);
+        let living: Vec<_> = self.tree.living().map(|(id, _)| id).collect();
+        self.decide_some(living);
+    }
+
+    fn decide_some(&mut self, ids: impl IntoIterator<Item = CgroupId>) {
+        for id in ids {
+            if let Some(path) = self.tree.path(id).cloned() {
+                self.decide(id, &path, Origin::Existing);
+            }
         }
     }
 
     /// Brings one cgroup under its rule, or lets it go.
     fn decide(&mut self, id: CgroupId, path: &CgroupPath, origin: Origin) {
-        match self.wanted(path) {
-            Some(target) => self.enforcer.govern(id, path, origin, target, self.owner(path)),
-            None => self.enforcer.release(id),
+        match self.naming.verdict(&self.policy, path) {
+            Verdict::Matched(target) => {
+                self.enforcer.govern(id, path, origin, target, self.owner(path));
+                return;
+            }
+            Verdict::BadAnnotation(error) => self.notice_bad_annotation(path, &error),
+            Verdict::Leave { .. } | Verdict::Unmatched => {}
         }
+        self.enforcer.release(id);
+    }
+
+    /// What the rules want of a cgroup, if they want something.
+    fn wanted(&self, path: &CgroupPath) -> Option<Target> {
+        match self.naming.verdict(&self.policy, path) {
+            Verdict::Matched(target) => Some(target),
+            _ => None,
+        }
+    }
+
+    fn owner(&self, path: &CgroupPath) -> Owner {
+        let container = self.naming.container_path(path);
+        self.naming.owner(container.as_ref().unwrap_or(path))
     }
 }
 

@@ -10,10 +10,12 @@
 //! and take microseconds, so they are done in place.
 
 mod container;
+mod news;
 mod obstacle;
 mod watch;
 
 pub use container::ContainerState;
+pub use news::{News, What};
 pub use obstacle::stopping_policy;
 
 use crate::{
@@ -27,6 +29,7 @@ use crate::{
 };
 use container::{Container, Context};
 use std::{
+    cell::Cell,
     collections::{BTreeMap, HashMap},
     io,
     os::fd::BorrowedFd,
@@ -88,7 +91,7 @@ impl Enforcer {
         reporter: Arc<Reporter>,
     ) -> Result<Self, EnforceError> {
         Ok(Enforcer {
-            context: Context { root, options, reporter },
+            context: Context { root, options, reporter, news: Cell::new(false) },
             containers: HashMap::new(),
             watches: Watches::new().map_err(EnforceError::Inotify)?,
             stale: Vec::new(),
@@ -108,6 +111,15 @@ impl Enforcer {
     /// Whether a cgroup is under a rule and could be opened.
     pub fn governs(&self, id: CgroupId) -> bool {
         self.containers.contains_key(&id)
+    }
+
+    /// What is new about containers whose names are known.
+    pub fn take_news(&mut self) -> Vec<News> {
+        // Most of the time there is none, and there may be a thousand containers.
+        if !self.context.news.replace(false) {
+            return Vec::new();
+        }
+        self.containers.values_mut().flat_map(Container::take_news).collect()
     }
 
     /// Brings a cgroup under a rule, or under another one. A cgroup that cannot

@@ -8,6 +8,8 @@
 //!            read     kill                             metrics,  /api/v1
 //!            decode   each                             journal
 //!
+//!  API server ─► apiserver ─► pods: names, rules, restarts       report ─► events
+//!
 //!  mkdir ──► probe ─► cgroup ─► attribution ─► policy ─► enforce ─► memory.oom.group
 //! ```
 //!
@@ -26,6 +28,8 @@ pub mod cgroup;
 
 pub mod attribution;
 
+pub mod apiserver;
+
 pub mod pods;
 
 pub mod policy;
@@ -33,6 +37,8 @@ pub mod policy;
 pub mod enforce;
 
 pub mod report;
+
+pub mod events;
 
 pub mod core;
 

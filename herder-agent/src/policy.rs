@@ -7,13 +7,11 @@ pub use annotation::AnnotationError;
 use crate::{
     cgroup::CgroupPath,
     config::{Config, LabelSelector, Operator, PodAnnotations, PodSelector, Requirement, Selects},
+    pods::Pod,
 };
 use glob::{MatchOptions, Pattern};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc};
-
-/// The annotation by which a pod chooses for itself.
-pub const ANNOTATION: &str = "herder.dev/oom-group";
+use std::sync::Arc;
 
 /// crun puts the container into a cgroup of this name below the scope
 /// (`run.oci.systemd.subgroup`), and writes `memory.oom.group` there.
@@ -59,12 +57,8 @@ pub struct Subject<'a> {
 /// A container of a pod.
 #[derive(Clone, Copy, Debug)]
 pub struct PodSubject<'a> {
-    /// Namespace of the pod.
-    pub namespace: &'a str,
-    /// Labels of the pod.
-    pub labels: &'a BTreeMap<String, String>,
-    /// The pod's annotation [`ANNOTATION`].
-    pub annotation: Option<&'a str>,
+    /// The pod.
+    pub pod: &'a Pod,
     /// Name of the container, if it is known yet.
     pub container: Option<&'a str>,
 }
@@ -107,7 +101,8 @@ impl Policy {
             }
         }
         let pod = subject.pod.filter(|_| self.0.pod_annotations == PodAnnotations::Allow);
-        let Some((pod, text)) = pod.and_then(|pod| Some((pod, pod.annotation?))) else {
+        let Some((pod, text)) = pod.and_then(|pod| Some((pod, pod.pod.oom_group.as_deref()?)))
+        else {
             return Verdict::Unmatched;
         };
         match annotation::wanted(text, pod.container.unwrap_or_default()) {
@@ -146,22 +141,23 @@ fn selects_pod(pods: &PodSelector, pod: PodSubject<'_>) -> bool {
         // Whatever the name will be, `*` matches it.
         None => globs.iter().any(|glob| glob.as_str() == "*"),
     });
-    let namespace = pods.namespaces.as_ref().is_none_or(|globs| any(globs, pod.namespace));
-    container && namespace && selects_labels(&pods.selector, pod.labels)
+    let namespace = pods.namespaces.as_ref().is_none_or(|globs| any(globs, &pod.pod.namespace));
+    container && namespace && selects_labels(&pods.selector, pod.pod)
 }
 
 /// `LabelSelectorAsSelector()`, k8s.io/apimachinery/pkg/apis/meta/v1/helpers.go.
-fn selects_labels(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+fn selects_labels(selector: &LabelSelector, pod: &Pod) -> bool {
     let holds = |Requirement { key, operator, values }: &Requirement| {
-        let value = labels.get(key);
+        let value = pod.label(key);
+        let listed = |value: &str| values.iter().any(|listed| listed == value);
         match operator {
-            Operator::In => value.is_some_and(|value| values.contains(value)),
-            Operator::NotIn => value.is_none_or(|value| !values.contains(value)),
+            Operator::In => value.is_some_and(listed),
+            Operator::NotIn => !value.is_some_and(listed),
             Operator::Exists => value.is_some(),
             Operator::DoesNotExist => value.is_none(),
         }
     };
-    selector.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+    selector.match_labels.iter().all(|(key, value)| pod.label(key) == Some(value))
         && selector.match_expressions.iter().all(holds)
 }
 

@@ -8,10 +8,13 @@ mod record;
 pub use record::KillRecord;
 
 use crate::{
-    attribution::Owner,
+    apiserver::Failure,
+    attribution::{ContainerNames, Owner},
     cgroup::CgroupPath,
+    events::send::Outcome,
     oom::{Kind, Limit, OomKill},
-    pods::Restart,
+    pods::restarts::RestartSeen,
+    policy::AnnotationError,
     probe::monotonic_now,
 };
 use journal::Journal;
@@ -227,6 +230,11 @@ pub struct Reporter {
 }
 
 impl Reporter {
+    /// One whose series of containers outlive them by so long.
+    pub fn new(retention: Duration) -> Self {
+        Reporter { metrics: Metrics::new(retention), journal: Mutex::default() }
+    }
+
     /// The metrics, to be served.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -257,6 +265,8 @@ impl Reporter {
             pod = record.pod,
             container = record.container,
             cgroup = ?record.cgroup.as_deref().unwrap_or("unknown"),
+            pod_uid = record.pod_uid.map(tracing::field::display),
+            container_id = record.container_id.map(tracing::field::display),
             rule = record.rule,
             processes = record.processes,
             pid = record.victim.pid,
@@ -369,31 +379,46 @@ impl Reporter {
         self.metrics.config_reload(error.is_none());
     }
 
-    /// A container was started again.
-    pub fn restart(&self, restart: &Restart) {
-        let Restart { names, reason, times } = restart;
-        let cause = self.journal().last_of(names).map(|kill| (kill.id, kill.kind.as_str()));
+    /// A container was started again. If a kill that was seen ended it, its record
+    /// says so from now on.
+    pub fn restart(&self, restart: &RestartSeen) {
+        let RestartSeen { names, reason, times, ended } = restart;
+        let kill = ended.and_then(|ended| self.journal().restarted(ended, *reason));
         tracing::info!(
             namespace = names.namespace,
             pod = names.pod,
             container = names.container,
-            reason,
+            reason = reason.as_str(),
             times,
-            kill_id = cause.map(|(id, _)| id),
-            kill_kind = cause.map(|(_, kind)| kind),
+            kill_id = kill.map(|(id, _)| id),
+            kill_kind = kill.map(|(_, kind)| kind.as_str()),
             "Container restarted."
         );
         self.metrics.restart(restart);
     }
 
-    /// The API server could not be asked.
-    pub fn api_error(&self, reason: &str, error: &dyn std::error::Error) {
-        tracing::warn!(reason, %error, "The Kubernetes API server did not answer as it should.");
-        self.metrics.api_error(reason);
+    /// The API server did not answer as it should.
+    pub fn api_error(&self, failure: Failure) {
+        self.metrics.api_error(failure);
     }
 
-    /// Forgets the series of containers that are long gone.
-    pub fn expire(&self) {
-        self.metrics.expire(Instant::now());
+    /// What became of something that was to be told in an Event.
+    pub fn event(&self, outcome: Outcome) {
+        self.metrics.event(outcome);
+    }
+
+    /// A pod's annotation cannot be understood.
+    pub fn bad_annotation(&self, namespace: &str, pod: &str, error: &AnnotationError) {
+        tracing::warn!(namespace, pod, %error, "The pod's annotation cannot be understood.");
+        self.metrics.bad_annotation();
+    }
+
+    /// Forgets the series of containers that are long gone. Those of pods that
+    /// are there stay.
+    pub fn expire(&self, is_there: impl Fn(&ContainerNames) -> bool) {
+        self.metrics.expire(Instant::now(), is_there);
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,163 +1,235 @@
-//! Which pod and container a cgroup path stands for. Pure, and strict: a path
-//! that is not exactly of a known form belongs to the host, never to a guess.
+//! Which pod and container a cgroup path belongs to, from the path alone.
 //!
-//! The forms are made by the kubelet (`pkg/kubelet/cm/cgroup_manager_linux.go`,
-//! `pod_container_manager_linux.go`, Kubernetes 1.28 to 1.36) for the pod, and by
-//! the runtime for the container below it:
+//! The path is there before the API knows the container, and stays true while
+//! the API is away, so this is the base of all attribution. It reads only the
+//! layouts that the kubelet and the runtimes are known to make; a path that is
+//! none of them is the host's. A wrong owner is worse than none.
 //!
-//! | driver | pod | container |
-//! |---|---|---|
-//! | systemd | `[PREFIX-]kubepods[-QOS]-podUID.slice` | `cri-containerd-ID.scope`, `crio-ID.scope`, `docker-ID.scope` |
-//! | cgroupfs | `kubepods/[QOS/]podUID` | `ID`, `crio-ID` |
+//! The outermost pod counts: whatever a container makes inside its own cgroup,
+//! a nested cluster included, belongs to that container.
 //!
-//! A pod's sandbox (the pause container) has the same form as a container; only
-//! its names tell the two apart.
+//! A sandbox's cgroup (the pause container) has the very form of a container's.
+//! Only the pod's status or the runtime's bundle tell the two apart.
 
+use super::id::{ContainerId, PodUid};
 use crate::cgroup::CgroupPath;
+use serde::Serialize;
 
-/// A pod's quality of service, as the path shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+/// A cgroup at or below that of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PodCgroup {
+    /// The pod.
+    pub pod_uid: PodUid,
+    /// Its quality-of-service class, which decides its place in the tree.
+    pub qos: QosClass,
+    /// Who names the cgroups.
+    pub driver: Driver,
+    /// Which part of the pod this is.
+    pub part: Part,
+}
+
+/// A pod's quality-of-service class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum QosClass {
-    /// Requests are limits.
+    /// Directly below `kubepods`.
     Guaranteed,
-    /// Some requests.
+    /// Below `burstable`.
     Burstable,
-    /// Nothing is asked for.
+    /// Below `besteffort`.
     BestEffort,
 }
 
-/// Who made the container's cgroup, as the path shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Runtime {
-    /// containerd, with the systemd driver.
-    Containerd,
-    /// CRI-O.
-    Crio,
-    /// Docker, through cri-dockerd, with the systemd driver.
-    Docker,
-    /// containerd or Docker: with the cgroupfs driver the name is only the ID.
-    Unknown,
-}
-
-/// A cgroup of a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodCgroup {
-    /// The pod's UID in its usual form, or the config hash of a static pod.
-    pub uid: String,
-    /// Its quality of service.
-    pub qos: QosClass,
-    /// The container, unless it is the pod's own cgroup or a monitor's.
-    pub container: Option<ContainerCgroup>,
-}
-
-/// A cgroup of a container, or of a pod's sandbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ContainerCgroup {
-    /// The container ID: 64 hexadecimal digits.
-    pub id: String,
-    /// Who made it.
-    pub runtime: Runtime,
-    /// The container's outermost cgroup; the path itself may lie below.
-    pub path: CgroupPath,
-}
-
-impl PodCgroup {
-    /// Reads a path; `None` for a cgroup of the host.
-    pub fn of(path: &CgroupPath) -> Option<Self> {
-        let names: Vec<&str> = path.as_str().split('/').skip(1).collect();
-        // The innermost pod counts: a node that is a container (kind) has the
-        // cgroups of its own pods below that of the outer pod.
-        let (at, uid, qos, driver) = (0..names.len()).rev().find_map(|at| {
-            let (above, name) = (names.get(..at)?, names.get(at)?);
-            let found = systemd_pod(name, above).map(|(uid, qos)| (uid, qos, Driver::Systemd));
-            let (uid, qos, driver) = found.or_else(|| {
-                cgroupfs_pod(name, above).map(|(uid, qos)| (uid, qos, Driver::Cgroupfs))
-            })?;
-            Some((at, uid, qos, driver))
-        })?;
-        let container = names.get(at + 1).and_then(|name| {
-            let (runtime, id) = container(name, driver)?;
-            let path =
-                CgroupPath::parse(format!("/{}", names.get(..=at + 1)?.join("/")).as_bytes());
-            Some(ContainerCgroup { id: id.to_owned(), runtime, path: path.ok()? })
-        });
-        Some(PodCgroup { uid, qos, container })
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Driver {
+/// The kubelet's `cgroupDriver`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Driver {
+    /// Slices and scopes, made through systemd.
     Systemd,
+    /// Plain directories.
     Cgroupfs,
 }
 
-/// `[PREFIX-]kubepods[-QOS]-podUID.slice`. A slice's name repeats its parents'
-/// (systemd.slice(5)), and that is checked.
-fn systemd_pod(name: &str, above: &[&str]) -> Option<(String, QosClass)> {
-    let (parent, uid) = name.strip_suffix(".slice")?.rsplit_once("-pod")?;
-    let (base, qos) = match parent {
-        parent if parent.ends_with("-burstable") => {
-            (parent.strip_suffix("-burstable")?, QosClass::Burstable)
-        }
-        parent if parent.ends_with("-besteffort") => {
-            (parent.strip_suffix("-besteffort")?, QosClass::BestEffort)
-        }
-        parent => (parent, QosClass::Guaranteed),
-    };
-    let slice = |name: &str| format!("{name}.slice");
-    let kubepods = base == "kubepods" || base.ends_with("-kubepods");
-    let mut parents = above.iter().rev();
-    let nested = parents.next() == Some(&slice(parent).as_str())
-        && (parent == base || parents.next() == Some(&slice(base).as_str()));
-    (kubepods && nested).then_some(())?;
-    Some((pod_uid(uid, '_')?, qos))
+/// What a cgroup is within its pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The pod's own cgroup, the parent of its containers.
+    Pod,
+    /// A container, or the sandbox: the path cannot tell.
+    Container(ContainerCgroup),
+    /// CRI-O's monitor process of a container, outside of the container.
+    Monitor(ContainerId),
+    /// Something else below the pod, such as a virtual machine's cgroup.
+    Other,
 }
 
-/// `kubepods/[QOS/]podUID`.
-fn cgroupfs_pod(name: &str, above: &[&str]) -> Option<(String, QosClass)> {
-    let uid = name.strip_prefix("pod")?;
+/// A cgroup at or below that of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContainerCgroup {
+    /// The container's, or the sandbox's, id.
+    pub id: ContainerId,
+    /// Who made it.
+    pub runtime: Runtime,
+    /// Where in the container the cgroup lies.
+    pub place: Place,
+}
+
+/// A container runtime, as far as the name of a cgroup tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Runtime {
+    /// `cri-containerd-<id>.scope`.
+    Containerd,
+    /// `crio-<id>`, with or without `.scope`.
+    CriO,
+    /// `docker-<id>.scope` (cri-dockerd).
+    Docker,
+    /// `<id>` alone: containerd or cri-dockerd with the cgroupfs driver.
+    Unnamed,
+}
+
+/// Where in a container a cgroup lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// The cgroup that the runtime asked for.
+    Top,
+    /// The child `container` of a scope, where crun puts the processes and the
+    /// limits (`run.oci.systemd.subgroup`, libcrun/cgroup-systemd.c, crun 1.x).
+    Payload,
+    /// A cgroup that the container itself made, so many levels below `Top`.
+    Below(usize),
+}
+
+/// The component before the pod, in either driver.
+const ROOT: &str = "kubepods";
+
+/// Whose subtree belongs to people logged in: they may name cgroups in it as
+/// they like, also like a pod's.
+const USERS: &str = "user.slice";
+
+impl PodCgroup {
+    /// The pod and part that a path belongs to; none for the host's cgroups,
+    /// to which the common parents of the pods belong.
+    pub fn parse(path: &CgroupPath) -> Option<Self> {
+        let components: Vec<&str> = path.as_str().split('/').skip(1).collect();
+        let (at, driver, (pod_uid, qos)) =
+            components.iter().enumerate().find_map(|(at, name)| {
+                let above = components.get(..at)?;
+                systemd_pod(above, name)
+                    .map(|pod| (at, Driver::Systemd, pod))
+                    .or_else(|| cgroupfs_pod(above, name).map(|pod| (at, Driver::Cgroupfs, pod)))
+            })?;
+        if components.iter().take(at).any(|name| *name == USERS) {
+            return None;
+        }
+        let part = match components.get(at + 1..)? {
+            [] => Part::Pod,
+            [name, below @ ..] => part_of_pod(driver, name, below),
+        };
+        Some(PodCgroup { pod_uid, qos, driver, part })
+    }
+
+    /// The container's own cgroup, if this is what was read from `path`.
+    pub fn container_path(&self, path: &CgroupPath) -> Option<CgroupPath> {
+        let levels = match self.container()?.place {
+            Place::Top => 0,
+            Place::Payload => 1,
+            Place::Below(levels) => levels,
+        };
+        std::iter::successors(Some(path.clone()), CgroupPath::parent).nth(levels)
+    }
+
+    /// The container, if the cgroup is at or below one.
+    pub fn container(&self) -> Option<&ContainerCgroup> {
+        match &self.part {
+            Part::Container(container) => Some(container),
+            Part::Pod | Part::Monitor(_) | Part::Other => None,
+        }
+    }
+}
+
+/// `<prefix>kubepods[-<qos>]-pod<uid>.slice`, with every slice of that name
+/// above it (`ToSystemd()`, pkg/kubelet/cm/cgroup_manager_linux.go). The prefix
+/// is that of `--cgroup-root`: `kubelet-` in kind.
+fn systemd_pod(above: &[&str], name: &str) -> Option<(PodUid, QosClass)> {
+    let (parent, uid) = name.strip_suffix(".slice")?.rsplit_once("-pod")?;
+    let pod_uid = PodUid::parse_systemd(uid)?;
+    let (root, qos) = match parent.rsplit_once('-') {
+        Some((root, "burstable")) => (root, QosClass::Burstable),
+        Some((root, "besteffort")) => (root, QosClass::BestEffort),
+        _ => (parent, QosClass::Guaranteed),
+    };
+    let is_root =
+        root == ROOT || root.strip_suffix(ROOT).is_some_and(|prefix| prefix.ends_with('-'));
+    (is_root && slices_lead_to(above, parent)).then_some((pod_uid, qos))
+}
+
+/// Whether the path ends in the slice of this name and those that systemd puts
+/// it into: `a-b` lies in `a.slice/a-b.slice` (systemd.slice(5)).
+fn slices_lead_to(above: &[&str], slice: &str) -> bool {
+    let mut components = above.iter().rev();
+    let mut slice = slice;
+    loop {
+        let named =
+            components.next().and_then(|component| component.strip_suffix(".slice")) == Some(slice);
+        if !named {
+            return false;
+        }
+        match slice.rsplit_once('-') {
+            Some((parent, _)) => slice = parent,
+            None => return true,
+        }
+    }
+}
+
+/// `kubepods[/<qos>]/pod<uid>`.
+fn cgroupfs_pod(above: &[&str], name: &str) -> Option<(PodUid, QosClass)> {
+    let pod_uid = PodUid::parse(name.strip_prefix("pod")?)?;
     let qos = match above {
-        [.., "kubepods"] => QosClass::Guaranteed,
-        [.., "kubepods", "burstable"] => QosClass::Burstable,
-        [.., "kubepods", "besteffort"] => QosClass::BestEffort,
+        [.., root, "burstable"] if *root == ROOT => QosClass::Burstable,
+        [.., root, "besteffort"] if *root == ROOT => QosClass::BestEffort,
+        [.., root] if *root == ROOT => QosClass::Guaranteed,
         _ => return None,
     };
-    Some((pod_uid(uid, '-')?, qos))
+    Some((pod_uid, qos))
 }
 
-/// A UUID, or the 32 digits of a static pod's config hash.
-fn pod_uid(text: &str, separator: char) -> Option<String> {
-    let hex = |part: &str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if text.len() == 32 && hex(text) {
-        return Some(text.to_owned());
-    }
-    let parts: Vec<&str> = text.split(separator).collect();
-    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
-    let uuid = lengths == [8, 4, 4, 4, 12] && parts.iter().all(|part| hex(part));
-    uuid.then(|| parts.join("-"))
-}
-
-fn container(name: &str, driver: Driver) -> Option<(Runtime, &str)> {
-    let (runtime, id) = match driver {
-        Driver::Systemd => {
-            let (runtime, id) = name.strip_suffix(".scope")?.rsplit_once('-')?;
-            match runtime {
-                "cri-containerd" => (Runtime::Containerd, id),
-                "crio" => (Runtime::Crio, id),
-                "docker" => (Runtime::Docker, id),
-                // `crio-conmon`: the monitor, which is outside of the container.
-                _ => return None,
-            }
-        }
-        Driver::Cgroupfs => match name.strip_prefix("crio-") {
-            Some(id) => (Runtime::Crio, id),
-            None => (Runtime::Unknown, name),
+fn part_of_pod(driver: Driver, name: &str, below: &[&str]) -> Part {
+    let name = match driver {
+        Driver::Systemd => match name.strip_suffix(".scope") {
+            Some(name) => name,
+            None => return Part::Other,
         },
+        Driver::Cgroupfs => name,
     };
-    let hex = id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    (id.len() == 64 && hex).then_some((runtime, id))
+    if let Some(id) = name.strip_prefix("crio-conmon-").and_then(ContainerId::parse) {
+        return Part::Monitor(id);
+    }
+    let Some((runtime, id)) = container(driver, name) else {
+        return Part::Other;
+    };
+    let place = match below {
+        [] => Place::Top,
+        ["container"] if driver == Driver::Systemd => Place::Payload,
+        _ => Place::Below(below.len()),
+    };
+    Part::Container(ContainerCgroup { id, runtime, place })
+}
+
+/// A container's cgroup name without `.scope`: `getCgroupsPath()` of containerd
+/// (pkg/cri), `ContainerCgroupPath()` of CRI-O (internal/config/cgmgr), and
+/// Docker's own for cri-dockerd.
+fn container(driver: Driver, name: &str) -> Option<(Runtime, ContainerId)> {
+    let prefixes: &[(&str, Runtime)] = match driver {
+        Driver::Systemd => &[
+            ("cri-containerd-", Runtime::Containerd),
+            ("crio-", Runtime::CriO),
+            ("docker-", Runtime::Docker),
+        ],
+        Driver::Cgroupfs => &[("crio-", Runtime::CriO), ("", Runtime::Unnamed)],
+    };
+    prefixes.iter().find_map(|(prefix, runtime)| {
+        let id = ContainerId::parse(name.strip_prefix(prefix)?)?;
+        Some((*runtime, id))
+    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::{Core, decoded};
 use crate::{
+    attribution::Owner,
     cgroup::{CgroupId, CgroupPath},
     oom::{OomKill, assemble::Outcome, classify::Scene},
     probe::{Event, monotonic_now},
@@ -95,7 +96,7 @@ impl Core {
         self.tell(report);
     }
 
-    fn owner_of(&self, id: CgroupId) -> crate::attribution::Owner {
+    fn owner_of(&self, id: CgroupId) -> Owner {
         let path = self.tree.path(id).map(|path| self.container_of(path));
         self.owner(&path.unwrap_or_else(CgroupPath::root))
     }

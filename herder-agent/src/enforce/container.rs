@@ -1,6 +1,11 @@
 //! One matched container: what is wanted of it, what it has, what is done.
 
-use super::{Options, Origin, obstacle, obstacle_of, watch::Watches};
+use super::{
+    Options, Origin,
+    news::{Fight, News, Untold},
+    obstacle, obstacle_of,
+    watch::Watches,
+};
 use crate::{
     attribution::Owner,
     cgroup::{
@@ -11,13 +16,15 @@ use crate::{
     report::{Cause, Obstacle, OomGroupWrite, Reporter, WriteResult},
 };
 use serde::Serialize;
-use std::{io, sync::Arc, time::Instant};
+use std::{cell::Cell, io, sync::Arc, time::Instant};
 
 /// What all containers share.
 pub(super) struct Context {
     pub(super) root: Option<CgroupRoot>,
     pub(super) options: Options,
     pub(super) reporter: Arc<Reporter>,
+    /// Some container has news.
+    pub(super) news: Cell<bool>,
 }
 
 /// The state of a matched container, for people and programs to read.
@@ -70,6 +77,8 @@ pub(super) struct Container {
     told: Option<Obstacle>,
     writes: u64,
     reverts: u64,
+    untold: Untold,
+    fight: Fight,
 }
 
 impl Container {
@@ -100,6 +109,8 @@ impl Container {
             told: None,
             writes: 0,
             reverts: 0,
+            untold: Untold::default(),
+            fight: Fight::default(),
         };
         container.open_directory(context)?;
         Ok(container)
@@ -138,6 +149,8 @@ impl Container {
             context.reporter.oom_group_effective(&self.owner, None);
             self.owner = owner;
             self.effective = None;
+            // What could not be told for want of a name.
+            context.news.set(true);
         }
         self.wished = false;
         self.corrected &= self.target.value == target.value;
@@ -214,7 +227,7 @@ impl Container {
                     }
                     self.corrected = true;
                     self.writes += 1;
-                    self.reverts += u64::from(cause == Cause::Revert);
+                    self.note_write(cause, context, seen);
                 }
                 match written {
                     Ok(()) => Ok(wanted),
@@ -240,6 +253,28 @@ impl Container {
         }
         self.tell_obstacle(context);
         true
+    }
+
+    fn note_write(&mut self, cause: Cause, context: &Context, now: Instant) {
+        if cause == Cause::Revert {
+            self.reverts += 1;
+            if !self.fight.reverted(now) {
+                return;
+            }
+            self.untold.reverted = Some(self.reverts);
+        } else {
+            self.untold.enforced = true;
+        }
+        context.news.set(true);
+    }
+
+    /// What is to be told of it, if it has a name to be told by.
+    pub(super) fn take_news(&mut self) -> Vec<News> {
+        if !matches!(self.owner, Owner::Container(_)) {
+            return Vec::new();
+        }
+        let news = |what| News { cgroup: self.path.clone(), target: self.target.clone(), what };
+        self.untold.take().map(news).collect()
     }
 
     /// Looks for what overrides a value of 0. For 1 nothing does.
@@ -338,6 +373,10 @@ impl Container {
         let now = self.obstacle();
         if self.told != now {
             self.told = now;
+            // Without a watch the value is enforced all the same, only later.
+            let in_the_way = self.obstacle_text().filter(|(it, _)| *it != Obstacle::NoWatch);
+            self.untold.obstacle = in_the_way.cloned();
+            context.news.set(true);
             context.reporter.obstacle(&self.path, &self.target.rule, self.obstacle_text().cloned());
         }
     }

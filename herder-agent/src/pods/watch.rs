@@ -1,125 +1,236 @@
-//! Asks the API server for the pods of this node: one LIST, then one WATCH.
+//! Follows the pods of a node at the API server: the only part of `pods` that
+//! knows kube.
 //!
-//! kube's watcher lists again after 410 Gone, resumes cut connections and keeps
-//! to bookmarks; its back-off (0.8 s to 30 s, with jitter) holds between tries,
-//! and its client retries 429 and 5xx as the server asks. Whatever goes wrong is
-//! counted, and the agent goes on with what it knows.
+//! kube's watcher keeps the list and the watch together: it resumes a cut watch
+//! where it stood and lists again after a 410. This adds what it leaves to its
+//! user: the fallback from the streaming list to LIST for servers that have
+//! none, waiting after failures, counting them, and trimming each pod while it
+//! is read.
 
-use super::{Pod, PodContainer, PodEvent};
-use crate::{core::Command, policy::ANNOTATION, report::Reporter};
-use futures_util::{StreamExt, pin_mut};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod as ApiPod};
-use kube::{
-    Api, Client, Config,
-    runtime::{WatchStreamExt, watcher},
+use super::{Event, Pod, wire::PodObject};
+use crate::{
+    apiserver::{
+        Failure, OnFailure,
+        backoff::{Backoff, Pace, random},
+    },
+    core::Command,
 };
-use std::sync::Arc;
-use tokio::sync::mpsc;
+use futures_util::{StreamExt, pin_mut};
+use k8s_openapi::{api::core::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{Api, Client, Resource, runtime::watcher};
+use serde::{Deserialize, Deserializer};
+use std::{borrow::Cow, time::Duration};
+use tokio::{
+    sync::mpsc::WeakSender,
+    time::{Instant, sleep},
+};
 
-/// Annotation of static pods and their mirrors; their cgroup is named by it
-/// (`pkg/kubelet/types/pod_update.go`, `ConfigHashAnnotationKey`).
-const CONFIG_HASH: &str = "kubernetes.io/config.hash";
+/// How many pods a page of the LIST has at most. A page is in memory as text
+/// while it is read, at 5 to 20 KiB for each pod.
+const PAGE_SIZE: u32 = 50;
 
-/// Pods in one answer. Parsed, each takes some 40 KiB until it is trimmed.
-const PAGE: u32 = 50;
+/// So long without a failure, and the waits start small again (client-go's
+/// reflector does the same).
+const QUIET: Duration = Duration::from_secs(120);
 
-/// No way to reach an API server.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "no access to a Kubernetes API server: {0}; run in a pod with a service account, give a kubeconfig, or use --kubernetes off"
-)]
-pub struct AccessError(String);
+/// Initial lists that may fail in the streaming way before LIST is tried: a
+/// proxy between may not pass on a stream.
+const STREAMING_TRIES: u32 = 3;
 
-/// A client as a pod has it, or with `elsewhere` as kubectl does.
+/// Follows the pods of a node until the core is gone. While the server is away
+/// nothing is sent: the core goes on with what it knows.
 ///
-/// # Errors
-/// When there is neither a service account nor a kubeconfig.
-pub async fn client(elsewhere: bool) -> Result<Client, AccessError> {
-    let config = match Config::incluster() {
-        Ok(config) => config,
-        Err(error) if !elsewhere => return Err(AccessError(error.to_string())),
-        Err(_) => Config::infer().await.map_err(|error| AccessError(error.to_string()))?,
-    };
-    Client::try_from(config).map_err(|error| AccessError(error.to_string()))
-}
-
-/// Watches until the core is gone.
+/// HTTP failures are counted by [`crate::apiserver`]; `on_failure` here is told
+/// of what only shows within a watch.
 pub async fn watch(
     client: Client,
     node: &str,
-    core: mpsc::WeakSender<Command>,
-    reporter: Arc<Reporter>,
+    pace: Pace,
+    core: WeakSender<Command>,
+    on_failure: OnFailure,
 ) {
     let config =
-        watcher::Config::default().fields(&format!("spec.nodeName={node}")).page_size(PAGE);
-    let stream = watcher(Api::<ApiPod>::all(client), config).default_backoff();
-    pin_mut!(stream);
-    while let Some(result) = stream.next().await {
-        let event = match result {
-            Ok(watcher::Event::Init) => PodEvent::ListBegin,
-            Ok(watcher::Event::InitDone) => PodEvent::ListEnd,
-            Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => match trimmed(pod) {
-                Some(pod) => PodEvent::Applied(pod),
-                None => continue,
-            },
-            Ok(watcher::Event::Delete(pod)) => match pod.metadata.uid {
-                Some(uid) => PodEvent::Deleted(uid),
-                None => continue,
-            },
-            Err(error) => {
-                reporter.api_error(reason(&error), &error);
-                continue;
+        watcher::Config::default().fields(&format!("spec.nodeName={node}")).page_size(PAGE_SIZE);
+    let mut feed = Feed {
+        core,
+        on_failure,
+        backoff: Backoff::new(pace),
+        last_failure: None,
+        failed_lists: 0,
+        listing: false,
+    };
+    let api: Api<WatchedPod> = Api::all(client);
+    if feed.follow(api.clone(), config.clone().streaming_lists()).await == End::NoStreamingList {
+        tracing::info!("The API server has no streaming list, so pods are listed the old way.");
+        feed.follow(api, config).await;
+    }
+}
+
+struct Feed {
+    core: WeakSender<Command>,
+    on_failure: OnFailure,
+    backoff: Backoff,
+    last_failure: Option<Instant>,
+    failed_lists: u32,
+    listing: bool,
+}
+
+#[derive(PartialEq, Eq)]
+enum End {
+    CoreGone,
+    NoStreamingList,
+}
+
+impl Feed {
+    async fn follow(&mut self, api: Api<WatchedPod>, config: watcher::Config) -> End {
+        let streaming = config.initial_list_strategy == watcher::InitialListStrategy::StreamingList;
+        let stream = watcher(api, config);
+        pin_mut!(stream);
+        while let Some(item) = stream.next().await {
+            match item {
+                Ok(event) => {
+                    if self.pass_on(event).await.is_err() {
+                        return End::CoreGone;
+                    }
+                }
+                Err(error) => {
+                    if streaming && refuses_streaming(&error) {
+                        return End::NoStreamingList;
+                    }
+                    self.failed(&error).await;
+                }
             }
+            if streaming && self.failed_lists >= STREAMING_TRIES {
+                return End::NoStreamingList;
+            }
+        }
+        End::CoreGone
+    }
+
+    async fn pass_on(&mut self, event: watcher::Event<WatchedPod>) -> Result<(), CoreGone> {
+        let event = match event {
+            watcher::Event::Init => {
+                // A streaming list that ends before it is complete is no error
+                // to kube: it just begins again.
+                if self.listing {
+                    self.failed_lists += 1;
+                }
+                self.listing = true;
+                Event::ListStarted
+            }
+            watcher::Event::InitDone => {
+                self.listing = false;
+                self.failed_lists = 0;
+                Event::Listed
+            }
+            watcher::Event::InitApply(pod) | watcher::Event::Apply(pod) => match pod.pod {
+                Some(pod) => Event::Applied(pod),
+                None => return self.malformed(&pod.metadata),
+            },
+            watcher::Event::Delete(pod) => match pod.pod {
+                Some(pod) => Event::Deleted(pod.uid),
+                None => return self.malformed(&pod.metadata),
+            },
         };
         // Held only for the moment, since the core ends when nobody can send.
-        let Some(core) = core.upgrade() else { return };
-        if core.send(Command::Pod(event)).await.is_err() {
-            return;
+        let core = self.core.upgrade().ok_or(CoreGone)?;
+        core.send(Command::Pod(event)).await.map_err(|_| CoreGone)
+    }
+
+    fn malformed(&self, metadata: &ObjectMeta) -> Result<(), CoreGone> {
+        (self.on_failure)(Failure::Malformed);
+        tracing::warn!(
+            namespace = metadata.namespace,
+            pod = metadata.name,
+            "A pod without a usable uid is left out."
+        );
+        Ok(())
+    }
+
+    async fn failed(&mut self, error: &watcher::Error) {
+        if let watcher::Error::WatchError(status) = error {
+            (self.on_failure)(match status.code {
+                410 => Failure::Expired,
+                _ => Failure::Watch,
+            });
         }
+        if self.listing {
+            self.failed_lists += 1;
+            self.listing = false;
+        }
+        let now = Instant::now();
+        let quiet = self.last_failure.is_none_or(|last| now - last > QUIET);
+        if quiet {
+            self.backoff.reset();
+        }
+        self.last_failure = Some(now);
+        let wait = self.backoff.after_failure(random());
+        tracing::warn!(%error, ?wait, "Following the pods failed; what is known stays in use.");
+        sleep(wait).await;
     }
 }
 
-fn reason(error: &watcher::Error) -> &'static str {
+struct CoreGone;
+
+/// Whether a server says that it has no streaming list: without the feature
+/// gate WatchList, off by default before 1.32, it calls `sendInitialEvents`
+/// forbidden in a 422 (`validateWatchOptions()`,
+/// apimachinery/pkg/apis/meta/internalversion/validation/validation.go).
+fn refuses_streaming(error: &watcher::Error) -> bool {
     match error {
-        watcher::Error::InitialListFailed(_) => "list",
-        watcher::Error::WatchStartFailed(_) => "watch-start",
-        watcher::Error::WatchError(_) => "watch-error",
-        watcher::Error::WatchFailed(_) => "watch-cut",
-        watcher::Error::NoResourceVersion => "no-resource-version",
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => {
+            matches!(status.code, 400 | 422)
+        }
+        _ => false,
     }
 }
 
-/// Keeps what is used. `None` for a pod without UID or name, which no server gives.
-fn trimmed(pod: ApiPod) -> Option<Pod> {
-    let metadata = pod.metadata;
-    let mut annotations = metadata.annotations.unwrap_or_default();
-    let status = pod.status.unwrap_or_default();
-    let kinds = [
-        status.init_container_statuses,
-        status.container_statuses,
-        status.ephemeral_container_statuses,
-    ];
-    Some(Pod {
-        uid: metadata.uid?,
-        config_hash: annotations.remove(CONFIG_HASH),
-        namespace: metadata.namespace?,
-        name: metadata.name?,
-        labels: metadata.labels.unwrap_or_default().into_iter().collect(),
-        annotation: annotations.remove(ANNOTATION),
-        containers: kinds.into_iter().flatten().flatten().map(container).collect(),
-    })
+/// A pod that is trimmed in the moment it is read, so that not even a page of
+/// the list is ever in memory as whole objects.
+#[derive(Clone, Debug)]
+struct WatchedPod {
+    metadata: ObjectMeta,
+    pod: Option<Box<Pod>>,
 }
 
-fn container(status: ContainerStatus) -> PodContainer {
-    let ended = status.last_state.and_then(|state| state.terminated);
-    PodContainer {
-        name: status.name,
-        // `containerd://ID`; empty until the container has been made.
-        id: status.container_id.and_then(|id| Some(id.rsplit_once("://")?.1.to_owned())),
-        restarts: u32::try_from(status.restart_count).unwrap_or(0),
-        ended: ended.and_then(|ended| ended.reason),
+impl<'de> Deserialize<'de> for WatchedPod {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut object = PodObject::deserialize(deserializer)?;
+        let metadata = ObjectMeta {
+            name: object.metadata.name.as_deref().map(str::to_owned),
+            namespace: object.metadata.namespace.as_deref().map(str::to_owned),
+            resource_version: object.metadata.resource_version.take(),
+            ..ObjectMeta::default()
+        };
+        Ok(WatchedPod { metadata, pod: object.trim().map(Box::new) })
     }
 }
 
-#[cfg(test)]
-mod tests;
+impl Resource for WatchedPod {
+    type DynamicType = ();
+    type Scope = <v1::Pod as Resource>::Scope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        v1::Pod::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        v1::Pod::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        v1::Pod::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        v1::Pod::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}

@@ -1,7 +1,23 @@
 use super::*;
+use crate::attribution::id::PodUid;
 
 fn policy(text: &str) -> Policy {
     Policy::new(Config::parse(text, "test").unwrap())
+}
+
+fn pod(namespace: &str, labels: &[(&str, &str)], annotation: Option<&str>) -> Pod {
+    let mut labels: Vec<(Box<str>, Box<str>)> =
+        labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+    labels.sort_unstable();
+    Pod {
+        uid: PodUid::parse("2c39abf0-f543-4c05-8cfe-3839410aef01").unwrap(),
+        config_hash: None,
+        namespace: namespace.into(),
+        name: "pod".into(),
+        labels: labels.into(),
+        oom_group: annotation.map(Into::into),
+        containers: Box::default(),
+    }
 }
 
 /// What is decided, in short.
@@ -66,50 +82,45 @@ rules:
 - {name: rest, pods: {}, oomGroup: leave}
 ",
     );
-    let labels = |extra: &[(&str, &str)]| -> BTreeMap<String, String> {
-        let all = [("app", "web"), ("tier", "front")].iter().chain(extra);
-        all.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
-    };
     let table = [
-        ("prod-1", "worker", labels(&[]), "web 0"),
-        ("dev", "worker", labels(&[]), "rest leave"),
-        ("prod-1", "sidecar", labels(&[]), "rest leave"),
-        ("prod-1", "worker", labels(&[("legacy", "")]), "rest leave"),
-        ("prod-1", "worker", labels(&[("zone", "x")]), "rest leave"),
-        ("prod-1", "worker", labels(&[("zone", "y")]), "web 0"),
-        ("prod-1", "worker", labels(&[("tier", "other")]), "rest leave"),
-        ("prod-1", "worker", labels(&[("app", "other")]), "rest leave"),
+        ("prod-1", "worker", vec![("app", "web"), ("tier", "front")], "web 0"),
+        ("dev", "worker", vec![("app", "web"), ("tier", "front")], "rest leave"),
+        ("prod-1", "sidecar", vec![("app", "web"), ("tier", "front")], "rest leave"),
+        ("prod-1", "worker", vec![("app", "web"), ("tier", "front"), ("legacy", "")], "rest leave"),
+        ("prod-1", "worker", vec![("app", "web"), ("tier", "front"), ("zone", "x")], "rest leave"),
+        ("prod-1", "worker", vec![("app", "web"), ("tier", "front"), ("zone", "y")], "web 0"),
+        ("prod-1", "worker", vec![("app", "web"), ("tier", "other")], "rest leave"),
+        ("prod-1", "worker", vec![("app", "other"), ("tier", "front")], "rest leave"),
     ];
     for (namespace, container, labels, expected) in &table {
-        let pod =
-            PodSubject { namespace, labels, annotation: Some("group"), container: Some(container) };
-        assert_eq!(decided(&policy, "/p/c", Some(pod)), *expected, "{namespace} {labels:?}");
+        let pod = pod(namespace, labels, Some("group"));
+        let subject = PodSubject { pod: &pod, container: Some(container) };
+        assert_eq!(decided(&policy, "/p/c", Some(subject)), *expected, "{namespace} {labels:?}");
     }
     assert_eq!(decided(&policy, "/p/c", None), "unmatched", "a pod rule needs a known pod");
 }
 
 #[test]
 fn the_annotation_counts_only_where_no_rule_matches() {
-    let labels = BTreeMap::new();
-    let pod = |annotation| {
-        Some(PodSubject { namespace: "n", labels: &labels, annotation, container: Some("worker") })
+    let decided = |policy: &Policy, cgroup: &str, annotation: Option<&str>| {
+        let pod = pod("n", &[], annotation);
+        decided(policy, cgroup, Some(PodSubject { pod: &pod, container: Some("worker") }))
     };
     let allow = policy("rules:\n- {name: r, cgroups: [/ruled], oomGroup: leave}\n");
-    assert_eq!(decided(&allow, "/c", pod(Some("worker=single-process"))), "annotation 0");
-    assert_eq!(decided(&allow, "/c", pod(Some("other=group"))), "unmatched");
-    assert_eq!(decided(&allow, "/c", pod(None)), "unmatched");
-    assert_eq!(decided(&allow, "/ruled", pod(Some("group"))), "r leave");
-    assert!(decided(&allow, "/c", pod(Some("nonsense"))).starts_with("bad: "));
+    assert_eq!(decided(&allow, "/c", Some("worker=single-process")), "annotation 0");
+    assert_eq!(decided(&allow, "/c", Some("other=group")), "unmatched");
+    assert_eq!(decided(&allow, "/c", None), "unmatched");
+    assert_eq!(decided(&allow, "/ruled", Some("group")), "r leave");
+    assert!(decided(&allow, "/c", Some("nonsense")).starts_with("bad: "));
     let ignore = policy("podAnnotations: ignore");
-    assert_eq!(decided(&ignore, "/c", pod(Some("single-process"))), "unmatched");
-    assert_eq!(decided(&ignore, "/c", pod(Some("nonsense"))), "unmatched");
+    assert_eq!(decided(&ignore, "/c", Some("single-process")), "unmatched");
+    assert_eq!(decided(&ignore, "/c", Some("nonsense")), "unmatched");
 }
 
 #[test]
 fn a_container_without_a_name_matches_only_what_any_name_would() {
-    let labels = BTreeMap::new();
-    let pod =
-        Some(PodSubject { namespace: "n", labels: &labels, annotation: None, container: None });
+    let pod = pod("n", &[], None);
+    let pod = Some(PodSubject { pod: &pod, container: None });
     for (containers, expected) in
         [("", "r 0"), ("containers: ['*']", "r 0"), ("containers: [w]", "unmatched")]
     {

@@ -1,8 +1,14 @@
 //! The last kills, for the API.
 
-use super::KillRecord;
-use crate::{attribution::ContainerNames, oom::Kind};
-use std::{collections::VecDeque, time::Duration};
+use super::{
+    KillRecord,
+    record::{RestartRecord, rfc3339},
+};
+use crate::{attribution::id::ContainerId, oom::Kind, pods::restarts::Reason};
+use std::{
+    collections::VecDeque,
+    time::{Duration, SystemTime},
+};
 
 /// Kills that are kept, 1 to 4 KiB each.
 pub const KEPT: usize = 1000;
@@ -40,15 +46,16 @@ impl Journal {
         }
     }
 
-    /// The newest kill of a container that ended it.
-    pub fn last_of(&self, names: &ContainerNames) -> Option<&KillRecord> {
-        let same = |kill: &&KillRecord| {
-            kill.kind != Kind::Subprocess
-                && kill.namespace.as_ref() == Some(&names.namespace)
-                && kill.pod.as_ref() == Some(&names.pod)
-                && kill.container.as_ref() == Some(&names.container)
-        };
-        self.kills.iter().rev().find(same)
+    /// An incarnation of a container ended and another was started. Gives number
+    /// and kind of the kill that ended it, if it was one that is kept.
+    pub fn restarted(&mut self, ended: ContainerId, reason: Reason) -> Option<(u64, Kind)> {
+        let kill = self
+            .kills
+            .iter_mut()
+            .rev()
+            .find(|kill| kill.kind != Kind::Subprocess && kill.container_id == Some(ended))?;
+        kill.restarted = Some(RestartRecord { reason, seen: rfc3339(SystemTime::now()) });
+        Some((kill.id, kill.kind))
     }
 
     /// So many of the newest kills, newest first.

@@ -9,8 +9,10 @@ mod series;
 
 use super::{Cause, KillReport, Lost, NoKill, Obstacle, OomGroupWrite, Unattributed, WriteResult};
 use crate::{
+    apiserver::Failure,
     attribution::{ContainerNames, Owner},
-    pods::Restart,
+    events::send::Outcome,
+    pods::restarts::RestartSeen,
 };
 use families::Families;
 use prometheus::{Encoder, TEXT_FORMAT, TextEncoder};
@@ -24,6 +26,9 @@ use std::{
 /// The cgroup label of kills whose cgroup was never seen.
 const UNKNOWN: &str = "unknown";
 
+/// How long the series of a container outlive it, if nobody says otherwise.
+const RETENTION: Duration = Duration::from_secs(15 * 60);
+
 /// All families, and which series they have.
 #[derive(Debug)]
 pub struct Metrics {
@@ -33,14 +38,15 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self::new()
+        Self::new(RETENTION)
     }
 }
 
 impl Metrics {
-    /// With every series that has a known set of labels at 0.
-    pub fn new() -> Self {
-        Metrics { families: Families::new(), series: Mutex::default() }
+    /// With every series that has a known set of labels at 0. Series of containers
+    /// outlive them by the retention.
+    pub fn new(retention: Duration) -> Self {
+        Metrics { families: Families::new(), series: Mutex::new(Series::new(retention)) }
     }
 
     /// The text exposition, and its content type.
@@ -142,18 +148,26 @@ impl Metrics {
         self.families.reloads.add([result], 1);
     }
 
-    pub(super) fn restart(&self, restart: &Restart) {
+    pub(super) fn restart(&self, restart: &RestartSeen) {
         let ContainerNames { namespace, pod, container } = &restart.names;
-        let labels = [namespace, pod, container, &restart.reason].map(String::as_str);
+        let labels: [&str; 4] = [namespace, pod, container, restart.reason.as_str()];
         self.families.restarts.add(labels, u64::from(restart.times));
     }
 
-    pub(super) fn api_error(&self, reason: &str) {
-        self.families.api_errors.add([reason], 1);
+    pub(super) fn api_error(&self, failure: Failure) {
+        self.families.api_errors.add([failure.as_str()], 1);
     }
 
-    pub(super) fn expire(&self, now: Instant) {
-        self.series().expire(&self.families, now);
+    pub(super) fn event(&self, outcome: Outcome) {
+        self.families.events.add([outcome.as_str()], 1);
+    }
+
+    pub(super) fn bad_annotation(&self) {
+        self.families.bad_annotations.inc();
+    }
+
+    pub(super) fn expire(&self, now: Instant, is_there: impl Fn(&ContainerNames) -> bool) {
+        self.series().expire(&self.families, now, is_there);
     }
 
     /// Log lines that were dropped since the start.

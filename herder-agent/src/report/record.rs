@@ -2,8 +2,13 @@
 
 use super::KillReport;
 use crate::{
-    attribution::Owner,
+    attribution::{
+        Owner,
+        id::{ContainerId, PodUid},
+        path::{PodCgroup, QosClass, Runtime},
+    },
     oom::{Kind, Limit, Victim},
+    pods::restarts::Reason,
 };
 use serde::Serialize;
 use std::time::{Duration, SystemTime};
@@ -31,6 +36,14 @@ pub struct KillRecord {
     pub container: Option<String>,
     /// The chosen victim's cgroup.
     pub cgroup: Option<String>,
+    /// The pod's UID as its cgroup has it, that is, a static pod's config hash.
+    pub pod_uid: Option<PodUid>,
+    /// The pod's quality-of-service class.
+    pub qos_class: Option<QosClass>,
+    /// The container's ID at its runtime.
+    pub container_id: Option<ContainerId>,
+    /// The container's runtime.
+    pub runtime: Option<Runtime>,
     /// The rule that the container is under.
     pub rule: Option<String>,
     /// Processes that were killed.
@@ -43,6 +56,18 @@ pub struct KillRecord {
     pub trigger: TriggerRecord,
     /// From the mark to this report, seconds.
     pub report_seconds: f64,
+    /// The restart that followed when this kill ended the container; none until
+    /// the pod's status tells it.
+    pub restarted: Option<RestartRecord>,
+}
+
+/// A container was started again.
+#[derive(Clone, Debug, Serialize)]
+pub struct RestartRecord {
+    /// Why its last incarnation ended, as the pod's status says.
+    pub reason: Reason,
+    /// When this was seen, RFC 3339, UTC.
+    pub seen: String,
 }
 
 /// A killed process.
@@ -92,6 +117,9 @@ impl KillRecord {
             Owner::Container(names) => Some(names),
             Owner::Host { .. } | Owner::Unnamed { .. } => None,
         };
+        // The path says so much whether or not the API server does.
+        let pod = report.cgroup.as_ref().and_then(PodCgroup::parse);
+        let container = pod.as_ref().and_then(PodCgroup::container);
         let kill = &report.kill;
         let victims: Vec<_> = kill.victims.iter().take(LISTED).map(ProcessRecord::new).collect();
         KillRecord {
@@ -103,6 +131,10 @@ impl KillRecord {
             pod: names.map(|names| names.pod.clone()),
             container: names.map(|names| names.container.clone()),
             cgroup: report.cgroup.as_ref().map(|path| path.as_str().to_owned()),
+            pod_uid: pod.map(|pod| pod.pod_uid),
+            qos_class: pod.map(|pod| pod.qos),
+            container_id: container.map(|container| container.id),
+            runtime: container.map(|container| container.runtime),
             rule: report.rule.clone(),
             processes: kill.victims.len(),
             victim: victims.first().cloned().unwrap_or_else(ProcessRecord::nobody),
@@ -114,6 +146,7 @@ impl KillRecord {
                 cgroup_id: kill.trigger.cgroup.0,
             },
             report_seconds: age.as_secs_f64(),
+            restarted: None,
         }
     }
 }
@@ -153,6 +186,6 @@ impl ProcessRecord {
     }
 }
 
-fn rfc3339(time: SystemTime) -> String {
+pub(super) fn rfc3339(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time).map(|time| format!("{time:.3}")).unwrap_or_default()
 }

@@ -1,167 +1,327 @@
+//! Every layout there is, a recorded tree, and a great many broken paths.
+
 use super::*;
 
-const UID: &str = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
-const UID_: &str = "0a1b2c3d_4e5f_6071_8293_a4b5c6d7e8f9";
-const HASH: &str = "0123456789abcdef0123456789abcdef";
-const ID: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+const UUID: &str = "2c39abf0-f543-4c05-8cfe-3839410aef01";
+const UUID_: &str = "2c39abf0_f543_4c05_8cfe_3839410aef01";
+const HASH: &str = "ca0757b5d25d60b3db9d57dce6d10c2d";
+const ID: &str = "51c89318749f37429d5fa724d212f00472bced49ff32a7674085aba73d1992eb";
+const OTHER_ID: &str = "74f235d74cbede2b5e6b7e876cdc91ca76ba40ca0cbedb043be1afc2682c6e76";
 
-/// The path with the names filled in, and what it is in short.
-fn told(path: &str) -> String {
-    let path =
-        path.replace("UID_", UID_).replace("UID", UID).replace("HASH", HASH).replace("ID", ID);
-    match PodCgroup::of(&CgroupPath::parse(path.as_bytes()).unwrap()) {
-        None => "host".into(),
-        Some(pod) => {
-            let uid = pod.uid.replace(UID, "UID").replace(HASH, "HASH");
-            let container = pod.container.map_or("no container".into(), |container| {
-                assert_eq!(container.id, ID);
-                let below = path.strip_prefix(container.path.as_str()).unwrap();
-                format!("{:?}{below}", container.runtime)
-            });
-            format!("{uid} {:?} {container}", pod.qos)
-        }
-    }
+fn parse(text: &str) -> Option<PodCgroup> {
+    PodCgroup::parse(&CgroupPath::parse(text.as_bytes()).unwrap())
+}
+
+/// Writes `{uid}`, `{uid_}`, `{hash}`, `{id}` and `{id2}` out.
+fn fill(template: &str) -> String {
+    template
+        .replace("{uid}", UUID)
+        .replace("{uid_}", UUID_)
+        .replace("{hash}", HASH)
+        .replace("{id2}", OTHER_ID)
+        .replace("{id}", ID)
+}
+
+fn container(runtime: Runtime, place: Place) -> Part {
+    Part::Container(ContainerCgroup { id: ContainerId::parse(ID).unwrap(), runtime, place })
 }
 
 #[test]
-fn every_known_layout() {
+fn every_layout_is_read() {
+    use Driver::{Cgroupfs, Systemd};
+    use Place::{Below, Payload, Top};
+    use QosClass::{BestEffort, Burstable, Guaranteed};
+    use Runtime::{Containerd, CriO, Docker, Unnamed};
+    let monitor = Part::Monitor(ContainerId::parse(ID).unwrap());
+    let burstable = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{uid_}.slice";
     let table = [
-        // systemd driver
+        // systemd driver, the three classes.
         (
-            "/kubepods.slice/kubepods-podUID_.slice/cri-containerd-ID.scope",
-            "UID Guaranteed Containerd",
+            "/kubepods.slice/kubepods-pod{uid_}.slice/cri-containerd-{id}.scope".to_owned(),
+            (Systemd, Guaranteed, container(Containerd, Top)),
         ),
         (
-            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID_.slice/cri-containerd-ID.scope",
-            "UID Burstable Containerd",
+            format!("{burstable}/cri-containerd-{{id}}.scope"),
+            (Systemd, Burstable, container(Containerd, Top)),
         ),
         (
-            "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUID_.slice/crio-ID.scope",
-            "UID BestEffort Crio",
+            "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{uid_}.slice/cri-containerd-{id}.scope".to_owned(),
+            (Systemd, BestEffort, container(Containerd, Top)),
+        ),
+        // cgroupfs driver, the three classes.
+        (
+            "/kubepods/pod{uid}/{id}".to_owned(),
+            (Cgroupfs, Guaranteed, container(Unnamed, Top)),
         ),
         (
-            "/kubepods.slice/kubepods-podUID_.slice/crio-ID.scope/container",
-            "UID Guaranteed Crio/container",
-        ),
-        ("/kubepods.slice/kubepods-podUID_.slice/docker-ID.scope", "UID Guaranteed Docker"),
-        (
-            "/kubepods.slice/kubepods-podUID_.slice/crio-conmon-ID.scope",
-            "UID Guaranteed no container",
-        ),
-        ("/kubepods.slice/kubepods-podUID_.slice", "UID Guaranteed no container"),
-        // a static pod
-        (
-            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podHASH.slice/cri-containerd-ID.scope",
-            "HASH Burstable Containerd",
-        ),
-        // kind, and a --cgroup-root
-        (
-            "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-podUID_.slice/cri-containerd-ID.scope",
-            "UID Burstable Containerd",
+            "/kubepods/burstable/pod{uid}/{id}".to_owned(),
+            (Cgroupfs, Burstable, container(Unnamed, Top)),
         ),
         (
-            "/a.slice/a-b.slice/a-b-kubepods.slice/a-b-kubepods-podUID_.slice/cri-containerd-ID.scope",
-            "UID Guaranteed Containerd",
+            "/kubepods/besteffort/pod{uid}/{id}".to_owned(),
+            (Cgroupfs, BestEffort, container(Unnamed, Top)),
         ),
-        // cgroupfs driver
-        ("/kubepods/podUID/ID", "UID Guaranteed Unknown"),
-        ("/kubepods/burstable/podUID/ID", "UID Burstable Unknown"),
-        ("/kubepods/besteffort/podUID/ID", "UID BestEffort Unknown"),
-        ("/kubepods/burstable/podUID/crio-ID", "UID Burstable Crio"),
-        ("/kubepods/burstable/podUID/crio-conmon-ID", "UID Burstable no container"),
-        ("/kubepods/burstable/podHASH/ID", "HASH Burstable Unknown"),
-        ("/custom/root/kubepods/podUID/ID", "UID Guaranteed Unknown"),
-        // deeper, inside of the container
+        // The pod itself.
+        (burstable.to_owned(), (Systemd, Burstable, Part::Pod)),
+        ("/kubepods/pod{uid}".to_owned(), (Cgroupfs, Guaranteed, Part::Pod)),
+        // CRI-O: runc, crun, the monitor, cgroupfs.
+        (format!("{burstable}/crio-{{id}}.scope"), (Systemd, Burstable, container(CriO, Top))),
         (
-            "/kubepods/podUID/ID/system.slice/x.service",
-            "UID Guaranteed Unknown/system.slice/x.service",
+            format!("{burstable}/crio-{{id}}.scope/container"),
+            (Systemd, Burstable, container(CriO, Payload)),
         ),
         (
-            "/kubepods.slice/kubepods-podUID_.slice/cri-containerd-ID.scope/init.scope",
-            "UID Guaranteed Containerd/init.scope",
+            format!("{burstable}/crio-{{id}}.scope/container/app.service"),
+            (Systemd, Burstable, container(CriO, Below(2))),
         ),
-        // a node inside of a pod: the inner pod counts
-        ("/kubepods/podHASH/ID/kubepods/podUID/ID", "UID Guaranteed Unknown"),
+        (format!("{burstable}/crio-conmon-{{id}}.scope"), (Systemd, Burstable, monitor)),
+        ("/kubepods/pod{uid}/crio-{id}".to_owned(), (Cgroupfs, Guaranteed, container(CriO, Top))),
+        ("/kubepods/pod{uid}/crio-conmon-{id}".to_owned(), (Cgroupfs, Guaranteed, monitor)),
+        // containerd with crun.
+        (
+            format!("{burstable}/cri-containerd-{{id}}.scope/container"),
+            (Systemd, Burstable, container(Containerd, Payload)),
+        ),
+        // cri-dockerd.
+        (format!("{burstable}/docker-{{id}}.scope"), (Systemd, Burstable, container(Docker, Top))),
+        // kind, and other values of --cgroup-root.
+        (
+            "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod{uid_}.slice/cri-containerd-{id}.scope".to_owned(),
+            (Systemd, Burstable, container(Containerd, Top)),
+        ),
+        (
+            "/system.slice/docker-{id2}.scope/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{uid_}.slice/cri-containerd-{id}.scope".to_owned(),
+            (Systemd, Guaranteed, container(Containerd, Top)),
+        ),
+        (
+            "/a.slice/a-b_c.slice/a-b_c-kubepods.slice/a-b_c-kubepods-pod{uid_}.slice/crio-{id}.scope".to_owned(),
+            (Systemd, Guaranteed, container(CriO, Top)),
+        ),
+        (
+            "/kubelet/kubepods/burstable/pod{uid}/{id}".to_owned(),
+            (Cgroupfs, Burstable, container(Unnamed, Top)),
+        ),
+        (
+            "/my/root-of-it/kubepods/pod{uid}/{id}".to_owned(),
+            (Cgroupfs, Guaranteed, container(Unnamed, Top)),
+        ),
+        // Cgroups that a container made: systemd, docker, a whole cluster in it.
+        (
+            format!("{burstable}/cri-containerd-{{id}}.scope/init.scope"),
+            (Systemd, Burstable, container(Containerd, Below(1))),
+        ),
+        (
+            format!("{burstable}/cri-containerd-{{id}}.scope/docker/{{id2}}"),
+            (Systemd, Burstable, container(Containerd, Below(2))),
+        ),
+        (
+            format!("{burstable}/cri-containerd-{{id}}.scope/kubepods/pod{{hash}}/{{id2}}"),
+            (Systemd, Burstable, container(Containerd, Below(3))),
+        ),
+        (
+            "/kubepods/pod{uid}/{id}/container".to_owned(),
+            (Cgroupfs, Guaranteed, container(Unnamed, Below(1))),
+        ),
+        // Below a pod, but no container.
+        (format!("{burstable}/kata_overhead.scope"), (Systemd, Burstable, Part::Other)),
+        (format!("{burstable}/cri-containerd-{{id}}"), (Systemd, Burstable, Part::Other)),
+        (format!("{burstable}/cri-containerd-{{id}}0.scope"), (Systemd, Burstable, Part::Other)),
+        (format!("{burstable}/{{id}}"), (Systemd, Burstable, Part::Other)),
+        ("/kubepods/pod{uid}/kata_{id}".to_owned(), (Cgroupfs, Guaranteed, Part::Other)),
     ];
-    for (path, expected) in table {
-        assert_eq!(told(path), expected, "{path}");
+    for (template, (driver, qos, part)) in table {
+        let path = fill(&template);
+        let expected = PodCgroup { pod_uid: PodUid::parse(UUID).unwrap(), qos, driver, part };
+        assert_eq!(parse(&path), Some(expected), "{path}");
     }
 }
 
 #[test]
-fn what_is_not_exactly_so_is_the_hosts() {
-    let table = [
+fn static_pods_carry_their_config_hash() {
+    for template in [
+        "/kubepods.slice/kubepods-pod{hash}.slice/cri-containerd-{id}.scope",
+        "/kubepods/burstable/pod{hash}/{id}",
+    ] {
+        let cgroup = parse(&fill(template)).unwrap();
+        assert_eq!(cgroup.pod_uid, PodUid::parse(HASH).unwrap());
+        assert!(cgroup.container().is_some());
+    }
+}
+
+#[test]
+fn all_else_is_the_host() {
+    for template in [
         "/",
-        "/system.slice/docker-ID.scope",
+        "/init.scope",
+        "/system.slice/containerd.service",
+        "/system.slice/docker-{id}.scope",
         "/kubepods.slice",
         "/kubepods.slice/kubepods-burstable.slice",
+        "/kubepods",
         "/kubepods/burstable",
-        // a slice below the wrong parent
-        "/kubepods.slice/kubepods-burstable-podUID_.slice/cri-containerd-ID.scope",
-        "/kubepods-burstable.slice/kubepods-burstable-podUID_.slice/cri-containerd-ID.scope",
-        "/user.slice/kubepods-podUID_.slice/cri-containerd-ID.scope",
-        "/notkubepods.slice/notkubepods-podUID_.slice/cri-containerd-ID.scope",
-        // the wrong separator, a short UID, capitals
-        "/kubepods.slice/kubepods-podUID.slice/cri-containerd-ID.scope",
-        "/kubepods/pod0a1b2c3d/ID",
-        "/kubepods/podUID_/ID",
-        "/kubepods/pod0123456789ABCDEF0123456789ABCDEF/ID",
-        "/podUID/ID",
-        "/other/burstable/podUID/ID",
-    ];
-    for path in table {
-        assert_eq!(told(path), "host", "{path}");
-    }
-    for path in ["/kubepods/podUID/abc", "/kubepods/podUID/IDID", "/kubepods/podUID/ID.scope"] {
-        assert_eq!(told(path), "UID Guaranteed no container", "{path}");
+        "/{id}",
+        // The slices above do not fit the name.
+        "/kubepods-pod{uid_}.slice/cri-containerd-{id}.scope",
+        "/kubepods.slice/kubepods-burstable-pod{uid_}.slice/cri-containerd-{id}.scope",
+        "/kubepods.slice/kubepods-besteffort.slice/kubepods-burstable-pod{uid_}.slice/crio-{id}.scope",
+        "/kubepods.slice/kubepods-burstable.slice/kubepods-pod{uid_}.slice/crio-{id}.scope",
+        "/kubepods-burstable.slice/kubepods-burstable-pod{uid_}.slice/crio-{id}.scope",
+        "/kubelet-kubepods.slice/kubelet-kubepods-pod{uid_}.slice/crio-{id}.scope",
+        "/xkubepods.slice/xkubepods-pod{uid_}.slice/crio-{id}.scope",
+        "/kubepods/pod{uid_}/{id}",
+        "/kubepods/guaranteed/pod{uid}/{id}",
+        "/burstable/pod{uid}/{id}",
+        "/xkubepods/pod{uid}/{id}",
+        // Uids that are none.
+        "/kubepods.slice/kubepods-pod{uid}.slice/crio-{id}.scope",
+        "/kubepods/podnonsense/{id}",
+        "/kubepods/pod/{id}",
+        "/kubepods/pod{hash}0/{id}",
+        // A runtime and a kubelet whose drivers differ: a known mistake.
+        "/system.slice/kubepods-burstable-pod{uid_}.slice:cri-containerd:{id}",
+        // A user can name the cgroups of his session as he likes.
+        "/user.slice/user-1000.slice/user@1000.service/kubepods/pod{uid}/{id}",
+        "/user.slice/user-1000.slice/user@1000.service/kubepods.slice/kubepods-pod{uid_}.slice/crio-{id}.scope",
+    ] {
+        assert_eq!(parse(&fill(template)), None, "{template}");
     }
 }
 
-/// The cgroups of a real node: kubelet 1.36, containerd 2.1, systemd driver.
 #[test]
-fn a_real_nodes_tree() {
+fn the_recorded_tree_is_read() {
     let tree = include_str!("../../../tests/fixtures/node-1-cgroup-tree.txt");
-    let paths = tree
-        .lines()
-        .filter_map(|line| line.split_whitespace().find(|word| word.contains("kubepods")));
-    let (mut pods, mut containers) = (0, 0);
-    for path in paths {
-        let path = format!("/{}", path.trim_start_matches("/sys/fs/cgroup").trim_matches('/'));
-        let found = PodCgroup::of(&CgroupPath::parse(path.as_bytes()).unwrap());
-        assert_eq!(found.is_some(), path.contains("-pod"), "{path}");
-        pods += usize::from(found.as_ref().is_some_and(|pod| pod.container.is_none()));
-        containers += usize::from(found.is_some_and(|pod| pod.container.is_some()));
-    }
-    assert!(pods >= 5 && containers > pods, "{pods} pods, {containers} containers");
+    let paths: Vec<String> =
+        tree.lines().map(|line| format!("/{}", line.split(' ').next().unwrap())).collect();
+    let of_pods: Vec<PodCgroup> = paths.iter().filter_map(|path| parse(path)).collect();
+    let pods = of_pods.iter().filter(|cgroup| cgroup.part == Part::Pod);
+    let containers = of_pods.iter().filter(|cgroup| cgroup.container().is_some());
+    // Three cgroups above the pods, six pods, and 12 containers and sandboxes.
+    assert_eq!((paths.len() - of_pods.len(), pods.count()), (3, 6));
+    assert_eq!(containers.count(), 12);
 }
 
-/// Whatever the bytes, an answer and no panic; and a container's path is one of
-/// the given path's ancestors or itself.
-#[test]
-fn changed_paths_never_panic() {
-    let seed = "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-podUID_.slice/cri-containerd-ID.scope/container";
-    let seed = seed.replace("UID_", UID_).replace("ID", ID).into_bytes();
-    let mut random = 0x2545_f491_4f6c_dd1du64;
-    let mut next = |below: usize| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        usize::try_from(random % u64::try_from(below).unwrap()).unwrap()
+/// Writes a path the way the kubelet and the runtimes do, from what was read.
+fn format_path(prefix: &str, cgroup: &PodCgroup) -> String {
+    let qos = match cgroup.qos {
+        QosClass::Guaranteed => None,
+        QosClass::Burstable => Some("burstable"),
+        QosClass::BestEffort => Some("besteffort"),
     };
-    for _ in 0..20_000 {
-        let mut bytes = seed.clone();
-        for _ in 0..=next(4) {
-            let at = next(bytes.len().max(1));
-            match next(4) {
-                0 if at < bytes.len() => bytes[at] = b"/-_.podxAF0\xff"[next(12)],
-                1 if at < bytes.len() => drop(bytes.remove(at)),
-                2 => bytes.truncate(at.max(1)),
-                _ => bytes.insert(at, b"/-_.0a"[next(6)]),
+    let uid = cgroup.pod_uid.to_string();
+    let mut path = match cgroup.driver {
+        Driver::Cgroupfs => {
+            let qos = qos.map(|qos| format!("/{qos}")).unwrap_or_default();
+            format!("{prefix}/kubepods{qos}/pod{uid}")
+        }
+        Driver::Systemd => {
+            let qos_name = qos.map(|qos| format!("-{qos}")).unwrap_or_default();
+            let qos_slice = qos.map(|qos| format!("/kubepods-{qos}.slice"));
+            format!(
+                "{prefix}/kubepods.slice{}/kubepods{qos_name}-pod{}.slice",
+                qos_slice.unwrap_or_default(),
+                uid.replace('-', "_")
+            )
+        }
+    };
+    let scope = match cgroup.driver {
+        Driver::Systemd => ".scope",
+        Driver::Cgroupfs => "",
+    };
+    match &cgroup.part {
+        Part::Pod => {}
+        Part::Other => path += "/other",
+        Part::Monitor(id) => path += &format!("/crio-conmon-{id}{scope}"),
+        Part::Container(container) => {
+            let name = match container.runtime {
+                Runtime::Containerd => "cri-containerd-",
+                Runtime::CriO => "crio-",
+                Runtime::Docker => "docker-",
+                Runtime::Unnamed => "",
+            };
+            path += &format!("/{name}{}{scope}", container.id);
+            match container.place {
+                Place::Top => {}
+                Place::Payload => path += "/container",
+                Place::Below(levels) => path += &"/x".repeat(levels),
             }
         }
-        let Ok(path) = CgroupPath::parse(&bytes) else { continue };
-        if let Some(container) = PodCgroup::of(&path).and_then(|pod| pod.container) {
-            assert!(path.is_within(&container.path));
+    }
+    path
+}
+
+/// Xorshift: the same mutations in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 1).unwrap() % sides
+    }
+}
+
+#[test]
+fn mutated_paths_are_read_strictly_or_not_at_all() {
+    let seeds = [
+        "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{uid_}.slice/cri-containerd-{id}.scope/container",
+        "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{hash}.slice/crio-conmon-{id}.scope",
+        "/kubepods/besteffort/pod{uid}/{id}/a/b",
+        "/a/kubepods/pod{hash}/crio-{id}",
+    ]
+    .map(fill);
+    let snippets = [
+        "/",
+        "-",
+        "_",
+        "pod",
+        ".slice",
+        ".scope",
+        "kubepods",
+        "/kubepods",
+        "burstable",
+        "crio-",
+        "container",
+        "0",
+        "f",
+        "é",
+        "\n",
+        "user.slice",
+    ];
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let mut read = 0;
+    for _ in 0..50_000 {
+        let mut path: Vec<char> = seeds[dice.roll(seeds.len())].chars().collect();
+        for _ in 0..dice.roll(3) {
+            let (from, to) = (dice.roll(path.len()), dice.roll(path.len()));
+            match dice.roll(4) {
+                0 => drop(path.remove(from)),
+                1 => path.swap(from, to),
+                2 => drop(path.drain(from.min(to)..from.max(to))),
+                _ => {
+                    let snippet = snippets[dice.roll(snippets.len())];
+                    path.splice(from..from, snippet.chars());
+                }
+            }
+        }
+        let text: String = path.iter().collect();
+        let Ok(path) = CgroupPath::parse(text.as_bytes()) else {
+            continue;
+        };
+        let Some(cgroup) = PodCgroup::parse(&path) else {
+            continue;
+        };
+        read += 1;
+        // What was read must be there in the text, letter by letter.
+        let uid = cgroup.pod_uid.to_string();
+        assert!(text.contains(&uid) || text.contains(&uid.replace('-', "_")), "{text}");
+        if let Some(container) = cgroup.container() {
+            assert!(text.contains(&container.id.to_string()), "{text}");
+        }
+        // And written out again it must read the same.
+        for prefix in ["", "/any.slice/thing.scope"] {
+            assert_eq!(parse(&format_path(prefix, &cgroup)), Some(cgroup), "{text}");
         }
     }
+    assert!(read > 10_000, "the mutations leave too little: {read}");
 }

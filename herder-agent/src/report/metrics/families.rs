@@ -1,7 +1,11 @@
 //! Every family: name, help, labels.
 
 use super::family::{Family, FamilyKind};
-use crate::report::{Lost, NoKill, Obstacle, Unattributed};
+use crate::{
+    apiserver::Failure,
+    events::send::Outcome,
+    report::{Lost, NoKill, Obstacle, Unattributed},
+};
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, Registry, core::Collector,
     process_collector::ProcessCollector,
@@ -34,6 +38,8 @@ pub(super) struct Families {
     pub(super) log_dropped: IntCounter,
     pub(super) restarts: Family<4>,
     pub(super) api_errors: Family<1>,
+    pub(super) events: Family<1>,
+    pub(super) bad_annotations: IntCounter,
 }
 
 impl Families {
@@ -156,6 +162,17 @@ impl Families {
                 "Requests to the Kubernetes API server that failed or were cut.",
                 ["reason"],
             ),
+            events: counter(
+                &registry,
+                "herder_events_total",
+                "What was to be told in Kubernetes Events, by what became of it.",
+                ["result"],
+            ),
+            bad_annotations: plain(
+                &registry,
+                "herder_bad_annotations_total",
+                "Values of pods' annotation herder.dev/oom-group that could not be understood.",
+            ),
             registry,
         };
         families.start_at_zero();
@@ -177,6 +194,12 @@ impl Families {
         }
         for reason in Obstacle::ALL {
             self.not_enforceable.begin([reason.as_str()]);
+        }
+        for failure in Failure::ALL {
+            self.api_errors.begin([failure.as_str()]);
+        }
+        for result in Outcome::LABELS {
+            self.events.begin([result]);
         }
         for result in ["ok", "error"] {
             self.reloads.begin([result]);

@@ -6,14 +6,12 @@ use crate::{
     attribution::{ContainerNames, Owner},
     cgroup::CgroupPath,
     oom::{Kind, Limit},
+    pods::restarts::Reason,
 };
 use std::{
     collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
-
-/// How long the series of a container outlive it.
-const RETENTION: Duration = Duration::from_secs(15 * 60);
 
 /// Most cgroups outside of pods that have series of their own.
 const MOST_HOST_CGROUPS: usize = 512;
@@ -21,14 +19,19 @@ const MOST_HOST_CGROUPS: usize = 512;
 /// The cgroup label of the rest.
 const OTHER: &str = "other";
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Series {
+    retention: Duration,
     host: HashSet<String>,
     gone: HashMap<Owner, Instant>,
     present: HashSet<Owner>,
 }
 
 impl Series {
+    pub(super) fn new(retention: Duration) -> Self {
+        Series { retention, host: HashSet::new(), gone: HashMap::new(), present: HashSet::new() }
+    }
+
     /// The label of a cgroup outside of pods. Those that come after the first
     /// [`MOST_HOST_CGROUPS`] share one.
     pub(super) fn host_label(&mut self, cgroup: &CgroupPath) -> String {
@@ -62,6 +65,8 @@ impl Series {
                     families.kills.begin(kill);
                     families.processes.begin([namespace, pod, container, kind.as_str()]);
                 }
+                let [namespace, pod, container] = labels;
+                families.restarts.begin([namespace, pod, container, Reason::OomKilled.as_str()]);
             }
             Owner::Unnamed { .. } => {}
             Owner::Host { cgroup } => {
@@ -107,8 +112,22 @@ impl Series {
         self.gone.insert(owner.clone(), now);
     }
 
-    pub(super) fn expire(&mut self, families: &Families, now: Instant) {
-        let old = |gone: &Instant| now.saturating_duration_since(*gone) >= RETENTION;
+    pub(super) fn expire(
+        &mut self,
+        families: &Families,
+        now: Instant,
+        is_there: impl Fn(&ContainerNames) -> bool,
+    ) {
+        let retention = self.retention;
+        // A container may end and start again long after; what counts is its pod.
+        for (owner, gone) in &mut self.gone {
+            if let Owner::Container(names) = owner
+                && is_there(names)
+            {
+                *gone = now;
+            }
+        }
+        let old = |gone: &Instant| now.saturating_duration_since(*gone) >= retention;
         let expired: Vec<_> =
             self.gone.extract_if(|_, gone| old(gone)).map(|(owner, _)| owner).collect();
         for owner in expired {

@@ -49,7 +49,7 @@ fn lines(metrics: &Metrics, prefix: &str) -> Vec<String> {
 
 #[test]
 fn every_family_of_the_contract_is_there_from_the_start() {
-    let metrics = Metrics::new();
+    let metrics = Metrics::default();
     let table = [
         ("herder_kills_lost_total{reason=", 6),
         ("herder_records_lost_total{reason=", 5),
@@ -57,6 +57,9 @@ fn every_family_of_the_contract_is_there_from_the_start() {
         ("herder_marks_ignored_total{reason=", 2),
         ("herder_not_enforceable{reason=", 6),
         ("herder_config_reloads_total{result=", 2),
+        ("herder_api_errors_total{reason=", 13),
+        ("herder_events_total{result=", 5),
+        ("herder_bad_annotations_total 0", 1),
         ("herder_build_info{kernel=", 1),
         ("herder_kill_report_seconds_count 0", 1),
         ("herder_enforce_seconds_count 0", 1),
@@ -70,7 +73,7 @@ fn every_family_of_the_contract_is_there_from_the_start() {
 
 #[test]
 fn a_group_kill_is_one_kill_and_many_processes_each_where_it_was() {
-    let metrics = Metrics::new();
+    let metrics = Metrics::default();
     let owners = [pod("a"), pod("a"), pod("b")];
     metrics.kill(&report(&owners, Kind::Group, Some("/x")), Duration::ZERO);
     assert_eq!(
@@ -90,27 +93,50 @@ fn a_group_kill_is_one_kill_and_many_processes_each_where_it_was() {
 
 #[test]
 fn matched_containers_begin_at_zero_and_outlive_the_container() {
-    let metrics = Metrics::new();
+    let metrics = Metrics::default();
     let now = Instant::now();
     metrics.oom_group_effective(&pod("a"), Some(false), now);
     assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 3);
     assert_eq!(lines(&metrics, "herder_container_oom_group").len(), 1);
     metrics.oom_group_effective(&pod("a"), None, now);
     assert_eq!(lines(&metrics, "herder_container_oom_group").len(), 0);
-    metrics.expire(now + Duration::from_secs(14 * 60));
+    metrics.expire(now + Duration::from_secs(14 * 60), |_| false);
     assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 3);
-    metrics.expire(now + Duration::from_secs(15 * 60));
+    metrics.expire(now + Duration::from_secs(15 * 60), |_| false);
     assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 0);
+}
+
+/// Its container may be waiting to be started again for longer than that.
+#[test]
+fn series_stay_while_the_pod_is_there_and_as_long_again_after_it() {
+    let metrics = Metrics::new(Duration::from_secs(60));
+    let now = Instant::now();
+    metrics.oom_group_effective(&pod("a"), Some(false), now);
+    metrics.oom_group_effective(&pod("a"), None, now);
+    let restart = lines(&metrics, "herder_container_restarts_total");
+    assert_eq!(
+        restart,
+        [
+            r#"herder_container_restarts_total{container="worker",namespace="ns",pod="a",reason="OOMKilled"} 0"#
+        ]
+    );
+    let later = now + Duration::from_secs(3600);
+    metrics.expire(later, |names| names.pod == "a");
+    metrics.expire(later + Duration::from_secs(59), |_| false);
+    assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 3);
+    metrics.expire(later + Duration::from_secs(60), |_| false);
+    let left = ["herder_oom_kills_total", "herder_container_restarts_total"];
+    assert!(left.iter().all(|family| lines(&metrics, family).is_empty()));
 }
 
 #[test]
 fn a_container_that_comes_back_keeps_its_series() {
-    let metrics = Metrics::new();
+    let metrics = Metrics::default();
     let now = Instant::now();
     metrics.oom_group_effective(&host("/c"), Some(false), now);
     metrics.oom_group_effective(&host("/c"), None, now);
     metrics.oom_group_effective(&host("/c"), Some(true), now);
-    metrics.expire(now + Duration::from_secs(3600));
+    metrics.expire(now + Duration::from_secs(3600), |_| false);
     assert_eq!(lines(&metrics, "herder_host_oom_kills_total").len(), 3);
     assert_eq!(
         lines(&metrics, "herder_host_oom_group"),
@@ -120,7 +146,7 @@ fn a_container_that_comes_back_keeps_its_series() {
 
 #[test]
 fn cgroups_of_the_host_are_bounded() {
-    let metrics = Metrics::new();
+    let metrics = Metrics::default();
     for number in 0..600 {
         let path = format!("/c{number}");
         metrics.kill(&report(&[host(&path)], Kind::Subprocess, Some(&path)), Duration::ZERO);
@@ -133,7 +159,7 @@ fn cgroups_of_the_host_are_bounded() {
 
 #[test]
 fn series_of_removed_cgroups_go_and_make_room() {
-    let metrics = Metrics::new();
+    let metrics = Metrics::default();
     let now = Instant::now();
     for number in 0..600 {
         let path = format!("/c{number}");
@@ -141,7 +167,7 @@ fn series_of_removed_cgroups_go_and_make_room() {
         metrics.kill(&report(&[host(&path)], Kind::Group, Some(&path)), Duration::ZERO);
         metrics.left(&host(&path), now);
     }
-    metrics.expire(now + Duration::from_secs(15 * 60));
+    metrics.expire(now + Duration::from_secs(15 * 60), |_| false);
     let left = lines(&metrics, "herder_host_oom_kills_total");
     assert_eq!(left.len(), 1, "those that had to share one: {left:?}");
     metrics.kill(&report(&[host("/new")], Kind::Group, Some("/new")), Duration::ZERO);
@@ -153,7 +179,7 @@ fn series_of_removed_cgroups_go_and_make_room() {
 /// prometheus 0.14's own vectors would take these two for one series.
 #[test]
 fn names_that_read_the_same_together_are_two_series() {
-    let metrics = Metrics::new();
+    let metrics = Metrics::default();
     let named = |pod: &str, container: &str| {
         let [namespace, pod, container] = ["ns", pod, container].map(str::to_owned);
         Owner::Container(ContainerNames { namespace, pod, container })
@@ -168,7 +194,7 @@ fn names_that_read_the_same_together_are_two_series() {
 
 #[test]
 fn a_kill_in_a_cgroup_that_was_never_seen_is_counted_as_unknown() {
-    let metrics = Metrics::new();
+    let metrics = Metrics::default();
     metrics.kill(&report(&[host("/")], Kind::Subprocess, None), Duration::ZERO);
     let all = lines(&metrics, "herder_host_oom_kills_total");
     assert!(all[0].contains(r#"cgroup="unknown""#), "{all:?}");
@@ -176,7 +202,7 @@ fn a_kill_in_a_cgroup_that_was_never_seen_is_counted_as_unknown() {
 
 #[test]
 fn names_from_outside_cannot_break_the_exposition() {
-    let metrics = Metrics::new();
+    let metrics = Metrics::default();
     let nasty = "/a\"\n\\b";
     metrics.kill(&report(&[host(nasty)], Kind::Init, Some(nasty)), Duration::ZERO);
     let all = lines(&metrics, "herder_host_oom_kills_total");
@@ -192,7 +218,7 @@ fn promtool_finds_nothing_to_complain_about() {
         io::Write,
         process::{Command, Stdio},
     };
-    let metrics = Metrics::new();
+    let metrics = Metrics::default();
     metrics.oom_group_effective(&pod("a"), Some(false), Instant::now());
     metrics.oom_group_effective(&host("/c"), Some(false), Instant::now());
     metrics.kill(&report(&[pod("a")], Kind::Init, Some("/x")), Duration::ZERO);

@@ -1,0 +1,217 @@
+//! Pods as the API server tells them, cgroups as the runtimes make them.
+
+use super::*;
+use crate::{config::Config, pods::wire::PodObject};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+const UID: &str = "2c39abf0-f543-4c05-8cfe-3839410aef01";
+const HASH: &str = "ca0757b5d25d60b3db9d57dce6d10c2d";
+
+fn id(letter: char) -> String {
+    letter.to_string().repeat(64)
+}
+
+fn path(letter: char) -> CgroupPath {
+    let path = format!("/kubepods/burstable/pod{UID}/{}", id(letter));
+    CgroupPath::parse(path.as_bytes()).unwrap()
+}
+
+fn cgroup(text: &str) -> CgroupPath {
+    CgroupPath::parse(text.as_bytes()).unwrap()
+}
+
+fn status(name: &str, letter: char) -> Value {
+    json!({ "name": name, "containerID": format!("containerd://{}", id(letter)) })
+}
+
+/// A pod with a container of each kind; of those with statuses the IDs are known.
+fn pod(statuses: &[(&str, char)], annotations: &Value) -> Event {
+    let of = |names: &[&str]| -> Vec<Value> {
+        let told = statuses.iter().filter(|(name, _)| names.contains(name));
+        told.map(|(name, letter)| status(name, *letter)).collect()
+    };
+    let object = json!({
+        "metadata": {
+            "name": "web-0", "namespace": "shop", "uid": UID, "labels": { "app": "web" },
+            "annotations": annotations,
+        },
+        "spec": {
+            "initContainers": [{ "name": "setup" }, { "name": "mesh", "restartPolicy": "Always" }],
+            "containers": [{ "name": "worker" }, { "name": "logger" }],
+            "ephemeralContainers": [{ "name": "debug" }],
+        },
+        "status": {
+            "initContainerStatuses": of(&["setup", "mesh"]),
+            "containerStatuses": of(&["worker", "logger"]),
+            "ephemeralContainerStatuses": of(&["debug"]),
+        },
+    });
+    let object: PodObject = serde_json::from_value(object).unwrap();
+    Event::Applied(Box::new(object.trim().unwrap()))
+}
+
+fn naming() -> Naming {
+    Naming::new(true, Bundles::new(PathBuf::from("/nonexistent")))
+}
+
+fn policy(text: &str) -> Policy {
+    Policy::new(Config::parse(text, "test").unwrap())
+}
+
+fn decided(naming: &Naming, policy: &Policy, path: &CgroupPath) -> String {
+    match naming.verdict(policy, path) {
+        Verdict::Matched(target) => format!("{} {}", target.rule, u8::from(target.value)),
+        Verdict::Leave { rule } => format!("{rule} leave"),
+        Verdict::Unmatched => "-".into(),
+        Verdict::BadAnnotation(_) => "bad".into(),
+    }
+}
+
+fn owner(naming: &Naming, path: &CgroupPath) -> String {
+    match naming.owner(path) {
+        Owner::Container(names) => {
+            format!("{}/{}/{}", names.namespace, names.pod, names.container)
+        }
+        Owner::Unnamed { .. } => "unnamed".into(),
+        Owner::Host { .. } => "host".into(),
+    }
+}
+
+const RULE: &str =
+    "rules:\n- {name: r, pods: {selector: {matchLabels: {app: web}}}, oomGroup: single-process}";
+
+#[tokio::test]
+async fn containers_of_all_kinds_are_named_and_matched() {
+    let mut naming = naming();
+    let all = [("setup", 'a'), ("mesh", 'b'), ("worker", 'c'), ("logger", 'd'), ("debug", 'e')];
+    for (at, letter) in (1..).zip("fabcde".chars()) {
+        naming.made(CgroupId(at), &path(letter));
+    }
+    naming.apply(pod(&all, &Value::Null), Instant::now());
+    for (name, letter) in all {
+        assert_eq!(owner(&naming, &path(letter)), format!("shop/web-0/{name}"));
+        assert_eq!(decided(&naming, &policy(RULE), &path(letter)), "r 0", "{name}");
+        let below = cgroup(&format!("{}/made/by/itself", path(letter)));
+        assert_eq!(decided(&naming, &policy(RULE), &below), "-");
+        assert_eq!(naming.container_path(&below), Some(path(letter)));
+    }
+    assert_eq!(decided(&naming, &policy(RULE), &path('f')), "-", "the sandbox");
+    assert_eq!(owner(&naming, &path('f')), "unnamed");
+    assert_eq!(owner(&naming, &cgroup("/system.slice/x.service")), "host");
+}
+
+#[tokio::test]
+async fn a_restarted_container_is_matched_before_its_status_is_told() {
+    let mut naming = naming();
+    naming.made(CgroupId(10), &path('f'));
+    naming.made(CgroupId(11), &path('a'));
+    assert_eq!(decided(&naming, &policy(RULE), &path('a')), "-", "no pod is known");
+    naming.apply(pod(&[], &Value::Null), Instant::now());
+    assert_eq!(decided(&naming, &policy(RULE), &path('a')), "r 0", "no name is needed");
+    naming.apply(pod(&[("worker", 'a')], &Value::Null), Instant::now());
+    naming.made(CgroupId(12), &path('b'));
+    assert_eq!(decided(&naming, &policy(RULE), &path('b')), "r 0", "the next incarnation");
+    assert_eq!(decided(&naming, &policy(RULE), &path('f')), "-", "the sandbox is older");
+    naming.removed(CgroupId(11), &path('a'));
+    assert_eq!(owner(&naming, &path('a')), "shop/web-0/worker", "a late kill");
+    naming.apply(Event::Deleted(PodUid::parse(UID).unwrap()), Instant::now());
+    assert_eq!(owner(&naming, &path('a')), "shop/web-0/worker", "later still");
+}
+
+#[tokio::test]
+async fn a_rule_that_kills_groups_waits_for_the_name() {
+    let group = policy(&RULE.replace("single-process", "group"));
+    let mut naming = naming();
+    naming.made(CgroupId(1), &path('f'));
+    naming.made(CgroupId(2), &path('a'));
+    naming.apply(pod(&[], &Value::Null), Instant::now());
+    // Either of them may be the sandbox.
+    assert_eq!(
+        ["a", "f"].map(|it| decided(&naming, &group, &path(it.chars().next().unwrap()))),
+        ["-", "-"]
+    );
+    naming.apply(pod(&[("worker", 'a')], &Value::Null), Instant::now());
+    assert_eq!(decided(&naming, &group, &path('a')), "r 1");
+    assert_eq!(decided(&naming, &group, &path('f')), "-");
+}
+
+#[tokio::test]
+async fn annotations_change_while_containers_run() {
+    let mut naming = naming();
+    naming.made(CgroupId(1), &path('a'));
+    let none = policy("rules: []");
+    let table = [
+        (json!({}), "-", "r 0"),
+        (json!({ "herder.dev/oom-group": "worker=single-process" }), "annotation 0", "r 0"),
+        (json!({ "herder.dev/oom-group": "worker=group" }), "annotation 1", "r 0"),
+        (json!({ "herder.dev/oom-group": "logger=group" }), "-", "r 0"),
+        (json!({ "herder.dev/oom-group": "nonsense" }), "bad", "r 0"),
+    ];
+    for (annotations, without_rule, with_rule) in table {
+        naming.apply(pod(&[("worker", 'a')], &annotations), Instant::now());
+        assert_eq!(decided(&naming, &none, &path('a')), without_rule, "{annotations}");
+        assert_eq!(decided(&naming, &policy(RULE), &path('a')), with_rule, "{annotations}");
+        let ignored = policy("podAnnotations: ignore");
+        assert_eq!(decided(&naming, &ignored, &path('a')), "-", "{annotations}");
+    }
+}
+
+#[tokio::test]
+async fn a_static_pods_cgroups_are_found_by_its_hash() {
+    let mut naming = naming();
+    let path = cgroup(&format!("/kubepods/pod{HASH}/{}", id('a')));
+    naming.made(CgroupId(7), &path);
+    let annotations = json!({ "kubernetes.io/config.hash": HASH });
+    naming.apply(pod(&[("worker", 'a')], &annotations), Instant::now());
+    assert_eq!(owner(&naming, &path), "shop/web-0/worker");
+    let (_, ids) = naming.pod(PodUid::parse(UID).unwrap()).unwrap();
+    assert_eq!(ids, [CgroupId(7)]);
+}
+
+#[tokio::test]
+async fn a_bundle_names_a_container_and_the_sandbox() {
+    let bundles = std::env::temp_dir().join(format!("herder-bundles-{}", std::process::id()));
+    for (letter, role) in [('a', "container"), ('f', "sandbox")] {
+        let config = json!({ "annotations": {
+            "io.kubernetes.cri.container-type": role, "io.kubernetes.cri.container-name": "worker",
+        } });
+        std::fs::create_dir_all(bundles.join(id(letter))).unwrap();
+        std::fs::write(bundles.join(id(letter)).join("config.json"), config.to_string()).unwrap();
+    }
+    let mut naming = Naming::new(true, Bundles::new(bundles.clone()));
+    naming.made(CgroupId(1), &path('a'));
+    naming.apply(pod(&[], &Value::Null), Instant::now());
+    assert_eq!(owner(&naming, &path('a')), "shop/web-0/worker");
+    assert_eq!(
+        (owner(&naming, &path('f')).as_str(), decided(&naming, &policy(RULE), &path('f')).as_str()),
+        ("unnamed", "-")
+    );
+    std::fs::remove_dir_all(bundles).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_pod_leaves_its_cgroups_to_be_decided_again() {
+    let begin = Instant::now();
+    let mut naming = naming();
+    naming.made(CgroupId(1), &path('a'));
+    naming.apply(pod(&[("worker", 'a')], &Value::Null), begin);
+    let names = ["shop", "web-0", "worker"].map(str::to_owned);
+    let [namespace, pod, container] = names;
+    let names = ContainerNames { namespace, pod, container };
+    assert!(naming.is_there(&names));
+    naming.apply(Event::Deleted(PodUid::parse(UID).unwrap()), begin);
+    assert!(!naming.is_there(&names));
+    assert_eq!(naming.expire(begin), []);
+    assert_eq!(naming.expire(begin + crate::pods::store::GRACE), [CgroupId(1)]);
+    assert_eq!(owner(&naming, &path('a')), "unnamed");
+}
+
+#[test]
+fn without_kubernetes_all_is_the_hosts() {
+    let mut naming = Naming::new(false, Bundles::new(PathBuf::from("/nonexistent")));
+    naming.made(CgroupId(1), &path('a'));
+    assert_eq!(owner(&naming, &path('a')), "host");
+    let policy = policy("rules:\n- {name: c, cgroups: ['/kubepods/**'], oomGroup: group}");
+    assert_eq!(decided(&naming, &policy, &path('a')), "c 1");
+}

@@ -1,0 +1,144 @@
+//! What the owners of pods are told by Kubernetes Events, and what they have been
+//! told already. Handing an Event in never waits.
+
+use super::Core;
+use crate::{
+    attribution::{Owner, id::PodUid},
+    cgroup::CgroupPath,
+    enforce::{News, What},
+    events::{About, Left, Occurrence, Reason, message, send::EventQueue},
+    oom::Kind,
+    pods::Pod,
+    policy::{AnnotationError, Target},
+    report::{KillReport, Obstacle},
+};
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::PathBuf,
+};
+use tokio::time::Instant;
+
+/// What pods' owners have been told.
+pub struct Notices {
+    queue: Option<EventQueue>,
+    told: HashMap<PodUid, Told>,
+}
+
+#[derive(Default)]
+struct Told {
+    /// What holds for each container.
+    enforced: HashMap<Box<str>, Target>,
+    obstacles: BTreeSet<Obstacle>,
+    /// The value of the annotation that could not be understood.
+    annotation: Option<Box<str>>,
+}
+
+impl Notices {
+    /// Without a queue nothing is told.
+    pub fn new(queue: Option<EventQueue>) -> Self {
+        Notices { queue, told: HashMap::new() }
+    }
+
+    /// Tells that enforcement begins, once for each container and rule; that it is
+    /// worked against; and what is in its way, once for each pod.
+    fn enforcement(&mut self, pod: &Pod, container: &str, news: News) {
+        let told = self.told.entry(pod.uid).or_default();
+        let News { target, what, .. } = news;
+        let rule = target.rule.clone();
+        let (reason, message) = match what {
+            What::Enforced => {
+                if told.enforced.insert(container.into(), target.clone()).as_ref() == Some(&target)
+                {
+                    return;
+                }
+                let message = message::enforced(container, &rule, target.value);
+                (Reason::OomGroupEnforced, message)
+            }
+            What::Reverted(times) => {
+                (Reason::OomGroupReverted, message::reverted(container, &rule, times))
+            }
+            What::NotEnforceable(obstacle, why) => {
+                if !told.obstacles.insert(obstacle) {
+                    return;
+                }
+                let message = message::not_enforceable(container, &rule, &why);
+                (Reason::OomGroupNotEnforceable, message)
+            }
+        };
+        self.tell(Occurrence::new(About::new(pod, pod.container(container)), reason, message));
+    }
+
+    /// Tells of an annotation that cannot be understood, once for each value. Says
+    /// whether this one is new.
+    fn bad_annotation(&mut self, pod: &Pod, error: &AnnotationError) -> bool {
+        let told = self.told.entry(pod.uid).or_default();
+        if told.annotation == pod.oom_group {
+            return false;
+        }
+        told.annotation.clone_from(&pod.oom_group);
+        let value = pod.oom_group.as_deref().unwrap_or_default();
+        let message = message::bad_annotation(value, &error.to_string());
+        self.tell(Occurrence::new(About::new(pod, None), Reason::BadOomGroupAnnotation, message));
+        true
+    }
+
+    /// Tells of a kill in a container, whose cgroup has this directory.
+    fn kill(&self, report: &KillReport, pod: &Pod, container: &str, cgroup: PathBuf) {
+        let spec = pod.container(container);
+        let limit = spec.and_then(|container| container.memory_limit);
+        let message = message::kill(report, &pod.names(container), limit);
+        let goes_on = report.kind == Kind::Subprocess;
+        let left = goes_on.then(|| Left { cgroup, since: Instant::now() });
+        let reason = Reason::of_kill(report.kind);
+        self.tell(Occurrence { left, ..Occurrence::new(About::new(pod, spec), reason, message) });
+    }
+
+    fn tell(&self, occurrence: Occurrence) {
+        if let Some(queue) = &self.queue {
+            queue.tell(occurrence);
+        }
+    }
+
+    /// Forgets pods that are long gone.
+    pub(super) fn forget(&mut self, is_gone: impl Fn(PodUid) -> bool) {
+        self.told.retain(|uid, _| !is_gone(*uid));
+    }
+}
+
+impl Core {
+    /// Tells what the enforcer has to tell of containers that have names.
+    pub(super) fn notice_enforcement(&mut self) {
+        for news in self.enforcer.take_news() {
+            if let Some(named) = self.naming.named(&news.cgroup)
+                && let Some(name) = &named.name
+            {
+                self.notices.enforcement(named.pod, name, news);
+            }
+        }
+    }
+
+    /// Tells of a pod's annotation that leaves its container alone.
+    pub(super) fn notice_bad_annotation(&mut self, path: &CgroupPath, error: &AnnotationError) {
+        let Some(named) = self.naming.named(path) else { return };
+        if self.notices.bad_annotation(named.pod, error) {
+            self.reporter.bad_annotation(&named.pod.namespace, &named.pod.name, error);
+        }
+    }
+
+    /// Tells of a kill on each container that it hit.
+    pub(super) fn notice_kill(&self, report: &KillReport) {
+        let mut told = BTreeSet::new();
+        for (victim, owner) in report.kill.victims.iter().zip(&report.victim_owners) {
+            let Owner::Container(names) = owner else { continue };
+            let path = self.tree.path(victim.cgroup).map(|path| self.container_of(path));
+            let Some(path) = path.filter(|_| told.insert(names)) else { continue };
+            if let Some(named) = self.naming.named(&path) {
+                let cgroup = self.root.join(path.relative());
+                self.notices.kill(report, named.pod, &names.container, cgroup);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! What follows from what the API server tells: other names, other rules,
+//! restarts, and kills that waited for a name.
+//!
+//! A kill whose names are not known yet waits for them for a bounded time: it is
+//! never counted under the wrong series, and never dropped.
+
+use super::Core;
+use crate::{
+    attribution::{Owner, id::PodUid},
+    pods::{Event, store::PodChange},
+    report::{KillReport, Unattributed},
+};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a kill waits for its names. The kubelet tells a container's ID some
+/// seconds after its start.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// Kills that wait for names.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(Vec<(Instant, KillReport)>);
+
+impl Waiting {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// When the first of those that wait has waited long enough.
+    pub(super) fn due(&self) -> Instant {
+        self.0.iter().map(|(until, _)| *until).min().unwrap_or_else(Instant::now)
+    }
+}
+
+impl Core {
+    /// Takes what the API server told.
+    pub(super) fn take_pod(&mut self, event: Event) {
+        let mut restarts = Vec::new();
+        for change in self.naming.apply(event, Instant::now()) {
+            match change {
+                PodChange::Upserted(uid) => self.decide_pod(uid),
+                PodChange::Deleted(uid) => self.pod_left(uid),
+                PodChange::Restarted(restart) => restarts.push(restart),
+                PodChange::Synced => tracing::info!("The pods of this node are known."),
+            }
+        }
+        self.name_kills();
+        // After the kills, so that a restart finds the one that caused it.
+        for restart in &restarts {
+            self.reporter.restart(restart);
+        }
+    }
+
+    fn decide_pod(&mut self, uid: PodUid) {
+        let ids = self.naming.pod(uid).map_or_else(Vec::new, |(_, ids)| ids);
+        self.decide_some(ids);
+    }
+
+    fn pod_left(&self, uid: PodUid) {
+        let Some((pod, _)) = self.naming.pod(uid) else { return };
+        for container in &pod.containers {
+            self.reporter.owner_left(&Owner::Container(pod.names(&container.name)));
+        }
+    }
+
+    /// Forgets pods that are long gone, and what was decided by them.
+    pub(super) fn expire_pods(&mut self) {
+        let cgroups = self.naming.expire(Instant::now());
+        self.decide_some(cgroups);
+        self.notices.forget(|uid| self.naming.pod(uid).is_none());
+    }
+
+    /// Tells a kill, or keeps it until its names are known.
+    pub(super) fn tell(&mut self, report: KillReport) {
+        if is_unnamed(&report) {
+            self.waiting.0.push((Instant::now() + WAIT, report));
+        } else {
+            self.tell_named(&report);
+        }
+    }
+
+    /// Names the kills that wait, as far as is known now.
+    pub(super) fn name_kills(&mut self) {
+        let now = Instant::now();
+        for (until, mut report) in std::mem::take(&mut self.waiting.0) {
+            self.name(&mut report);
+            match is_unnamed(&report) {
+                true if now < until => self.waiting.0.push((until, report)),
+                true => self.tell_unnamed(report),
+                false => self.tell_named(&report),
+            }
+        }
+    }
+
+    fn tell_named(&self, report: &KillReport) {
+        self.reporter.kill(report);
+        self.notice_kill(report);
+        // It may be told long after the container's removal.
+        for victim in &report.kill.victims {
+            self.forget_series(victim.cgroup);
+        }
+    }
+
+    /// The agent ends: what waits is told as it is.
+    pub(super) fn give_up_naming(&mut self) {
+        for (_, mut report) in std::mem::take(&mut self.waiting.0) {
+            self.name(&mut report);
+            self.tell_unnamed(report);
+        }
+    }
+
+    fn name(&self, report: &mut KillReport) {
+        for owner in &mut report.victim_owners {
+            if let Owner::Unnamed { cgroup } = owner {
+                *owner = self.naming.owner(cgroup);
+            }
+        }
+        if let Some(first) = report.victim_owners.first() {
+            report.owner = first.clone();
+        }
+        if report.rule.is_none() {
+            let path = report.cgroup.as_ref().map(|path| self.container_of(path));
+            report.rule =
+                path.and_then(|path| self.wanted(&path)).map(|target| target.rule.to_string());
+        }
+    }
+
+    /// Names that did not come: the cgroup's path is what is known.
+    fn tell_unnamed(&self, mut report: KillReport) {
+        let mut unnamed = false;
+        for owner in report.victim_owners.iter_mut().chain([&mut report.owner]) {
+            if let Owner::Unnamed { cgroup } = owner {
+                *owner = Owner::Host { cgroup: cgroup.clone() };
+                unnamed = true;
+            }
+        }
+        if unnamed {
+            self.reporter.unattributed(Unattributed::UnknownPod);
+        }
+        self.tell_named(&report);
+    }
+}
+
+fn is_unnamed(report: &KillReport) -> bool {
+    report.victim_owners.iter().any(|owner| matches!(owner, Owner::Unnamed { .. }))
+}

@@ -1,0 +1,105 @@
+//! What the owner of a container should be told of its enforcement. Kept with the
+//! container until it has a name.
+
+use super::Obstacle;
+use crate::{cgroup::CgroupPath, policy::Target};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+/// Reverts within [`WITHIN`] that are worth telling.
+const MANY: usize = 5;
+
+/// A fight is so many reverts in this time.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// So long a fight is not told again.
+const QUIET: Duration = Duration::from_secs(10 * 60);
+
+/// Something to tell of a matched container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// Its cgroup.
+    pub cgroup: CgroupPath,
+    /// What its rule wants.
+    pub target: Target,
+    /// What has happened.
+    pub what: What,
+}
+
+/// What has happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The value was brought to what the rule wants.
+    Enforced,
+    /// Somebody has changed it again and again; this often in all.
+    Reverted(u64),
+    /// Something is in the way, and what to do.
+    NotEnforceable(Obstacle, String),
+}
+
+/// News of one container that nobody has taken yet.
+#[derive(Debug, Default)]
+pub(super) struct Untold {
+    pub(super) enforced: bool,
+    pub(super) reverted: Option<u64>,
+    pub(super) obstacle: Option<(Obstacle, String)>,
+}
+
+impl Untold {
+    /// Everything, and then nothing is left.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = What> + use<> {
+        let Untold { enforced, reverted, obstacle } = std::mem::take(self);
+        let enforced = enforced.then_some(What::Enforced);
+        let obstacle = obstacle.map(|(obstacle, why)| What::NotEnforceable(obstacle, why));
+        enforced.into_iter().chain(reverted.map(What::Reverted)).chain(obstacle)
+    }
+}
+
+/// Whether reverts are a fight.
+#[derive(Debug, Default)]
+pub(super) struct Fight {
+    last: VecDeque<Instant>,
+    told: Option<Instant>,
+}
+
+impl Fight {
+    /// One more revert; whether it is to be told now.
+    pub(super) fn reverted(&mut self, now: Instant) -> bool {
+        self.last.push_back(now);
+        if self.last.len() > MANY {
+            self.last.pop_front();
+        }
+        let since = |then: &Instant| now.saturating_duration_since(*then);
+        let fights = self.last.len() == MANY && self.last.front().map(since) <= Some(WITHIN);
+        let told_lately = self.told.as_ref().is_some_and(|told| since(told) < QUIET);
+        if !fights || told_lately {
+            return false;
+        }
+        self.told = Some(now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fight_is_told_once_for_a_while() {
+        let begin = Instant::now();
+        let told = |seconds: &[u64]| -> Vec<u64> {
+            let mut fight = Fight::default();
+            let at = |second: &u64| begin + Duration::from_secs(*second);
+            seconds.iter().copied().filter(|second| fight.reverted(at(second))).collect()
+        };
+        let none: [u64; 0] = [];
+        assert_eq!(told(&[0, 1, 2, 3]), none);
+        assert_eq!(told(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]), [4]);
+        assert_eq!(told(&[0, 20, 40, 60, 80, 100]), none, "an update now and then is no fight");
+        assert_eq!(told(&[0, 61, 62, 63, 64, 65]), [65], "any minute, not the first one");
+        let long: Vec<u64> = (0..1300).collect();
+        assert_eq!(told(&long), [4, 604, 1204]);
+    }
+}

@@ -1,0 +1,145 @@
+//! The texts of Events. Pure.
+//!
+//! About a kill, a text says who died and with how much memory, whose limit was
+//! hit, and what goes on; about a rule, what holds and, where it cannot hold,
+//! what to do. A process names itself and anybody can annotate his pod, so what
+//! they wrote is cut and cleaned.
+
+use crate::{
+    attribution::{ContainerNames, Owner},
+    oom::{Kind, Limit, Sizes, Victim},
+    pods::OOM_GROUP_ANNOTATION,
+    report::KillReport,
+};
+use std::fmt::Write;
+
+/// The longest text; `events.k8s.io` allows no more
+/// (`NoteLengthLimit`, pkg/apis/core/validation/events.go).
+pub const LONGEST: usize = 1024;
+
+/// The text for what a kill did to one container. `limit` is the container's
+/// memory limit in bytes. What is left running is told later by [`goes_on`].
+pub fn kill(report: &KillReport, container: &ContainerNames, limit: Option<u64>) -> String {
+    let owned = report.kill.victims.iter().zip(&report.victim_owners);
+    let victims: Vec<&Victim> = owned
+        .filter(|(_, owner)| matches!(owner, Owner::Container(names) if names == container))
+        .map(|(victim, _)| victim)
+        .collect();
+    let first = victims.first().map_or_else(|| "(unknown)".to_owned(), |first| process(first));
+    let name = &container.container;
+    let mut text = match report.kind {
+        Kind::Subprocess => format!("Process {first} of container {name} was killed"),
+        Kind::Init => format!("The main process {first} of container {name} was killed"),
+        Kind::Group => {
+            let count = victims.len();
+            format!("Container {name} was killed as a group ({count} seen), first {first},")
+        }
+    } + " for lack of memory; ";
+    text += &match (report.limit, limit) {
+        (Limit::Container, Some(limit)) => format!("the container's limit is {}.", size(limit)),
+        (Limit::Container, None) => "the container's limit was hit.".to_owned(),
+        (Limit::Pod, _) => {
+            "a limit above the container was hit: that of its pod or node slice.".to_owned()
+        }
+        (Limit::Node, _) => "the node ran out of memory.".to_owned(),
+        (Limit::Unknown, _) => "the kernel did not say whose limit was hit.".to_owned(),
+    };
+    if report.kind != Kind::Subprocess {
+        text += " The container ends.";
+    }
+    text
+}
+
+/// How a text about a killed process ends: with the number of processes of the
+/// container that were left running, where it could be had.
+pub fn goes_on(left: Option<usize>) -> String {
+    match left {
+        Some(0) => " No process of the container was left.".to_owned(),
+        Some(1) => " The container goes on with 1 process.".to_owned(),
+        Some(left) => format!(" The container goes on with {left} processes."),
+        None => " The container goes on.".to_owned(),
+    }
+}
+
+/// The text for a rule that now holds for a container. `group` is the value of
+/// `memory.oom.group`.
+pub fn enforced(container: &str, rule: &str, group: bool) -> String {
+    let behaviour =
+        if group { "all processes of the container together" } else { "one process at a time" };
+    format!(
+        "Container {container} falls under rule {rule}: when memory runs out, the kernel now \
+         kills {behaviour} (memory.oom.group={}).",
+        u8::from(group)
+    )
+}
+
+/// The text for a rule that somebody works against.
+pub fn reverted(container: &str, rule: &str, times: u64) -> String {
+    format!(
+        "memory.oom.group of container {container} was changed {times} times against rule {rule} \
+         and set again each time. Look for another agent, or a runtime or systemd unit, that \
+         sets it."
+    )
+}
+
+/// The text for a rule that cannot hold; `why` also says what to do.
+pub fn not_enforceable(container: &str, rule: &str, why: &str) -> String {
+    format!("Rule {rule} cannot be made to hold for container {container}: {why}.")
+}
+
+/// The text for an annotation that cannot be understood.
+pub fn bad_annotation(value: &str, error: &str) -> String {
+    let value: String = value.chars().take(100).flat_map(char::escape_debug).collect();
+    format!(
+        "The annotation {OOM_GROUP_ANNOTATION} is \"{value}\", which cannot be understood: {error}. \
+         The pod is left alone. Use single-process, group or leave, or one for each container as \
+         in worker=single-process,sidecar=group."
+    )
+}
+
+/// A process: name, ids, and memory.
+fn process(victim: &Victim) -> String {
+    let mut text = format!("{} (pid {}", clean(&victim.comm), victim.tgid);
+    if let Some(inside) = victim.ns_pid.filter(|inside| inside.level > 0) {
+        let _infallible = write!(text, ", {} inside", inside.pid);
+    }
+    if let Some(sizes) = victim.sizes {
+        let _infallible = write!(text, ", {} of memory", size(resident(sizes)));
+    }
+    text + ")"
+}
+
+/// What the process held, as `ps` shows it in RSS.
+fn resident(sizes: Sizes) -> u64 {
+    sizes.anon_rss.saturating_add(sizes.file_rss).saturating_add(sizes.shmem_rss)
+}
+
+/// Bytes in the largest unit that gives at least one, rounded down to tenths.
+fn size(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let Some((unit, shift)) = units.into_iter().find(|(_, shift)| bytes >> shift > 0) else {
+        return format!("{bytes} B");
+    };
+    let tenths = (u128::from(bytes) * 10) >> shift;
+    match (tenths / 10, tenths % 10) {
+        (whole, 0) => format!("{whole} {unit}"),
+        (whole, tenth) => format!("{whole}.{tenth} {unit}"),
+    }
+}
+
+/// A process name without what could mislead a terminal or a reader.
+fn clean(comm: &str) -> String {
+    comm.chars()
+        .take(16)
+        .map(|c| if c.is_alphanumeric() || "-_./:+@".contains(c) { c } else { '?' })
+        .collect()
+}
+
+/// Cuts a text to [`LONGEST`] bytes, between characters.
+pub fn fit(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(LONGEST));
+    text
+}
+
+#[cfg(test)]
+mod tests;

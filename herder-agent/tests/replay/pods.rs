@@ -1,0 +1,339 @@
+//! Lists and watches of pods.
+
+use super::server::{Reply, Server, no_streaming_list, open, pace, whole};
+use herder_agent::{
+    apiserver::{Failure, Times},
+    core::Command,
+    pods::{
+        restarts::Reason,
+        store::{PodChange, PodStore},
+        watch::watch,
+    },
+};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant as StdInstant},
+};
+use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
+
+/// A store that follows the server.
+struct Follower {
+    server: Server,
+    store: PodStore,
+    changes: Vec<PodChange>,
+    /// `namespace/name` of all pods that ever were.
+    seen: BTreeSet<String>,
+    commands: mpsc::Receiver<Command>,
+    /// The core ends when nobody can send, and the watch with it.
+    _core: mpsc::Sender<Command>,
+    watch: JoinHandle<()>,
+}
+
+impl Follower {
+    async fn of(replies: Vec<Reply>) -> Follower {
+        Follower::at(Server::play(replies).await)
+    }
+
+    fn at(server: Server) -> Follower {
+        let (core, commands) = mpsc::channel(4);
+        let sender = core.downgrade();
+        let (client, on_failure) = (server.client.clone(), server.on_failure.clone());
+        let watch =
+            tokio::spawn(async move { watch(client, "node-1", pace(), sender, on_failure).await });
+        Follower {
+            server,
+            store: PodStore::default(),
+            changes: Vec::new(),
+            seen: BTreeSet::new(),
+            commands,
+            _core: core,
+            watch,
+        }
+    }
+
+    /// Applies events until the condition holds.
+    async fn until(&mut self, what: &str, condition: impl Fn(&Follower) -> bool) {
+        let end = StdInstant::now() + Duration::from_secs(20);
+        while !condition(self) {
+            let left = end.saturating_duration_since(StdInstant::now());
+            let step = left.min(Duration::from_millis(20));
+            if let Ok(Some(command)) = tokio::time::timeout(step, self.commands.recv()).await {
+                let Command::Pod(event) = command else { unreachable!("the watch sends pods") };
+                self.changes.extend(self.store.apply(event, Instant::now()));
+                self.seen
+                    .extend(self.store.live().map(|pod| format!("{}/{}", pod.namespace, pod.name)));
+            }
+            assert!(
+                !left.is_zero(),
+                "never: {what}; asked {:#?}, failures {:?}",
+                self.server.asked(),
+                self.server.failures()
+            );
+        }
+    }
+
+    async fn until_synced(&mut self) {
+        self.until("a full list", |follower| follower.store.synced()).await;
+    }
+
+    async fn until_asked(&mut self, count: usize) {
+        self.until("so many requests", |follower| follower.server.asked().len() >= count).await;
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.store.live().map(|pod| pod.name.to_string()).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+const MIXED: [&str; 6] =
+    ["agent-sc9zr", "besteffort", "guaranteed", "noimage", "static-node-1", "web-59f689d69-85t88"];
+
+#[tokio::test]
+async fn a_streaming_list_is_asked_for_and_followed() {
+    let mut follower = Follower::of(vec![whole("streaming-list")]).await;
+    follower.until_synced().await;
+    assert_eq!(follower.names(), ["steady"]);
+    follower.until_asked(2).await;
+    let asked = follower.server.asked();
+    for part in [
+        "GET /api/v1/pods?",
+        "watch=true",
+        "fieldSelector=spec.nodeName%3Dnode-1",
+        "sendInitialEvents=true",
+        "resourceVersionMatch=NotOlderThan",
+        "allowWatchBookmarks=true",
+    ] {
+        assert!(asked[0].line.contains(part), "{part}: {}", asked[0].line);
+    }
+    // From the bookmark on, and without the list this time.
+    assert!(asked[1].line.contains("resourceVersion=451"));
+    assert!(!asked[1].line.contains("sendInitialEvents"));
+    assert_eq!(follower.server.failures(), []);
+}
+
+#[tokio::test]
+async fn a_server_without_streaming_list_is_listed() {
+    let mut follower =
+        Follower::of(vec![no_streaming_list(), whole("list-pods-node-1-mixed")]).await;
+    follower.until_synced().await;
+    assert_eq!(follower.names(), MIXED);
+    follower.until_asked(3).await;
+    let asked = follower.server.asked();
+    assert!(asked[1].line.contains("limit=50"), "{}", asked[1].line);
+    assert!(!asked[1].line.contains("watch=true"));
+    assert!(asked[2].line.contains("watch=true"));
+    assert_eq!(follower.server.failures(), [Failure::Refused]);
+}
+
+#[tokio::test]
+async fn pages_are_put_together() {
+    let replies = vec![no_streaming_list(), whole("list-pods-page1"), whole("list-pods-page2")];
+    let mut follower = Follower::of(replies).await;
+    follower.until_synced().await;
+    assert_eq!(follower.store.live().count(), 2);
+    let asked = follower.server.asked();
+    assert!(asked[2].line.contains("continue=eyJ2"), "{}", asked[2].line);
+}
+
+#[tokio::test]
+async fn an_expired_page_starts_the_list_again() {
+    let replies = vec![
+        no_streaming_list(),
+        whole("list-pods-page1"),
+        whole("list-continue-expired-410"),
+        whole("list-pods-node-1-mixed"),
+    ];
+    let mut follower = Follower::of(replies).await;
+    follower.until_synced().await;
+    // The pod of the first page is not in the list that counts.
+    assert_eq!(follower.names(), MIXED);
+    assert_eq!(follower.server.failures(), [Failure::Refused, Failure::Expired]);
+}
+
+#[tokio::test]
+async fn kills_restarts_deletions_and_labels_are_followed() {
+    let replies = vec![whole("streaming-list"), open("watch-pods-node-1")];
+    let mut follower = Follower::of(replies).await;
+    follower
+        .until("both pods gone", |follower| {
+            let deleted =
+                follower.changes.iter().filter(|change| matches!(change, PodChange::Deleted(_)));
+            deleted.count() == 2
+        })
+        .await;
+    assert_eq!(follower.names(), ["steady"]);
+    let steady = follower.store.live().next().unwrap();
+    assert_eq!(steady.label("step"), Some("one"));
+    let restarts: Vec<_> = follower
+        .changes
+        .iter()
+        .filter_map(|change| match change {
+            PodChange::Restarted(restart) => Some(restart),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(restarts.len(), 3);
+    for restart in &restarts {
+        assert_eq!(restart.names.pod, "oom-restart");
+        assert_eq!((restart.reason, restart.times), (Reason::OomKilled, 1));
+        // The incarnation that was killed can still be found.
+        let ended = follower.store.by_container(restart.ended.unwrap()).unwrap();
+        assert_eq!(ended.pod.name.as_ref(), "oom-restart");
+        assert_eq!(ended.container.unwrap().name.as_ref(), "main");
+        assert!(!ended.live);
+    }
+    assert_eq!(follower.server.failures(), []);
+}
+
+#[tokio::test]
+async fn a_watch_is_taken_up_after_the_last_bookmark() {
+    let replies = vec![whole("streaming-list"), whole("watch-pods-node-1")];
+    let mut follower = Follower::of(replies).await;
+    follower.until_asked(3).await;
+    let asked = follower.server.asked();
+    assert!(asked[2].line.contains("resourceVersion=416"), "{}", asked[2].line);
+}
+
+#[tokio::test]
+async fn a_watch_that_is_too_old_lists_again() {
+    let replies = vec![whole("streaming-list"), whole("watch-gone-410"), open("streaming-list")];
+    let mut follower = Follower::of(replies).await;
+    follower.until_asked(3).await;
+    let asked = follower.server.asked();
+    assert!(asked[2].line.contains("sendInitialEvents=true"));
+    assert_eq!(follower.server.failures(), [Failure::Expired]);
+    // All that time nothing was taken away.
+    assert_eq!(follower.names(), ["steady"]);
+    let deleted = |change: &PodChange| matches!(change, PodChange::Deleted(_));
+    assert!(!follower.changes.iter().any(deleted));
+}
+
+#[tokio::test]
+async fn failures_are_counted_and_tried_again() {
+    let table = [
+        (vec![whole("unauthorized-401")], Failure::Unauthorized),
+        (vec![whole("forbidden-403")], Failure::Forbidden),
+        (vec![Reply::Nothing], Failure::Connection),
+        (vec![whole("unauthorized-401"), whole("unauthorized-401")], Failure::Unauthorized),
+    ];
+    for (mut replies, failure) in table {
+        let times = replies.len();
+        replies.push(open("streaming-list"));
+        let mut follower = Follower::of(replies).await;
+        follower.until_synced().await;
+        assert_eq!(follower.server.failures(), vec![failure; times]);
+        assert_eq!(follower.names(), ["steady"]);
+    }
+}
+
+#[tokio::test]
+async fn retry_after_is_honoured() {
+    let table = [
+        (vec![whole("throttled-429-watch"), open("streaming-list")], vec![Failure::Throttled]),
+        (
+            vec![no_streaming_list(), whole("throttled-429-list"), whole("list-pods-node-1")],
+            vec![Failure::Refused, Failure::Throttled],
+        ),
+        (
+            vec![no_streaming_list(), whole("list-rv-in-future"), whole("list-pods-node-1")],
+            vec![Failure::Refused, Failure::Server],
+        ),
+    ];
+    for (replies, failures) in table {
+        let throttled = replies.len() - 2;
+        let mut follower = Follower::of(replies).await;
+        follower.until_synced().await;
+        let asked = follower.server.asked();
+        let wait = asked[throttled + 1].at - asked[throttled].at;
+        assert!(wait >= Duration::from_secs(1), "asked again after {wait:?}");
+        assert_eq!(follower.server.failures(), failures);
+    }
+}
+
+#[tokio::test]
+async fn a_watch_cut_in_mid_stream_is_resumed_where_it_stood() {
+    let mut follower = Follower::of(vec![whole("watch-server-killed")]).await;
+    follower.until_asked(2).await;
+    let asked = follower.server.asked();
+    assert!(asked[1].line.contains("resourceVersion=367"), "{}", asked[1].line);
+    assert_eq!(follower.server.failures(), [Failure::Cut]);
+    assert_eq!(follower.names(), ["t1", "t9"]);
+    let t1 = follower.store.live().find(|pod| &*pod.name == "t1");
+    assert_eq!(t1.unwrap().label("step"), Some("three"));
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_is_left() {
+    let times = Times { silence: Duration::from_millis(500), pace: pace(), ..Times::default() };
+    let replies = vec![open("streaming-list")];
+    let mut follower = Follower::at(Server::play_with(times, replies).await);
+    follower.until_asked(2).await;
+    let asked = follower.server.asked();
+    assert!(asked[1].line.contains("resourceVersion=451"), "{}", asked[1].line);
+    assert_eq!(follower.server.failures()[0], Failure::Cut);
+    assert_eq!(follower.names(), ["steady"]);
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_left() {
+    let times = Times { answer: Duration::from_millis(100), pace: pace(), ..Times::default() };
+    // The stream stays open without so much as a head.
+    let replies = vec![Reply::Open(Vec::new()), open("streaming-list")];
+    let mut follower = Follower::at(Server::play_with(times, replies).await);
+    follower.until_synced().await;
+    assert_eq!(follower.server.failures(), [Failure::Timeout]);
+}
+
+#[tokio::test]
+async fn a_server_that_stops_ends_the_watch_in_order() {
+    let mut follower = Follower::of(vec![whole("watch-server-stopped")]).await;
+    follower.until_asked(2).await;
+    let asked = follower.server.asked();
+    assert!(asked[1].line.contains("resourceVersion=352"), "{}", asked[1].line);
+    assert_eq!(follower.server.failures(), []);
+}
+
+#[tokio::test]
+async fn watches_that_end_at_once_go_on() {
+    let replies = vec![
+        whole("streaming-list"),
+        whole("watch-rv-in-future"),
+        whole("watch-rv-in-future"),
+        open("watch-pods-node-1"),
+    ];
+    let mut follower = Follower::of(replies).await;
+    follower
+        .until("a pod of the last watch", |follower| follower.seen.contains("wire/oom-restart"))
+        .await;
+    assert_eq!(follower.server.failures(), []);
+}
+
+#[tokio::test]
+async fn a_stream_that_never_completes_falls_back_to_the_list() {
+    let ends = || whole("watch-rv-in-future");
+    let replies = vec![ends(), ends(), ends(), ends(), whole("list-pods-node-1")];
+    let mut follower = Follower::of(replies).await;
+    follower.until_synced().await;
+    assert!(follower.server.asked()[4].line.contains("limit=50"));
+}
+
+#[tokio::test]
+async fn a_list_that_breaks_off_is_no_list() {
+    let mut half = super::server::recorded("list-pods-node-1-mixed");
+    half.truncate(20_000);
+    let replies = vec![no_streaming_list(), Reply::Whole(half), whole("list-pods-node-1-mixed")];
+    let mut follower = Follower::of(replies).await;
+    follower.until_synced().await;
+    assert_eq!(follower.names(), MIXED);
+    assert_eq!(follower.server.failures(), [Failure::Refused, Failure::Cut]);
+}
+
+#[tokio::test]
+async fn the_watch_ends_with_the_core() {
+    let mut follower = Follower::of(vec![whole("streaming-list"), open("watch-pods-node-1")]).await;
+    follower.until_synced().await;
+    drop(follower.commands);
+    follower.watch.await.unwrap();
+}

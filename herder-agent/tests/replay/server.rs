@@ -1,0 +1,177 @@
+//! A server that answers each request with the next recording, whatever is
+//! asked, and remembers what was asked.
+
+use herder_agent::apiserver::{Failure, OnFailure, Times, backoff::Pace, connect_with};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+/// Ends every answer that is complete.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// The server's answer to one request.
+pub(crate) enum Reply {
+    /// The recording, and then the end of the connection, as recorded.
+    Whole(Vec<u8>),
+    /// The recording, but the stream stays open instead of ending.
+    Open(Vec<u8>),
+    /// Nothing: the connection is closed.
+    Nothing,
+}
+
+/// A recording of `fixtures/k8s-wire`.
+pub(crate) fn recorded(name: &str) -> Vec<u8> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/k8s-wire");
+    std::fs::read(fixtures.join(format!("{name}.response.raw"))).unwrap()
+}
+
+pub(crate) fn whole(name: &str) -> Reply {
+    Reply::Whole(recorded(name))
+}
+
+pub(crate) fn open(name: &str) -> Reply {
+    Reply::Open(recorded(name))
+}
+
+/// The answer of a server without the feature gate WatchList. Not recorded, but
+/// put together from `validateWatchOptions()` and a recorded 422.
+pub(crate) fn no_streaming_list() -> Reply {
+    let body = concat!(
+        r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","#,
+        r#""message":"ListOptions.meta.k8s.io \"\" is invalid: sendInitialEvents: Forbidden: "#,
+        r#"sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled","#,
+        r#""reason":"Invalid","code":422}"#
+    );
+    let head = format!(
+        "HTTP/1.1 422 Unprocessable Entity\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    Reply::Whole([head.as_bytes(), body.as_bytes()].concat())
+}
+
+/// What was asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    /// Method and target.
+    pub(crate) line: String,
+    pub(crate) content_type: String,
+    pub(crate) body: String,
+    pub(crate) at: Instant,
+}
+
+/// A running server and what its client did.
+pub(crate) struct Server {
+    pub(crate) client: kube::Client,
+    pub(crate) on_failure: OnFailure,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    failures: Arc<Mutex<Vec<Failure>>>,
+}
+
+impl Server {
+    /// Plays the replies in turn; further requests are never answered.
+    pub(crate) async fn play(replies: Vec<Reply>) -> Server {
+        let times = Times { pace: pace(), ..Times::default() };
+        Server::play_with(times, replies).await
+    }
+
+    /// The same for a client with other times.
+    pub(crate) async fn play_with(times: Times, replies: Vec<Reply>) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        tokio::spawn(serve(listener, replies, asked.clone()));
+        let failures = Arc::new(Mutex::new(Vec::new()));
+        let seen = failures.clone();
+        let on_failure: OnFailure = Arc::new(move |failure| seen.lock().unwrap().push(failure));
+        let config = kube::Config::new(format!("http://{address}").parse().unwrap());
+        Server {
+            client: connect_with(config, times, on_failure.clone()).unwrap(),
+            on_failure,
+            asked,
+            failures,
+        }
+    }
+
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    pub(crate) fn failures(&self) -> Vec<Failure> {
+        self.failures.lock().unwrap().clone()
+    }
+}
+
+/// Real waits, only shorter.
+pub(crate) fn pace() -> Pace {
+    Pace { first: Duration::from_millis(1), longest: Duration::from_millis(8) }
+}
+
+async fn serve(listener: TcpListener, replies: Vec<Reply>, asked: Arc<Mutex<Vec<Asked>>>) {
+    let mut replies = replies.into_iter();
+    let mut kept = Vec::new();
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let Some(request) = read_request(&mut stream).await else {
+            continue;
+        };
+        asked.lock().unwrap().push(request);
+        match replies.next() {
+            Some(Reply::Whole(bytes)) => {
+                send(&mut stream, &bytes).await;
+                stream.shutdown().await.ok();
+            }
+            Some(Reply::Open(bytes)) => {
+                let open = bytes.strip_suffix(LAST_CHUNK).unwrap_or(&bytes);
+                send(&mut stream, open).await;
+                kept.push(stream);
+            }
+            Some(Reply::Nothing) => drop(stream),
+            None => kept.push(stream),
+        }
+    }
+}
+
+/// In pieces that end within lines, within chunks, and within characters.
+async fn send(stream: &mut TcpStream, bytes: &[u8]) {
+    for piece in bytes.chunks(1021) {
+        if stream.write_all(piece).await.is_err() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn read_request(stream: &mut TcpStream) -> Option<Asked> {
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let header = |name: &str| {
+                let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+                let found = lines.find(|(key, _)| key.eq_ignore_ascii_case(name));
+                found.map(|(_, value)| value.to_owned()).unwrap_or_default()
+            };
+            if body.len() >= header("content-length").parse().unwrap_or(0) {
+                return Some(Asked {
+                    line: head.lines().next()?.trim_end_matches(" HTTP/1.1").to_owned(),
+                    content_type: header("content-type"),
+                    body: body.to_owned(),
+                    at: Instant::now(),
+                });
+            }
+        }
+        let mut buffer = [0; 4096];
+        let count = stream.read(&mut buffer).await.ok()?;
+        if count == 0 {
+            return None;
+        }
+        bytes.extend_from_slice(&buffer[..count]);
+    }
+}
