@@ -1,12 +1,12 @@
 //! Are kills and values told by the names that Kubernetes has?
 //!
 //! The cgroups are as the kubelet and containerd make them; the API server is a
-//! thread of the test, which answers a list and streams a watch.
+//! thread of the test, which streams its pod to who watches and takes Events.
 
 use crate::{
     Test,
     agent::{Agent, eventually},
-    container::Container,
+    container::{Cgroup, Container},
 };
 use serde_json::{Value, json};
 use std::{
@@ -24,6 +24,11 @@ pub const TESTS: &[Test] = &[
     ("names_that_never_come", names_that_never_come),
     ("annotation_of_a_running_pod", annotation_of_a_running_pod),
     ("bundle_tells_the_name", bundle_tells_the_name),
+    ("pod_is_told_of_kills", pod_is_told_of_kills),
+    ("pod_is_told_of_a_bad_annotation", pod_is_told_of_a_bad_annotation),
+    ("pod_is_told_what_is_in_the_way", pod_is_told_what_is_in_the_way),
+    ("pod_restart_is_tied_to_its_kill", pod_restart_is_tied_to_its_kill),
+    ("pod_sandbox_is_never_touched", pod_sandbox_is_never_touched),
 ];
 
 const UID: &str = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
@@ -67,6 +72,7 @@ fn pod(version: u32, id: Option<&str>, annotation: Option<&str>) -> Value {
 /// An API server with one pod.
 struct Api {
     watches: Arc<Mutex<Vec<TcpStream>>>,
+    events: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Api {
@@ -83,42 +89,91 @@ impl Api {
         // The client wants some authority, although it then talks plain HTTP.
         fs::write("/tmp/ca.pem", include_str!("../fixtures/ca.pem")).unwrap();
         fs::write("/tmp/kubeconfig", config.to_string()).unwrap();
-        let list = json!({
-            "kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": [pod]
-        });
-        let watches = Arc::new(Mutex::new(Vec::new()));
-        let kept = watches.clone();
+        let api = Api { watches: Arc::default(), events: Arc::default() };
+        let (watches, events) = (api.watches.clone(), api.events.clone());
+        let first = pod.clone();
         thread::spawn(move || {
             for stream in listener.incoming() {
-                answer(stream.unwrap(), &list.to_string(), &kept);
+                answer(stream.unwrap(), &first, &watches, &events);
             }
         });
-        Api { watches }
+        api
+    }
+
+    /// Waits for an Event of this reason.
+    fn event(&self, reason: &str) -> Value {
+        eventually(reason, || !self.events(reason).is_empty());
+        self.events(reason).remove(0)
+    }
+
+    /// Events of this reason that were written.
+    fn events(&self, reason: &str) -> Vec<Value> {
+        let events = self.events.lock().unwrap();
+        events.iter().filter(|event| event["reason"] == reason).cloned().collect()
     }
 
     /// Tells a changed pod to whoever watches.
     fn modified(&self, pod: &Value) {
         eventually("somebody watches", || !self.watches.lock().unwrap().is_empty());
-        let line = json!({"type": "MODIFIED", "object": pod}).to_string() + "\n";
         for stream in self.watches.lock().unwrap().iter_mut() {
-            write!(stream, "{:x}\r\n{line}\r\n", line.len()).unwrap();
+            send(stream, "MODIFIED", pod);
         }
     }
 }
 
-fn answer(mut stream: TcpStream, list: &str, watches: &Mutex<Vec<TcpStream>>) {
-    let mut request = [0u8; 8192];
-    let length = stream.read(&mut request).unwrap();
-    let request = String::from_utf8_lossy(&request[..length]).into_owned();
-    assert!(request.contains("fieldSelector=spec.nodeName%3Dnode-1"), "only this node: {request}");
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
-    if request.contains("watch=true") {
-        write!(stream, "{head}Transfer-Encoding: chunked\r\n\r\n").unwrap();
-        watches.lock().unwrap().push(stream);
-    } else {
-        let end = format!("Content-Length: {}\r\nConnection: close\r\n\r\n", list.len());
-        write!(stream, "{head}{end}{list}").unwrap();
+/// One event of a watch, in a chunk of its own.
+fn send(stream: &mut TcpStream, kind: &str, object: &Value) {
+    let line = json!({"type": kind, "object": object}).to_string() + "\n";
+    write!(stream, "{:x}\r\n{line}\r\n", line.len()).unwrap();
+}
+
+/// Head and body of a request.
+fn request(stream: &mut TcpStream) -> (String, String) {
+    let mut bytes = Vec::new();
+    loop {
+        let mut buffer = [0u8; 8192];
+        let length = stream.read(&mut buffer).unwrap();
+        bytes.extend_from_slice(&buffer[..length]);
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.to_lowercase().lines().find_map(|line| {
+            line.strip_prefix("content-length: ").map(|length| length.parse().unwrap())
+        });
+        if body.len() >= length.unwrap_or(0) {
+            return (head.to_owned(), body.to_owned());
+        }
     }
+}
+
+fn answer(
+    mut stream: TcpStream,
+    pod: &Value,
+    watches: &Mutex<Vec<TcpStream>>,
+    events: &Mutex<Vec<Value>>,
+) {
+    let (head, body) = request(&mut stream);
+    if head.contains("/events") {
+        assert!(head.contains("/api/v1/namespaces/shop/events"), "the pod's namespace: {head}");
+        events.lock().unwrap().push(serde_json::from_str(&body).unwrap());
+        let kind = "Content-Type: application/json\r\nConnection: close";
+        let length = body.len();
+        write!(stream, "HTTP/1.1 201 Created\r\n{kind}\r\nContent-Length: {length}\r\n\r\n{body}")
+            .unwrap();
+        return;
+    }
+    assert!(head.contains("fieldSelector=spec.nodeName%3Dnode-1"), "only this node: {head}");
+    assert!(head.contains("watch=true"), "a server of today has the streaming list: {head}");
+    let kind = "Content-Type: application/json\r\nTransfer-Encoding: chunked";
+    write!(stream, "HTTP/1.1 200 OK\r\n{kind}\r\n\r\n").unwrap();
+    if head.contains("sendInitialEvents=true") {
+        send(&mut stream, "ADDED", pod);
+        let metadata = json!({
+            "resourceVersion": "1", "annotations": {"k8s.io/initial-events-end": "true"}
+        });
+        let bookmark = json!({"kind": "Pod", "apiVersion": "v1", "metadata": metadata});
+        send(&mut stream, "BOOKMARK", &bookmark);
+    }
+    watches.lock().unwrap().push(stream);
 }
 
 fn agent(more: &[&str]) -> Agent {
@@ -208,4 +263,133 @@ fn bundle_tells_the_name() {
     let kills = agent.wait_for_kills(1);
     assert_eq!(kills[0]["container"], "worker");
     agent.assert_nothing_lost();
+}
+
+/// Each kill is an Event on the pod: who died, by what limit, and what goes on.
+fn pod_is_told_of_kills() {
+    let mut pod = pod(1, Some(ID), None);
+    pod["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "60Mi"}});
+    let api = Api::start(&pod);
+    let mut agent = agent(&[]);
+    let mut container = Container::start(&cgroup(), 60, &["idle", "idle", "hog:100"]);
+    let told = api.event("SubprocessOOMKilled");
+    let involved = json!({
+        "apiVersion": "v1", "kind": "Pod", "namespace": "shop", "name": "web-0", "uid": UID,
+        "fieldPath": "spec.containers{worker}"
+    });
+    assert_eq!(told["involvedObject"], involved);
+    assert_eq!((told["type"].clone(), told["count"].clone()), ("Warning".into(), 1.into()));
+    assert_eq!(told["source"], json!({"component": "herder", "host": "node-1"}));
+    let message = told["message"].as_str().unwrap();
+    let kill = agent.wait_for_kills(1).remove(0);
+    for part in [
+        format!("(pid {}, {} inside, ", kill["victim"]["pid"], kill["victim"]["ns_pid"]),
+        " MiB of memory) of container worker".into(),
+        "the container's limit is 60 MiB.".into(),
+        "The container goes on with 3 processes.".into(),
+    ] {
+        assert!(message.contains(&part), "{part}: {message}");
+    }
+    let enforced = api.event("OomGroupEnforced");
+    assert!(enforced["message"].as_str().unwrap().contains("rule web"), "{enforced}");
+    // Now against the rule, all at once: the next kill takes the group.
+    assert!(agent.stop().success());
+    container.cgroup.set("memory.oom.group", "1");
+    let agent = Agent::start_with("rules: []", &["--kubernetes", "on", "--node-name", "node-1"]);
+    drop(container);
+    container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
+    let told = api.event("ContainerGroupOOMKilled");
+    let message = told["message"].as_str().unwrap();
+    assert!(message.starts_with("Container worker was killed as a group (3 seen)"), "{message}");
+    assert!(message.ends_with("The container ends."), "{message}");
+    eventually("the container has ended", || container.ended());
+    assert_eq!(agent.metric(r#"herder_events_total{result="created"}"#), 1.0);
+    assert_eq!(agent.total("herder_api_errors_total"), 0.0);
+}
+
+/// One Event for a value that cannot be understood, and the count.
+fn pod_is_told_of_a_bad_annotation() {
+    let api = Api::start(&pod(1, Some(ID), None));
+    let agent = Agent::start_with("rules: []", &["--kubernetes", "on", "--node-name", "node-1"]);
+    let container = Container::start(&cgroup(), 60, &["idle"]);
+    for version in 2..5 {
+        api.modified(&pod(version, Some(ID), Some("worker=maybe")));
+    }
+    let told = api.event("BadOomGroupAnnotation");
+    assert_eq!(told["involvedObject"]["uid"], UID);
+    assert_eq!(told["involvedObject"].get("fieldPath"), None, "it is about the pod");
+    let message = told["message"].as_str().unwrap();
+    assert!(message.contains("worker=maybe") && message.contains("left alone"), "{message}");
+    sleep(Duration::from_secs(1));
+    assert_eq!(api.events("BadOomGroupAnnotation").len(), 1);
+    assert_eq!(agent.metric("herder_bad_annotations_total"), 1.0);
+    assert_eq!(container.cgroup.oom_group(), "1", "the pod is left alone");
+}
+
+/// An ancestor is in the way, and somebody sets the value again and again.
+fn pod_is_told_what_is_in_the_way() {
+    let api = Api::start(&pod(1, Some(ID), None));
+    let agent = agent(&["--resync-seconds", "1"]);
+    let container = Container::start(&cgroup(), 60, &["idle"]);
+    eventually("the rule holds", || container.cgroup.oom_group() == "0");
+    let parent = cgroup().rsplit_once('/').unwrap().0.to_owned();
+    fs::write(format!("/sys/fs/cgroup{parent}/memory.oom.group"), "1").unwrap();
+    let told = api.event("OomGroupNotEnforceable");
+    let message = told["message"].as_str().unwrap();
+    assert!(message.contains(&parent) && message.contains("set it to 0 there"), "{message}");
+    for _ in 0..12 {
+        container.cgroup.set("memory.oom.group", "1");
+        eventually("it is set again", || container.cgroup.oom_group() == "0");
+    }
+    let told = api.event("OomGroupReverted");
+    assert!(told["message"].as_str().unwrap().contains("5 times against rule web"), "{told}");
+    sleep(Duration::from_secs(2));
+    let counts = ["OomGroupNotEnforceable", "OomGroupReverted", "OomGroupEnforced"]
+        .map(|reason| api.events(reason).len());
+    assert_eq!(counts, [1, 1, 1]);
+    drop(agent);
+}
+
+/// The kubelet tells a restart; the kill that was its cause says so.
+fn pod_restart_is_tied_to_its_kill() {
+    let api = Api::start(&pod(1, Some(ID), None));
+    let agent = Agent::start_with("rules: []", &["--kubernetes", "on", "--node-name", "node-1"]);
+    let container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
+    let kill = agent.wait_for_kills(1).remove(0);
+    assert_eq!(kill["restarted"], Value::Null);
+    assert_eq!([&kill["container_id"], &kill["pod_uid"]], [ID, UID]);
+    assert_eq!([&kill["runtime"], &kill["qos_class"]], ["containerd", "Burstable"]);
+    drop(container);
+    let next = ID.replace('e', "f");
+    let mut after = pod(2, Some(&next), None);
+    let status = &mut after["status"]["containerStatuses"][0];
+    status["restartCount"] = 1.into();
+    status["lastState"] = json!({"terminated": {
+        "exitCode": 137, "reason": "OOMKilled", "containerID": format!("containerd://{ID}")
+    }});
+    api.modified(&after);
+    eventually("the restart is tied", || agent.kills()[0]["restarted"]["reason"] == "OOMKilled");
+    let series = r#"herder_container_restarts_total{container="worker",namespace="shop",pod="web-0",reason="OOMKilled"}"#;
+    assert_eq!(agent.metric(series), 1.0);
+    let log = Agent::log();
+    let line = log.lines().find(|line| line.contains("Container restarted.")).expect("it is told");
+    assert!(line.contains("kill_id=1") && line.contains(r#"kill_kind="group""#), "{line}");
+}
+
+/// The sandbox has the form of a container, and no rule of pods is about it.
+fn pod_sandbox_is_never_touched() {
+    let api = Api::start(&pod(1, None, None));
+    let agent = agent(&[]);
+    let path = cgroup().replace(ID, &ID.replace('e', "0"));
+    let sandbox = Cgroup::make(&path);
+    let container = Container::start(&cgroup(), 60, &["idle"]);
+    eventually("the rule holds", || container.cgroup.oom_group() == "0");
+    api.modified(&pod(2, Some(ID), None));
+    eventually("it is known to be none", || agent.container(sandbox.path()).is_none());
+    sandbox.set("memory.oom.group", "1");
+    sleep(Duration::from_secs(1));
+    assert_eq!(sandbox.oom_group(), "1");
+    let writes =
+        Agent::log().lines().filter(|line| line.contains("Wrote") && line.contains(&path)).count();
+    assert_eq!(writes, 0);
 }
