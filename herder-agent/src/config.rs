@@ -3,7 +3,7 @@
 //! What is wrong is told with file, line and column. A file that does not parse
 //! is never half taken.
 
-use crate::policy::OomGroup;
+use crate::policy::{ANNOTATION_RULE, OomGroup};
 use glob::Pattern;
 use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
@@ -258,7 +258,7 @@ impl RawRule {
             let why = "is no rule name: 1 to 63 letters, digits, '-', '_' or '.'";
             return wrong(self.name.referenced, format!("{name:?} {why}"));
         }
-        if name == "annotation" {
+        if name == ANNOTATION_RULE {
             return wrong(
                 self.name.referenced,
                 "\"annotation\" is how pod annotations are counted",

@@ -242,10 +242,14 @@ impl Core {
 
     fn cgroup_removed(&mut self, id: CgroupId) {
         self.appearing.retain(|appearing| appearing.id != Some(id));
+        self.tree.removed(id, monotonic_now());
+        self.forget_cgroup(id);
+    }
+
+    fn forget_cgroup(&mut self, id: CgroupId) {
         if let Some(path) = self.tree.path(id) {
             self.naming.removed(id, path);
         }
-        self.tree.removed(id, monotonic_now());
         self.enforcer.removed(id);
         self.forget_series(id);
     }
@@ -296,8 +300,7 @@ impl Core {
             Ok(walked) => {
                 let missed = self.tree.compare(&walked, (began, now));
                 for id in missed.vanished {
-                    self.enforcer.removed(id);
-                    self.forget_series(id);
+                    self.forget_cgroup(id);
                 }
                 for (id, path) in missed.made {
                     self.naming.made(id, &path);

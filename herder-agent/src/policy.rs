@@ -13,6 +13,9 @@ use glob::{MatchOptions, Pattern};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+/// The name that a pod's annotation has among the rules.
+pub const ANNOTATION_RULE: &str = "annotation";
+
 /// crun puts the container into a cgroup of this name below the scope
 /// (`run.oci.systemd.subgroup`), and writes `memory.oom.group` there.
 const CRUN_SUBGROUP: &str = "container";
@@ -106,7 +109,7 @@ impl Policy {
             return Verdict::Unmatched;
         };
         match annotation::wanted(text, pod.container.unwrap_or_default()) {
-            Ok(Some(oom_group)) => verdict(&Arc::from("annotation"), oom_group),
+            Ok(Some(oom_group)) => verdict(&Arc::from(ANNOTATION_RULE), oom_group),
             Ok(None) => Verdict::Unmatched,
             Err(error) => Verdict::BadAnnotation(error),
         }

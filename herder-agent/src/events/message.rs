@@ -9,6 +9,7 @@ use crate::{
     attribution::{ContainerNames, Owner},
     oom::{Kind, Limit, Sizes, Victim},
     pods::OOM_GROUP_ANNOTATION,
+    policy::ANNOTATION_RULE,
     report::KillReport,
 };
 use std::fmt::Write;
@@ -67,8 +68,9 @@ pub fn enforced(container: &str, rule: &str, group: bool) -> String {
     let behaviour =
         if group { "all processes of the container together" } else { "one process at a time" };
     format!(
-        "Container {container} falls under rule {rule}: when memory runs out, the kernel now \
-         kills {behaviour} (memory.oom.group={}).",
+        "Container {container} gets what {} wants: when memory runs out, the kernel now kills \
+         {behaviour} (memory.oom.group={}).",
+        by(rule),
         u8::from(group)
     )
 }
@@ -76,15 +78,22 @@ pub fn enforced(container: &str, rule: &str, group: bool) -> String {
 /// The text for a rule that somebody works against.
 pub fn reverted(container: &str, rule: &str, times: u64) -> String {
     format!(
-        "memory.oom.group of container {container} was changed {times} times against rule {rule} \
+        "memory.oom.group of container {container} was changed {times} times against {} \
          and set again each time. Look for another agent, or a runtime or systemd unit, that \
-         sets it."
+         sets it.",
+        by(rule)
     )
 }
 
 /// The text for a rule that cannot hold; `why` also says what to do.
 pub fn not_enforceable(container: &str, rule: &str, why: &str) -> String {
-    format!("Rule {rule} cannot be made to hold for container {container}: {why}.")
+    let by = by(rule);
+    format!("What {by} wants cannot be made to hold for container {container}: {why}.")
+}
+
+/// Who wants something: a rule by its name, or the pod itself.
+fn by(rule: &str) -> String {
+    if rule == ANNOTATION_RULE { "the pod's annotation".to_owned() } else { format!("rule {rule}") }
 }
 
 /// The text for an annotation that cannot be understood.

@@ -96,14 +96,15 @@ fn a_process_cannot_write_into_the_text() {
 fn rules_are_told_with_what_to_do() {
     assert_eq!(
         enforced("main", "jobs", false),
-        "Container main falls under rule jobs: when memory runs out, the kernel now kills one \
+        "Container main gets what rule jobs wants: when memory runs out, the kernel now kills one \
          process at a time (memory.oom.group=0)."
     );
     assert!(enforced("main", "jobs", true).contains("all processes"));
-    assert!(reverted("main", "jobs", 5).contains("5 times"));
+    assert!(enforced("main", "annotation", true).contains("what the pod's annotation wants"));
+    assert!(reverted("main", "jobs", 5).contains("5 times against rule jobs and"));
     assert_eq!(
         not_enforceable("main", "jobs", "/a has it; clear it"),
-        "Rule jobs cannot be made to hold for container main: /a has it; clear it."
+        "What rule jobs wants cannot be made to hold for container main: /a has it; clear it."
     );
 }
 
