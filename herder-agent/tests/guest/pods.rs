@@ -24,6 +24,7 @@ pub const TESTS: &[Test] = &[
     ("names_that_never_come", names_that_never_come),
     ("annotation_of_a_running_pod", annotation_of_a_running_pod),
     ("bundle_tells_the_name", bundle_tells_the_name),
+    ("pod_that_is_deleted", pod_that_is_deleted),
     ("pod_is_told_of_kills", pod_is_told_of_kills),
     ("pod_is_told_of_a_bad_annotation", pod_is_told_of_a_bad_annotation),
     ("pod_is_told_what_is_in_the_way", pod_is_told_what_is_in_the_way),
@@ -114,9 +115,13 @@ impl Api {
 
     /// Tells a changed pod to whoever watches.
     fn modified(&self, pod: &Value) {
+        self.tell("MODIFIED", pod);
+    }
+
+    fn tell(&self, kind: &str, pod: &Value) {
         eventually("somebody watches", || !self.watches.lock().unwrap().is_empty());
         for stream in self.watches.lock().unwrap().iter_mut() {
-            send(stream, "MODIFIED", pod);
+            send(stream, kind, pod);
         }
     }
 }
@@ -265,13 +270,27 @@ fn bundle_tells_the_name() {
     agent.assert_nothing_lost();
 }
 
+/// A pod that was deleted by force: its containers end later, and their kills are
+/// still its own.
+fn pod_that_is_deleted() {
+    let api = Api::start(&pod(1, Some(ID), None));
+    let agent = agent(&[]);
+    api.tell("DELETED", &pod(2, Some(ID), None));
+    let _container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
+    let kills = agent.wait_for_kills(1);
+    let told = ["namespace", "pod", "container"].map(|key| kills[0][key].clone());
+    assert_eq!(told, ["shop", "web-0", "worker"]);
+    assert_eq!(api.event("SubprocessOOMKilled")["involvedObject"]["uid"], UID);
+    agent.assert_nothing_lost();
+}
+
 /// Each kill is an Event on the pod: who died, by what limit, and what goes on.
 fn pod_is_told_of_kills() {
     let mut pod = pod(1, Some(ID), None);
     pod["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "60Mi"}});
     let api = Api::start(&pod);
     let mut agent = agent(&[]);
-    let mut container = Container::start(&cgroup(), 60, &["idle", "idle", "hog:100"]);
+    let container = Container::start(&cgroup(), 60, &["idle", "idle", "hog:100"]);
     let told = api.event("SubprocessOOMKilled");
     let involved = json!({
         "apiVersion": "v1", "kind": "Pod", "namespace": "shop", "name": "web-0", "uid": UID,
@@ -292,18 +311,19 @@ fn pod_is_told_of_kills() {
     }
     let enforced = api.event("OomGroupEnforced");
     assert!(enforced["message"].as_str().unwrap().contains("rule web"), "{enforced}");
-    // Now against the rule, all at once: the next kill takes the group.
+    // Without the rule the next kill takes the group.
     assert!(agent.stop().success());
-    container.cgroup.set("memory.oom.group", "1");
     let agent = Agent::start_with("rules: []", &["--kubernetes", "on", "--node-name", "node-1"]);
     drop(container);
-    container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
+    let scope = Cgroup::make(&cgroup());
+    eventually("the container has ended", || scope.processes().is_empty());
+    let mut container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
     let told = api.event("ContainerGroupOOMKilled");
     let message = told["message"].as_str().unwrap();
     assert!(message.starts_with("Container worker was killed as a group (3 seen)"), "{message}");
     assert!(message.ends_with("The container ends."), "{message}");
     eventually("the container has ended", || container.ended());
-    assert_eq!(agent.metric(r#"herder_events_total{result="created"}"#), 1.0);
+    eventually("it is counted", || agent.metric(r#"herder_events_total{result="created"}"#) == 1.0);
     assert_eq!(agent.total("herder_api_errors_total"), 0.0);
 }
 
