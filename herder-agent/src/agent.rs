@@ -26,7 +26,7 @@ use tokio::{
     net::TcpListener,
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::timeout,
 };
 use tracing_appender::non_blocking::ErrorCounter;
@@ -126,11 +126,13 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     );
     let (commands, received) = mpsc::channel(COMMANDS);
     let core_runtime = start(current_thread(), "the core's runtime")?;
+    let (end, ended) = oneshot::channel();
     let core = thread::Builder::new().name("core".into()).spawn(move || {
         slice::shortest();
-        core_runtime.block_on(core.run(received, || walked.release()))
+        // Who waits for it may have given up.
+        let _ = end.send(core_runtime.block_on(core.run(received, || walked.release())));
     });
-    let core = start(core, "the core's thread")?;
+    start(core, "the core's thread")?;
 
     if let Some(client) = client {
         let (node, core) = (args.node_name.clone(), commands.downgrade());
@@ -150,10 +152,9 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     {
         tracing::warn!("Some Events were not written before the end.");
     }
-    // Ends whatever is still connected, and with it the last that could send to
-    // the core, which ends when nobody can.
-    runtime.shutdown_timeout(DRAIN / 5);
-    let ended = core.join().map_err(|_| AgentError::Core("it panicked".into()))?;
+    // The core ends when nobody can send to it any more. Connections that are cut
+    // still can until this runtime has let go of them, so it has to run on.
+    let ended = runtime.block_on(ended).map_err(|_| AgentError::Core("it panicked".into()))?;
     ended.map_err(|error| AgentError::Core(error.to_string()))
 }
 
