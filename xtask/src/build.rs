@@ -1,6 +1,8 @@
 //! Builds the agent as one static program that embeds the eBPF object, and the
 //! guest that tests it.
 
+mod arm64;
+
 use crate::{
     build_ebpf,
     command::{asked, can_install, program, run_timed, say, typed, workspace},
@@ -70,6 +72,38 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// An architecture, as images name it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Architecture {
+    /// x86-64, with the toolchain that builds everything.
+    #[default]
+    Amd64,
+    /// AArch64, with Debian's cross toolchain.
+    Arm64,
+}
+
+impl Architecture {
+    /// The name in an image's description.
+    pub fn name(self) -> &'static str {
+        match self {
+            Architecture::Amd64 => "amd64",
+            Architecture::Arm64 => "arm64",
+        }
+    }
+}
+
+/// What is to be in an image; only the agent has a revision.
+pub fn for_image(package: &str, architecture: Architecture) -> Result<PathBuf> {
+    match (architecture, package) {
+        (Architecture::Amd64, "herder-agent") => agent(&Args::released()),
+        (Architecture::Amd64, _) => {
+            run_timed("Building it", cargo("release").args(["--package", package]))?;
+            Ok(workspace().join("target").join(TARGET).join("release").join(package))
+        }
+        (Architecture::Arm64, _) => arm64::build(package),
+    }
+}
+
 /// The object, then the agent.
 pub fn agent(args: &Args) -> Result<PathBuf> {
     build_ebpf::run(&build_ebpf::Args { install: !args.no_install && can_install(), log: false })?;
@@ -80,12 +114,6 @@ pub fn agent(args: &Args) -> Result<PathBuf> {
     }
     run_timed("Building the agent", &mut command)?;
     Ok(workspace().join("target").join(TARGET).join("release/herder-agent"))
-}
-
-/// The test workload.
-pub fn hog() -> Result<PathBuf> {
-    run_timed("Building the hog", cargo("release").args(["--package", "herder-hog"]))?;
-    Ok(workspace().join("target").join(TARGET).join("release/herder-hog"))
 }
 
 /// All that a VM needs.

@@ -38,6 +38,11 @@ struct Toolchain {
 
 /// Builds the object and gives its path.
 pub fn run(args: &Args) -> Result<PathBuf> {
+    run_for(args, env::consts::ARCH, &output()?.join("ebpf"), &output()?.join("herder-ebpf.o"))
+}
+
+/// The same for kernels of another architecture, elsewhere.
+pub fn run_for(args: &Args, architecture: &str, target: &Path, object: &Path) -> Result<PathBuf> {
     let toolchain = match find()? {
         Some(toolchain) => toolchain,
         None if args.install && can_install() => {
@@ -58,8 +63,8 @@ pub fn run(args: &Args) -> Result<PathBuf> {
         None => install_linker(llvm, args.install)?,
     };
     say(&format!("eBPF toolchain: {}, LLVM {llvm}, {}", toolchain.name, linker.display()));
-    let object = compile(&toolchain, &linker, args.log)?;
-    keep(&object)
+    let built = compile(&toolchain, &linker, args.log, architecture, target)?;
+    keep(&built, object)
 }
 
 fn find() -> Result<Option<Toolchain>> {
@@ -150,9 +155,13 @@ fn install_linker(llvm: u32, install: bool) -> Result<PathBuf> {
     Ok(directory.join("bin/bpf-linker"))
 }
 
-fn compile(toolchain: &Toolchain, linker: &Path, log: bool) -> Result<PathBuf> {
-    let target = output()?.join("ebpf");
-    let arch = env::consts::ARCH;
+fn compile(
+    toolchain: &Toolchain,
+    linker: &Path,
+    log: bool,
+    arch: &str,
+    target: &Path,
+) -> Result<PathBuf> {
     let mut flags = vec![
         format!("--cfg=bpf_target_arch=\"{arch}\""),
         "-Cdebuginfo=2".into(),
@@ -176,7 +185,7 @@ fn compile(toolchain: &Toolchain, linker: &Path, log: bool) -> Result<PathBuf> {
         ])
         .args(["--features", if log { "log" } else { "programs" }, "--profile", "ebpf"])
         .args(["-Z", "build-std=core", "--target", "bpfel-unknown-none", "--target-dir"])
-        .arg(&target)
+        .arg(target)
         .env_remove("RUSTUP_TOOLCHAIN")
         .env("RUSTC", &toolchain.rustc)
         .env("RUSTC_BOOTSTRAP", "1")
@@ -197,14 +206,13 @@ pub fn remap() -> [String; 2] {
 
 /// Puts the object where the agent's build looks for it; only if it changed, so
 /// that the agent is not built again for nothing.
-fn keep(built: &Path) -> Result<PathBuf> {
+fn keep(built: &Path, object: &Path) -> Result<PathBuf> {
     let bytes = fs::read(built).with_context(|| format!("cannot read {}", built.display()))?;
-    let object = output()?.join("herder-ebpf.o");
-    if fs::read(&object).ok().as_ref() != Some(&bytes) {
-        fs::write(&object, &bytes).with_context(|| format!("cannot write {}", object.display()))?;
+    if fs::read(object).ok().as_ref() != Some(&bytes) {
+        fs::write(object, &bytes).with_context(|| format!("cannot write {}", object.display()))?;
     }
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
     say(&format!("{}: {} bytes, digest {:016x}", object.display(), bytes.len(), hasher.finish()));
-    Ok(object)
+    Ok(object.to_path_buf())
 }

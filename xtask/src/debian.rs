@@ -44,7 +44,16 @@ pub struct Suite {
 impl Suite {
     /// Reads the package list of a suite from the mirror that the machine uses.
     pub fn open(name: &'static str, state: &Path) -> Result<Self> {
-        let state = made(state.join(name))?;
+        Self::open_for(name, "amd64", state)
+    }
+
+    /// The same for another architecture.
+    pub fn open_for(name: &'static str, architecture: &str, state: &Path) -> Result<Self> {
+        let directory = match architecture {
+            "amd64" => name.to_owned(),
+            other => format!("{name}-{other}"),
+        };
+        let state = made(state.join(directory))?;
         made(state.join("lists/partial"))?;
         made(state.join("archives/partial"))?;
         let source = state.join("sources.list");
@@ -64,7 +73,8 @@ impl Suite {
             path("Dir::Cache", &state),
             path("Dir::Cache::archives", &state.join("archives")),
             "APT::Sandbox::User=root".into(),
-            "APT::Architecture=amd64".into(),
+            format!("APT::Architecture={architecture}"),
+            format!("APT::Architectures={architecture}"),
             // The lists of archived suites are no longer signed anew.
             "Acquire::Check-Valid-Until=false".into(),
             "Acquire::Languages=none".into(),
@@ -97,10 +107,12 @@ impl Suite {
     }
 
     /// Downloads a package into a directory, checked against the signed list.
+    /// `NAME=VERSION` asks for that version.
     pub fn download(&self, package: &str, directory: &Path) -> Result<PathBuf> {
         say(&format!("Downloading {package} from {} …", self.name));
         run(self.apt("apt-get").current_dir(directory).args(["download", "-qq", package]))?;
-        let prefix = format!("{package}_");
+        let name = package.split('=').next().unwrap_or(package);
+        let prefix = format!("{name}_");
         for entry in fs::read_dir(directory)? {
             let path = entry?.path();
             if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)) {

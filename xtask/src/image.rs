@@ -5,7 +5,7 @@ mod archive;
 mod load;
 
 use crate::{
-    build,
+    build::{self, Architecture},
     command::{output, say, workspace},
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -27,7 +27,10 @@ pub struct Args {
     /// Tag of the image.
     #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
     tag: String,
-    /// Where to write the archive; target/herder/NAME-TAG-amd64.tar by default.
+    /// What the program is built for.
+    #[arg(long, value_enum, default_value = "amd64")]
+    arch: Architecture,
+    /// Where to write the archive; target/herder/NAME-TAG-ARCH.tar by default.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Load the archive with skopeo and containerd, to see that it can be.
@@ -39,13 +42,13 @@ impl Args {
     /// The image as it is by default, loaded as well.
     pub fn checked() -> Self {
         let tag = env!("CARGO_PKG_VERSION").into();
-        Args { name: None, tag, output: None, check: true }
+        Args { name: None, tag, arch: Architecture::Amd64, output: None, check: true }
     }
 }
 
 /// The agent's image.
 pub fn agent(args: &Args) -> Result<()> {
-    let program = build::agent(&build::Args::released())?;
+    let program = build::for_image(AGENT.program, args.arch)?;
     let (archive, file) = write(args, &program, AGENT)?;
     ensure!(archive.len() <= LARGEST, "{} bytes are more than {LARGEST}", archive.len());
     let bytes = fs::read(&program)?;
@@ -59,7 +62,7 @@ pub fn agent(args: &Args) -> Result<()> {
 
 /// The test workload's image.
 pub fn hog(args: &Args) -> Result<()> {
-    let program = build::hog()?;
+    let program = build::for_image(HOG.program, args.arch)?;
     let (_, file) = write(args, &program, HOG)?;
     if args.check { load::check(&file, &program, HOG.program) } else { Ok(()) }
 }
@@ -104,6 +107,7 @@ fn write(args: &Args, program: &Path, kind: Kind) -> Result<(Vec<u8>, PathBuf)> 
     let contents = Contents {
         name: &image,
         tag: &args.tag,
+        architecture: args.arch.name(),
         title: name,
         description,
         program: &bytes,
@@ -116,7 +120,7 @@ fn write(args: &Args, program: &Path, kind: Kind) -> Result<(Vec<u8>, PathBuf)> 
     let (digest, archive) = archive(&contents)?;
     let file = match &args.output {
         Some(file) => file.clone(),
-        None => output()?.join(format!("{name}-{}-amd64.tar", args.tag)),
+        None => output()?.join(format!("{name}-{}-{}.tar", args.tag, args.arch.name())),
     };
     fs::write(&file, &archive).with_context(|| format!("cannot write {}", file.display()))?;
     let shown = file.strip_prefix(workspace()).unwrap_or(&file).display();

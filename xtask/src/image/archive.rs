@@ -14,6 +14,8 @@ pub struct Contents<'a> {
     /// Name without the tag.
     pub name: &'a str,
     pub tag: &'a str,
+    /// As Go calls it.
+    pub architecture: &'a str,
     /// The program's name in the image's root.
     pub title: &'a str,
     pub description: &'a str,
@@ -31,7 +33,6 @@ pub struct Contents<'a> {
     pub created: Option<&'a str>,
 }
 
-const ARCHITECTURE: &str = "amd64";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -51,7 +52,7 @@ pub fn archive(contents: &Contents<'_>) -> Result<(String, Vec<u8>)> {
     }))?;
     let name = format!("{}:{}", contents.name, contents.tag);
     let mut entry = descriptor(MANIFEST, &manifest);
-    entry["platform"] = json!({ "architecture": ARCHITECTURE, "os": "linux" });
+    entry["platform"] = json!({ "architecture": contents.architecture, "os": "linux" });
     entry["annotations"] = json!({
         "io.containerd.image.name": name,
         "org.opencontainers.image.ref.name": contents.tag,
@@ -83,7 +84,7 @@ fn config(contents: &Contents<'_>, layer: &str) -> Value {
     let ports: Map<String, Value> =
         contents.ports.iter().map(|port| ((*port).to_owned(), json!({}))).collect();
     let mut config = json!({
-        "architecture": ARCHITECTURE,
+        "architecture": contents.architecture,
         "os": "linux",
         "config": {
             "User": contents.user,
@@ -160,6 +161,7 @@ mod tests {
     const CONTENTS: Contents<'_> = Contents {
         name: "localhost/thing",
         tag: "1.2.3",
+        architecture: "amd64",
         title: "thing",
         description: "A thing",
         program: b"\x7fELF and so on",
