@@ -225,8 +225,8 @@ mod tests {
         assert!(files.contains_key(docker[0]["Config"].as_str().unwrap()));
         assert!(files.contains_key(docker[0]["Layers"][0].as_str().unwrap()));
 
-        let program =
-            tar::Archive::new(layer.as_slice()).entries().unwrap().next().unwrap().unwrap();
+        let mut layer = tar::Archive::new(layer.as_slice());
+        let program = layer.entries().unwrap().next().unwrap().unwrap();
         assert_eq!(program.header().mode().unwrap(), 0o755);
         assert_eq!(program.path().unwrap().to_str(), Some("thing"));
     }
