@@ -140,6 +140,9 @@ fn tar<'a>(files: impl IntoIterator<Item = (String, u32, &'a [u8])>) -> Result<V
         let mut header = tar::Header::new_ustar();
         header.set_size(bytes.len() as u64);
         header.set_mode(mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_entry_type(tar::EntryType::Regular);
         archive.append_data(&mut header, &name, bytes).context("cannot write a tar archive")?;
     }
