@@ -55,9 +55,7 @@ fn deploy_is_valid() -> Result<()> {
         let granted = grants::granted(&rendered.objects);
         compare(&granted, &grants::expected(&rendered.components)?)
             .with_context(|| format!("{} grants other rights", rendered.name))?;
-        // The flag --events comes with the Events.
-        let coming = |name: &String| name == "no-events";
-        if rendered.components != EXAMPLE && !rendered.components.iter().any(coming) {
+        if rendered.components != EXAMPLE {
             agreement::agent(&rendered.objects, agreement::AGENT)
                 .with_context(|| format!("{} does not fit the agent", rendered.name))?;
         }
