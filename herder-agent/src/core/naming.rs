@@ -11,7 +11,6 @@ use crate::{
         path::{Place, PodCgroup},
     },
     cgroup::{CgroupId, CgroupPath},
-    enforce::Origin,
     pods::{
         Event, Pod,
         bundle::{BundleRole, Bundles},
