@@ -1,7 +1,12 @@
 //! How much memory the pods of a busy node take. The only test of its program,
 //! so that nobody else allocates meanwhile.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test says what it found")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test says what it found"
+)]
 
 use herder_agent::pods::{Event, store::PodStore, wire::PodObject};
 use std::{
