@@ -192,8 +192,9 @@ impl Vm<'_> {
         let unique = format!("{name}-{}", std::process::id());
         let initramfs = output()?.join(format!("initramfs-{unique}.cpio"));
         self.initramfs()?.write(&initramfs)?;
-        let mode = self.parameters.first().map_or("", |(_, mode)| mode.as_str());
-        let log = output()?.join(format!("vm-{name}-{mode}.log"));
+        let told = self.parameters.iter().filter(|(name, _)| ["mode", "suite"].contains(name));
+        let boot: Vec<_> = told.map(|(_, value)| value.as_str()).collect();
+        let log = output()?.join(format!("vm-{name}-{}.log", boot.join("-")));
         let mut qemu =
             Running(self.qemu(&initramfs).spawn().context("cannot start qemu-system-x86_64")?);
         let console = qemu.0.stdout.take().context("qemu has no console")?;
