@@ -121,6 +121,25 @@ impl Suite {
         }
         bail!("apt-get left no {prefix}*.deb in {}", directory.display())
     }
+
+    /// Downloads packages and all that they depend on into a directory, as apt
+    /// would for a machine on which nothing is installed; checked as above.
+    pub fn download_with_dependencies(
+        &self,
+        packages: &[&str],
+        directory: &Path,
+    ) -> Result<Vec<PathBuf>> {
+        made(directory.join("partial"))?;
+        let archives = format!("Dir::Cache::archives={}", directory.display());
+        let mut install = self.apt("apt-get");
+        install.args(["-o", &archives, "install", "-y", "-qq", "--download-only"]);
+        run_timed(
+            &format!("Downloading {} from {}", packages.join(", "), self.name),
+            install.arg("--no-install-recommends").args(packages),
+        )?;
+        let found = fs::read_dir(directory)?.filter_map(|entry| Some(entry.ok()?.path()));
+        Ok(found.filter(|path| path.extension().is_some_and(|end| end == "deb")).collect())
+    }
 }
 
 /// The numbers in a name, by which versions are ordered.

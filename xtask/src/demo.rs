@@ -35,6 +35,7 @@ pub fn run(args: &Args) -> Result<()> {
     let vm = Vm {
         kernel: &kernel,
         built: &built,
+        root: None,
         parameters: vec![("mode", "demo".into()), ("seconds", args.seconds.to_string())],
         memory: 1024,
         timeout: Duration::from_secs(u64::from(args.seconds) + 120),

@@ -2,7 +2,12 @@
 //! (Documentation/driver-api/early-userspace/buffer-format.rst).
 
 use anyhow::{Context, Result};
-use std::{fs, io::Write, path::Path};
+use std::{
+    fs,
+    io::Write,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    path::Path,
+};
 
 const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
@@ -21,6 +26,46 @@ impl Initramfs {
             archive.entry(directory, DIRECTORY, &[]);
         }
         archive
+    }
+
+    /// With a file system tree of the host as its root, without the directories
+    /// that `left_out` names by their paths in the tree.
+    pub fn over(root: &Path, left_out: &[&str]) -> Result<Self> {
+        let mut archive = Initramfs { bytes: Vec::new(), inode: 0 };
+        archive.tree(root, "", left_out)?;
+        archive.entry("modules", DIRECTORY, &[]);
+        Ok(archive)
+    }
+
+    fn tree(&mut self, root: &Path, below: &str, left_out: &[&str]) -> Result<()> {
+        let directory = root.join(below);
+        let mut entries = fs::read_dir(&directory)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .with_context(|| format!("cannot read {}", directory.display()))?;
+        // The same archive from the same files.
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let path = entry.path();
+            let file_name = entry.file_name();
+            let name = format!("{below}{}", file_name.to_string_lossy());
+            let about =
+                entry.metadata().with_context(|| format!("cannot read {}", path.display()))?;
+            if about.is_dir() && left_out.contains(&name.as_str()) {
+                continue;
+            }
+            if about.is_dir() {
+                self.entry(&name, about.mode(), &[]);
+                self.tree(root, &format!("{name}/"), left_out)?;
+            } else if about.is_symlink() {
+                let target = fs::read_link(&path)?;
+                self.entry(&name, about.mode(), target.as_os_str().as_bytes());
+            } else if about.is_file() {
+                let content =
+                    fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                self.entry(&name, about.mode(), &content);
+            }
+        }
+        Ok(())
     }
 
     /// Adds a program or other file.

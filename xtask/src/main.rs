@@ -11,6 +11,7 @@ mod initramfs;
 mod kernel;
 #[cfg(test)]
 mod manifests;
+mod rootfs;
 mod test;
 mod vm;
 

@@ -6,7 +6,7 @@ use crate::{
     command::{program, say, workspace},
     debian, image,
     kernel::{self, Kernel, Series},
-    vm::{Boots, Verdict},
+    vm::{Boots, STARTS, Verdict},
 };
 use anyhow::{Context, Result, bail};
 use std::{process::Stdio, sync::Mutex, thread, time::Instant};
@@ -37,27 +37,28 @@ pub fn run(args: &Args) -> Result<()> {
     let built = build::for_vm(&build::Args::released())?;
     image::agent(&image::Args::checked())?;
     image::hog(&image::Args::checked())?;
-    let rows = on_all(args, &kernels, &built);
+    let mut rows = on_all(args, &kernels, &built);
+    let with_runtimes = kernels.iter().find(|kernel| kernel.series == Series::V6_12);
+    rows.extend(with_runtimes.map(|kernel| on_runtimes(args, kernel, &built)));
 
     println!(
         "\n{:<10} {:<28} {:>7} {:>7} {:>8}",
         "kernel", "release", "passed", "failed", "seconds"
     );
     let mut total = unit;
-    for (kernel, verdict, seconds) in &rows {
-        let series = kernel.series.name();
+    for (name, kernel, verdict, seconds) in &rows {
         match verdict {
             Ok(Verdict { passed, failed }) => {
                 total.passed += passed;
                 total.failed += failed;
                 println!(
-                    "{series:<10} {:<28} {passed:>7} {failed:>7} {seconds:>8.1}",
+                    "{name:<10} {:<28} {passed:>7} {failed:>7} {seconds:>8.1}",
                     kernel.release
                 );
             }
             Err(error) => {
                 total.failed += 1;
-                println!("{series:<10} {:<28} {error:#}", kernel.release);
+                println!("{name:<10} {:<28} {error:#}", kernel.release);
             }
         }
     }
@@ -89,7 +90,20 @@ fn unit_tests() -> Result<Verdict> {
     Ok(verdict)
 }
 
-type Row<'a> = (&'a Kernel, Result<Verdict>, f64);
+/// What was run on which kernel, its verdict, and how many seconds it took.
+type Row<'a> = (&'static str, &'a Kernel, Result<Verdict>, f64);
+
+/// Boots one kernel with real container runtimes and systemd.
+fn on_runtimes<'a>(args: &Args, kernel: &'a Kernel, built: &Built) -> Row<'a> {
+    let began = Instant::now();
+    let boots = Boots { built, filter: "", memory: args.memory, verbose: false };
+    let verdict = boots.runtimes(kernel, &[], STARTS).and_then(something_ran);
+    ("runtimes", kernel, verdict, began.elapsed().as_secs_f64())
+}
+
+fn something_ran(verdict: Verdict) -> Result<Verdict> {
+    (verdict.passed > 0).then_some(verdict).context("no test ran")
+}
 
 /// Boots each kernel, some at once.
 fn on_all<'a>(args: &Args, kernels: &'a [Kernel], built: &Built) -> Vec<Row<'a>> {
@@ -103,11 +117,11 @@ fn on_all<'a>(args: &Args, kernels: &'a [Kernel], built: &Built) -> Vec<Row<'a>>
                     let Some(kernel) = next else { return };
                     let began = Instant::now();
                     let boots = Boots { built, filter: "", memory: args.memory, verbose: false };
-                    let verdict = boots.all(kernel).and_then(|verdict| {
-                        (verdict.passed > 0).then_some(verdict).context("no test ran")
-                    });
+                    let verdict = boots.all(kernel).and_then(something_ran);
+                    let row =
+                        (kernel.series.name(), kernel, verdict, began.elapsed().as_secs_f64());
                     if let Ok(mut rows) = rows.lock() {
-                        rows.push((kernel, verdict, began.elapsed().as_secs_f64()));
+                        rows.push(row);
                     }
                 }
             });

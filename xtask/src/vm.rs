@@ -10,11 +10,13 @@ use crate::{
     debian,
     initramfs::Initramfs,
     kernel::{self, Kernel, Series},
+    rootfs,
 };
 use anyhow::{Context, Result, bail};
 use std::{
     fs::File,
     io::{BufRead, BufReader, Write},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
     thread,
@@ -23,6 +25,9 @@ use std::{
 
 /// Lines of the console that an error shows: all of a kernel's last words.
 const LAST: usize = 120;
+
+/// Enough to see a fault of order, few enough for each day.
+pub const STARTS: u32 = 10;
 
 /// How the guest begins every line that is meant for people.
 const GUEST: &str = "herder-guest: ";
@@ -35,6 +40,16 @@ pub struct Args {
     /// Only tests whose name contains this.
     #[arg(long, default_value = "")]
     filter: String,
+    /// The tests with real container runtimes and systemd instead.
+    #[arg(long)]
+    runtime: bool,
+    /// Whose runtimes; those of each suite by default.
+    #[arg(long, value_parser = rootfs::SUITES)]
+    suite: Vec<String>,
+    /// How many containers each runtime starts where it is asked whether any
+    /// program runs with the runtime's value.
+    #[arg(long, default_value_t = STARTS)]
+    starts: u32,
     /// Memory of the guest, MiB.
     #[arg(long, default_value_t = 1024)]
     memory: u32,
@@ -47,6 +62,9 @@ pub struct Args {
 pub struct Vm<'a> {
     pub kernel: &'a Kernel,
     pub built: &'a Built,
+    /// A file system tree of the host that becomes the guest's, if it needs more
+    /// than the tests and the agent.
+    pub root: Option<PathBuf>,
     /// `herder.NAME=VALUE` on the kernel's command line.
     pub parameters: Vec<(&'static str, String)>,
     pub memory: u32,
@@ -76,7 +94,11 @@ pub fn run(args: &Args) -> Result<()> {
             memory: args.memory,
             verbose: args.verbose,
         };
-        let verdict = boots.all(kernel)?;
+        let verdict = if args.runtime {
+            boots.runtimes(kernel, &args.suite, args.starts)?
+        } else {
+            boots.all(kernel)?
+        };
         if verdict.failed > 0 || verdict.passed == 0 {
             failed.push(kernel.series.name());
         }
@@ -104,6 +126,7 @@ impl Boots<'_> {
             let vm = Vm {
                 kernel,
                 built: self.built,
+                root: None,
                 parameters: vec![("mode", mode.into()), ("filter", self.filter.into())],
                 memory: self.memory,
                 timeout: Duration::from_secs(1200),
@@ -113,6 +136,37 @@ impl Boots<'_> {
             let verdict = vm.boot(&mut |line| println!("[{}] {line}", kernel.series.name()))?;
             total.passed += verdict.passed;
             total.failed += verdict.failed;
+        }
+        Ok(total)
+    }
+
+    /// Runs the tests with these suites' container runtimes, or with each's,
+    /// without and with systemd as process 1.
+    pub fn runtimes(&self, kernel: &Kernel, suites: &[String], starts: u32) -> Result<Verdict> {
+        let mut total = Verdict { passed: 0, failed: 0 };
+        let chosen = |suite: &&str| suites.is_empty() || suites.iter().any(|one| one == suite);
+        for suite in rootfs::SUITES.into_iter().filter(chosen) {
+            for mode in ["runtime", "systemd"] {
+                let vm = Vm {
+                    kernel,
+                    built: self.built,
+                    root: Some(rootfs::get(suite)?),
+                    parameters: vec![
+                        ("mode", mode.into()),
+                        ("suite", suite.into()),
+                        ("filter", self.filter.into()),
+                        ("starts", starts.to_string()),
+                    ],
+                    // The file system is memory too, and for a moment twice.
+                    memory: self.memory.max(2048),
+                    timeout: Duration::from_secs(600 + 20 * u64::from(starts)),
+                    forward: None,
+                    verbose: self.verbose,
+                };
+                let verdict = vm.boot(&mut |line| println!("[{suite} {mode}] {line}"))?;
+                total.passed += verdict.passed;
+                total.failed += verdict.failed;
+            }
         }
         Ok(total)
     }
@@ -138,8 +192,9 @@ impl Vm<'_> {
         let unique = format!("{name}-{}", std::process::id());
         let initramfs = output()?.join(format!("initramfs-{unique}.cpio"));
         self.initramfs()?.write(&initramfs)?;
-        let mode = self.parameters.first().map_or("", |(_, mode)| mode.as_str());
-        let log = output()?.join(format!("vm-{name}-{mode}.log"));
+        let told = self.parameters.iter().filter(|(name, _)| ["mode", "suite"].contains(name));
+        let boot: Vec<_> = told.map(|(_, value)| value.as_str()).collect();
+        let log = output()?.join(format!("vm-{name}-{}.log", boot.join("-")));
         let mut qemu =
             Running(self.qemu(&initramfs).spawn().context("cannot start qemu-system-x86_64")?);
         let console = qemu.0.stdout.take().context("qemu has no console")?;
@@ -212,7 +267,10 @@ impl Vm<'_> {
     }
 
     fn initramfs(&self) -> Result<Initramfs> {
-        let mut archive = Initramfs::new();
+        let mut archive = match &self.root {
+            Some(root) => Initramfs::over(root, &rootfs::LEFT_OUT)?,
+            None => Initramfs::new(),
+        };
         archive.add("init", &self.built.guest)?;
         archive.add("bin/herder-agent", &self.built.agent)?;
         if self.forward.is_some() {

@@ -25,7 +25,8 @@ pub const MATCHED: &str =
     "rules:\n- {name: matched, cgroups: ['/matched/*'], oomGroup: single-process}\n";
 
 pub struct Agent {
-    child: Child,
+    /// None if somebody else has started it.
+    child: Option<Child>,
 }
 
 impl Agent {
@@ -39,7 +40,7 @@ impl Agent {
         let mut agent = Self::spawn(rules, flags, &capabilities());
         let deadline = Instant::now() + PATIENCE;
         while agent.try_get("/readyz").is_none_or(|(status, _)| status != 200) {
-            assert!(agent.child.try_wait().unwrap().is_none(), "the agent ended");
+            assert!(agent.child().try_wait().unwrap().is_none(), "the agent ended");
             assert!(
                 Instant::now() < deadline,
                 "the agent is not ready: {:?}",
@@ -58,11 +59,20 @@ impl Agent {
         command.args(["--", "/bin/herder-agent", "run", "--config", CONFIG]).args(flags);
         command.env("KUBECONFIG", "/tmp/kubeconfig");
         command.stdout(log.try_clone().unwrap()).stderr(log);
-        Agent { child: command.spawn().unwrap() }
+        Agent { child: Some(command.spawn().unwrap()) }
+    }
+
+    /// One that somebody else has started.
+    pub fn of_others() -> Self {
+        Agent { child: None }
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.as_ref().expect("a child").id()
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.child.as_mut().expect("a child")
     }
 
     /// Another configuration.
@@ -163,7 +173,7 @@ impl Agent {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
     }
 
@@ -171,7 +181,7 @@ impl Agent {
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.child().try_wait().unwrap() {
                 return status;
             }
             assert!(Instant::now() < deadline, "the agent does not end");
@@ -211,8 +221,10 @@ pub fn alive(pid: u32) -> bool {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Process 1: sets the machine up, runs the tests, powers off.
 
-use crate::{TESTS, TESTS_OF_V1, Test, roles, say};
+use crate::{TESTS, TESTS_OF_V1, Test, roles, runtime, say};
 use rustix::{
     mount::MountFlags,
     process::{Pid, Signal, WaitOptions, kill_process, wait},
@@ -13,8 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long one test may take.
-const TEST_TIMEOUT: Duration = Duration::from_secs(240);
+/// How long one test may take; more if it was asked for many containers.
+fn test_timeout() -> Duration {
+    let starts = parameter("starts").and_then(|count| count.parse().ok()).unwrap_or(0);
+    Duration::from_secs(240 + 10 * starts)
+}
 
 /// A cgroup that stays for the guest's whole life. With the first memory cgroup the
 /// kernel patches its own code in dozens of places, and back with the last one
@@ -37,6 +40,12 @@ const CGROUP2: (&str, &str, &str, bool) =
 pub fn run() -> ExitCode {
     rustix::mount::mount("proc", "/proc", "proc", MountFlags::empty(), c"").unwrap();
     let mode = parameter("mode");
+    if matches!(mode.as_deref(), Some("runtime" | "systemd")) {
+        runtime::machine::root_that_can_be_pivoted();
+    }
+    if mode.as_deref() == Some("systemd") {
+        runtime::machine::become_systemd();
+    }
     let version1 = mode.as_deref() == Some("v1");
     for (kind, place, options, needed) in MOUNTS.iter().chain((!version1).then_some(&CGROUP2)) {
         let options = std::ffi::CString::new(*options).unwrap();
@@ -65,11 +74,23 @@ pub fn run() -> ExitCode {
             )
             .map_or((0, 1), |()| (1, 0))
         }
-        _ => {
-            let tests = if version1 { TESTS_OF_V1 } else { TESTS };
-            run_tests(tests, &parameter("filter").unwrap_or_default())
-        }
+        Some("runtime") => run_filtered(runtime::TESTS),
+        _ => run_filtered(if version1 { TESTS_OF_V1 } else { TESTS }),
     };
+    end(verdict)
+}
+
+/// The same where systemd is process 1 and has set the machine up.
+pub fn below_systemd() -> ExitCode {
+    let _ = fs::write("/proc/sys/kernel/printk", "3 4 1 3");
+    end(run_filtered(runtime::TESTS_WITH_SYSTEMD))
+}
+
+fn run_filtered(tests: &[&[Test]]) -> (u32, u32) {
+    run_tests(tests, &parameter("filter").unwrap_or_default())
+}
+
+fn end(verdict: (u32, u32)) -> ExitCode {
     say(&format!("verdict: {} passed, {} failed", verdict.0, verdict.1));
     rustix::fs::sync();
     rustix::system::reboot(RebootCommand::PowerOff).unwrap();
@@ -80,7 +101,7 @@ fn run_tests(tests: &[&[Test]], filter: &str) -> (u32, u32) {
     let (mut passed, mut failed) = (0, 0);
     for (name, _) in tests.iter().copied().flatten().filter(|(name, _)| name.contains(filter)) {
         let began = Instant::now();
-        let result = supervised(Command::new(roles::SELF).args(["test", name]), TEST_TIMEOUT);
+        let result = supervised(Command::new(roles::SELF).args(["test", name]), test_timeout());
         let took = began.elapsed().as_secs_f64();
         match result {
             Ok(()) => {
@@ -131,6 +152,10 @@ fn supervised(command: &mut Command, timeout: Duration) -> Result<(), String> {
 /// Kills what a test left behind, and removes its cgroups.
 fn clean_up() {
     let own = rustix::process::getpid().as_raw_pid();
+    if own != 1 {
+        // Then the machine is systemd's, and tests remove what they made.
+        return;
+    }
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let pid = entry.file_name().to_string_lossy().parse::<i32>().ok().and_then(Pid::from_raw);
         // Kernel threads have no executable.

@@ -24,6 +24,7 @@ mod kills;
 mod pods;
 mod robustness;
 mod roles;
+mod runtime;
 mod system;
 
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
     match arguments.split_first().map(|(task, rest)| (task.as_str(), rest)) {
         Some(("role", rest)) => roles::run(rest),
         Some(("test", [name])) => run_test(name),
+        Some(("below-systemd", [])) => init::below_systemd(),
         _ if std::process::id() == 1 => init::run(),
         _ => {
             println!("This is the init of a virtual machine; `cargo xtask vm` boots it.");
@@ -51,7 +53,8 @@ fn main() -> ExitCode {
 }
 
 fn run_test(name: &str) -> ExitCode {
-    let mut tests = TESTS.iter().chain(TESTS_OF_V1).copied().flatten();
+    let all = [TESTS, TESTS_OF_V1, runtime::TESTS, runtime::TESTS_WITH_SYSTEMD];
+    let mut tests = all.into_iter().flatten().copied().flatten();
     let (_, test) = tests.find(|(known, _)| *known == name).expect("a known test");
     // The console is for the kernel too; what is said is shown on the host.
     std::panic::set_hook(Box::new(|panic| say(&format!("  {panic}"))));

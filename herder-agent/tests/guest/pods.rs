@@ -70,14 +70,18 @@ fn pod(version: u32, id: Option<&str>, annotation: Option<&str>) -> Value {
     })
 }
 
-/// An API server with one pod.
-struct Api {
+/// An API server with some pods.
+pub struct Api {
     watches: Arc<Mutex<Vec<TcpStream>>>,
     events: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Api {
     fn start(pod: &Value) -> Self {
+        Self::serve(&[pod])
+    }
+
+    pub fn serve(pods: &[&Value]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:6443").unwrap();
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
@@ -92,7 +96,7 @@ impl Api {
         fs::write("/tmp/kubeconfig", config.to_string()).unwrap();
         let api = Api { watches: Arc::default(), events: Arc::default() };
         let (watches, events) = (api.watches.clone(), api.events.clone());
-        let first = pod.clone();
+        let first: Vec<Value> = pods.iter().map(|pod| (*pod).clone()).collect();
         thread::spawn(move || {
             for stream in listener.incoming() {
                 answer(stream.unwrap(), &first, &watches, &events);
@@ -152,7 +156,7 @@ fn request(stream: &mut TcpStream) -> (String, String) {
 
 fn answer(
     mut stream: TcpStream,
-    pod: &Value,
+    pods: &[Value],
     watches: &Mutex<Vec<TcpStream>>,
     events: &Mutex<Vec<Value>>,
 ) {
@@ -171,7 +175,9 @@ fn answer(
     let kind = "Content-Type: application/json\r\nTransfer-Encoding: chunked";
     write!(stream, "HTTP/1.1 200 OK\r\n{kind}\r\n\r\n").unwrap();
     if head.contains("sendInitialEvents=true") {
-        send(&mut stream, "ADDED", pod);
+        for pod in pods {
+            send(&mut stream, "ADDED", pod);
+        }
         let metadata = json!({
             "resourceVersion": "1", "annotations": {"k8s.io/initial-events-end": "true"}
         });

@@ -34,6 +34,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
         "confined" => confined(&rest),
         "tree" => tree(&rest),
         "hog" => hog(rest[0].parse().expect("MiB")),
+        "later" => later(rest[0].parse().expect("MiB")),
         "threads" => threads(rest[0].parse().expect("MiB")),
         "orphan-threads" => orphan_threads(rest[0].parse().expect("MiB")),
         "grower" => grower(rest[0].parse().expect("MiB")),
@@ -47,6 +48,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
             std::hint::spin_loop();
         },
         "demo" => crate::demo::run(rest[0].parse().expect("seconds")),
+        "look" => crate::runtime::starts::look(),
         "read-value" => crate::enforcement::read_value(&rest),
         other => panic!("no role {other}"),
     }
@@ -144,6 +146,12 @@ fn described(rest: &[&str]) -> ExitCode {
         sleep(Duration::from_millis(1000));
         more.push(take(1));
     }
+}
+
+/// The same, after what a test needs to look at the container before.
+fn later(mebibytes: usize) -> ExitCode {
+    sleep(Duration::from_secs(4));
+    hog(mebibytes)
 }
 
 /// An init that has a child, and is itself the biggest process.

@@ -1,0 +1,56 @@
+//! The same questions with real container runtimes, as a node has them.
+//!
+//! `cargo xtask vm --runtime` boots a root file system of Debian's packages:
+//! containerd, runc and crun, once with this program as process 1 and the
+//! kubelet's cgroupfs paths, once with systemd and its driver. The pods come from
+//! an API server in the guest.
+
+pub mod bundle;
+pub mod engine;
+mod kills;
+pub mod machine;
+pub mod starts;
+mod systemd;
+pub mod trace;
+mod update;
+
+use crate::{Test, agent::Agent};
+use engine::Engine;
+
+/// With this program as process 1.
+pub const TESTS: &[&[Test]] = &[&[
+    ("runc_kills", || kills::kills(Engine::RUNC)),
+    ("runc_update", || update::update(Engine::RUNC)),
+    ("runc_starts", || starts::starts(Engine::RUNC)),
+    ("crun_kills", || kills::kills(Engine::CRUN)),
+    ("crun_update", || update::update(Engine::CRUN)),
+    ("crun_starts", || starts::starts(Engine::CRUN)),
+    ("containerd_kills", || kills::kills(Engine::CONTAINERD)),
+    ("containerd_update", || update::update(Engine::CONTAINERD)),
+    ("containerd_starts", || starts::starts(Engine::CONTAINERD)),
+]];
+
+/// With systemd as process 1.
+pub const TESTS_WITH_SYSTEMD: &[&[Test]] = &[
+    systemd::TESTS,
+    &[
+        ("systemd_runc_kills", || kills::kills(Engine::RUNC.with_systemd())),
+        ("systemd_runc_update", || update::update(Engine::RUNC.with_systemd())),
+        ("systemd_runc_starts", || starts::starts(Engine::RUNC.with_systemd())),
+        ("systemd_crun_kills", || kills::kills(Engine::CRUN.with_systemd())),
+        ("systemd_crun_update", || update::update(Engine::CRUN.with_systemd())),
+        ("systemd_crun_starts", || starts::starts(Engine::CRUN.with_systemd())),
+    ],
+];
+
+const RULES: &str = "\
+rules:
+- name: web
+  pods: {namespaces: [shop], selector: {matchLabels: {app: web}}}
+  oomGroup: single-process
+";
+
+/// The real agent with a rule for the pods `app=web`.
+fn agent() -> Agent {
+    Agent::start_with(RULES, &["--kubernetes", "on", "--node-name", "node-1"])
+}

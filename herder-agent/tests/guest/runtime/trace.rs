@@ -1,0 +1,94 @@
+//! What the kernel saw and when: every write to a memory.oom.group, and every
+//! program that was started, from the kernel's trace buffer.
+
+use std::fs;
+
+const TRACING: &str = "/sys/kernel/tracing";
+
+/// `memory_oom_group_write(of, buf, nbytes, off)` (mm/memcontrol.c), with the id of
+/// the cgroup that the file is in.
+const PROBE: &str =
+    "p:herder/oom_group memory_oom_group_write id=of->kn->parent->id:u64 value=+0($arg2):string";
+
+const EVENTS: [&str; 2] =
+    ["events/herder/oom_group/enable", "events/sched/sched_process_exec/enable"];
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    Write { cgroup: u64, value: String },
+    Exec { file: String },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// Seconds of the monotonic clock.
+    pub at: f64,
+    /// Who did it.
+    pub comm: String,
+    pub what: What,
+}
+
+/// A recording that ends when it is dropped.
+pub struct Trace(());
+
+impl Trace {
+    pub fn start() -> Self {
+        write("trace_clock", "mono");
+        write("buffer_size_kb", "4096");
+        write("trace", "");
+        write("kprobe_events", PROBE);
+        for event in EVENTS {
+            write(event, "1");
+        }
+        Trace(())
+    }
+
+    /// Forgets what was seen.
+    pub fn clear(&self) {
+        write("trace", "");
+    }
+
+    /// All that was seen, oldest first.
+    pub fn seen(&self) -> Vec<Seen> {
+        let text = fs::read_to_string(format!("{TRACING}/trace")).unwrap();
+        let mut seen: Vec<_> = text.lines().filter_map(parse).collect();
+        seen.sort_by(|one, other| one.at.total_cmp(&other.at));
+        seen
+    }
+}
+
+fn write(file: &str, text: &str) {
+    fs::write(format!("{TRACING}/{file}"), text)
+        .unwrap_or_else(|error| panic!("{file}: {text:?}: {error}"));
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        for event in EVENTS {
+            let _ = fs::write(format!("{TRACING}/{event}"), "0");
+        }
+        let _ = fs::write(format!("{TRACING}/kprobe_events"), "");
+    }
+}
+
+/// `  runc-93  [001] d..2.  12.345678: oom_group: (memory_oom_group_write+0x0/0xb0)
+/// id=210 value="1"`; the value may end with a line break.
+fn parse(line: &str) -> Option<Seen> {
+    let (head, event) = line.split_once(": ")?;
+    let at = head.split_whitespace().last()?.parse().ok()?;
+    let (comm, _) = head.split_once(" [")?;
+    let (comm, _) = comm.trim().rsplit_once('-')?;
+    let (name, rest) = event.split_once(": ")?;
+    let field = |name: &str| rest.split_once(name).map(|(_, rest)| rest);
+    let what = match name {
+        "oom_group" => What::Write {
+            cgroup: field("id=")?.split(' ').next()?.parse().ok()?,
+            value: field("value=\"")?.trim_end_matches('"').trim().to_owned(),
+        },
+        "sched_process_exec" => {
+            What::Exec { file: field("filename=")?.split(' ').next()?.to_owned() }
+        }
+        _ => return None,
+    };
+    Some(Seen { at, comm: comm.to_owned(), what })
+}

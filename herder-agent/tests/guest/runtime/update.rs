@@ -1,0 +1,48 @@
+//! A real `update` brings the 1 back, as the kubelet's resize does.
+
+use super::{
+    agent,
+    bundle::{Name, WEB, object, resources},
+    engine::Engine,
+    trace::{Trace, What},
+};
+use crate::{agent::eventually, pods::Api, say};
+use serde_json::json;
+use std::{thread::sleep, time::Duration};
+
+const WORKER: Name = Name { pod: WEB, container: "worker", number: 1 };
+
+const REVERTS: &str = r#"herder_oom_group_reverts_total{rule="web"}"#;
+
+pub fn update(engine: Engine) {
+    let _api = Api::serve(&[&object(WEB, &[WORKER])]);
+    let agent = agent();
+    let _daemon = engine.begin();
+    let worker = engine.run(WORKER, 64, &["/init", "role", "idle"]);
+    worker.wait_for_processes(1);
+    eventually("it is steered", || worker.cgroup.oom_group() == "0");
+    let trace = Trace::start();
+    for (number, mebibytes) in [(1.0, 96), (2.0, 128), (3.0, 96)] {
+        engine.update(&WORKER, &resources(mebibytes));
+        eventually("it is back to 0", || {
+            agent.metric(REVERTS) >= number && worker.cgroup.oom_group() == "0"
+        });
+        let limit = std::fs::read_to_string(worker.cgroup.file("memory.max")).unwrap();
+        assert_eq!(limit.trim(), (mebibytes << 20).to_string(), "the update was one");
+    }
+    assert_eq!(agent.metric(REVERTS), 3.0);
+    let ones = ones(&trace);
+    say(&format!("{}: 3 updates with memory.oom.group wrote 1 {ones} times", engine.version()));
+    // As CRI-O passes on a change of CPUs, without what the kubelet once sent.
+    engine.update(&WORKER, &json!({"cpu": {"shares": 512}}));
+    sleep(Duration::from_millis(500));
+    let more = self::ones(&trace) - ones;
+    say(&format!("{}: an update without it wrote 1 {more} times", engine.version()));
+    eventually("it is 0 all the same", || worker.cgroup.oom_group() == "0");
+}
+
+/// How often somebody has written 1.
+fn ones(trace: &Trace) -> usize {
+    let one = |what: &What| matches!(what, What::Write { value, .. } if value == "1");
+    trace.seen().iter().filter(|seen| one(&seen.what)).count()
+}
