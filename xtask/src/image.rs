@@ -57,14 +57,14 @@ pub fn agent(args: &Args) -> Result<()> {
         let told = bytes.windows(revision.len()).any(|window| window == revision);
         ensure!(told, "the agent does not know its revision {}", source.revision);
     }
-    if args.check { load::check(&file, &program, AGENT.program) } else { Ok(()) }
+    if args.check { load::check(&file, &program, AGENT.program, args.arch.name()) } else { Ok(()) }
 }
 
 /// The test workload's image.
 pub fn hog(args: &Args) -> Result<()> {
     let program = build::for_image(HOG.program, args.arch)?;
     let (_, file) = write(args, &program, HOG)?;
-    if args.check { load::check(&file, &program, HOG.program) } else { Ok(()) }
+    if args.check { load::check(&file, &program, HOG.program, args.arch.name()) } else { Ok(()) }
 }
 
 /// What differs between the images.

@@ -18,7 +18,7 @@ use std::{
 };
 
 /// Loads the archive with each, and compares the program that comes out.
-pub fn check(archive: &Path, program: &Path, name: &str) -> Result<()> {
+pub fn check(archive: &Path, program: &Path, name: &str, architecture: &str) -> Result<()> {
     let expected =
         fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
     let scratch = output()?.join("load");
@@ -28,7 +28,7 @@ pub fn check(archive: &Path, program: &Path, name: &str) -> Result<()> {
         skopeo(archive, format, &scratch, &expected, name)
             .with_context(|| format!("skopeo does not read it as {format}"))?;
     }
-    containerd(archive, &scratch).context("containerd does not import it")?;
+    containerd(archive, &scratch, architecture).context("containerd does not import it")?;
     fs::remove_dir_all(&scratch).context("cannot remove what was loaded")?;
     say("skopeo and containerd load it");
     Ok(())
@@ -58,14 +58,21 @@ fn skopeo(archive: &Path, format: &str, scratch: &Path, expected: &[u8], name: &
 
 /// Imports it into a containerd of its own, which is not installed and touches
 /// neither cgroups nor the machine's containerd. Not unpacked, since that mounts.
-fn containerd(archive: &Path, scratch: &Path) -> Result<()> {
+fn containerd(archive: &Path, scratch: &Path, architecture: &str) -> Result<()> {
     let bin = containerd_programs()?;
     let server = Containerd::start(&bin, scratch)?;
-    run(server.ctr().args(["images", "import", "--no-unpack"]).arg(archive))?;
-    let images = asked(server.ctr().args(["images", "check"])).context("cannot list the images")?;
-    let image = images.lines().find(|line| line.contains("localhost/"));
-    let image = image.with_context(|| format!("no image was imported:\n{images}"))?;
-    ensure!(image.contains("complete"), "parts of the image are missing: {image}");
+    let platform = format!("linux/{architecture}");
+    let mut import = server.ctr();
+    import.args(["images", "import", "--no-unpack", "--platform", &platform]);
+    run(import.arg(archive))?;
+    // Reads the manifest and the configuration to tell the platform.
+    let images = asked(server.ctr().args(["images", "list"])).context("cannot list the images")?;
+    let image =
+        images.lines().nth(1).with_context(|| format!("nothing was imported:\n{images}"))?;
+    ensure!(image.contains(&platform), "the image is not for {platform}: {image}");
+    let stored = asked(server.ctr().args(["content", "list", "--quiet"]));
+    let stored = stored.context("cannot list the content")?.lines().count();
+    ensure!(stored >= 3, "manifest, configuration and layer are not all there: {stored}");
     Ok(())
 }
 
