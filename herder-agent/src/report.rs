@@ -344,9 +344,10 @@ impl Reporter {
         self.metrics.oom_group_write(write);
     }
 
-    /// The effective value of a matched container; `None` when it is gone.
-    pub fn oom_group_effective(&self, owner: &Owner, value: Option<bool>) {
-        self.metrics.oom_group_effective(owner, value, Instant::now());
+    /// The effective value of a matched container, `None` when it is gone, and
+    /// the value that its rule wants.
+    pub fn oom_group_effective(&self, owner: &Owner, value: Option<bool>, wanted: bool) {
+        self.metrics.oom_group_effective(owner, value, wanted, Instant::now());
     }
 
     /// A cgroup of an owner was removed; its series go after a while.
