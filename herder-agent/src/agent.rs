@@ -174,7 +174,13 @@ async fn supervise(
 ) {
     let Serving { listener, readiness, dropped } = serving;
     let (stop, stopped) = tokio::sync::watch::channel(());
-    let state = serve::State::new(reporter.clone(), readiness, commands.clone(), Some(dropped));
+    let state = serve::State::new(
+        reporter.clone(),
+        readiness,
+        commands.clone(),
+        Some(dropped),
+        &args.node_name,
+    );
     let server = tokio::spawn(serve::run(listener, state, async move {
         let mut stopped = stopped;
         // An error means that the sender is gone, which is the signal itself.

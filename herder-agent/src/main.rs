@@ -4,7 +4,7 @@ use clap::Parser;
 use herder_agent::{
     agent,
     args::{Cli, Task},
-    doctor,
+    client, doctor,
     telemetry::Telemetry,
 };
 use std::{
@@ -20,6 +20,8 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 fn main() -> ExitCode {
     let args = match Cli::parse().task {
         Task::Check(args) => return doctor::run(&args),
+        Task::Kills(args) => return client::kills(&args),
+        Task::Containers(args) => return client::containers(&args),
         Task::Run(args) => args,
     };
     let result = Telemetry::start(&args)

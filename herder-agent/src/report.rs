@@ -21,9 +21,10 @@ use journal::Journal;
 use metrics::Metrics;
 use std::{
     collections::BTreeMap,
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
+use tokio::sync::broadcast;
 
 /// A kill that is fully known.
 #[derive(Clone, Debug)]
@@ -243,6 +244,14 @@ impl Reporter {
     /// The newest kills, newest first.
     pub fn kills(&self, limit: usize) -> Vec<KillRecord> {
         self.journal().newest(limit)
+    }
+
+    /// Kills after the one of number `last`, and all from now on.
+    pub fn follow(
+        &self,
+        last: Option<u64>,
+    ) -> (Vec<Arc<KillRecord>>, broadcast::Receiver<Arc<KillRecord>>) {
+        self.journal().follow(last)
     }
 
     /// A lock that a panic poisoned still holds a whole journal.
