@@ -4,6 +4,7 @@ mod build;
 mod build_ebpf;
 mod check;
 mod command;
+mod dashboards;
 mod debian;
 mod demo;
 mod image;
@@ -45,6 +46,8 @@ enum Task {
     Vm(vm::Args),
     /// Run everything: lints, unit tests, and the VM tests on all kernels.
     Test(test::Args),
+    /// Make the dashboard and the PrometheusRule from their sources, or prove them.
+    Dashboards(dashboards::Args),
     /// Watch Herder at work on a real kernel for a minute.
     Demo(demo::Args),
 }
@@ -60,6 +63,7 @@ fn main() -> anyhow::Result<()> {
         Task::Kernels(args) => kernel::run(&args),
         Task::Vm(args) => vm::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Dashboards(args) => dashboards::run(&args),
         Task::Demo(args) => demo::run(&args),
     }
 }

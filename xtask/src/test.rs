@@ -4,7 +4,7 @@ use crate::{
     build::{self, Built},
     check,
     command::{program, say, workspace},
-    debian, image,
+    dashboards, debian, image,
     kernel::{self, Kernel, Series},
     vm::{Boots, Verdict},
 };
@@ -33,6 +33,7 @@ pub fn run(args: &Args) -> Result<()> {
     let kernels = series.iter().map(|series| kernel::get(*series)).collect::<Result<Vec<_>>>()?;
     check::run()?;
     let unit = unit_tests()?;
+    dashboards::prove()?;
     // The agent of the tests is the one in the image.
     let built = build::for_vm(&build::Args::released())?;
     image::agent(&image::Args::checked())?;

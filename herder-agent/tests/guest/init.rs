@@ -65,6 +65,10 @@ pub fn run() -> ExitCode {
             )
             .map_or((0, 1), |()| (1, 0))
         }
+        Some("record") => {
+            supervised(Command::new(roles::SELF).args(["role", "record"]), Duration::from_secs(600))
+                .map_or((0, 1), |()| (1, 0))
+        }
         _ => {
             let tests = if version1 { TESTS_OF_V1 } else { TESTS };
             run_tests(tests, &parameter("filter").unwrap_or_default())

@@ -70,14 +70,18 @@ fn pod(version: u32, id: Option<&str>, annotation: Option<&str>) -> Value {
     })
 }
 
-/// An API server with one pod.
-struct Api {
+/// An API server with some pods.
+pub struct Api {
     watches: Arc<Mutex<Vec<TcpStream>>>,
     events: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Api {
     fn start(pod: &Value) -> Self {
+        Self::start_with(std::slice::from_ref(pod))
+    }
+
+    pub fn start_with(pods: &[Value]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:6443").unwrap();
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
@@ -92,7 +96,7 @@ impl Api {
         fs::write("/tmp/kubeconfig", config.to_string()).unwrap();
         let api = Api { watches: Arc::default(), events: Arc::default() };
         let (watches, events) = (api.watches.clone(), api.events.clone());
-        let first = pod.clone();
+        let first = pods.to_vec();
         thread::spawn(move || {
             for stream in listener.incoming() {
                 answer(stream.unwrap(), &first, &watches, &events);
@@ -113,8 +117,13 @@ impl Api {
         events.iter().filter(|event| event["reason"] == reason).cloned().collect()
     }
 
+    /// Cuts all watches.
+    pub fn cut(&self) {
+        self.watches.lock().unwrap().clear();
+    }
+
     /// Tells a changed pod to whoever watches.
-    fn modified(&self, pod: &Value) {
+    pub fn modified(&self, pod: &Value) {
         self.tell("MODIFIED", pod);
     }
 
@@ -152,14 +161,17 @@ fn request(stream: &mut TcpStream) -> (String, String) {
 
 fn answer(
     mut stream: TcpStream,
-    pod: &Value,
+    pods: &[Value],
     watches: &Mutex<Vec<TcpStream>>,
     events: &Mutex<Vec<Value>>,
 ) {
     let (head, body) = request(&mut stream);
     if head.contains("/events") {
-        assert!(head.contains("/api/v1/namespaces/shop/events"), "the pod's namespace: {head}");
-        events.lock().unwrap().push(serde_json::from_str(&body).unwrap());
+        let event: Value = serde_json::from_str(&body).unwrap();
+        let namespace = event["involvedObject"]["namespace"].as_str().unwrap();
+        let path = format!("/api/v1/namespaces/{namespace}/events");
+        assert!(head.contains(&path), "the pod's namespace: {head}");
+        events.lock().unwrap().push(event);
         let kind = "Content-Type: application/json\r\nConnection: close";
         let length = body.len();
         write!(stream, "HTTP/1.1 201 Created\r\n{kind}\r\nContent-Length: {length}\r\n\r\n{body}")
@@ -171,7 +183,7 @@ fn answer(
     let kind = "Content-Type: application/json\r\nTransfer-Encoding: chunked";
     write!(stream, "HTTP/1.1 200 OK\r\n{kind}\r\n\r\n").unwrap();
     if head.contains("sendInitialEvents=true") {
-        send(&mut stream, "ADDED", pod);
+        pods.iter().for_each(|pod| send(&mut stream, "ADDED", pod));
         let metadata = json!({
             "resourceVersion": "1", "annotations": {"k8s.io/initial-events-end": "true"}
         });

@@ -46,6 +46,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
         "spin" => loop {
             std::hint::spin_loop();
         },
+        "record" => crate::record::run(),
         "demo" => crate::demo::run(rest[0].parse().expect("seconds")),
         "read-value" => crate::enforcement::read_value(&rest),
         other => panic!("no role {other}"),
