@@ -12,6 +12,7 @@ mod initramfs;
 mod kernel;
 #[cfg(test)]
 mod manifests;
+mod page;
 mod test;
 mod vm;
 
@@ -48,6 +49,8 @@ enum Task {
     Test(test::Args),
     /// Make the dashboard and the PrometheusRule from their sources, or prove them.
     Dashboards(dashboards::Args),
+    /// Open the page of a real agent in a real browser, and check it.
+    Page(page::Args),
     /// Watch Herder at work on a real kernel for a minute.
     Demo(demo::Args),
 }
@@ -64,6 +67,7 @@ fn main() -> anyhow::Result<()> {
         Task::Vm(args) => vm::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Dashboards(args) => dashboards::run(&args),
+        Task::Page(args) => page::run(&args),
         Task::Demo(args) => demo::run(&args),
     }
 }

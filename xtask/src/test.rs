@@ -6,6 +6,7 @@ use crate::{
     command::{program, say, workspace},
     dashboards, debian, image,
     kernel::{self, Kernel, Series},
+    page,
     vm::{Boots, Verdict},
 };
 use anyhow::{Context, Result, bail};
@@ -38,6 +39,10 @@ pub fn run(args: &Args) -> Result<()> {
     let built = build::for_vm(&build::Args::released())?;
     image::agent(&image::Args::checked())?;
     image::hog(&image::Args::checked())?;
+    let shown = kernels.iter().find(|kernel| kernel.series == Series::V6_12).or(kernels.first());
+    if let Some(kernel) = shown {
+        page::check(kernel, &built)?;
+    }
     let rows = on_all(args, &kernels, &built);
 
     println!(

@@ -53,14 +53,11 @@ pub fn run() -> ExitCode {
     load_modules();
     loopback_up();
     let verdict = match mode.as_deref() {
-        Some("demo") => {
+        Some(role @ ("demo" | "show")) => {
             let seconds = parameter("seconds").and_then(|text| text.parse().ok());
+            let seconds = seconds.unwrap_or(60u64).to_string();
             supervised(
-                Command::new(roles::SELF).args([
-                    "role",
-                    "demo",
-                    &seconds.unwrap_or(60).to_string(),
-                ]),
+                Command::new(roles::SELF).args(["role", role, &seconds]),
                 Duration::from_secs(1000),
             )
             .map_or((0, 1), |()| (1, 0))

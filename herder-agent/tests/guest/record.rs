@@ -1,6 +1,7 @@
 //! Plays a node that is well and one that is not, and prints what their agents
 //! expose, again and again: `cargo xtask dashboards --record` keeps it, and the
-//! dashboard and the alerts are tried on it.
+//! dashboard and the alerts are tried on it. The one that is well is also what the
+//! page is tried on, by `cargo xtask page`.
 //!
 //! Both nodes have every trouble that an expression asks for: kills of all kinds,
 //! restarts, reverts, obstacles; lost and unattributed kills, failed writes, a
@@ -113,16 +114,29 @@ impl Workload {
 }
 
 pub fn run() -> ExitCode {
-    well();
+    well(|agent, play| takes("node-1", agent, play));
     unwell();
+    ExitCode::SUCCESS
+}
+
+/// The node that is well, for so long, with its agent's port forwarded.
+pub fn show(seconds: u64) -> ExitCode {
+    crate::system::interface_up("eth0", [10, 0, 2, 15]);
+    well(|_, play| {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(seconds) {
+            play();
+            sleep(Duration::from_millis(500));
+        }
+    });
     ExitCode::SUCCESS
 }
 
 /// Kills of every kind, restarts, somebody who changes values back, and a slice
 /// above a container that overrides its value.
-fn well() {
+fn well(watch: impl FnOnce(&Agent, &mut dyn FnMut())) {
     let mut workloads = [
-        Workload::new("shop", "web-0", 1, &["grower:3!", "grower:2!", "idle"]),
+        Workload::new("shop", "web-0", 1, &["grower:3!", "nasty:2!", "idle"]),
         Workload::new("shop", "web-1", 2, &["greedy-init", "90"]),
         Workload::new("batch", "job-0", 3, &["grower:2!", "idle", "idle"]),
     ];
@@ -133,7 +147,7 @@ fn well() {
     locked.set("memory.oom.group", "1");
     let _locked = Container::start("/locked.slice/docker-3.scope", 60, &["idle"]);
     let _docker = Container::start("/system.slice/docker-1.scope", 60, &["idle", "grower:2!"]);
-    takes("node-1", &agent, || {
+    watch(&agent, &mut || {
         workloads.iter_mut().for_each(|workload| workload.keep_running(&api));
         let fought = workloads[0].container.as_ref().expect("it was started");
         fought.cgroup.set("memory.oom.group", "1");
@@ -156,7 +170,7 @@ fn unwell() {
     let mut take = 0u32;
     unknown.start();
     let mut crowded = None;
-    takes("node-2", &agent, || {
+    takes("node-2", &agent, &mut || {
         take += 1;
         known.keep_running(&api);
         if unknown.restarts < 10 && unknown.container.as_mut().is_some_and(Container::ended) {
@@ -177,7 +191,7 @@ fn unwell() {
 }
 
 /// Plays the node and prints its agent's expositions meanwhile.
-fn takes(node: &str, agent: &Agent, mut play: impl FnMut()) {
+fn takes(node: &str, agent: &Agent, play: &mut dyn FnMut()) {
     let began = Instant::now();
     for take in 0..TAKES {
         say(&format!("take {node} {take} at {:.1} s", began.elapsed().as_secs_f64()));
