@@ -8,6 +8,7 @@ mod dashboards;
 mod debian;
 mod demo;
 mod image;
+mod dist;
 mod initramfs;
 mod kernel;
 #[cfg(test)]
@@ -41,6 +42,8 @@ enum Task {
     Image(image::Args),
     /// Build the image of the test workload, whose children are OOM-killed.
     HogImage(image::Args),
+    /// Pack the agent with its man pages and completions.
+    Dist(dist::Args),
     /// Fetch the kernels that the VM tests boot.
     Kernels(kernel::Args),
     /// Run the VM tests on chosen kernels.
@@ -59,6 +62,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::BuildEbpf(args) => build_ebpf::run(&args).map(drop),
         Task::Build(args) => build::run(&args),
+        Task::Dist(args) => dist::run_task(&args),
         Task::Check => check::run(),
         Task::Manifests => check::manifests(),
         Task::Image(args) => image::agent(&args),

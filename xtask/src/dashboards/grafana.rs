@@ -62,7 +62,7 @@ fn annotation() -> Value {
 
 fn variables() -> Vec<Value> {
     let source = json!({
-        "current": {}, "hide": 0, "includeAll": false, "label": "Data source", "multi": false,
+        "hide": 0, "includeAll": false, "label": "Data source", "multi": false,
         "name": "datasource", "options": [], "query": "prometheus", "refresh": 1, "regex": "",
         "skipUrlSync": false, "type": "datasource"
     });
@@ -249,6 +249,7 @@ fn options(kind: Kind) -> Value {
             "filterValues": {"le": 1e-9},
             "legend": {"show": true},
             "rowsFrame": {"layout": "auto"},
+            "showValue": "never",
             "tooltip": {"mode": "single", "showColorScale": false, "yHistogram": false},
             "yAxis": {"axisPlacement": "left", "reverse": false, "unit": "s"}
         }),
