@@ -96,7 +96,7 @@ pub struct RunArgs {
     /// What `check` takes too.
     #[command(flatten)]
     pub node: NodeArgs,
-    /// Address of /metrics, /livez, /readyz and /api/v1.
+    /// Address of the page, /metrics, /livez, /readyz and /api/v1.
     #[arg(long, env = "HERDER_LISTEN", value_name = "ADDR:PORT", default_value = "0.0.0.0:9469")]
     pub listen: SocketAddr,
     /// Name of this node, as Kubernetes knows it.

@@ -1,12 +1,8 @@
 //! The `herder-agent` program.
 
 use clap::Parser;
-use herder_agent::{
-    agent,
-    args::{Cli, Task},
-    client, doctor,
-    telemetry::Telemetry,
-};
+use herder_agent::args::{Cli, Task};
+use herder_agent::{agent, client, doctor, telemetry::Telemetry};
 use std::{
     fs::OpenOptions,
     io::{self, Write},

@@ -95,10 +95,12 @@ fn a_group_kill_is_one_kill_and_many_processes_each_where_it_was() {
 fn matched_containers_begin_at_zero_and_outlive_the_container() {
     let metrics = Metrics::default();
     let now = Instant::now();
-    metrics.oom_group_effective(&pod("a"), Some(false), false, now);
+    metrics.oom_group_effective(&pod("a"), Some(false), true, now);
     assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 3);
     assert_eq!(lines(&metrics, "herder_container_oom_group{").len(), 1);
+    assert!(lines(&metrics, "herder_container_oom_group_wanted{")[0].ends_with(" 1"));
     metrics.oom_group_effective(&pod("a"), None, false, now);
+    assert_eq!(lines(&metrics, "herder_container_oom_group_wanted{").len(), 0);
     assert_eq!(lines(&metrics, "herder_container_oom_group{").len(), 0);
     metrics.expire(now + Duration::from_secs(14 * 60), |_| false);
     assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 3);
