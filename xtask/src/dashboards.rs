@@ -2,6 +2,7 @@
 //! a real Prometheus.
 
 mod grafana;
+mod picture;
 mod prometheus;
 mod proof;
 mod record;
@@ -27,6 +28,9 @@ pub struct Args {
     /// Record the expositions that the check needs, anew, in a VM.
     #[arg(long)]
     record: bool,
+    /// Draw dashboards/dashboard.svg from the recorded run.
+    #[arg(long)]
+    picture: bool,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -39,6 +43,9 @@ pub fn run(args: &Args) -> Result<()> {
     for (path, text) in made()? {
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         say(&format!("wrote {}", path.display()));
+    }
+    if args.picture {
+        picture::draw()?;
     }
     Ok(())
 }

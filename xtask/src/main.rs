@@ -7,8 +7,8 @@ mod command;
 mod dashboards;
 mod debian;
 mod demo;
-mod image;
 mod dist;
+mod image;
 mod initramfs;
 mod kernel;
 #[cfg(test)]

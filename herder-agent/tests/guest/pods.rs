@@ -13,7 +13,10 @@ use std::{
     fs,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, sleep},
     time::Duration,
 };
@@ -74,6 +77,7 @@ fn pod(version: u32, id: Option<&str>, annotation: Option<&str>) -> Value {
 pub struct Api {
     watches: Arc<Mutex<Vec<TcpStream>>>,
     events: Arc<Mutex<Vec<Value>>>,
+    away: Arc<AtomicBool>,
 }
 
 impl Api {
@@ -94,12 +98,17 @@ impl Api {
         // The client wants some authority, although it then talks plain HTTP.
         fs::write("/tmp/ca.pem", include_str!("../fixtures/ca.pem")).unwrap();
         fs::write("/tmp/kubeconfig", config.to_string()).unwrap();
-        let api = Api { watches: Arc::default(), events: Arc::default() };
-        let (watches, events) = (api.watches.clone(), api.events.clone());
+        let api = Api { watches: Arc::default(), events: Arc::default(), away: Arc::default() };
+        let (watches, events, away) = (api.watches.clone(), api.events.clone(), api.away.clone());
         let first = pods.to_vec();
         thread::spawn(move || {
             for stream in listener.incoming() {
-                answer(stream.unwrap(), &first, &watches, &events);
+                let mut stream = stream.unwrap();
+                if away.load(Ordering::Relaxed) {
+                    refuse(&mut stream);
+                } else {
+                    answer(stream, &first, &watches, &events);
+                }
             }
         });
         api
@@ -117,9 +126,14 @@ impl Api {
         events.iter().filter(|event| event["reason"] == reason).cloned().collect()
     }
 
-    /// Cuts all watches.
-    pub fn cut(&self) {
+    /// Cuts all watches, and refuses whatever is asked.
+    pub fn go_away(&self) {
+        self.away.store(true, Ordering::Relaxed);
         self.watches.lock().unwrap().clear();
+    }
+
+    pub fn come_back(&self) {
+        self.away.store(false, Ordering::Relaxed);
     }
 
     /// Tells a changed pod to whoever watches.
@@ -133,6 +147,12 @@ impl Api {
             send(stream, kind, pod);
         }
     }
+}
+
+fn refuse(stream: &mut TcpStream) {
+    let _ = request(stream);
+    let rest = "Content-Length: 0\r\nConnection: close\r\n\r\n";
+    write!(stream, "HTTP/1.1 503 Service Unavailable\r\n{rest}").unwrap();
 }
 
 /// One event of a watch, in a chunk of its own.

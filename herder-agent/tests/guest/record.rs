@@ -8,12 +8,12 @@
 //! refused configuration, an API server that goes away.
 
 use crate::{
-    agent::Agent,
+    agent::{Agent, eventually},
     container::{Cgroup, Container},
     pods::Api,
     say,
 };
-use rustix::mount::MountFlags;
+use rustix::{mount::MountFlags, process::Signal};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -65,15 +65,15 @@ impl Workload {
     }
 
     /// Every start has another one.
-    fn id(&self) -> String {
-        format!("{:0>64x}", u64::from(self.number) * 0x1_0000 + u64::from(self.restarts))
+    fn id(&self, start: u32) -> String {
+        format!("{:0>64x}", u64::from(self.number) * 0x1_0000 + u64::from(start))
     }
 
     fn start(&mut self) {
         let path = format!(
             "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice/cri-containerd-{}.scope",
             self.uid().replace('-', "_"),
-            self.id()
+            self.id(self.restarts)
         );
         self.container = Some(if self.program[0] == "greedy-init" {
             Container::start_program(&path, self.limit, self.program)
@@ -96,7 +96,7 @@ impl Workload {
 
     fn object(&self) -> Value {
         let before = (self.restarts > 0).then(|| {
-            json!({"terminated": {"exitCode": 137, "reason": "OOMKilled", "containerID": "containerd://before"}})
+            json!({"terminated": {"exitCode": 137, "reason": "OOMKilled", "containerID": format!("containerd://{}", self.id(self.restarts - 1))}})
         });
         json!({
             "kind": "Pod", "apiVersion": "v1",
@@ -106,16 +106,18 @@ impl Workload {
             },
             "spec": {"containers": [{"name": "worker"}]},
             "status": {"containerStatuses": [{
-                "name": "worker", "containerID": format!("containerd://{}", self.id()), "image": "x",
+                "name": "worker", "containerID": format!("containerd://{}", self.id(self.restarts)), "image": "x",
                 "imageID": "", "ready": true, "restartCount": self.restarts, "lastState": before
             }]}
         })
     }
 }
 
-pub fn run() -> ExitCode {
-    well(|agent, play| takes("node-1", agent, play));
-    unwell();
+pub fn run(node: &str) -> ExitCode {
+    match node {
+        "node-1" => well(|agent, play| takes(node, agent, play)),
+        _ => unwell(node),
+    }
     ExitCode::SUCCESS
 }
 
@@ -138,6 +140,8 @@ fn well(watch: impl FnOnce(&Agent, &mut dyn FnMut())) {
     let mut workloads = [
         Workload::new("shop", "web-0", 1, &["grower:3!", "nasty:2!", "idle"]),
         Workload::new("shop", "web-1", 2, &["greedy-init", "90"]),
+        // Its init does not mind, and nothing restarts it.
+        Workload::new("shop", "selenium-0", 4, &["grower:4!", "grower:5!", "idle"]),
         Workload::new("batch", "job-0", 3, &["grower:2!", "idle", "idle"]),
     ];
     let api = Api::start_with(&workloads.each_ref().map(Workload::object));
@@ -150,40 +154,51 @@ fn well(watch: impl FnOnce(&Agent, &mut dyn FnMut())) {
     watch(&agent, &mut || {
         workloads.iter_mut().for_each(|workload| workload.keep_running(&api));
         let fought = workloads[0].container.as_ref().expect("it was started");
-        fought.cgroup.set("memory.oom.group", "1");
+        for _ in 0..4 {
+            fought.cgroup.set("memory.oom.group", "1");
+            sleep(Duration::from_millis(20));
+        }
     });
 }
 
 /// The mount is read-only, the buffer of kills tiny; pods that the API server does
 /// not know die; it goes away, and the configuration has a mistake.
-fn unwell() {
+fn unwell(node: &str) {
     fs::create_dir_all("/tmp/ro").unwrap();
     rustix::mount::mount_bind("/sys/fs/cgroup", "/tmp/ro").unwrap();
     rustix::mount::mount_remount("/tmp/ro", MountFlags::BIND | MountFlags::RDONLY, c"").unwrap();
     let mut known = Workload::new("shop", "web-2", 4, &["grower:2!", "idle"]);
-    let mut unknown = Workload::new("shop", "web-3", 5, &["hog:90"]);
+    let mut unknown = [0, 1, 2, 3, 5, 6, 7]
+        .map(|number| Workload::new("shop", "nobody-knows", number, &["hog:90"]));
     let api = Api::start_with(&[known.object()]);
     let flags = ["--cgroup-root", "/tmp/ro", "--kill-ring-bytes", "4096"];
     let agent = Agent::start_with(RULES, &[&FLAGS[..], &flags].concat());
     known.start();
     let crowd: Vec<_> = (0..100).map(|_| "idle").chain(["hog:200"]).collect();
     let mut take = 0u32;
-    unknown.start();
+    unknown.iter_mut().for_each(Workload::start);
     let mut crowded = None;
-    takes("node-2", &agent, &mut || {
+    takes(node, &agent, &mut || {
         take += 1;
-        known.keep_running(&api);
-        if unknown.restarts < 10 && unknown.container.as_mut().is_some_and(Container::ended) {
-            unknown.restarts += 1;
-            unknown.start();
+        // Nobody can be told of a restart while the API server is away.
+        if take < 16 {
+            known.keep_running(&api);
         }
         match take {
             // A mistake, twice: a rule that selects nothing.
-            20 | 40 => Agent::reconfigure("rules: [{name: broken}]"),
-            30 => Agent::reconfigure(RULES),
-            // One kill of more processes than the buffer has room for.
-            25 => crowded = Some(Container::start("/crowd.slice/docker-2.scope", 150, &crowd)),
-            35 | 45 => api.cut(),
+            12 | 20 => Agent::reconfigure("rules: [{name: broken}]"),
+            17 => Agent::reconfigure(RULES),
+            // One kill of more processes than the buffer has room for, while the
+            // agent gets no CPU.
+            8 => {
+                agent.signal(Signal::STOP);
+                let container = Container::start("/crowd.slice/docker-2.scope", 150, &crowd);
+                eventually("the crowd dies", || container.cgroup.event("oom_kill") > 0);
+                agent.signal(Signal::CONT);
+                crowded = Some(container);
+            }
+            16 => api.go_away(),
+            24 => api.come_back(),
             _ => {}
         }
     });

@@ -48,7 +48,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
             std::hint::spin_loop();
         },
         "show" => crate::record::show(rest[0].parse().expect("seconds")),
-        "record" => crate::record::run(),
+        "record" => crate::record::run(rest[0]),
         "demo" => crate::demo::run(rest[0].parse().expect("seconds")),
         "read-value" => crate::enforcement::read_value(&rest),
         other => panic!("no role {other}"),

@@ -29,6 +29,9 @@ use std::{
 /// How long rules may take to have been evaluated after the last exposition.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How often the proof scrapes.
+const SECOND: Duration = Duration::from_secs(1);
+
 /// The same expositions over and over, each scrape one further.
 type Expositions = Arc<Mutex<BTreeMap<String, (usize, Vec<String>)>>>;
 
@@ -46,7 +49,7 @@ pub fn run() -> Result<()> {
     programs.extend(prometheus::newest()?.map(|program| ("sid", program)));
     for (name, program) in programs {
         let began = Instant::now();
-        let prometheus = fed(&program, name)?;
+        let prometheus = fed(&program, name, SECOND)?;
         let failures: Vec<_> =
             expressions.iter().filter_map(|one| attempt(&prometheus, one).err()).collect();
         for failure in &failures {
@@ -108,7 +111,7 @@ pub fn expressions() -> Result<Vec<Expression>> {
 }
 
 /// As Grafana does when everything is selected.
-fn filled(expr: &str) -> String {
+pub fn filled(expr: &str) -> String {
     let filled =
         grafana::spelt_out(expr).replace("$__rate_interval", "1m").replace("$__range", "15m");
     ["$namespace", "$pod", "$node"].iter().fold(filled, |expr, name| expr.replace(name, ".*"))
@@ -129,18 +132,19 @@ fn attempt(prometheus: &Prometheus, one: &Expression) -> Result<()> {
     Ok(())
 }
 
-/// A Prometheus that has scraped everything and evaluated every rule since.
-pub fn fed(program: &Path, name: &str) -> Result<Prometheus> {
+/// A Prometheus that has scraped everything, at this interval, and evaluated
+/// every rule since.
+pub fn fed(program: &Path, name: &str, interval: Duration) -> Result<Prometheus> {
     let takes: BTreeMap<_, _> =
         record::nodes()?.into_iter().map(|(node, takes)| (node, (0, takes))).collect();
     let names: Vec<_> = takes.keys().cloned().collect();
     let expositions: Expositions = Arc::new(Mutex::new(takes));
     let agents = play(expositions.clone())?;
-    let config = config(agents, &names)?;
+    let config = config(agents, &names, interval)?;
     let prometheus = Prometheus::start(program, name, &config)?;
-    let deadline = Instant::now() + PATIENCE + Duration::from_secs(60);
+    let deadline = Instant::now() + PATIENCE + 20 * interval;
     let finished = || {
-        expositions.lock().is_ok_and(|all| all.values().all(|(at, takes)| *at > takes.len() + 3))
+        expositions.lock().is_ok_and(|all| all.values().all(|(at, takes)| *at > takes.len() + 1))
     };
     while !finished() {
         if Instant::now() > deadline {
@@ -173,17 +177,18 @@ fn healthy(prometheus: &Prometheus) -> Result<()> {
     Ok(())
 }
 
-/// Scrapes and evaluates each second. Only the recording group's own interval is
+/// Evaluates each second. Only the recording group's own interval is
 /// shortened for that; the rules are as they are.
-fn config(agents: SocketAddr, nodes: &[String]) -> Result<String> {
+fn config(agents: SocketAddr, nodes: &[String], interval: Duration) -> Result<String> {
     let rules = fs::read_to_string(directory().join("alerts.yaml"))?;
     let quick = output()?.join("alerts-quick.yaml");
     fs::write(&quick, rules.replace("interval: 30s", "interval: 1s"))?;
     asked(Command::new("promtool").args(["check", "rules"]).arg(&quick))
         .context("promtool does not take the quicker rules")?;
     let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let seconds = interval.as_secs();
     let mut config = format!(
-        "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
+        "global: {{scrape_interval: {seconds}s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
          rule_files: ['{}']\n\
          scrape_configs:\n\
          - job_name: herder-system/herder-agent\n\
