@@ -135,10 +135,11 @@ async fn each(
         } else if let Some(data) = line.strip_prefix("data: ") {
             let data: Value = agent.json(data)?;
             if event == "kill" {
-                *last = data["id"].as_u64().unwrap_or(*last);
+                *last = data.get("id").and_then(Value::as_u64).unwrap_or(*last);
                 print.kills(std::slice::from_ref(&data))?;
             } else if event == "missed" {
-                print.note(&format!("{} kills were too fast for this terminal", data["missed"]))?;
+                let missed = data.get("missed").and_then(Value::as_u64).unwrap_or(0);
+                print.note(&format!("{missed} kills came faster than they were read"))?;
             }
         }
     }

@@ -4,7 +4,7 @@
 use super::respond::{Answer, answer};
 use hyper::{
     StatusCode,
-    header::{CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS},
+    header::{CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY},
 };
 
 /// Scripts and styles only from this server and never inline: whatever a victim
@@ -25,7 +25,6 @@ pub(super) fn part(path: &str) -> Option<Answer> {
     let mut answer = answer(StatusCode::OK, kind, text.as_bytes().to_vec());
     let headers = answer.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     Some(answer)
 }

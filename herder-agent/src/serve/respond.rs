@@ -11,7 +11,7 @@ use http_body_util::{Either, Full, StreamBody};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Frame,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
 };
 use serde::Serialize;
 use std::{convert::Infallible, time::Duration};
@@ -126,5 +126,7 @@ pub(super) fn answer(status: StatusCode, kind: &'static str, body: Vec<u8>) -> A
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Names in it are chosen by others; no browser may take them for a page.
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
 }
