@@ -2,7 +2,6 @@
 //! a real Prometheus.
 
 mod grafana;
-mod picture;
 mod prometheus;
 mod proof;
 mod record;
@@ -28,9 +27,6 @@ pub struct Args {
     /// Record the expositions that the check needs, anew, in a VM.
     #[arg(long)]
     record: bool,
-    /// Draw dashboards/dashboard.svg from the recorded run.
-    #[arg(long)]
-    picture: bool,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -43,9 +39,6 @@ pub fn run(args: &Args) -> Result<()> {
     for (path, text) in made()? {
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         say(&format!("wrote {}", path.display()));
-    }
-    if args.picture {
-        picture::draw()?;
     }
     Ok(())
 }

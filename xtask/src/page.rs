@@ -43,7 +43,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     debian::need("qemu-system-x86_64", "qemu-system-x86")?;
-    check(&kernel::get(args.kernel)?, &build::for_vm()?)
+    check(&kernel::get(args.kernel)?, &build::for_vm(&build::Args::default())?)
 }
 
 /// Boots, looks, and fails if the page is not as it should be.
