@@ -8,7 +8,6 @@ use std::{fs, process::Command};
 pub const KUSTOMIZATION: &str = "\
 apiVersion: kustomize.config.k8s.io/v1alpha1
 kind: Component
-namespace: herder-system
 resources:
   - prometheus-rule.yaml
 ";
