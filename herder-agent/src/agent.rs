@@ -142,7 +142,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         });
     }
     let writing = writer.map(|writer| runtime.spawn(writer.run()));
-    let serving = Serving { listener, readiness, dropped };
+    let serving = Serving { listener, readiness, dropped, node: args.node_name.clone() };
     let reload = Reload { path: args.node.config.as_deref(), loaded, hangup };
     runtime.block_on(supervise(reload, reporter, serving, commands));
     // Meanwhile the core ends, unless somebody is still connected, and with it the
@@ -163,6 +163,7 @@ struct Serving {
     listener: TcpListener,
     readiness: Readiness,
     dropped: ErrorCounter,
+    node: String,
 }
 
 /// Serves and reloads until a signal comes or the core ends.
@@ -172,9 +173,10 @@ async fn supervise(
     serving: Serving,
     commands: mpsc::Sender<Command>,
 ) {
-    let Serving { listener, readiness, dropped } = serving;
+    let Serving { listener, readiness, dropped, node } = serving;
     let (stop, stopped) = tokio::sync::watch::channel(());
-    let state = serve::State::new(reporter.clone(), readiness, commands.clone(), Some(dropped));
+    let state =
+        serve::State::new(reporter.clone(), readiness, commands.clone(), Some(dropped), &node);
     let server = tokio::spawn(serve::run(listener, state, async move {
         let mut stopped = stopped;
         // An error means that the sender is gone, which is the signal itself.

@@ -1,4 +1,4 @@
-//! The command line. Every flag is an environment variable too.
+//! The command line. Every flag of `run` and `check` is an environment variable too.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf};
@@ -27,6 +27,46 @@ pub enum Task {
     /// Tell whether this node has what the agent needs, and how to mend what is
     /// missing. Changes nothing. Ends with 0 if the agent can work, else with 1.
     Check(CheckArgs),
+    /// Show the last OOM kills that the agent of a node has seen: who, where, how
+    /// big, did the container survive.
+    Kills(KillsArgs),
+    /// Show the containers that a rule matches, with their memory.oom.group and
+    /// what stands in the way.
+    Containers(ContainersArgs),
+}
+
+/// Which agent to ask, and how to print what it says.
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// Address of the agent. In a cluster: kubectl -n herder-system port-forward
+    /// POD 9469.
+    #[arg(long, env = "HERDER_URL", value_name = "URL", default_value = "http://127.0.0.1:9469")]
+    pub url: String,
+    /// How to print it.
+    #[arg(long, short, env = "HERDER_OUTPUT", value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+/// Flags of `kills`.
+#[derive(Debug, Args)]
+pub struct KillsArgs {
+    /// Which agent, and how.
+    #[command(flatten)]
+    pub agent: AgentArgs,
+    /// Go on and print each new one, until interrupted.
+    #[arg(long, short)]
+    pub follow: bool,
+    /// How many of the last to print; the agent keeps 1,000.
+    #[arg(long, short = 'n', value_name = "NUMBER", default_value_t = 20)]
+    pub limit: u32,
+}
+
+/// Flags of `containers`.
+#[derive(Debug, Args)]
+pub struct ContainersArgs {
+    /// Which agent, and how.
+    #[command(flatten)]
+    pub agent: AgentArgs,
 }
 
 /// Flags of both subcommands.
@@ -56,7 +96,7 @@ pub struct RunArgs {
     /// What `check` takes too.
     #[command(flatten)]
     pub node: NodeArgs,
-    /// Address of /metrics, /livez, /readyz and /api/v1.
+    /// Address of the page, /metrics, /livez, /readyz and /api/v1.
     #[arg(long, env = "HERDER_LISTEN", value_name = "ADDR:PORT", default_value = "0.0.0.0:9469")]
     pub listen: SocketAddr,
     /// Name of this node, as Kubernetes knows it.
@@ -150,6 +190,15 @@ pub enum EventSwitch {
     On,
     /// No.
     Off,
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// As the agent has it: one object a line.
+    Json,
 }
 
 /// How log lines look.

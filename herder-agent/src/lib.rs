@@ -45,4 +45,5 @@ pub mod core;
 pub mod serve;
 
 pub mod agent;
+pub mod client;
 pub mod doctor;

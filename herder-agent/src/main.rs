@@ -1,12 +1,8 @@
 //! The `herder-agent` program.
 
 use clap::Parser;
-use herder_agent::{
-    agent,
-    args::{Cli, Task},
-    doctor,
-    telemetry::Telemetry,
-};
+use herder_agent::args::{Cli, Task};
+use herder_agent::{agent, client, doctor, telemetry::Telemetry};
 use std::{
     fs::OpenOptions,
     io::{self, Write},
@@ -20,6 +16,8 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 fn main() -> ExitCode {
     let args = match Cli::parse().task {
         Task::Check(args) => return doctor::run(&args),
+        Task::Kills(args) => return client::kills(&args),
+        Task::Containers(args) => return client::containers(&args),
         Task::Run(args) => args,
     };
     let result = Telemetry::start(&args)

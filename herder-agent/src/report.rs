@@ -21,9 +21,10 @@ use journal::Journal;
 use metrics::Metrics;
 use std::{
     collections::BTreeMap,
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
+use tokio::sync::broadcast;
 
 /// A kill that is fully known.
 #[derive(Clone, Debug)]
@@ -245,6 +246,14 @@ impl Reporter {
         self.journal().newest(limit)
     }
 
+    /// Kills after the one of number `last`, and all from now on.
+    pub fn follow(
+        &self,
+        last: Option<u64>,
+    ) -> (Vec<Arc<KillRecord>>, broadcast::Receiver<Arc<KillRecord>>) {
+        self.journal().follow(last)
+    }
+
     /// A lock that a panic poisoned still holds a whole journal.
     fn journal(&self) -> std::sync::MutexGuard<'_, Journal> {
         self.journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -344,9 +353,10 @@ impl Reporter {
         self.metrics.oom_group_write(write);
     }
 
-    /// The effective value of a matched container; `None` when it is gone.
-    pub fn oom_group_effective(&self, owner: &Owner, value: Option<bool>) {
-        self.metrics.oom_group_effective(owner, value, Instant::now());
+    /// The effective value of a matched container, `None` when it is gone, and
+    /// the value that its rule wants.
+    pub fn oom_group_effective(&self, owner: &Owner, value: Option<bool>, wanted: bool) {
+        self.metrics.oom_group_effective(owner, value, wanted, Instant::now());
     }
 
     /// A cgroup of an owner was removed; its series go after a while.

@@ -4,13 +4,18 @@
 //! * `GET /livez`: the server answers
 //! * `GET /readyz`: the programs are attached and the first walk is done
 //! * `GET /api/v1/kills`: the last kills, newest first; `?limit=N`
+//! * `GET /api/v1/kills/stream`: kills as they happen (server-sent events)
 //! * `GET /api/v1/containers`: the matched containers
+//! * `GET /api/v1/node`: which node this is
+//! * `GET /`: a page that shows all that to people
 //!
 //! It only reads, and has no secrets to tell. Whatever a client does costs it a
 //! bounded amount of memory and delays nobody else.
 
+mod page;
 mod readiness;
 mod respond;
+mod stream;
 
 pub use readiness::{Latch, Readiness};
 
@@ -20,11 +25,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
     convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
 };
+use stream::{Streaming, Streams};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tracing_appender::non_blocking::ErrorCounter;
 
@@ -34,7 +40,7 @@ const CONNECTIONS: usize = 64;
 /// How long a client may take to send the head of its request.
 const HEAD: Duration = Duration::from_secs(5);
 
-/// How long a connection may last in whole.
+/// How long a connection may last in whole, unless it is a stream.
 const CONNECTION: Duration = Duration::from_secs(60);
 
 /// Largest head of a request, bytes.
@@ -58,6 +64,7 @@ pub struct State {
     readiness: Readiness,
     core: mpsc::Sender<Command>,
     dropped: Option<ErrorCounter>,
+    node: Arc<str>,
 }
 
 impl State {
@@ -67,8 +74,9 @@ impl State {
         readiness: Readiness,
         core: mpsc::Sender<Command>,
         dropped: Option<ErrorCounter>,
+        node: &str,
     ) -> Self {
-        State { reporter, readiness, core, dropped }
+        State { reporter, readiness, core, dropped, node: node.into() }
     }
 }
 
@@ -80,10 +88,13 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError { address, source })
 }
 
-/// Serves until `stop` is done, then finishes what it is answering.
+/// Serves until `stop` is done, then ends the streams and finishes what it is
+/// answering.
 pub async fn run(listener: TcpListener, state: State, stop: impl Future<Output = ()>) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
+    let (serving, ended) = watch::channel(());
+    let streams = Streams::new(ended);
     let mut stop = pin!(stop);
     loop {
         let accepted = async {
@@ -95,9 +106,9 @@ pub async fn run(listener: TcpListener, state: State, stop: impl Future<Output =
             () = &mut stop => break,
             (slot, accepted) = accepted => match accepted {
                 Ok((stream, _)) => {
-                    let state = state.clone();
+                    let (state, streams) = (state.clone(), streams.clone());
                     connections.spawn(async move {
-                        serve(stream, state).await;
+                        serve(stream, state, streams).await;
                         drop(slot);
                     });
                 }
@@ -110,25 +121,35 @@ pub async fn run(listener: TcpListener, state: State, stop: impl Future<Output =
             Some(_) = connections.join_next() => {}
         }
     }
-    drop(listener);
+    drop((listener, serving));
     let finished = async { while connections.join_next().await.is_some() {} };
     if timeout(FINISH, finished).await.is_err() {
         tracing::debug!("Some connections were cut.");
     }
 }
 
-async fn serve(stream: TcpStream, state: State) {
-    let service = service_fn(move |request| {
-        let state = state.clone();
-        async move { Ok::<_, Infallible>(respond::respond(&request, &state).await) }
+async fn serve(stream: TcpStream, state: State, streams: Streams) {
+    let streaming = Streaming::default();
+    let service = service_fn(|request| {
+        let (state, streams, streaming) = (state.clone(), streams.clone(), streaming.clone());
+        async move {
+            Ok::<_, Infallible>(respond::respond(&request, &state, &streams, &streaming).await)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(LARGEST_HEAD)
         .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
     // What a client does wrong is its own affair.
-    let _ = timeout(CONNECTION, connection).await;
+    tokio::select! {
+        _ = &mut connection => return,
+        () = sleep(CONNECTION) => {}
+    }
+    if streaming.get() {
+        let _ = timeout(stream::LONGEST, connection).await;
+    }
 }
 
 #[cfg(test)]

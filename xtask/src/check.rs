@@ -1,6 +1,7 @@
 //! The lints, as CI runs them.
 
 use crate::command::{asked, program, run_timed, say, workspace};
+use crate::dashboards;
 use anyhow::Result;
 use std::process::Command;
 
@@ -22,6 +23,7 @@ pub fn run() -> Result<()> {
         "warnings",
     ];
     run_timed("clippy of the guest tests", &mut cargo(&guest))?;
+    dashboards::fresh()?;
     manifests()?;
     if asked(program("cargo").args(["deny", "--version"])).is_none() {
         say("cargo-deny is not installed: licences and sources are not checked");

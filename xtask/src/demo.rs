@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// The agent's own port, or another one if that is taken.
-fn free_port() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     let taken = || TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
     match TcpListener::bind(("127.0.0.1", PORT)) {
         Ok(_) => Ok(PORT),

@@ -4,13 +4,16 @@ mod build;
 mod build_ebpf;
 mod check;
 mod command;
+mod dashboards;
 mod debian;
 mod demo;
+mod dist;
 mod image;
 mod initramfs;
 mod kernel;
 #[cfg(test)]
 mod manifests;
+mod page;
 mod rootfs;
 mod test;
 mod vm;
@@ -40,12 +43,18 @@ enum Task {
     Image(image::Args),
     /// Build the image of the test workload, whose children are OOM-killed.
     HogImage(image::Args),
+    /// Pack the agent with its man pages and completions.
+    Dist(dist::Args),
     /// Fetch the kernels that the VM tests boot.
     Kernels(kernel::Args),
     /// Run the VM tests on chosen kernels.
     Vm(vm::Args),
     /// Run everything: lints, unit tests, and the VM tests on all kernels.
     Test(test::Args),
+    /// Make the dashboard and the PrometheusRule from their sources, or prove them.
+    Dashboards(dashboards::Args),
+    /// Open the page of a real agent in a real browser, and check it.
+    Page(page::Args),
     /// Watch Herder at work on a real kernel for a minute.
     Demo(demo::Args),
 }
@@ -54,6 +63,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::BuildEbpf(args) => build_ebpf::run(&args).map(drop),
         Task::Build(args) => build::run(&args),
+        Task::Dist(args) => dist::run_task(&args),
         Task::Check => check::run(),
         Task::Manifests => check::manifests(),
         Task::Image(args) => image::agent(&args),
@@ -61,6 +71,8 @@ fn main() -> anyhow::Result<()> {
         Task::Kernels(args) => kernel::run(&args),
         Task::Vm(args) => vm::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Dashboards(args) => dashboards::run(&args),
+        Task::Page(args) => page::run(&args),
         Task::Demo(args) => demo::run(&args),
     }
 }

@@ -4,8 +4,9 @@ use crate::{
     build::{self, Built},
     check,
     command::{program, say, workspace},
-    debian, image,
+    dashboards, debian, image,
     kernel::{self, Kernel, Series},
+    page,
     vm::{Boots, STARTS, Verdict},
 };
 use anyhow::{Context, Result, bail};
@@ -33,13 +34,17 @@ pub fn run(args: &Args) -> Result<()> {
     let kernels = series.iter().map(|series| kernel::get(*series)).collect::<Result<Vec<_>>>()?;
     check::run()?;
     let unit = unit_tests()?;
+    dashboards::prove()?;
     // The agent of the tests is the one in the image.
     let built = build::for_vm(&build::Args::released())?;
     image::agent(&image::Args::checked())?;
     image::hog(&image::Args::checked())?;
+    let shown = kernels.iter().find(|kernel| kernel.series == Series::V6_12);
+    if let Some(kernel) = shown.or(kernels.first()) {
+        page::check(kernel, &built)?;
+    }
     let mut rows = on_all(args, &kernels, &built);
-    let with_runtimes = kernels.iter().find(|kernel| kernel.series == Series::V6_12);
-    rows.extend(with_runtimes.map(|kernel| on_runtimes(args, kernel, &built)));
+    rows.extend(shown.map(|kernel| on_runtimes(args, kernel, &built)));
 
     println!(
         "\n{:<10} {:<28} {:>7} {:>7} {:>8}",

@@ -146,7 +146,7 @@ impl Container {
             return false;
         }
         if self.owner != owner {
-            context.reporter.oom_group_effective(&self.owner, None);
+            context.reporter.oom_group_effective(&self.owner, None, self.target.value);
             self.owner = owner;
             self.effective = None;
             // What could not be told for want of a name.
@@ -155,6 +155,8 @@ impl Container {
         self.wished = false;
         self.corrected &= self.target.value == target.value;
         self.target = target;
+        // What is wanted may have changed although the value has not.
+        self.show_again(context);
         true
     }
 
@@ -357,14 +359,14 @@ impl Container {
     /// Shows the value although it has not changed.
     pub(super) fn show_again(&self, context: &Context) {
         if self.effective.is_some() {
-            context.reporter.oom_group_effective(&self.owner, self.effective);
+            context.reporter.oom_group_effective(&self.owner, self.effective, self.target.value);
         }
     }
 
     fn show(&mut self, value: Option<bool>, context: &Context) {
         if self.effective != value {
             self.effective = value;
-            context.reporter.oom_group_effective(&self.owner, value);
+            context.reporter.oom_group_effective(&self.owner, value, self.target.value);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The last kills, for the API.
+//! The last kills, for the API, and each new one for those who follow.
 
 use super::{
     KillRecord,
@@ -7,17 +7,29 @@ use super::{
 use crate::{attribution::id::ContainerId, oom::Kind, pods::restarts::Reason};
 use std::{
     collections::VecDeque,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
+use tokio::sync::broadcast;
 
 /// Kills that are kept, 1 to 4 KiB each.
 pub const KEPT: usize = 1000;
 
+/// Kills that a follower may be behind, before it misses some.
+const BEHIND: usize = 64;
+
 /// The last [`KEPT`] kills.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Journal {
     kills: VecDeque<KillRecord>,
     last: u64,
+    live: broadcast::Sender<Arc<KillRecord>>,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Journal { kills: VecDeque::new(), last: 0, live: broadcast::Sender::new(BEHIND) }
+    }
 }
 
 impl Journal {
@@ -28,7 +40,23 @@ impl Journal {
         if self.kills.len() == KEPT {
             self.kills.pop_front();
         }
+        if self.live.receiver_count() > 0 {
+            // An error means that the last of them has just gone.
+            let _ = self.live.send(Arc::new(record.clone()));
+        }
         self.kills.push_back(record);
+    }
+
+    /// Follows the kills from now on. Also gives those after the kill of number
+    /// `last`, oldest first; all of them if the agent has been started anew since
+    /// that number was given.
+    pub fn follow(
+        &self,
+        last: Option<u64>,
+    ) -> (Vec<Arc<KillRecord>>, broadcast::Receiver<Arc<KillRecord>>) {
+        let last = last.map_or(self.last, |last| if last > self.last { 0 } else { last });
+        let since = self.kills.iter().filter(|kill| kill.id > last);
+        (since.cloned().map(Arc::new).collect(), self.live.subscribe())
     }
 
     /// A killed process is gone, so long after its mark. Process ids are reused,

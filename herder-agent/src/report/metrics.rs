@@ -120,12 +120,18 @@ impl Metrics {
         }
     }
 
-    /// The value of a matched container, whose kills then begin at 0 so that
-    /// `increase()` sees the first one.
-    pub(super) fn oom_group_effective(&self, owner: &Owner, value: Option<bool>, now: Instant) {
+    /// The value of a matched container beside the one its rule wants. Its kills then begin at 0 so
+    /// that `increase()` sees the first one.
+    pub(super) fn oom_group_effective(
+        &self,
+        owner: &Owner,
+        value: Option<bool>,
+        wanted: bool,
+        now: Instant,
+    ) {
         let mut series = self.series();
         match value {
-            Some(value) => series.present(owner, &self.families, value),
+            Some(value) => series.present(owner, &self.families, value, wanted),
             None => series.gone(owner, &self.families, now),
         }
     }

@@ -1,15 +1,20 @@
 //! One request, one response.
 
-use super::State;
+use super::{
+    State, page,
+    stream::{Streaming, Streams},
+};
 use crate::{core::Command, report::journal};
 use bytes::Bytes;
-use http_body_util::Full;
+use futures_util::stream::BoxStream;
+use http_body_util::{Either, Full, StreamBody};
 use hyper::{
     Method, Request, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
+    body::Frame,
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
 };
 use serde::Serialize;
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 use tokio::{sync::oneshot, time::timeout};
 
 /// How long the core may take to answer.
@@ -18,12 +23,29 @@ const CORE: Duration = Duration::from_secs(1);
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
-const ENDPOINTS: &str = "/metrics\n/livez\n/readyz\n/api/v1/kills?limit=N\n/api/v1/containers\n";
+const ENDPOINTS: &str = "/\n/metrics\n/livez\n/readyz\n/api/v1/kills?limit=N\n/api/v1/kills/stream\n/api/v1/containers\n/api/v1/node\n";
 
-type Answer = Response<Full<Bytes>>;
+/// All at once, or a stream.
+pub(super) type Body =
+    Either<Full<Bytes>, StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>>;
+
+pub(super) type Answer = Response<Body>;
+
+/// Which node this is.
+#[derive(Serialize)]
+struct Node<'a> {
+    node: &'a str,
+    version: &'a str,
+    kernel: &'a str,
+}
 
 /// Answers by path. The body of a request is never read.
-pub(super) async fn respond<B>(request: &Request<B>, state: &State) -> Answer {
+pub(super) async fn respond<B>(
+    request: &Request<B>,
+    state: &State,
+    streams: &Streams,
+    streaming: &Streaming,
+) -> Answer {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD.\n".into());
         answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -51,8 +73,17 @@ pub(super) async fn respond<B>(request: &Request<B>, state: &State) -> Answer {
             Some(limit) => json(&state.reporter.kills(limit)),
             None => text(StatusCode::BAD_REQUEST, "limit must be a number\n".into()),
         },
+        "/api/v1/kills/stream" if *request.method() == Method::HEAD => {
+            text(StatusCode::OK, String::new())
+        }
+        "/api/v1/kills/stream" => streams.open(request.headers(), &state.reporter, streaming),
         "/api/v1/containers" => containers(state).await,
-        _ => text(StatusCode::NOT_FOUND, ENDPOINTS.into()),
+        "/api/v1/node" => {
+            let system = rustix::system::uname();
+            let kernel = &system.release().to_string_lossy();
+            json(&Node { node: &state.node, version: env!("CARGO_PKG_VERSION"), kernel })
+        }
+        path => page::part(path).unwrap_or_else(|| text(StatusCode::NOT_FOUND, ENDPOINTS.into())),
     }
 }
 
@@ -85,15 +116,17 @@ fn json(value: &impl Serialize) -> Answer {
     }
 }
 
-fn text(status: StatusCode, body: String) -> Answer {
+pub(super) fn text(status: StatusCode, body: String) -> Answer {
     answer(status, TEXT, body.into_bytes())
 }
 
-fn answer(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
+pub(super) fn answer(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
+    let mut answer = Response::new(Either::Left(Full::new(Bytes::from(body))));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Names in it are chosen by others; no browser may take them for a page.
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
 }

@@ -2,6 +2,7 @@
 //! when nothing else is left to do.
 
 use super::*;
+use crate::{attribution::Owner, cgroup::CgroupPath, oom::Kind, report::tests::report};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::oneshot,
@@ -10,6 +11,7 @@ use tokio::{
 struct Server {
     address: SocketAddr,
     readiness: Readiness,
+    reporter: Arc<Reporter>,
     commands: mpsc::Receiver<Command>,
     stop: oneshot::Sender<()>,
     ended: tokio::task::JoinHandle<()>,
@@ -21,12 +23,13 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let readiness = Readiness::default();
         let (core, commands) = mpsc::channel(1);
-        let state = State::new(Arc::default(), readiness.clone(), core, None);
+        let reporter = Arc::<Reporter>::default();
+        let state = State::new(reporter.clone(), readiness.clone(), core, None, "node-1");
         let (stop, stopped) = oneshot::channel();
         let ended = tokio::spawn(run(listener, state, async {
             let _ = stopped.await;
         }));
-        Server { address, readiness, commands, stop, ended }
+        Server { address, readiness, reporter, commands, stop, ended }
     }
 
     /// Status line and everything after it.
@@ -108,4 +111,120 @@ async fn a_taken_port_is_named() {
     let server = Server::start().await;
     let error = bind(server.address).await.unwrap_err().to_string();
     assert!(error.contains(&server.address.to_string()) && error.contains("--listen"), "{error}");
+}
+
+/// The page's parts are all here, and nothing else may run in it.
+#[tokio::test]
+async fn the_page_is_whole_and_strict() {
+    let server = Server::start().await;
+    let page = server.get("/").await;
+    has(&page, 200, "text/html");
+    has(&page, 200, "content-security-policy: default-src 'none'; script-src 'self'");
+    for part in page.split(['"', '=']).filter(|part| part.starts_with("/page.")) {
+        has(&server.get(part).await, 200, "nosniff");
+    }
+    let (_, html) = page.split_once("\r\n\r\n").unwrap();
+    for inline in ["<style", "style=", "onclick", "onload", "javascript:", "http:", "https:"] {
+        assert!(!html.contains(inline), "{inline}");
+    }
+    assert_eq!(html.matches("<script").count(), html.matches("<script src=\"/page.js\"").count());
+    let script = include_str!("page/page.js");
+    for markup in ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval("] {
+        assert!(!script.contains(markup), "{markup}");
+    }
+    has(&server.get("/api/v1/node").await, 200, r#""node":"node-1""#);
+}
+
+impl Server {
+    fn kill(&self) {
+        let cgroup = CgroupPath::parse(b"/c").unwrap();
+        self.reporter.kill(&report(Owner::Host { cgroup }, Kind::Subprocess));
+    }
+
+    async fn follow(&self, headers: &str) -> Followed {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = format!("GET /api/v1/kills/stream HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut followed = Followed { stream, read: Vec::new() };
+        followed.until("\r\n\r\n").await;
+        followed
+    }
+}
+
+/// A stream, and all that has come of it.
+struct Followed {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Followed {
+    /// Reads until a text has come, or the end.
+    async fn until(&mut self, text: &str) -> String {
+        let mut part = [0; 4096];
+        loop {
+            let all = String::from_utf8_lossy(&self.read).into_owned();
+            let length =
+                if all.contains(text) { 0 } else { self.stream.read(&mut part).await.unwrap_or(0) };
+            if length == 0 {
+                return all;
+            }
+            self.read.extend_from_slice(&part[..length]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_tells_each_kill_and_ends_with_the_server() {
+    let server = Server::start().await;
+    server.kill();
+    let mut stream = server.follow("").await;
+    server.kill();
+    let text = stream.until("4711").await;
+    assert!(text.contains("event: kill\nid: 2\ndata: {") && !text.contains("id: 1\n"), "{text}");
+    let mut again = server.follow("Last-Event-ID: 1\r\n").await;
+    assert!(again.until("4711").await.contains("id: 2\n"), "what it missed meanwhile");
+    let mut anew = server.follow("Last-Event-ID: 700\r\n").await;
+    assert!(anew.until("id: 2\n").await.contains("id: 1\n"), "of an agent before this one");
+    server.stop.send(()).unwrap();
+    server.ended.await.unwrap();
+    assert!(stream.until("never").await.ends_with("0\r\n\r\n"), "a whole answer");
+}
+
+/// Other connections end after a minute.
+#[tokio::test(start_paused = true)]
+async fn a_quiet_stream_is_kept_alive_until_its_own_limit() {
+    let server = Server::start().await;
+    let began = tokio::time::Instant::now();
+    let mut stream = server.follow("").await;
+    let rest = stream.until("never").await;
+    assert!(rest.matches(": alive").count() > 200, "{}", rest.len());
+    assert!(rest.ends_with("0\r\n\r\n"), "a whole answer");
+    assert!(began.elapsed() >= stream::LONGEST);
+}
+
+#[tokio::test]
+async fn a_slow_client_is_told_what_it_missed() {
+    let server = Server::start().await;
+    let mut stream = server.follow("").await;
+    // One thread: the server has no turn before the client reads.
+    (0..100).for_each(|_| server.kill());
+    let text = stream.until("id: 100\n").await;
+    assert!(text.contains("event: missed\ndata: {\"missed\":36}\n\n"), "{text}");
+    assert!(!text.contains("id: 36\n") && text.contains("id: 37\n"), "{text}");
+}
+
+#[tokio::test]
+async fn streams_are_few_and_a_closed_one_makes_room() {
+    let server = Server::start().await;
+    let mut streams = Vec::new();
+    for _ in 0..stream::STREAMS {
+        streams.push(server.follow("").await);
+    }
+    has(&server.get("/api/v1/kills/stream").await, 503, "open already");
+    has(&server.get("/livez").await, 200, "ok");
+    drop(streams);
+    // A closed connection is noticed when something is written to it.
+    while !server.follow("").await.until("\r\n\r\n").await.starts_with("HTTP/1.1 200") {
+        server.kill();
+    }
 }

@@ -62,19 +62,17 @@ pub fn run() -> ExitCode {
     load_modules();
     loopback_up();
     let verdict = match mode.as_deref() {
-        Some("demo") => {
+        Some(role @ ("demo" | "show")) => {
             let seconds = parameter("seconds").and_then(|text| text.parse().ok());
+            let seconds = seconds.unwrap_or(60u64).to_string();
             supervised(
-                Command::new(roles::SELF).args([
-                    "role",
-                    "demo",
-                    &seconds.unwrap_or(60).to_string(),
-                ]),
+                Command::new(roles::SELF).args(["role", role, &seconds]),
                 Duration::from_secs(1000),
             )
             .map_or((0, 1), |()| (1, 0))
         }
         Some("runtime") => run_filtered(runtime::TESTS),
+        Some("record") => record(),
         _ => run_filtered(if version1 { TESTS_OF_V1 } else { TESTS }),
     };
     end(verdict)
@@ -95,6 +93,21 @@ fn end(verdict: (u32, u32)) -> ExitCode {
     rustix::fs::sync();
     rustix::system::reboot(RebootCommand::PowerOff).unwrap();
     ExitCode::SUCCESS
+}
+
+/// Each node in a process of its own, as the tests are.
+fn record() -> (u32, u32) {
+    let mut failed = 0;
+    for node in ["node-1", "node-2"] {
+        let mut command = Command::new(roles::SELF);
+        let result = supervised(command.args(["role", "record", node]), test_timeout());
+        if let Err(why) = result {
+            failed += 1;
+            say(&format!("FAILED  {node}: {why}"));
+        }
+        clean_up();
+    }
+    (2 - failed, failed)
 }
 
 fn run_tests(tests: &[&[Test]], filter: &str) -> (u32, u32) {

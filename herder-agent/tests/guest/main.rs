@@ -22,6 +22,7 @@ mod enforcement;
 mod init;
 mod kills;
 mod pods;
+mod record;
 mod robustness;
 mod roles;
 mod runtime;

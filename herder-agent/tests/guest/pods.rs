@@ -13,7 +13,10 @@ use std::{
     fs,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, sleep},
     time::Duration,
 };
@@ -74,14 +77,15 @@ fn pod(version: u32, id: Option<&str>, annotation: Option<&str>) -> Value {
 pub struct Api {
     watches: Arc<Mutex<Vec<TcpStream>>>,
     events: Arc<Mutex<Vec<Value>>>,
+    away: Arc<AtomicBool>,
 }
 
 impl Api {
     fn start(pod: &Value) -> Self {
-        Self::serve(&[pod])
+        Self::serve(std::slice::from_ref(pod))
     }
 
-    pub fn serve(pods: &[&Value]) -> Self {
+    pub fn serve(pods: &[Value]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:6443").unwrap();
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
@@ -94,12 +98,17 @@ impl Api {
         // The client wants some authority, although it then talks plain HTTP.
         fs::write("/tmp/ca.pem", include_str!("../fixtures/ca.pem")).unwrap();
         fs::write("/tmp/kubeconfig", config.to_string()).unwrap();
-        let api = Api { watches: Arc::default(), events: Arc::default() };
-        let (watches, events) = (api.watches.clone(), api.events.clone());
-        let first: Vec<Value> = pods.iter().map(|pod| (*pod).clone()).collect();
+        let api = Api { watches: Arc::default(), events: Arc::default(), away: Arc::default() };
+        let (watches, events, away) = (api.watches.clone(), api.events.clone(), api.away.clone());
+        let first = pods.to_vec();
         thread::spawn(move || {
             for stream in listener.incoming() {
-                answer(stream.unwrap(), &first, &watches, &events);
+                let mut stream = stream.unwrap();
+                if away.load(Ordering::Relaxed) {
+                    refuse(&mut stream);
+                } else {
+                    answer(stream, &first, &watches, &events);
+                }
             }
         });
         api
@@ -117,8 +126,18 @@ impl Api {
         events.iter().filter(|event| event["reason"] == reason).cloned().collect()
     }
 
+    /// Cuts all watches, and refuses whatever is asked.
+    pub fn go_away(&self) {
+        self.away.store(true, Ordering::Relaxed);
+        self.watches.lock().unwrap().clear();
+    }
+
+    pub fn come_back(&self) {
+        self.away.store(false, Ordering::Relaxed);
+    }
+
     /// Tells a changed pod to whoever watches.
-    fn modified(&self, pod: &Value) {
+    pub fn modified(&self, pod: &Value) {
         self.tell("MODIFIED", pod);
     }
 
@@ -128,6 +147,12 @@ impl Api {
             send(stream, kind, pod);
         }
     }
+}
+
+fn refuse(stream: &mut TcpStream) {
+    let _ = request(stream);
+    let rest = "Content-Length: 0\r\nConnection: close\r\n\r\n";
+    write!(stream, "HTTP/1.1 503 Service Unavailable\r\n{rest}").unwrap();
 }
 
 /// One event of a watch, in a chunk of its own.
@@ -162,8 +187,11 @@ fn answer(
 ) {
     let (head, body) = request(&mut stream);
     if head.contains("/events") {
-        assert!(head.contains("/api/v1/namespaces/shop/events"), "the pod's namespace: {head}");
-        events.lock().unwrap().push(serde_json::from_str(&body).unwrap());
+        let event: Value = serde_json::from_str(&body).unwrap();
+        let namespace = event["involvedObject"]["namespace"].as_str().unwrap();
+        let path = format!("/api/v1/namespaces/{namespace}/events");
+        assert!(head.contains(&path), "the pod's namespace: {head}");
+        events.lock().unwrap().push(event);
         let kind = "Content-Type: application/json\r\nConnection: close";
         let length = body.len();
         write!(stream, "HTTP/1.1 201 Created\r\n{kind}\r\nContent-Length: {length}\r\n\r\n{body}")

@@ -39,6 +39,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
         "orphan-threads" => orphan_threads(rest[0].parse().expect("MiB")),
         "grower" => grower(rest[0].parse().expect("MiB")),
         "described" => described(&rest),
+        "nasty" => nasty(rest[0].parse().expect("MiB")),
         "greedy-init" => greedy_init(rest[0].parse().expect("MiB")),
         "enter-v1" => enter_at(&format!("{}/cgroup.procs", rest[0]), &rest[1..]),
         "fight" => crate::enforcement::fight(&rest),
@@ -47,6 +48,8 @@ pub fn run(arguments: &[String]) -> ExitCode {
         "spin" => loop {
             std::hint::spin_loop();
         },
+        "show" => crate::record::show(rest[0].parse().expect("seconds")),
+        "record" => crate::record::run(rest[0]),
         "demo" => crate::demo::run(rest[0].parse().expect("seconds")),
         "look" => crate::runtime::starts::look(),
         "read-value" => crate::enforcement::read_value(&rest),
@@ -160,6 +163,12 @@ fn greedy_init(mebibytes: usize) -> ExitCode {
     let _killed = hog(mebibytes);
     child.wait().expect("the child");
     ExitCode::FAILURE
+}
+
+/// Grows under a name that a careless page would take for markup.
+fn nasty(step: usize) -> ExitCode {
+    fs::write("/proc/self/comm", "<img src=x>").expect("take a name");
+    grower(step)
 }
 
 /// Grows for ever, some MiB at a time.

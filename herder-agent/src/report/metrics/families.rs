@@ -23,7 +23,9 @@ pub(super) struct Families {
     pub(super) processes: Family<4>,
     pub(super) host_kills: Family<3>,
     pub(super) oom_group: Family<3>,
+    pub(super) oom_group_wanted: Family<3>,
     pub(super) host_oom_group: Family<1>,
+    pub(super) host_oom_group_wanted: Family<1>,
     pub(super) writes: Family<2>,
     pub(super) reverts: Family<1>,
     pub(super) not_enforceable: Family<1>,
@@ -69,6 +71,18 @@ impl Families {
                 "herder_container_oom_group",
                 "memory.oom.group of a container that a rule matches, as it is now.",
                 ["namespace", "pod", "container"],
+            ),
+            oom_group_wanted: gauge(
+                &registry,
+                "herder_container_oom_group_wanted",
+                "The memory.oom.group that a rule wants of a container.",
+                ["namespace", "pod", "container"],
+            ),
+            host_oom_group_wanted: gauge(
+                &registry,
+                "herder_host_oom_group_wanted",
+                "The memory.oom.group that a rule wants of a cgroup outside of pods.",
+                ["cgroup"],
             ),
             host_oom_group: gauge(
                 &registry,

@@ -51,13 +51,20 @@ impl Series {
         }
     }
 
-    pub(super) fn present(&mut self, owner: &Owner, families: &Families, value: bool) {
+    pub(super) fn present(
+        &mut self,
+        owner: &Owner,
+        families: &Families,
+        value: bool,
+        wanted: bool,
+    ) {
         self.gone.remove(owner);
         self.present.insert(owner.clone());
         match owner {
             Owner::Container(names) => {
                 let labels = [&names.namespace, &names.pod, &names.container].map(String::as_str);
                 families.oom_group.set(labels, value.into());
+                families.oom_group_wanted.set(labels, wanted.into());
                 for kind in KINDS {
                     let [namespace, pod, container] = labels;
                     let kill =
@@ -74,6 +81,7 @@ impl Series {
                 // One number cannot stand for several cgroups.
                 if label != OTHER {
                     families.host_oom_group.set([label.as_str()], value.into());
+                    families.host_oom_group_wanted.set([label.as_str()], wanted.into());
                 }
                 for kind in KINDS {
                     let kill = [label.as_str(), kind.as_str(), Limit::Container.as_str()];
@@ -87,11 +95,14 @@ impl Series {
         self.present.remove(owner);
         // The value of what is gone would be a lie, so it goes at once.
         match owner {
-            Owner::Container(names) => families
-                .oom_group
-                .remove([&names.namespace, &names.pod, &names.container].map(String::as_str)),
+            Owner::Container(names) => {
+                let labels = [&names.namespace, &names.pod, &names.container].map(String::as_str);
+                families.oom_group.remove(labels);
+                families.oom_group_wanted.remove(labels);
+            }
             Owner::Host { cgroup } | Owner::Unnamed { cgroup } => {
                 families.host_oom_group.remove([cgroup.as_str()]);
+                families.host_oom_group_wanted.remove([cgroup.as_str()]);
             }
         }
         self.left(owner, now);

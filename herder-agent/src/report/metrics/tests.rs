@@ -95,11 +95,13 @@ fn a_group_kill_is_one_kill_and_many_processes_each_where_it_was() {
 fn matched_containers_begin_at_zero_and_outlive_the_container() {
     let metrics = Metrics::default();
     let now = Instant::now();
-    metrics.oom_group_effective(&pod("a"), Some(false), now);
+    metrics.oom_group_effective(&pod("a"), Some(false), true, now);
     assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 3);
-    assert_eq!(lines(&metrics, "herder_container_oom_group").len(), 1);
-    metrics.oom_group_effective(&pod("a"), None, now);
-    assert_eq!(lines(&metrics, "herder_container_oom_group").len(), 0);
+    assert_eq!(lines(&metrics, "herder_container_oom_group{").len(), 1);
+    assert!(lines(&metrics, "herder_container_oom_group_wanted{")[0].ends_with(" 1"));
+    metrics.oom_group_effective(&pod("a"), None, false, now);
+    assert_eq!(lines(&metrics, "herder_container_oom_group_wanted{").len(), 0);
+    assert_eq!(lines(&metrics, "herder_container_oom_group{").len(), 0);
     metrics.expire(now + Duration::from_secs(14 * 60), |_| false);
     assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 3);
     metrics.expire(now + Duration::from_secs(15 * 60), |_| false);
@@ -111,8 +113,8 @@ fn matched_containers_begin_at_zero_and_outlive_the_container() {
 fn series_stay_while_the_pod_is_there_and_as_long_again_after_it() {
     let metrics = Metrics::new(Duration::from_secs(60));
     let now = Instant::now();
-    metrics.oom_group_effective(&pod("a"), Some(false), now);
-    metrics.oom_group_effective(&pod("a"), None, now);
+    metrics.oom_group_effective(&pod("a"), Some(false), false, now);
+    metrics.oom_group_effective(&pod("a"), None, false, now);
     let restart = lines(&metrics, "herder_container_restarts_total");
     assert_eq!(
         restart,
@@ -133,13 +135,13 @@ fn series_stay_while_the_pod_is_there_and_as_long_again_after_it() {
 fn a_container_that_comes_back_keeps_its_series() {
     let metrics = Metrics::default();
     let now = Instant::now();
-    metrics.oom_group_effective(&host("/c"), Some(false), now);
-    metrics.oom_group_effective(&host("/c"), None, now);
-    metrics.oom_group_effective(&host("/c"), Some(true), now);
+    metrics.oom_group_effective(&host("/c"), Some(false), false, now);
+    metrics.oom_group_effective(&host("/c"), None, false, now);
+    metrics.oom_group_effective(&host("/c"), Some(true), false, now);
     metrics.expire(now + Duration::from_secs(3600), |_| false);
     assert_eq!(lines(&metrics, "herder_host_oom_kills_total").len(), 3);
     assert_eq!(
-        lines(&metrics, "herder_host_oom_group"),
+        lines(&metrics, "herder_host_oom_group{"),
         [r#"herder_host_oom_group{cgroup="/c"} 1"#]
     );
 }
@@ -219,8 +221,8 @@ fn promtool_finds_nothing_to_complain_about() {
         process::{Command, Stdio},
     };
     let metrics = Metrics::default();
-    metrics.oom_group_effective(&pod("a"), Some(false), Instant::now());
-    metrics.oom_group_effective(&host("/c"), Some(false), Instant::now());
+    metrics.oom_group_effective(&pod("a"), Some(false), false, Instant::now());
+    metrics.oom_group_effective(&host("/c"), Some(false), false, Instant::now());
     metrics.kill(&report(&[pod("a")], Kind::Init, Some("/x")), Duration::ZERO);
     metrics.oom_group_write(&OomGroupWrite {
         cgroup: &CgroupPath::root(),

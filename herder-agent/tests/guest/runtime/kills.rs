@@ -20,7 +20,7 @@ fn tree<'a>(children: &[&'a str]) -> Vec<&'a str> {
 }
 
 pub fn kills(engine: Engine) {
-    let _api = Api::serve(&[&object(WEB, &[WORKER, GREEDY]), &object(DB, &[POSTGRES])]);
+    let _api = Api::serve(&[object(WEB, &[WORKER, GREEDY]), object(DB, &[POSTGRES])]);
     let agent = agent();
     let _daemon = engine.begin();
     let told = |number: usize| {

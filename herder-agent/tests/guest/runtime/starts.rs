@@ -21,7 +21,7 @@ struct Start {
 }
 
 pub fn starts(engine: Engine) {
-    let _api = Api::serve(&[&object(WEB, &[])]);
+    let _api = Api::serve(&[object(WEB, &[])]);
     let agent = agent();
     let _daemon = engine.begin();
     let trace = Trace::start();

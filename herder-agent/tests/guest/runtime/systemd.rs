@@ -117,7 +117,7 @@ fn unit_of_the_agent() {
 /// 257: the file says 0, one process is killed, and systemd ends the others. What
 /// later ones do is told, not asserted: 262 was seen to let the others live.
 fn scope_that_systemd_stops() {
-    let _api = Api::serve(&[&object(WEB, &[WORKER])]);
+    let _api = Api::serve(&[object(WEB, &[WORKER])]);
     let agent = agent();
     let path = WORKER.cgroup(true);
     let (slice, unit) = path.rsplit_once('/').unwrap();
@@ -156,7 +156,7 @@ fn scope_that_systemd_stops() {
 
 /// Reloading systemd and changing a property both leave the agent's 0.
 fn systemd_leaves_the_value() {
-    let _api = Api::serve(&[&object(WEB, &[WORKER])]);
+    let _api = Api::serve(&[object(WEB, &[WORKER])]);
     let agent = agent();
     let worker = Engine::RUNC.with_systemd().run(WORKER, 64, &["/init", "role", "idle"]);
     eventually("it is steered", || worker.cgroup.oom_group() == "0");

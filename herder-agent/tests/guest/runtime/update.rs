@@ -15,7 +15,7 @@ const WORKER: Name = Name { pod: WEB, container: "worker", number: 1 };
 const REVERTS: &str = r#"herder_oom_group_reverts_total{rule="web"}"#;
 
 pub fn update(engine: Engine) {
-    let _api = Api::serve(&[&object(WEB, &[WORKER])]);
+    let _api = Api::serve(&[object(WEB, &[WORKER])]);
     let agent = agent();
     let _daemon = engine.begin();
     let worker = engine.run(WORKER, 64, &["/init", "role", "idle"]);

@@ -1,0 +1,89 @@
+//! Matched containers as a table: is the value what the rule wants, and if not,
+//! why.
+
+use super::{
+    kills::place,
+    table::{Cell, Columns, Look},
+};
+use serde_json::Value;
+
+const HEAD: [&str; 7] = ["CONTAINER", "RULE", "WANTED", "VALUE", "WRITES", "REVERTS", "IN THE WAY"];
+
+pub(super) fn table(containers: &[Value], colours: bool) -> String {
+    let mut rows = vec![HEAD.map(|name| Cell::new(name, Look::Head)).to_vec()];
+    let mut sorted: Vec<_> = containers.iter().collect();
+    sorted.sort_by_key(|container| place(&named(container)));
+    rows.extend(sorted.into_iter().map(row));
+    Columns::default().lines(&rows, colours)
+}
+
+/// The owner's names beside the cgroup.
+fn named(container: &Value) -> Value {
+    let mut named = container["owner"].clone();
+    if let Some(named) = named.as_object_mut() {
+        named.insert("cgroup".into(), container["cgroup"].clone());
+    }
+    named
+}
+
+fn row(container: &Value) -> Vec<Cell> {
+    let number =
+        |key: &str| container[key].as_u64().map_or("-".to_owned(), |value| value.to_string());
+    let text = |key: &str| container[key].as_str().unwrap_or("").to_owned();
+    let good = container["wanted"] == container["effective"] && container["obstacle"].is_null();
+    let obstacle = match text("obstacle") {
+        none if none.is_empty() => none,
+        obstacle => format!("{obstacle}: {}", text("explanation")),
+    };
+    vec![
+        Cell::new(place(&named(container)), Look::Plain),
+        Cell::new(text("rule"), Look::Plain),
+        Cell::new(meaning(&container["wanted"]), Look::Plain),
+        Cell::new(meaning(&container["effective"]), if good { Look::Good } else { Look::Bad }),
+        Cell::new(number("writes"), Look::Plain),
+        Cell::new(number("reverts"), Look::Plain),
+        Cell::new(obstacle, Look::Bad),
+    ]
+}
+
+/// What a value of memory.oom.group does.
+fn meaning(value: &Value) -> &'static str {
+    match value.as_u64() {
+        Some(0) => "single-process",
+        Some(1) => "group",
+        _ => "-",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_table_says_what_is_wanted_and_what_is_in_the_way() {
+        let text = table(
+            &[
+                json!({
+                    "cgroup": "/b", "owner": {"cgroup": "/b"}, "rule": "docker", "wanted": 0,
+                    "effective": 1, "obstacle": "read-only", "explanation": "mount it\nread-write",
+                    "writes": 0, "reverts": 0
+                }),
+                json!({
+                    "cgroup": "/a", "owner": {"namespace": "shop", "pod": "web-0", "container": "worker"},
+                    "rule": "web", "wanted": 0, "effective": 0, "obstacle": null,
+                    "explanation": null, "writes": 2, "reverts": 1
+                }),
+                json!({"cgroup": "/c", "owner": {"cgroup": "/c"}, "rule": "g", "wanted": 1, "effective": null}),
+            ],
+            false,
+        );
+        let expected = "\
+CONTAINER          RULE    WANTED          VALUE           WRITES  REVERTS  IN THE WAY
+/b                 docker  single-process  group           0       0        read-only: mount it\\nread-write
+/c                 g       group           -               -       -
+shop/web-0/worker  web     single-process  single-process  2       1
+";
+        assert_eq!(text, expected);
+    }
+}

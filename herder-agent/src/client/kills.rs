@@ -1,0 +1,138 @@
+//! Kills as a table: who, where, how big, did it survive.
+
+use super::{
+    table::{Cell, Columns, Look},
+    time::{ago, size},
+};
+use serde_json::Value;
+use std::time::SystemTime;
+
+/// The table, which `--follow` adds to.
+#[derive(Default)]
+pub(super) struct Kills {
+    columns: Columns,
+    begun: bool,
+}
+
+const HEAD: [&str; 9] =
+    ["AGE", "KIND", "WHERE", "VICTIM", "PID", "MEMORY", "LIMIT", "RULE", "SURVIVED"];
+
+impl Kills {
+    /// Lines for these kills, under a head the first time.
+    pub(super) fn more(&mut self, kills: &[Value], now: SystemTime, colours: bool) -> String {
+        let mut rows = Vec::new();
+        if !std::mem::replace(&mut self.begun, true) {
+            rows.push(HEAD.map(|name| Cell::new(name, Look::Head)).to_vec());
+        }
+        rows.extend(kills.iter().map(|kill| row(kill, now)));
+        self.columns.lines(&rows, colours)
+    }
+}
+
+fn row(kill: &Value, now: SystemTime) -> Vec<Cell> {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let number = |value: &Value| value.as_u64().map_or("-".to_owned(), |number| number.to_string());
+    let victim = &kill["victim"];
+    let memory =
+        ["anon_rss", "file_rss", "shmem_rss"].iter().filter_map(|key| victim[*key].as_u64());
+    let memory = memory.reduce(u64::saturating_add).map_or("-".to_owned(), size);
+    let alive = kill["kind"] == "subprocess";
+    let look = if alive { Look::Good } else { Look::Bad };
+    vec![
+        Cell::new(ago(&text(&kill["time"]), now), Look::Dim),
+        Cell::new(text(&kill["kind"]), look),
+        Cell::new(place(kill), Look::Plain),
+        Cell::new(text(&victim["comm"]), Look::Plain),
+        Cell::new(number(&victim["pid"]), Look::Plain),
+        Cell::new(memory, Look::Plain),
+        Cell::new(text(&kill["limit"]), Look::Plain),
+        Cell::new(text(&kill["rule"]), Look::Plain),
+        Cell::new(survived(kill, alive), look),
+    ]
+}
+
+/// The container, by its names or else its cgroup.
+pub(super) fn place(one: &Value) -> String {
+    match ["namespace", "pod", "container"].map(|key| one[key].as_str()) {
+        [Some(namespace), Some(pod), Some(container)] => format!("{namespace}/{pod}/{container}"),
+        _ => one["cgroup"].as_str().unwrap_or("unknown").to_owned(),
+    }
+}
+
+fn survived(kill: &Value, alive: bool) -> String {
+    if alive {
+        return "yes".to_owned();
+    }
+    let restarted = if kill["restarted"].is_object() { ", restarted" } else { "" };
+    match kill["processes"].as_u64() {
+        Some(1) | None => format!("no{restarted}"),
+        Some(processes) => format!("no, {processes} processes{restarted}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    fn kill(kind: &str, comm: &str) -> Value {
+        json!({
+            "id": 1, "time": "1970-01-01T00:01:00.000Z", "kind": kind, "limit": "container",
+            "namespace": "shop", "pod": "web-0", "container": "worker", "cgroup": "/c", "rule": "web",
+            "processes": 3, "victim": {"comm": comm, "pid": 4711, "anon_rss": 93_323_264, "file_rss": 4096}
+        })
+    }
+
+    fn now() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(90)
+    }
+
+    #[test]
+    fn the_table_answers_who_where_how_big_and_did_it_survive() {
+        let mut host = kill("group", "hog");
+        host["namespace"] = Value::Null;
+        host["rule"] = Value::Null;
+        let mut restarted = kill("init", "postgres");
+        restarted["processes"] = json!(1);
+        restarted["restarted"] = json!({"reason": "OOMKilled"});
+        let mut unknown = kill("subprocess", "x");
+        unknown["victim"] = json!({"comm": "x", "pid": 1});
+        let text = Kills::default().more(
+            &[kill("subprocess", "gunicorn"), host, restarted, unknown],
+            now(),
+            false,
+        );
+        let expected = "\
+AGE      KIND        WHERE              VICTIM    PID   MEMORY  LIMIT      RULE  SURVIVED
+30s ago  subprocess  shop/web-0/worker  gunicorn  4711  89MiB   container  web   yes
+30s ago  group       /c                 hog       4711  89MiB   container  -     no, 3 processes
+30s ago  init        shop/web-0/worker  postgres  4711  89MiB   container  web   no, restarted
+30s ago  subprocess  shop/web-0/worker  x         1     -       container  web   yes
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn what_a_victim_calls_itself_cannot_harm_the_terminal() {
+        let text =
+            Kills::default().more(&[kill("group", "a\x1b[2J\n\u{202e}b\u{9b}")], now(), true);
+        assert!(text.contains(r"a\u{1b}[2J\n\u{202e}b\u{9b}"), "{text}");
+        assert_eq!(text.lines().count(), 2);
+        let own = ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m"];
+        let rest = own.iter().fold(text, |text, code| text.replace(code, ""));
+        assert!(!rest.contains('\x1b'), "{rest:?}");
+    }
+
+    #[test]
+    fn colours_change_no_column_and_what_follows_stays_in_line() {
+        let mut table = Kills::default();
+        let first = table.more(&[kill("subprocess", "a-long-name")], now(), true);
+        let second = table.more(&[kill("group", "b")], now(), false);
+        let plain = ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[32m"]
+            .iter()
+            .fold(first, |text, code| text.replace(code, ""));
+        assert_eq!(plain.lines().nth(1).unwrap().find("4711"), second.find("4711"));
+        assert_eq!(second.lines().count(), 1, "no second head");
+    }
+}

@@ -1,0 +1,196 @@
+// This node at a glance. Whatever comes from outside becomes text, never markup:
+// a process chooses its own name, also `<script>`.
+'use strict';
+
+const KEPT = 1000, LISTED = 100;
+const kills = new Map();      // id → kill, oldest first
+let containers = [];
+const at = (id) => document.getElementById(id);
+
+function element(tag, text, ...classes) {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  made.classList.add(...classes.filter(Boolean));
+  return made;
+}
+
+// Names as they are, control characters and directions of writing made visible.
+function plain(text) {
+  return String(text).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
+    (letter) => '\\u{' + letter.codePointAt(0).toString(16) + '}');
+}
+
+function size(bytes) {
+  if (bytes == null) return 'size unknown';
+  if (bytes >= 2 ** 30) return (bytes / 2 ** 30).toFixed(1) + ' GiB';
+  return bytes >= 2 ** 20 ? Math.round(bytes / 2 ** 20) + ' MiB' : Math.round(bytes / 1024) + ' KiB';
+}
+
+function ago(time) {
+  const seconds = Math.max(0, Math.round((Date.now() - Date.parse(time)) / 1000));
+  for (const [unit, length] of [['d', 86400], ['h', 3600], ['min', 60]]) {
+    if (seconds >= 2 * length) return Math.floor(seconds / length) + ' ' + unit + ' ago';
+  }
+  return seconds + ' s ago';
+}
+
+function when(time) {
+  const made = element('time', ago(time));
+  made.dateTime = time;
+  made.title = time;
+  return made;
+}
+
+const named = (one) => one.pod != null;
+const key = (one) => named(one) ? JSON.stringify([one.namespace, one.pod, one.container]) : String(one.cgroup);
+const title = (one) => named(one) ? one.namespace + '/' + one.pod + ' (' + one.container + ')' : one.cgroup ?? 'unknown cgroup';
+
+function survival(kill) {
+  if (kill.kind === 'subprocess') return 'the container lives on';
+  if (kill.kind === 'init') return 'its init was the victim: the container ended';
+  return 'killed as a group: ' + kill.processes + (kill.processes === 1 ? ' process' : ' processes');
+}
+
+function item(kill) {
+  const made = element('li', '', kill.kind === 'subprocess' && 'subprocess');
+  const victim = kill.victim;
+  made.append(element('strong', plain(title(kill))), ' ', when(kill.time), element('br', ''),
+    element('span', plain(victim.comm)), ' (pid ' + victim.pid + ', ' + size(victim.anon_rss) + ') – ',
+    element('span', survival(kill), kill.kind === 'subprocess' ? 'good' : 'bad'),
+    element('span', 'limit: ' + kill.limit + ' · asked for memory: ' + plain(kill.trigger.comm) +
+      ' (pid ' + kill.trigger.pid + ') · rule: ' + plain(kill.rule ?? 'none'), 'detail'));
+  return made;
+}
+
+function value(row) {
+  const cell = element('td', '', 'value');
+  const { state } = row;
+  if (!state) {
+    cell.append(element('span', 'not under a rule', 'detail'));
+    return cell;
+  }
+  const wanted = state.wanted === state.effective;
+  const meaning = state.effective == null ? 'unknown' : state.effective + (state.effective ? ' (group)' : ' (single process)');
+  cell.append(element('span', meaning, wanted && !state.obstacle ? 'good' : 'bad'));
+  if (!wanted) cell.append(element('span', 'the rule wants ' + state.wanted, 'detail'));
+  if (state.obstacle) cell.append(element('span', plain(state.obstacle + ': ' + state.explanation), 'detail', 'warn'));
+  if (state.reverts) cell.append(element('span', 'changed by others ' + state.reverts + ' times', 'detail'));
+  return cell;
+}
+
+function rows() {
+  const rows = new Map();
+  for (const state of containers) {
+    const one = { ...state.owner, cgroup: state.cgroup };
+    rows.set(key(one), { one, state, counts: { subprocess: 0, init: 0, group: 0 }, last: null });
+  }
+  for (const kill of kills.values()) {
+    const id = key(kill);
+    if (!rows.has(id)) rows.set(id, { one: kill, state: null, counts: { subprocess: 0, init: 0, group: 0 }, last: null });
+    const row = rows.get(id);
+    row.counts[kill.kind] += 1;
+    row.last = kill;
+  }
+  return [...rows.values()].sort((a, b) => (b.last?.id ?? 0) - (a.last?.id ?? 0));
+}
+
+function showContainers() {
+  const all = rows();
+  at('no-containers').hidden = all.length > 0;
+  document.querySelector('#containers tbody').replaceChildren(...all.map((row) => {
+    const made = document.createElement('tr');
+    const name = element('td', plain(title(row.one)));
+    const rule = element('td', plain(row.state?.rule ?? '–'), 'rule');
+    rule.dataset.name = 'rule';
+    made.append(name, rule, value(row));
+    for (const [kind, shown] of [['subprocess', 'sub-process'], ['init', 'init'], ['group', 'group']]) {
+      const cell = element('td', row.counts[kind], 'number');
+      cell.dataset.name = shown;
+      made.append(cell);
+    }
+    const last = element('td', '', 'last');
+    last.dataset.name = 'last kill';
+    last.append(row.last ? when(row.last.time) : '–');
+    made.append(last);
+    return made;
+  }));
+}
+
+function showKills() {
+  const newest = [...kills.values()].slice(-LISTED).reverse();
+  at('no-kills').hidden = newest.length > 0;
+  at('kills').replaceChildren(...newest.map(item));
+}
+
+function add(kill) {
+  if (kills.has(kill.id)) return false;
+  kills.set(kill.id, kill);
+  if (kills.size > KEPT) kills.delete(kills.keys().next().value);
+  return true;
+}
+
+async function get(path) {
+  const answer = await fetch(path);
+  if (!answer.ok) throw new Error(path + ': ' + answer.status);
+  return answer.json();
+}
+
+async function refresh() {
+  try {
+    containers = await get('/api/v1/containers');
+    showContainers();
+  } catch (error) {
+    state('the agent does not answer', 'cut');
+  }
+}
+
+async function reload() {
+  const all = await get('/api/v1/kills');
+  kills.clear();
+  all.reverse().forEach(add);
+  showKills();
+  await refresh();
+}
+
+function state(text, look) {
+  at('state').textContent = text;
+  at('state').className = look;
+}
+
+// Many kills at once are one redraw of the table.
+let waiting = null;
+function soon() {
+  waiting ??= setTimeout(() => { waiting = null; refresh(); }, 300);
+}
+
+function follow() {
+  const stream = new EventSource('/api/v1/kills/stream');
+  stream.onopen = () => { state('live', 'live'); reload().catch(() => state('the agent does not answer', 'cut')); };
+  stream.onerror = () => {
+    state('not connected; trying again', 'cut');
+    // A refusal (too many streams) ends it for good, so begin anew.
+    if (stream.readyState === EventSource.CLOSED) setTimeout(follow, 5000);
+  };
+  stream.addEventListener('kill', (event) => {
+    const kill = JSON.parse(event.data);
+    if (!add(kill)) return;
+    const made = item(kill);
+    made.classList.add('new');
+    at('kills').prepend(made);
+    while (at('kills').childElementCount > LISTED) at('kills').lastElementChild.remove();
+    at('no-kills').hidden = true;
+    soon();
+  });
+  // Some were missed: take the list anew.
+  stream.addEventListener('missed', () => reload());
+}
+
+get('/api/v1/node').then((node) => {
+  at('node').textContent = plain(node.node) + ', Linux ' + plain(node.kernel);
+  document.title = 'Herder ' + plain(node.node);
+}).catch(() => {});
+follow();
+setInterval(() => {
+  document.querySelectorAll('time').forEach((time) => { time.textContent = ago(time.dateTime); });
+}, 1000);
+setInterval(refresh, 10000);

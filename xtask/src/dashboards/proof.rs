@@ -1,0 +1,244 @@
+//! Every expression of the dashboard and of the rules, run by real Prometheuses on
+//! what real agents exposed.
+//!
+//! A small server plays the agents: each scrape gets the next recorded exposition,
+//! so that counters grow as they did. A third agent does not answer. An expression
+//! that finds nothing there fails, alerts too: the recorded nodes have every trouble.
+
+use super::{
+    grafana,
+    prometheus::{self, Prometheus},
+    record,
+    source::{self, directory},
+};
+use crate::command::{asked, output, say};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::Command,
+    sync::{Arc, Mutex},
+    thread::{self, sleep},
+    time::{Duration, Instant, SystemTime},
+};
+
+/// How long rules may take to have been evaluated after the last exposition.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often the proof scrapes.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The same expositions over and over, each scrape one further.
+type Expositions = Arc<Mutex<BTreeMap<String, (usize, Vec<String>)>>>;
+
+/// An expression, and where it is from.
+pub struct Expression {
+    pub from: String,
+    pub expr: String,
+    pub range: bool,
+}
+
+pub fn run() -> Result<()> {
+    metrics()?;
+    let expressions = expressions()?;
+    let mut programs = vec![("debian", prometheus::installed()?)];
+    programs.extend(prometheus::newest()?.map(|program| ("sid", program)));
+    for (name, program) in programs {
+        let began = Instant::now();
+        let prometheus = fed(&program, name, SECOND)?;
+        let failures: Vec<_> =
+            expressions.iter().filter_map(|one| attempt(&prometheus, one).err()).collect();
+        for failure in &failures {
+            say(&format!("{failure:#}"));
+        }
+        if !failures.is_empty() {
+            bail!("{} expressions fail on Prometheus {}", failures.len(), prometheus.version);
+        }
+        say(&format!(
+            "all {} expressions have data on Prometheus {} ({:.1} s)",
+            expressions.len(),
+            prometheus.version,
+            began.elapsed().as_secs_f64()
+        ));
+    }
+    Ok(())
+}
+
+/// `promtool check metrics` on the last exposition of each node.
+fn metrics() -> Result<()> {
+    for (node, takes) in record::nodes()? {
+        let path = output()?.join(format!("{node}.prom"));
+        let last = takes.last().context("a node without expositions")?;
+        // A comment that is neither help nor type is none of promtool's business.
+        fs::write(&path, last)?;
+        let mut promtool = Command::new("promtool");
+        let done = promtool.args(["check", "metrics"]).stdin(File::open(&path)?).output()?;
+        if !done.status.success() || !done.stderr.is_empty() {
+            bail!("promtool check metrics, {node}: {}", String::from_utf8_lossy(&done.stderr));
+        }
+    }
+    Ok(())
+}
+
+/// All of them, with Grafana's variables as Grafana would fill them in.
+pub fn expressions() -> Result<Vec<Expression>> {
+    let text = fs::read_to_string(directory().join("herder.json"))?;
+    let dashboard: Value = serde_json::from_str(&text)?;
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut all = Vec::new();
+    for panel in list(&dashboard["panels"]) {
+        for target in list(&panel["targets"]) {
+            all.push(Expression {
+                from: format!("panel {}, query {}", panel["title"], target["refId"]),
+                expr: filled(target["expr"].as_str().context("a query without expression")?),
+                range: target["range"] == true,
+            });
+        }
+    }
+    for annotation in list(&dashboard["annotations"]["list"]) {
+        let expr = annotation["expr"].as_str().context("an annotation without expression")?;
+        all.push(Expression { from: "annotation".into(), expr: filled(expr), range: true });
+    }
+    for rule in source::rules()?.groups.iter().flat_map(|group| &group.rules) {
+        let from = format!("rule {}", rule.name());
+        all.push(Expression { from, expr: rule.expr.clone(), range: false });
+    }
+    Ok(all)
+}
+
+/// As Grafana does when everything is selected.
+pub fn filled(expr: &str) -> String {
+    let filled =
+        grafana::spelt_out(expr).replace("$__rate_interval", "1m").replace("$__range", "15m");
+    ["$namespace", "$pod", "$node"].iter().fold(filled, |expr, name| expr.replace(name, ".*"))
+}
+
+fn attempt(prometheus: &Prometheus, one: &Expression) -> Result<()> {
+    let Expression { from, expr, range } = one;
+    let samples = if *range {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+        prometheus.query_range(expr, now - 60, now, 5)
+    } else {
+        prometheus.query(expr)
+    };
+    let samples = samples.with_context(|| format!("{from}: {expr}"))?;
+    if samples.is_empty() {
+        bail!("{from} finds nothing: {expr}");
+    }
+    Ok(())
+}
+
+/// A Prometheus that has scraped everything, at this interval, and evaluated
+/// every rule since.
+pub fn fed(program: &Path, name: &str, interval: Duration) -> Result<Prometheus> {
+    let takes: BTreeMap<_, _> =
+        record::nodes()?.into_iter().map(|(node, takes)| (node, (0, takes))).collect();
+    let names: Vec<_> = takes.keys().cloned().collect();
+    let expositions: Expositions = Arc::new(Mutex::new(takes));
+    let agents = play(expositions.clone())?;
+    let config = config(agents, &names, interval)?;
+    let prometheus = Prometheus::start(program, name, &config)?;
+    let deadline = Instant::now() + PATIENCE + 20 * interval;
+    let finished = || {
+        expositions.lock().is_ok_and(|all| all.values().all(|(at, takes)| *at > takes.len() + 1))
+    };
+    while !finished() {
+        if Instant::now() > deadline {
+            bail!("Prometheus {} did not scrape", prometheus.version);
+        }
+        sleep(Duration::from_millis(200));
+    }
+    // Alerts with a `for` are pending by now; the annotation asks for one that fires.
+    let firing = r#"ALERTS{alertname="HerderKillsLost", alertstate="firing"}"#;
+    let deadline = Instant::now() + PATIENCE;
+    while prometheus.query(firing)?.is_empty() {
+        if Instant::now() > deadline {
+            bail!("HerderKillsLost does not fire on Prometheus {}", prometheus.version);
+        }
+        sleep(Duration::from_millis(200));
+    }
+    healthy(&prometheus)?;
+    Ok(prometheus)
+}
+
+/// Prometheus's own opinion of each rule after evaluating it.
+fn healthy(prometheus: &Prometheus) -> Result<()> {
+    let rules = prometheus.api("/api/v1/rules")?;
+    let groups = rules["groups"].as_array().context("no rules were loaded")?;
+    for rule in groups.iter().filter_map(|group| group["rules"].as_array()).flatten() {
+        if rule["health"] != "ok" {
+            bail!("rule {} is {}: {}", rule["name"], rule["health"], rule["lastError"]);
+        }
+    }
+    Ok(())
+}
+
+/// Evaluates each second. Only the recording group's own interval is
+/// shortened for that; the rules are as they are.
+fn config(agents: SocketAddr, nodes: &[String], interval: Duration) -> Result<String> {
+    let rules = fs::read_to_string(directory().join("alerts.yaml"))?;
+    let quick = output()?.join("alerts-quick.yaml");
+    fs::write(&quick, rules.replace("interval: 30s", "interval: 1s"))?;
+    asked(Command::new("promtool").args(["check", "rules"]).arg(&quick))
+        .context("promtool does not take the quicker rules")?;
+    let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let seconds = interval.as_secs();
+    let mut config = format!(
+        "global: {{scrape_interval: {seconds}s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
+         rule_files: ['{}']\n\
+         scrape_configs:\n\
+         - job_name: herder-system/herder-agent\n\
+         \x20 honor_labels: true\n\
+         \x20 static_configs:\n\
+         \x20 - {{targets: ['{nobody}'], labels: {{node: node-3}}}}\n",
+        quick.display()
+    );
+    for node in nodes {
+        config.push_str(&format!(
+            "  - {{targets: ['{agents}'], labels: {{node: {node}, instance: {node}, __metrics_path__: /{node}}}}}\n"
+        ));
+    }
+    Ok(config)
+}
+
+/// Serves the expositions at /NODE.
+fn play(expositions: Expositions) -> Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let expositions = expositions.clone();
+            // A client that goes away is no failure.
+            thread::spawn(move || drop(answer(stream, &expositions)));
+        }
+    });
+    Ok(address)
+}
+
+fn answer(mut stream: TcpStream, expositions: &Expositions) -> Result<()> {
+    let mut request = BufReader::new(stream.try_clone()?);
+    let mut first = String::new();
+    request.read_line(&mut first)?;
+    let mut line = String::new();
+    while request.read_line(&mut line)? > 2 {
+        line.clear();
+    }
+    let node = first.split(' ').nth(1).unwrap_or("/").trim_start_matches('/').to_owned();
+    let text = expositions.lock().ok().and_then(|mut all| {
+        let (at, takes) = all.get_mut(&node)?;
+        let text = takes.get(*at).or(takes.last()).cloned();
+        *at += 1;
+        text
+    });
+    let text = text.context("no such node")?;
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
+        text.len()
+    )?;
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! The rules as an object of the Prometheus operator, and promtool's opinion.
+
+use super::source::directory;
+use crate::command::{asked, run, say};
+use anyhow::{Context, Result};
+use std::{fs, process::Command};
+
+pub const KUSTOMIZATION: &str = "\
+apiVersion: kustomize.config.k8s.io/v1alpha1
+kind: Component
+resources:
+  - prometheus-rule.yaml
+";
+
+const HEAD: &str = "\
+# Made by `cargo xtask dashboards` from dashboards/alerts.yaml; change that.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: herder-agent
+  labels:
+    app.kubernetes.io/name: herder
+spec:
+";
+
+/// The PrometheusRule: the groups as they are written, with their comments.
+pub fn object() -> Result<String> {
+    let text = fs::read_to_string(directory().join("alerts.yaml"))?;
+    let (_, groups) = text.split_once("\ngroups:\n").context("alerts.yaml has no groups")?;
+    let lines = groups.lines().map(|line| match line {
+        "" => "\n".to_owned(),
+        line => format!("  {line}\n"),
+    });
+    Ok(format!("{HEAD}  groups:\n{}", lines.collect::<String>()))
+}
+
+/// `promtool check rules`, and `test rules` with each file of tests.
+pub fn promtool() -> Result<()> {
+    let directory = directory();
+    let mut check = Command::new("promtool");
+    run(check
+        .args(["check", "rules", "--lint=all", "--lint-fatal"])
+        .arg(directory.join("alerts.yaml")))?;
+    let mut test = Command::new("promtool");
+    run(test
+        .args(["test", "rules"])
+        .args(["alerts.yaml", "recording.yaml"].map(|name| directory.join("tests").join(name))))?;
+    let version = asked(Command::new("promtool").arg("--version")).unwrap_or_default();
+    say(&format!("the rules pass {}", version.lines().next().unwrap_or_default()));
+    Ok(())
+}
