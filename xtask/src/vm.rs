@@ -27,7 +27,7 @@ use std::{
 const LAST: usize = 120;
 
 /// Enough to see a fault of order, few enough for each day.
-pub const STARTS: u32 = 10;
+pub const STARTS: u32 = 5;
 
 /// How the guest begins every line that is meant for people.
 const GUEST: &str = "herder-guest: ";

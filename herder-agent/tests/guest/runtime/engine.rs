@@ -41,8 +41,8 @@ impl Engine {
     /// How many containers the test of starts takes: `--starts`. With containerd a
     /// start takes many seconds in an emulated machine.
     pub fn starts(&self) -> u64 {
-        let wanted = parameter("starts").map_or(10, |count| count.parse().unwrap());
-        if self.tool == Tool::Containerd { wanted.min(5) } else { wanted }
+        let wanted = parameter("starts").map_or(5, |count| count.parse().unwrap());
+        if self.tool == Tool::Containerd { wanted.min(2) } else { wanted }
     }
 
     /// The program's own words for its name and version, and the driver.
