@@ -106,7 +106,12 @@ impl Naming {
     fn named_cgroup(&self, cgroup: &PodCgroup) -> Option<Named<'_>> {
         let id = cgroup.container()?.id;
         let pods = self.pods.as_ref()?;
-        let resolved = pods.resolve(cgroup).or_else(|| pods.by_container(id))?;
+        // A static pod's cgroup has the hash of its manifest for a UID, which its
+        // mirror may lack. Any other pod whose UID is not known stays unknown, even
+        // if another one has a container of this ID.
+        let by_hash = matches!(cgroup.pod_uid, PodUid::ConfigHash(_));
+        let resolved =
+            pods.resolve(cgroup).or_else(|| by_hash.then(|| pods.by_container(id)).flatten())?;
         let pod = resolved.pod;
         if let Some(container) = resolved.container {
             return Some(Named { pod, name: Some(Cow::Borrowed(container.name.as_ref())) });
