@@ -16,10 +16,14 @@ use std::{
     time::Duration,
 };
 
-pub const TESTS: &[Test] = &[
+/// What depends on milliseconds, and so on nothing else being emulated beside it.
+pub const TIMED: &[Test] = &[
     ("thousand_reverts", thousand_reverts),
     ("created_like_runc", created_like_runc),
     ("created_on_a_busy_node", created_on_a_busy_node),
+];
+
+pub const TESTS: &[Test] = &[
     ("unmatched_are_never_written", unmatched_are_never_written),
     ("fight_without_end", fight_without_end),
     ("rules_change", rules_change),

@@ -1,6 +1,6 @@
 //! Process 1: sets the machine up, runs the tests, powers off.
 
-use crate::{TESTS, TESTS_OF_V1, Test, roles, runtime, say};
+use crate::{TESTS, TESTS_OF_V1, TIMED_TESTS, Test, roles, runtime, say};
 use rustix::{
     mount::MountFlags,
     process::{Pid, Signal, WaitOptions, kill_process, wait},
@@ -72,14 +72,20 @@ pub fn run() -> ExitCode {
             .map_or((0, 1), |()| (1, 0))
         }
         Some("runtime") => run_filtered(runtime::TESTS),
+        Some("timed") => run_filtered(TIMED_TESTS),
         Some("record") => record(),
         _ => run_filtered(if version1 { TESTS_OF_V1 } else { TESTS }),
     };
     end(verdict)
 }
 
-/// The same where systemd is process 1 and has set the machine up.
+/// The same where systemd is process 1 and has set the machine up; not all of its
+/// releases mount what the tests look at.
 pub fn below_systemd() -> ExitCode {
+    if !Path::new("/sys/kernel/tracing/trace_clock").exists() {
+        let tracing = "/sys/kernel/tracing";
+        rustix::mount::mount("tracefs", tracing, "tracefs", MountFlags::empty(), c"").unwrap();
+    }
     let _ = fs::write("/proc/sys/kernel/printk", "3 4 1 3");
     end(run_filtered(runtime::TESTS_WITH_SYSTEMD))
 }

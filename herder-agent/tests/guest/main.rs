@@ -36,6 +36,9 @@ type Test = (&'static str, fn());
 /// All tests, in the order in which they run.
 const TESTS: &[&[Test]] = &[kills::TESTS, enforcement::TESTS, pods::TESTS, robustness::TESTS];
 
+/// Those that measure milliseconds.
+const TIMED_TESTS: &[&[Test]] = &[enforcement::TIMED];
+
 /// Those that need a boot without cgroup v2.
 const TESTS_OF_V1: &[&[Test]] = &[robustness::TESTS_OF_V1];
 
@@ -54,7 +57,7 @@ fn main() -> ExitCode {
 }
 
 fn run_test(name: &str) -> ExitCode {
-    let all = [TESTS, TESTS_OF_V1, runtime::TESTS, runtime::TESTS_WITH_SYSTEMD];
+    let all = [TESTS, TIMED_TESTS, TESTS_OF_V1, runtime::TESTS, runtime::TESTS_WITH_SYSTEMD];
     let mut tests = all.into_iter().flatten().copied().flatten();
     let (_, test) = tests.find(|(known, _)| *known == name).expect("a known test");
     // The console is for the kernel too; what is said is shown on the host.
