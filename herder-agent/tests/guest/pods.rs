@@ -194,8 +194,9 @@ fn answer(
         events.lock().unwrap().push(event);
         let kind = "Content-Type: application/json\r\nConnection: close";
         let length = body.len();
-        write!(stream, "HTTP/1.1 201 Created\r\n{kind}\r\nContent-Length: {length}\r\n\r\n{body}")
-            .unwrap();
+        let head = format!("HTTP/1.1 201 Created\r\n{kind}\r\nContent-Length: {length}");
+        // The agent may have ended meanwhile.
+        let _ = write!(stream, "{head}\r\n\r\n{body}");
         return;
     }
     assert!(head.contains("fieldSelector=spec.nodeName%3Dnode-1"), "only this node: {head}");
