@@ -157,17 +157,23 @@ impl Core {
         resync.reset();
         // Walking thousands of directories takes too long for this thread.
         let mut walking: Option<JoinHandle<Walked>> = None;
+        // Somebody changes values faster than they are corrected.
+        let mut fighting = false;
         loop {
             let due = self.assembler.deadline();
+            // Every second turn of a fight is for all else.
+            let others_turn = std::mem::take(&mut fighting);
             tokio::select! {
                 // A correction comes before all else: a container may be about
                 // to start its program with the wrong value.
                 biased;
                 result = cgroups.ready() => { result?; self.take_cgroups(); }
-                result = changes.readable() => {
+                result = changes.readable(), if !others_turn => {
                     let guard = result?;
                     if self.enforcer.changed() {
                         guard.drained();
+                    } else {
+                        fighting = true;
                     }
                 }
                 () = sleep_until(self.retry), if !self.appearing.is_empty() => self.try_appearing(),
@@ -184,6 +190,7 @@ impl Core {
                 walked = finished(&mut walking) => self.take_walk(walked.map_err(io::Error::other)?),
                 () = sleep_until(self.waiting.due()), if !self.waiting.is_empty() => self.name_kills(),
                 () = yield_now(), if self.enforcer.resyncing() => self.enforcer.resync_some(),
+                () = yield_now(), if others_turn => {}
             }
             // Whoever changes a value, or makes cgroups, without end must neither
             // keep kills waiting nor the agent from ending.
@@ -259,6 +266,8 @@ impl Core {
     fn forget_series(&self, id: CgroupId) {
         if let Some(path) = self.tree.path(id).filter(|_| self.tree.is_gone(id)) {
             self.reporter.owner_left(&self.owner(path));
+            // Before it had a name it may have been told of by its path.
+            self.reporter.owner_left(&Owner::Host { cgroup: self.container_of(path) });
         }
     }
 
@@ -290,7 +299,10 @@ impl Core {
 
     /// The safety net: whatever an event did not tell, a walk finds.
     fn take_walk(&mut self, (began, walked): Walked) {
+        // What was made before the walk has been told, and is no surprise of it.
+        self.take_cgroups();
         let now = monotonic_now();
+        self.expire_kills(now);
         for id in std::mem::take(&mut self.late) {
             if let Some(path) = self.tree.path(id).filter(|_| !self.tree.is_gone(id)).cloned() {
                 self.decide(id, &path, Origin::Existing);

@@ -2,7 +2,7 @@
 
 mod annotation;
 
-pub use annotation::AnnotationError;
+pub use annotation::{AnnotationError, LONGEST as LONGEST_ANNOTATION};
 
 use crate::{
     cgroup::CgroupPath,
@@ -96,11 +96,16 @@ impl Policy {
     pub fn decide(&self, subject: &Subject<'_>) -> Verdict {
         for rule in &self.0.rules {
             let selected = match &rule.selects {
-                Selects::Cgroups(globs) => selects_cgroup(globs, subject.cgroup),
-                Selects::Pods(pods) => subject.pod.is_some_and(|pod| selects_pod(pods, pod)),
+                Selects::Cgroups(globs) => Some(selects_cgroup(globs, subject.cgroup)),
+                Selects::Pods(pods) => {
+                    subject.pod.map_or(Some(false), |pod| selects_pod(pods, pod))
+                }
             };
-            if selected {
-                return verdict(&rule.name, rule.oom_group);
+            match selected {
+                Some(true) => return verdict(&rule.name, rule.oom_group),
+                Some(false) => {}
+                // A later rule must not come before this one.
+                None => return Verdict::Unmatched,
             }
         }
         let pod = subject.pod.filter(|_| self.0.pod_annotations == PodAnnotations::Allow);
@@ -135,17 +140,21 @@ fn selects_cgroup(globs: &[Pattern], cgroup: &CgroupPath) -> bool {
     matches(cgroup) || subgroup().is_some_and(|scope| matches(&scope))
 }
 
-fn selects_pod(pods: &PodSelector, pod: PodSubject<'_>) -> bool {
+/// None as long as it depends on the container's name and that is not known.
+fn selects_pod(pods: &PodSelector, pod: PodSubject<'_>) -> Option<bool> {
     let any = |globs: &[Pattern], name: &str| {
         globs.iter().any(|glob| glob.matches_with(name, COMPONENTS))
     };
-    let container = pods.containers.as_ref().is_none_or(|globs| match pod.container {
-        Some(name) => any(globs, name),
-        // Whatever the name will be, `*` matches it.
-        None => globs.iter().any(|glob| glob.as_str() == "*"),
-    });
     let namespace = pods.namespaces.as_ref().is_none_or(|globs| any(globs, &pod.pod.namespace));
-    container && namespace && selects_labels(&pods.selector, pod.pod)
+    if !(namespace && selects_labels(&pods.selector, pod.pod)) {
+        return Some(false);
+    }
+    let Some(globs) = &pods.containers else { return Some(true) };
+    match pod.container {
+        Some(name) => Some(any(globs, name)),
+        // Whatever the name will be, `*` matches it.
+        None => globs.iter().any(|glob| glob.as_str() == "*").then_some(true),
+    }
 }
 
 /// `LabelSelectorAsSelector()`, k8s.io/apimachinery/pkg/apis/meta/v1/helpers.go.

@@ -34,8 +34,9 @@ use tokio::{
 };
 use tracing_appender::non_blocking::ErrorCounter;
 
-/// Connections that are served at once; others wait to be accepted.
-const CONNECTIONS: usize = 64;
+/// Connections that are served at once; others wait to be accepted. Each may hold
+/// one answer of at most some MiB (`/api/v1/kills` when all were group kills).
+const CONNECTIONS: usize = 16;
 
 /// How long a client may take to send the head of its request.
 const HEAD: Duration = Duration::from_secs(5);

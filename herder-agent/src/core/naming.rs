@@ -106,12 +106,13 @@ impl Naming {
     fn named_cgroup(&self, cgroup: &PodCgroup) -> Option<Named<'_>> {
         let id = cgroup.container()?.id;
         let pods = self.pods.as_ref()?;
-        // A static pod's cgroup has the hash of its manifest for a UID, which its
-        // mirror may lack. Any other pod whose UID is not known stays unknown, even
-        // if another one has a container of this ID.
+        // A static pod's cgroup has the hash of its manifest for a UID. Its mirror's
+        // annotation has it too, but any pod may claim that; the status, from the
+        // kubelet, is asked first. A pod whose own UID is not known stays unknown,
+        // even if another one has a container of this ID.
         let by_hash = matches!(cgroup.pod_uid, PodUid::ConfigHash(_));
-        let resolved =
-            pods.resolve(cgroup).or_else(|| by_hash.then(|| pods.by_container(id)).flatten())?;
+        let from_status = by_hash.then(|| pods.by_container(id)).flatten();
+        let resolved = from_status.or_else(|| pods.resolve(cgroup))?;
         let pod = resolved.pod;
         if let Some(container) = resolved.container {
             return Some(Named { pod, name: Some(Cow::Borrowed(container.name.as_ref())) });

@@ -183,13 +183,13 @@ impl Container {
         self.tell_obstacle(context);
     }
 
-    /// Somebody has written, perhaps the value that is wanted anyway: what the
-    /// runtime of a new container writes is remembered even then.
+    /// Somebody has written, perhaps the value that is wanted anyway: the 1 that
+    /// the runtime of a new container writes is remembered even then.
     pub(super) fn written(&mut self) {
         let own = std::mem::take(&mut self.own_write);
-        if !own && self.first.is_none() && self.origin == Origin::Made {
-            let value = self.directory.as_ref().and_then(|directory| directory.oom_group().ok());
-            self.first = value;
+        let value = || self.directory.as_ref().map(CgroupDir::oom_group);
+        if !own && self.origin == Origin::Made && value() == Some(Ok(true)) {
+            self.first = Some(true);
         }
     }
 
@@ -205,8 +205,12 @@ impl Container {
         };
         let outcome = directory.oom_group();
         let wanted = self.target.value;
-        if self.origin == Origin::Existing {
-            self.first = self.first.or(outcome.as_ref().ok().copied());
+        match (self.origin, &outcome) {
+            (Origin::Existing, Ok(value)) => self.first = self.first.or(Some(*value)),
+            // Whoever writes 0 to a new cgroup says nothing: systemd does so for
+            // each scope before the runtime writes what it was told.
+            (Origin::Made, Ok(true)) if !wanted => self.first = Some(true),
+            _ => {}
         }
         let result = match outcome {
             Ok(value) if value == wanted => Ok(value),
@@ -223,10 +227,6 @@ impl Container {
                 self.tell_write(context, value, cause, &write_result(&written), seen);
                 if written.is_ok() {
                     self.own_write = true;
-                    // The 0 of a new cgroup is nobody's wish.
-                    if value || self.corrected {
-                        self.first.get_or_insert(value);
-                    }
                     self.corrected = true;
                     self.writes += 1;
                     self.note_write(cause, context, seen);

@@ -153,6 +153,21 @@ fn a_new_group_gets_back_what_its_runtime_wanted() {
     }
 }
 
+/// With the systemd driver the scope's 0 is written before the kubelet's 1.
+#[test]
+fn a_new_container_gets_back_the_1_that_came_after_a_0() {
+    let mut fake = Fake::new("systemd", |_| {});
+    fake.make("/c", "0");
+    let id = fake.govern("/c", false);
+    for value in ["0", "1"] {
+        fake.write("/c", value);
+        fake.enforcer.changed();
+    }
+    assert_eq!((fake.value("/c").as_str(), fake.state().first), ("0", Some(1)));
+    fake.enforcer.release(id);
+    assert_eq!(fake.value("/c"), "1");
+}
+
 #[test]
 fn an_existing_container_gets_back_what_it_had_whoever_wrote_meanwhile() {
     let mut fake = Fake::new("existing", |_| {});

@@ -12,15 +12,15 @@ use crate::apiserver::{
     Failure,
     backoff::{Backoff, Pace, random},
 };
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Limited};
 use hyper::{Method, Request, header::CONTENT_TYPE};
 use jiff::Timestamp;
 use kube::{Client, client::Body};
 use serde_json::json;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc::{Receiver, Sender, channel},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 /// Occurrences that may wait. A pod's share is 25 at once, so this is a node's
@@ -30,6 +30,12 @@ const QUEUE: usize = 128;
 /// Tries for one Event; with the default pace about two minutes, as long as
 /// client-go goes on (`maxTriesPerEvent` 12, 10 s apart; tools/record/event.go).
 const TRIES: u32 = 7;
+
+/// Longest answer that is read, bytes: an Event comes back, or a Status.
+const LARGEST_ANSWER: usize = 64 << 10;
+
+/// How long an answer may take once its head is there.
+const ANSWER: Duration = Duration::from_secs(70);
 
 /// The cause in the 403 of a namespace that is being deleted
 /// (`NamespaceTerminatingCause`, k8s.io/api/core/v1/types.go): nothing that a
@@ -217,7 +223,8 @@ impl EventWriter {
         let request = request.map_err(|_| Failure::Malformed)?;
         let response = self.client.send(request).await.map_err(|_| Failure::Connection)?;
         let failure = Failure::of_status(response.status());
-        let body = response.into_body().collect().await;
+        let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect();
+        let body = timeout(ANSWER, body).await.map_err(|_| Failure::Timeout)?;
         match (failure, body) {
             (Some(failure), Ok(body)) => {
                 let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();

@@ -185,7 +185,13 @@ impl PodStore {
 
     fn index(&mut self, pod: &Pod) {
         if let Some(hash) = pod.config_hash {
-            self.by_config_hash.insert(hash, pod.uid);
+            // Anybody may annotate a pod: none takes over what another one that
+            // is still there has.
+            let holder = self.by_config_hash.get(&hash).and_then(|uid| self.pods.get(uid));
+            let taken = holder.is_some_and(|it| it.deleted_at.is_none() && it.pod.uid != pod.uid);
+            if !taken {
+                self.by_config_hash.insert(hash, pod.uid);
+            }
         }
         for id in pod.containers.iter().flat_map(Container::ids) {
             self.by_container.insert(id, pod.uid);
@@ -198,6 +204,10 @@ impl PodStore {
             return None;
         }
         record.deleted_at = Some(now);
+        if let Some(hash) = record.pod.config_hash {
+            let heir = self.live().find(|pod| pod.config_hash == Some(hash)).map(|pod| pod.uid);
+            self.by_config_hash.extend(heir.map(|heir| (hash, heir)));
+        }
         self.deleted.push_back((now, uid));
         if self.deleted.len() > MAX_DELETED {
             self.forget_oldest();

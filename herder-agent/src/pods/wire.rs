@@ -7,7 +7,10 @@
 use super::{
     Container, ContainerKind, OOM_GROUP_ANNOTATION, Pod, Termination, quantity, restarts::Reason,
 };
-use crate::attribution::id::{ContainerId, PodUid};
+use crate::{
+    attribution::id::{ContainerId, PodUid},
+    policy::LONGEST_ANNOTATION,
+};
 use jiff::Timestamp;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
@@ -132,10 +135,16 @@ impl PodObject {
             namespace: metadata.namespace?,
             name: metadata.name?,
             labels: metadata.labels.unwrap_or_default().into_iter().collect(),
-            oom_group: annotations.oom_group,
+            oom_group: annotations.oom_group.as_deref().map(shortened),
             containers: trim_containers(self.spec.unwrap_or_default(), statuses),
         })
     }
+}
+
+/// As much of the annotation as shows that it is too long.
+fn shortened(text: &str) -> Box<str> {
+    let end = text.floor_char_boundary(LONGEST_ANNOTATION + 4);
+    text.get(..end).unwrap_or_default().into()
 }
 
 fn trim_containers(

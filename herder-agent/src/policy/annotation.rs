@@ -3,6 +3,10 @@
 
 use super::OomGroup;
 
+/// Longest text that is read, bytes: names of some hundred containers. Anybody who
+/// may make a pod chooses it, and it is read for each of its cgroups.
+pub const LONGEST: usize = 4096;
+
 /// Why an annotation cannot be followed. Shown to the pod's owner.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AnnotationError {
@@ -12,6 +16,9 @@ pub enum AnnotationError {
     /// A list part without `=`, or without a name.
     #[error("{0:?} is not of the form container=single-process|group|leave")]
     Part(String),
+    /// More than is read.
+    #[error("it is longer than {LONGEST} bytes")]
+    Long,
     /// A container that is named twice.
     #[error("container {0:?} is named twice")]
     Twice(String),
@@ -21,6 +28,9 @@ pub enum AnnotationError {
 /// The whole text is checked, so that a typing error is told at once and not
 /// only when the container it is about comes up.
 pub(super) fn wanted(text: &str, container: &str) -> Result<Option<OomGroup>, AnnotationError> {
+    if text.len() > LONGEST {
+        return Err(AnnotationError::Long);
+    }
     if !text.contains(['=', ',']) {
         return word(text.trim()).map(Some);
     }
@@ -56,6 +66,12 @@ fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_of_any_length_takes_little_time() {
+        let long = "a=leave,".repeat(LONGEST);
+        assert_eq!(wanted(&long, "a"), Err(AnnotationError::Long));
+    }
 
     #[test]
     fn words_and_lists() {

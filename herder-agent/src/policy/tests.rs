@@ -53,6 +53,24 @@ fn globs_match_whole_components() {
     }
 }
 
+/// A later rule must not hold for the seconds in which the name is not known.
+#[test]
+fn a_container_without_a_name_waits_for_the_first_rule_that_asks_for_it() {
+    let policy = policy(
+        "rules:\n- {name: s, pods: {namespaces: [shop], containers: [sidecar]}, oomGroup: leave}\n- {name: all, pods: {}, oomGroup: single-process}\n",
+    );
+    for (namespace, container, expected) in [
+        ("shop", None, "unmatched"),
+        ("shop", Some("sidecar"), "s leave"),
+        ("shop", Some("worker"), "all 0"),
+        ("other", None, "all 0"),
+    ] {
+        let pod = pod(namespace, &[], None);
+        let subject = PodSubject { pod: &pod, container };
+        assert_eq!(decided(&policy, "/x", Some(subject)), expected, "{namespace} {container:?}");
+    }
+}
+
 #[test]
 fn the_first_rule_wins() {
     let policy = policy(

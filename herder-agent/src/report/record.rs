@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 /// Most processes of one kill that are listed; all are counted. A thousand kills
 /// with all of theirs are what the API may have to write for a client.
-const LISTED: usize = 16;
+const LISTED: usize = 8;
 
 /// A kill, ready to be written as JSON. Sizes are bytes.
 #[derive(Clone, Debug, Serialize)]
@@ -50,7 +50,7 @@ pub struct KillRecord {
     pub processes: usize,
     /// The process that the kernel chose.
     pub victim: ProcessRecord,
-    /// All killed processes, the chosen one first; at most 16.
+    /// All killed processes, the chosen one first; at most 8.
     pub victims: Vec<ProcessRecord>,
     /// The task whose allocation failed.
     pub trigger: TriggerRecord,

@@ -161,6 +161,18 @@ async fn a_static_pod_is_found_by_its_hash_also_after_its_mirror_was_replaced() 
     assert_eq!(resolved.pod.cgroup_uid(), uid(HASH));
 }
 
+/// Anybody may give a pod the annotation that the mirror of a static pod has.
+#[tokio::test(start_paused = true)]
+async fn a_static_pod_is_not_taken_over_by_its_hash() {
+    let begin = Instant::now();
+    let mut store = PodStore::default();
+    let claims = |text, letter| Pod { config_hash: Some(uid(HASH)), ..pod(text, letter, 0, None) };
+    store.apply(applied(claims(A, 'a')), begin);
+    store.apply(applied(claims(B, 'b')), begin);
+    let path = format!("/kubepods/pod{HASH}/{}", id('a'));
+    assert_eq!(store.resolve(&cgroup(&path)).unwrap().pod.uid, uid(A));
+}
+
 #[tokio::test(start_paused = true)]
 async fn earlier_incarnations_are_found_up_to_a_bound() {
     let now = Instant::now();
