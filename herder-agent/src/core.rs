@@ -336,7 +336,7 @@ impl Core {
             self.reporter.lost(lost, times);
         }
         if self.losses.take_ends() {
-            self.assembler.end_lost(monotonic_now());
+            self.assembler.records_lost(monotonic_now());
         }
     }
 

@@ -29,7 +29,7 @@ impl Losses {
             new.iter().map(|(loss, times)| (Lost::Kernel(*loss), *times)).collect();
         for (loss, times) in new {
             self.unseen_cgroups |= *loss == Loss::CgroupRingFull;
-            self.ends |= *loss == Loss::DecisionRingFull;
+            self.ends |= matches!(loss, Loss::DecisionRingFull | Loss::VictimRingFull);
             if loss.loses_kill() {
                 self.accounted += times;
             }
@@ -48,7 +48,7 @@ impl Losses {
         std::mem::take(&mut self.unseen_cgroups)
     }
 
-    /// Whether the end of a decision was lost since the last call.
+    /// Whether the end of a decision, or a victim, was lost since the last call.
     pub(super) fn take_ends(&mut self) -> bool {
         std::mem::take(&mut self.ends)
     }

@@ -211,10 +211,10 @@ impl Assembler {
         self.settle(end.decision);
     }
 
-    /// The end of some decision was lost: those that are open are not waited for
-    /// much longer.
-    pub fn end_lost(&mut self, now: u64) {
-        for open in self.decided.values_mut().filter(|open| open.end.is_none()) {
+    /// The end of some decision was lost, or a victim: what is missing of those
+    /// that are open is not waited for much longer.
+    pub fn records_lost(&mut self, now: u64) {
+        for open in self.decided.values_mut() {
             open.deadline = open.deadline.min(now + LOST_END_WAIT);
         }
     }

@@ -142,9 +142,15 @@ fn a_decision_whose_end_is_lost_is_a_kill_after_a_while() {
 fn an_end_that_is_known_to_be_lost_is_not_waited_for() {
     let mut assembler = Assembler::new(TRACED);
     assembler.marked(mark(5, 5, Some(1)), NOW);
-    assembler.end_lost(NOW);
+    assembler.records_lost(NOW);
     assembler.expire(NOW + LOST_END_WAIT);
     assert_eq!(told(&mut assembler), ["kill [5] group None"]);
+    let mut assembler = Assembler::new(Traced { at_exit: true, ..TRACED });
+    assembler.marked(mark(5, 5, Some(1)), NOW);
+    assembler.decided(end(1, 3, 2, true), NOW);
+    assembler.records_lost(NOW);
+    assembler.expire(NOW + LOST_END_WAIT);
+    assert_eq!(told(&mut assembler), ["missing 1", "kill [5] group Some(true)"]);
 }
 
 #[test]
