@@ -29,6 +29,7 @@ use crate::{
 };
 use losses::Losses;
 use std::{
+    collections::VecDeque,
     future::pending,
     io,
     os::unix::fs::MetadataExt,
@@ -77,7 +78,7 @@ pub struct Core {
     probe: Probe,
     assembler: Assembler,
     tree: CgroupTree,
-    appearing: Vec<Appearing>,
+    appearing: VecDeque<Appearing>,
     policy: Policy,
     enforcer: Enforcer,
     reporter: Arc<Reporter>,
@@ -86,19 +87,19 @@ pub struct Core {
     page: u64,
     naming: Naming,
     losses: Losses,
-    /// When what appears is tried again.
-    retry: Instant,
     /// Matched cgroups that did not appear in time; a walk tries them again.
     late: Vec<CgroupId>,
     waiting: Waiting,
     notices: Notices,
 }
 
-/// A cgroup that was announced but cannot be opened yet.
+/// A cgroup that was announced, and is yet to be brought under its rule.
 struct Appearing {
     /// None where the kernel has no BTF to tell it by.
     id: Option<CgroupId>,
     path: CgroupPath,
+    /// When it is tried, again if it could not be opened before.
+    due: Instant,
     until: Instant,
 }
 
@@ -124,7 +125,7 @@ impl Core {
             assembler: Assembler::new(probe.traced),
             probe,
             tree: CgroupTree::default(),
-            appearing: Vec::new(),
+            appearing: VecDeque::new(),
             policy,
             enforcer,
             reporter,
@@ -132,7 +133,6 @@ impl Core {
             resync_every,
             page: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
             losses: Losses::default(),
-            retry: Instant::now(),
             late: Vec::new(),
         }
     }
@@ -161,13 +161,15 @@ impl Core {
         let mut fighting = false;
         loop {
             let due = self.assembler.deadline();
+            let appears = self.appearing.front().map(|appearing| appearing.due);
+            let appeared = appears.is_some_and(|due| due <= Instant::now());
             // Every second turn of a fight is for all else.
             let others_turn = std::mem::take(&mut fighting);
             tokio::select! {
                 // A correction comes before all else: a container may be about
-                // to start its program with the wrong value.
+                // to start its program with the wrong value. New cgroups come one
+                // at a time, since their runtimes have yet to write.
                 biased;
-                result = cgroups.ready() => { result?; self.take_cgroups(); }
                 result = changes.readable(), if !others_turn => {
                     let guard = result?;
                     if self.enforcer.changed() {
@@ -176,7 +178,9 @@ impl Core {
                         fighting = true;
                     }
                 }
-                () = sleep_until(self.retry), if !self.appearing.is_empty() => self.try_appearing(),
+                result = cgroups.ready() => { result?; self.take_cgroups(); }
+                () = yield_now(), if appeared => self.try_appearing(),
+                () = sleep_until(appears.unwrap_or_else(Instant::now)), if appears.is_some() && !appeared => {}
                 result = kills.ready() => result?,
                 () = sleep_until(instant(due)), if due.is_some() => self.expire_kills(monotonic_now()),
                 command = commands.recv() => match command {
@@ -189,7 +193,7 @@ impl Core {
                 }
                 walked = finished(&mut walking) => self.take_walk(walked.map_err(io::Error::other)?),
                 () = sleep_until(self.waiting.due()), if !self.waiting.is_empty() => self.name_kills(),
-                () = yield_now(), if self.enforcer.resyncing() => self.enforcer.resync_some(),
+                () = yield_now(), if self.enforcer.surveying() => self.enforcer.survey_some(),
                 () = yield_now(), if others_turn => {}
             }
             // Whoever changes a value, or makes cgroups, without end must neither
@@ -242,9 +246,18 @@ impl Core {
     }
 
     fn cgroup_made(&mut self, made: CgroupEvent) {
-        let until = Instant::now() + APPEARS_WITHIN;
-        self.appearing.push(Appearing { id: made.id, path: made.path, until });
-        self.try_appearing();
+        let due = Instant::now();
+        if let Some(id) = made.id {
+            self.enters(id, &made.path);
+        }
+        let until = due + APPEARS_WITHIN;
+        self.appearing.push_back(Appearing { id: made.id, path: made.path, due, until });
+    }
+
+    /// From now on its kills can be named.
+    fn enters(&mut self, id: CgroupId, path: &CgroupPath) {
+        self.tree.made(id, path.clone(), monotonic_now());
+        self.naming.made(id, path);
     }
 
     fn cgroup_removed(&mut self, id: CgroupId) {
@@ -271,24 +284,26 @@ impl Core {
         }
     }
 
-    /// Takes in what was announced, and tries again what cannot be opened yet.
+    /// Brings the next new cgroup under its rule, or puts it off if it cannot be
+    /// opened yet.
     fn try_appearing(&mut self) {
+        let Some(mut appearing) = self.appearing.pop_front() else { return };
         let now = Instant::now();
-        self.retry = now + APPEARS_RETRY;
-        for mut appearing in std::mem::take(&mut self.appearing) {
-            appearing.id = appearing.id.or_else(|| self.inode(&appearing.path));
-            let governed = appearing.id.is_some_and(|id| {
-                self.tree.made(id, appearing.path.clone(), monotonic_now());
-                self.naming.made(id, &appearing.path);
-                self.decide(id, &appearing.path, Origin::Made);
-                self.enforcer.governs(id) || self.wanted(&appearing.path).is_none()
-            });
-            match appearing.id {
-                _ if governed => {}
-                Some(id) if now >= appearing.until => self.late.push(id),
-                None if now >= appearing.until => {}
-                _ => self.appearing.push(appearing),
+        if appearing.id.is_none() {
+            appearing.id = self.inode(&appearing.path);
+            if let Some(id) = appearing.id {
+                self.enters(id, &appearing.path);
             }
+        }
+        let governed = appearing.id.is_some_and(|id| {
+            self.decide(id, &appearing.path, Origin::Made);
+            self.enforcer.governs(id) || self.wanted(&appearing.path).is_none()
+        });
+        match appearing.id {
+            _ if governed => {}
+            Some(id) if now >= appearing.until => self.late.push(id),
+            None if now >= appearing.until => {}
+            _ => self.appearing.push_back(Appearing { due: now + APPEARS_RETRY, ..appearing }),
         }
     }
 
@@ -301,6 +316,9 @@ impl Core {
     fn take_walk(&mut self, (began, walked): Walked) {
         // What was made before the walk has been told, and is no surprise of it.
         self.take_cgroups();
+        for _ in 0..self.appearing.len() {
+            self.try_appearing();
+        }
         let now = monotonic_now();
         self.expire_kills(now);
         for id in std::mem::take(&mut self.late) {
@@ -347,9 +365,10 @@ impl Core {
 
     fn decide_some(&mut self, ids: impl IntoIterator<Item = CgroupId>) {
         for id in ids {
-            if let Some(path) = self.tree.path(id).cloned() {
-                self.decide(id, &path, Origin::Existing);
-            }
+            let Some(path) = self.tree.path(id).cloned() else { continue };
+            let is_new = self.appearing.iter().any(|appearing| appearing.id == Some(id));
+            let origin = if is_new { Origin::Made } else { Origin::Existing };
+            self.decide(id, &path, origin);
         }
     }
 

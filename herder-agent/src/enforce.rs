@@ -72,12 +72,13 @@ pub struct Enforcer {
     context: Context,
     containers: HashMap<CgroupId, Container>,
     watches: Watches,
-    stale: Vec<CgroupId>,
+    /// Whose value, watch and surroundings are to be looked at.
+    unsurveyed: Vec<CgroupId>,
 }
 
-/// Containers that a resync looks at before anything else gets a turn; each takes
-/// some tens of microseconds.
-const RESYNC_AT_ONCE: usize = 16;
+/// Containers that are surveyed before anything else gets a turn; each takes some
+/// tens of microseconds.
+const SURVEYED_AT_ONCE: usize = 16;
 
 impl Enforcer {
     /// Without a root (no cgroup v2) nothing is enforced, and each matched
@@ -94,7 +95,7 @@ impl Enforcer {
             context: Context { root, options, reporter, news: Cell::new(false) },
             containers: HashMap::new(),
             watches: Watches::new().map_err(EnforceError::Inotify)?,
-            stale: Vec::new(),
+            unsurveyed: Vec::new(),
         })
     }
 
@@ -146,12 +147,12 @@ impl Enforcer {
         // two is missed.
         container.watch(&mut self.watches, &self.context);
         if container.correct(&self.context, seen) {
-            container.check_surroundings(&self.context);
             self.containers.insert(id, container);
+            // What is around it can wait until no value has to be corrected.
+            self.unsurveyed.push(id);
         } else {
             container.end(&mut self.watches, &self.context);
         }
-        self.report_obstacles();
     }
 
     /// No rule matches any more: the first value comes back.
@@ -216,19 +217,20 @@ impl Enforcer {
 
     /// The safety net: reads every value again, and what is around it. Only notes
     /// which, so that a thousand containers do not keep the caller from its other
-    /// work; [`Self::resync_some`] does it.
+    /// work; [`Self::survey_some`] does it.
     pub fn resync(&mut self) {
-        self.stale = self.containers.keys().copied().collect();
+        self.unsurveyed = self.containers.keys().copied().collect();
     }
 
-    /// Whether [`Self::resync_some`] has something to do.
-    pub fn resyncing(&self) -> bool {
-        !self.stale.is_empty()
+    /// Whether [`Self::survey_some`] has something to do.
+    pub fn surveying(&self) -> bool {
+        !self.unsurveyed.is_empty()
     }
 
-    /// Does a part of the resync.
-    pub fn resync_some(&mut self) {
-        for id in self.stale.split_off(self.stale.len().saturating_sub(RESYNC_AT_ONCE)) {
+    /// Looks at some containers, new ones and those of a resync.
+    pub fn survey_some(&mut self) {
+        let some = self.unsurveyed.len().saturating_sub(SURVEYED_AT_ONCE);
+        for id in self.unsurveyed.split_off(some) {
             self.correct(id, Instant::now());
             if let Some(container) = self.containers.get_mut(&id) {
                 container.watch(&mut self.watches, &self.context);

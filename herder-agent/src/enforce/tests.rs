@@ -62,8 +62,12 @@ impl Fake {
 
     fn resync(&mut self) {
         self.enforcer.resync();
-        while self.enforcer.resyncing() {
-            self.enforcer.resync_some();
+        self.survey();
+    }
+
+    fn survey(&mut self) {
+        while self.enforcer.surveying() {
+            self.enforcer.survey_some();
         }
     }
 
@@ -245,6 +249,7 @@ fn obstacles_are_explained_and_go_away() {
     fake.govern("/pod/c.scope", false);
     assert_eq!(fake.value("/pod/c.scope"), "0", "right as soon as the ancestor is");
     assert_eq!(fake.value("/pod"), "1", "never written");
+    fake.survey();
     assert_eq!(fake.state().obstacle, Some(Obstacle::Ancestor));
     assert!(fake.state().explanation.unwrap().starts_with("/pod "));
     fake.write("/pod", "0");
