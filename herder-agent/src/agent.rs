@@ -77,6 +77,7 @@ pub enum AgentError {
 /// When something that nothing works without cannot be had; the message says
 /// what to do.
 pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
+    memory::no_huge_pages();
     limits::raise();
     // Read before it is taken, so that a change in between is seen later.
     let loaded = args.node.config.as_deref().and_then(|path| std::fs::read(path).ok());
