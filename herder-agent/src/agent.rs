@@ -12,7 +12,7 @@ use crate::{
     cgroup::dir::CgroupRoot,
     config::{Config, ConfigError},
     core::{Command, Core, Hierarchy, Naming, Notices},
-    enforce::{EnforceError, Enforcer, Options},
+    enforce::{Enforcer, Options},
     events::send::{EventQueue, EventWriter, OnOutcome},
     pods::{self, bundle::Bundles},
     policy::Policy,
@@ -49,9 +49,6 @@ pub enum AgentError {
     /// The eBPF programs cannot be attached.
     #[error(transparent)]
     Probe(#[from] ProbeError),
-    /// Enforcement cannot be set up.
-    #[error(transparent)]
-    Enforce(#[from] EnforceError),
     /// The port cannot be had, or a metric cannot be registered.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -78,7 +75,7 @@ pub enum AgentError {
 /// what to do.
 pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     memory::no_huge_pages();
-    limits::raise();
+    let descriptors = limits::raise();
     // Read before it is taken, so that a change in between is seen later.
     let loaded = args.node.config.as_deref().and_then(|path| std::fs::read(path).ok());
     let config = args.node.config.as_deref().map(Config::load).transpose()?.unwrap_or_default();
@@ -111,8 +108,11 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         at_exit = probe.traced.at_exit,
         "Attached."
     );
-    let enforcer =
-        Enforcer::new(open_root(&args.node.cgroup_root), options(args), reporter.clone())?;
+    let enforcer = Enforcer::new(
+        open_root(&args.node.cgroup_root),
+        options(args, descriptors),
+        reporter.clone(),
+    );
     let core = Core::new(
         probe,
         Policy::new(config),
@@ -251,8 +251,9 @@ fn open_root(path: &Path) -> Option<CgroupRoot> {
         .ok()
 }
 
-fn options(args: &RunArgs) -> Options {
+fn options(args: &RunArgs, descriptors: i32) -> Options {
     Options {
+        descriptors,
         dry_run: args.dry_run,
         restore_on_exit: args.restore_on_exit,
         systemd_transient: args.node.systemd_transient_dir.clone(),

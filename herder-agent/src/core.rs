@@ -5,6 +5,7 @@
 //! delay a correction of `memory.oom.group` or the report of a kill. Others talk
 //! to it by [`Command`]s.
 
+mod appearing;
 mod kills;
 mod losses;
 mod naming;
@@ -14,7 +15,7 @@ mod pods;
 pub use naming::Naming;
 pub use notices::Notices;
 
-use self::pods::Waiting;
+use self::{appearing::Appearing, pods::Waiting};
 use crate::{
     attribution::Owner,
     cgroup::{
@@ -24,7 +25,12 @@ use crate::{
     enforce::{ContainerState, Enforcer, Origin},
     oom::assemble::Assembler,
     policy::{Policy, Target, Verdict},
-    probe::{DecodeError, Event, Probe, decode::CgroupEvent, monotonic_now, readable::Readable},
+    probe::{
+        DecodeError, Event, Probe,
+        decode::CgroupEvent,
+        monotonic_now,
+        readable::{Guard, Readable},
+    },
     report::{Lost, Reporter},
 };
 use losses::Losses;
@@ -32,7 +38,6 @@ use std::{
     collections::VecDeque,
     future::pending,
     io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -45,13 +50,6 @@ use tokio::{
     task::{JoinError, JoinHandle, yield_now},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
-
-/// How long a new cgroup's directory is tried for. The kernel announces it some
-/// microseconds before it can be opened; an emulated or busy node takes longer.
-const APPEARS_WITHIN: Duration = Duration::from_millis(100);
-
-/// Pause between two such tries.
-const APPEARS_RETRY: Duration = Duration::from_millis(1);
 
 /// What others may ask of the core.
 #[derive(Debug)]
@@ -91,16 +89,6 @@ pub struct Core {
     late: Vec<CgroupId>,
     waiting: Waiting,
     notices: Notices,
-}
-
-/// A cgroup that was announced, and is yet to be brought under its rule.
-struct Appearing {
-    /// None where the kernel has no BTF to tell it by.
-    id: Option<CgroupId>,
-    path: CgroupPath,
-    /// When it is tried, again if it could not be opened before.
-    due: Instant,
-    until: Instant,
 }
 
 /// What a walk of the hierarchy found, and when it began.
@@ -148,7 +136,7 @@ impl Core {
         ready: impl FnOnce(),
     ) -> io::Result<()> {
         let (kills, cgroups) = self.probe.readable().map_err(io::Error::other)?;
-        let changes = Readable::register(self.enforcer.inotify())?;
+        let changes = self.enforcer.inotify().map(Readable::register).transpose()?;
         let root = self.enforcer.has_root().then(|| self.root.clone());
         self.take_walk(walk(root.as_deref()));
         ready();
@@ -161,6 +149,7 @@ impl Core {
         let mut fighting = false;
         loop {
             let due = self.assembler.deadline();
+            let rested = self.enforcer.rest_ends().map(Instant::from_std);
             let appears = self.appearing.front().map(|appearing| appearing.due);
             let appeared = appears.is_some_and(|due| due <= Instant::now());
             // Every second turn of a fight is for all else.
@@ -170,7 +159,7 @@ impl Core {
                 // to start its program with the wrong value. New cgroups come one
                 // at a time, since their runtimes have yet to write.
                 biased;
-                result = changes.readable(), if !others_turn => {
+                result = readable(changes.as_ref()), if !others_turn => {
                     let guard = result?;
                     if self.enforcer.changed() {
                         guard.drained();
@@ -179,6 +168,9 @@ impl Core {
                     }
                 }
                 result = cgroups.ready() => { result?; self.take_cgroups(); }
+                () = sleep_until(rested.unwrap_or_else(Instant::now)), if rested.is_some() => {
+                    self.enforcer.correct_rested();
+                }
                 () = yield_now(), if appeared => self.try_appearing(),
                 () = sleep_until(appears.unwrap_or_else(Instant::now)), if appears.is_some() && !appeared => {}
                 result = kills.ready() => result?,
@@ -245,21 +237,6 @@ impl Core {
         }
     }
 
-    fn cgroup_made(&mut self, made: CgroupEvent) {
-        let due = Instant::now();
-        if let Some(id) = made.id {
-            self.enters(id, &made.path);
-        }
-        let until = due + APPEARS_WITHIN;
-        self.appearing.push_back(Appearing { id: made.id, path: made.path, due, until });
-    }
-
-    /// From now on its kills can be named.
-    fn enters(&mut self, id: CgroupId, path: &CgroupPath) {
-        self.tree.made(id, path.clone(), monotonic_now());
-        self.naming.made(id, path);
-    }
-
     fn cgroup_removed(&mut self, id: CgroupId) {
         self.appearing.retain(|appearing| appearing.id != Some(id));
         self.tree.removed(id, monotonic_now());
@@ -282,34 +259,6 @@ impl Core {
             // Before it had a name it may have been told of by its path.
             self.reporter.owner_left(&Owner::Host { cgroup: self.container_of(path) });
         }
-    }
-
-    /// Brings the next new cgroup under its rule, or puts it off if it cannot be
-    /// opened yet.
-    fn try_appearing(&mut self) {
-        let Some(mut appearing) = self.appearing.pop_front() else { return };
-        let now = Instant::now();
-        if appearing.id.is_none() {
-            appearing.id = self.inode(&appearing.path);
-            if let Some(id) = appearing.id {
-                self.enters(id, &appearing.path);
-            }
-        }
-        let governed = appearing.id.is_some_and(|id| {
-            self.decide(id, &appearing.path, Origin::Made);
-            self.enforcer.governs(id) || self.wanted(&appearing.path).is_none()
-        });
-        match appearing.id {
-            _ if governed => {}
-            Some(id) if now >= appearing.until => self.late.push(id),
-            None if now >= appearing.until => {}
-            _ => self.appearing.push_back(Appearing { due: now + APPEARS_RETRY, ..appearing }),
-        }
-    }
-
-    fn inode(&self, path: &CgroupPath) -> Option<CgroupId> {
-        let directory = std::fs::metadata(self.root.join(path.relative())).ok()?;
-        Some(CgroupId(directory.ino()))
     }
 
     /// The safety net: whatever an event did not tell, a walk finds.
@@ -405,6 +354,14 @@ impl Core {
 fn walk(root: Option<&Path>) -> Walked {
     let only_root = || Walk { found: [(CgroupId(1), CgroupPath::root())].into(), complete: true };
     (monotonic_now(), root.map_or_else(|| Ok(only_root()), tree::walk))
+}
+
+/// Waits for changes of values; for ever if nobody tells of them.
+async fn readable(changes: Option<&Readable>) -> io::Result<Guard<'_>> {
+    match changes {
+        Some(changes) => changes.readable().await,
+        None => pending().await,
+    }
 }
 
 /// Waits for a walk to end; for ever if there is none.

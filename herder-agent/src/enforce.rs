@@ -12,6 +12,7 @@
 mod container;
 mod news;
 mod obstacle;
+mod pace;
 mod watch;
 
 pub use container::ContainerState;
@@ -30,8 +31,7 @@ use crate::{
 use container::{Container, Context};
 use std::{
     cell::Cell,
-    collections::{BTreeMap, HashMap},
-    io,
+    collections::{BTreeMap, HashMap, VecDeque},
     os::fd::BorrowedFd,
     path::PathBuf,
     sync::Arc,
@@ -46,6 +46,9 @@ pub struct Options {
     pub dry_run: bool,
     /// Give the first values back at the end.
     pub restore_on_exit: bool,
+    /// The first number that no container's descriptor may have: those from there on
+    /// are for all else.
+    pub descriptors: i32,
     /// Where systemd keeps the unit files of transient scopes.
     pub systemd_transient: PathBuf,
 }
@@ -59,14 +62,6 @@ pub enum Origin {
     Existing,
 }
 
-/// Why enforcement cannot be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum EnforceError {
-    /// No inotify instance.
-    #[error("cannot watch cgroups: {0}; raise the sysctl fs.inotify.max_user_instances")]
-    Inotify(io::Error),
-}
-
 /// The matched containers and what is done to them.
 pub struct Enforcer {
     context: Context,
@@ -74,6 +69,8 @@ pub struct Enforcer {
     watches: Watches,
     /// Whose value, watch and surroundings are to be looked at.
     unsurveyed: Vec<CgroupId>,
+    /// Whose value somebody changes without end, and when it is corrected next.
+    resting: VecDeque<(Instant, CgroupId)>,
 }
 
 /// Containers that are surveyed before anything else gets a turn; each takes some
@@ -82,21 +79,16 @@ const SURVEYED_AT_ONCE: usize = 16;
 
 impl Enforcer {
     /// Without a root (no cgroup v2) nothing is enforced, and each matched
-    /// container is reported as not enforceable.
-    ///
-    /// # Errors
-    /// When there is no inotify instance to be had.
-    pub fn new(
-        root: Option<CgroupRoot>,
-        options: Options,
-        reporter: Arc<Reporter>,
-    ) -> Result<Self, EnforceError> {
-        Ok(Enforcer {
+    /// container is reported as not enforceable. Without inotify it is told of
+    /// each container, and the resync is what corrects.
+    pub fn new(root: Option<CgroupRoot>, options: Options, reporter: Arc<Reporter>) -> Self {
+        Enforcer {
             context: Context { root, options, reporter, news: Cell::new(false) },
             containers: HashMap::new(),
-            watches: Watches::new().map_err(EnforceError::Inotify)?,
+            watches: Watches::new(),
             unsurveyed: Vec::new(),
-        })
+            resting: VecDeque::new(),
+        }
     }
 
     /// Whether there is a v2 mount to enforce on.
@@ -104,8 +96,9 @@ impl Enforcer {
         self.context.root.is_some()
     }
 
-    /// Readable when [`Self::changed`] has something to do.
-    pub fn inotify(&self) -> BorrowedFd<'_> {
+    /// Readable when [`Self::changed`] has something to do; none if there is no
+    /// inotify instance to be had.
+    pub fn inotify(&self) -> Option<BorrowedFd<'_>> {
         self.watches.descriptor()
     }
 
@@ -206,12 +199,31 @@ impl Enforcer {
     }
 
     fn correct(&mut self, id: CgroupId, seen: Instant) {
-        let gone = match self.containers.get_mut(&id) {
-            Some(container) => !container.correct(&self.context, seen),
-            None => false,
-        };
-        if gone {
+        let Some(container) = self.containers.get_mut(&id) else { return };
+        let rested = container.rests();
+        if !container.correct(&self.context, seen) {
             self.removed(id);
+        } else if container.rests() && !rested {
+            // Nobody tells of changes meanwhile, so they cost nothing.
+            container.unwatch(&mut self.watches);
+            self.resting.push_back((seen + pace::REST, id));
+        }
+    }
+
+    /// When [`Self::correct_rested`] has something to do.
+    pub fn rest_ends(&self) -> Option<Instant> {
+        self.resting.front().map(|(until, _)| *until)
+    }
+
+    /// Corrects what has rested since somebody changed it too often.
+    pub fn correct_rested(&mut self) {
+        let now = Instant::now();
+        while let Some((_, id)) = self.resting.pop_front_if(|(until, _)| *until <= now) {
+            if let Some(container) = self.containers.get_mut(&id) {
+                container.wake();
+                container.watch(&mut self.watches, &self.context);
+                self.correct(id, now);
+            }
         }
     }
 

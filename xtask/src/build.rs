@@ -5,14 +5,10 @@ mod arm64;
 
 use crate::{
     build_ebpf,
-    command::{asked, can_install, program, run_timed, say, typed, workspace},
+    command::{asked, can_install, output, program, run_timed, say, workspace},
 };
 use anyhow::{Context, Result};
-use std::{
-    fs,
-    path::PathBuf,
-    process::{Command, Stdio},
-};
+use std::{fs, path::PathBuf, process::Command};
 
 /// glibc's target, linked statically: a static-pie runs in a bare initramfs and
 /// in an image made from scratch, and no musl target has to be installed.
@@ -106,7 +102,8 @@ pub fn for_image(package: &str, architecture: Architecture) -> Result<PathBuf> {
 
 /// The object, then the agent.
 pub fn agent(args: &Args) -> Result<PathBuf> {
-    build_ebpf::run(&build_ebpf::Args { install: !args.no_install && can_install(), log: false })?;
+    let install = !args.no_install && can_install();
+    build_ebpf::run(&build_ebpf::Args { install, ..build_ebpf::Args::default() })?;
     let mut command = cargo("release");
     command.args(["--package", "herder-agent", "--bin", "herder-agent"]);
     if let Some(source) = source().filter(|_| args.revision) {
@@ -116,23 +113,34 @@ pub fn agent(args: &Args) -> Result<PathBuf> {
     Ok(workspace().join("target").join(TARGET).join("release/herder-agent"))
 }
 
+/// An agent whose programs log, and the guest. It is the agent of `cargo test`, which
+/// needs a C library in the guest, with another object.
+pub fn logging(args: &Args) -> Result<Built> {
+    let install = !args.no_install && can_install();
+    let args = build_ebpf::Args { install, log: true, ..build_ebpf::Args::default() };
+    let directory = output()?.join("logging");
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    let (target, object) = (output()?.join("ebpf"), directory.join("herder-ebpf.o"));
+    let object = build_ebpf::run_for(&args, std::env::consts::ARCH, &target, &object)?;
+    let mut command = program("cargo");
+    command.current_dir(workspace()).env("HERDER_EBPF_OBJECT", object);
+    command.args(["build", "--locked", "--quiet", "--workspace", "--bin", "herder-agent"]);
+    run_timed("Building an agent whose programs log", &mut command)?;
+    let agent = directory.join("herder-agent");
+    let built = workspace().join("target/debug/herder-agent");
+    run_timed("Stripping it", program("strip").arg("-o").arg(&agent).arg(built))?;
+    Ok(Built { agent, guest: guest()? })
+}
+
 /// All that a VM needs.
 pub fn for_vm(args: &Args) -> Result<Built> {
     Ok(Built { agent: agent(args)?, guest: guest()? })
 }
 
 fn guest() -> Result<PathBuf> {
-    let mut command = cargo("guest");
-    command.args(["--package", "herder-agent", "--test", "guest"]);
-    run_timed("Building the guest tests", &mut command)?;
-    // Run again, which only prints where the result is.
-    command.args(["--message-format", "json"]).stderr(Stdio::null());
-    let output = command.output().with_context(|| format!("cannot run `{}`", typed(&command)))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let marker = "\"executable\":\"";
-    let executables = text.lines().filter(|line| line.contains("\"name\":\"guest\""));
-    let path = executables.filter_map(|line| line.split(marker).nth(1)?.split('"').next()).next();
-    path.map(PathBuf::from).context("cargo named no executable of the guest tests")
+    run_timed("Building the guest", cargo("guest").args(["--package", "herder-guest"]))?;
+    Ok(workspace().join("target").join(TARGET).join("guest/herder-guest"))
 }
 
 fn cargo(profile: &str) -> Command {

@@ -28,6 +28,9 @@ pub struct Args {
     /// Let the programs log, for debugging them.
     #[arg(long)]
     pub log: bool,
+    /// Build it twice, in different places, and fail unless both are the same.
+    #[arg(long)]
+    pub twice: bool,
 }
 
 struct Toolchain {
@@ -38,7 +41,26 @@ struct Toolchain {
 
 /// Builds the object and gives its path.
 pub fn run(args: &Args) -> Result<PathBuf> {
-    run_for(args, env::consts::ARCH, &output()?.join("ebpf"), &output()?.join("herder-ebpf.o"))
+    let object = output()?.join("herder-ebpf.o");
+    let built = run_for(args, env::consts::ARCH, &output()?.join("ebpf"), &object)?;
+    if args.twice {
+        let target = output()?.join("ebpf-again");
+        let again = output()?.join("herder-ebpf-again.o");
+        // What an earlier run has left would be no second build.
+        if target.exists() {
+            fs::remove_dir_all(&target)?;
+        }
+        run_for(args, env::consts::ARCH, &target, &again)?;
+        if fs::read(&again)? != fs::read(&built)? {
+            bail!(
+                "{} and {} differ: the build has changed with its place or the time",
+                built.display(),
+                again.display()
+            );
+        }
+        say("Built twice, and both are the same.");
+    }
+    Ok(built)
 }
 
 /// The same for kernels of another architecture, elsewhere.

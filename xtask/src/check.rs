@@ -10,19 +10,6 @@ pub fn run() -> Result<()> {
     let clippy =
         ["clippy", "--locked", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
     run_timed("clippy", &mut cargo(&clippy))?;
-    let guest = [
-        "clippy",
-        "--locked",
-        "--quiet",
-        "-p",
-        "herder-agent",
-        "--test",
-        "guest",
-        "--",
-        "-D",
-        "warnings",
-    ];
-    run_timed("clippy of the guest tests", &mut cargo(&guest))?;
     dashboards::fresh()?;
     manifests()?;
     if asked(program("cargo").args(["deny", "--version"])).is_none() {

@@ -1,10 +1,10 @@
 //! Herder at work on a real kernel, for people to watch.
 
 use crate::{
-    build,
+    build::{self, Built},
     command::say,
     debian,
-    kernel::{self, Series},
+    kernel::{self, Kernel, Series},
     vm::Vm,
 };
 use anyhow::{Context, Result, bail};
@@ -27,22 +27,32 @@ pub fn run(args: &Args) -> Result<()> {
     debian::need("qemu-system-x86_64", "qemu-system-x86")?;
     let kernel = kernel::get(args.kernel)?;
     let built = build::for_vm(&build::Args::default())?;
+    watch(&kernel, &built, args.seconds, &mut |line| println!("{line}"))
+}
+
+/// Shows the demo, and fails if it did not go as it should.
+pub fn watch(
+    kernel: &Kernel,
+    built: &Built,
+    seconds: u32,
+    show: &mut dyn FnMut(&str),
+) -> Result<()> {
     let port = free_port()?;
     say(&format!(
         "Booting Linux {}. While it runs: http://127.0.0.1:{port}/metrics",
         kernel.release
     ));
     let vm = Vm {
-        kernel: &kernel,
-        built: &built,
+        kernel,
+        built,
         root: None,
-        parameters: vec![("mode", "demo".into()), ("seconds", args.seconds.to_string())],
+        parameters: vec![("mode", "demo".into()), ("seconds", seconds.to_string())],
         memory: 1024,
-        timeout: Duration::from_secs(u64::from(args.seconds) + 120),
+        timeout: Duration::from_secs(u64::from(seconds) + 120),
         forward: Some(port),
         verbose: false,
     };
-    let verdict = vm.boot(&mut |line| println!("{line}"))?;
+    let verdict = vm.boot(show)?;
     if verdict.failed > 0 || verdict.passed == 0 {
         bail!("the demo did not show what it should");
     }

@@ -1,15 +1,18 @@
 //! Everything: lints, unit tests, and the guest tests on every kernel.
 
 use crate::{
-    build, check,
-    command::{program, say, workspace},
-    dashboards, debian, image,
+    build, build_ebpf, check,
+    command::{can_install, program, say, workspace},
+    dashboards, debian, demo, image,
     kernel::{self, Kernel, Series},
     page, rootfs,
     vm::{Boots, STARTS, Verdict},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use std::{process::Stdio, sync::Mutex, thread, time::Instant};
+
+/// Seconds of the demo: enough for kills of both containers.
+const DEMO: u32 = 20;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -35,7 +38,16 @@ pub fn run(args: &Args) -> Result<()> {
     let unit = unit_tests()?;
     dashboards::prove()?;
     // The agent of the tests is the one in the image.
-    let built = build::for_vm(&build::Args::released())?;
+    let object = |twice| build_ebpf::Args { install: can_install(), log: false, twice };
+    build_ebpf::run(&object(false))?;
+    // Both take a minute of one processor.
+    let built = thread::scope(|scope| {
+        let again = scope.spawn(|| build_ebpf::run(&object(true)));
+        let built = build::for_vm(&build::Args::released())?;
+        again.join().map_err(|_| anyhow!("the second build panicked"))??;
+        anyhow::Ok(built)
+    })?;
+    let logging = build::logging(&build::Args::default())?;
     image::agent(&image::Args::checked())?;
     image::hog(&image::Args::checked())?;
     let boots = Boots { built: &built, filter: "", memory: args.memory, verbose: false };
@@ -49,6 +61,11 @@ pub fn run(args: &Args) -> Result<()> {
         work.push(Work::new(name, kernel, run));
     }
     if let Some(kernel) = kernels.iter().find(|kernel| kernel.series == Series::V6_12) {
+        work.push(Work::new("faults", kernel, move || boots.modes(kernel, &["faults"])));
+        let boots = Boots { built: &logging, ..boots };
+        work.push(Work::new("programs that log", kernel, move || boots.logging(kernel)));
+    }
+    if let Some(kernel) = kernels.iter().find(|kernel| kernel.series == Series::V6_12) {
         work.extend(rootfs::SUITES.map(|suite| {
             let run = move || boots.runtimes(kernel, &[suite.into()], STARTS);
             Work::new(format!("runtimes of {suite}"), kernel, run)
@@ -56,6 +73,12 @@ pub fn run(args: &Args) -> Result<()> {
         let built = &built;
         let looked = move || page::check(kernel, built).map(|()| Verdict { passed: 1, failed: 0 });
         work.push(Work::new("the page", kernel, looked));
+        let show = |line: &str| println!("[demo] {line}");
+        let watched = move || {
+            let went_well = demo::watch(kernel, built, DEMO, &mut show.clone());
+            went_well.map(|()| Verdict { passed: 1, failed: 0 })
+        };
+        work.push(Work::new("the demo", kernel, watched));
     }
     let mut rows = side_by_side(1, timed);
     rows.extend(side_by_side(args.jobs, work));

@@ -4,6 +4,10 @@
 //! Software emulation (TCG) on purpose: it works everywhere, also inside of a
 //! virtual machine, where nested KVM hangs guests.
 
+mod console;
+
+pub use console::Verdict;
+
 use crate::{
     build::{self, Built},
     command::{output, say},
@@ -13,24 +17,19 @@ use crate::{
     rootfs,
 };
 use anyhow::{Context, Result, bail};
+use console::{Line, broken_by_emulator};
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::mpsc::{self, RecvTimeoutError},
+    sync::mpsc,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
-
-/// Lines of the console that an error shows: all of a kernel's last words.
-const LAST: usize = 120;
 
 /// Enough to see a fault of order, few enough for each day.
 pub const STARTS: u32 = 5;
-
-/// How the guest begins every line that is meant for people.
-const GUEST: &str = "herder-guest: ";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -40,6 +39,9 @@ pub struct Args {
     /// Only tests whose name contains this.
     #[arg(long, default_value = "")]
     filter: String,
+    /// The test of programs that were built to log instead.
+    #[arg(long, conflicts_with = "runtime")]
+    log: bool,
     /// The tests with real container runtimes and systemd instead.
     #[arg(long)]
     runtime: bool,
@@ -74,18 +76,13 @@ pub struct Vm<'a> {
     pub verbose: bool,
 }
 
-/// What the guest said at its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    pub passed: u32,
-    pub failed: u32,
-}
-
 pub fn run(args: &Args) -> Result<()> {
     debian::need("qemu-system-x86_64", "qemu-system-x86")?;
     let kernels =
         args.kernel.iter().map(|series| kernel::get(*series)).collect::<Result<Vec<_>>>()?;
-    let built = build::for_vm(&build::Args::default())?;
+    let args_of_build = build::Args::default();
+    let built =
+        if args.log { build::logging(&args_of_build)? } else { build::for_vm(&args_of_build)? };
     let mut failed = Vec::new();
     for kernel in &kernels {
         let boots = Boots {
@@ -96,6 +93,8 @@ pub fn run(args: &Args) -> Result<()> {
         };
         let verdict = if args.runtime {
             boots.runtimes(kernel, &args.suite, args.starts)?
+        } else if args.log {
+            boots.logging(kernel)?
         } else {
             boots.modes(kernel, &MODES)?
         };
@@ -110,8 +109,8 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// The boots that a kernel's tests take: with cgroup v2, for what is measured in
-/// milliseconds, and without cgroup v2.
-pub const MODES: [&str; 3] = ["test", "timed", "v1"];
+/// milliseconds, for faults of what surrounds the agent, and without cgroup v2.
+pub const MODES: [&str; 4] = ["test", "timed", "faults", "v1"];
 
 /// Boots with the same settings.
 #[derive(Clone, Copy)]
@@ -123,17 +122,34 @@ pub struct Boots<'a> {
     pub verbose: bool,
 }
 
+/// The suite whose C library an agent gets that is not linked statically.
+const LIBRARIES: &str = "trixie";
+
 impl Boots<'_> {
     /// Runs some of [`MODES`] on a kernel and adds the verdicts up.
     pub fn modes(&self, kernel: &Kernel, modes: &[&str]) -> Result<Verdict> {
+        self.modes_over(kernel, None, modes)
+    }
+
+    /// Runs the test of programs that log.
+    pub fn logging(&self, kernel: &Kernel) -> Result<Verdict> {
+        self.modes_over(kernel, Some(rootfs::get(LIBRARIES)?), &["log"])
+    }
+
+    fn modes_over(
+        &self,
+        kernel: &Kernel,
+        root: Option<PathBuf>,
+        modes: &[&str],
+    ) -> Result<Verdict> {
         let mut total = Verdict { passed: 0, failed: 0 };
         for mode in modes {
             let vm = Vm {
                 kernel,
                 built: self.built,
-                root: None,
+                root: root.clone(),
                 parameters: vec![("mode", (*mode).into()), ("filter", self.filter.into())],
-                memory: self.memory,
+                memory: if root.is_some() { self.memory.max(2048) } else { self.memory },
                 timeout: Duration::from_secs(1200),
                 forward: None,
                 verbose: self.verbose,
@@ -216,59 +232,18 @@ impl Vm<'_> {
         });
         let mut log_file =
             File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let outcome = self.follow(&received, &mut log_file, show);
+        let outcome =
+            console::follow(&received, &mut log_file, self.timeout, &mut |line| match line {
+                Line::Guest(text) => show(text),
+                Line::Other(text) if self.verbose => show(text),
+                Line::Other(_) => {}
+            });
         drop(qemu);
         // Some tens of MiB that only this run needs.
         let _ = std::fs::remove_file(initramfs);
         outcome.with_context(|| {
             format!("kernel {name} ({}), console in {}", self.kernel.release, log.display())
         })
-    }
-
-    fn follow(
-        &self,
-        lines: &mpsc::Receiver<String>,
-        log: &mut File,
-        show: &mut dyn FnMut(&str),
-    ) -> Result<Verdict> {
-        let deadline = Instant::now() + self.timeout;
-        let mut verdict = None;
-        let mut last = Vec::new();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let line = match lines.recv_timeout(left) {
-                Ok(line) => line,
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {
-                    bail!(
-                        "the guest hung for {:?}; its last lines:\n{}",
-                        self.timeout,
-                        last.join("\n")
-                    )
-                }
-            };
-            writeln!(log, "{line}")?;
-            last.push(line.clone());
-            if last.len() > LAST {
-                last.remove(0);
-            }
-            if line.contains("Kernel panic - not syncing") && !line.contains("\"") {
-                bail!("the guest's kernel panicked:\n{}", last.join("\n"));
-            }
-            match line.split_once(GUEST) {
-                Some((_, text)) => {
-                    if let Some(found) = parse_verdict(text)
-                        && verdict.replace(found).is_some()
-                    {
-                        bail!("the guest gave two verdicts");
-                    }
-                    show(text);
-                }
-                None if self.verbose => show(&line),
-                None => {}
-            }
-        }
-        verdict.with_context(|| format!("the guest ended without a verdict:\n{}", last.join("\n")))
     }
 
     fn initramfs(&self) -> Result<Initramfs> {
@@ -324,18 +299,6 @@ impl Vm<'_> {
     }
 }
 
-/// Whether a panic is the emulator's fault and not that of what is tested.
-///
-/// A kernel that patches its own code (static keys, ftrace) puts a breakpoint over
-/// the instruction first and takes it away last, when no processor can meet it any
-/// more (`smp_text_poke_batch_finish()`, arch/x86/kernel/alternative.c). With one
-/// thread for each processor, QEMU 7.2 now and then runs a translation that still
-/// has the breakpoint; the kernel does not know it and dies of it. Seen once in
-/// about ten runs on all kernels. No eBPF program can make a kernel execute `int3`.
-fn broken_by_emulator(error: &str) -> bool {
-    error.contains("guest's kernel panicked") && error.contains("int3: 0000 [#")
-}
-
 /// A QEMU that is stopped when it is dropped.
 struct Running(Child);
 
@@ -344,35 +307,5 @@ impl Drop for Running {
         // It may have ended by itself.
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-/// Reads `verdict: N passed, N failed`.
-fn parse_verdict(text: &str) -> Option<Verdict> {
-    let (passed, rest) = text.strip_prefix("verdict: ")?.split_once(" passed, ")?;
-    let failed = rest.strip_suffix(" failed")?;
-    Some(Verdict { passed: passed.parse().ok()?, failed: failed.parse().ok()? })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_whole_verdict_counts() {
-        let verdict = Some(Verdict { passed: 3, failed: 1 });
-        assert_eq!(parse_verdict("verdict: 3 passed, 1 failed"), verdict);
-        for bad in ["verdict: 3 passed", "3 passed, 1 failed", "verdict: x passed, 1 failed"] {
-            assert_eq!(parse_verdict(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn only_a_stale_breakpoint_is_the_emulators_fault() {
-        let panic = "the guest's kernel panicked:\n";
-        assert!(broken_by_emulator(&format!("{panic}[ 1.0] Oops: int3: 0000 [#1] SMP")));
-        assert!(broken_by_emulator(&format!("{panic}[ 1.0] int3: 0000 [#1] SMP PTI")));
-        assert!(!broken_by_emulator(&format!("{panic}[ 1.0] Oops: Oops: 0000 [#1] SMP")));
-        assert!(!broken_by_emulator("the guest hung; it had said int3: 0000 [#1]"));
     }
 }

@@ -176,9 +176,14 @@ impl CgroupDir {
         .is_ok()
     }
 
+    /// The number of its descriptor.
+    pub fn number(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+
     /// A path that leads to this very directory for as long as it is open.
     pub fn proc_path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+        PathBuf::from(format!("/proc/self/fd/{}", self.number()))
     }
 }
 

@@ -4,6 +4,7 @@ use super::{
     Options, Origin,
     news::{Fight, News, Untold},
     obstacle, obstacle_of,
+    pace::Pace,
     watch::Watches,
 };
 use crate::{
@@ -79,6 +80,9 @@ pub(super) struct Container {
     reverts: u64,
     untold: Untold,
     fight: Fight,
+    pace: Pace,
+    /// Somebody changes the value faster than it is worth correcting.
+    rests: bool,
 }
 
 impl Container {
@@ -111,6 +115,8 @@ impl Container {
             reverts: 0,
             untold: Untold::default(),
             fight: Fight::default(),
+            pace: Pace::new(Instant::now()),
+            rests: false,
         };
         container.open_directory(context)?;
         Ok(container)
@@ -127,6 +133,11 @@ impl Container {
         }
         let opened = context.root.as_ref().map(|root| root.open_dir(&self.path, self.id));
         match opened {
+            // The kernel gives the lowest number that is free.
+            Some(Ok(directory)) if directory.number() >= context.options.descriptors => {
+                let why = "no file descriptor is left for it; raise the limit of open files (LimitNOFILE= of the agent, or of the container runtime)".to_owned();
+                self.file_obstacle = Some((Obstacle::Error, why));
+            }
             Some(Ok(directory)) => self.directory = Some(directory),
             Some(Err(DirError::Gone)) => return Err(DirError::Gone),
             Some(Err(error)) => {
@@ -162,7 +173,7 @@ impl Container {
 
     /// Watches the directory, if that is not done yet.
     pub(super) fn watch(&mut self, watches: &mut Watches, context: &Context) {
-        let (None, Some(directory)) = (self.watch, &self.directory) else {
+        let (None, Some(directory), false) = (self.watch, &self.directory, self.rests) else {
             return;
         };
         match watches.add(self.id, directory) {
@@ -181,6 +192,24 @@ impl Container {
             }
         }
         self.tell_obstacle(context);
+    }
+
+    /// Stops watching it.
+    pub(super) fn unwatch(&mut self, watches: &mut Watches) {
+        if let Some(watch) = self.watch.take() {
+            watches.remove(watch);
+        }
+    }
+
+    /// Whether it is not corrected for a while, because somebody changes it without
+    /// end.
+    pub(super) fn rests(&self) -> bool {
+        self.rests
+    }
+
+    /// Its rest is over.
+    pub(super) fn wake(&mut self) {
+        self.rests = false;
     }
 
     /// Somebody has written, perhaps the value that is wanted anyway: the 1 that
@@ -218,6 +247,11 @@ impl Container {
                 if !std::mem::replace(&mut self.wished, true) {
                     self.tell_write(context, value, Cause::Enforce, &WriteResult::Ok, seen);
                 }
+                Ok(value)
+            }
+            // Each change costs its author as much as its correction costs the node.
+            Ok(value) if self.corrected && (self.rests || !self.pace.take(seen)) => {
+                self.rests = true;
                 Ok(value)
             }
             Ok(value) => {
@@ -288,10 +322,10 @@ impl Container {
             let root = root.proc_path();
             let transient = &context.options.systemd_transient;
             self.surroundings = obstacle::ancestor(&root, &self.path)
-                .map(|ancestor| (Obstacle::Ancestor, ancestor_text(&ancestor)))
+                .map(|ancestor| (Obstacle::Ancestor, obstacle::ancestor_text(&ancestor)))
                 .or_else(|| {
                     let (scope, policy) = obstacle::systemd_scope(transient, &self.path)?;
-                    Some((Obstacle::SystemdOomPolicy, systemd_text(scope, policy)))
+                    Some((Obstacle::SystemdOomPolicy, obstacle::systemd_text(scope, policy)))
                 });
         }
         self.tell_obstacle(context);
@@ -321,9 +355,7 @@ impl Container {
 
     /// Nothing more is done about this container.
     pub(super) fn end(&mut self, watches: &mut Watches, context: &Context) {
-        if let Some(watch) = self.watch.take() {
-            watches.remove(watch);
-        }
+        self.unwatch(watches);
         self.show(None, context);
         (self.file_obstacle, self.surroundings, self.no_watch) = (None, None, None);
         self.tell_obstacle(context);
@@ -410,16 +442,4 @@ fn write_result(written: &Result<(), DirError>) -> WriteResult {
         Err(DirError::Gone) => WriteResult::Gone,
         Err(error) => WriteResult::Error(error.to_string()),
     }
-}
-
-fn ancestor_text(ancestor: &CgroupPath) -> String {
-    format!(
-        "{ancestor} above it has memory.oom.group=1, so an OOM kill at or above that cgroup's limit kills all of it; set it to 0 there"
-    )
-}
-
-fn systemd_text(scope: &str, policy: &str) -> String {
-    format!(
-        "{scope} has OOMPolicy={policy}: systemd stops the whole scope at any OOM kill, whatever the file says, and cannot be told otherwise while it runs; the value must be right when the container is created (kubelet singleProcessOOMKill, or NRI)"
-    )
 }

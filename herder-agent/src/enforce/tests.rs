@@ -17,11 +17,12 @@ impl Fake {
         let mut options = Options {
             dry_run: false,
             restore_on_exit: false,
+            descriptors: i32::MAX,
             systemd_transient: root.join("transient"),
         };
         change(&mut options);
         let opened = Some(CgroupRoot::for_test(&root));
-        Fake { enforcer: Enforcer::new(opened, options, Arc::default()).unwrap(), root }
+        Fake { enforcer: Enforcer::new(opened, options, Arc::default()), root }
     }
 
     fn make(&self, path: &str, value: &str) {
@@ -284,8 +285,7 @@ fn what_cannot_be_opened_is_told_and_tried_again() {
 fn without_cgroup_v2_nothing_is_touched_and_it_is_said() {
     let mut fake = Fake::new("v1", |_| {});
     fake.make("/c", "1");
-    fake.enforcer =
-        Enforcer::new(None, fake.enforcer.context.options.clone(), Arc::default()).unwrap();
+    fake.enforcer = Enforcer::new(None, fake.enforcer.context.options.clone(), Arc::default());
     fake.govern("/c", false);
     assert_eq!(fake.value("/c"), "1");
     assert_eq!(fake.state().obstacle, Some(Obstacle::NoMemoryController));

@@ -26,32 +26,39 @@ pub(super) enum Change {
 
 /// An inotify instance and whose watches it holds.
 pub(super) struct Watches {
-    inotify: OwnedFd,
+    inotify: io::Result<OwnedFd>,
     cgroups: HashMap<i32, CgroupId>,
 }
 
 impl Watches {
-    pub(super) fn new() -> io::Result<Self> {
-        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        Ok(Watches { inotify, cgroups: HashMap::new() })
+    pub(super) fn new() -> Self {
+        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC);
+        let inotify = inotify.map_err(|error| {
+            let advice = "raise the sysctl fs.inotify.max_user_instances, and start the agent anew";
+            io::Error::other(format!("there is no inotify instance: {error}; {advice}"))
+        });
+        Watches { inotify, cgroups: HashMap::new() }
     }
 
-    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.inotify.as_fd()
+    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.inotify.as_ref().ok().map(AsFd::as_fd)
     }
 
     /// Watches a cgroup, and gives the number of the watch.
     pub(super) fn add(&mut self, id: CgroupId, directory: &CgroupDir) -> io::Result<i32> {
+        let inotify = self.inotify.as_ref().map_err(|error| io::Error::other(error.to_string()))?;
         let flags = WatchFlags::MODIFY | WatchFlags::ONLYDIR;
-        let watch = inotify::add_watch(&self.inotify, directory.proc_path(), flags)?;
+        let watch = inotify::add_watch(inotify, directory.proc_path(), flags)?;
         self.cgroups.insert(watch, id);
         Ok(watch)
     }
 
     pub(super) fn remove(&mut self, watch: i32) {
-        if self.cgroups.remove(&watch).is_some() {
+        if self.cgroups.remove(&watch).is_some()
+            && let Ok(inotify) = &self.inotify
+        {
             // The kernel has removed the watch itself if the directory is gone.
-            let _ = inotify::remove_watch(&self.inotify, watch);
+            let _ = inotify::remove_watch(inotify, watch);
         }
     }
 
@@ -61,7 +68,8 @@ impl Watches {
         let mut changed = HashSet::new();
         let mut overflow = false;
         let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
-        let mut events = inotify::Reader::new(&self.inotify, &mut buffer);
+        let Ok(inotify) = &self.inotify else { return (Change::Some(changed), true) };
+        let mut events = inotify::Reader::new(inotify, &mut buffer);
         let mut all = true;
         while let Ok(event) = events.next() {
             if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {

@@ -45,7 +45,7 @@ pub fn build(package: &str) -> Result<PathBuf> {
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     if package == "herder-agent" {
         let object = directory.join("herder-ebpf.o");
-        let args = build_ebpf::Args { install: true, log: false };
+        let args = build_ebpf::Args { install: true, ..build_ebpf::Args::default() };
         build_ebpf::run_for(&args, "aarch64", &directory.join("ebpf"), &object)?;
         cargo.env("HERDER_EBPF_OBJECT", object);
         if let Some(source) = source() {

@@ -8,6 +8,7 @@ use crate::{
     roles::role,
     say,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
     os::unix::process::CommandExt,
@@ -163,6 +164,18 @@ fn fight_without_end() {
     assert_eq!([&kills[0]["kind"], &kills[0]["cgroup"]], ["subprocess", "/matched/c2"]);
     assert!(agent.container("/matched/c1").is_some(), "the core answers");
     agent.assert_nothing_lost();
+    let reverts = || agent.total("herder_oom_group_reverts_total");
+    eventually("the agent has had enough", || reverts() > 1990.0);
+    sleep(Duration::from_secs(1));
+    let (before, spent) = (reverts(), agent.total("process_cpu_seconds_total"));
+    sleep(Duration::from_secs(5));
+    let (answers, spent) = (reverts() - before, agent.total("process_cpu_seconds_total") - spent);
+    say(&format!("in 5 s of a long fight: {answers} corrections, {spent:.2} s of CPU"));
+    assert!((10.0..=60.0).contains(&answers), "{answers} corrections in 5 s");
+    let pid = Pid::from_raw(i32::try_from(fighter.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    eventually("the agent has the last word", || fought.oom_group() == "0");
+    kill_process(pid, Signal::CONT).unwrap();
     assert!(agent.stop().success());
     fighter.kill().unwrap();
     fighter.wait().unwrap();

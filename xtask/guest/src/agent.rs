@@ -8,7 +8,7 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     path::Path,
-    process::{Child, ExitStatus},
+    process::{Child, ChildStdout, ExitStatus, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -38,33 +38,55 @@ impl Agent {
     /// The same with more flags. Waits until it is ready.
     pub fn start_with(rules: &str, flags: &[&str]) -> Self {
         let mut agent = Self::spawn(rules, flags, &capabilities());
+        agent.wait_until_ready();
+        agent
+    }
+
+    /// Waits until it says that it is ready.
+    pub fn wait_until_ready(&mut self) {
         let deadline = Instant::now() + PATIENCE;
-        while agent.try_get("/readyz").is_none_or(|(status, _)| status != 200) {
-            assert!(agent.child().try_wait().unwrap().is_none(), "the agent ended");
+        while self.try_get("/readyz").is_none_or(|(status, _)| status != 200) {
+            assert!(self.child().try_wait().unwrap().is_none(), "the agent ended");
             assert!(
                 Instant::now() < deadline,
                 "the agent is not ready: {:?}",
-                agent.try_get("/readyz")
+                self.try_get("/readyz")
             );
             sleep(Duration::from_millis(10));
         }
-        agent
     }
 
     /// With only these capabilities; does not wait.
     pub fn spawn(rules: &str, flags: &[&str], capabilities: &[&str]) -> Self {
-        fs::write(CONFIG, rules).unwrap();
         let log = File::create(LOG).unwrap();
+        let output = [log.try_clone().unwrap().into(), log.into()];
+        Self::spawn_with(rules, flags, capabilities, output)
+    }
+
+    /// The same with its standard output and error elsewhere.
+    pub fn spawn_with(
+        rules: &str,
+        flags: &[&str],
+        capabilities: &[&str],
+        output: [Stdio; 2],
+    ) -> Self {
+        let [stdout, stderr] = output;
+        fs::write(CONFIG, rules).unwrap();
         let mut command = role("confined", capabilities);
         command.args(["--", "/bin/herder-agent", "run", "--config", CONFIG]).args(flags);
         command.env("KUBECONFIG", "/tmp/kubeconfig");
-        command.stdout(log.try_clone().unwrap()).stderr(log);
+        command.stdout(stdout).stderr(stderr);
         Agent { child: Some(command.spawn().unwrap()) }
     }
 
     /// One that somebody else has started.
     pub fn of_others() -> Self {
         Agent { child: None }
+    }
+
+    /// Its output, if that is a pipe.
+    pub fn output(&mut self) -> ChildStdout {
+        self.child().stdout.take().expect("a pipe")
     }
 
     pub fn pid(&self) -> u32 {

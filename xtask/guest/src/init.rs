@@ -1,6 +1,8 @@
 //! Process 1: sets the machine up, runs the tests, powers off.
 
-use crate::{TESTS, TESTS_OF_V1, TIMED_TESTS, Test, roles, runtime, say};
+use crate::{
+    TESTS, TESTS_OF_FAULTS, TESTS_OF_LOGGING, TESTS_OF_V1, TIMED_TESTS, Test, roles, runtime, say,
+};
 use rustix::{
     mount::MountFlags,
     process::{Pid, Signal, WaitOptions, kill_process, wait},
@@ -73,6 +75,8 @@ pub fn run() -> ExitCode {
         }
         Some("runtime") => run_filtered(runtime::TESTS),
         Some("timed") => run_filtered(TIMED_TESTS),
+        Some("faults") => run_filtered(TESTS_OF_FAULTS),
+        Some("log") => run_filtered(TESTS_OF_LOGGING),
         Some("record") => record(),
         _ => run_filtered(if version1 { TESTS_OF_V1 } else { TESTS }),
     };

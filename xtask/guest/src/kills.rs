@@ -29,6 +29,7 @@ pub const TESTS: &[Test] = &[
     ("node_out_of_memory", node_out_of_memory),
     ("leader_has_exited", leader_has_exited),
     ("many_threads", many_threads),
+    ("memory_is_shared", memory_is_shared),
     ("dying_task_is_no_kill", dying_task_is_no_kill),
     ("late_kill_of_a_removed_cgroup", late_kill_of_a_removed_cgroup),
     ("without_btf", without_btf),
@@ -240,6 +241,26 @@ fn many_threads() {
         assert_eq!(cgroup.event("oom_kill"), 1);
         cgroup.remove();
     }
+    agent.assert_nothing_lost();
+}
+
+/// Another process has the victim's memory for its own, without being its thread. It
+/// is killed too, but the kernel neither marks nor counts it (`__oom_kill_process()`),
+/// so it makes no second kill of one decision, and is no loss.
+fn memory_is_shared() {
+    let agent = Agent::start(MATCHED);
+    let container = Container::start("/matched/c1", 60, &["idle", "sharing:100"]);
+    let living = || container.cgroup.processes();
+    eventually("the memory is shared", || living().len() == 4);
+    let before = living();
+    let kills = agent.wait_for_kills(1);
+    assert_kill(&kills[0], "subprocess", "container", "/matched/c1");
+    assert_eq!(kills[0]["processes"], 1, "{:#}", kills[0]);
+    let victim = u32::try_from(kills[0]["victim"]["pid"].as_u64().unwrap()).unwrap();
+    eventually("both are dead", || living().len() == 2);
+    let dead: Vec<_> = before.into_iter().filter(|pid| !living().contains(pid)).collect();
+    assert!(dead.contains(&victim), "{victim} of {dead:?}");
+    assert_eq!(container.cgroup.event("oom_kill"), 1);
     agent.assert_nothing_lost();
 }
 

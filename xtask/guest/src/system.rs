@@ -1,5 +1,5 @@
 //! What the guest needs from the C library and no safe crate offers: ending one
-//! thread, another user, mapped memory, a network device, and fanotify.
+//! thread, another user, shared and mapped memory, a network device, and fanotify.
 #![expect(unsafe_code, reason = "system calls without a safe wrapper")]
 
 use std::{
@@ -18,6 +18,37 @@ pub fn exit_this_thread() -> ExitCode {
     // borrowed by another thread.
     unsafe { libc::syscall(libc::SYS_exit, 0) };
     ExitCode::FAILURE
+}
+
+/// Starts a process that shares all memory with this one without being a thread of
+/// it (`CLONE_VM` without `CLONE_THREAD`). It only waits.
+pub fn start_sharing() {
+    extern "C" fn wait(_: *mut libc::c_void) -> libc::c_int {
+        loop {
+            // SAFETY: the call takes nothing and touches no memory.
+            unsafe { libc::pause() };
+        }
+    }
+    let stack = vec![0u128; 4096].leak().as_mut_ptr_range();
+    let flags = libc::CLONE_VM | libc::SIGCHLD;
+    // SAFETY: the stack is the new process's alone and lives for ever; all that it
+    // runs is a system call, so it disturbs nothing in the memory that it shares.
+    let pid = unsafe { libc::clone(wait, stack.end.cast(), flags, std::ptr::null_mut()) };
+    assert!(pid > 0, "{}", io::Error::last_os_error());
+}
+
+/// Runs something in a child without starting a program, which takes far longer, and
+/// waits for its end; whether that was SIGKILL.
+pub fn child_is_killed(run: fn() -> !) -> bool {
+    // SAFETY: this process has one thread, so its child may do all that it may.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        run();
+    }
+    let child = rustix::process::Pid::from_raw(child).expect("a child");
+    let options = rustix::process::WaitOptions::empty();
+    let (_, status) = rustix::process::waitpid(Some(child), options).expect("its end").unwrap();
+    status.terminating_signal() == Some(libc::SIGKILL)
 }
 
 /// Becomes another user for ever, with all threads.

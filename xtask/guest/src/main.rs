@@ -19,6 +19,7 @@ mod audit;
 mod container;
 mod demo;
 mod enforcement;
+mod faults;
 mod init;
 mod kills;
 mod pods;
@@ -39,6 +40,12 @@ const TESTS: &[&[Test]] = &[kills::TESTS, enforcement::TESTS, pods::TESTS, robus
 /// Those that measure milliseconds.
 const TIMED_TESTS: &[&[Test]] = &[enforcement::TIMED];
 
+/// Faults of what surrounds the agent.
+const TESTS_OF_FAULTS: &[&[Test]] = &[faults::TESTS];
+
+/// Those of programs that were built to log.
+const TESTS_OF_LOGGING: &[&[Test]] = &[robustness::TESTS_OF_LOGGING];
+
 /// Those that need a boot without cgroup v2.
 const TESTS_OF_V1: &[&[Test]] = &[robustness::TESTS_OF_V1];
 
@@ -57,7 +64,15 @@ fn main() -> ExitCode {
 }
 
 fn run_test(name: &str) -> ExitCode {
-    let all = [TESTS, TIMED_TESTS, TESTS_OF_V1, runtime::TESTS, runtime::TESTS_WITH_SYSTEMD];
+    let all = [
+        TESTS,
+        TIMED_TESTS,
+        TESTS_OF_FAULTS,
+        TESTS_OF_LOGGING,
+        TESTS_OF_V1,
+        runtime::TESTS,
+        runtime::TESTS_WITH_SYSTEMD,
+    ];
     let mut tests = all.into_iter().flatten().copied().flatten();
     let (_, test) = tests.find(|(known, _)| *known == name).expect("a known test");
     // The console is for the kernel too; what is said is shown on the host.

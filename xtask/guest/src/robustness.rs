@@ -29,6 +29,21 @@ pub const TESTS: &[Test] = &[
 /// For a boot without cgroup v2: the memory controller cannot be moved later.
 pub const TESTS_OF_V1: &[Test] = &[("cgroup_v1_only", cgroup_v1_only)];
 
+/// For programs that were built with `cargo xtask build-ebpf --log`.
+pub const TESTS_OF_LOGGING: &[Test] = &[("programs_log", programs_log)];
+
+/// What the programs say comes out with the agent's own log, if it is asked for.
+fn programs_log() {
+    for (level, told) in [("info", false), ("debug", true)] {
+        let agent = Agent::start_with(MATCHED, &["--log-level", level]);
+        let _container = Container::start("/matched/c1", 60, &["idle", "hog:100"]);
+        agent.wait_for_kills(1);
+        for line in ["marked thread", "decided: 1 kills"] {
+            assert_eq!(Agent::log().contains(line), told, "{level}: {}", Agent::log());
+        }
+    }
+}
+
 /// All tests run the agent so; here it is shown.
 fn only_two_capabilities() {
     let agent = Agent::start(MATCHED);

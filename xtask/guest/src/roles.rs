@@ -40,11 +40,14 @@ pub fn run(arguments: &[String]) -> ExitCode {
         "grower" => grower(rest[0].parse().expect("MiB")),
         "described" => described(&rest),
         "nasty" => nasty(rest[0].parse().expect("MiB")),
+        "sharing" => sharing(rest[0].parse().expect("MiB")),
         "greedy-init" => greedy_init(rest[0].parse().expect("MiB")),
         "enter-v1" => enter_at(&format!("{}/cgroup.procs", rest[0]), &rest[1..]),
         "fight" => crate::enforcement::fight(&rest),
         "like-runc" => crate::enforcement::like_runc(&rest),
+        "storm" => crate::faults::storm_init(&rest),
         "idle" => idle(),
+        "brief" => ExitCode::SUCCESS,
         "spin" => loop {
             std::hint::spin_loop();
         },
@@ -155,6 +158,12 @@ fn described(rest: &[&str]) -> ExitCode {
 fn later(mebibytes: usize) -> ExitCode {
     sleep(Duration::from_secs(4));
     hog(mebibytes)
+}
+
+/// Shares its memory with another process, and then takes more.
+fn sharing(mebibytes: usize) -> ExitCode {
+    crate::system::start_sharing();
+    later(mebibytes)
 }
 
 /// An init that has a child, and is itself the biggest process.

@@ -1,0 +1,73 @@
+//! New cgroups: known by their name at once, and brought under their rule one at a
+//! time, as soon as the kernel lets them be opened.
+
+use super::Core;
+use crate::{
+    cgroup::{CgroupId, CgroupPath},
+    enforce::Origin,
+    probe::{decode::CgroupEvent, monotonic_now},
+};
+use std::{os::unix::fs::MetadataExt, time::Duration};
+use tokio::time::Instant;
+
+/// How long a new cgroup's directory is tried for. The kernel announces it some
+/// microseconds before it can be opened; an emulated or busy node takes longer.
+const APPEARS_WITHIN: Duration = Duration::from_millis(100);
+
+/// Pause between two such tries.
+const APPEARS_RETRY: Duration = Duration::from_millis(1);
+
+/// A cgroup that was announced, and is yet to be brought under its rule.
+pub(super) struct Appearing {
+    /// None where the kernel has no BTF to tell it by.
+    pub(super) id: Option<CgroupId>,
+    path: CgroupPath,
+    /// When it is tried, again if it could not be opened before.
+    pub(super) due: Instant,
+    until: Instant,
+}
+
+impl Core {
+    pub(super) fn cgroup_made(&mut self, made: CgroupEvent) {
+        let due = Instant::now();
+        if let Some(id) = made.id {
+            self.enters(id, &made.path);
+        }
+        let until = due + APPEARS_WITHIN;
+        self.appearing.push_back(Appearing { id: made.id, path: made.path, due, until });
+    }
+
+    /// From now on its kills can be named.
+    fn enters(&mut self, id: CgroupId, path: &CgroupPath) {
+        self.tree.made(id, path.clone(), monotonic_now());
+        self.naming.made(id, path);
+    }
+
+    /// Brings the next new cgroup under its rule, or puts it off if it cannot be
+    /// opened yet.
+    pub(super) fn try_appearing(&mut self) {
+        let Some(mut appearing) = self.appearing.pop_front() else { return };
+        let now = Instant::now();
+        if appearing.id.is_none() {
+            appearing.id = self.inode(&appearing.path);
+            if let Some(id) = appearing.id {
+                self.enters(id, &appearing.path);
+            }
+        }
+        let governed = appearing.id.is_some_and(|id| {
+            self.decide(id, &appearing.path, Origin::Made);
+            self.enforcer.governs(id) || self.wanted(&appearing.path).is_none()
+        });
+        match appearing.id {
+            _ if governed => {}
+            Some(id) if now >= appearing.until => self.late.push(id),
+            None if now >= appearing.until => {}
+            _ => self.appearing.push_back(Appearing { due: now + APPEARS_RETRY, ..appearing }),
+        }
+    }
+
+    fn inode(&self, path: &CgroupPath) -> Option<CgroupId> {
+        let directory = std::fs::metadata(self.root.join(path.relative())).ok()?;
+        Some(CgroupId(directory.ino()))
+    }
+}

@@ -1,0 +1,59 @@
+//! How often a value is corrected against somebody who changes it without end.
+
+use std::time::{Duration, Instant};
+
+/// Reverts of one container that are answered at once, however fast they come.
+/// Far more than a runtime or systemd makes; whoever exceeds it is a loop.
+const BURST: u32 = 2000;
+
+/// After these, the container rests so long between two corrections.
+pub(super) const REST: Duration = Duration::from_millis(100);
+
+/// What is left of the corrections of one container. It fills up again, one for
+/// each [`REST`].
+#[derive(Debug)]
+pub(super) struct Pace {
+    left: u32,
+    since: Instant,
+}
+
+impl Pace {
+    pub(super) fn new(now: Instant) -> Self {
+        Pace { left: BURST, since: now }
+    }
+
+    /// Takes one correction, if there is one left.
+    pub(super) fn take(&mut self, now: Instant) -> bool {
+        let rests = now.saturating_duration_since(self.since).as_nanos() / REST.as_nanos();
+        let rests = u32::try_from(rests).unwrap_or(u32::MAX);
+        self.left = self.left.saturating_add(rests).min(BURST);
+        self.since = if self.left == BURST { now } else { self.since + REST * rests };
+        let had = self.left;
+        self.left = had.saturating_sub(1);
+        had > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_then_one_for_each_rest() {
+        let begin = Instant::now();
+        let mut pace = Pace::new(begin);
+        let taken = |pace: &mut Pace, now, tries| (0..tries).filter(|_| pace.take(now)).count();
+        assert_eq!(taken(&mut pace, begin, 3000), 2000);
+        let mut now = begin;
+        for _ in 0..100 {
+            now += REST / 2;
+            assert_eq!(taken(&mut pace, now, 10), 0);
+            now += REST / 2;
+            assert_eq!(taken(&mut pace, now, 10), 1);
+        }
+        now += REST * 30;
+        assert_eq!(taken(&mut pace, now, 100), 30);
+        now += Duration::from_secs(3600);
+        assert_eq!(taken(&mut pace, now, 3000), 2000, "and never more");
+    }
+}

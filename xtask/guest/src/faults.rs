@@ -1,0 +1,264 @@
+//! Faults of what surrounds the agent. None of them may cost a kill, a wrong write,
+//! or the agent.
+
+use crate::{
+    Test,
+    agent::{Agent, MATCHED, capabilities, eventually},
+    container::{Cgroup, Container},
+    roles::role,
+    say,
+};
+use rustix::{
+    process::{Resource, Rlimit, setrlimit},
+    time::{ClockId, Timespec, clock_gettime, clock_settime},
+};
+use std::{
+    fs,
+    io::Read,
+    process::{Child, ExitCode, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+pub const TESTS: &[Test] = &[
+    ("no_inotify_instance", no_inotify_instance),
+    ("no_watch_left", no_watch_left),
+    ("no_descriptor_left", no_descriptor_left),
+    ("clock_steps_back", clock_steps_back),
+    ("nobody_reads_the_log", nobody_reads_the_log),
+    ("five_thousand_cgroups", five_thousand_cgroups),
+    ("containers_come_and_go", containers_come_and_go),
+    ("storm", storm),
+];
+
+/// A sysctl that has another value for a while.
+struct Sysctl {
+    path: String,
+    before: String,
+}
+
+impl Sysctl {
+    fn set(name: &str, value: &str) -> Self {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        let before = fs::read_to_string(&path).unwrap();
+        fs::write(&path, value).unwrap();
+        Sysctl { path, before }
+    }
+}
+
+impl Drop for Sysctl {
+    fn drop(&mut self) {
+        fs::write(&self.path, &self.before).unwrap();
+    }
+}
+
+fn sub_process_dies(agent: &Agent, path: &str) {
+    let before = agent.kills().len();
+    let container = Container::start(path, 60, &["idle", "hog:100"]);
+    let kills = agent.wait_for_kills(before + 1);
+    let told = [&kills[before]["kind"], &kills[before]["cgroup"]];
+    assert_eq!(told, ["subprocess", path], "{:#}", kills[before]);
+    drop(container);
+}
+
+/// The slow resync is what corrects then, and each container says so.
+fn no_inotify_instance() {
+    let none = Sysctl::set("fs.inotify.max_user_instances", "0");
+    let agent = Agent::start_with(MATCHED, &["--resync-seconds", "1"]);
+    drop(none);
+    let cgroup = Cgroup::make("/matched/c1");
+    cgroup.set("memory.oom.group", "1");
+    eventually("the resync corrects", || cgroup.oom_group() == "0");
+    eventually("that is told", || {
+        let state = agent.container("/matched/c1").unwrap();
+        state["obstacle"] == "no-watch" && state["explanation"].to_string().contains("instances")
+    });
+    let _ = Container::start("/unmatched", 60, &["hog:100"]);
+    agent.wait_for_kills(1);
+    agent.assert_nothing_lost();
+}
+
+fn no_watch_left() {
+    let agent = Agent::start_with(MATCHED, &["--resync-seconds", "1"]);
+    let none = Sysctl::set("fs.inotify.max_user_watches", "0");
+    let cgroup = Cgroup::make("/matched/c1");
+    cgroup.set("memory.oom.group", "1");
+    eventually("the resync corrects", || cgroup.oom_group() == "0");
+    let state = || agent.container("/matched/c1").unwrap();
+    eventually("that is told", || {
+        state()["obstacle"] == "no-watch" && state()["explanation"].to_string().contains("watches")
+    });
+    drop(none);
+    eventually("it is watched as soon as that can be", || state()["obstacle"].is_null());
+    agent.assert_nothing_lost();
+}
+
+/// Each matched container takes a descriptor. The last ones are for the server: the
+/// kubelet has to be answered.
+fn no_descriptor_left() {
+    let files = Some(192);
+    setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files }).unwrap();
+    let agent = Agent::start_with(MATCHED, &["--resync-seconds", "1"]);
+    let cgroups: Vec<_> =
+        (0..200).map(|number| Cgroup::make(&format!("/matched/c{number}"))).collect();
+    let text = || agent.get("/api/v1/containers");
+    let refused = || text().matches("LimitNOFILE").count();
+    eventually("all are known", || text().matches("\"rule\":\"matched\"").count() == 200);
+    let without = refused();
+    assert!((20..=150).contains(&without), "{without} of 200 have no descriptor");
+    sub_process_dies(&agent, "/matched/c0");
+    for cgroup in &cgroups[..150] {
+        cgroup.remove();
+    }
+    eventually("they get one when others are gone", || refused() == 0);
+    agent.assert_nothing_lost();
+}
+
+fn clock_steps_back() {
+    let agent = Agent::start(MATCHED);
+    sub_process_dies(&agent, "/matched/c1");
+    let now = clock_gettime(ClockId::Realtime);
+    let earlier = Timespec { tv_sec: now.tv_sec - 3600, ..now };
+    clock_settime(ClockId::Realtime, earlier).unwrap();
+    sub_process_dies(&agent, "/matched/c2");
+    clock_settime(ClockId::Realtime, Timespec { tv_sec: now.tv_sec + 10, ..now }).unwrap();
+    sub_process_dies(&agent, "/matched/c3");
+    let within = agent.metric("herder_kill_report_seconds_bucket{le=\"10\"}");
+    let all = agent.metric("herder_kill_report_seconds_count");
+    assert_eq!((within, all), (3.0, 3.0), "no latency is taken from a clock that steps");
+    agent.assert_nothing_lost();
+}
+
+/// Whoever collects the log has stopped. Enforcement and reports go on.
+fn nobody_reads_the_log() {
+    let mut agent =
+        Agent::spawn_with(MATCHED, &[], &capabilities(), [Stdio::piped(), Stdio::null()]);
+    let pipe = agent.output();
+    agent.wait_until_ready();
+    let cgroup = Cgroup::make("/matched/c1");
+    eventually("it is governed", || agent.container("/matched/c1").is_some());
+    for _ in 0..1000 {
+        cgroup.set("memory.oom.group", "1");
+        eventually("it is corrected", || cgroup.oom_group() == "0");
+    }
+    sub_process_dies(&agent, "/matched/c2");
+    agent.assert_nothing_lost();
+    let mut buffer = [0; 64 << 10];
+    let mut pipe = pipe;
+    assert!(pipe.read(&mut buffer).unwrap() > 32 << 10, "the pipe was full");
+    assert_eq!(agent.total("herder_oom_group_reverts_total"), 999.0);
+}
+
+/// Most of a node's cgroups are none of the agent's business.
+fn five_thousand_cgroups() {
+    for slice in 0..50 {
+        for scope in 0..100 {
+            fs::create_dir_all(format!("/sys/fs/cgroup/plain/s{slice}.slice/c{scope}.scope"))
+                .unwrap();
+        }
+    }
+    let began = Instant::now();
+    let agent = Agent::start(MATCHED);
+    let took = began.elapsed().as_secs_f64();
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
+    let rss = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    say(&format!("with 5,050 other cgroups: ready in {took:.2} s, {rss}"));
+    sub_process_dies(&agent, "/matched/c1");
+    agent.assert_nothing_lost();
+}
+
+/// Containers as short as a job that fails at once, some by the OOM killer.
+fn containers_come_and_go() {
+    const CONTAINERS: u32 = 200;
+    let agent = Agent::start(MATCHED);
+    Cgroup::make("/matched/first");
+    let began = Instant::now();
+    let killed: usize = thread::scope(|scope| {
+        let worker = |worker: u32| {
+            let mut killed = 0;
+            for number in 0..CONTAINERS / 4 {
+                let cgroup = Cgroup::make(&format!("/matched/w{worker}-{number}"));
+                cgroup.limit(20);
+                cgroup.set("memory.oom.group", "1");
+                let program: &[&str] = if number % 5 == 0 { &["hog", "40"] } else { &["brief"] };
+                let mut child: Child =
+                    role("enter", &[cgroup.path()]).args(program).spawn().unwrap();
+                killed += usize::from(child.wait().unwrap().code().is_none());
+                cgroup.remove();
+            }
+            killed
+        };
+        let workers: Vec<_> = (0..4).map(|number| scope.spawn(move || worker(number))).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+    });
+    let rate = f64::from(CONTAINERS) / began.elapsed().as_secs_f64();
+    say(&format!("{CONTAINERS} containers, {rate:.0} a second, {killed} of them killed"));
+    let kills = agent.wait_for_kills(killed);
+    assert!(killed >= 40, "{killed}");
+    for kill in &kills {
+        assert_eq!(kill["rule"], "matched", "{kill:#}");
+    }
+    eventually("only the first is left", || {
+        agent.get("/api/v1/containers").matches("\"rule\":\"matched\"").count() == 1
+    });
+    agent.assert_nothing_lost();
+}
+
+/// Containers and kills of a storm.
+const CONTAINERS: usize = 50;
+const KILLS: usize = 40;
+
+/// Sub-processes of many containers die as fast as the kernel kills. What each init
+/// reaped is the truth.
+fn storm() {
+    let agent = Agent::start(MATCHED);
+    let began = Instant::now();
+    let mut containers: Vec<_> = (0..CONTAINERS)
+        .map(|number| {
+            let (path, notes) = (format!("/matched/c{number}"), format!("/tmp/storm-{number}"));
+            let program = ["storm", &notes, &KILLS.to_string()];
+            (Container::start_program(&path, 4, &program), path, notes)
+        })
+        .collect();
+    for (_, path, notes) in &mut containers {
+        eventually(&format!("{path} is through"), || {
+            fs::read_to_string(&*notes).is_ok_and(|text| text == KILLS.to_string())
+        });
+    }
+    let rate = (CONTAINERS * KILLS) as f64 / began.elapsed().as_secs_f64();
+    say(&format!("{} kills in {CONTAINERS} containers, {rate:.0} a second", CONTAINERS * KILLS));
+    say(&agent.median("herder_kill_report_seconds"));
+    let metrics = || agent.get("/metrics");
+    eventually("all are counted", || {
+        agent.total("herder_host_oom_kills_total") == (CONTAINERS * KILLS) as f64
+    });
+    let text = metrics();
+    for (container, path, _) in &containers {
+        let series = format!(
+            "herder_host_oom_kills_total{{cgroup=\"{path}\",kind=\"subprocess\",limit=\"container\"}} {KILLS}"
+        );
+        assert!(text.lines().any(|line| line == series), "no {series} in:\n{text}");
+        assert_eq!(container.cgroup.event("oom_kill"), KILLS as u64, "{path}");
+    }
+    agent.assert_nothing_lost();
+}
+
+/// The role of [`storm`]: an init whose children grow until they are killed, one
+/// after the other.
+pub fn storm_init(rest: &[&str]) -> ExitCode {
+    let (notes, kills) = (rest[0], rest[1].parse::<usize>().unwrap());
+    let mut killed = 0;
+    while killed < kills {
+        killed += usize::from(crate::system::child_is_killed(|| {
+            let mut memory = Vec::new();
+            loop {
+                memory.push(vec![1u8; 1 << 20]);
+                std::hint::black_box(&memory);
+            }
+        }));
+        fs::write(notes, killed.to_string()).unwrap();
+    }
+    loop {
+        thread::sleep(Duration::from_secs(3600));
+    }
+}
