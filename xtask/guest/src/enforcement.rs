@@ -62,7 +62,7 @@ fn thousand_reverts() {
 /// some milliseconds later its program runs. It must never see the 1.
 fn created_like_runc() {
     let agent = Agent::start(MATCHED);
-    assert_eq!(creations_that_saw_one(), 0, "programs that ran with 1, of 200");
+    assert_eq!(creations_that_saw_one(200), 0, "programs that ran with 1, of 200");
     assert_eq!(agent.total("herder_oom_group_reverts_total"), 0.0);
 }
 
@@ -74,25 +74,29 @@ fn created_on_a_busy_node() {
     let busy = Cgroup::make("/busy");
     let mut spinners: Vec<_> =
         (0..4).map(|_| role("enter", &[busy.path(), "spin"]).spawn().unwrap()).collect();
-    let saw_one = creations_that_saw_one();
+    let saw_one = creations_that_saw_one(BUSY);
     for spinner in &mut spinners {
         spinner.kill().unwrap();
         spinner.wait().unwrap();
     }
-    say(&format!("on a busy node: {saw_one} of 200 programs ran with 1"));
+    say(&format!("on a busy node: {saw_one} of {BUSY} programs ran with 1"));
     let written = agent.metric(r#"herder_oom_group_writes_total{result="ok",rule="matched"}"#);
     let gone = agent.metric(r#"herder_oom_group_writes_total{result="gone",rule="matched"}"#);
-    assert!(written + gone <= 200.0 && written >= 150.0, "{written} written, {gone} gone");
+    let all = f64::from(BUSY);
+    assert!(written + gone <= all && written >= all * 0.75, "{written} written, {gone} gone");
     assert_eq!(agent.total("herder_oom_group_reverts_total"), 0.0);
 }
 
-/// 200 containers, four at a time.
-fn creations_that_saw_one() -> usize {
+/// Containers on a busy node.
+const BUSY: u32 = 60;
+
+/// Containers, four at a time; how many programs saw a 1.
+fn creations_that_saw_one(containers: u32) -> usize {
     Cgroup::make("/matched/first").remove();
     thread::scope(|scope| {
-        let worker = |worker: u32| {
+        let worker = move |worker: u32| {
             let mut saw_one = 0;
-            for number in 0..50 {
+            for number in 0..containers / 4 {
                 let path = format!("/matched/c{worker}-{number}");
                 let status = role("like-runc", &[&path]).status().unwrap();
                 assert!(matches!(status.code(), Some(0 | 1)), "{status:?}");

@@ -96,7 +96,8 @@ impl Api {
             "users": [{"name": "c", "user": {}}]
         });
         // The client wants some authority, although it then talks plain HTTP.
-        fs::write("/tmp/ca.pem", include_str!("../../../herder-agent/tests/fixtures/ca.pem")).unwrap();
+        fs::write("/tmp/ca.pem", include_str!("../../../herder-agent/tests/fixtures/ca.pem"))
+            .unwrap();
         fs::write("/tmp/kubeconfig", config.to_string()).unwrap();
         let api = Api { watches: Arc::default(), events: Arc::default(), away: Arc::default() };
         let (watches, events, away) = (api.watches.clone(), api.events.clone(), api.away.clone());
