@@ -11,7 +11,7 @@ use crate::{
     args::{EventSwitch, RunArgs, Switch},
     cgroup::dir::CgroupRoot,
     config::{Config, ConfigError},
-    core::{Command, Core, Hierarchy, Naming, Notices},
+    core::{Command, Core, Hierarchy, Leaving, Naming, Notices, Parts},
     enforce::{Enforcer, Options},
     events::send::{EventQueue, EventWriter, OnOutcome},
     pods::{self, bundle::Bundles},
@@ -19,6 +19,7 @@ use crate::{
     probe::{Probe, ProbeError, ProbeOptions},
     report::Reporter,
     serve::{self, Readiness, ServeError},
+    state::{State, StateFile},
 };
 use reload::Reload;
 use std::{io, path::Path, sync::Arc, thread, time::Duration};
@@ -113,18 +114,21 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         options(args, descriptors),
         reporter.clone(),
     );
-    let core = Core::new(
+    let (state_file, left) = left(args.state_file.as_deref());
+    let enforcer = enforcer.with_left(left);
+    let core = Core::new(Parts {
         probe,
-        Policy::new(config),
+        policy: Policy::new(config),
         enforcer,
-        reporter.clone(),
-        Hierarchy {
+        reporter: reporter.clone(),
+        hierarchy: Hierarchy {
             root: args.node.cgroup_root.clone(),
             resync_every: Duration::from_secs(args.resync_seconds),
         },
-        Naming::new(client.is_some(), Bundles::new(args.bundle_dir.clone())),
-        Notices::new(events),
-    );
+        naming: Naming::new(client.is_some(), Bundles::new(args.bundle_dir.clone())),
+        notices: Notices::new(events),
+        leaving: Leaving::new(state_file),
+    });
     let (commands, received) = mpsc::channel(COMMANDS);
     let core_runtime = start(current_thread(), "the core's runtime")?;
     let (end, ended) = oneshot::channel();
@@ -249,6 +253,26 @@ fn open_root(path: &Path) -> Option<CgroupRoot> {
             tracing::error!(%error, "memory.oom.group is not enforced; kills are still observed.");
         })
         .ok()
+}
+
+/// What an earlier agent left, and where this one leaves its own. A file that is no
+/// state is somebody else's, and is not written.
+fn left(path: Option<&Path>) -> (Option<StateFile>, State) {
+    let Some(path) = path else {
+        tracing::info!("Without --state-file, kills are not told that happen while no agent runs.");
+        return (None, State::new());
+    };
+    let loaded = StateFile::new(path.to_path_buf()).and_then(|file| Ok((file.load()?, file)));
+    match loaded {
+        Ok((state, file)) => {
+            tracing::info!(path = %path.display(), cgroups = state.len(), "Took over what an earlier agent left.");
+            (Some(file), state)
+        }
+        Err(error) => {
+            tracing::error!(%error, "The state file is neither read nor written.");
+            (None, State::new())
+        }
+    }
 }
 
 fn options(args: &RunArgs, descriptors: i32) -> Options {

@@ -154,6 +154,11 @@ pub struct RunArgs {
         value_parser = clap::value_parser!(u64).range(1..=86400)
     )]
     pub series_retention_seconds: u64,
+    /// File in which an agent leaves to the next one how many kills were known and
+    /// which values to give back. Without it, nobody tells of what was killed while
+    /// no agent ran, and values are not given back over a restart.
+    #[arg(long, env = "HERDER_STATE_FILE", value_name = "FILE")]
+    pub state_file: Option<PathBuf>,
     /// Do not use the kernel's BTF: victims are then described when they exit,
     /// and neither limit nor group is told by the kernel. For kernels whose BTF
     /// is wrong.

@@ -6,12 +6,14 @@
 //! to it by [`Command`]s.
 
 mod appearing;
+mod counts;
 mod kills;
 mod losses;
 mod naming;
 mod notices;
 mod pods;
 
+pub use counts::Leaving;
 pub use naming::Naming;
 pub use notices::Notices;
 
@@ -23,7 +25,7 @@ use crate::{
         tree::{self, CgroupTree, Walk},
     },
     enforce::{ContainerState, Enforcer, Origin},
-    oom::assemble::Assembler,
+    oom::assemble::{Assembler, EXIT_WAIT},
     policy::{Policy, Target, Verdict},
     probe::{
         DecodeError, Event, Probe,
@@ -31,6 +33,7 @@ use crate::{
         monotonic_now,
         readable::{Guard, Readable},
     },
+    reconcile::Reconciler,
     report::{Lost, Reporter},
 };
 use losses::Losses;
@@ -50,6 +53,10 @@ use tokio::{
     task::{JoinError, JoinHandle, yield_now},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
+
+/// How long after the kernel has counted a killed process it is told at the latest,
+/// nanoseconds: records are read at once, but the end of a group may take a while.
+const TOLD_WITHIN: u64 = 5_000_000_000;
 
 /// What others may ask of the core.
 #[derive(Debug)]
@@ -71,6 +78,26 @@ pub struct Hierarchy {
     pub resync_every: Duration,
 }
 
+/// What the core is made of.
+pub struct Parts {
+    /// Where the kernel's events come from.
+    pub probe: Probe,
+    /// What is wanted of which cgroup.
+    pub policy: Policy,
+    /// What keeps it so.
+    pub enforcer: Enforcer,
+    /// Where all is told.
+    pub reporter: Arc<Reporter>,
+    /// Where the cgroups are.
+    pub hierarchy: Hierarchy,
+    /// Whose they are.
+    pub naming: Naming,
+    /// What pods' owners are told.
+    pub notices: Notices,
+    /// What the next agent is told.
+    pub leaving: Leaving,
+}
+
 /// The state, and where it is told.
 pub struct Core {
     probe: Probe,
@@ -89,6 +116,8 @@ pub struct Core {
     late: Vec<CgroupId>,
     waiting: Waiting,
     notices: Notices,
+    reconciler: Reconciler,
+    leaving: Leaving,
 }
 
 /// What a walk of the hierarchy found, and when it began.
@@ -96,20 +125,18 @@ type Walked = (u64, io::Result<Walk>);
 
 impl Core {
     /// Takes over the parts.
-    pub fn new(
-        probe: Probe,
-        policy: Policy,
-        enforcer: Enforcer,
-        reporter: Arc<Reporter>,
-        hierarchy: Hierarchy,
-        naming: Naming,
-        notices: Notices,
-    ) -> Self {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { probe, policy, enforcer, reporter, hierarchy, naming, notices, leaving } =
+            parts;
+        // A victim that is described when it exits takes as long as its memory.
+        let told_within = if probe.traced.at_exit { EXIT_WAIT } else { TOLD_WITHIN };
         let Hierarchy { root, resync_every } = hierarchy;
         Core {
             naming,
             waiting: Waiting::default(),
             notices,
+            reconciler: Reconciler::new(told_within),
+            leaving,
             assembler: Assembler::new(probe.traced),
             probe,
             tree: CgroupTree::default(),
@@ -149,6 +176,7 @@ impl Core {
         let mut fighting = false;
         loop {
             let due = self.assembler.deadline();
+            let (compared, save) = (self.reconciler.deadline(), self.leaving.due());
             let rested = self.enforcer.rest_ends().map(Instant::from_std);
             let appears = self.appearing.front().map(|appearing| appearing.due);
             let appeared = appears.is_some_and(|due| due <= Instant::now());
@@ -185,6 +213,9 @@ impl Core {
                 }
                 walked = finished(&mut walking) => self.take_walk(walked.map_err(io::Error::other)?),
                 () = sleep_until(self.waiting.due()), if !self.waiting.is_empty() => self.name_kills(),
+                () = sleep_until(instant(compared)), if compared.is_some() => self.settle_counts(),
+                () = sleep_until(save.unwrap_or_else(Instant::now)), if save.is_some() => self.save_state(),
+                () = self.leaving.saved() => {}
                 () = yield_now(), if self.enforcer.surveying() => self.enforcer.survey_some(),
                 () = yield_now(), if others_turn => {}
             }
@@ -195,6 +226,7 @@ impl Core {
                 resync.reset_immediately();
             }
             self.notice_enforcement();
+            self.take_counts();
             match commands.try_recv() {
                 Ok(command) => self.obey(command),
                 Err(TryRecvError::Empty) => {}
@@ -205,6 +237,7 @@ impl Core {
         self.expire_kills(u64::MAX);
         self.give_up_naming();
         self.enforcer.shutdown();
+        self.save_last_state().await;
         Ok(())
     }
 
@@ -248,6 +281,7 @@ impl Core {
             self.naming.removed(id, path);
         }
         self.enforcer.removed(id);
+        self.reconciler.removed(id);
         self.forget_series(id);
     }
 
@@ -291,6 +325,7 @@ impl Core {
             }
         }
         self.tree.forget(now);
+        self.enforcer.retain_left(|id| self.tree.path(id).is_some() && !self.tree.is_gone(id));
         self.enforcer.resync();
         self.count_losses();
         self.expire_pods();

@@ -27,6 +27,7 @@ use crate::{
     },
     policy::Target,
     report::{Obstacle, Reporter},
+    state::{Left, State},
 };
 use container::{Container, Context};
 use std::{
@@ -37,7 +38,7 @@ use std::{
     sync::Arc,
     time::Instant,
 };
-use watch::{Change, Watches};
+use watch::Watches;
 
 /// How to enforce.
 #[derive(Clone, Debug)]
@@ -71,6 +72,21 @@ pub struct Enforcer {
     unsurveyed: Vec<CgroupId>,
     /// Whose value somebody changes without end, and when it is corrected next.
     resting: VecDeque<(Instant, CgroupId)>,
+    /// Counts of killed processes that nobody has taken yet.
+    counted: Vec<Counted>,
+    /// What an earlier agent left, until its cgroups are known.
+    left: State,
+}
+
+/// How many processes the kernel has killed in a matched cgroup.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted {
+    /// Which cgroup.
+    pub id: CgroupId,
+    /// The kernel's count.
+    pub oom_kills: u64,
+    /// The count that an earlier agent left.
+    pub earlier: Option<u64>,
 }
 
 /// Containers that are surveyed before anything else gets a turn; each takes some
@@ -83,12 +99,57 @@ impl Enforcer {
     /// each container, and the resync is what corrects.
     pub fn new(root: Option<CgroupRoot>, options: Options, reporter: Arc<Reporter>) -> Self {
         Enforcer {
-            context: Context { root, options, reporter, news: Cell::new(false) },
+            context: Context {
+                root,
+                options,
+                reporter,
+                news: Cell::new(false),
+                leaves: Cell::new(false),
+            },
             containers: HashMap::new(),
             watches: Watches::new(),
             unsurveyed: Vec::new(),
             resting: VecDeque::new(),
+            counted: Vec::new(),
+            left: State::new(),
         }
+    }
+
+    /// Takes what an earlier agent of this boot left.
+    #[must_use]
+    pub fn with_left(mut self, left: State) -> Self {
+        self.left = left;
+        self
+    }
+
+    /// What the kernel counted since the last call, of cgroups where that may have
+    /// changed.
+    pub fn take_counted(&mut self) -> Vec<Counted> {
+        std::mem::take(&mut self.counted)
+    }
+
+    /// Whether what is to be left has changed since the last call.
+    pub fn take_leaves_changed(&self) -> bool {
+        self.context.leaves.replace(false)
+    }
+
+    /// What is to be left to the next agent, but for the counts.
+    pub fn leaves(&self) -> State {
+        let left =
+            |container: &Container| Left { oom_kills: None, give_back: container.give_back() };
+        let known = self.containers.iter().map(|(id, container)| (*id, left(container)));
+        self.left.iter().map(|(id, left)| (*id, *left)).chain(known).collect()
+    }
+
+    /// Forgets what an earlier agent left of cgroups that are gone. One that is there
+    /// may yet be matched, when its pod's names are known.
+    pub fn retain_left(&mut self, is_there: impl Fn(CgroupId) -> bool) {
+        self.left.retain(|id, _| is_there(*id));
+    }
+
+    fn count(&mut self, id: CgroupId, earlier: Option<u64>) {
+        let count = self.containers.get(&id).and_then(Container::oom_kills);
+        self.counted.extend(count.map(|oom_kills| Counted { id, oom_kills, earlier }));
     }
 
     /// Whether there is a v2 mount to enforce on.
@@ -136,11 +197,16 @@ impl Enforcer {
         }
         let opened = Container::open(id, path, origin, target, owner, &self.context);
         let Ok(mut container) = opened else { return };
+        let left = self.left.remove(&id);
+        if let Some(value) = left.and_then(|left| left.give_back) {
+            container.inherit(value);
+        }
         // The watch comes before the first read, so that no change between the
         // two is missed.
         container.watch(&mut self.watches, &self.context);
         if container.correct(&self.context, seen) {
             self.containers.insert(id, container);
+            self.count(id, left.and_then(|left| left.oom_kills));
             // What is around it can wait until no value has to be corrected.
             self.unsurveyed.push(id);
         } else {
@@ -152,6 +218,7 @@ impl Enforcer {
     pub fn release(&mut self, id: CgroupId) {
         if let Some(mut container) = self.containers.remove(&id) {
             container.restore(&self.context);
+            self.context.leaves.set(true);
             self.end(container);
         }
     }
@@ -178,22 +245,23 @@ impl Enforcer {
     /// cannot keep it from its other work. Tells whether all was taken.
     pub fn changed(&mut self) -> bool {
         let seen = Instant::now();
-        let (change, all) = self.watches.changes();
-        match change {
-            Change::Some(ids) => {
-                for id in ids {
-                    if let Some(container) = self.containers.get_mut(&id) {
-                        container.written();
-                    }
-                    self.correct(id, seen);
-                }
+        let (changes, all) = self.watches.changes();
+        for id in changes.values {
+            if let Some(container) = self.containers.get_mut(&id) {
+                container.written();
             }
-            Change::Overflow => {
-                let ids: Vec<_> = self.containers.keys().copied().collect();
-                for id in ids {
-                    self.correct(id, seen);
-                }
+            self.correct(id, seen);
+        }
+        if changes.overflow {
+            let ids: Vec<_> = self.containers.keys().copied().collect();
+            for id in ids {
+                self.correct(id, seen);
             }
+            // The counts too, when there is time.
+            self.resync();
+        }
+        for id in changes.events {
+            self.count(id, None);
         }
         all
     }
@@ -248,6 +316,7 @@ impl Enforcer {
                 container.watch(&mut self.watches, &self.context);
                 container.check_surroundings(&self.context);
             }
+            self.count(id, None);
         }
         self.report_obstacles();
     }

@@ -36,6 +36,9 @@ pub mod policy;
 
 pub mod enforce;
 
+pub mod reconcile;
+pub mod state;
+
 pub mod report;
 
 pub mod events;

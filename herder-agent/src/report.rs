@@ -116,6 +116,28 @@ impl Unattributed {
     }
 }
 
+/// Why a killed process was not seen, though the kernel counted it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unseen {
+    /// No agent was running.
+    AgentDown,
+    /// It was never told. Also when it is counted as lost.
+    Missed,
+}
+
+impl Unseen {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::AgentDown, Self::Missed];
+
+    /// The value of the `reason` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AgentDown => "agent-down",
+            Self::Missed => "missed",
+        }
+    }
+}
+
 /// Why a mark of the kernel is no kill of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NoKill {
@@ -308,6 +330,13 @@ impl Reporter {
     pub fn unattributed(&self, reason: Unattributed) {
         tracing::warn!(reason = reason.as_str(), "An OOM kill has no known owner.");
         self.metrics.unattributed(reason);
+    }
+
+    /// Processes of a matched container that the kernel counted and nobody told.
+    pub fn unseen(&self, reason: Unseen, cgroup: Option<&CgroupPath>, processes: u64) {
+        let cgroup = cgroup.map_or("unknown", CgroupPath::as_str);
+        tracing::warn!(reason = reason.as_str(), ?cgroup, processes, "OOM kills were not seen.");
+        self.metrics.unseen(reason, processes);
     }
 
     /// A mark that is no kill.

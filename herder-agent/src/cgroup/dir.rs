@@ -7,6 +7,7 @@
 //! removal can turn a write to another cgroup.
 
 use super::{CgroupId, CgroupPath};
+use crate::reconcile::parse_oom_kill;
 use rustix::{
     fs::{Mode, OFlags, ResolveFlags, fstat, fstatfs, openat, openat2},
     io::Errno,
@@ -25,6 +26,9 @@ const V1_MAGICS: [i64; 2] = [0x0102_1994, 0x0027_e0eb];
 
 /// The file that the agent steers.
 pub const OOM_GROUP: &str = "memory.oom.group";
+
+/// What the kernel counted in a cgroup, without those below it (Linux 5.2).
+pub const EVENTS: &str = "memory.events.local";
 
 /// Why a directory is no usable cgroup v2 mount.
 #[derive(Debug, thiserror::Error)]
@@ -152,6 +156,16 @@ impl CgroupDir {
         let file = self.open_file(OFlags::WRONLY)?;
         let text: &[u8] = if value { b"1\n" } else { b"0\n" };
         rustix::io::write(&file, text).map(drop).map_err(gone_or_other)
+    }
+
+    /// Processes that the OOM killer killed in this cgroup, as the kernel counts them
+    /// (`oom_kill`); none if that cannot be read.
+    pub fn oom_kills(&self) -> Option<u64> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.0, EVENTS, flags, Mode::empty()).ok()?;
+        let mut buffer = [0u8; 512];
+        let length = rustix::io::read(&file, &mut buffer).ok()?;
+        parse_oom_kill(std::str::from_utf8(buffer.get(..length)?).ok()?)
     }
 
     fn open_file(&self, access: OFlags) -> Result<OwnedFd, DirError> {

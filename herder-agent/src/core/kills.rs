@@ -64,6 +64,7 @@ impl Core {
         let Some(victim) = kill.victims.first() else {
             return;
         };
+        self.count_told(&kill);
         let cgroup = self.tree.path(victim.cgroup).cloned();
         let container = cgroup.as_ref().map(|path| self.container_of(path));
         if container.is_none() {

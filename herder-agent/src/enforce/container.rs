@@ -1,5 +1,9 @@
 //! One matched container: what is wanted of it, what it has, what is done.
 
+mod told;
+
+pub use told::ContainerState;
+
 use super::{
     Options, Origin,
     news::{Fight, News, Untold},
@@ -16,7 +20,6 @@ use crate::{
     policy::Target,
     report::{Cause, Obstacle, OomGroupWrite, Reporter, WriteResult},
 };
-use serde::Serialize;
 use std::{cell::Cell, io, sync::Arc, time::Instant};
 
 /// What all containers share.
@@ -26,31 +29,8 @@ pub(super) struct Context {
     pub(super) reporter: Arc<Reporter>,
     /// Some container has news.
     pub(super) news: Cell<bool>,
-}
-
-/// The state of a matched container, for people and programs to read.
-#[derive(Clone, Debug, Serialize)]
-pub struct ContainerState {
-    /// Its cgroup.
-    pub cgroup: CgroupPath,
-    /// Who it belongs to.
-    pub owner: Owner,
-    /// The rule it is under.
-    pub rule: String,
-    /// The value that the rule wants.
-    pub wanted: u8,
-    /// The value that it has, if that could be read.
-    pub effective: Option<u8>,
-    /// The value that somebody else wanted first, and that would be given back.
-    pub first: Option<u8>,
-    /// Why the value does not count, or cannot be set.
-    pub obstacle: Option<Obstacle>,
-    /// The same for people, with what to do.
-    pub explanation: Option<String>,
-    /// Writes.
-    pub writes: u64,
-    /// Writes after somebody had changed an enforced value.
-    pub reverts: u64,
+    /// What is to be left to the next agent has changed.
+    pub(super) leaves: Cell<bool>,
 }
 
 /// A matched container whose directory is open.
@@ -72,6 +52,8 @@ pub(super) struct Container {
     /// from now on reverts it.
     corrected: bool,
     wished: bool,
+    /// This agent, or one before it, has written the value.
+    ours: bool,
     file_obstacle: Option<(Obstacle, String)>,
     surroundings: Option<(Obstacle, String)>,
     no_watch: Option<(Obstacle, String)>,
@@ -108,6 +90,7 @@ impl Container {
             own_write: false,
             corrected: false,
             wished: false,
+            ours: false,
             surroundings: None,
             no_watch: None,
             told: None,
@@ -201,6 +184,23 @@ impl Container {
         }
     }
 
+    /// Processes that the kernel killed in it.
+    pub(super) fn oom_kills(&self) -> Option<u64> {
+        self.directory.as_ref()?.oom_kills()
+    }
+
+    /// An earlier agent has written the value, and this one was there before.
+    pub(super) fn inherit(&mut self, first: bool) {
+        self.first = Some(first);
+        self.origin = Origin::Existing;
+        self.ours = true;
+    }
+
+    /// The value to give back, if it is an agent's own that is there.
+    pub(super) fn give_back(&self) -> Option<bool> {
+        self.ours.then(|| self.first.unwrap_or(false))
+    }
+
     /// Whether it is not corrected for a while, because somebody changes it without
     /// end.
     pub(super) fn rests(&self) -> bool {
@@ -261,6 +261,9 @@ impl Container {
                 self.tell_write(context, value, cause, &write_result(&written), seen);
                 if written.is_ok() {
                     self.own_write = true;
+                    if !std::mem::replace(&mut self.ours, true) {
+                        context.leaves.set(true);
+                    }
                     self.corrected = true;
                     self.writes += 1;
                     self.note_write(cause, context, seen);
@@ -334,8 +337,9 @@ impl Container {
     /// Gives the first value back, unless somebody has changed it since. A new
     /// cgroup that nobody else wrote to had the kernel's own 0.
     pub(super) fn restore(&mut self, context: &Context) {
-        let first = self.first.unwrap_or(false);
-        let Some(directory) = self.directory.as_ref().filter(|_| self.writes > 0) else { return };
+        let (Some(first), Some(directory)) = (self.give_back(), self.directory.as_ref()) else {
+            return;
+        };
         let seen = Instant::now();
         if directory.oom_group() != Ok(self.target.value) || first == self.target.value {
             return;
@@ -367,72 +371,6 @@ impl Container {
 
     fn obstacle_text(&self) -> Option<&(Obstacle, String)> {
         self.file_obstacle.as_ref().or(self.surroundings.as_ref()).or(self.no_watch.as_ref())
-    }
-
-    pub(super) fn state(&self) -> ContainerState {
-        ContainerState {
-            cgroup: self.path.clone(),
-            owner: self.owner.clone(),
-            rule: self.target.rule.to_string(),
-            wanted: self.target.value.into(),
-            effective: self.effective.map(u8::from),
-            first: self.first.map(u8::from),
-            obstacle: self.obstacle(),
-            explanation: self.obstacle_text().map(|(_, text)| text.clone()),
-            writes: self.writes,
-            reverts: self.reverts,
-        }
-    }
-
-    pub(super) fn same_owner(&self, other: &Self) -> bool {
-        self.owner == other.owner
-    }
-
-    /// Shows the value although it has not changed.
-    pub(super) fn show_again(&self, context: &Context) {
-        if self.effective.is_some() {
-            context.reporter.oom_group_effective(&self.owner, self.effective, self.target.value);
-        }
-    }
-
-    fn show(&mut self, value: Option<bool>, context: &Context) {
-        if self.effective != value {
-            self.effective = value;
-            context.reporter.oom_group_effective(&self.owner, value, self.target.value);
-        }
-    }
-
-    /// Tells of an obstacle once, when it comes and when it goes.
-    fn tell_obstacle(&mut self, context: &Context) {
-        let now = self.obstacle();
-        if self.told != now {
-            self.told = now;
-            // Without a watch the value is enforced all the same, only later.
-            let in_the_way = self.obstacle_text().filter(|(it, _)| *it != Obstacle::NoWatch);
-            self.untold.obstacle = in_the_way.cloned();
-            context.news.set(true);
-            context.reporter.obstacle(&self.path, &self.target.rule, self.obstacle_text().cloned());
-        }
-    }
-
-    fn tell_write(
-        &self,
-        context: &Context,
-        old: bool,
-        cause: Cause,
-        result: &WriteResult,
-        seen: Instant,
-    ) {
-        context.reporter.oom_group_write(&OomGroupWrite {
-            cgroup: &self.path,
-            rule: &self.target.rule,
-            old,
-            new: self.target.value,
-            cause,
-            result,
-            took: seen.elapsed(),
-            dry_run: context.options.dry_run,
-        });
     }
 }
 

@@ -1,12 +1,14 @@
 //! inotify on the directories of matched cgroups.
 //!
 //! A watch on the directory sees writes to its files by any process, through any
-//! mount of the hierarchy (facts measured on 5.10 to 7.2). It also sees changes
-//! of other files, such as `memory.events`, which are passed over here.
+//! mount of the hierarchy (facts measured on 5.10 to 7.2). It also sees that the
+//! kernel counted something in `memory.events.local`, if that file was opened a
+//! while ago (`kernfs_notify_workfn()`, fs/kernfs/file.c). Changes of other files
+//! are passed over.
 
 use crate::cgroup::{
     CgroupId,
-    dir::{CgroupDir, OOM_GROUP},
+    dir::{CgroupDir, EVENTS, OOM_GROUP},
 };
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use std::{
@@ -16,12 +18,15 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-/// Which cgroups' values may have changed.
-pub(super) enum Change {
-    /// These.
-    Some(HashSet<CgroupId>),
-    /// The kernel's queue overflowed: any of them.
-    Overflow,
+/// What may have changed.
+#[derive(Default)]
+pub(super) struct Changes {
+    /// `memory.oom.group` of these cgroups.
+    pub(super) values: HashSet<CgroupId>,
+    /// `memory.events.local` of these.
+    pub(super) events: HashSet<CgroupId>,
+    /// The kernel's queue overflowed: any of all.
+    pub(super) overflow: bool,
 }
 
 /// An inotify instance and whose watches it holds.
@@ -64,27 +69,31 @@ impl Watches {
 
     /// Takes a buffer full of what is there to read, and tells whether that was
     /// all. No more at once, since others may write faster than this reads.
-    pub(super) fn changes(&mut self) -> (Change, bool) {
-        let mut changed = HashSet::new();
-        let mut overflow = false;
+    pub(super) fn changes(&mut self) -> (Changes, bool) {
+        let mut changes = Changes::default();
         let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
-        let Ok(inotify) = &self.inotify else { return (Change::Some(changed), true) };
+        let Ok(inotify) = &self.inotify else { return (changes, true) };
         let mut events = inotify::Reader::new(inotify, &mut buffer);
         let mut all = true;
         while let Ok(event) = events.next() {
             if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
-                overflow = true;
+                changes.overflow = true;
             } else if event.events().contains(ReadFlags::IGNORED) {
                 self.cgroups.remove(&event.wd());
-            } else if event.file_name().is_some_and(|name| name.to_bytes() == OOM_GROUP.as_bytes())
+            } else if let Some(name) = event.file_name()
+                && let Some(id) = self.cgroups.get(&event.wd())
             {
-                changed.extend(self.cgroups.get(&event.wd()));
+                if name.to_bytes() == OOM_GROUP.as_bytes() {
+                    changes.values.insert(*id);
+                } else if name.to_bytes() == EVENTS.as_bytes() {
+                    changes.events.insert(*id);
+                }
             }
             if events.is_buffer_empty() {
                 all = false;
                 break;
             }
         }
-        (if overflow { Change::Overflow } else { Change::Some(changed) }, all)
+        (changes, all)
     }
 }

@@ -7,7 +7,9 @@ mod families;
 mod family;
 mod series;
 
-use super::{Cause, KillReport, Lost, NoKill, Obstacle, OomGroupWrite, Unattributed, WriteResult};
+use super::{
+    Cause, KillReport, Lost, NoKill, Obstacle, OomGroupWrite, Unattributed, Unseen, WriteResult,
+};
 use crate::{
     apiserver::Failure,
     attribution::{ContainerNames, Owner},
@@ -101,6 +103,10 @@ impl Metrics {
 
     pub(super) fn unattributed(&self, reason: Unattributed) {
         self.families.unattributed.add([reason.as_str()], 1);
+    }
+
+    pub(super) fn unseen(&self, reason: Unseen, processes: u64) {
+        self.families.unseen.add([reason.as_str()], processes);
     }
 
     pub(super) fn no_kill(&self, reason: NoKill) {

@@ -172,6 +172,7 @@ impl Agent {
     pub fn assert_nothing_lost(&self) {
         assert_eq!(self.total("herder_kills_lost_total"), 0.0);
         assert_eq!(self.total("herder_kills_unattributed_total"), 0.0);
+        assert_eq!(self.metric(r#"herder_kills_unseen_total{reason="missed"}"#), 0.0);
     }
 
     /// Ends it as Kubernetes does.

@@ -4,7 +4,7 @@ use super::family::{Family, FamilyKind};
 use crate::{
     apiserver::Failure,
     events::send::Outcome,
-    report::{Lost, NoKill, Obstacle, Unattributed},
+    report::{Lost, NoKill, Obstacle, Unattributed, Unseen},
 };
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, Registry, core::Collector,
@@ -32,6 +32,7 @@ pub(super) struct Families {
     pub(super) lost_kills: Family<1>,
     pub(super) lost_records: Family<1>,
     pub(super) unattributed: Family<1>,
+    pub(super) unseen: Family<1>,
     pub(super) ignored: Family<1>,
     pub(super) report_seconds: Histogram,
     pub(super) enforce_seconds: Histogram,
@@ -126,6 +127,12 @@ impl Families {
                 "Reported OOM kills whose owner is not known.",
                 ["reason"],
             ),
+            unseen: counter(
+                &registry,
+                "herder_kills_unseen_total",
+                "Processes of matched containers that the kernel counted as OOM-killed and the agent did not tell.",
+                ["reason"],
+            ),
             ignored: counter(
                 &registry,
                 "herder_marks_ignored_total",
@@ -202,6 +209,9 @@ impl Families {
         Lost::all().for_each(|reason| self.lost(reason).begin([reason.as_str()]));
         for reason in Unattributed::ALL {
             self.unattributed.begin([reason.as_str()]);
+        }
+        for reason in Unseen::ALL {
+            self.unseen.begin([reason.as_str()]);
         }
         for reason in NoKill::ALL {
             self.ignored.begin([reason.as_str()]);

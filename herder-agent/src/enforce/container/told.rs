@@ -1,0 +1,104 @@
+//! What is told of one matched container: its state when somebody asks, and each
+//! change when it happens.
+
+use super::{Container, Context};
+use crate::{
+    attribution::Owner,
+    cgroup::CgroupPath,
+    report::{Cause, Obstacle, OomGroupWrite, WriteResult},
+};
+use serde::Serialize;
+use std::time::Instant;
+
+/// The state of a matched container, for people and programs to read.
+#[derive(Clone, Debug, Serialize)]
+pub struct ContainerState {
+    /// Its cgroup.
+    pub cgroup: CgroupPath,
+    /// Who it belongs to.
+    pub owner: Owner,
+    /// The rule it is under.
+    pub rule: String,
+    /// The value that the rule wants.
+    pub wanted: u8,
+    /// The value that it has, if that could be read.
+    pub effective: Option<u8>,
+    /// The value that somebody else wanted first, and that would be given back.
+    pub first: Option<u8>,
+    /// Why the value does not count, or cannot be set.
+    pub obstacle: Option<Obstacle>,
+    /// The same for people, with what to do.
+    pub explanation: Option<String>,
+    /// Writes.
+    pub writes: u64,
+    /// Writes after somebody had changed an enforced value.
+    pub reverts: u64,
+}
+
+impl Container {
+    pub(in crate::enforce) fn state(&self) -> ContainerState {
+        ContainerState {
+            cgroup: self.path.clone(),
+            owner: self.owner.clone(),
+            rule: self.target.rule.to_string(),
+            wanted: self.target.value.into(),
+            effective: self.effective.map(u8::from),
+            first: self.first.map(u8::from),
+            obstacle: self.obstacle(),
+            explanation: self.obstacle_text().map(|(_, text)| text.clone()),
+            writes: self.writes,
+            reverts: self.reverts,
+        }
+    }
+
+    pub(in crate::enforce) fn same_owner(&self, other: &Self) -> bool {
+        self.owner == other.owner
+    }
+
+    /// Shows the value although it has not changed.
+    pub(in crate::enforce) fn show_again(&self, context: &Context) {
+        if self.effective.is_some() {
+            context.reporter.oom_group_effective(&self.owner, self.effective, self.target.value);
+        }
+    }
+
+    pub(super) fn show(&mut self, value: Option<bool>, context: &Context) {
+        if self.effective != value {
+            self.effective = value;
+            context.reporter.oom_group_effective(&self.owner, value, self.target.value);
+        }
+    }
+
+    /// Tells of an obstacle once, when it comes and when it goes.
+    pub(super) fn tell_obstacle(&mut self, context: &Context) {
+        let now = self.obstacle();
+        if self.told != now {
+            self.told = now;
+            // Without a watch the value is enforced all the same, only later.
+            let in_the_way = self.obstacle_text().filter(|(it, _)| *it != Obstacle::NoWatch);
+            self.untold.obstacle = in_the_way.cloned();
+            context.news.set(true);
+            context.reporter.obstacle(&self.path, &self.target.rule, self.obstacle_text().cloned());
+        }
+    }
+
+    pub(super) fn tell_write(
+        &self,
+        context: &Context,
+        old: bool,
+        cause: Cause,
+        result: &WriteResult,
+        seen: Instant,
+    ) {
+        context.reporter.oom_group_write(&OomGroupWrite {
+            cgroup: &self.path,
+            rule: &self.target.rule,
+            old,
+            new: self.target.value,
+            cause,
+            result,
+            took: seen.elapsed(),
+            dry_run: context.options.dry_run,
+        });
+    }
+}

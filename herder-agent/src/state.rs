@@ -1,0 +1,156 @@
+//! What one agent leaves to the next: for each matched cgroup how many kills were
+//! known, and the value to give back.
+//!
+//! One small file, optional. Cgroup ids mean the same only until the next boot.
+
+use crate::cgroup::CgroupId;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// Nobody's state is larger; a wrong path must not fill the memory.
+const MOST_BYTES: u64 = 8 << 20;
+
+/// Where the kernel tells which boot this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// What is known of one matched cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// `oom_kill` of its `memory.events.local`, if it was read.
+    pub oom_kills: Option<u64>,
+    /// The value to give back, if this agent has written another one.
+    pub give_back: Option<bool>,
+}
+
+/// What is known of each.
+pub type State = HashMap<CgroupId, Left>;
+
+/// The file's content.
+#[derive(Debug, Serialize, Deserialize)]
+struct Saved {
+    boot_id: String,
+    cgroups: HashMap<u64, Left>,
+}
+
+/// Why the state of an earlier agent cannot be used, or this one's not be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// It cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is no state.
+    #[error("{path} is no state of an agent: {source}")]
+    Json {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        source: serde_json::Error,
+    },
+    /// It is far larger than a state.
+    #[error("{0} is larger than any state of an agent")]
+    Large(PathBuf),
+}
+
+/// The file, and the boot in which its ids hold.
+#[derive(Clone, Debug)]
+pub struct StateFile {
+    path: PathBuf,
+    boot_id: String,
+}
+
+impl StateFile {
+    /// For this boot.
+    ///
+    /// # Errors
+    /// When the kernel does not tell which boot this is.
+    pub fn new(path: PathBuf) -> Result<Self, StateError> {
+        let boot_id =
+            fs::read_to_string(BOOT_ID).map_err(|error| failed(Path::new(BOOT_ID), error))?;
+        Ok(StateFile { path, boot_id: boot_id.trim().to_owned() })
+    }
+
+    /// What an earlier agent of this boot left; nothing if there was none.
+    ///
+    /// # Errors
+    /// When there is something else in its place.
+    pub fn load(&self) -> Result<State, StateError> {
+        let length = match fs::metadata(&self.path) {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::new()),
+            Err(error) => return Err(failed(&self.path, error)),
+        };
+        if length > MOST_BYTES {
+            return Err(StateError::Large(self.path.clone()));
+        }
+        let text = fs::read(&self.path).map_err(|error| failed(&self.path, error))?;
+        let saved: Saved = serde_json::from_slice(&text)
+            .map_err(|source| StateError::Json { path: self.path.clone(), source })?;
+        let same_boot = saved.boot_id == self.boot_id;
+        let cgroups = saved.cgroups.into_iter().filter(|_| same_boot);
+        Ok(cgroups.map(|(id, left)| (CgroupId(id), left)).collect())
+    }
+
+    /// Puts a state in the place of the one before, as a whole.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn save(&self, state: &State) -> Result<(), StateError> {
+        let cgroups = state.iter().map(|(id, left)| (id.0, *left)).collect();
+        let saved = Saved { boot_id: self.boot_id.clone(), cgroups };
+        let text = serde_json::to_vec(&saved)
+            .map_err(|source| StateError::Json { path: self.path.clone(), source })?;
+        let new = self.path.with_extension("new");
+        fs::write(&new, text).map_err(|error| failed(&new, error))?;
+        fs::rename(&new, &self.path).map_err(|error| failed(&self.path, error))
+    }
+}
+
+fn failed(path: &Path, source: io::Error) -> StateError {
+    StateError::Io { path: path.to_path_buf(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str) -> StateFile {
+        let path = std::env::temp_dir().join(format!("herder-{name}-{}.json", std::process::id()));
+        let _ = fs::remove_file(&path);
+        StateFile::new(path).unwrap()
+    }
+
+    #[test]
+    fn what_is_saved_is_found_in_the_same_boot_only() {
+        let file = file("state");
+        assert_eq!(file.load().unwrap(), State::new(), "the first agent of a node");
+        let left = Left { oom_kills: Some(3), give_back: Some(true) };
+        let state = State::from([(CgroupId(7), left)]);
+        file.save(&state).unwrap();
+        assert_eq!(file.load().unwrap(), state);
+        let later = StateFile { boot_id: "another".into(), ..file.clone() };
+        assert_eq!(later.load().unwrap(), State::new());
+        fs::remove_file(&file.path).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_state_is_named() {
+        let file = file("bad-state");
+        for bad in ["", "{", "[]", "{\"boot_id\":1}"] {
+            fs::write(&file.path, bad).unwrap();
+            let error = file.load().unwrap_err().to_string();
+            assert!(error.contains("bad-state") && error.contains("no state"), "{error}");
+        }
+        fs::remove_file(&file.path).unwrap();
+        let nowhere = StateFile::new("/nowhere/state.json".into()).unwrap();
+        assert!(nowhere.save(&State::new()).unwrap_err().to_string().contains("/nowhere"));
+    }
+}
