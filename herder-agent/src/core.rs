@@ -58,6 +58,9 @@ use tokio::{
 /// nanoseconds: records are read at once, but the end of a group may take a while.
 const TOLD_WITHIN: u64 = 5_000_000_000;
 
+/// Turns after which some containers are surveyed although there is other work.
+const SURVEY_EVERY: u32 = 64;
+
 /// What others may ask of the core.
 #[derive(Debug)]
 pub enum Command {
@@ -174,11 +177,14 @@ impl Core {
         let mut walking: Option<JoinHandle<Walked>> = None;
         // Somebody changes values faster than they are corrected.
         let mut fighting = false;
+        let mut turns = 0u32;
         loop {
             let due = self.assembler.deadline();
             let (compared, save) = (self.reconciler.deadline(), self.leaving.due());
             let rested = self.enforcer.rest_ends().map(Instant::from_std);
-            let appears = self.appearing.front().map(|appearing| appearing.due);
+            turns = turns.wrapping_add(1);
+            let mut survey = turns.is_multiple_of(SURVEY_EVERY);
+            let appears = self.next_appears();
             let appeared = appears.is_some_and(|due| due <= Instant::now());
             // Every second turn of a fight is for all else.
             let others_turn = std::mem::take(&mut fighting);
@@ -199,12 +205,15 @@ impl Core {
                 () = sleep_until(rested.unwrap_or_else(Instant::now)), if rested.is_some() => {
                     self.enforcer.correct_rested();
                 }
-                () = yield_now(), if appeared => self.try_appearing(),
+                () = yield_now(), if appeared => {}
                 () = sleep_until(appears.unwrap_or_else(Instant::now)), if appears.is_some() && !appeared => {}
                 result = kills.ready() => result?,
                 () = sleep_until(instant(due)), if due.is_some() => self.expire_kills(monotonic_now()),
                 command = commands.recv() => match command {
-                    Some(command) => self.obey(command),
+                    Some(command) => {
+                        self.obey(command);
+                        yield_now().await;
+                    }
                     None => break,
                 },
                 _ = resync.tick(), if walking.is_none() => {
@@ -216,19 +225,30 @@ impl Core {
                 () = sleep_until(instant(compared)), if compared.is_some() => self.settle_counts(),
                 () = sleep_until(save.unwrap_or_else(Instant::now)), if save.is_some() => self.save_state(),
                 () = self.leaving.saved() => {}
-                () = yield_now(), if self.enforcer.surveying() => self.enforcer.survey_some(),
+                () = yield_now(), if self.enforcer.surveying() => survey = true,
                 () = yield_now(), if others_turn => {}
             }
-            // Whoever changes a value, or makes cgroups, without end must neither
-            // keep kills waiting nor the agent from ending.
+            // Whoever changes a value, or makes cgroups, without end must keep neither
+            // kills nor new containers waiting, nor the agent from ending.
+            if appeared {
+                self.try_appearing();
+            }
+            if survey {
+                self.enforcer.survey_some();
+            }
+            // Counts that were read come before kills that happened later.
+            self.take_counts();
             self.take_kills();
             if self.losses.take_unseen_cgroups() {
                 resync.reset_immediately();
             }
             self.notice_enforcement();
-            self.take_counts();
             match commands.try_recv() {
-                Ok(command) => self.obey(command),
+                Ok(command) => {
+                    self.obey(command);
+                    // Else many commands in a row would hide that values change.
+                    yield_now().await;
+                }
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => break,
             }
@@ -324,6 +344,7 @@ impl Core {
                 tracing::warn!(%error, path = %self.root.display(), "Cannot walk the cgroups.");
             }
         }
+        self.take_counts();
         self.tree.forget(now);
         self.enforcer.retain_left(|id| self.tree.path(id).is_some() && !self.tree.is_gone(id));
         self.enforcer.resync();

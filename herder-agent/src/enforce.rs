@@ -3,8 +3,8 @@
 //!
 //! Level-triggered: whoever changes the value (the runtime at creation and at an
 //! update, systemd at a reload, a person), inotify tells of it, the value is read
-//! again, and written if it is not what the rule says. A slow resync covers what
-//! inotify could not.
+//! again, and written if it is not what the rule says; ten times a second at most
+//! if somebody changes it without end. A slow resync covers what inotify could not.
 //!
 //! Owned by one task. All of its file operations are on one small kernel file
 //! and take microseconds, so they are done in place.
@@ -32,7 +32,7 @@ use crate::{
 use container::{Container, Context};
 use std::{
     cell::Cell,
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     os::fd::BorrowedFd,
     path::PathBuf,
     sync::Arc,
@@ -69,7 +69,7 @@ pub struct Enforcer {
     containers: HashMap<CgroupId, Container>,
     watches: Watches,
     /// Whose value, watch and surroundings are to be looked at.
-    unsurveyed: Vec<CgroupId>,
+    unsurveyed: VecDeque<CgroupId>,
     /// Whose value somebody changes without end, and when it is corrected next.
     resting: VecDeque<(Instant, CgroupId)>,
     /// Counts of killed processes that nobody has taken yet.
@@ -108,7 +108,7 @@ impl Enforcer {
             },
             containers: HashMap::new(),
             watches: Watches::new(),
-            unsurveyed: Vec::new(),
+            unsurveyed: VecDeque::new(),
             resting: VecDeque::new(),
             counted: Vec::new(),
             left: State::new(),
@@ -163,7 +163,8 @@ impl Enforcer {
         self.watches.descriptor()
     }
 
-    /// Whether a cgroup is under a rule and could be opened.
+    /// Whether a cgroup is under a rule and is there; what keeps it from being opened
+    /// (no free descriptor) is an obstacle, and tried again.
     pub fn governs(&self, id: CgroupId) -> bool {
         self.containers.contains_key(&id)
     }
@@ -190,8 +191,8 @@ impl Enforcer {
         let seen = Instant::now();
         if let Some(container) = self.containers.get_mut(&id) {
             if container.take_over(target, owner, &self.context) {
-                container.correct(&self.context, seen);
-                self.report_obstacles();
+                self.correct(id, seen);
+                self.unsurveyed.push_back(id);
             }
             return;
         }
@@ -208,7 +209,7 @@ impl Enforcer {
             self.containers.insert(id, container);
             self.count(id, left.and_then(|left| left.oom_kills));
             // What is around it can wait until no value has to be corrected.
-            self.unsurveyed.push(id);
+            self.unsurveyed.push_back(id);
         } else {
             container.end(&mut self.watches, &self.context);
         }
@@ -231,6 +232,7 @@ impl Enforcer {
     }
 
     fn end(&mut self, mut container: Container) {
+        self.resting.retain(|(_, id)| *id != container.id());
         container.end(&mut self.watches, &self.context);
         // When a container is started again, its new cgroup may be there before
         // the old one is removed; the value of that one is shown now.
@@ -247,15 +249,20 @@ impl Enforcer {
         let seen = Instant::now();
         let (changes, all) = self.watches.changes();
         for id in changes.values {
-            if let Some(container) = self.containers.get_mut(&id) {
-                container.written();
+            let Some(container) = self.containers.get_mut(&id) else { continue };
+            if container.is_answered(seen) {
+                self.correct(id, seen);
+            } else {
+                container.rest(&mut self.watches, &self.context);
+                self.resting.push_back((seen + pace::REST, id));
             }
-            self.correct(id, seen);
         }
         if changes.overflow {
             let ids: Vec<_> = self.containers.keys().copied().collect();
             for id in ids {
-                self.correct(id, seen);
+                if self.containers.get_mut(&id).is_some_and(|it| it.is_answered(seen)) {
+                    self.correct(id, seen);
+                }
             }
             // The counts too, when there is time.
             self.resync();
@@ -267,14 +274,12 @@ impl Enforcer {
     }
 
     fn correct(&mut self, id: CgroupId, seen: Instant) {
-        let Some(container) = self.containers.get_mut(&id) else { return };
-        let rested = container.rests();
-        if !container.correct(&self.context, seen) {
+        let gone = match self.containers.get_mut(&id) {
+            Some(container) => !container.correct(&self.context, seen),
+            None => false,
+        };
+        if gone {
             self.removed(id);
-        } else if container.rests() && !rested {
-            // Nobody tells of changes meanwhile, so they cost nothing.
-            container.unwatch(&mut self.watches);
-            self.resting.push_back((seen + pace::REST, id));
         }
     }
 
@@ -290,6 +295,10 @@ impl Enforcer {
             if let Some(container) = self.containers.get_mut(&id) {
                 container.wake();
                 container.watch(&mut self.watches, &self.context);
+                // Whoever has taken its watch meanwhile must not end its corrections.
+                if !container.is_watched() {
+                    self.resting.push_back((now + pace::REST, id));
+                }
                 self.correct(id, now);
             }
         }
@@ -299,7 +308,10 @@ impl Enforcer {
     /// which, so that a thousand containers do not keep the caller from its other
     /// work; [`Self::survey_some`] does it.
     pub fn resync(&mut self) {
-        self.unsurveyed = self.containers.keys().copied().collect();
+        // Who has waited longest comes first.
+        let waiting: HashSet<_> = self.unsurveyed.iter().copied().collect();
+        let others = self.containers.keys().filter(|id| !waiting.contains(id));
+        self.unsurveyed.extend(others);
     }
 
     /// Whether [`Self::survey_some`] has something to do.
@@ -309,8 +321,12 @@ impl Enforcer {
 
     /// Looks at some containers, new ones and those of a resync.
     pub fn survey_some(&mut self) {
-        let some = self.unsurveyed.len().saturating_sub(SURVEYED_AT_ONCE);
-        for id in self.unsurveyed.split_off(some) {
+        if self.unsurveyed.is_empty() {
+            return;
+        }
+        for id in
+            self.unsurveyed.drain(..SURVEYED_AT_ONCE.min(self.unsurveyed.len())).collect::<Vec<_>>()
+        {
             self.correct(id, Instant::now());
             if let Some(container) = self.containers.get_mut(&id) {
                 container.watch(&mut self.watches, &self.context);

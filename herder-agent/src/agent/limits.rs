@@ -16,6 +16,9 @@ pub(super) fn raise() -> i32 {
     let unlimited = Rlimit { current: None, maximum: None };
     set(Resource::Memlock, unlimited, "locked memory");
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if files <= 2 * RESERVED {
+        tracing::warn!(files, "So few open files are allowed that few containers can be steered.");
+    }
     i32::try_from(files.saturating_sub(RESERVED)).unwrap_or(i32::MAX)
 }
 

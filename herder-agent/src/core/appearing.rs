@@ -1,5 +1,5 @@
-//! New cgroups: known by their name at once, and brought under their rule one at a
-//! time, as soon as the kernel lets them be opened.
+//! New cgroups: known by their name as soon as they can be, and brought under their
+//! rule one at a time, when the kernel lets them be opened.
 
 use super::Core;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 use std::{os::unix::fs::MetadataExt, time::Duration};
 use tokio::time::Instant;
 
-/// How long a new cgroup's directory is tried for. The kernel announces it some
+/// How long a new cgroup's directory is tried for, from when its event is read. The kernel announces it some
 /// microseconds before it can be opened; an emulated or busy node takes longer.
 const APPEARS_WITHIN: Duration = Duration::from_millis(100);
 
@@ -30,11 +30,17 @@ pub(super) struct Appearing {
 impl Core {
     pub(super) fn cgroup_made(&mut self, made: CgroupEvent) {
         let due = Instant::now();
-        if let Some(id) = made.id {
+        let id = made.id.or_else(|| self.inode(&made.path));
+        if let Some(id) = id {
             self.enters(id, &made.path);
         }
         let until = due + APPEARS_WITHIN;
-        self.appearing.push_back(Appearing { id: made.id, path: made.path, due, until });
+        self.appearing.push_back(Appearing { id, path: made.path, due, until });
+    }
+
+    /// When the next new cgroup is tried.
+    pub(super) fn next_appears(&self) -> Option<Instant> {
+        self.appearing.iter().map(|appearing| appearing.due).min()
     }
 
     /// From now on its kills can be named.
@@ -46,8 +52,12 @@ impl Core {
     /// Brings the next new cgroup under its rule, or puts it off if it cannot be
     /// opened yet.
     pub(super) fn try_appearing(&mut self) {
-        let Some(mut appearing) = self.appearing.pop_front() else { return };
         let now = Instant::now();
+        let due = self.next_appears();
+        let next = self.appearing.iter().position(|appearing| Some(appearing.due) == due);
+        let Some(mut appearing) = next.and_then(|next| self.appearing.remove(next)) else {
+            return;
+        };
         if appearing.id.is_none() {
             appearing.id = self.inode(&appearing.path);
             if let Some(id) = appearing.id {

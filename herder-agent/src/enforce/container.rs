@@ -33,7 +33,7 @@ pub(super) struct Context {
     pub(super) leaves: Cell<bool>,
 }
 
-/// A matched container whose directory is open.
+/// A matched container; its directory is open, or what is in the way is an obstacle.
 pub(super) struct Container {
     id: CgroupId,
     path: CgroupPath,
@@ -182,6 +182,18 @@ impl Container {
         if let Some(watch) = self.watch.take() {
             watches.remove(watch);
         }
+        // What it was about to tell is gone too.
+        self.own_write = false;
+    }
+
+    /// Whether changes of its value are told.
+    pub(super) fn is_watched(&self) -> bool {
+        self.watch.is_some()
+    }
+
+    /// Which cgroup it is.
+    pub(super) fn id(&self) -> CgroupId {
+        self.id
     }
 
     /// Processes that the kernel killed in it.
@@ -198,13 +210,25 @@ impl Container {
 
     /// The value to give back, if it is an agent's own that is there.
     pub(super) fn give_back(&self) -> Option<bool> {
-        self.ours.then(|| self.first.unwrap_or(false))
+        // Without a watch nobody may have seen what the runtime wrote.
+        let unwritten = self.no_watch.is_none().then_some(false);
+        self.first.or(unwritten).filter(|_| self.ours)
     }
 
-    /// Whether it is not corrected for a while, because somebody changes it without
-    /// end.
-    pub(super) fn rests(&self) -> bool {
-        self.rests
+    /// Takes notice that somebody has written, and tells whether that is to be
+    /// answered at once.
+    pub(super) fn is_answered(&mut self, now: Instant) -> bool {
+        self.written();
+        self.pace.take(now)
+    }
+
+    /// Somebody writes without end: what that is costs nothing for a while.
+    pub(super) fn rest(&mut self, watches: &mut Watches, context: &Context) {
+        self.unwatch(watches);
+        self.rests = true;
+        if let Some(Ok(value)) = self.directory.as_ref().map(CgroupDir::oom_group) {
+            self.show(Some(value), context);
+        }
     }
 
     /// Its rest is over.
@@ -214,7 +238,7 @@ impl Container {
 
     /// Somebody has written, perhaps the value that is wanted anyway: the 1 that
     /// the runtime of a new container writes is remembered even then.
-    pub(super) fn written(&mut self) {
+    fn written(&mut self) {
         let own = std::mem::take(&mut self.own_write);
         let value = || self.directory.as_ref().map(CgroupDir::oom_group);
         if !own && self.origin == Origin::Made && value() == Some(Ok(true)) {
@@ -249,18 +273,13 @@ impl Container {
                 }
                 Ok(value)
             }
-            // Each change costs its author as much as its correction costs the node.
-            Ok(value) if self.corrected && (self.rests || !self.pace.take(seen)) => {
-                self.rests = true;
-                Ok(value)
-            }
             Ok(value) => {
                 // The runtime's own value, written at creation, is no revert.
                 let cause = if self.corrected { Cause::Revert } else { Cause::Enforce };
                 let written = directory.set_oom_group(wanted);
                 self.tell_write(context, value, cause, &write_result(&written), seen);
                 if written.is_ok() {
-                    self.own_write = true;
+                    self.own_write = self.watch.is_some();
                     if !std::mem::replace(&mut self.ours, true) {
                         context.leaves.set(true);
                     }

@@ -1,15 +1,16 @@
-//! How often a value is corrected against somebody who changes it without end.
+//! How often it is answered that somebody writes a value, who may do so without end.
 
 use std::time::{Duration, Instant};
 
-/// Reverts of one container that are answered at once, however fast they come.
-/// Far more than a runtime or systemd makes; whoever exceeds it is a loop.
-const BURST: u32 = 2000;
+/// Writes to one container that are answered at once, however fast they come; the
+/// agent's own are among them. Far more than a runtime or systemd makes: whoever
+/// exceeds it is a loop.
+const BURST: u32 = 4000;
 
-/// After these, the container rests so long between two corrections.
+/// After these, the container rests so long between two answers.
 pub(super) const REST: Duration = Duration::from_millis(100);
 
-/// What is left of the corrections of one container. It fills up again, one for
+/// What is left of the answers of one container. It fills up again, one for
 /// each [`REST`].
 #[derive(Debug)]
 pub(super) struct Pace {
@@ -22,7 +23,7 @@ impl Pace {
         Pace { left: BURST, since: now }
     }
 
-    /// Takes one correction, if there is one left.
+    /// Takes one answer, if there is one left.
     pub(super) fn take(&mut self, now: Instant) -> bool {
         let rests = now.saturating_duration_since(self.since).as_nanos() / REST.as_nanos();
         let rests = u32::try_from(rests).unwrap_or(u32::MAX);
@@ -43,7 +44,7 @@ mod tests {
         let begin = Instant::now();
         let mut pace = Pace::new(begin);
         let taken = |pace: &mut Pace, now, tries| (0..tries).filter(|_| pace.take(now)).count();
-        assert_eq!(taken(&mut pace, begin, 3000), 2000);
+        assert_eq!(taken(&mut pace, begin, 5000), 4000);
         let mut now = begin;
         for _ in 0..100 {
             now += REST / 2;
@@ -54,6 +55,6 @@ mod tests {
         now += REST * 30;
         assert_eq!(taken(&mut pace, now, 100), 30);
         now += Duration::from_secs(3600);
-        assert_eq!(taken(&mut pace, now, 3000), 2000, "and never more");
+        assert_eq!(taken(&mut pace, now, 5000), 4000, "and never more");
     }
 }
