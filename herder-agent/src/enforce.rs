@@ -3,8 +3,8 @@
 //!
 //! Level-triggered: whoever changes the value (the runtime at creation and at an
 //! update, systemd at a reload, a person), inotify tells of it, the value is read
-//! again, and written if it is not what the rule says; ten times a second at most
-//! if somebody changes it without end. A slow resync covers what inotify could not.
+//! again, and written if it is not what the rule says; twenty times a second at
+//! most if somebody changes it without end. A slow resync covers what inotify could not.
 //!
 //! Owned by one task. All of its file operations are on one small kernel file
 //! and take microseconds, so they are done in place.

@@ -179,7 +179,8 @@ fn fight_without_end() {
     sleep(Duration::from_secs(5));
     let (answers, spent) = (reverts() - before, agent.total("process_cpu_seconds_total") - spent);
     say(&format!("in 5 s of a long fight: {answers} corrections, {spent:.2} s of CPU"));
-    assert!((10.0..=60.0).contains(&answers), "{answers} corrections in 5 s");
+    // Twenty a second at most; the host may make the seconds longer.
+    assert!((10.0..=200.0).contains(&answers), "{answers} corrections in 5 s");
     let pid = Pid::from_raw(i32::try_from(fighter.id()).unwrap()).unwrap();
     kill_process(pid, Signal::STOP).unwrap();
     eventually("the agent has the last word", || fought.oom_group() == "0");
