@@ -56,7 +56,7 @@ const SLOW_LIST: &str = "
 /// Each kill once, and the two that came meanwhile too.
 const NONE_DROPPED: &str = "(() => {
     const shown = [...document.querySelectorAll('#kills li')].map((kill) => Number(kill.dataset.id));
-    return window.listed !== undefined && shown[0] >= window.listed + 2
+    return [1, 2].every((next) => shown.includes(window.listed + next))
         && shown.every((id, at) => id === shown[0] - at);
 })()";
 

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Grafana's classic palette, in its order.
-const PALETTE: [&str; 7] =
-    ["#73bf69", "#f2cc0c", "#8ab8ff", "#ff780a", "#f2495c", "#5794f2", "#b877d9"];
+const PALETTE: [&str; 12] = [
+    "#73bf69", "#f2cc0c", "#8ab8ff", "#ff780a", "#f2495c", "#5794f2", "#b877d9", "#705da0",
+    "#37872d", "#fade2a", "#447ebc", "#c15c17",
+];
 
 /// Room for the numbers at the left of a plot, and for the times below.
 const LEFT: f64 = 56.0;
