@@ -1,7 +1,9 @@
-//! The dashboard, the rules and what is made from them; and the proof of both on
-//! a real Prometheus.
+//! The dashboard, the rules and what is made from them; the proof of both on a real
+//! Prometheus; and a picture.
 
+mod draw;
 mod grafana;
+mod picture;
 mod prometheus;
 mod proof;
 mod record;
@@ -27,6 +29,9 @@ pub struct Args {
     /// Record the expositions that the check needs, anew, in a VM.
     #[arg(long)]
     record: bool,
+    /// Draw the dashboard from the recorded run into this PNG file.
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -35,6 +40,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if args.check {
         return prove();
+    }
+    if let Some(file) = &args.picture {
+        return picture::run(file);
     }
     for (path, text) in made()? {
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;

@@ -1,7 +1,7 @@
 //! The agent's page in a real browser: a real agent in a VM, its port forwarded,
 //! and Chromium, which must show a kill that happens while it looks.
 
-mod browser;
+pub mod browser;
 
 use crate::{
     build::{self, Built},
@@ -33,6 +33,32 @@ const SCREENS: [(&str, Screen); 3] = [
     ("page-dark", Screen { width: 1100, height: 900, phone: false, dark: true }),
     ("page-phone", Screen { width: 390, height: 844, phone: true, dark: false }),
 ];
+
+/// Holds the first list of kills back until two more have come, so that they come
+/// while the page loads.
+const SLOW_LIST: &str = "
+    {
+        const fetch = window.fetch;
+        const newest = async () => (await (await fetch('/api/v1/kills?limit=1')).json())[0]?.id ?? 0;
+        const pause = (time) => new Promise((done) => setTimeout(done, time));
+        window.fetch = async (path) => {
+            const answer = await fetch(path);
+            if (path !== '/api/v1/kills' || window.listed !== undefined) return answer;
+            const [last] = await answer.clone().json();
+            while (await newest() < (last?.id ?? 0) + 2) await pause(100);
+            await pause(500);
+            window.listed = last?.id ?? 0;
+            return answer;
+        };
+    }
+";
+
+/// Each kill once, and the two that came meanwhile too.
+const NONE_DROPPED: &str = "(() => {
+    const shown = [...document.querySelectorAll('#kills li')].map((kill) => Number(kill.dataset.id));
+    return [1, 2].every((next) => shown.includes(window.listed + next))
+        && shown.every((id, at) => id === shown[0] - at);
+})()";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -78,12 +104,14 @@ fn look(port: u16) -> Result<()> {
     wait("the agent is ready", || Ok(ready(port)))?;
     let url = format!("http://127.0.0.1:{port}/");
     let mut browser = Browser::start()?;
+    browser.before_each_page(SLOW_LIST)?;
     browser.open(&url)?;
     let is = |browser: &mut Browser, what: &str, script: &str| {
         wait(what, || Ok(browser.evaluate(script)? == true))
     };
     let live = "document.getElementById('state')?.textContent === 'live'";
     is(&mut browser, "the page is live", live)?;
+    is(&mut browser, "no kill is dropped while the page loads", NONE_DROPPED)?;
     // Gone if the page is loaded anew.
     browser.evaluate("window.untouched = true")?;
     let appeared = "window.untouched === true && document.querySelector('#kills li.new') !== null";
@@ -116,7 +144,8 @@ fn look(port: u16) -> Result<()> {
     Ok(())
 }
 
-fn wait(what: &str, mut happened: impl FnMut() -> Result<bool>) -> Result<()> {
+/// Until something has happened.
+pub fn wait(what: &str, mut happened: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while !happened().with_context(|| what.to_owned())? {
         if Instant::now() > deadline {

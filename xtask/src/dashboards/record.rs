@@ -11,6 +11,9 @@ use crate::{
 use anyhow::{Context, Result, bail};
 use std::{collections::BTreeMap, fs, path::PathBuf, process::Command, time::Duration};
 
+/// Between two expositions, as the guest takes them.
+pub const BETWEEN: Duration = Duration::from_secs(6);
+
 /// Where the expositions are kept.
 pub fn recorded() -> PathBuf {
     directory().join("tests/recorded")

@@ -92,6 +92,11 @@ impl Browser {
         }
     }
 
+    /// Runs a script in each page that is opened from now on, before its own.
+    pub fn before_each_page(&mut self, script: &str) -> Result<()> {
+        self.call("Page.addScriptToEvaluateOnNewDocument", &json!({"source": script})).map(drop)
+    }
+
     /// The value of an expression in the page.
     pub fn evaluate(&mut self, script: &str) -> Result<Value> {
         let asked = json!({"expression": script, "returnByValue": true});

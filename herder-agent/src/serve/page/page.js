@@ -5,6 +5,8 @@
 const KEPT = 1000, LISTED = 100;
 const kills = new Map();      // id → kill, oldest first
 let containers = [];
+let stream = null, opened = 0, retry = null;
+let loading = false;          // the list is not here yet: what the stream brings is kept, and shown with it
 const at = (id) => document.getElementById(id);
 
 function element(tag, text, ...classes) {
@@ -53,6 +55,7 @@ function survival(kill) {
 
 function item(kill) {
   const made = element('li', '', kill.kind === 'subprocess' && 'subprocess');
+  made.dataset.id = kill.id;
   const victim = kill.victim;
   made.append(element('strong', plain(title(kill))), ' ', when(kill.time), element('br', ''),
     element('span', plain(victim.comm)), ' (pid ' + victim.pid + ', ' + size(victim.anon_rss) + ') – ',
@@ -139,15 +142,21 @@ async function refresh() {
   try {
     containers = await get('/api/v1/containers');
     showContainers();
+    if (stream.readyState === EventSource.OPEN) state('live', 'live');
   } catch (error) {
     state('the agent does not answer', 'cut');
   }
 }
 
+// The list, and what the stream has brought since it was asked for; by number, each once.
 async function reload() {
-  const all = await get('/api/v1/kills');
+  const asked = opened;
+  const listed = await get('/api/v1/kills');
+  if (asked !== opened) return;
+  const all = new Map([...kills, ...listed.map((kill) => [kill.id, kill])]);
   kills.clear();
-  all.reverse().forEach(add);
+  [...all.values()].sort((a, b) => a.id - b.id).forEach(add);
+  loading = false;
   showKills();
   await refresh();
 }
@@ -164,16 +173,30 @@ function soon() {
 }
 
 function follow() {
-  const stream = new EventSource('/api/v1/kills/stream');
-  stream.onopen = () => { state('live', 'live'); reload().catch(() => state('the agent does not answer', 'cut')); };
+  stream = new EventSource('/api/v1/kills/stream');
+  const again = () => {
+    state('the agent does not answer; trying again', 'cut');
+    stream.close();
+    clearTimeout(retry);
+    retry = setTimeout(follow, 5000);
+  };
+  // Before the list is asked for, so that no kill falls between the two. An agent
+  // that was started anew counts from 1 again, so nothing is kept from before.
+  stream.onopen = () => {
+    state('live', 'live');
+    opened += 1;
+    loading = true;
+    kills.clear();
+    reload().catch(again);
+  };
   stream.onerror = () => {
-    state('not connected; trying again', 'cut');
     // A refusal (too many streams) ends it for good, so begin anew.
-    if (stream.readyState === EventSource.CLOSED) setTimeout(follow, 5000);
+    if (stream.readyState === EventSource.CLOSED) again();
+    else state('not connected; trying again', 'cut');
   };
   stream.addEventListener('kill', (event) => {
     const kill = JSON.parse(event.data);
-    if (!add(kill)) return;
+    if (!add(kill) || loading) return;
     const made = item(kill);
     made.classList.add('new');
     at('kills').prepend(made);
@@ -182,7 +205,7 @@ function follow() {
     soon();
   });
   // Some were missed: take the list anew.
-  stream.addEventListener('missed', () => reload());
+  stream.addEventListener('missed', () => reload().catch(again));
 }
 
 get('/api/v1/node').then((node) => {
