@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn labels_are_kept_up_to_a_size_or_not_at_all() {
         let labels = |count: usize, length: usize| -> Value {
-            (0..count).map(|number| (number.to_string(), "v".repeat(length).into())).collect()
+            (0..count).map(|number| (number.to_string(), Value::from("v".repeat(length)))).collect()
         };
         let table = [
             ("none", json!({}), Some(0)),
