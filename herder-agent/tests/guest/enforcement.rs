@@ -38,14 +38,7 @@ fn thousand_reverts() {
     let agent = Agent::start(MATCHED);
     let cgroup = Cgroup::make("/matched/c1");
     eventually("it is governed", || agent.container("/matched/c1").is_some());
-    for write in 0..=1000 {
-        cgroup.set("memory.oom.group", "1");
-        let mut tries = 0u32;
-        while cgroup.oom_group() != "0" {
-            tries += 1;
-            assert!(tries < 1_000_000, "write {write} was not reverted");
-        }
-    }
+    write_one(&cgroup, 1001);
     eventually("all are counted", || {
         agent.metric(r#"herder_oom_group_writes_total{result="ok",rule="matched"}"#) == 1001.0
     });
@@ -55,6 +48,18 @@ fn thousand_reverts() {
     say(&agent.median("herder_enforce_seconds"));
     let state = agent.container("/matched/c1").unwrap();
     assert_eq!((&state["reverts"], &state["first"]), (&1000.into(), &1.into()));
+}
+
+/// Writes 1 so often, each time as soon as it is back to 0.
+pub fn write_one(cgroup: &Cgroup, times: u32) {
+    for write in 0..times {
+        cgroup.set("memory.oom.group", "1");
+        let mut tries = 0u32;
+        while cgroup.oom_group() != "0" {
+            tries += 1;
+            assert!(tries < 1_000_000, "write {write} was not reverted");
+        }
+    }
 }
 
 /// As runc makes a container: cgroup, process, limits, memory.oom.group=1 last;
