@@ -22,6 +22,15 @@ use jiff::Timestamp;
 /// The annotation by which a pod asks for its own `memory.oom.group`.
 pub const OOM_GROUP_ANNOTATION: &str = "herder.dev/oom-group";
 
+/// So much of a pod's labels is kept, bytes; of a pod with more, none are.
+///
+/// The API server has no limit for them but that of the whole object, some MiB.
+/// Anybody who may make pods could fill the agent's memory with that.
+pub const LARGEST_LABELS: usize = 16 * 1024;
+
+/// Labels, by key.
+pub type Labels = Box<[(Box<str>, Box<str>)]>;
+
 /// What the watch says, in the order in which it is to be applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -47,8 +56,8 @@ pub struct Pod {
     pub namespace: Box<str>,
     /// `metadata.name`.
     pub name: Box<str>,
-    /// `metadata.labels`, by key.
-    pub labels: Box<[(Box<str>, Box<str>)]>,
+    /// `metadata.labels`, by key; none if they are more than [`LARGEST_LABELS`].
+    pub labels: Option<Labels>,
     /// The value of [`OOM_GROUP_ANNOTATION`], not yet understood.
     pub oom_group: Option<Box<str>>,
     /// Its containers of all kinds.
@@ -99,10 +108,11 @@ pub struct Termination {
 }
 
 impl Pod {
-    /// The value of a label.
+    /// The value of a label that is kept.
     pub fn label(&self, key: &str) -> Option<&str> {
-        let at = self.labels.binary_search_by(|(name, _)| name.as_ref().cmp(key)).ok()?;
-        self.labels.get(at).map(|(_, value)| value.as_ref())
+        let labels = self.labels.as_ref()?;
+        let at = labels.binary_search_by(|(name, _)| name.as_ref().cmp(key)).ok()?;
+        labels.get(at).map(|(_, value)| value.as_ref())
     }
 
     /// The container of this name.

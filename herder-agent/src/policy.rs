@@ -140,25 +140,33 @@ fn selects_cgroup(globs: &[Pattern], cgroup: &CgroupPath) -> bool {
     matches(cgroup) || subgroup().is_some_and(|scope| matches(&scope))
 }
 
-/// None as long as it depends on the container's name and that is not known.
+/// None as long as it depends on what is not known: the container's name, or
+/// labels that were too many to keep.
 fn selects_pod(pods: &PodSelector, pod: PodSubject<'_>) -> Option<bool> {
     let any = |globs: &[Pattern], name: &str| {
         globs.iter().any(|glob| glob.matches_with(name, COMPONENTS))
     };
     let namespace = pods.namespaces.as_ref().is_none_or(|globs| any(globs, &pod.pod.namespace));
-    if !(namespace && selects_labels(&pods.selector, pod.pod)) {
+    let container = match (&pods.containers, pod.container) {
+        (None, _) => Some(true),
+        (Some(globs), Some(name)) => Some(any(globs, name)),
+        // Whatever the name will be, `*` matches it.
+        (Some(globs), None) => globs.iter().any(|glob| glob.as_str() == "*").then_some(true),
+    };
+    let parts = [Some(namespace), container, selects_labels(&pods.selector, pod.pod)];
+    if parts.contains(&Some(false)) {
         return Some(false);
     }
-    let Some(globs) = &pods.containers else { return Some(true) };
-    match pod.container {
-        Some(name) => Some(any(globs, name)),
-        // Whatever the name will be, `*` matches it.
-        None => globs.iter().any(|glob| glob.as_str() == "*").then_some(true),
-    }
+    parts.iter().all(Option::is_some).then_some(true)
 }
 
 /// `LabelSelectorAsSelector()`, k8s.io/apimachinery/pkg/apis/meta/v1/helpers.go.
-fn selects_labels(selector: &LabelSelector, pod: &Pod) -> bool {
+fn selects_labels(selector: &LabelSelector, pod: &Pod) -> Option<bool> {
+    let LabelSelector { match_labels, match_expressions } = selector;
+    if match_labels.is_empty() && match_expressions.is_empty() {
+        return Some(true);
+    }
+    pod.labels.as_ref()?;
     let holds = |Requirement { key, operator, values }: &Requirement| {
         let value = pod.label(key);
         let listed = |value: &str| values.iter().any(|listed| listed == value);
@@ -169,8 +177,8 @@ fn selects_labels(selector: &LabelSelector, pod: &Pod) -> bool {
             Operator::DoesNotExist => value.is_none(),
         }
     };
-    selector.match_labels.iter().all(|(key, value)| pod.label(key) == Some(value))
-        && selector.match_expressions.iter().all(holds)
+    let all = match_labels.iter().all(|(key, value)| pod.label(key) == Some(value));
+    Some(all && match_expressions.iter().all(holds))
 }
 
 #[cfg(test)]

@@ -10,9 +10,10 @@
 //! * `GET /`: a page that shows all that to people
 //!
 //! It only reads, and has no secrets to tell. Whatever a client does costs it a
-//! bounded amount of memory and delays nobody else.
+//! bounded amount of memory and delays nobody else; no address gets all connections.
 
 mod page;
+mod peers;
 mod readiness;
 mod respond;
 mod stream;
@@ -22,6 +23,7 @@ pub use readiness::{Latch, Readiness};
 use crate::{core::Command, report::Reporter};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use peers::Peers;
 use std::{
     convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
 };
@@ -36,7 +38,7 @@ use tracing_appender::non_blocking::ErrorCounter;
 
 /// Connections that are served at once; others wait to be accepted. Each may hold
 /// one answer of at most some MiB (`/api/v1/kills` when all were group kills).
-const CONNECTIONS: usize = 16;
+const CONNECTIONS: usize = 24;
 
 /// How long a client may take to send the head of its request.
 const HEAD: Duration = Duration::from_secs(5);
@@ -93,6 +95,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
 /// answering.
 pub async fn run(listener: TcpListener, state: State, stop: impl Future<Output = ()>) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let peers = Peers::default();
     let mut connections = JoinSet::new();
     let (serving, ended) = watch::channel(());
     let streams = Streams::new(ended);
@@ -106,13 +109,16 @@ pub async fn run(listener: TcpListener, state: State, stop: impl Future<Output =
         tokio::select! {
             () = &mut stop => break,
             (slot, accepted) = accepted => match accepted {
-                Ok((stream, _)) => {
-                    let (state, streams) = (state.clone(), streams.clone());
-                    connections.spawn(async move {
-                        serve(stream, state, streams).await;
-                        drop(slot);
-                    });
-                }
+                Ok((stream, peer)) => match peers.enter(peer.ip()) {
+                    Some(place) => {
+                        let (state, streams) = (state.clone(), streams.clone());
+                        connections.spawn(async move {
+                            serve(stream, state, streams).await;
+                            drop((slot, place));
+                        });
+                    }
+                    None => peers::refuse(stream),
+                },
                 // Out of descriptors, say: it gets better when connections end.
                 Err(error) => {
                     tracing::warn!(%error, "Cannot accept a connection.");

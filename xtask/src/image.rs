@@ -33,7 +33,7 @@ pub struct Args {
     /// Where to write the archive; target/herder/NAME-TAG-ARCH.tar by default.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Load the archive with skopeo and containerd, to see that it can be.
+    /// Load the archive with skopeo, containerd and, where that is installed, podman.
     #[arg(long)]
     check: bool,
 }

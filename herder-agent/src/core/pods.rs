@@ -7,7 +7,7 @@
 use super::Core;
 use crate::{
     attribution::{Owner, id::PodUid},
-    pods::{Event, store::PodChange},
+    pods::{Event, LARGEST_LABELS, store::PodChange},
     report::{KillReport, Unattributed},
 };
 use std::time::Duration;
@@ -41,6 +41,7 @@ impl Core {
                 PodChange::Upserted(uid) => self.decide_pod(uid),
                 PodChange::Deleted(uid) => self.pod_left(uid),
                 PodChange::Restarted(restart) => restarts.push(restart),
+                PodChange::LabelsLeftOut(uid) => self.labels_left_out(uid),
                 PodChange::Synced => tracing::info!("The pods of this node are known."),
             }
         }
@@ -54,6 +55,16 @@ impl Core {
     fn decide_pod(&mut self, uid: PodUid) {
         let ids = self.naming.pod(uid).map_or_else(Vec::new, |(_, ids)| ids);
         self.decide_some(ids);
+    }
+
+    fn labels_left_out(&self, uid: PodUid) {
+        let Some((pod, _)) = self.naming.pod(uid) else { return };
+        tracing::warn!(
+            namespace = &*pod.namespace,
+            pod = &*pod.name,
+            "The pod has more than {} KiB of labels, so it is left alone where a rule asks for some.",
+            LARGEST_LABELS / 1024
+        );
     }
 
     fn pod_left(&self, uid: PodUid) {

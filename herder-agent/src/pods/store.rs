@@ -40,6 +40,8 @@ pub enum PodChange {
     Deleted(PodUid),
     /// A container restarted.
     Restarted(RestartSeen),
+    /// A pod has too many labels to keep: from now on no selector matches it.
+    LabelsLeftOut(PodUid),
     /// The store now has all pods of the node.
     Synced,
 }
@@ -162,9 +164,13 @@ impl PodStore {
         let uid = pod.uid;
         let Some(record) = self.pods.get_mut(&uid) else {
             self.index(&pod);
+            let mut changes = vec![PodChange::Upserted(uid)];
+            if pod.labels.is_none() {
+                changes.push(PodChange::LabelsLeftOut(uid));
+            }
             let record = Record { pod, deleted_at: None, past: VecDeque::new() };
             self.pods.insert(uid, record);
-            return vec![PodChange::Upserted(uid)];
+            return changes;
         };
         let came_back = record.deleted_at.take().is_some();
         restarts::repair(&record.pod, &mut pod, |id| record.container(id).is_some());
@@ -172,6 +178,9 @@ impl PodStore {
             return Vec::new();
         }
         let mut changes = vec![PodChange::Upserted(uid)];
+        if record.pod.labels.is_some() && pod.labels.is_none() {
+            changes.push(PodChange::LabelsLeftOut(uid));
+        }
         let restarts = restarts::between(&record.pod, &pod);
         changes.extend(restarts.into_iter().map(PodChange::Restarted));
         let old = mem::replace(&mut record.pod, pod.clone());

@@ -5,7 +5,8 @@
 //! leave out or add what it likes.
 
 use super::{
-    Container, ContainerKind, OOM_GROUP_ANNOTATION, Pod, Termination, quantity, restarts::Reason,
+    Container, ContainerKind, LARGEST_LABELS, Labels, OOM_GROUP_ANNOTATION, Pod, Termination,
+    quantity, restarts::Reason,
 };
 use crate::{
     attribution::id::{ContainerId, PodUid},
@@ -13,7 +14,10 @@ use crate::{
 };
 use jiff::Timestamp;
 use serde::Deserialize;
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    mem::size_of,
+};
 
 /// A v1 Pod.
 #[derive(Debug, Default, Deserialize)]
@@ -134,11 +138,20 @@ impl PodObject {
             config_hash: annotations.config_hash.and_then(|hash| PodUid::parse(&hash)),
             namespace: metadata.namespace?,
             name: metadata.name?,
-            labels: metadata.labels.unwrap_or_default().into_iter().collect(),
+            labels: bounded(metadata.labels.unwrap_or_default()),
             oom_group: annotations.oom_group.as_deref().map(shortened),
             containers: trim_containers(self.spec.unwrap_or_default(), statuses),
         })
     }
+}
+
+/// Labels, if they are few enough to be kept. What a label takes beside its text
+/// counts too: they may be very many very short ones.
+fn bounded(labels: BTreeMap<Box<str>, Box<str>>) -> Option<Labels> {
+    // The two pointers with their lengths, and as much for what malloc adds.
+    const BESIDE: usize = 2 * size_of::<(Box<str>, Box<str>)>();
+    let size: usize = labels.iter().map(|(key, value)| key.len() + value.len() + BESIDE).sum();
+    (size <= LARGEST_LABELS).then(|| labels.into_iter().collect())
 }
 
 /// As much of the annotation as shows that it is too long.
@@ -278,6 +291,28 @@ mod tests {
             json!({ "metadata": { "name": "a", "uid": UID } }),
         ] {
             assert_eq!(trim(object), None);
+        }
+    }
+
+    #[test]
+    fn labels_are_kept_up_to_a_size_or_not_at_all() {
+        let labels = |count: usize, length: usize| -> Value {
+            (0..count).map(|number| (number.to_string(), Value::from("v".repeat(length)))).collect()
+        };
+        let table = [
+            ("none", json!({}), Some(0)),
+            ("null", Value::Null, Some(0)),
+            ("as many as a pod may well have", labels(60, 63), Some(60)),
+            ("too long", labels(300, 63), None),
+            ("one that is too long", labels(1, LARGEST_LABELS), None),
+            ("very many short ones", labels(1000, 0), None),
+        ];
+        for (case, labels, kept) in table {
+            let pod = trim(json!({ "metadata": {
+                "name": "a", "namespace": "b", "uid": UID, "labels": labels,
+            } }));
+            let found = pod.unwrap().labels.map(|labels| labels.len());
+            assert_eq!(found, kept, "{case}");
         }
     }
 

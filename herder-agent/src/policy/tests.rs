@@ -14,7 +14,7 @@ fn pod(namespace: &str, labels: &[(&str, &str)], annotation: Option<&str>) -> Po
         config_hash: None,
         namespace: namespace.into(),
         name: "pod".into(),
-        labels: labels.into(),
+        labels: Some(labels.into()),
         oom_group: annotation.map(Into::into),
         containers: Box::default(),
     }
@@ -116,6 +116,41 @@ rules:
         assert_eq!(decided(&policy, "/p/c", Some(subject)), *expected, "{namespace} {labels:?}");
     }
     assert_eq!(decided(&policy, "/p/c", None), "unmatched", "a pod rule needs a known pod");
+}
+
+/// Neither a rule that asks for labels nor what comes after it: the pod might have
+/// been the first rule's.
+#[test]
+fn a_pod_whose_labels_are_not_kept_is_left_alone_where_a_rule_asks_for_some() {
+    let table = [
+        ("selector: {matchLabels: {app: web}}", "unmatched"),
+        ("selector: {matchExpressions: [{key: a, operator: NotIn, values: [b]}]}", "unmatched"),
+        ("selector: {matchExpressions: [{key: a, operator: In, values: [b]}]}", "unmatched"),
+        ("selector: {matchExpressions: [{key: a, operator: DoesNotExist}]}", "unmatched"),
+        ("selector: {matchExpressions: [{key: a, operator: Exists}]}", "unmatched"),
+        ("selector: {matchLabels: {app: web}}, namespaces: [other]", "rest 0"),
+        ("selector: {matchLabels: {app: web}}, containers: [sidecar]", "rest 0"),
+        ("selector: {}", "first 1"),
+        ("namespaces: [shop]", "first 1"),
+        ("namespaces: [other]", "rest 0"),
+    ];
+    for (pods, expected) in table {
+        let policy = policy(&format!(
+            "rules:\n- {{name: first, pods: {{{pods}}}, oomGroup: group}}\n- {{name: rest, pods: {{}}, oomGroup: single-process}}\n"
+        ));
+        let pod = Pod { labels: None, ..pod("shop", &[], Some("group")) };
+        let subject = PodSubject { pod: &pod, container: Some("worker") };
+        assert_eq!(decided(&policy, "/x", Some(subject)), expected, "{pods}");
+    }
+    let annotated = Pod { labels: None, ..pod("shop", &[], Some("group")) };
+    let subject = PodSubject { pod: &annotated, container: Some("worker") };
+    for (rules, expected) in [
+        ("[]", "annotation 1"),
+        ("[{name: a, pods: {selector: {matchLabels: {a: b}}}, oomGroup: leave}]", "unmatched"),
+    ] {
+        let policy = policy(&format!("rules: {rules}"));
+        assert_eq!(decided(&policy, "/x", Some(subject)), expected, "{rules}");
+    }
 }
 
 #[test]

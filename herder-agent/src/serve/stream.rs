@@ -31,7 +31,7 @@ use tokio::{
 };
 
 /// Streams at once. They hold a connection each, of the few that are served.
-pub(super) const STREAMS: usize = 8;
+pub(super) const STREAMS: usize = 12;
 
 /// How long one may last. Browsers and `--follow` then ask again, with the number
 /// of the last kill they have.

@@ -5,6 +5,7 @@ use super::*;
 use crate::{attribution::Owner, cgroup::CgroupPath, oom::Kind, report::tests::report};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpSocket,
     sync::oneshot,
 };
 
@@ -34,12 +35,23 @@ impl Server {
 
     /// Status line and everything after it.
     async fn ask(&self, request: &str) -> String {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        self.ask_from(1, request).await
+    }
+
+    /// A connection from 127.0.0.`host`, all of which are this machine.
+    async fn connect(&self, host: u8) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, host], 0).into()).unwrap();
+        socket.connect(self.address).await.unwrap()
+    }
+
+    async fn ask_from(&self, host: u8, request: &str) -> String {
+        let mut stream = self.connect(host).await;
         stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
+        let mut answer = Vec::new();
         // A connection that the server resets has said what it had to say.
-        let _ = stream.read_to_string(&mut answer).await;
-        answer
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
     }
 
     async fn get(&self, path: &str) -> String {
@@ -97,6 +109,48 @@ async fn slow_and_huge_requests_are_cut_and_others_served() {
     has(&server.ask("nonsense\r\n\r\n").await, 400, "");
 }
 
+const LIVEZ: &str = "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
+/// A pod that takes all it can get takes nothing from the kubelet and Prometheus.
+#[tokio::test]
+async fn one_address_gets_a_share_and_others_are_served() {
+    let server = Server::start().await;
+    let mut taken = Vec::new();
+    for _ in 0..peers::OF_ONE_ADDRESS {
+        taken.push(server.follow_from(2, "").await);
+    }
+    for _ in 0..50 {
+        has(&server.ask_from(2, LIVEZ).await, 503, "connections of your address");
+    }
+    for path in ["/livez", "/metrics", "/", "/api/v1/kills"] {
+        has(&server.get(path).await, 200, "");
+    }
+    taken.push(server.follow("").await);
+    has(&taken.pop().unwrap().until("retry").await, 200, "event-stream");
+    // Those that go make room.
+    taken.truncate(1);
+    while !server.ask_from(2, LIVEZ).await.starts_with("HTTP/1.1 200") {
+        server.kill();
+    }
+    server.stop.send(()).unwrap();
+    server.ended.await.unwrap();
+}
+
+#[test]
+fn addresses_are_counted_apart_and_forgotten() {
+    let peers = Peers::default();
+    let address = |text: &str| text.parse().unwrap();
+    let mut places: Vec<_> =
+        (0..peers::OF_ONE_ADDRESS).map(|_| peers.enter(address("10.0.0.1")).unwrap()).collect();
+    assert!(peers.enter(address("10.0.0.1")).is_none());
+    assert!(peers.enter(address("::ffff:10.0.0.1")).is_none(), "the same, on an IPv6 socket");
+    assert!(peers.enter(address("10.0.0.2")).is_some());
+    places.pop();
+    assert!(peers.enter(address("10.0.0.1")).is_some());
+    places.clear();
+    assert_eq!(peers.addresses(), 0);
+}
+
 #[tokio::test]
 async fn it_ends_when_told_to() {
     let server = Server::start().await;
@@ -142,7 +196,11 @@ impl Server {
     }
 
     async fn follow(&self, headers: &str) -> Followed {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        self.follow_from(1, headers).await
+    }
+
+    async fn follow_from(&self, host: u8, headers: &str) -> Followed {
+        let mut stream = self.connect(host).await;
         let request = format!("GET /api/v1/kills/stream HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut followed = Followed { stream, read: Vec::new() };
@@ -217,10 +275,10 @@ async fn a_slow_client_is_told_what_it_missed() {
 async fn streams_are_few_and_a_closed_one_makes_room() {
     let server = Server::start().await;
     let mut streams = Vec::new();
-    for _ in 0..stream::STREAMS {
-        streams.push(server.follow("").await);
+    for host in (2..).take(stream::STREAMS) {
+        streams.push(server.follow_from(host, "").await);
     }
-    has(&server.get("/api/v1/kills/stream").await, 503, "open already");
+    has(&server.get("/api/v1/kills/stream").await, 503, "streams are open already");
     has(&server.get("/livez").await, 200, "ok");
     drop(streams);
     // A closed connection is noticed when something is written to it.

@@ -40,6 +40,9 @@ pub const TESTS_WITH_SYSTEMD: &[&[Test]] = &[
         ("systemd_crun_kills", || kills::kills(Engine::CRUN.with_systemd())),
         ("systemd_crun_update", || update::update(Engine::CRUN.with_systemd())),
         ("systemd_crun_starts", || starts::starts(Engine::CRUN.with_systemd())),
+        ("systemd_containerd_kills", || kills::kills(Engine::CONTAINERD.with_systemd())),
+        ("systemd_containerd_update", || update::update(Engine::CONTAINERD.with_systemd())),
+        ("systemd_containerd_starts", || starts::starts(Engine::CONTAINERD.with_systemd())),
     ],
 ];
 

@@ -1,5 +1,5 @@
-//! Whether engines load an archive: containerd itself, and containers/image, by
-//! which podman and CRI-O read archives (skopeo is its command line).
+//! Whether engines load an archive: containerd itself, containers/image, by which
+//! podman and CRI-O read archives (skopeo is its command line), and podman.
 
 use crate::{
     command::{asked, cache, made, output, program, run, say},
@@ -29,8 +29,9 @@ pub fn check(archive: &Path, program: &Path, name: &str, architecture: &str) -> 
             .with_context(|| format!("skopeo does not read it as {format}"))?;
     }
     containerd(archive, &scratch, architecture).context("containerd does not import it")?;
+    let podman = podman(archive, &scratch, &expected, name).context("podman does not load it")?;
     fs::remove_dir_all(&scratch).context("cannot remove what was loaded")?;
-    say("skopeo and containerd load it");
+    say(&format!("skopeo, containerd{} load it", if podman { " and podman" } else { "" }));
     Ok(())
 }
 
@@ -54,6 +55,28 @@ fn skopeo(archive: &Path, format: &str, scratch: &Path, expected: &[u8], name: &
     entry.read_to_end(&mut bytes)?;
     ensure!(bytes == expected, "{name} in the layer is not the program");
     Ok(())
+}
+
+/// Loads it into a storage of its own, which mounts nothing, where podman is
+/// installed; tells whether it is.
+fn podman(archive: &Path, scratch: &Path, expected: &[u8], name: &str) -> Result<bool> {
+    let root = scratch.join("podman");
+    let podman = || {
+        let mut podman = program("podman");
+        podman.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"]);
+        podman.args(["--events-backend", "none", "--root"]).arg(&root);
+        podman.arg("--runroot").arg(scratch.join("podman-state"));
+        podman
+    };
+    if asked(podman().arg("--version")).is_none() {
+        return Ok(false);
+    }
+    run(podman().args(["load", "--quiet", "--input"]).arg(archive))?;
+    // A layer is a directory there.
+    let layers = fs::read_dir(root.join("vfs/dir"))?.collect::<Result<Vec<_>, _>>()?;
+    let loaded = layers.iter().find_map(|layer| fs::read(layer.path().join(name)).ok());
+    ensure!(loaded.as_deref() == Some(expected), "{name} in podman's storage is not the program");
+    Ok(true)
 }
 
 /// Imports it into a containerd of its own, which is not installed and touches

@@ -26,7 +26,7 @@ fn pod(uid_text: &str, current: char, restarts: u32, last: Option<(char, Reason)
         config_hash: None,
         namespace: "shop".into(),
         name: "cart".into(),
-        labels: Box::new([("app".into(), "cart".into())]),
+        labels: Some(Box::new([("app".into(), "cart".into())])),
         oom_group: None,
         containers: Box::new([Container {
             name: "main".into(),
@@ -218,7 +218,7 @@ async fn restarts_are_counted_once_each() {
         (
             "only the labels changed",
             pod(A, 'b', 1, Some(('a', oom))),
-            Pod { labels: Box::new([]), ..pod(A, 'b', 1, Some(('a', oom))) },
+            Pod { labels: Some(Box::new([])), ..pod(A, 'b', 1, Some(('a', oom))) },
             vec![],
         ),
         (
@@ -256,6 +256,25 @@ async fn restarts_are_counted_once_each() {
             .filter(|change| matches!(change, PodChange::Restarted(_)))
             .collect();
         assert_eq!(restarts, expected, "{case}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn labels_that_are_too_many_are_told_once() {
+    let now = Instant::now();
+    let mut store = PodStore::default();
+    let few = || pod(A, 'a', 0, None);
+    let many = || Pod { labels: None, ..few() };
+    let table = [
+        ("new", many(), true),
+        ("again", many(), false),
+        ("another change", Pod { oom_group: Some("leave".into()), ..many() }, false),
+        ("they are kept again", few(), false),
+        ("and left out again", many(), true),
+    ];
+    for (case, pod, expected) in table {
+        let changes = store.apply(applied(pod), now);
+        assert_eq!(changes.contains(&PodChange::LabelsLeftOut(uid(A))), expected, "{case}");
     }
 }
 
@@ -361,13 +380,13 @@ fn size(pod: &Pod) -> usize {
         .into_iter()
         .chain(pod.oom_group.iter())
         .chain(pod.containers.iter().map(|container| &container.name))
-        .chain(pod.labels.iter().flat_map(|(key, value)| [key, value]))
+        .chain(pod.labels.iter().flatten().flat_map(|(key, value)| [key, value]))
         .map(|text| text.len())
         .sum();
     let ids = pod.containers.iter().flat_map(Container::ids).count();
     size_of::<(PodUid, Record)>()
         + size_of_val(&*pod.containers)
-        + size_of_val(&*pod.labels)
+        + pod.labels.as_deref().map_or(0, size_of_val)
         + ids * size_of::<(ContainerId, PodUid)>()
         + text
 }

@@ -4,12 +4,13 @@ use super::{
     bundle::{self, Name},
     machine::PATH,
 };
-use crate::{agent::eventually, container::Cgroup, init::parameter};
+use crate::{agent::eventually, container::Cgroup};
 use serde_json::Value;
 use std::{
     fs::{self, File},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 /// A program that makes containers.
@@ -36,13 +37,6 @@ impl Engine {
 
     pub const fn with_systemd(self) -> Self {
         Engine { systemd: true, ..self }
-    }
-
-    /// How many containers the test of starts takes: `--starts`. With containerd a
-    /// start takes many seconds in an emulated machine.
-    pub fn starts(&self) -> u64 {
-        let wanted = parameter("starts").map_or(5, |count| count.parse().unwrap());
-        if self.tool == Tool::Containerd { wanted.min(2) } else { wanted }
     }
 
     /// The program's own words for its name and version, and the driver.
@@ -85,6 +79,11 @@ impl Engine {
         let spec = format!("{directory}/config.json");
         let running = Running { engine: *self, name, cgroup: self.cgroup(&name), bundle };
         match self.tool {
+            Tool::Containerd if self.systemd => {
+                let path = name.cgroups_path(true);
+                let systemd = ["--runc-systemd-cgroup", "--cgroup", &path];
+                ctr(&[&["run", "--detach"], &systemd[..], &["--config", &spec, &id]].concat());
+            }
             Tool::Containerd => ctr(&["run", "--detach", "--config", &spec, &id]),
             _ => self.oci(&["run", "--detach", "--bundle", &directory, &id]),
         }
@@ -128,14 +127,16 @@ fn ctr(arguments: &[&str]) {
 
 /// Runs a program, and shows what it said if it fails.
 pub fn call(command: &mut Command) {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
     // A file and no pipe: the container inherits it and would keep it open.
-    let log = "/run/engine.log";
-    let output = File::create(log).unwrap();
+    let log = format!("/run/engine-{}.log", CALLS.fetch_add(1, Ordering::Relaxed));
+    let output = File::create(&log).unwrap();
     command.env("PATH", PATH).stdin(Stdio::null());
     command.stdout(output.try_clone().unwrap()).stderr(output);
     let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let said = || fs::read_to_string(log).unwrap();
-    assert!(status.success(), "{command:?}: {status}: {}", said());
+    let said = fs::read_to_string(&log).unwrap();
+    fs::remove_file(log).unwrap();
+    assert!(status.success(), "{command:?}: {status}: {said}");
 }
 
 /// containerd as Debian configures it.
@@ -178,6 +179,19 @@ impl Running {
         eventually("the container's processes are there", || {
             self.cgroup.processes().len() >= count
         });
+    }
+
+    /// Its first process.
+    pub fn init(&self) -> u32 {
+        self.cgroup.processes().into_iter().min().expect("a process")
+    }
+
+    /// Takes its limit away, and the one that systemd has set on its scope.
+    pub fn unlimit(&self) {
+        let scope = Cgroup::made(&self.name.cgroup(self.engine.systemd));
+        for cgroup in [&scope, &self.cgroup] {
+            cgroup.set("memory.max", "max");
+        }
     }
 
     /// Whether nothing runs in it any more.

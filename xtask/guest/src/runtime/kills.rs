@@ -1,18 +1,27 @@
-//! A sub-process, a group, and an init are killed in real containers.
+//! Sub-processes, groups, and an init are killed in real containers.
 
 use super::{
     agent,
-    bundle::{DB, Name, WEB, object},
+    bundle::{DB, Name, Pod, WEB, object},
     engine::Engine,
 };
 use crate::{
-    agent::{alive, eventually},
+    agent::{Agent, alive, eventually},
+    init::parameter,
     pods::Api,
 };
+use serde_json::Value;
+use std::{fs, thread::sleep, time::Duration};
 
-const WORKER: Name = Name { pod: WEB, container: "worker", number: 1 };
-const GREEDY: Name = Name { pod: WEB, container: "greedy", number: 2 };
-const POSTGRES: Name = Name { pod: DB, container: "postgres", number: 1 };
+const fn name(pod: Pod, container: &'static str, number: u64) -> Name {
+    Name { pod, container, number }
+}
+
+const WORKER: Name = name(WEB, "worker", 1);
+const GREEDY: Name = name(WEB, "greedy", 2);
+const POSTGRES: Name = name(DB, "postgres", 1);
+const ALONE: Name = name(DB, "alone", 2);
+const PROTECTED: Name = name(DB, "protected", 3);
 
 /// An init with children, as the role `tree` has it.
 fn tree<'a>(children: &[&'a str]) -> Vec<&'a str> {
@@ -20,29 +29,87 @@ fn tree<'a>(children: &[&'a str]) -> Vec<&'a str> {
 }
 
 pub fn kills(engine: Engine) {
-    let _api = Api::serve(&[object(WEB, &[WORKER, GREEDY]), object(DB, &[POSTGRES])]);
-    let agent = agent();
+    let _api =
+        Api::serve(&[object(WEB, &[WORKER, GREEDY]), object(DB, &[POSTGRES, ALONE, PROTECTED])]);
+    let mut scene = Scene { engine, agent: agent(), told: 0 };
     let _daemon = engine.begin();
-    let told = |number: usize| {
-        let kills = agent.wait_for_kills(number);
-        let kill = &kills[number - 1];
-        ["kind", "limit", "namespace", "pod", "container", "rule"]
-            .map(|key| kill[key].as_str().unwrap_or("-").to_owned())
-    };
+    scene.groups();
+    scene.init();
+    scene.subprocesses();
+    scene.agent.assert_nothing_lost();
+}
 
-    let worker = engine.run(WORKER, 60, &tree(&["idle", "hog:100"]));
-    assert_eq!(told(1), ["subprocess", "container", "shop", "web-0", "worker", "web"]);
-    assert_eq!(worker.cgroup.oom_group(), "0");
-    let left = worker.cgroup.processes();
-    assert!(left.len() == 2 && left.into_iter().all(alive), "the init and its other child");
+struct Scene {
+    engine: Engine,
+    agent: Agent,
+    told: usize,
+}
 
-    let postgres = engine.run(POSTGRES, 60, &tree(&["idle", "hog:100"]));
-    assert_eq!(told(2), ["group", "container", "shop", "db-0", "postgres", "-"]);
-    assert!(postgres.ended() && !worker.ended());
+impl Scene {
+    /// The next kill, which is to be told so.
+    fn next(&mut self, kind: &str, name: Name) -> Value {
+        self.told += 1;
+        let kill = self.agent.wait_for_kills(self.told).remove(self.told - 1);
+        assert_kill(&kill, kind, name);
+        kill
+    }
 
-    let greedy = engine.run(GREEDY, 60, &["/init", "role", "greedy-init", "100"]);
-    assert_eq!(told(3), ["init", "container", "shop", "web-0", "greedy", "web"]);
-    eventually("its child went with it", || greedy.ended());
-    assert!(!worker.ended());
-    agent.assert_nothing_lost();
+    /// No rule matches these: they die whole.
+    fn groups(&mut self) {
+        let postgres = self.engine.run(POSTGRES, 60, &tree(&["idle", "hog:100"]));
+        // The init among them takes its namespace along, marked or not.
+        let processes = self.next("group", POSTGRES)["processes"].as_u64().unwrap();
+        assert!((1..=3).contains(&processes), "{processes}");
+        assert!(postgres.ended());
+
+        let alone = self.engine.run(ALONE, 60, &["/init", "role", "hog", "100"]);
+        assert_eq!(self.next("group", ALONE)["processes"], 1);
+        assert!(alone.ended());
+
+        let protected = self.engine.run(PROTECTED, 60, &tree(&["idle", "later:100"]));
+        protected.wait_for_processes(3);
+        let init = protected.init();
+        fs::write(format!("/proc/{init}/oom_score_adj"), "-1000").unwrap();
+        assert_eq!(self.next("group", PROTECTED)["processes"], 2, "all but the init");
+        eventually("only it is left", || protected.cgroup.processes() == [init]);
+    }
+
+    /// A rule matches it, but it is the init that is too big.
+    fn init(&mut self) {
+        let greedy = self.engine.run(GREEDY, 60, &["/init", "role", "greedy-init", "100"]);
+        assert_eq!(self.next("init", GREEDY)["victim"]["ns_pid"], 1);
+        eventually("its child went with it", || greedy.ended());
+    }
+
+    /// One child after the other is killed and started again, and nobody else.
+    fn subprocesses(&mut self) {
+        let worker = self.engine.run(WORKER, 60, &tree(&["idle", "hog:100!"]));
+        worker.wait_for_processes(2);
+        let init = worker.init();
+        let wanted: usize = parameter("starts").map_or(5, |count| count.parse().unwrap());
+        let told = || self.agent.kills().split_off(self.told);
+        eventually("the first of them", || !told().is_empty());
+        while told().len() < wanted {
+            assert!(alive(init), "the container ended");
+            sleep(Duration::from_millis(500));
+        }
+        // Nothing grows over this, so what is told can be compared.
+        worker.unlimit();
+        sleep(Duration::from_secs(2));
+        let notes = fs::read_to_string(worker.bundle.join("rootfs/notes")).unwrap();
+        assert_eq!(told().len().to_string(), notes.split(' ').next().unwrap(), "as the init saw");
+        for kill in told() {
+            assert_kill(&kill, "subprocess", WORKER);
+            assert_eq!(kill["processes"], 1);
+        }
+        assert_eq!((worker.init(), worker.cgroup.processes().len()), (init, 3));
+        assert_eq!(worker.cgroup.oom_group(), "0");
+    }
+}
+
+fn assert_kill(kill: &Value, kind: &str, name: Name) {
+    let told = ["kind", "limit", "namespace", "pod", "container", "rule"]
+        .map(|key| kill[key].as_str().unwrap_or("-"));
+    let rule = if name.pod.app == WEB.app { "web" } else { "-" };
+    assert_eq!(told, [kind, "container", "shop", name.pod.name, name.container, rule]);
 }

@@ -1,4 +1,5 @@
-//! A real `update` brings the 1 back, as the kubelet's resize does.
+//! A real `update` brings the 1 back, as the kubelet's resize does; and so may
+//! anybody.
 
 use super::{
     agent,
@@ -6,7 +7,7 @@ use super::{
     engine::Engine,
     trace::{Trace, What},
 };
-use crate::{agent::eventually, pods::Api, say};
+use crate::{agent::eventually, enforcement::write_one, pods::Api, say};
 use serde_json::json;
 use std::{thread::sleep, time::Duration};
 
@@ -39,6 +40,11 @@ pub fn update(engine: Engine) {
     let more = self::ones(&trace) - ones;
     say(&format!("{}: an update without it wrote 1 {more} times", engine.version()));
     eventually("it is 0 all the same", || worker.cgroup.oom_group() == "0");
+    drop(trace);
+    let before = agent.metric(REVERTS);
+    write_one(&worker.cgroup, 1000);
+    eventually("all are counted", || agent.metric(REVERTS) >= before + 1000.0);
+    assert_eq!(agent.metric(REVERTS), before + 1000.0);
 }
 
 /// How often somebody has written 1.

@@ -1,0 +1,130 @@
+//! What is fuzzed, and what has to hold whatever the bytes are, beside that
+//! nothing panics.
+
+use herder_agent::{
+    attribution::path::PodCgroup,
+    cgroup::CgroupPath,
+    config::Config,
+    pods::{Event, LARGEST_LABELS, Pod, store::PodStore, wire::PodObject},
+    policy::{LONGEST_ANNOTATION, PodSubject, Policy, Subject, Verdict},
+    probe::{KernelFacts, decode},
+};
+use std::collections::HashSet;
+use tokio::time::Instant;
+
+/// Whether an input gets beyond the first check of its parser.
+type IsRead = fn(&[u8]) -> bool;
+
+pub(crate) const READ: [(&str, IsRead); 6] = [
+    ("path", |input| CgroupPath::parse(input).is_ok_and(|path| PodCgroup::parse(&path).is_some())),
+    ("annotation", |input| !matches!(wanted(&text(input), "worker"), Verdict::BadAnnotation(_))),
+    ("record", |input| decode::decode(input, 4096).is_ok()),
+    ("btf", |input| KernelFacts::read(input).is_ok()),
+    ("config", |input| Config::parse(&text(input), "test").is_ok()),
+    ("pod", |input| trimmed(input).is_some()),
+];
+
+fn text(input: &[u8]) -> String {
+    String::from_utf8_lossy(input).into_owned()
+}
+
+/// The kernel's path of a cgroup.
+pub(crate) fn path(input: &[u8]) {
+    let Ok(path) = CgroupPath::parse(input) else { return };
+    assert_eq!(CgroupPath::parse(path.as_str().as_bytes()).unwrap(), path);
+    assert!(path.ancestors().all(|above| path.is_within(&above)));
+    let Some(cgroup) = PodCgroup::parse(&path) else { return };
+    // What is told must be there, letter by letter.
+    let uid = cgroup.pod_uid.to_string();
+    let there = |part: &str| path.as_str().contains(part);
+    assert!(there(&uid) || there(&uid.replace('-', "_")));
+    if let Some(container) = cgroup.container() {
+        assert!(there(&container.id.to_string()));
+        let outermost = cgroup.container_path(&path).unwrap();
+        assert!(path.is_within(&outermost));
+        assert_eq!(PodCgroup::parse(&outermost).unwrap().container().unwrap().id, container.id);
+    }
+}
+
+fn wanted(annotation: &str, container: &str) -> Verdict {
+    let mut pod = trimmed(br#"{"metadata":{"name":"a","namespace":"b","uid":"2c39abf0-f543-4c05-8cfe-3839410aef01"}}"#).unwrap();
+    pod.oom_group = Some(annotation.into());
+    let cgroup = CgroupPath::root();
+    let pod = Some(PodSubject { pod: &pod, container: Some(container) });
+    Policy::default().decide(&Subject { cgroup: &cgroup, pod })
+}
+
+/// A pod's annotation.
+pub(crate) fn annotation(input: &[u8]) {
+    let text = text(input);
+    let verdicts = ["worker", "sidecar", ""].map(|container| wanted(&text, container));
+    let bad = |verdict: &Verdict| matches!(verdict, Verdict::BadAnnotation(_));
+    assert!(verdicts.iter().all(bad) || !verdicts.iter().any(bad), "bad for all or for none");
+    if let [Verdict::BadAnnotation(error), ..] = &verdicts {
+        assert!(error.to_string().len() < 1024);
+    } else {
+        assert!(text.len() <= LONGEST_ANNOTATION);
+    }
+}
+
+/// A record of the eBPF programs.
+pub(crate) fn record(input: &[u8]) {
+    use decode::Event::{CgroupMade, CgroupRemoved, Decided, Exited, Marked};
+    match decode::decode(input, 4096) {
+        Ok(CgroupMade(event) | CgroupRemoved(event)) => path(event.path.as_str().as_bytes()),
+        Ok(Marked(mark)) => assert!(!mark.victim.comm.contains('\0')),
+        Ok(Decided(_) | Exited { .. }) => {}
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// The kernel's BTF.
+pub(crate) fn btf(input: &[u8]) {
+    if let Ok(facts) = KernelFacts::read(input) {
+        facts.describes_at_mark();
+    }
+}
+
+/// The configuration.
+pub(crate) fn config(input: &[u8]) {
+    match Config::parse(&text(input), "test") {
+        Ok(config) => {
+            let policy = Policy::new(config);
+            let pod = trimmed(include_bytes!("../corpus/pod/small")).unwrap();
+            let cgroup = CgroupPath::parse(b"/system.slice/docker-1.scope/container").unwrap();
+            for container in [Some("worker"), None] {
+                let pod = Some(PodSubject { pod: &pod, container });
+                policy.decide(&Subject { cgroup: &cgroup, pod });
+            }
+        }
+        Err(error) => assert!(error.to_string().starts_with("test:")),
+    }
+}
+
+fn trimmed(input: &[u8]) -> Option<Pod> {
+    serde_json::from_slice::<PodObject>(input).ok()?.trim()
+}
+
+/// A pod, as the API server sends it.
+pub(crate) fn pod(input: &[u8]) {
+    let Some(pod) = trimmed(input) else { return };
+    let labels = pod.labels.iter().flatten();
+    assert!(labels.map(|(key, value)| key.len() + value.len()).sum::<usize>() <= LARGEST_LABELS);
+    assert!(pod.oom_group.as_ref().is_none_or(|text| text.len() <= LONGEST_ANNOTATION + 4));
+    for (key, value) in pod.labels.iter().flatten() {
+        assert_eq!(pod.label(key), Some(value.as_ref()));
+    }
+    let (mut store, now) = (PodStore::default(), Instant::now());
+    let event = || Event::Applied(Box::new(pod.clone()));
+    assert!(!store.apply(event(), now).is_empty());
+    let again = store.apply(event(), now);
+    // The API server lets no two containers of a pod have the same name.
+    let names: HashSet<_> = pod.containers.iter().map(|container| &container.name).collect();
+    assert!(again.is_empty() || names.len() < pod.containers.len(), "the same is no change");
+    for id in pod.containers.iter().flat_map(herder_agent::pods::Container::ids) {
+        assert_eq!(store.by_container(id).unwrap().pod.uid, pod.uid);
+    }
+    store.apply(Event::Deleted(pod.uid), now);
+    store.expire(now + herder_agent::pods::store::GRACE);
+    assert!(store.known(pod.uid).is_none());
+}
