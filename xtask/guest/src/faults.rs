@@ -224,7 +224,9 @@ fn kills_while_no_agent_runs() {
     let flags = [&STATE[..], &["--restore-on-exit"]].concat();
     let mut agent = Agent::start_with(MATCHED, &flags);
     let unseen = agent.metric(r#"herder_kills_unseen_total{reason="agent-down"}"#);
-    assert_eq!(unseen, meanwhile as f64, "{}", Agent::log());
+    // Between the agent's last look and that of this test one more may have died.
+    let meanwhile = meanwhile as f64;
+    assert!((meanwhile..=meanwhile + 2.0).contains(&unseen), "{unseen}, {meanwhile} died");
     agent.assert_nothing_lost();
     assert!(agent.stop().success());
     assert_eq!(container.cgroup.oom_group(), "1", "what the runtime wanted");
