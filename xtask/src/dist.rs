@@ -9,6 +9,8 @@ use anyhow::{Context, Result};
 use std::{fs, process::Command};
 
 #[derive(clap::Args)]
+// Its name is that of the arguments in it.
+#[group(skip)]
 pub struct Args {
     #[command(flatten)]
     build: build::Args,

@@ -76,3 +76,14 @@ fn main() -> anyhow::Result<()> {
         Task::Demo(args) => demo::run(&args),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_task_can_be_asked_for() {
+        Cli::command().debug_assert();
+    }
+}
