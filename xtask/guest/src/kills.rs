@@ -2,7 +2,7 @@
 
 use crate::{
     Test,
-    agent::{Agent, MATCHED, alive, eventually},
+    agent::{Agent, MATCHED, alive, eventually, within},
     container::{Cgroup, Container},
     roles::role,
     say,
@@ -395,7 +395,8 @@ fn losses_are_counted() {
     // then one of the lost is taken for that.
     let lost = u64::from(MEMBERS) - told;
     let unseen = || counted(agent.metric(r#"herder_kills_unseen_total{reason="missed"}"#));
-    eventually("the kernel's count is compared", || unseen() > 0);
+    // Where victims are described at their exit, that is waited for first.
+    within(Duration::from_secs(100), "the kernel's count is compared", || unseen() > 0);
     assert!([lost - 1, lost].contains(&unseen()), "{} unseen, {lost} lost", unseen());
     assert_eq!(agent.kills().len(), 1, "{:#?}", agent.kills());
     assert!(Agent::log().contains("victim-ring-full"), "{}", Agent::log());
