@@ -356,7 +356,11 @@ fn pod_is_told_of_kills() {
     let mut container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
     let told = api.event("ContainerGroupOOMKilled");
     let message = told["message"].as_str().unwrap();
-    assert!(message.starts_with("Container worker was killed as a group (3 seen)"), "{message}");
+    // Its init is among the three, and when that goes first, the kernel may end the
+    // others before it marks them.
+    let group = "Container worker was killed as a group (";
+    let seen = message.strip_prefix(group).and_then(|rest| rest.split_once(" seen)"));
+    assert!(seen.is_some_and(|(seen, _)| ["1", "2", "3"].contains(&seen)), "{message}");
     assert!(message.ends_with("The container ends."), "{message}");
     eventually("the container has ended", || container.ended());
     eventually("it is counted", || agent.metric(r#"herder_events_total{result="created"}"#) == 1.0);
