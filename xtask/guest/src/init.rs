@@ -123,24 +123,34 @@ fn record() -> (u32, u32) {
 fn run_tests(tests: &[&[Test]], filter: &str) -> (u32, u32) {
     let (mut passed, mut failed) = (0, 0);
     for (name, _) in tests.iter().copied().flatten().filter(|(name, _)| name.contains(filter)) {
-        let began = Instant::now();
-        let result = supervised(Command::new(roles::SELF).args(["test", name]), test_timeout());
-        let took = began.elapsed().as_secs_f64();
-        match result {
-            Ok(()) => {
-                passed += 1;
-                say(&format!("ok      {name} ({took:.1} s)"));
-            }
-            Err(why) => {
-                failed += 1;
-                say(&format!("FAILED  {name} ({took:.1} s): {why}"));
-                say(&fs::read_to_string("/tmp/agent.log")
-                    .map_or_else(|_| String::new(), |log| tail(&log, 40)));
-            }
+        // An emulated kernel on a shared host has moments when nothing runs for seconds.
+        // A test that fails has one more try, and both are told.
+        if passes(name) {
+            passed += 1;
+        } else if passes(name) {
+            say(&format!("SECOND  {name} passed at its second try only"));
+            passed += 1;
+        } else {
+            failed += 1;
         }
-        clean_up();
     }
     (passed, failed)
+}
+
+fn passes(name: &str) -> bool {
+    let began = Instant::now();
+    let result = supervised(Command::new(roles::SELF).args(["test", name]), test_timeout());
+    let took = began.elapsed().as_secs_f64();
+    match &result {
+        Ok(()) => say(&format!("ok      {name} ({took:.1} s)")),
+        Err(why) => {
+            say(&format!("FAILED  {name} ({took:.1} s): {why}"));
+            say(&fs::read_to_string("/tmp/agent.log")
+                .map_or_else(|_| String::new(), |log| tail(&log, 40)));
+        }
+    }
+    clean_up();
+    result.is_ok()
 }
 
 fn tail(text: &str, lines: usize) -> String {
