@@ -388,6 +388,7 @@ impl Core {
             Verdict::Leave { .. } | Verdict::Unmatched => {}
         }
         self.enforcer.release(id);
+        self.reconciler.removed(id);
     }
 
     /// What the rules want of a cgroup, if they want something.

@@ -7,7 +7,7 @@
 //! So what was told is an upper bound, and only what goes beyond it was not seen.
 
 use crate::cgroup::CgroupId;
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 /// Processes that were killed and told, for each cgroup whose count is read. Pure;
 /// takes the time from its caller, nanoseconds of any clock.
@@ -44,6 +44,7 @@ impl Reconciler {
             self.cgroups.insert(id, begin);
             return count.saturating_sub(earlier.unwrap_or(count));
         };
+        known.gone = false;
         if count > known.read {
             known.read = count;
             known.due.get_or_insert((count, now.saturating_add(self.wait)));
@@ -60,10 +61,14 @@ impl Reconciler {
         }
     }
 
-    /// The cgroup was removed; its last kills may still be told.
+    /// The cgroup was removed, or is matched no more; its last kills may still be told.
     pub fn removed(&mut self, id: CgroupId) {
-        if let Some(count) = self.cgroups.get_mut(&id) {
-            count.gone = true;
+        if let Entry::Occupied(mut count) = self.cgroups.entry(id) {
+            if count.get().due.is_none() {
+                count.remove();
+            } else {
+                count.get_mut().gone = true;
+            }
         }
     }
 
@@ -167,6 +172,15 @@ mod tests {
         assert_eq!(reconciler.settle(5), []);
         assert_eq!(reconciler.settle(10), [(ONE, 1)]);
         assert_eq!(reconciler.count(ONE), None);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_cgroup_without_kills_and_it_may_begin_anew() {
+        let mut reconciler = begun();
+        reconciler.removed(ONE);
+        assert_eq!(reconciler.count(ONE), None);
+        assert_eq!(reconciler.read(ONE, 9, None, 50), 0, "what died unmatched is nobody's");
+        assert_eq!(reconciler.settle(100), []);
     }
 
     #[test]

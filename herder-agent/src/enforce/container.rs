@@ -360,7 +360,11 @@ impl Container {
             return;
         };
         let seen = Instant::now();
-        if directory.oom_group() != Ok(self.target.value) || first == self.target.value {
+        // An earlier agent may have written what this one only watches.
+        if context.options.dry_run
+            || directory.oom_group() != Ok(self.target.value)
+            || first == self.target.value
+        {
             return;
         }
         let written = directory.set_oom_group(first);

@@ -291,3 +291,17 @@ fn without_cgroup_v2_nothing_is_touched_and_it_is_said() {
     assert_eq!(fake.state().obstacle, Some(Obstacle::NoMemoryController));
     assert!(Path::new(&fake.root).exists());
 }
+
+/// What an earlier agent wrote is given back, but not by one that only watches.
+#[test]
+fn what_an_earlier_agent_left_is_given_back() {
+    for (dry_run, back) in [(false, "1"), (true, "0")] {
+        let mut fake = Fake::new("left", |options| options.dry_run = dry_run);
+        fake.make("/c", "0");
+        let left = Left { oom_kills: None, give_back: Some(true) };
+        fake.enforcer.left = State::from([(fake.id("/c"), left)]);
+        let id = fake.govern_as(Origin::Existing, "/c", false);
+        fake.enforcer.release(id);
+        assert_eq!(fake.value("/c"), back, "dry run: {dry_run}");
+    }
+}
