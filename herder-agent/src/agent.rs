@@ -16,9 +16,10 @@ use crate::{
     events::send::{EventQueue, EventWriter, OnOutcome},
     pods::{self, bundle::Bundles},
     policy::Policy,
-    probe::{Probe, ProbeError, ProbeOptions},
+    probe::ProbeOptions,
     report::Reporter,
     serve::{self, Readiness, ServeError},
+    source::{Source, SourceError},
     state::{State, StateFile},
 };
 use reload::Reload;
@@ -47,9 +48,9 @@ pub enum AgentError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The eBPF programs cannot be attached.
+    /// Kills cannot be heard of.
     #[error(transparent)]
-    Probe(#[from] ProbeError),
+    Source(#[from] SourceError),
     /// The port cannot be had, or a metric cannot be registered.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -95,20 +96,13 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
 
     let readiness = Readiness::default();
     let walked = readiness.latch("first walk of the cgroups");
-    let attached = readiness.latch("eBPF programs");
-    let probe =
-        Probe::attach(ProbeOptions { btf: !args.no_btf, kill_ring_bytes: args.kill_ring_bytes })?;
+    let attached = readiness.latch("source of kills");
+    let programs = ProbeOptions { btf: !args.no_btf, kill_ring_bytes: args.kill_ring_bytes };
+    let source = Source::attach(args.source, programs, &args.node.cgroup_root)?;
     attached.release();
     memory::give_back();
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        node = args.node_name,
-        listen = %args.listen,
-        mark = ?probe.facts.mark,
-        decisions = probe.traced.decisions_since.is_some(),
-        at_exit = probe.traced.at_exit,
-        "Attached."
-    );
+    reporter.attached(source.name());
+    tell_attached(args, &source);
     let enforcer = Enforcer::new(
         open_root(&args.node.cgroup_root),
         options(args, descriptors),
@@ -117,7 +111,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let (state_file, left) = left(args.state_file.as_deref());
     let enforcer = enforcer.with_left(left);
     let core = Core::new(Parts {
-        probe,
+        source,
         policy: Policy::new(config),
         enforcer,
         reporter: reporter.clone(),
@@ -161,6 +155,23 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     // still can until this runtime has let go of them, so it has to run on.
     let ended = runtime.block_on(ended).map_err(|_| AgentError::Core("it panicked".into()))?;
     ended.map_err(|error| AgentError::Core(error.to_string()))
+}
+
+fn tell_attached(args: &RunArgs, source: &Source) {
+    let probe = match source {
+        Source::Ebpf(probe) => Some(probe),
+        Source::MemoryEvents(_) => None,
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = args.node_name,
+        listen = %args.listen,
+        source = source.name(),
+        mark = probe.map(|probe| tracing::field::debug(probe.facts.mark)),
+        decisions = probe.map(|probe| probe.traced.decisions_since.is_some()),
+        at_exit = probe.map(|probe| probe.traced.at_exit),
+        "Attached."
+    );
 }
 
 /// What the server needs.

@@ -159,6 +159,12 @@ pub struct RunArgs {
     /// no agent ran, and values are not given back over a restart.
     #[arg(long, env = "HERDER_STATE_FILE", value_name = "FILE")]
     pub state_file: Option<PathBuf>,
+    /// Where kills are heard of: `ebpf` tells who died, whose limit was hit and what was
+    /// killed together; `memory-events` counts killed processes of each cgroup, as the
+    /// kernel does, and needs neither capabilities nor BTF. `auto` takes the second where
+    /// the kernel refuses the first.
+    #[arg(long, env = "HERDER_SOURCE", value_enum, default_value = "auto")]
+    pub source: SourceChoice,
     /// Do not use the kernel's BTF: victims are then described when they exit,
     /// and neither limit nor group is told by the kernel. For kernels whose BTF
     /// is wrong.
@@ -175,6 +181,17 @@ pub struct CheckArgs {
     /// What `run` takes too.
     #[command(flatten)]
     pub node: NodeArgs,
+}
+
+/// Where kills are heard of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SourceChoice {
+    /// eBPF, or the counts where that is refused.
+    Auto,
+    /// eBPF; it is an error if that is refused.
+    Ebpf,
+    /// The kernel's counts.
+    MemoryEvents,
 }
 
 /// Whether to use something.
@@ -252,6 +269,7 @@ mod tests {
             &["a", "run", "--resync-seconds", "0"],
             &["a", "run", "--kubernetes", "maybe"],
             &["a", "run", "--events", "auto"],
+            &["a", "run", "--source", "perf"],
             &["a", "run", "--series-retention-seconds", "0"],
             &["a"],
         ] {

@@ -7,6 +7,7 @@
 
 mod appearing;
 mod counts;
+mod deduced;
 mod kills;
 mod losses;
 mod naming;
@@ -28,13 +29,14 @@ use crate::{
     oom::assemble::{Assembler, EXIT_WAIT},
     policy::{Policy, Target, Verdict},
     probe::{
-        DecodeError, Event, Probe,
+        DecodeError, Event, Traced,
         decode::CgroupEvent,
         monotonic_now,
         readable::{Guard, Readable},
     },
     reconcile::Reconciler,
     report::{Lost, Reporter},
+    source::Source,
 };
 use losses::Losses;
 use std::{
@@ -84,7 +86,7 @@ pub struct Hierarchy {
 /// What the core is made of.
 pub struct Parts {
     /// Where the kernel's events come from.
-    pub probe: Probe,
+    pub source: Source,
     /// What is wanted of which cgroup.
     pub policy: Policy,
     /// What keeps it so.
@@ -103,7 +105,9 @@ pub struct Parts {
 
 /// The state, and where it is told.
 pub struct Core {
-    probe: Probe,
+    source: Source,
+    /// All cgroups have been looked at once.
+    walked: bool,
     assembler: Assembler,
     tree: CgroupTree,
     appearing: VecDeque<Appearing>,
@@ -129,10 +133,14 @@ type Walked = (u64, io::Result<Walk>);
 impl Core {
     /// Takes over the parts.
     pub fn new(parts: Parts) -> Self {
-        let Parts { probe, policy, enforcer, reporter, hierarchy, naming, notices, leaving } =
+        let Parts { source, policy, enforcer, reporter, hierarchy, naming, notices, leaving } =
             parts;
         // A victim that is described when it exits takes as long as its memory.
-        let told_within = if probe.traced.at_exit { EXIT_WAIT } else { TOLD_WITHIN };
+        let traced = match &source {
+            Source::Ebpf(probe) => probe.traced,
+            Source::MemoryEvents(_) => Traced::default(),
+        };
+        let told_within = if traced.at_exit { EXIT_WAIT } else { TOLD_WITHIN };
         let Hierarchy { root, resync_every } = hierarchy;
         Core {
             naming,
@@ -140,8 +148,9 @@ impl Core {
             notices,
             reconciler: Reconciler::new(told_within),
             leaving,
-            assembler: Assembler::new(probe.traced),
-            probe,
+            assembler: Assembler::new(traced),
+            source,
+            walked: false,
             tree: CgroupTree::default(),
             appearing: VecDeque::new(),
             policy,
@@ -165,7 +174,7 @@ impl Core {
         mut commands: mpsc::Receiver<Command>,
         ready: impl FnOnce(),
     ) -> io::Result<()> {
-        let (kills, cgroups) = self.probe.readable().map_err(io::Error::other)?;
+        let (kills, cgroups) = self.source.readable()?;
         let changes = self.enforcer.inotify().map(Readable::register).transpose()?;
         let root = self.enforcer.has_root().then(|| self.root.clone());
         self.take_walk(walk(root.as_deref()));
@@ -179,7 +188,7 @@ impl Core {
         let mut fighting = false;
         let mut turns = 0u32;
         loop {
-            let due = self.assembler.deadline();
+            let due = self.assembler.deadline().into_iter().chain(self.source.deadline()).min();
             let (compared, save) = (self.reconciler.deadline(), self.leaving.due());
             let rested = self.enforcer.rest_ends().map(Instant::from_std);
             turns = turns.wrapping_add(1);
@@ -207,7 +216,7 @@ impl Core {
                 }
                 () = yield_now(), if appeared => {}
                 () = sleep_until(appears.unwrap_or_else(Instant::now)), if appears.is_some() && !appeared => {}
-                result = kills.ready() => result?,
+                guard = readable(kills.as_ref()) => guard?.drained(),
                 () = sleep_until(instant(due)), if due.is_some() => self.expire_kills(monotonic_now()),
                 command = commands.recv() => match command {
                     Some(command) => {
@@ -277,9 +286,11 @@ impl Core {
 
     /// Takes what the kernel told about cgroups.
     fn take_cgroups(&mut self) {
-        let mut events = Vec::new();
+        let mut events = self.take_changes();
         let (page, reporter) = (self.page, &self.reporter);
-        self.probe.read_cgroups(|record| events.extend(decoded(record, page, reporter)));
+        if let Source::Ebpf(probe) = &mut self.source {
+            probe.read_cgroups(|record| events.extend(decoded(record, page, reporter)));
+        }
         for event in events {
             match event {
                 Event::CgroupMade(made) => self.cgroup_made(made),
@@ -300,6 +311,7 @@ impl Core {
         if let Some(path) = self.tree.path(id) {
             self.naming.removed(id, path);
         }
+        self.uncount_cgroup(id);
         self.enforcer.removed(id);
         self.reconciler.removed(id);
         self.forget_series(id);
@@ -337,12 +349,16 @@ impl Core {
                 }
                 for (id, path) in missed.made {
                     self.naming.made(id, &path);
+                    self.count_cgroup(id, &path);
                     self.decide(id, &path, Origin::Existing);
                 }
             }
             Err(error) => {
                 tracing::warn!(%error, path = %self.root.display(), "Cannot walk the cgroups.");
             }
+        }
+        if std::mem::replace(&mut self.walked, true) {
+            self.recount();
         }
         self.take_counts();
         self.tree.forget(now);
@@ -354,7 +370,8 @@ impl Core {
     }
 
     fn count_losses(&mut self) {
-        let new = self.probe.new_losses();
+        let Source::Ebpf(probe) = &mut self.source else { return };
+        let new = probe.new_losses();
         for (lost, times) in self.losses.settle(&new) {
             self.reporter.lost(lost, times);
         }
@@ -413,10 +430,10 @@ fn walk(root: Option<&Path>) -> Walked {
     (monotonic_now(), root.map_or_else(|| Ok(only_root()), tree::walk))
 }
 
-/// Waits for changes of values; for ever if nobody tells of them.
-async fn readable(changes: Option<&Readable>) -> io::Result<Guard<'_>> {
-    match changes {
-        Some(changes) => changes.readable().await,
+/// Waits until there is something to read; for ever if there is nothing to wait for.
+async fn readable(descriptor: Option<&Readable>) -> io::Result<Guard<'_>> {
+    match descriptor {
+        Some(descriptor) => descriptor.readable().await,
         None => pending().await,
     }
 }

@@ -21,6 +21,7 @@ pub mod config;
 pub mod telemetry;
 
 pub mod probe;
+pub mod source;
 
 pub mod oom;
 

@@ -6,6 +6,7 @@
 
 pub mod assemble;
 pub mod classify;
+pub mod deduce;
 
 use crate::cgroup::CgroupId;
 use serde::Serialize;
@@ -66,7 +67,7 @@ pub struct Victim {
     pub time: u64,
     /// The thread that was marked, which need not be the leader.
     pub tid: u32,
-    /// Process id in the initial pid namespace.
+    /// Process id in the initial pid namespace; 0 if nothing tells who died.
     pub tgid: u32,
     /// Process id in its own pid namespace and the depth of that, if known.
     pub ns_pid: Option<NsPid>,
@@ -84,6 +85,30 @@ pub struct Victim {
     pub oom_score_adj: Option<i32>,
     /// Memory sizes at the time of the mark, if known.
     pub sizes: Option<Sizes>,
+}
+
+impl Victim {
+    /// A process of which only the cgroup is known.
+    pub fn nameless(cgroup: CgroupId, time: u64) -> Self {
+        Victim {
+            time,
+            tid: 0,
+            tgid: 0,
+            ns_pid: None,
+            start_boottime: 0,
+            cgroup,
+            parent_cgroup: None,
+            comm: String::new(),
+            uid: 0,
+            oom_score_adj: None,
+            sizes: None,
+        }
+    }
+
+    /// Whether it is known who died.
+    pub fn is_named(&self) -> bool {
+        self.tgid != 0
+    }
 }
 
 /// A process id inside of a pid namespace.
@@ -137,10 +162,13 @@ pub enum Domain {
 pub struct OomKill {
     /// Those who died; the first is the one the kernel chose. Never empty.
     pub victims: Vec<Victim>,
-    /// Who asked for memory.
-    pub trigger: Trigger,
+    /// Who asked for memory, if that is known.
+    pub trigger: Option<Trigger>,
     /// Whose limit was hit.
     pub domain: Domain,
     /// Whether the kernel killed a group, if it said so.
     pub group: Option<bool>,
+    /// Whether the container ended with it, where nothing tells if the victim was its
+    /// init.
+    pub ended: Option<bool>,
 }

@@ -21,7 +21,7 @@ use journal::Journal;
 use metrics::Metrics;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
 use tokio::sync::broadcast;
@@ -250,12 +250,23 @@ impl Obstacle {
 pub struct Reporter {
     metrics: Metrics,
     journal: Mutex<Journal>,
+    source: OnceLock<&'static str>,
 }
 
 impl Reporter {
     /// One whose series of containers outlive them by so long.
     pub fn new(retention: Duration) -> Self {
-        Reporter { metrics: Metrics::new(retention), journal: Mutex::default() }
+        Reporter { metrics: Metrics::new(retention), ..Reporter::default() }
+    }
+
+    /// Kills are heard of, and where, by its name. Of several calls the first counts.
+    pub fn attached(&self, source: &'static str) {
+        self.metrics.source(self.source.get_or_init(|| source));
+    }
+
+    /// Where kills are heard of, once that is known.
+    pub fn source(&self) -> Option<&'static str> {
+        self.source.get().copied()
     }
 
     /// The metrics, to be served.
@@ -302,12 +313,12 @@ impl Reporter {
             processes = record.processes,
             pid = record.victim.pid,
             ns_pid = record.victim.ns_pid,
-            comm = ?record.victim.comm,
+            comm = record.victim.comm.as_deref().map(tracing::field::debug),
             uid = record.victim.uid,
             oom_score_adj = record.victim.oom_score_adj,
             anon_rss = record.victim.anon_rss,
-            trigger_pid = record.trigger.pid,
-            trigger_comm = ?record.trigger.comm,
+            trigger_pid = record.trigger.as_ref().map(|trigger| trigger.pid),
+            trigger_comm = record.trigger.as_ref().map(|trigger| tracing::field::debug(&trigger.comm)),
             age_us = u64::try_from(age.as_micros()).unwrap_or(u64::MAX),
             "OOM kill."
         );

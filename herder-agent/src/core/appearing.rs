@@ -47,6 +47,7 @@ impl Core {
     fn enters(&mut self, id: CgroupId, path: &CgroupPath) {
         self.tree.made(id, path.clone(), monotonic_now());
         self.naming.made(id, path);
+        self.count_cgroup(id, path);
     }
 
     /// Brings the next new cgroup under its rule, or puts it off if it cannot be

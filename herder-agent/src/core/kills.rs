@@ -7,6 +7,7 @@ use crate::{
     oom::{OomKill, assemble::Outcome, classify::Scene},
     probe::{Event, monotonic_now},
     report::{KillReport, Unattributed},
+    source::Source,
 };
 use std::time::Duration;
 
@@ -15,7 +16,9 @@ impl Core {
     pub(super) fn take_kills(&mut self) {
         let mut events = Vec::new();
         let (page, reporter) = (self.page, &self.reporter);
-        self.probe.read_kills(|record| events.extend(decoded(record, page, reporter)));
+        if let Source::Ebpf(probe) = &mut self.source {
+            probe.read_kills(|record| events.extend(decoded(record, page, reporter)));
+        }
         // A victim's cgroup was made before the victim died, so once the kill is
         // read, the other ring buffer has told the cgroup's path too.
         self.take_cgroups();
@@ -45,6 +48,7 @@ impl Core {
     pub(super) fn expire_kills(&mut self, now: u64) {
         self.assembler.expire(now);
         self.report_kills();
+        self.settle_deduced(now);
         self.count_losses();
     }
 
@@ -60,7 +64,7 @@ impl Core {
         }
     }
 
-    fn report_kill(&mut self, kill: OomKill) {
+    pub(super) fn report_kill(&mut self, kill: OomKill) {
         let Some(victim) = kill.victims.first() else {
             return;
         };

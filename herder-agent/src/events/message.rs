@@ -26,15 +26,21 @@ pub fn kill(report: &KillReport, container: &ContainerNames, limit: Option<u64>)
         .filter(|(_, owner)| matches!(owner, Owner::Container(names) if names == container))
         .map(|(victim, _)| victim)
         .collect();
-    let first = victims.first().map_or_else(|| "(unknown)".to_owned(), |first| process(first));
-    let name = &container.container;
-    let mut text = match report.kind {
-        Kind::Subprocess => format!("Process {first} of container {name} was killed"),
-        Kind::Init => format!("The main process {first} of container {name} was killed"),
-        Kind::Group => {
-            let count = victims.len();
+    let first = victims.first().filter(|first| first.is_named()).map(|first| process(first));
+    let (name, count) = (&container.container, victims.len());
+    let mut text = match (report.kind, first) {
+        (Kind::Subprocess, Some(first)) => {
+            format!("Process {first} of container {name} was killed")
+        }
+        (Kind::Subprocess, None) => format!("A process of container {name} was killed"),
+        (Kind::Init, Some(first)) => {
+            format!("The main process {first} of container {name} was killed")
+        }
+        (Kind::Init, None) => format!("The main process of container {name} was killed"),
+        (Kind::Group, Some(first)) => {
             format!("Container {name} was killed as a group ({count} seen), first {first},")
         }
+        (Kind::Group, None) => format!("Container {name} was killed as a group ({count} counted)"),
     } + " for lack of memory; ";
     text += &match (report.limit, limit) {
         (Limit::Container, Some(limit)) => format!("the container's limit is {}.", size(limit)),

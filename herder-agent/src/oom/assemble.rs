@@ -273,9 +273,10 @@ impl Assembler {
         let domain = open.end.map_or(Domain::Unknown, |end| end.domain);
         self.outcomes.push(Outcome::Kill(OomKill {
             victims: open.victims,
-            trigger,
+            trigger: Some(trigger),
             domain,
             group,
+            ended: None,
         }));
     }
 }

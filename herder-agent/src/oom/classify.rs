@@ -22,7 +22,10 @@ impl<P: Fn(CgroupId) -> Option<CgroupPath>> Scene<'_, P> {
         let group = kill.group.or(self.oom_group).unwrap_or(kill.victims.len() > 1);
         if group {
             Kind::Group
-        } else if kill.victims.first().is_some_and(|victim| self.is_init(victim)) {
+        } else if kill
+            .ended
+            .unwrap_or_else(|| kill.victims.first().is_some_and(|victim| self.is_init(victim)))
+        {
             Kind::Init
         } else {
             Kind::Subprocess
@@ -89,7 +92,13 @@ mod tests {
             sizes: None,
         };
         let trigger = Trigger { tid: 1, tgid: 1, cgroup: CgroupId(2), comm: String::new() };
-        OomKill { victims: vec![victim], trigger, domain: Domain::Unknown, group }
+        OomKill {
+            victims: vec![victim],
+            trigger: Some(trigger),
+            domain: Domain::Unknown,
+            group,
+            ended: None,
+        }
     }
 
     #[test]

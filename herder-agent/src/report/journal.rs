@@ -64,9 +64,9 @@ impl Journal {
     pub fn exited(&mut self, pid: u32, after: Duration) {
         for kill in self.kills.iter_mut().rev() {
             let mut open = kill.victims.iter_mut().filter(|victim| victim.exit_seconds.is_none());
-            if let Some(victim) = open.find(|victim| victim.pid == pid) {
+            if let Some(victim) = open.find(|victim| victim.pid == Some(pid)) {
                 victim.exit_seconds = Some(after.as_secs_f64());
-                if kill.victim.pid == pid {
+                if kill.victim.pid == Some(pid) {
                     kill.victim.exit_seconds = Some(after.as_secs_f64());
                 }
                 return;

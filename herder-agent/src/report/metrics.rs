@@ -51,6 +51,11 @@ impl Metrics {
         Metrics { families: Families::new(), series: Mutex::new(Series::new(retention)) }
     }
 
+    /// Where kills are heard of.
+    pub fn source(&self, name: &str) {
+        self.families.build(name);
+    }
+
     /// The text exposition, and its content type.
     pub fn exposition(&self) -> (Vec<u8>, &'static str) {
         let mut text = Vec::with_capacity(16 * 1024);

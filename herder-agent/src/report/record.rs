@@ -52,8 +52,8 @@ pub struct KillRecord {
     pub victim: ProcessRecord,
     /// All killed processes, the chosen one first; at most 8.
     pub victims: Vec<ProcessRecord>,
-    /// The task whose allocation failed.
-    pub trigger: TriggerRecord,
+    /// The task whose allocation failed, if that is known.
+    pub trigger: Option<TriggerRecord>,
     /// From the mark to this report, seconds.
     pub report_seconds: f64,
     /// The restart that followed when this kill ended the container; none until
@@ -70,19 +70,19 @@ pub struct RestartRecord {
     pub seen: String,
 }
 
-/// A killed process.
-#[derive(Clone, Debug, Serialize)]
+/// A killed process. Without eBPF only the number of them is known, and their cgroup.
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct ProcessRecord {
     /// Process id on the node.
-    pub pid: u32,
+    pub pid: Option<u32>,
     /// The marked thread.
-    pub tid: u32,
+    pub tid: Option<u32>,
     /// Process id inside of the container.
     pub ns_pid: Option<u32>,
     /// Command name.
-    pub comm: String,
+    pub comm: Option<String>,
     /// User id on the node.
-    pub uid: u32,
+    pub uid: Option<u32>,
     /// `oom_score_adj`.
     pub oom_score_adj: Option<i32>,
     /// Total virtual memory.
@@ -137,14 +137,14 @@ impl KillRecord {
             runtime: container.map(|container| container.runtime),
             rule: report.rule.clone(),
             processes: kill.victims.len(),
-            victim: victims.first().cloned().unwrap_or_else(ProcessRecord::nobody),
+            victim: victims.first().cloned().unwrap_or_default(),
             victims,
-            trigger: TriggerRecord {
-                pid: kill.trigger.tgid,
-                tid: kill.trigger.tid,
-                comm: kill.trigger.comm.clone(),
-                cgroup_id: kill.trigger.cgroup.0,
-            },
+            trigger: kill.trigger.as_ref().map(|trigger| TriggerRecord {
+                pid: trigger.tgid,
+                tid: trigger.tid,
+                comm: trigger.comm.clone(),
+                cgroup_id: trigger.cgroup.0,
+            }),
             report_seconds: age.as_secs_f64(),
             restarted: None,
         }
@@ -153,34 +153,20 @@ impl KillRecord {
 
 impl ProcessRecord {
     fn new(victim: &Victim) -> Self {
+        if !victim.is_named() {
+            return ProcessRecord::default();
+        }
         ProcessRecord {
-            pid: victim.tgid,
-            tid: victim.tid,
+            pid: Some(victim.tgid),
+            tid: Some(victim.tid),
             ns_pid: victim.ns_pid.map(|ns| ns.pid),
-            comm: victim.comm.clone(),
-            uid: victim.uid,
+            comm: Some(victim.comm.clone()),
+            uid: Some(victim.uid),
             oom_score_adj: victim.oom_score_adj,
             total_vm: victim.sizes.map(|sizes| sizes.total_vm),
             anon_rss: victim.sizes.map(|sizes| sizes.anon_rss),
             file_rss: victim.sizes.map(|sizes| sizes.file_rss),
             shmem_rss: victim.sizes.map(|sizes| sizes.shmem_rss),
-            exit_seconds: None,
-        }
-    }
-
-    /// A kill has at least one victim, so this is never seen.
-    fn nobody() -> Self {
-        ProcessRecord {
-            pid: 0,
-            tid: 0,
-            ns_pid: None,
-            comm: String::new(),
-            uid: 0,
-            oom_score_adj: None,
-            total_vm: None,
-            anon_rss: None,
-            file_rss: None,
-            shmem_rss: None,
             exit_seconds: None,
         }
     }

@@ -23,7 +23,13 @@ pub(crate) fn report(owner: Owner, kind: Kind) -> KillReport {
     };
     let trigger = Trigger { tid: 1, tgid: 1, cgroup: CgroupId(1), comm: "x".into() };
     KillReport {
-        kill: OomKill { victims: vec![victim], trigger, domain: Domain::Unknown, group: None },
+        kill: OomKill {
+            victims: vec![victim],
+            trigger: Some(trigger),
+            domain: Domain::Unknown,
+            group: None,
+            ended: None,
+        },
         kind,
         limit: Limit::Container,
         owner: owner.clone(),

@@ -37,6 +37,8 @@ struct Node<'a> {
     node: &'a str,
     version: &'a str,
     kernel: &'a str,
+    /// Where kills are heard of.
+    source: Option<&'a str>,
 }
 
 /// Answers by path. The body of a request is never read.
@@ -63,7 +65,10 @@ pub(super) async fn respond<B>(
         }
         "/livez" => text(StatusCode::OK, "ok\n".into()),
         "/readyz" => match state.readiness.missing() {
-            missing if missing.is_empty() => text(StatusCode::OK, "ok\n".into()),
+            missing if missing.is_empty() => {
+                let source = state.reporter.source().unwrap_or("none");
+                text(StatusCode::OK, format!("ok\nsource: {source}\n"))
+            }
             missing => {
                 let why = format!("not ready: {}\n", missing.join(", "));
                 text(StatusCode::SERVICE_UNAVAILABLE, why)
@@ -81,7 +86,8 @@ pub(super) async fn respond<B>(
         "/api/v1/node" => {
             let system = rustix::system::uname();
             let kernel = &system.release().to_string_lossy();
-            json(&Node { node: &state.node, version: env!("CARGO_PKG_VERSION"), kernel })
+            let (version, source) = (env!("CARGO_PKG_VERSION"), state.reporter.source());
+            json(&Node { node: &state.node, version, kernel, source })
         }
         path => page::part(path).unwrap_or_else(|| text(StatusCode::NOT_FOUND, ENDPOINTS.into())),
     }

@@ -25,6 +25,7 @@ impl Server {
         let readiness = Readiness::default();
         let (core, commands) = mpsc::channel(1);
         let reporter = Arc::<Reporter>::default();
+        reporter.attached("ebpf");
         let state = State::new(reporter.clone(), readiness.clone(), core, None, "node-1");
         let (stop, stopped) = oneshot::channel();
         let ended = tokio::spawn(run(listener, state, async {

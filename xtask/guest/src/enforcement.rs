@@ -96,7 +96,7 @@ fn created_on_a_busy_node() {
 const BUSY: u32 = 60;
 
 /// Containers, four at a time; how many programs saw a 1.
-fn creations_that_saw_one(containers: u32) -> usize {
+pub fn creations_that_saw_one(containers: u32) -> usize {
     Cgroup::make("/matched/first").remove();
     thread::scope(|scope| {
         let worker = move |worker: u32| {

@@ -38,11 +38,11 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// A process in a cgroup but in no namespace of its own.
-fn run_in(cgroup: &Cgroup, program: &[&str]) -> Child {
+pub fn run_in(cgroup: &Cgroup, program: &[&str]) -> Child {
     role("enter", &[cgroup.path()]).args(program).spawn().unwrap()
 }
 
-fn assert_kill(kill: &Value, kind: &str, limit: &str, cgroup: &str) {
+pub fn assert_kill(kill: &Value, kind: &str, limit: &str, cgroup: &str) {
     let told = [&kill["kind"], &kill["limit"], &kill["cgroup"]];
     assert_eq!(told, [kind, limit, cgroup], "{kill:#}");
 }

@@ -17,6 +17,7 @@
 mod agent;
 mod audit;
 mod container;
+mod counts;
 mod demo;
 mod enforcement;
 mod faults;
@@ -35,10 +36,11 @@ use std::process::ExitCode;
 type Test = (&'static str, fn());
 
 /// All tests, in the order in which they run.
-const TESTS: &[&[Test]] = &[kills::TESTS, enforcement::TESTS, pods::TESTS, robustness::TESTS];
+const TESTS: &[&[Test]] =
+    &[kills::TESTS, enforcement::TESTS, pods::TESTS, robustness::TESTS, counts::TESTS];
 
 /// Those that measure milliseconds.
-const TIMED_TESTS: &[&[Test]] = &[enforcement::TIMED];
+const TIMED_TESTS: &[&[Test]] = &[enforcement::TIMED, counts::TIMED];
 
 /// Faults of what surrounds the agent.
 const TESTS_OF_FAULTS: &[&[Test]] = &[faults::TESTS];

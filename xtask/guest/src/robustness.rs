@@ -18,7 +18,6 @@ use std::{
 
 pub const TESTS: &[Test] = &[
     ("only_two_capabilities", only_two_capabilities),
-    ("without_capabilities", without_capabilities),
     ("the_doctor", the_doctor),
     ("removed_while_written", removed_while_written),
     ("read_only_mount", read_only_mount),
@@ -58,13 +57,6 @@ fn only_two_capabilities() {
         let line = status.lines().find_map(|line| line.strip_prefix(&format!("{set}:"))).unwrap();
         assert_eq!(u64::from_str_radix(line.trim(), 16).unwrap(), wanted, "{set}");
     }
-}
-
-fn without_capabilities() {
-    let mut agent = Agent::spawn(MATCHED, &[], &[]);
-    assert_eq!(agent.wait().code(), Some(1));
-    let log = Agent::log();
-    assert!(log.contains("CAP_BPF") && log.contains("CAP_PERFMON"), "{log}");
 }
 
 fn the_doctor() {

@@ -45,6 +45,14 @@ const COMPONENTS: &[(&str, &[&str])] = &[
     ),
     ("kernel-5.10", &["+agent: capabilities.add=SYS_RESOURCE"]),
     ("network-policy", &["+NetworkPolicy: herder-agent"]),
+    (
+        "no-ebpf",
+        &[
+            "-agent: capabilities.add=BPF",
+            "-agent: capabilities.add=PERFMON",
+            "-agent: capabilities.add=SYS_RESOURCE",
+        ],
+    ),
     ("no-events", &["-ClusterRole: create events", "-ClusterRole: patch events"]),
     (
         "openshift",
@@ -78,6 +86,7 @@ const COMPONENTS: &[(&str, &[&str])] = &[
     ("priority-quota", &["+ResourceQuota: herder-agent"]),
     ("prometheus-rule", &["+PrometheusRule: herder-agent"]),
     ("selinux", &["+agent: seLinuxOptions.type=spc_t"]),
+    ("state", &["+DaemonSet: host path /var/lib/herder at /host/state read-write"]),
     (
         "systemd",
         &["+DaemonSet: host path /run/systemd/transient at /host/systemd-transient read-only"],

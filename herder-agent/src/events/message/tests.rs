@@ -28,7 +28,8 @@ fn report(kind: Kind, limit: Limit, comm: &str, sizes: Option<Sizes>) -> KillRep
     let owners = ["main", "main", "side"].map(|name| Owner::Container(names(name)));
     KillReport {
         kill: OomKill {
-            trigger,
+            trigger: Some(trigger),
+            ended: None,
             domain: Domain::Unknown,
             group: None,
             victims: [4711, 4712, 4713].map(victim).into(),

@@ -43,6 +43,7 @@ pub(super) struct Families {
     pub(super) api_errors: Family<1>,
     pub(super) events: Family<1>,
     pub(super) bad_annotations: IntCounter,
+    pub(super) build_info: Family<4>,
 }
 
 impl Families {
@@ -194,10 +195,22 @@ impl Families {
                 "herder_bad_annotations_total",
                 "Values of pods' annotation herder.dev/oom-group that could not be understood.",
             ),
+            build_info: gauge(
+                &registry,
+                "herder_build_info",
+                "1, with what runs here, and where it hears of kills.",
+                ["version", "revision", "kernel", "source"],
+            ),
             registry,
         };
         families.start_at_zero();
         families
+    }
+
+    /// What runs here, with its source of kills.
+    pub(super) fn build(&self, source: &str) {
+        let revision = option_env!("HERDER_REVISION").unwrap_or("unknown");
+        self.build_info.set([env!("CARGO_PKG_VERSION"), revision, &kernel(), source], 1);
     }
 
     /// Where a loss is counted.
@@ -228,14 +241,6 @@ impl Families {
         for result in ["ok", "error"] {
             self.reloads.begin([result]);
         }
-        let info = gauge(
-            &self.registry,
-            "herder_build_info",
-            "1, with what runs here.",
-            ["version", "revision", "kernel", "source"],
-        );
-        let revision = option_env!("HERDER_REVISION").unwrap_or("unknown");
-        info.set([env!("CARGO_PKG_VERSION"), revision, &kernel(), "ebpf"], 1);
         register(&self.registry, ProcessCollector::for_self());
     }
 }

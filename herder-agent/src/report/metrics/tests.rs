@@ -31,7 +31,13 @@ fn report(owners: &[Owner], kind: Kind, cgroup: Option<&str>) -> KillReport {
     let trigger = Trigger { tid: 1, tgid: 1, cgroup: CgroupId(1), comm: "x".into() };
     let victims = vec![victim; owners.len()];
     KillReport {
-        kill: OomKill { victims, trigger, domain: Domain::Unknown, group: None },
+        kill: OomKill {
+            victims,
+            trigger: Some(trigger),
+            domain: Domain::Unknown,
+            group: None,
+            ended: None,
+        },
         kind,
         limit: Limit::Container,
         owner: owners[0].clone(),
@@ -50,6 +56,7 @@ fn lines(metrics: &Metrics, prefix: &str) -> Vec<String> {
 #[test]
 fn every_family_of_the_contract_is_there_from_the_start() {
     let metrics = Metrics::default();
+    metrics.source("ebpf");
     let table = [
         ("herder_kills_lost_total{reason=", 6),
         ("herder_records_lost_total{reason=", 5),

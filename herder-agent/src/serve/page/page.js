@@ -53,15 +53,20 @@ function survival(kill) {
   return 'killed as a group: ' + kill.processes + (kill.processes === 1 ? ' process' : ' processes');
 }
 
+function asked(trigger) {
+  return trigger ? plain(trigger.comm) + ' (pid ' + trigger.pid + ')' : 'not known';
+}
+
 function item(kill) {
   const made = element('li', '', kill.kind === 'subprocess' && 'subprocess');
   made.dataset.id = kill.id;
   const victim = kill.victim;
   made.append(element('strong', plain(title(kill))), ' ', when(kill.time), element('br', ''),
-    element('span', plain(victim.comm)), ' (pid ' + victim.pid + ', ' + size(victim.anon_rss) + ') – ',
+    element('span', plain(victim.comm ?? 'a process')),
+    victim.pid === null ? ' – ' : ' (pid ' + victim.pid + ', ' + size(victim.anon_rss) + ') – ',
     element('span', survival(kill), kill.kind === 'subprocess' ? 'good' : 'bad'),
-    element('span', 'limit: ' + kill.limit + ' · asked for memory: ' + plain(kill.trigger.comm) +
-      ' (pid ' + kill.trigger.pid + ') · rule: ' + plain(kill.rule ?? 'none'), 'detail'));
+    element('span', 'limit: ' + kill.limit + ' · asked for memory: ' + asked(kill.trigger) +
+      ' · rule: ' + plain(kill.rule ?? 'none'), 'detail'));
   return made;
 }
 

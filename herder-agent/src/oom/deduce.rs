@@ -1,0 +1,250 @@
+//! Kills from the kernel's counts alone, for nodes where no eBPF program may tell them.
+//!
+//! `memory.events.local` of a victim's cgroup counts processes (`oom_kill`), of the
+//! cgroup that was killed as a group counts groups (`oom_group_kill`, Linux 5.17), and
+//! of the cgroup that was over its limit counts that (`oom`). Who died is not told, nor
+//! which kills belong together; whether the container's init was among them shows in
+//! what became of the container.
+
+use super::{Domain, OomKill, Victim};
+use crate::cgroup::{CgroupId, CgroupPath};
+use std::{collections::HashMap, mem};
+
+/// Counts of one kill are read one after the other; the kernel tells of changes of a
+/// file once in 10 ms (`CGROUP_FILE_NOTIFY_MIN_INTV`, kernel/cgroup/cgroup.c), and a
+/// group of many processes takes its time. Nanoseconds.
+const GATHER: u64 = 100_000_000;
+
+/// How long a container may take to end with its init, nanoseconds: first the memory
+/// of the init is given back, then the others of its pid namespace are killed.
+const FATE: u64 = 2_000_000_000;
+
+/// How long what was over its limit, or killed as a group, explains kills.
+const EXPLAINS: u64 = 5_000_000_000;
+
+/// Most processes that one reading of a file can tell of. A number in a file must not
+/// fill the memory; what is beyond it shows in [`Deducer::node`].
+const MOST: u64 = 100_000;
+
+/// What `memory.events.local` says of a cgroup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Times it was over its limit and nothing could be reclaimed.
+    pub oom: u64,
+    /// Killed processes.
+    pub oom_kill: u64,
+    /// Times it was killed as a group, if the kernel counts that.
+    pub oom_group_kill: Option<u64>,
+}
+
+impl Counts {
+    /// Parses the file; none if it has no `oom_kill`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let find = |name: &str| {
+            text.lines().find_map(|line| {
+                let (key, value) = line.split_once(' ')?;
+                value.trim().parse().ok().filter(|_| key == name)
+            })
+        };
+        Some(Counts {
+            oom: find("oom").unwrap_or(0),
+            oom_kill: find("oom_kill")?,
+            oom_group_kill: find("oom_group_kill"),
+        })
+    }
+}
+
+/// Something that explains kills.
+#[derive(Debug)]
+struct Sign {
+    id: CgroupId,
+    path: CgroupPath,
+    at: u64,
+}
+
+impl Sign {
+    fn is_recent(&self, now: u64) -> bool {
+        now.saturating_sub(self.at) < EXPLAINS
+    }
+}
+
+fn note(signs: &mut Vec<Sign>, place: Place<'_>, now: u64) {
+    signs.retain(|sign| sign.is_recent(now) && sign.id != place.id);
+    signs.push(Sign { id: place.id, path: place.path.clone(), at: now });
+}
+
+/// Kills in one container that are yet to be told.
+#[derive(Debug)]
+struct Open {
+    container: CgroupPath,
+    victims: Vec<(CgroupId, u64)>,
+    since: u64,
+    /// When it is looked at next.
+    due: u64,
+    /// The kernel does not count groups, and the container's `memory.oom.group` was 1.
+    by_file: bool,
+}
+
+/// Where a count was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The cgroup.
+    pub id: CgroupId,
+    /// Its path.
+    pub path: &'a CgroupPath,
+    /// The container it belongs to.
+    pub container: &'a CgroupPath,
+    /// Whether the container's `memory.oom.group` is 1.
+    pub oom_group: bool,
+}
+
+/// Turns changes of counts into kills. Pure; times are nanoseconds of any clock.
+#[derive(Debug, Default)]
+pub struct Deducer {
+    counts: HashMap<CgroupId, Counts>,
+    over_limit: Vec<Sign>,
+    groups: Vec<Sign>,
+    open: Vec<Open>,
+    /// Killed processes in all counts since the agent began.
+    counted: u64,
+    node: Option<Node>,
+}
+
+/// What the node as a whole counted.
+#[derive(Debug)]
+struct Node {
+    begin: u64,
+    last: u64,
+    missed: u64,
+}
+
+impl Deducer {
+    /// A cgroup was there before the agent: what it counted until now is not told.
+    pub fn begin(&mut self, id: CgroupId, counts: Counts) {
+        self.counts.entry(id).or_insert(counts);
+    }
+
+    /// Takes counts.
+    pub fn read(&mut self, place: Place<'_>, counts: Counts, now: u64) {
+        let before = self.counts.insert(place.id, counts).unwrap_or_default();
+        if counts.oom > before.oom {
+            note(&mut self.over_limit, place, now);
+        }
+        if counts.oom_group_kill > before.oom_group_kill.or(Some(0)) {
+            note(&mut self.groups, place, now);
+        }
+        let killed = counts.oom_kill.saturating_sub(before.oom_kill).min(MOST);
+        if killed == 0 {
+            return;
+        }
+        self.counted += killed;
+        let by_file = counts.oom_group_kill.is_none() && place.oom_group;
+        match self.open.iter_mut().find(|open| open.container == *place.container) {
+            Some(open) => {
+                open.victims.push((place.id, killed));
+                open.by_file |= by_file;
+            }
+            None => self.open.push(Open {
+                container: place.container.clone(),
+                victims: vec![(place.id, killed)],
+                since: now,
+                due: now.saturating_add(GATHER),
+                by_file,
+            }),
+        }
+    }
+
+    /// The cgroup is gone.
+    pub fn removed(&mut self, id: CgroupId) {
+        self.counts.remove(&id);
+    }
+
+    /// Containers with kills that are yet to be told.
+    pub fn open(&self) -> impl Iterator<Item = &CgroupPath> {
+        self.open.iter().map(|open| &open.container)
+    }
+
+    /// When [`Self::settle`] has something to do next.
+    pub fn deadline(&self) -> Option<u64> {
+        self.open.iter().map(|open| open.due).min()
+    }
+
+    /// Tells the kills that are known well enough. `ended` tells whether a container has
+    /// no process left.
+    pub fn settle(&mut self, now: u64, ended: impl Fn(&CgroupPath) -> bool) -> Vec<OomKill> {
+        let mut kills = Vec::new();
+        for mut open in mem::take(&mut self.open) {
+            let age = now.saturating_sub(open.since);
+            let group = open.by_file || self.groups.iter().any(|sign| open.concerns(sign));
+            let ended = ended(&open.container);
+            if age < GATHER || !(group || ended || age >= FATE) {
+                if open.due <= now {
+                    open.due = now.saturating_add(GATHER);
+                }
+                self.open.push(open);
+                continue;
+            }
+            let domain = self.domain(&open);
+            open.tell(domain, group, ended, &mut kills);
+        }
+        kills
+    }
+
+    /// The nearest cgroup that was over its limit; if none was, the node as a whole.
+    fn domain(&self, open: &Open) -> Domain {
+        let near = self.over_limit.iter().filter(|sign| open.concerns(sign));
+        let nearest = near.max_by_key(|sign| sign.path.as_str().len());
+        nearest.map_or(Domain::Node, |sign| Domain::Cgroup(sign.id))
+    }
+
+    /// Takes what the node as a whole counted (`oom_kill` of /proc/vmstat, which
+    /// `__oom_kill_process()` raises together with the cgroup's count). Gives the
+    /// processes that were killed before the last call and are in no cgroup's count: it
+    /// was removed before it was read.
+    pub fn node(&mut self, total: u64) -> u64 {
+        let node = self.node.get_or_insert(Node { begin: total, last: total, missed: 0 });
+        let killed = node.last.saturating_sub(node.begin);
+        let missed = killed.saturating_sub(self.counted).saturating_sub(node.missed);
+        node.missed += missed;
+        node.last = total;
+        missed
+    }
+}
+
+impl Open {
+    /// Not long ago, in a cgroup inside of the container, in itself, or in one above.
+    fn concerns(&self, sign: &Sign) -> bool {
+        sign.is_recent(self.since)
+            && (sign.path.is_within(&self.container) || self.container.is_within(&sign.path))
+    }
+
+    fn tell(self, domain: Domain, group: bool, ended: bool, kills: &mut Vec<OomKill>) {
+        let victim = |id| Victim::nameless(id, self.since);
+        let mut victims: Vec<_> =
+            self.victims.iter().flat_map(|(id, times)| (0..*times).map(|_| victim(*id))).collect();
+        let kill = |victims, group, ended| OomKill {
+            victims,
+            trigger: None,
+            domain,
+            group: Some(group),
+            ended: Some(ended),
+        };
+        if group {
+            // The kernel counts the chosen victim of a group twice.
+            if victims.len() > 1 {
+                victims.pop();
+            }
+            kills.push(kill(victims, true, ended));
+            return;
+        }
+        let last = victims.len().saturating_sub(1);
+        // The container ends with its init, so that is the last of them.
+        let each = victims.into_iter().enumerate();
+        kills.extend(
+            each.map(|(number, victim)| kill(vec![victim], false, ended && number == last)),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests;
