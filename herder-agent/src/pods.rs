@@ -28,6 +28,11 @@ pub const OOM_GROUP_ANNOTATION: &str = "herder.dev/oom-group";
 /// Anybody who may make pods could fill the agent's memory with that.
 pub const LARGEST_LABELS: usize = 16 * 1024;
 
+/// So many containers of a pod are kept. A kubelet runs far fewer, but a pod that it will
+/// never run is on the node's list all the same, and an object of some MiB has room for
+/// many thousands of names.
+pub const MOST_CONTAINERS: usize = 1000;
+
 /// Labels, by key.
 pub type Labels = Box<[(Box<str>, Box<str>)]>;
 
@@ -60,8 +65,10 @@ pub struct Pod {
     pub labels: Option<Labels>,
     /// The value of [`OOM_GROUP_ANNOTATION`], not yet understood.
     pub oom_group: Option<Box<str>>,
-    /// Its containers of all kinds.
+    /// Its containers of all kinds, at most [`MOST_CONTAINERS`].
     pub containers: Box<[Container]>,
+    /// Some are left out: what happens in them is told by their cgroup.
+    pub more_containers: bool,
 }
 
 /// A container of a pod.

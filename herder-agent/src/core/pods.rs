@@ -7,7 +7,7 @@
 use super::Core;
 use crate::{
     attribution::{Owner, id::PodUid},
-    pods::{Event, LARGEST_LABELS, store::PodChange},
+    pods::{Event, LARGEST_LABELS, MOST_CONTAINERS, store::PodChange},
     report::{KillReport, Unattributed},
 };
 use std::time::Duration;
@@ -42,6 +42,7 @@ impl Core {
                 PodChange::Deleted(uid) => self.pod_left(uid),
                 PodChange::Restarted(restart) => restarts.push(restart),
                 PodChange::LabelsLeftOut(uid) => self.labels_left_out(uid),
+                PodChange::ContainersLeftOut(uid) => self.containers_left_out(uid),
                 PodChange::Synced => tracing::info!("The pods of this node are known."),
             }
         }
@@ -64,6 +65,15 @@ impl Core {
             pod = &*pod.name,
             "The pod has more than {} KiB of labels, so it is left alone where a rule asks for some.",
             LARGEST_LABELS / 1024
+        );
+    }
+
+    fn containers_left_out(&self, uid: PodUid) {
+        let Some((pod, _)) = self.naming.pod(uid) else { return };
+        tracing::warn!(
+            namespace = &*pod.namespace,
+            pod = &*pod.name,
+            "The pod has more than {MOST_CONTAINERS} containers; those beyond are told by their cgroup, and left alone by rules that name containers."
         );
     }
 

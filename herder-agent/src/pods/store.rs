@@ -42,6 +42,8 @@ pub enum PodChange {
     Restarted(RestartSeen),
     /// A pod has too many labels to keep: from now on no selector matches it.
     LabelsLeftOut(PodUid),
+    /// A pod has too many containers to keep.
+    ContainersLeftOut(PodUid),
     /// The store now has all pods of the node.
     Synced,
 }
@@ -165,9 +167,7 @@ impl PodStore {
         let Some(record) = self.pods.get_mut(&uid) else {
             self.index(&pod);
             let mut changes = vec![PodChange::Upserted(uid)];
-            if pod.labels.is_none() {
-                changes.push(PodChange::LabelsLeftOut(uid));
-            }
+            changes.extend(left_out(None, &pod));
             let record = Record { pod, deleted_at: None, past: VecDeque::new() };
             self.pods.insert(uid, record);
             return changes;
@@ -178,9 +178,7 @@ impl PodStore {
             return Vec::new();
         }
         let mut changes = vec![PodChange::Upserted(uid)];
-        if record.pod.labels.is_some() && pod.labels.is_none() {
-            changes.push(PodChange::LabelsLeftOut(uid));
-        }
+        changes.extend(left_out(Some(&record.pod), &pod));
         let restarts = restarts::between(&record.pod, &pod);
         changes.extend(restarts.into_iter().map(PodChange::Restarted));
         let old = mem::replace(&mut record.pod, pod.clone());
@@ -288,6 +286,14 @@ impl Record {
         let excess = self.past.len().saturating_sub(MAX_PAST);
         self.past.drain(..excess).map(|(id, _)| id).collect()
     }
+}
+
+/// What of a pod is too much to keep, and was not before.
+fn left_out(before: Option<&Pod>, pod: &Pod) -> impl Iterator<Item = PodChange> {
+    let labels = pod.labels.is_none() && before.is_none_or(|before| before.labels.is_some());
+    let containers = pod.more_containers && before.is_none_or(|before| !before.more_containers);
+    let labels = labels.then_some(PodChange::LabelsLeftOut(pod.uid));
+    labels.into_iter().chain(containers.then_some(PodChange::ContainersLeftOut(pod.uid)))
 }
 
 #[cfg(test)]

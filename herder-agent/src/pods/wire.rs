@@ -5,8 +5,8 @@
 //! leave out or add what it likes.
 
 use super::{
-    Container, ContainerKind, LARGEST_LABELS, Labels, OOM_GROUP_ANNOTATION, Pod, Termination,
-    quantity, restarts::Reason,
+    Container, ContainerKind, LARGEST_LABELS, Labels, MOST_CONTAINERS, OOM_GROUP_ANNOTATION, Pod,
+    Termination, quantity, restarts::Reason,
 };
 use crate::{
     attribution::id::{ContainerId, PodUid},
@@ -133,6 +133,7 @@ impl PodObject {
         .flatten()
         .map(|status| (status.name.clone(), status))
         .collect();
+        let containers = trim_containers(self.spec.unwrap_or_default(), statuses);
         Some(Pod {
             uid: PodUid::parse(&metadata.uid?)?,
             config_hash: annotations.config_hash.and_then(|hash| PodUid::parse(&hash)),
@@ -140,7 +141,8 @@ impl PodObject {
             name: metadata.name?,
             labels: bounded(metadata.labels.unwrap_or_default()),
             oom_group: annotations.oom_group.as_deref().map(shortened),
-            containers: trim_containers(self.spec.unwrap_or_default(), statuses),
+            more_containers: containers.len() > MOST_CONTAINERS,
+            containers: containers.into_iter().take(MOST_CONTAINERS).collect(),
         })
     }
 }
@@ -160,10 +162,7 @@ fn shortened(text: &str) -> Box<str> {
     text.get(..end).unwrap_or_default().into()
 }
 
-fn trim_containers(
-    spec: Spec,
-    mut statuses: HashMap<Box<str>, ContainerStatus>,
-) -> Box<[Container]> {
+fn trim_containers(spec: Spec, mut statuses: HashMap<Box<str>, ContainerStatus>) -> Vec<Container> {
     let init = spec.init_containers.unwrap_or_default().into_iter();
     let init = init.map(|container| match container.restart_policy.as_deref() {
         Some("Always") => (ContainerKind::Sidecar, container),
@@ -177,6 +176,8 @@ fn trim_containers(
             let status = statuses.remove(&container.name).unwrap_or_default();
             trim_container(kind, container, status)
         })
+        // One more shows that there are more.
+        .take(MOST_CONTAINERS + 1)
         .collect()
 }
 
@@ -313,6 +314,24 @@ mod tests {
             } }));
             let found = pod.unwrap().labels.map(|labels| labels.len());
             assert_eq!(found, kept, "{case}");
+        }
+    }
+
+    #[test]
+    fn containers_are_kept_up_to_a_number() {
+        for (count, kept, more) in [
+            (1, 1, false),
+            (MOST_CONTAINERS, MOST_CONTAINERS, false),
+            (2000, MOST_CONTAINERS, true),
+        ] {
+            let containers: Vec<_> =
+                (0..count).map(|number| json!({ "name": format!("c{number}") })).collect();
+            let pod = trim(json!({
+                "metadata": { "name": "a", "namespace": "b", "uid": UID },
+                "spec": { "containers": containers },
+            }));
+            let pod = pod.unwrap();
+            assert_eq!((pod.containers.len(), pod.more_containers), (kept, more), "{count}");
         }
     }
 

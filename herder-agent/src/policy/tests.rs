@@ -17,6 +17,7 @@ fn pod(namespace: &str, labels: &[(&str, &str)], annotation: Option<&str>) -> Po
         labels: Some(labels.into()),
         oom_group: annotation.map(Into::into),
         containers: Box::default(),
+        more_containers: false,
     }
 }
 

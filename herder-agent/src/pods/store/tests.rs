@@ -41,6 +41,7 @@ fn pod(uid_text: &str, current: char, restarts: u32, last: Option<(char, Reason)
             }),
             memory_limit: Some(1 << 26),
         }]),
+        more_containers: false,
     }
 }
 
@@ -275,6 +276,19 @@ async fn labels_that_are_too_many_are_told_once() {
     for (case, pod, expected) in table {
         let changes = store.apply(applied(pod), now);
         assert_eq!(changes.contains(&PodChange::LabelsLeftOut(uid(A))), expected, "{case}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn containers_that_are_too_many_are_told_once() {
+    let now = Instant::now();
+    let mut store = PodStore::default();
+    let few = || pod(A, 'a', 0, None);
+    let many = || Pod { more_containers: true, ..few() };
+    let table = [("new", many(), true), ("again", many(), false), ("fewer", few(), false)];
+    for (case, pod, expected) in table.into_iter().chain([("too many again", many(), true)]) {
+        let changes = store.apply(applied(pod), now);
+        assert_eq!(changes.contains(&PodChange::ContainersLeftOut(uid(A))), expected, "{case}");
     }
 }
 
