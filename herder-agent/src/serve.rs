@@ -25,19 +25,21 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use peers::Peers;
 use std::{
-    convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
+    collections::VecDeque, convert::Infallible, future::Future, io, net::SocketAddr, pin::pin,
+    sync::Arc, time::Duration,
 };
 use stream::{Streaming, Streams};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc, watch},
-    task::JoinSet,
+    sync::{mpsc, watch},
+    task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 use tracing_appender::non_blocking::ErrorCounter;
 
-/// Connections that are served at once; others wait to be accepted. Each may hold
-/// one answer of at most some MiB (`/api/v1/kills` when all were group kills).
+/// Connections that are served at once; who comes then takes the place of the oldest that
+/// is no stream. Each may hold one answer of at most some MiB (`/api/v1/kills` when all
+/// were group kills).
 const CONNECTIONS: usize = 24;
 
 /// How long a client may take to send the head of its request.
@@ -94,28 +96,27 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
 /// Serves until `stop` is done, then ends the streams and finishes what it is
 /// answering.
 pub async fn run(listener: TcpListener, state: State, stop: impl Future<Output = ()>) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut oldest_first = VecDeque::with_capacity(CONNECTIONS);
     let peers = Peers::default();
     let mut connections = JoinSet::new();
     let (serving, ended) = watch::channel(());
     let streams = Streams::new(ended);
     let mut stop = pin!(stop);
     loop {
-        let accepted = async {
-            // The semaphore is never closed.
-            let slot = slots.clone().acquire_owned().await.ok();
-            (slot, listener.accept().await)
-        };
         tokio::select! {
             () = &mut stop => break,
-            (slot, accepted) = accepted => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => match peers.enter(peer.ip()) {
                     Some(place) => {
+                        make_room(&mut oldest_first);
                         let (state, streams) = (state.clone(), streams.clone());
-                        connections.spawn(async move {
-                            serve(stream, state, streams).await;
-                            drop((slot, place));
+                        let streaming = Streaming::default();
+                        let shown = streaming.clone();
+                        let task = connections.spawn(async move {
+                            serve(stream, state, streams, streaming).await;
+                            drop(place);
                         });
+                        oldest_first.push_back((task, shown));
                     }
                     None => peers::refuse(stream),
                 },
@@ -135,8 +136,20 @@ pub async fn run(listener: TcpListener, state: State, stop: impl Future<Output =
     }
 }
 
-async fn serve(stream: TcpStream, state: State, streams: Streams) {
-    let streaming = Streaming::default();
+/// Whoever has waited longest, for its request or for its answer to be taken, has had
+/// more time than an honest client needs; so nobody is kept out by clients that do
+/// nothing, however many addresses they have. There are fewer streams than places.
+fn make_room(oldest_first: &mut VecDeque<(AbortHandle, Streaming)>) {
+    oldest_first.retain(|(task, _)| !task.is_finished());
+    if oldest_first.len() >= CONNECTIONS
+        && let Some(oldest) = oldest_first.iter().position(|(_, streaming)| !streaming.get())
+        && let Some((task, _)) = oldest_first.remove(oldest)
+    {
+        task.abort();
+    }
+}
+
+async fn serve(stream: TcpStream, state: State, streams: Streams, streaming: Streaming) {
     let service = service_fn(|request| {
         let (state, streams, streaming) = (state.clone(), streams.clone(), streaming.clone());
         async move {

@@ -137,6 +137,31 @@ async fn one_address_gets_a_share_and_others_are_served() {
     server.ended.await.unwrap();
 }
 
+/// Many addresses take all places and ask for nothing, or ask and take no answer.
+#[tokio::test]
+async fn who_comes_is_served_though_all_places_are_taken() {
+    let server = Server::start().await;
+    let mut taken = Vec::new();
+    for address in 10..10 + 3 * u8::try_from(CONNECTIONS).unwrap() {
+        let mut idle = server.connect(address).await;
+        idle.write_all(b"GET /api/v1/kills HTTP/1.1\r\n").await.unwrap();
+        if address % 2 == 0 {
+            idle.write_all(b"Host: x\r\n\r\n").await.unwrap();
+        }
+        taken.push(idle);
+        // Before those that came first would be cut for being slow.
+        let answer = timeout(HEAD / 2, server.ask_from(1, LIVEZ)).await.unwrap();
+        has(&answer, 200, "ok");
+    }
+    let mut followed = server.follow_from(2, "").await;
+    for address in 10..10 + u8::try_from(CONNECTIONS).unwrap() {
+        taken.push(server.connect(address).await);
+    }
+    has(&timeout(HEAD / 2, server.ask_from(1, LIVEZ)).await.unwrap(), 200, "ok");
+    server.kill();
+    has(&followed.until("data:").await, 200, "event-stream");
+}
+
 #[test]
 fn addresses_are_counted_apart_and_forgotten() {
     let peers = Peers::default();

@@ -1,6 +1,6 @@
 //! Lists and watches of pods.
 
-use super::server::{Reply, Server, no_streaming_list, open, pace, whole};
+use super::server::{Reply, Server, events, no_streaming_list, open, pace, watch_of, whole};
 use herder_agent::{
     apiserver::{Failure, Times},
     core::Command,
@@ -12,6 +12,7 @@ use herder_agent::{
 };
 use std::{
     collections::BTreeSet,
+    iter, slice,
     time::{Duration, Instant as StdInstant},
 };
 use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
@@ -78,6 +79,22 @@ impl Follower {
 
     async fn until_asked(&mut self, count: usize) {
         self.until("so many requests", |follower| follower.server.asked().len() >= count).await;
+    }
+
+    /// All changes that come of a list and these watches, of which so many are cut.
+    async fn told_of(watches: Vec<Reply>, cut: usize) -> (Vec<PodChange>, Vec<Failure>) {
+        let asked = 1 + watches.len() + usize::from(cut > 0);
+        let replies = iter::once(whole("streaming-list")).chain(watches).collect();
+        let mut follower = Follower::of(replies).await;
+        follower.until_asked(asked).await;
+        // What the last watch told is still on its way.
+        let mut before = usize::MAX;
+        while follower.changes.len() != before {
+            before = follower.changes.len();
+            let end = StdInstant::now() + Duration::from_millis(200);
+            follower.until("a quiet moment", |_| StdInstant::now() > end).await;
+        }
+        (follower.changes, follower.server.failures())
     }
 
     fn names(&self) -> Vec<String> {
@@ -262,6 +279,46 @@ async fn a_watch_cut_in_mid_stream_is_resumed_where_it_stood() {
     assert_eq!(follower.names(), ["t1", "t9"]);
     let t1 = follower.store.live().find(|pod| &*pod.name == "t1");
     assert_eq!(t1.unwrap().label("step"), Some("three"));
+}
+
+/// A proxy that cuts each watch after one event. All events arrive, each once, since each
+/// watch begins where the one before ended.
+#[tokio::test]
+async fn a_watch_that_is_cut_again_and_again_loses_nothing() {
+    let events = events("watch-pods-node-1");
+    let whole_story = Follower::told_of(vec![Reply::Open(watch_of(&events))], 0).await;
+    let cut = events.iter().map(|event| Reply::Whole(watch_of(slice::from_ref(event))));
+    let in_pieces = Follower::told_of(cut.collect(), events.len()).await;
+    assert!(whole_story.0.len() > 10, "{:?}", whole_story.0);
+    assert_eq!(in_pieces.0, whole_story.0);
+    assert!(in_pieces.1.iter().all(|failure| *failure == Failure::Cut), "{:?}", in_pieces.1);
+    assert_eq!(in_pieces.1.len(), events.len());
+}
+
+/// Ten minutes of tries (25 by the real pace) find nobody, and then what was known last
+/// is too old. Until the new list is whole, nothing is taken away.
+#[tokio::test]
+async fn a_server_that_was_away_for_long_is_listed_anew() {
+    const TRIES: usize = 25;
+    let mut later = events("streaming-list");
+    for event in &mut later {
+        *event = event.replace("steady", "others");
+        if let Some(uid) = event.find("\"uid\":\"") {
+            event.replace_range(uid + 7..uid + 11, "ffff");
+        }
+    }
+    let mut replies = vec![whole("streaming-list")];
+    replies.extend((0..TRIES).map(|_| Reply::Nothing));
+    replies.extend([whole("watch-gone-410"), Reply::Open(watch_of(&later))]);
+    let mut follower = Follower::of(replies).await;
+    follower.until_asked(TRIES).await;
+    assert_eq!(follower.names(), ["steady"], "while nobody answers");
+    follower.until("the other pod", |follower| follower.names() == ["others"]).await;
+    let failures = follower.server.failures();
+    let away = failures.iter().filter(|failure| **failure == Failure::Connection).count();
+    assert_eq!((away, failures.last()), (TRIES, Some(&Failure::Expired)));
+    let deleted = |change: &&PodChange| matches!(change, PodChange::Deleted(_));
+    assert_eq!(follower.changes.iter().filter(deleted).count(), 1);
 }
 
 #[tokio::test]

@@ -39,6 +39,30 @@ pub(crate) fn open(name: &str) -> Reply {
     Reply::Open(recorded(name))
 }
 
+/// The events of a recorded watch, a line each.
+pub(crate) fn events(name: &str) -> Vec<String> {
+    let raw = String::from_utf8(recorded(name)).unwrap();
+    let (_, mut rest) = raw.split_once("\r\n\r\n").unwrap();
+    let mut body = String::new();
+    while let Some((size, chunk)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        body.push_str(&chunk[..size]);
+        rest = chunk[size..].trim_start_matches("\r\n");
+    }
+    body.lines().map(str::to_owned).collect()
+}
+
+/// A watch of these events that stays open; without its end it is cut after them.
+pub(crate) fn watch_of(events: &[String]) -> Vec<u8> {
+    let mut raw = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
+        Transfer-Encoding: chunked\r\n\r\n"
+        .to_vec();
+    for event in events {
+        raw.extend(format!("{:x}\r\n{event}\n\r\n", event.len() + 1).bytes());
+    }
+    raw
+}
+
 /// The answer of a server without the feature gate WatchList. Not recorded, but
 /// put together from `validateWatchOptions()` and a recorded 422.
 pub(crate) fn no_streaming_list() -> Reply {

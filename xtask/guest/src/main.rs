@@ -16,6 +16,7 @@
 
 mod agent;
 mod audit;
+mod clients;
 mod container;
 mod counts;
 mod demo;
@@ -43,7 +44,7 @@ const TESTS: &[&[Test]] =
 const TIMED_TESTS: &[&[Test]] = &[enforcement::TIMED, counts::TIMED];
 
 /// Faults of what surrounds the agent.
-const TESTS_OF_FAULTS: &[&[Test]] = &[faults::TESTS];
+const TESTS_OF_FAULTS: &[&[Test]] = &[faults::TESTS, clients::TESTS];
 
 /// Those of programs that were built to log.
 const TESTS_OF_LOGGING: &[&[Test]] = &[robustness::TESTS_OF_LOGGING];
