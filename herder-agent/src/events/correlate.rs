@@ -21,6 +21,14 @@ pub const SPAM_BURST: u32 = 25;
 /// Time for one more (`defaultSpamQPS` is 1/300 per second).
 pub const SPAM_REFILL: Duration = Duration::from_secs(300);
 
+/// Requests of a node at once, for all of its pods.
+pub const NODE_BURST: u32 = 100;
+
+/// Time for one more. The kubelet allows itself 50 a second (`eventRecordQPS`, 1.27), but
+/// when all nodes of a cluster run out of memory together, their agents share one API
+/// server (docs/scale.md).
+pub const NODE_REFILL: Duration = Duration::from_secs(1);
+
 /// So many different texts for one reason, and they are combined into one
 /// (`defaultAggregateMaxEvents`).
 pub const SIMILAR: usize = 10;
@@ -71,7 +79,8 @@ impl Outgoing {
 pub struct Correlator {
     similar: Recent<(About, Reason), Similar>,
     told: Recent<(About, Reason, Text), Told>,
-    allowed: Recent<About, Allowed>,
+    allowed: Recent<About, Share>,
+    node: Option<Share>,
 }
 
 /// A text, or the combination of many. Of a text the hash is enough: were two
@@ -95,10 +104,27 @@ struct Told {
     first: Timestamp,
 }
 
+/// Requests that are allowed now, and since when there was one more.
 #[derive(Debug)]
-struct Allowed {
+struct Share {
     requests: u32,
     refilled: Instant,
+}
+
+impl Share {
+    fn whole(burst: u32, now: Instant) -> Self {
+        Share { requests: burst, refilled: now }
+    }
+
+    fn refill(&mut self, burst: u32, every: Duration, now: Instant) {
+        while self.requests < burst && now >= self.refilled + every {
+            self.requests += 1;
+            self.refilled += every;
+        }
+        if self.requests == burst {
+            self.refilled = now;
+        }
+    }
 }
 
 impl Correlator {
@@ -157,20 +183,17 @@ impl Correlator {
         (Text::Combined, message::fit(format!("{COMBINED}{message}")))
     }
 
+    /// A request takes one of the pod's share and one of the node's.
     fn allow(&mut self, mut about: About, now: Instant) -> bool {
         about.container = None;
-        let allowed =
-            self.allowed.entry(about, now, || Allowed { requests: SPAM_BURST, refilled: now });
-        while allowed.requests < SPAM_BURST && now >= allowed.refilled + SPAM_REFILL {
-            allowed.requests += 1;
-            allowed.refilled += SPAM_REFILL;
-        }
-        if allowed.requests == SPAM_BURST {
-            allowed.refilled = now;
-        }
-        let left = allowed.requests.checked_sub(1);
-        allowed.requests = left.unwrap_or_default();
-        left.is_some()
+        let pod = self.allowed.entry(about, now, || Share::whole(SPAM_BURST, now));
+        pod.refill(SPAM_BURST, SPAM_REFILL, now);
+        let node = self.node.get_or_insert_with(|| Share::whole(NODE_BURST, now));
+        node.refill(NODE_BURST, NODE_REFILL, now);
+        let allowed = pod.requests > 0 && node.requests > 0;
+        pod.requests -= u32::from(allowed);
+        node.requests -= u32::from(allowed);
+        allowed
     }
 }
 
@@ -285,6 +308,26 @@ mod tests {
         now += SPAM_REFILL * 100;
         let burst = (0..40).filter(|_| told("cart", now)).count();
         assert_eq!(burst, 25);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_pods_of_a_node_share_what_it_may_ask_for() {
+        let mut now = Instant::now();
+        let mut correlator = Correlator::default();
+        let told = |correlator: &mut Correlator, pods: u32, now| {
+            let mut each = (0..pods).map(|pod| occurrence(&format!("pod-{pod}"), "a", 0));
+            each.by_ref().filter_map(|it| correlator.correlate(it, now)).count()
+        };
+        assert_eq!(told(&mut correlator, 110, now), 100);
+        now += NODE_REFILL * 5;
+        assert_eq!(told(&mut correlator, 110, now), 5);
+        now += NODE_REFILL * 1000;
+        assert_eq!(told(&mut correlator, 110, now), 100);
+        now += NODE_REFILL * 1000;
+        // The node's lack took nothing of a pod's own share.
+        let last =
+            (0..40).filter(|_| correlator.correlate(occurrence("pod-109", "a", 0), now).is_some());
+        assert_eq!(last.count(), 25);
     }
 
     #[tokio::test(start_paused = true)]
