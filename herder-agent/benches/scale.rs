@@ -128,6 +128,6 @@ fn pods() {
         read.count(),
         items.len(),
         sent / items.len() * PODS / 1024,
-        sent / items.len() * PODS * NODES >> 20
+        (sent / items.len() * PODS * NODES) >> 20
     );
 }
