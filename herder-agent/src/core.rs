@@ -25,6 +25,7 @@ use crate::{
         tree::{self, CgroupTree, Walk},
     },
     enforce::{ContainerState, Enforcer, Origin},
+    nri::Learnt,
     oom::assemble::{Assembler, EXIT_WAIT},
     policy::{Policy, Target, Verdict},
     probe::{
@@ -65,9 +66,11 @@ const SURVEY_EVERY: u32 = 64;
 #[derive(Debug)]
 pub enum Command {
     /// Take another policy.
-    Policy(Box<Policy>),
+    Policy(Arc<Policy>),
     /// Take what the API server told about pods.
     Pod(crate::pods::Event),
+    /// Take what the container runtime told about containers.
+    Learnt(Vec<Learnt>),
     /// Tell the state of each matched container.
     Containers(oneshot::Sender<Vec<ContainerState>>),
 }
@@ -86,7 +89,7 @@ pub struct Parts {
     /// Where the kernel's events come from.
     pub probe: Probe,
     /// What is wanted of which cgroup.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// What keeps it so.
     pub enforcer: Enforcer,
     /// Where all is told.
@@ -107,7 +110,7 @@ pub struct Core {
     assembler: Assembler,
     tree: CgroupTree,
     appearing: VecDeque<Appearing>,
-    policy: Policy,
+    policy: Arc<Policy>,
     enforcer: Enforcer,
     reporter: Arc<Reporter>,
     root: PathBuf,
@@ -264,10 +267,11 @@ impl Core {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Policy(policy) => {
-                self.policy = *policy;
+                self.policy = policy;
                 self.decide_all();
             }
             Command::Pod(event) => self.take_pod(event),
+            Command::Learnt(containers) => self.take_learnt(containers),
             Command::Containers(answer) => {
                 // Whoever asked may have gone away, which is no concern of ours.
                 let _ = answer.send(self.enforcer.states());
@@ -381,6 +385,8 @@ impl Core {
     fn decide(&mut self, id: CgroupId, path: &CgroupPath, origin: Origin) {
         match self.naming.verdict(&self.policy, path) {
             Verdict::Matched(target) => {
+                // What its spec has said since we changed it is not what anybody wanted.
+                let origin = self.naming.adjusted(path).map_or(origin, Origin::Adjusted);
                 self.enforcer.govern(id, path, origin, target, self.owner(path));
                 return;
             }

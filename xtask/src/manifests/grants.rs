@@ -46,6 +46,7 @@ const COMPONENTS: &[(&str, &[&str])] = &[
     ("kernel-5.10", &["+agent: capabilities.add=SYS_RESOURCE"]),
     ("network-policy", &["+NetworkPolicy: herder-agent"]),
     ("no-events", &["-ClusterRole: create events", "-ClusterRole: patch events"]),
+    ("nri", &["+DaemonSet: host path /var/run/nri at /host/nri read-only"]),
     (
         "openshift",
         &[
