@@ -186,7 +186,7 @@ pub(crate) fn nri(input: &[u8]) {
     assert_eq!(messages(input, 3), whole, "the pieces make no difference");
     assert!(whole.iter().map(|message| message.body.len()).sum::<usize>() <= input.len());
     for message in &whole {
-        assert_eq!(messages(&message.frames().unwrap(), 4096), [message.clone()]);
+        assert_eq!(messages(&message.frames().unwrap(), 4096), std::slice::from_ref(message));
     }
     let text = "rules:\n- {name: c, cgroups: ['/kubepods.slice/**/x'], oomGroup: group}\n- {name: p, pods: {}, oomGroup: single-process}";
     let policy = Policy::new(Config::parse(text, "test").unwrap());
