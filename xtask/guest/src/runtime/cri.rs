@@ -73,7 +73,8 @@ impl Setup {
         }
         fs::create_dir_all(NOTES).unwrap();
         let daemon = Daemon::start_with(&["--config", "/run/containerd.toml"]);
-        let import = ["--namespace", "k8s.io", "images", "import", "--snapshotter", "native"];
+        let import =
+            ["--namespace", "k8s.io", "images", "import", "--local", "--snapshotter", "native"];
         call(Command::new("ctr").args(import).arg(IMAGE_FILE));
         let cri = Cri::connect();
         eventually("CRI has the image", || cri.has_image());
