@@ -47,7 +47,7 @@ pub struct Learnt {
     pub pod: Pod,
     /// Process ID of its init, once it is started.
     pub init: Option<u32>,
-    /// The value that it would have got, if its spec was changed.
+    /// The value that it would have got, if its spec was changed and the runtime told.
     pub instead_of: Option<bool>,
 }
 

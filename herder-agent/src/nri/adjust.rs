@@ -28,26 +28,16 @@ pub enum AdjustError {
 pub struct Wish {
     /// The rule and its value.
     pub target: Target,
-    /// The value that somebody else has put into its spec, if any.
+    /// The value that somebody else wants of it, if that is told: containerd 2.1 tells
+    /// what an update asks for, and not what the spec has.
     pub found: Option<bool>,
 }
 
 impl Wish {
-    /// Whether nothing is to be done. A value that is there already is left to who
-    /// put it there: NRI lets only one plugin set it.
+    /// Whether nothing is to be done: a value that is right is left to who wanted it,
+    /// since NRI lets only one plugin set it.
     pub fn is_fulfilled(&self) -> bool {
         self.found == Some(self.target.value)
-    }
-
-    /// Whether somebody else wants another value of it.
-    pub fn is_contradicted(&self) -> bool {
-        self.found == Some(!self.target.value)
-    }
-
-    /// The same where a value that nobody names is one that nobody changes.
-    #[must_use]
-    pub fn or_as_it_is(self) -> Self {
-        Wish { found: self.found.or(Some(self.target.value)), ..self }
     }
 
     /// What its spec is to get.

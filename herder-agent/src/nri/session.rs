@@ -199,10 +199,9 @@ impl<'a> Session<'a> {
             let Some(pod) = pods.get(&container.pod_sandbox_id) else { continue };
             self.learn(learn(pod, &container));
             let wish = wish(&self.policy(), pod, &container, None);
-            // Those that nothing is known to be wrong with are not touched.
             let running = container.pid != 0 && update.len() < MOST_UPDATED;
             if let Ok(Some(wish)) = wish
-                && wish.is_contradicted()
+                && !wish.is_fulfilled()
                 && running
                 && self.tell(pod, &container, Some(&wish)) == Outcome::Set
             {
@@ -230,7 +229,7 @@ impl<'a> Session<'a> {
         {
             adjust = Some(wish.adjustment());
             if let Some(learnt) = &mut learnt {
-                learnt.instead_of = Some(wish.found.unwrap_or(false));
+                learnt.instead_of = wish.found;
             }
         }
         self.learn(learnt);
@@ -241,8 +240,6 @@ impl<'a> Session<'a> {
     fn update(&mut self, request: ContainerRequest) -> Result<Bytes, AnswerError> {
         let (pod, container, given) = both("update of a container", request)?;
         let wish = wish(&self.policy(), &pod, &container, given.as_ref())?;
-        // What is about to be given without our value gets none by it.
-        let wish = wish.map(Wish::or_as_it_is);
         let set = self.tell(&pod, &container, wish.as_ref()) == Outcome::Set;
         let update = wish.filter(|_| set).map(|wish| wish.update(&container.id));
         let response = UpdateContainerResponse { update: update.into_iter().collect() };

@@ -100,6 +100,8 @@ struct PodMetadata {
     uid: String,
     #[prost(string, tag = "3")]
     namespace: String,
+    #[prost(uint32, tag = "4")]
+    attempt: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -311,6 +313,8 @@ impl Sandbox {
                 name: pod.name.into(),
                 uid: pod.uid.into(),
                 namespace: "shop".into(),
+                // A test that failed has left its own.
+                attempt: std::process::id(),
             }),
             labels: [("app".to_owned(), pod.app.to_owned())].into(),
             linux: Some(LinuxPod {
