@@ -15,7 +15,7 @@ pub mod mux;
 mod session;
 pub mod wire;
 
-pub use adjust::{AdjustError, Wish, learn, wish};
+pub use adjust::{AdjustError, Wish, learn, swaps, wish};
 
 use crate::{
     apiserver::backoff::{Backoff, Pace, random},

@@ -59,7 +59,7 @@ impl Wish {
 
 fn resources(value: bool) -> LinuxResources {
     let value = u8::from(value).to_string();
-    LinuxResources { unified: [(OOM_GROUP.to_owned(), value)].into() }
+    LinuxResources { memory: None, unified: [(OOM_GROUP.to_owned(), value)].into() }
 }
 
 /// What the rules want of a container; nothing if none is for it, or if it is not
@@ -94,6 +94,19 @@ fn value(resources: &LinuxResources) -> Option<bool> {
         "1" => Some(true),
         _ => None,
     }
+}
+
+/// Whether a container may use swap. containerd has no room for swap in what it asks
+/// plugins at an update, and so forgets it where one answers (seen with 2.1): those
+/// containers are left to the enforcement by cgroup.
+pub fn swaps(container: &Container) -> bool {
+    let resources = container.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+    let memory = resources.and_then(|resources| resources.memory.as_ref());
+    memory.is_some_and(|memory| match (&memory.limit, &memory.swap) {
+        (Some(limit), Some(swap)) => swap.value != limit.value,
+        (None, swap) => swap.is_some(),
+        (Some(_), None) => false,
+    })
 }
 
 /// What a container tells about itself, for those who meet its cgroup.

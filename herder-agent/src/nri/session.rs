@@ -3,6 +3,7 @@
 use super::{
     AdjustError, Answer, Learnt, NriError, Outcome, Plugin, Wish, learn,
     mux::{Connection, Demultiplexer, Kind, Message},
+    swaps,
     wire::{
         ConfigureRequest, ConfigureResponse, Container, ContainerRequest, CreateContainerResponse,
         LinuxResources, PodSandbox, RUNTIME_SERVICE, RegisterPluginRequest, Request, Response,
@@ -202,6 +203,7 @@ impl<'a> Session<'a> {
             let running = container.pid != 0 && update.len() < MOST_UPDATED;
             if let Ok(Some(wish)) = wish
                 && !wish.is_fulfilled()
+                && !swaps(&container)
                 && running
                 && self.tell(pod, &container, Some(&wish)) == Outcome::Set
             {
@@ -240,6 +242,7 @@ impl<'a> Session<'a> {
     fn update(&mut self, request: ContainerRequest) -> Result<Bytes, AnswerError> {
         let (pod, container, given) = both("update of a container", request)?;
         let wish = wish(&self.policy(), &pod, &container, given.as_ref())?;
+        let wish = wish.filter(|_| !swaps(&container));
         let set = self.tell(&pod, &container, wish.as_ref()) == Outcome::Set;
         let update = wish.filter(|_| set).map(|wish| wish.update(&container.id));
         let response = UpdateContainerResponse { update: update.into_iter().collect() };

@@ -197,7 +197,10 @@ fn container(number: u32, pid: u32) -> Container {
 }
 
 fn resources(value: &str) -> LinuxResources {
-    LinuxResources { unified: [("memory.oom.group".to_owned(), value.to_owned())].into() }
+    LinuxResources {
+        memory: None,
+        unified: [("memory.oom.group".to_owned(), value.to_owned())].into(),
+    }
 }
 
 fn about(pod: PodSandbox, container: Container) -> ContainerRequest {

@@ -209,9 +209,31 @@ pub struct LinuxContainer {
 /// `LinuxResources`. What is read here is never sent back: only differences are.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct LinuxResources {
+    /// Limits of memory.
+    #[prost(message, optional, tag = "1")]
+    pub memory: Option<LinuxMemory>,
     /// Files of cgroup v2 and their values.
     #[prost(btree_map = "string, string", tag = "6")]
     pub unified: BTreeMap<String, String>,
+}
+
+/// `LinuxMemory`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct LinuxMemory {
+    /// Of memory, bytes.
+    #[prost(message, optional, tag = "1")]
+    pub limit: Option<OptionalInt64>,
+    /// Of memory and swap together.
+    #[prost(message, optional, tag = "3")]
+    pub swap: Option<OptionalInt64>,
+}
+
+/// `OptionalInt64`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct OptionalInt64 {
+    /// The number.
+    #[prost(int64, tag = "1")]
+    pub value: i64,
 }
 
 /// `ContainerAdjustment`.

@@ -1,5 +1,8 @@
 use super::*;
-use crate::{config::Config, nri::wire::LinuxContainer};
+use crate::{
+    config::Config,
+    nri::wire::{LinuxContainer, LinuxMemory, OptionalInt64},
+};
 
 const UID: &str = "2c39abf0-f543-4c05-8cfe-3839410aef01";
 
@@ -20,7 +23,7 @@ fn sandbox(annotation: Option<&str>) -> PodSandbox {
 }
 
 fn given(value: &str) -> LinuxResources {
-    LinuxResources { unified: [(OOM_GROUP.to_owned(), value.to_owned())].into() }
+    LinuxResources { memory: None, unified: [(OOM_GROUP.to_owned(), value.to_owned())].into() }
 }
 
 /// One whose spec has this value; `-` for none.
@@ -189,4 +192,25 @@ fn labels_that_are_too_many_match_no_selector() {
     let pod = PodSandbox { labels: many.collect(), ..sandbox(None) };
     let rule = "rules:\n- {name: r, pods: {selector: {matchLabels: {key-1: v}}}, oomGroup: group}";
     assert_eq!(wanted(&policy(rule), &pod, &container("worker", "1")), "-");
+}
+
+#[test]
+fn swap_is_told_by_the_spec() {
+    let number = |value: i64| Some(OptionalInt64 { value });
+    let table = [
+        (Some(64), Some(64), false),
+        (Some(64), Some(96), true),
+        (Some(64), Some(-1), true),
+        (Some(64), None, false),
+        (None, None, false),
+        (None, Some(-1), true),
+    ];
+    for (limit, swap, expected) in table {
+        let memory = LinuxMemory { limit: limit.and_then(number), swap: swap.and_then(number) };
+        let mut container = container("worker", "1");
+        let resources = container.linux.as_mut().unwrap().resources.as_mut().unwrap();
+        resources.memory = Some(memory);
+        assert_eq!(swaps(&container), expected, "{limit:?} {swap:?}");
+    }
+    assert!(!swaps(&container("worker", "-")));
 }

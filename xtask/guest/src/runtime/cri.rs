@@ -191,6 +191,12 @@ pub struct Resources {
 }
 
 impl Resources {
+    /// The same with so much swap beside it.
+    pub fn swapping(mebibytes: i64, swap: i64) -> Self {
+        let memory_swap_limit = (mebibytes + swap) << 20;
+        Resources { memory_swap_limit, ..Self::limited(mebibytes) }
+    }
+
     /// As the kubelet sends them.
     pub fn limited(mebibytes: i64) -> Self {
         Resources {
@@ -338,6 +344,23 @@ impl Sandbox {
 
     /// Only makes it.
     pub fn create(&self, name: &str, number: u32, mebibytes: i64, role: &[&str]) -> Running {
+        self.create_with(name, number, Resources::limited(mebibytes), role)
+    }
+
+    /// The same with other resources, and starts it.
+    pub fn start_with(
+        &self,
+        name: &str,
+        number: u32,
+        resources: Resources,
+        role: &[&str],
+    ) -> Running {
+        let running = self.create_with(name, number, resources, role);
+        running.start();
+        running
+    }
+
+    fn create_with(&self, name: &str, number: u32, resources: Resources, role: &[&str]) -> Running {
         let notes = PathBuf::from(format!("{NOTES}/{}-{name}-{number}", self.pod.name));
         fs::create_dir_all(&notes).unwrap();
         let namespaces = Namespaces { network: 2, pid: if self.node_pids { 2 } else { 1 } };
@@ -351,7 +374,7 @@ impl Sandbox {
                 host_path: notes.display().to_string(),
             }],
             linux: Some(LinuxContainer {
-                resources: Some(Resources::limited(mebibytes)),
+                resources: Some(resources),
                 security_context: Some(ContainerSecurity { namespaces: Some(namespaces) }),
             }),
         };
