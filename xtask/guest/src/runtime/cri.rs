@@ -334,8 +334,8 @@ impl Sandbox {
         Sandbox { id: answer.id, pod, setup, config, node_pids }
     }
 
-    /// Makes and starts a container of these roles. The number makes its name unique;
-    /// it is its attempt.
+    /// Makes and starts a container of these roles, which the number tells from others of
+    /// its name.
     pub fn start(&self, name: &str, number: u32, mebibytes: i64, role: &[&str]) -> Running {
         let running = self.create(name, number, mebibytes, role);
         running.start();
@@ -364,9 +364,11 @@ impl Sandbox {
         let notes = PathBuf::from(format!("{NOTES}/{}-{name}-{number}", self.pod.name));
         fs::create_dir_all(&notes).unwrap();
         let namespaces = Namespaces { network: 2, pid: if self.node_pids { 2 } else { 1 } };
+        // A test that failed has left its own.
+        let attempt = std::process::id() * 1000 + number;
         let command = [&[SELF, "role"], role].concat();
         let config = ContainerConfig {
-            metadata: Some(ContainerMetadata { name: name.into(), attempt: number }),
+            metadata: Some(ContainerMetadata { name: name.into(), attempt }),
             image: Some(Image { image: IMAGE.into() }),
             command: command.into_iter().map(str::to_owned).collect(),
             mounts: vec![Mount {
