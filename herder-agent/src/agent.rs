@@ -8,12 +8,13 @@ mod slice;
 
 use crate::{
     apiserver::{self, ConnectError, OnFailure, Times},
-    args::{EventSwitch, RunArgs, Switch},
+    args::{EventSwitch, NriSwitch, RunArgs, Switch},
     cgroup::dir::CgroupRoot,
     config::{Config, ConfigError},
     core::{Command, Core, Hierarchy, Leaving, Naming, Notices, Parts},
     enforce::{Enforcer, Options},
     events::send::{EventQueue, EventWriter, OnOutcome},
+    nri,
     pods::{self, bundle::Bundles},
     policy::Policy,
     probe::ProbeOptions,
@@ -28,7 +29,7 @@ use tokio::{
     net::TcpListener,
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::timeout,
 };
 use tracing_appender::non_blocking::ErrorCounter;
@@ -108,11 +109,12 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         options(args, descriptors),
         reporter.clone(),
     );
+    let policy = Arc::new(Policy::new(config));
     let (state_file, left) = left(args.state_file.as_deref());
     let enforcer = enforcer.with_left(left);
     let core = Core::new(Parts {
         source,
-        policy: Policy::new(config),
+        policy: policy.clone(),
         enforcer,
         reporter: reporter.clone(),
         hierarchy: Hierarchy {
@@ -140,9 +142,21 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
             pods::watch::watch(client, &node, pace, core, on_failure).await;
         });
     }
+    let (policies, followed) = watch::channel(policy);
+    if args.node.nri != NriSwitch::Off {
+        let plugin = nri::Plugin {
+            socket: args.node.nri_socket.clone(),
+            expected: args.node.nri == NriSwitch::On,
+            dry_run: args.dry_run,
+            policies: followed,
+            reporter: reporter.clone(),
+            core: commands.downgrade(),
+        };
+        runtime.spawn(plugin.run(nri::PACE));
+    }
     let writing = writer.map(|writer| runtime.spawn(writer.run()));
     let serving = Serving { listener, readiness, dropped, node: args.node_name.clone() };
-    let reload = Reload { path: args.node.config.as_deref(), loaded, hangup };
+    let reload = Reload { path: args.node.config.as_deref(), loaded, hangup, policies };
     runtime.block_on(supervise(reload, reporter, serving, commands));
     // Meanwhile the core ends, unless somebody is still connected, and with it the
     // queue; what is in it then is all.

@@ -88,6 +88,19 @@ pub struct NodeArgs {
         default_value = "/run/systemd/transient"
     )]
     pub systemd_transient_dir: PathBuf,
+    /// Whether to be asked by the container runtime before it makes a container (NRI):
+    /// `auto` is if it offers that, `on` also says so if it does not.
+    #[arg(long, env = "HERDER_NRI", value_enum, default_value = "auto")]
+    pub nri: NriSwitch,
+    /// Where the container runtime listens for plugins (NRI). Who may use it is root on
+    /// this node.
+    #[arg(
+        long,
+        env = "HERDER_NRI_SOCKET",
+        value_name = "SOCKET",
+        default_value = "/var/run/nri/nri.sock"
+    )]
+    pub nri_socket: PathBuf,
 }
 
 /// Flags of `run`.
@@ -205,6 +218,17 @@ pub enum Switch {
     Off,
 }
 
+/// Whether to be asked by the container runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NriSwitch {
+    /// If it offers that, now or later.
+    Auto,
+    /// Yes; it is told if it does not offer it, and the agent works all the same.
+    On,
+    /// No.
+    Off,
+}
+
 /// Whether to write Kubernetes Events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum EventSwitch {
@@ -270,6 +294,7 @@ mod tests {
             &["a", "run", "--kubernetes", "maybe"],
             &["a", "run", "--events", "auto"],
             &["a", "run", "--source", "perf"],
+            &["a", "run", "--nri", "maybe"],
             &["a", "run", "--series-retention-seconds", "0"],
             &["a"],
         ] {

@@ -26,6 +26,7 @@ use crate::{
         tree::{self, CgroupTree, Walk},
     },
     enforce::{ContainerState, Enforcer, Origin},
+    nri::Learnt,
     oom::assemble::{Assembler, EXIT_WAIT},
     policy::{Policy, Target, Verdict},
     probe::{
@@ -67,9 +68,11 @@ const SURVEY_EVERY: u32 = 64;
 #[derive(Debug)]
 pub enum Command {
     /// Take another policy.
-    Policy(Box<Policy>),
+    Policy(Arc<Policy>),
     /// Take what the API server told about pods.
     Pod(crate::pods::Event),
+    /// Take what the container runtime told about containers.
+    Learnt(Vec<Learnt>),
     /// Tell the state of each matched container.
     Containers(oneshot::Sender<Vec<ContainerState>>),
 }
@@ -88,7 +91,7 @@ pub struct Parts {
     /// Where the kernel's events come from.
     pub source: Source,
     /// What is wanted of which cgroup.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// What keeps it so.
     pub enforcer: Enforcer,
     /// Where all is told.
@@ -111,7 +114,7 @@ pub struct Core {
     assembler: Assembler,
     tree: CgroupTree,
     appearing: VecDeque<Appearing>,
-    policy: Policy,
+    policy: Arc<Policy>,
     enforcer: Enforcer,
     reporter: Arc<Reporter>,
     root: PathBuf,
@@ -273,10 +276,11 @@ impl Core {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Policy(policy) => {
-                self.policy = *policy;
+                self.policy = policy;
                 self.decide_all();
             }
             Command::Pod(event) => self.take_pod(event),
+            Command::Learnt(containers) => self.take_learnt(containers),
             Command::Containers(answer) => {
                 // Whoever asked may have gone away, which is no concern of ours.
                 let _ = answer.send(self.enforcer.states());
@@ -398,6 +402,8 @@ impl Core {
     fn decide(&mut self, id: CgroupId, path: &CgroupPath, origin: Origin) {
         match self.naming.verdict(&self.policy, path) {
             Verdict::Matched(target) => {
+                // What its spec has said since we changed it is not what anybody wanted.
+                let origin = self.naming.adjusted(path).map_or(origin, Origin::Adjusted);
                 self.enforcer.govern(id, path, origin, target, self.owner(path));
                 return;
             }

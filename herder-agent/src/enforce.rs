@@ -61,6 +61,8 @@ pub enum Origin {
     Made,
     /// It was there before, with the value that it has.
     Existing,
+    /// It gets our value from its runtime, which was asked for it in place of this one.
+    Adjusted(bool),
 }
 
 /// The matched containers and what is done to them.

@@ -9,6 +9,7 @@
 //!            decode   each                             journal
 //!
 //!  API server ─► apiserver ─► pods: names, rules, restarts       report ─► events
+//!  runtime ────► nri: names, init; memory.oom.group before a container is made
 //!
 //!  mkdir ──► probe ─► cgroup ─► attribution ─► policy ─► enforce ─► memory.oom.group
 //! ```
@@ -32,6 +33,8 @@ pub mod attribution;
 pub mod apiserver;
 
 pub mod pods;
+
+pub mod nri;
 
 pub mod policy;
 

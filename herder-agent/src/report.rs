@@ -11,7 +11,8 @@ use crate::{
     apiserver::Failure,
     attribution::{ContainerNames, Owner},
     cgroup::CgroupPath,
-    events::send::Outcome,
+    events::send,
+    nri::{Answer, Outcome},
     oom::{Kind, Limit, OomKill},
     pods::restarts::RestartSeen,
     policy::AnnotationError,
@@ -453,7 +454,7 @@ impl Reporter {
     }
 
     /// What became of something that was to be told in an Event.
-    pub fn event(&self, outcome: Outcome) {
+    pub fn event(&self, outcome: send::Outcome) {
         self.metrics.event(outcome);
     }
 
@@ -461,6 +462,37 @@ impl Reporter {
     pub fn bad_annotation(&self, namespace: &str, pod: &str, error: &AnnotationError) {
         tracing::warn!(namespace, pod, %error, "The pod's annotation cannot be understood.");
         self.metrics.bad_annotation();
+    }
+
+    /// What the container runtime was answered.
+    pub fn nri_answer(&self, answer: &Answer<'_>) {
+        let Answer { namespace, pod, container, target, outcome } = *answer;
+        let said = match outcome {
+            Outcome::Set => Some("NRI: set memory.oom.group."),
+            Outcome::DryRun => Some("Dry run: would set memory.oom.group by NRI."),
+            Outcome::Kept | Outcome::Unmatched | Outcome::Error => None,
+        };
+        if let (Some(said), Some(target)) = (said, target) {
+            let (rule, value) = (&*target.rule, u8::from(target.value));
+            tracing::info!(namespace, pod, container, rule, value, "{said}");
+        }
+        self.metrics.nri_answer(outcome);
+    }
+
+    /// The runtime was answered with nothing, since something was wrong.
+    pub fn nri_failed(&self, error: &dyn std::error::Error) {
+        tracing::error!(%error, "NRI: left a container as it is.");
+        self.metrics.nri_answer(Outcome::Error);
+    }
+
+    /// How long an answer took.
+    pub fn nri_answered(&self, took: Duration) {
+        self.metrics.nri_answered(took);
+    }
+
+    /// Whether the runtime asks this agent.
+    pub fn nri_connected(&self, connected: bool) {
+        self.metrics.nri_connected(connected);
     }
 
     /// Forgets the series of containers that are long gone. Those of pods that

@@ -93,6 +93,11 @@ fn pod() {
     fuzz("pod", 2_000, targets::pod);
 }
 
+#[test]
+fn nri() {
+    fuzz("nri", 20_000, targets::nri);
+}
+
 /// Mutations that break everything at once would try nothing but the first check.
 #[test]
 fn mutations_reach_what_is_behind_the_first_check() {

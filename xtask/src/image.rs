@@ -60,6 +60,25 @@ pub fn agent(args: &Args) -> Result<()> {
     if args.check { load::check(&file, &program, AGENT.program, args.arch.name()) } else { Ok(()) }
 }
 
+/// The guest, so that a runtime in it can make containers of it.
+pub fn guest(program: &Path) -> Result<Vec<u8>> {
+    let bytes = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+    let contents = Contents {
+        name: "localhost/herder-guest",
+        tag: "tests",
+        architecture: Architecture::Amd64.name(),
+        title: "init",
+        description: "The tests that run in virtual machines",
+        program: &bytes,
+        user: "0:0",
+        arguments: &["role", "idle"],
+        ports: &[],
+        revision: None,
+        created: None,
+    };
+    Ok(archive(&contents)?.1)
+}
+
 /// The test workload's image.
 pub fn hog(args: &Args) -> Result<()> {
     let program = build::for_image(HOG.program, args.arch)?;

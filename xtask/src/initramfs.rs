@@ -75,6 +75,12 @@ impl Initramfs {
         Ok(())
     }
 
+    /// Adds a file to a new directory.
+    pub fn add_bytes(&mut self, directory: &str, name: &str, content: &[u8]) {
+        self.entry(directory, DIRECTORY, &[]);
+        self.entry(&format!("{directory}/{name}"), 0o100_644, content);
+    }
+
     /// Writes the archive to a file.
     pub fn write(mut self, to: &Path) -> Result<()> {
         self.entry("TRAILER!!!", 0, &[]);

@@ -11,7 +11,7 @@ pub use console::Verdict;
 use crate::{
     build::{self, Built},
     command::{output, say},
-    debian,
+    debian, image,
     initramfs::Initramfs,
     kernel::{self, Kernel, Series},
     rootfs,
@@ -253,6 +253,9 @@ impl Vm<'_> {
         };
         archive.add("init", &self.built.guest)?;
         archive.add("bin/herder-agent", &self.built.agent)?;
+        if self.root.is_some() {
+            archive.add_bytes("images", "guest.tar", &image::guest(&self.built.guest)?);
+        }
         if self.forward.is_some() {
             for module in &self.kernel.modules {
                 let name = module.file_name().unwrap_or_default().to_string_lossy();

@@ -17,7 +17,11 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{signal::unix::Signal, sync::mpsc, time::sleep};
+use tokio::{
+    signal::unix::Signal,
+    sync::{mpsc, watch},
+    time::sleep,
+};
 
 /// A file is often written in several steps; this much later it is whole.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -28,6 +32,8 @@ pub(super) struct Reload<'a> {
     /// The file as it was when the agent took it.
     pub(super) loaded: Option<Vec<u8>>,
     pub(super) hangup: Signal,
+    /// Who else than the core has to know the rules.
+    pub(super) policies: watch::Sender<Arc<Policy>>,
 }
 
 impl Reload<'_> {
@@ -48,7 +54,7 @@ impl Reload<'_> {
             let now = std::fs::read(path).ok();
             if asked || now != self.loaded {
                 self.loaded = now;
-                reload(path, &commands, &reporter).await;
+                reload(path, &self.policies, &commands, &reporter).await;
             }
             asked = tokio::select! {
                 _ = self.hangup.recv() => true,
@@ -59,10 +65,16 @@ impl Reload<'_> {
     }
 }
 
-async fn reload(path: &Path, commands: &mpsc::Sender<Command>, reporter: &Reporter) {
+async fn reload(
+    path: &Path,
+    policies: &watch::Sender<Arc<Policy>>,
+    commands: &mpsc::Sender<Command>,
+    reporter: &Reporter,
+) {
     match Config::load(path) {
         Ok(config) => {
-            let policy = Box::new(Policy::new(config));
+            let policy = Arc::new(Policy::new(config));
+            policies.send_replace(policy.clone());
             // A closed channel means that the agent is stopping.
             if commands.send(Command::Policy(policy)).await.is_ok() {
                 reporter.config_reload(None);

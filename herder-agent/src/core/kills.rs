@@ -80,6 +80,7 @@ impl Core {
                 let file = self.root.join(path.relative()).join("memory.oom.group");
                 std::fs::read_to_string(file).ok().map(|value| value.trim() == "1")
             }),
+            init: cgroup.as_ref().and_then(|path| self.naming.init(path)),
             path: |id| self.tree.path(id).cloned(),
         };
         let (kind, limit) = (scene.kind(&kill), scene.limit(&kill));

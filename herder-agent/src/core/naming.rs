@@ -2,7 +2,10 @@
 //!
 //! The cgroup's path says which pod and container ID it is, the API server what
 //! that pod is called, and the pod's status or the bundle what the container is
-//! called. No IO but reading a bundle.
+//! called. The runtime, where it is asked, says all of it, and first. No IO but
+//! reading a bundle.
+
+mod learnt;
 
 use crate::{
     attribution::{
@@ -11,13 +14,15 @@ use crate::{
         path::{Place, PodCgroup},
     },
     cgroup::{CgroupId, CgroupPath},
+    nri::Learnt,
     pods::{
         Event, Pod,
         bundle::{BundleRole, Bundles},
-        store::{PodChange, PodStore},
+        store::{PodChange, PodStore, Resolved},
     },
     policy::{PodSubject, Policy, Subject, Verdict},
 };
+use learnt::LearntContainers;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
@@ -29,6 +34,7 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub struct Naming {
     pods: Option<PodStore>,
+    learnt: LearntContainers,
     bundles: Bundles,
     /// Living cgroups at or below each pod's, in the order in which they were
     /// made; with the container whose own cgroup it is.
@@ -44,20 +50,26 @@ pub(super) struct Named<'a> {
 }
 
 impl Naming {
-    /// Without Kubernetes all cgroups are the host's.
+    /// Without Kubernetes all cgroups are the host's, but for those of containers that
+    /// the runtime tells of.
     pub fn new(kubernetes: bool, bundles: Bundles) -> Self {
-        Naming { pods: kubernetes.then(PodStore::default), bundles, cgroups: HashMap::new() }
+        Naming {
+            pods: kubernetes.then(PodStore::default),
+            learnt: LearntContainers::default(),
+            bundles,
+            cgroups: HashMap::new(),
+        }
     }
 
     pub(super) fn made(&mut self, id: CgroupId, path: &CgroupPath) {
-        let Some(cgroup) = self.pod_cgroup(path) else { return };
+        let Some(cgroup) = PodCgroup::parse(path) else { return };
         let top = cgroup.container().filter(|container| container.place == Place::Top);
         let ids = self.cgroups.entry(cgroup.pod_uid).or_default();
         ids.insert(id, top.map(|container| container.id));
     }
 
     pub(super) fn removed(&mut self, id: CgroupId, path: &CgroupPath) {
-        let Some(cgroup) = self.pod_cgroup(path) else { return };
+        let Some(cgroup) = PodCgroup::parse(path) else { return };
         if let Some(ids) = self.cgroups.get_mut(&cgroup.pod_uid) {
             ids.remove(&id);
             if ids.is_empty() {
@@ -71,8 +83,29 @@ impl Naming {
         self.pods.as_mut().map_or_else(Vec::new, |pods| pods.apply(event, now))
     }
 
+    /// Takes what the runtime told about a container, and gives the cgroups of its pod,
+    /// if there are any yet.
+    pub(super) fn learn(&mut self, learnt: Learnt, now: Instant) -> Vec<CgroupId> {
+        let cgroups = self.cgroups_of(&learnt.pod);
+        self.learnt.learn(learnt, now);
+        cgroups
+    }
+
+    /// The init of the container that a cgroup lies in, if the runtime has told.
+    pub(super) fn init(&self, path: &CgroupPath) -> Option<u32> {
+        self.learnt.init(PodCgroup::parse(path)?.container()?.id)
+    }
+
+    /// The value that a container's cgroup would have got, if its runtime was asked for
+    /// ours.
+    pub(super) fn adjusted(&self, path: &CgroupPath) -> Option<bool> {
+        self.learnt.instead_of(PodCgroup::parse(path)?.container()?.id)
+    }
+
     /// Forgets pods that were deleted long ago, and gives their cgroups, if any.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<CgroupId> {
+        let living = self.cgroups.values().flat_map(BTreeMap::values).flatten().copied();
+        self.learnt.expire(&living.collect(), now);
         let forgotten = self.pods.as_mut().map_or_else(Vec::new, |pods| pods.expire(now));
         forgotten.iter().flat_map(|pod| self.cgroups_of(pod)).collect()
     }
@@ -90,11 +123,18 @@ impl Naming {
 
     /// Whether a pod of this name is there now.
     pub(super) fn is_there(&self, names: &ContainerNames) -> bool {
-        self.pods.as_ref().is_some_and(|pods| pods.has(&names.namespace, &names.pod))
+        let ContainerNames { namespace, pod, .. } = names;
+        self.pods
+            .as_ref()
+            .map_or_else(|| self.learnt.has_pod(namespace, pod), |pods| pods.has(namespace, pod))
     }
 
+    /// The pod that a cgroup is of, if somebody may tell its name.
     fn pod_cgroup(&self, path: &CgroupPath) -> Option<PodCgroup> {
-        self.pods.as_ref().and_then(|_| PodCgroup::parse(path))
+        let learnt = |cgroup: &PodCgroup| {
+            cgroup.container().is_some_and(|container| self.learnt.has(container.id))
+        };
+        PodCgroup::parse(path).filter(|cgroup| self.pods.is_some() || learnt(cgroup))
     }
 
     /// The pod of a container's cgroup and, as far as it is known, which of its
@@ -105,17 +145,15 @@ impl Naming {
 
     fn named_cgroup(&self, cgroup: &PodCgroup) -> Option<Named<'_>> {
         let id = cgroup.container()?.id;
-        let pods = self.pods.as_ref()?;
-        // A static pod's cgroup has the hash of its manifest for a UID. Its mirror's
-        // annotation has it too, but any pod may claim that; the status, from the
-        // kubelet, is asked first. A pod whose own UID is not known stays unknown,
-        // even if another one has a container of this ID.
-        let by_hash = matches!(cgroup.pod_uid, PodUid::ConfigHash(_));
-        let from_status = by_hash.then(|| pods.by_container(id)).flatten();
-        let resolved = from_status.or_else(|| pods.resolve(cgroup))?;
-        let pod = resolved.pod;
-        if let Some(container) = resolved.container {
-            return Some(Named { pod, name: Some(Cow::Borrowed(container.name.as_ref())) });
+        let learnt = self.learnt.named(id);
+        let resolved = self.pods.as_ref().and_then(|pods| resolve(pods, cgroup, id));
+        // The API server's labels are those that the pod has now; the runtime's are
+        // those that it had when it was made.
+        let pod = resolved.map(|resolved| resolved.pod).or(learnt.map(|(pod, _)| pod))?;
+        let known = learnt.map(|(_, name)| name);
+        let told = resolved.and_then(|resolved| resolved.container).map(|it| it.name.as_ref());
+        if let Some(name) = known.or(told) {
+            return Some(Named { pod, name: Some(Cow::Borrowed(name)) });
         }
         let name = match self.bundles.role(id) {
             Some(BundleRole::Container(name)) => Some(Cow::Owned(name)),
@@ -184,6 +222,16 @@ impl Naming {
             verdict => verdict,
         }
     }
+}
+
+/// The pod of a container's cgroup. A static pod's has the hash of its manifest for a
+/// UID. Its mirror's annotation has it too, but any pod may claim that; the status,
+/// from the kubelet, is asked first. A pod whose own UID is not known stays unknown,
+/// even if another one has a container of this ID.
+fn resolve<'a>(pods: &'a PodStore, cgroup: &PodCgroup, id: ContainerId) -> Option<Resolved<'a>> {
+    let by_hash = matches!(cgroup.pod_uid, PodUid::ConfigHash(_));
+    let from_status = by_hash.then(|| pods.by_container(id)).flatten();
+    from_status.or_else(|| pods.resolve(cgroup))
 }
 
 #[cfg(test)]

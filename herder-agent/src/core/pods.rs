@@ -7,6 +7,7 @@
 use super::Core;
 use crate::{
     attribution::{Owner, id::PodUid},
+    nri::Learnt,
     pods::{Event, LARGEST_LABELS, MOST_CONTAINERS, store::PodChange},
     report::{KillReport, Unattributed},
 };
@@ -51,6 +52,16 @@ impl Core {
         for restart in &restarts {
             self.reporter.restart(restart);
         }
+    }
+
+    /// Takes what the runtime told.
+    pub(super) fn take_learnt(&mut self, containers: Vec<Learnt>) {
+        let now = Instant::now();
+        for learnt in containers {
+            let cgroups = self.naming.learn(learnt, now);
+            self.decide_some(cgroups);
+        }
+        self.name_kills();
     }
 
     fn decide_pod(&mut self, uid: PodUid) {

@@ -2,7 +2,7 @@
 
 use super::{Finding, Outcome};
 use crate::{
-    args::NodeArgs,
+    args::{NodeArgs, NriSwitch},
     cgroup::{
         CgroupPath,
         dir::{CgroupRoot, OOM_GROUP},
@@ -16,7 +16,7 @@ use rustix::{
     fs::{Access, StatVfsMountFlags},
     thread::CapabilitySet,
 };
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::FileTypeExt, path::Path};
 
 pub(super) fn all(args: &NodeArgs) -> Vec<Finding> {
     let facts = fs::read(probe::VMLINUX).ok().and_then(|bytes| KernelFacts::read(&bytes).ok());
@@ -30,6 +30,7 @@ pub(super) fn all(args: &NodeArgs) -> Vec<Finding> {
         controller(&args.cgroup_root),
         writable(&args.cgroup_root),
         systemd(&args.systemd_transient_dir),
+        nri(args.nri, &args.nri_socket),
         config(args.config.as_deref()),
     ]
 }
@@ -253,6 +254,31 @@ fn systemd(transient: &Path) -> Finding {
     }
 }
 
+/// Looks, and does not connect: the runtime would wait five seconds for a plugin that
+/// does not register, and take no other meanwhile.
+fn nri(switch: NriSwitch, socket: &Path) -> Finding {
+    let path = socket.display();
+    let there = fs::metadata(socket).is_ok_and(|about| about.file_type().is_socket());
+    let after = "values are corrected after the runtime wrote them, before the program starts";
+    match (switch, there) {
+        (NriSwitch::Off, _) => {
+            finding("NRI", Outcome::Ok, format!("not wanted (--nri off): {after}"), "")
+        }
+        (_, true) => finding(
+            "NRI",
+            Outcome::Ok,
+            format!("{path} is there: the runtime makes containers with the rule's value"),
+            "",
+        ),
+        (switch, false) => finding(
+            "NRI",
+            if switch == NriSwitch::On { Outcome::Warn } else { Outcome::Ok },
+            format!("no socket {path}: {after}"),
+            "only where a runtime has systemd stop containers at any OOM kill (OOMPolicy=kill): containerd from 2.0 and CRI-O from 1.30 have NRI on, containerd 1.7 needs disable = false in [plugins.\"io.containerd.nri.v1.nri\"]; in a pod, deploy/components/nri",
+        ),
+    }
+}
+
 fn config(path: Option<&Path>) -> Finding {
     let Some(path) = path else {
         return finding("configuration", Outcome::Ok, "none given: no container is steered", "");
@@ -263,5 +289,31 @@ fn config(path: Option<&Path>) -> Finding {
             finding("configuration", Outcome::Ok, found, "")
         }
         Err(error) => finding("configuration", Outcome::Fail, error.to_string(), "mend the file"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn the_runtimes_socket_is_looked_for_and_never_connected_to() {
+        let socket = std::env::temp_dir().join(format!("herder-check-nri-{}", std::process::id()));
+        let _ = fs::remove_file(&socket);
+        let outcome = |switch| nri(switch, &socket).outcome;
+        let found = || nri(NriSwitch::On, &socket).found;
+        let all = [NriSwitch::Off, NriSwitch::Auto, NriSwitch::On];
+        assert_eq!(all.map(outcome), [Outcome::Ok, Outcome::Ok, Outcome::Warn]);
+        assert!(found().contains("no socket"));
+        fs::write(&socket, "").unwrap();
+        assert!(found().contains("no socket"), "a file is none");
+        fs::remove_file(&socket).unwrap();
+        let listener = UnixListener::bind(&socket).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        assert_eq!(all.map(outcome), [Outcome::Ok; 3]);
+        assert!(found().contains("is there"));
+        assert!(listener.accept().is_err(), "nobody has connected");
+        fs::remove_file(&socket).unwrap();
     }
 }

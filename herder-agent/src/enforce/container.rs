@@ -101,6 +101,9 @@ impl Container {
             pace: Pace::new(Instant::now()),
             rests: false,
         };
+        if let Origin::Adjusted(first) = origin {
+            container.inherit(first);
+        }
         container.open_directory(context)?;
         Ok(container)
     }
@@ -201,7 +204,8 @@ impl Container {
         self.directory.as_ref()?.oom_kills()
     }
 
-    /// An earlier agent has written the value, and this one was there before.
+    /// An earlier agent, or the runtime at our word, has written the value, and this
+    /// one was there before.
     pub(super) fn inherit(&mut self, first: bool) {
         self.first = Some(first);
         self.origin = Origin::Existing;

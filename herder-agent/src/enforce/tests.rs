@@ -103,6 +103,19 @@ fn a_value_is_brought_and_kept() {
     assert_eq!(fake.state().writes, writes, "the agent's own writes are told too and need nothing");
 }
 
+/// The runtime writes our value, since we changed its spec; it is not what it wanted.
+#[test]
+fn what_the_runtime_was_asked_for_is_given_back_as_it_was() {
+    let mut fake = Fake::new("adjusted", |_| {});
+    fake.make("/c", "0");
+    let id = fake.govern_as(Origin::Adjusted(true), "/c", false);
+    fake.write("/c", "0");
+    fake.enforcer.changed();
+    assert_eq!((fake.state().writes, fake.state().first), (0, Some(1)));
+    fake.enforcer.release(id);
+    assert_eq!(fake.value("/c"), "1");
+}
+
 #[test]
 fn only_matched_cgroups_are_written() {
     let mut fake = Fake::new("only", |_| {});

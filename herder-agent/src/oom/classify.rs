@@ -9,6 +9,8 @@ pub struct Scene<'a, P: Fn(CgroupId) -> Option<CgroupPath>> {
     pub container: Option<&'a CgroupPath>,
     /// Whether the container's `memory.oom.group` was 1, if that is known.
     pub oom_group: Option<bool>,
+    /// Process ID of the container's init, if its runtime has told.
+    pub init: Option<u32>,
     /// Paths of cgroups.
     pub path: P,
 }
@@ -50,8 +52,12 @@ impl<P: Fn(CgroupId) -> Option<CgroupPath>> Scene<'_, P> {
     /// The container's init is process 1 of a pid namespace, and its parent (the
     /// runtime's shim or monitor) is outside of the container. A process 1 whose
     /// parent is inside belongs to a namespace that the workload made itself:
-    /// Docker in Docker, `unshare --pid`, a sandboxed browser.
+    /// Docker in Docker, `unshare --pid`, a sandboxed browser. In a pid namespace that
+    /// is shared with others the init is another process; which, only the runtime knows.
     fn is_init(&self, victim: &Victim) -> bool {
+        if self.init == Some(victim.tgid) {
+            return true;
+        }
         let first = victim.ns_pid.is_some_and(|ns| ns.level > 0 && ns.pid == 1);
         let parent = victim.parent_cgroup.and_then(|id| (self.path)(id));
         let parent_inside = match (parent, self.container) {
@@ -138,8 +144,19 @@ mod tests {
             ("only the file says group", Some((1, 1)), Some(5), None, Some(true), Kind::Group),
         ];
         for (case, ns_pid, parent, group, oom_group, kind) in table {
-            let scene = Scene { container: Some(&container), oom_group, path: paths };
+            let scene = Scene { container: Some(&container), oom_group, init: None, path: paths };
             assert_eq!(scene.kind(&kill(ns_pid, parent, group)), kind, "{case}");
+        }
+    }
+
+    /// `shareProcessNamespace`: process 1 is the sandbox.
+    #[test]
+    fn the_runtime_knows_the_init_of_a_shared_namespace() {
+        let container = path("/pod/c1");
+        for (init, kind) in [(Some(5), Kind::Init), (Some(6), Kind::Subprocess)] {
+            let scene = Scene { container: Some(&container), oom_group: None, init, path: paths };
+            let kill = kill(Some((7, 1)), Some(5), Some(false));
+            assert_eq!(scene.kind(&kill), kind, "{init:?}");
         }
     }
 
@@ -157,7 +174,8 @@ mod tests {
             (Domain::Cgroup(CgroupId(99)), Limit::Unknown),
         ];
         for (domain, limit) in table {
-            let scene = Scene { container: Some(&container), oom_group: None, path: paths };
+            let scene =
+                Scene { container: Some(&container), oom_group: None, init: None, path: paths };
             let kill = OomKill { domain, ..kill(None, None, None) };
             assert_eq!(scene.limit(&kill), limit, "{domain:?}");
         }

@@ -149,7 +149,7 @@ impl PodObject {
 
 /// Labels, if they are few enough to be kept. What a label takes beside its text
 /// counts too: they may be very many very short ones.
-fn bounded(labels: BTreeMap<Box<str>, Box<str>>) -> Option<Labels> {
+pub(crate) fn bounded(labels: BTreeMap<Box<str>, Box<str>>) -> Option<Labels> {
     // The two pointers with their lengths, and as much for what malloc adds.
     const BESIDE: usize = 2 * size_of::<(Box<str>, Box<str>)>();
     let size: usize = labels.iter().map(|(key, value)| key.len() + value.len() + BESIDE).sum();
@@ -157,7 +157,7 @@ fn bounded(labels: BTreeMap<Box<str>, Box<str>>) -> Option<Labels> {
 }
 
 /// As much of the annotation as shows that it is too long.
-fn shortened(text: &str) -> Box<str> {
+pub(crate) fn shortened(text: &str) -> Box<str> {
     let end = text.floor_char_boundary(LONGEST_ANNOTATION + 4);
     text.get(..end).unwrap_or_default().into()
 }

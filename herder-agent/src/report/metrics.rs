@@ -14,6 +14,7 @@ use crate::{
     apiserver::Failure,
     attribution::{ContainerNames, Owner},
     events::send::Outcome,
+    nri,
     pods::restarts::RestartSeen,
 };
 use families::Families;
@@ -181,6 +182,18 @@ impl Metrics {
 
     pub(super) fn bad_annotation(&self) {
         self.families.bad_annotations.inc();
+    }
+
+    pub(super) fn nri_answer(&self, outcome: nri::Outcome) {
+        self.families.nri_adjustments.add([outcome.as_str()], 1);
+    }
+
+    pub(super) fn nri_answered(&self, took: Duration) {
+        self.families.nri_answer_seconds.observe(took.as_secs_f64());
+    }
+
+    pub(super) fn nri_connected(&self, connected: bool) {
+        self.families.nri_connected.set([], connected.into());
     }
 
     pub(super) fn expire(&self, now: Instant, is_there: impl Fn(&ContainerNames) -> bool) {

@@ -1,27 +1,36 @@
 //! What is fuzzed, and what has to hold whatever the bytes are, beside that
 //! nothing panics.
 
+use bytes::BytesMut;
 use herder_agent::{
     attribution::path::PodCgroup,
     cgroup::CgroupPath,
     config::Config,
+    nri::{
+        learn,
+        mux::{Demultiplexer, Message},
+        wire::{ContainerRequest, Request, StateChangeEvent, SynchronizeRequest},
+        wish,
+    },
     pods::{Event, LARGEST_LABELS, Pod, store::PodStore, wire::PodObject},
     policy::{LONGEST_ANNOTATION, PodSubject, Policy, Subject, Verdict},
     probe::{KernelFacts, decode},
 };
+use prost::Message as _;
 use std::collections::HashSet;
 use tokio::time::Instant;
 
 /// Whether an input gets beyond the first check of its parser.
 type IsRead = fn(&[u8]) -> bool;
 
-pub(crate) const READ: [(&str, IsRead); 6] = [
+pub(crate) const READ: [(&str, IsRead); 7] = [
     ("path", |input| CgroupPath::parse(input).is_ok_and(|path| PodCgroup::parse(&path).is_some())),
     ("annotation", |input| !matches!(wanted(&text(input), "worker"), Verdict::BadAnnotation(_))),
     ("record", |input| decode::decode(input, 4096).is_ok()),
     ("btf", |input| KernelFacts::read(input).is_ok()),
     ("config", |input| Config::parse(&text(input), "test").is_ok()),
     ("pod", |input| trimmed(input).is_some()),
+    ("nri", |input| asked(input).iter().any(|asked| asked.container.is_some())),
 ];
 
 fn text(input: &[u8]) -> String {
@@ -127,4 +136,68 @@ pub(crate) fn pod(input: &[u8]) {
     store.apply(Event::Deleted(pod.uid), now);
     store.expire(now + herder_agent::pods::store::GRACE);
     assert!(store.known(pod.uid).is_none());
+}
+
+/// The messages in what a container runtime sends, in pieces of so many bytes.
+fn messages(input: &[u8], piece: usize) -> Vec<Message> {
+    let (mut demultiplexer, mut socket) = (Demultiplexer::default(), BytesMut::new());
+    let mut messages = Vec::new();
+    for part in input.chunks(piece) {
+        socket.extend_from_slice(part);
+        loop {
+            match demultiplexer.next(&mut socket) {
+                Ok(Some(message)) => messages.push(message),
+                Ok(None) => break,
+                Err(_) => return messages,
+            }
+        }
+    }
+    messages
+}
+
+/// What is asked about containers.
+fn asked(input: &[u8]) -> Vec<ContainerRequest> {
+    let requests =
+        messages(input, 4096).into_iter().flat_map(|message| Request::decode(message.body));
+    let asked = |request: Request| match request.method.as_str() {
+        "Synchronize" => {
+            let decoded = SynchronizeRequest::decode(request.payload).unwrap_or_default();
+            let pod = decoded.pods.first().cloned();
+            let about = |container| ContainerRequest {
+                pod: pod.clone(),
+                container: Some(container),
+                resources: None,
+            };
+            decoded.containers.into_iter().map(about).collect()
+        }
+        "StateChange" => {
+            let decoded = StateChangeEvent::decode(request.payload).unwrap_or_default();
+            let StateChangeEvent { pod, container, .. } = decoded;
+            vec![ContainerRequest { pod, container, resources: None }]
+        }
+        _ => ContainerRequest::decode(request.payload).into_iter().collect(),
+    };
+    requests.flat_map(asked).collect()
+}
+
+/// What a container runtime sends to a plugin.
+pub(crate) fn nri(input: &[u8]) {
+    let whole = messages(input, usize::MAX);
+    assert_eq!(messages(input, 3), whole, "the pieces make no difference");
+    assert!(whole.iter().map(|message| message.body.len()).sum::<usize>() <= input.len());
+    for message in &whole {
+        assert_eq!(messages(&message.frames().unwrap(), 4096), std::slice::from_ref(message));
+    }
+    let text = "rules:\n- {name: c, cgroups: ['/kubepods.slice/**/x'], oomGroup: group}\n- {name: p, pods: {}, oomGroup: single-process}";
+    let policy = Policy::new(Config::parse(text, "test").unwrap());
+    for ContainerRequest { pod, container, resources } in asked(input) {
+        let (Some(pod), Some(container)) = (pod, container) else { continue };
+        if let Some(learnt) = learn(&pod, &container) {
+            assert_eq!(learnt.id.to_string(), container.id);
+            assert_eq!(learnt.pod.uid.to_string(), pod.uid);
+        }
+        if let Ok(Some(wish)) = wish(&policy, &pod, &container, resources.as_ref()) {
+            assert_eq!(wish.update(&container.id).container_id, container.id);
+        }
+    }
 }

@@ -53,7 +53,12 @@ const TESTS_OF_LOGGING: &[&[Test]] = &[robustness::TESTS_OF_LOGGING];
 const TESTS_OF_V1: &[&[Test]] = &[robustness::TESTS_OF_V1];
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments = std::env::args();
+    let name = arguments.next().unwrap_or_default();
+    let arguments: Vec<String> = arguments.collect();
+    if name.ends_with("/runc-next") {
+        return runtime::nri::as_next_runc(&arguments);
+    }
     match arguments.split_first().map(|(task, rest)| (task.as_str(), rest)) {
         Some(("role", rest)) => roles::run(rest),
         Some(("test", [name])) => run_test(name),

@@ -54,7 +54,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
         "show" => crate::record::show(rest[0].parse().expect("seconds")),
         "record" => crate::record::run(rest[0]),
         "demo" => crate::demo::run(rest[0].parse().expect("seconds")),
-        "look" => crate::runtime::starts::look(),
+        "look" => crate::runtime::starts::look(rest.first().copied().unwrap_or_default()),
         "read-value" => crate::enforcement::read_value(&rest),
         other => panic!("no role {other}"),
     }

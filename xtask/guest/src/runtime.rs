@@ -6,9 +6,11 @@
 //! an API server in the guest.
 
 pub mod bundle;
+mod cri;
 pub mod engine;
 mod kills;
 pub mod machine;
+pub mod nri;
 pub mod starts;
 mod systemd;
 pub mod trace;
@@ -28,6 +30,11 @@ pub const TESTS: &[&[Test]] = &[&[
     ("containerd_kills", || kills::kills(Engine::CONTAINERD)),
     ("containerd_update", || update::update(Engine::CONTAINERD)),
     ("containerd_starts", || starts::starts(Engine::CONTAINERD)),
+    ("nri_creations", || nri::creations(false)),
+    ("nri_updates", || nri::updates(false)),
+    ("nri_killed_agent", || nri::killed_agent(false)),
+    ("nri_restarted_runtime", || nri::restarted_runtime(false)),
+    ("nri_init_in_the_nodes_namespace", || nri::init_in_the_nodes_namespace(false)),
 ]];
 
 /// With systemd as process 1.
@@ -43,6 +50,11 @@ pub const TESTS_WITH_SYSTEMD: &[&[Test]] = &[
         ("systemd_containerd_kills", || kills::kills(Engine::CONTAINERD.with_systemd())),
         ("systemd_containerd_update", || update::update(Engine::CONTAINERD.with_systemd())),
         ("systemd_containerd_starts", || starts::starts(Engine::CONTAINERD.with_systemd())),
+        ("systemd_nri_creations", || nri::creations(true)),
+        ("systemd_nri_updates", || nri::updates(true)),
+        ("systemd_nri_killed_agent", || nri::killed_agent(true)),
+        ("systemd_nri_restarted_runtime", || nri::restarted_runtime(true)),
+        ("systemd_nri_next_runc", nri::next_runc),
     ],
 ];
 

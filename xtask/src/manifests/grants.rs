@@ -54,6 +54,7 @@ const COMPONENTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("no-events", &["-ClusterRole: create events", "-ClusterRole: patch events"]),
+    ("nri", &["+DaemonSet: host path /var/run/nri at /host/nri read-only"]),
     (
         "openshift",
         &[

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{config::Config, pods::wire::PodObject};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 const UID: &str = "2c39abf0-f543-4c05-8cfe-3839410aef01";
 const HASH: &str = "ca0757b5d25d60b3db9d57dce6d10c2d";
@@ -214,4 +214,80 @@ fn without_kubernetes_all_is_the_hosts() {
     assert_eq!(owner(&naming, &path('a')), "host");
     let policy = policy("rules:\n- {name: c, cgroups: ['/kubepods/**'], oomGroup: group}");
     assert_eq!(decided(&naming, &policy, &path('a')), "c 1");
+}
+
+/// What the runtime tells about the container of this letter.
+fn learnt(letter: char, name: &str, label: &str) -> Learnt {
+    let pod = Pod {
+        uid: PodUid::parse(UID).unwrap(),
+        config_hash: None,
+        namespace: "shop".into(),
+        name: "web-0".into(),
+        labels: Some([("app".into(), label.into())].into()),
+        oom_group: None,
+        containers: Box::default(),
+        more_containers: false,
+    };
+    let id = ContainerId::parse(&id(letter)).unwrap();
+    Learnt { id, name: name.into(), pod, init: Some(77), instead_of: Some(true) }
+}
+
+#[tokio::test]
+async fn the_runtime_names_containers_without_an_api_server() {
+    let mut naming = Naming::new(false, Bundles::new(PathBuf::from("/nonexistent")));
+    naming.made(CgroupId(1), &path('f'));
+    naming.made(CgroupId(2), &path('a'));
+    assert_eq!(owner(&naming, &path('a')), "host");
+    let cgroups = naming.learn(learnt('a', "worker", "web"), Instant::now());
+    assert_eq!(cgroups, [CgroupId(1), CgroupId(2)], "they are decided again");
+    assert_eq!(owner(&naming, &path('a')), "shop/web-0/worker");
+    assert_eq!(decided(&naming, &policy(RULE), &path('a')), "r 0");
+    assert_eq!((naming.init(&path('a')), naming.adjusted(&path('a'))), (Some(77), Some(true)));
+    assert_eq!(owner(&naming, &path('f')), "host", "nothing is told of the sandbox");
+    assert_eq!(decided(&naming, &policy(RULE), &path('f')), "-");
+    let names = ["shop", "web-0", "worker"].map(str::to_owned);
+    let [namespace, pod, container] = names;
+    assert!(naming.is_there(&ContainerNames { namespace, pod, container }));
+}
+
+#[tokio::test]
+async fn the_runtime_names_a_container_before_its_status_does() {
+    let mut naming = naming();
+    naming.learn(learnt('a', "worker", "web"), Instant::now());
+    naming.made(CgroupId(1), &path('a'));
+    let group = policy(&RULE.replace("single-process", "group"));
+    assert_eq!(decided(&naming, &group, &path('a')), "r 1", "no pod was told by the API server");
+    // Its labels are those of now, the runtime's those of its creation.
+    naming.learn(learnt('a', "worker", "other"), Instant::now());
+    assert_eq!(decided(&naming, &group, &path('a')), "-");
+    naming.apply(pod(&[], &Value::Null), Instant::now());
+    assert_eq!(owner(&naming, &path('a')), "shop/web-0/worker");
+    assert_eq!(decided(&naming, &group, &path('a')), "r 1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_learnt_container_is_forgotten_a_while_after_its_cgroup() {
+    let begin = Instant::now();
+    let mut naming = Naming::new(false, Bundles::new(PathBuf::from("/nonexistent")));
+    naming.learn(learnt('a', "worker", "web"), begin);
+    naming.made(CgroupId(1), &path('a'));
+    let (hour, grace) = (Duration::from_secs(3600), crate::pods::store::GRACE);
+    naming.expire(begin + hour);
+    assert_eq!(owner(&naming, &path('a')), "shop/web-0/worker", "it is there");
+    naming.removed(CgroupId(1), &path('a'));
+    naming.expire(begin + hour + grace / 2);
+    assert_eq!(owner(&naming, &path('a')), "shop/web-0/worker", "a late kill");
+    naming.expire(begin + hour + grace);
+    assert_eq!(owner(&naming, &path('a')), "host");
+}
+
+#[tokio::test]
+async fn what_the_runtime_tells_again_adds_to_what_is_known() {
+    let mut naming = Naming::new(false, Bundles::new(PathBuf::from("/nonexistent")));
+    let created = Learnt { init: None, ..learnt('a', "worker", "web") };
+    let started = Learnt { instead_of: None, ..learnt('a', "worker", "web") };
+    naming.learn(created, Instant::now());
+    assert_eq!(naming.init(&path('a')), None);
+    naming.learn(started, Instant::now());
+    assert_eq!((naming.init(&path('a')), naming.adjusted(&path('a'))), (Some(77), Some(true)));
 }

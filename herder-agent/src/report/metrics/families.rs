@@ -4,6 +4,7 @@ use super::family::{Family, FamilyKind};
 use crate::{
     apiserver::Failure,
     events::send::Outcome,
+    nri,
     report::{Lost, NoKill, Obstacle, Unattributed, Unseen},
 };
 use prometheus::{
@@ -44,6 +45,9 @@ pub(super) struct Families {
     pub(super) events: Family<1>,
     pub(super) bad_annotations: IntCounter,
     pub(super) build_info: Family<4>,
+    pub(super) nri_adjustments: Family<1>,
+    pub(super) nri_connected: Family<0>,
+    pub(super) nri_answer_seconds: Histogram,
 }
 
 impl Families {
@@ -201,6 +205,24 @@ impl Families {
                 "1, with what runs here, and where it hears of kills.",
                 ["version", "revision", "kernel", "source"],
             ),
+            nri_adjustments: counter(
+                &registry,
+                "herder_nri_adjustments_total",
+                "What the container runtime was answered about containers, by NRI.",
+                ["result"],
+            ),
+            nri_connected: gauge(
+                &registry,
+                "herder_nri_connected",
+                "Whether the container runtime asks this agent before it makes containers, by NRI.",
+                [],
+            ),
+            nri_answer_seconds: histogram(
+                &registry,
+                "herder_nri_answer_seconds",
+                "From a question of the container runtime being read to its answer being written.",
+                &[5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.05, 0.25, 1.0, 2.0],
+            ),
             registry,
         };
         families.start_at_zero();
@@ -238,6 +260,10 @@ impl Families {
         for result in Outcome::LABELS {
             self.events.begin([result]);
         }
+        for outcome in nri::Outcome::ALL {
+            self.nri_adjustments.begin([outcome.as_str()]);
+        }
+        self.nri_connected.set([], 0);
         for result in ["ok", "error"] {
             self.reloads.begin([result]);
         }

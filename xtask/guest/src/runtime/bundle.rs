@@ -54,7 +54,7 @@ impl Name {
     }
 }
 
-fn slice(uid: &str) -> String {
+pub fn slice(uid: &str) -> String {
     format!("kubepods-burstable-pod{}.slice", uid.replace('-', "_"))
 }
 

@@ -144,8 +144,14 @@ pub struct Daemon(Child);
 
 impl Daemon {
     fn start() -> Self {
-        let log = File::create("/run/containerd.log").unwrap();
+        Self::start_with(&[])
+    }
+
+    /// With these flags.
+    pub fn start_with(flags: &[&str]) -> Self {
+        let log = File::options().append(true).create(true).open("/run/containerd.log").unwrap();
         let mut command = Command::new("containerd");
+        command.args(flags);
         command.env("PATH", PATH).stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let daemon = Daemon(command.spawn().unwrap());

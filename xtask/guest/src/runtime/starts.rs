@@ -91,11 +91,12 @@ fn tell(what: &str, looked: &[Looked], milliseconds: impl Fn(&Looked) -> f64) {
 }
 
 /// The container's program: its first deed is to look, then it tells what it saw
-/// and which cgroup it is in.
-pub fn look() -> ExitCode {
+/// and which cgroup it is in, in its root or in this directory.
+pub fn look(directory: &str) -> ExitCode {
     let value = fs::read_to_string("/sys/fs/cgroup/memory.oom.group").unwrap();
     let id = fs::metadata("/sys/fs/cgroup").unwrap().ino();
-    fs::write("/looking", format!("{} {id}", value.trim())).unwrap();
-    fs::rename("/looking", "/looked").unwrap();
+    let note = |name: &str| format!("{directory}/{name}");
+    fs::write(note("looking"), format!("{} {id}", value.trim())).unwrap();
+    fs::rename(note("looking"), note("looked")).unwrap();
     ExitCode::SUCCESS
 }

@@ -39,7 +39,7 @@ fn systemctl(arguments: &[&str]) {
 }
 
 /// A property of a unit.
-fn property(unit: &str, name: &str) -> String {
+pub fn property(unit: &str, name: &str) -> String {
     let mut command = Command::new("systemctl");
     command.env("PATH", PATH).args(["show", "--value", "--property", name, unit]);
     String::from_utf8(command.output().unwrap().stdout).unwrap().trim().to_owned()

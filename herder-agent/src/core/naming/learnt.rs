@@ -1,0 +1,88 @@
+//! What the container runtime told about containers: their names before they are
+//! made, and their init, long before the API server knows of either.
+
+use super::ContainerId;
+use crate::{
+    attribution::id::PodUid,
+    nri::Learnt,
+    pods::{Pod, store::GRACE},
+};
+use std::collections::{HashMap, HashSet};
+use tokio::time::Instant;
+
+/// Containers that are remembered: many times what a kubelet starts on a node. More
+/// are not learnt, and named by the API server.
+const MOST: usize = 4096;
+
+#[derive(Debug, Default)]
+pub(super) struct LearntContainers {
+    containers: HashMap<ContainerId, Entry>,
+    /// Each once, however many containers it has.
+    pods: HashMap<PodUid, Pod>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    pod: PodUid,
+    name: Box<str>,
+    init: Option<u32>,
+    instead_of: Option<bool>,
+    /// When it was told of, or its cgroup was last seen to be there.
+    there: Instant,
+}
+
+impl LearntContainers {
+    pub(super) fn learn(&mut self, learnt: Learnt, now: Instant) {
+        let Learnt { id, name, pod, init, instead_of } = learnt;
+        if self.containers.len() >= MOST && !self.containers.contains_key(&id) {
+            return;
+        }
+        let earlier = self.containers.get(&id);
+        let entry = Entry {
+            pod: pod.uid,
+            name,
+            init: init.or(earlier.and_then(|entry| entry.init)),
+            instead_of: instead_of.or(earlier.and_then(|entry| entry.instead_of)),
+            there: now,
+        };
+        self.pods.insert(pod.uid, pod);
+        self.containers.insert(id, entry);
+    }
+
+    pub(super) fn has(&self, id: ContainerId) -> bool {
+        self.containers.contains_key(&id)
+    }
+
+    /// The pod of a container, and the container's name.
+    pub(super) fn named(&self, id: ContainerId) -> Option<(&Pod, &str)> {
+        let entry = self.containers.get(&id)?;
+        Some((self.pods.get(&entry.pod)?, &entry.name))
+    }
+
+    pub(super) fn init(&self, id: ContainerId) -> Option<u32> {
+        self.containers.get(&id)?.init
+    }
+
+    /// The value that a container would have got without us.
+    pub(super) fn instead_of(&self, id: ContainerId) -> Option<bool> {
+        self.containers.get(&id)?.instead_of
+    }
+
+    pub(super) fn has_pod(&self, namespace: &str, name: &str) -> bool {
+        self.pods.values().any(|pod| *pod.namespace == *namespace && *pod.name == *name)
+    }
+
+    /// Forgets containers whose cgroups have been gone for a while; kills are told
+    /// later than they happen. A runtime that goes away says nothing of those that
+    /// end meanwhile, so it is not asked.
+    pub(super) fn expire(&mut self, living: &HashSet<ContainerId>, now: Instant) {
+        for (id, entry) in &mut self.containers {
+            if living.contains(id) {
+                entry.there = now;
+            }
+        }
+        self.containers.retain(|_, entry| now.saturating_duration_since(entry.there) < GRACE);
+        let pods: HashSet<_> = self.containers.values().map(|entry| entry.pod).collect();
+        self.pods.retain(|uid, _| pods.contains(uid));
+    }
+}

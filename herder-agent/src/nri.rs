@@ -1,0 +1,179 @@
+//! The container runtime, asked before it makes a container: by NRI, the interface
+//! for plugins of containerd (on by default since 2.0) and CRI-O (since 1.30).
+//!
+//! Written into a container's spec, `memory.oom.group` is right from the program's
+//! first instruction, and a runtime that maps it to systemd's `OOMPolicy=` maps the
+//! right one, which nobody can change later. Also the runtime tells at once what the
+//! API server tells seconds later: names, and which process is a container's init.
+//!
+//! The runtime waits for each answer, so whatever is wrong is answered with nothing,
+//! counted, and left to the enforcement by cgroup, which goes on for all containers.
+//! A connection that ends is made again. Nothing here waits for the core.
+
+mod adjust;
+pub mod mux;
+mod session;
+pub mod wire;
+
+pub use adjust::{AdjustError, Wish, learn, swaps, wish};
+
+use crate::{
+    apiserver::backoff::{Backoff, Pace, random},
+    attribution::id::ContainerId,
+    core::Command,
+    pods::Pod,
+    policy::{Policy, Target},
+    report::Reporter,
+};
+use session::Session;
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    net::UnixStream,
+    sync::{mpsc::WeakSender, watch},
+    time::sleep,
+};
+
+/// How soon a lost runtime is looked for again, and how often a missing one.
+pub const PACE: Pace = Pace { first: Duration::from_millis(250), longest: Duration::from_secs(5) };
+
+/// What the runtime told about a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Learnt {
+    /// Which.
+    pub id: ContainerId,
+    /// Its name in its pod.
+    pub name: Box<str>,
+    /// Its pod, without containers; as it was when it was made.
+    pub pod: Pod,
+    /// Process ID of its init, once it is started.
+    pub init: Option<u32>,
+    /// The value that it would have got, if its spec was changed and the runtime told.
+    pub instead_of: Option<bool>,
+}
+
+/// What was answered about a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The rule's value was set.
+    Set,
+    /// Somebody else had set the rule's value.
+    Kept,
+    /// No rule wants a value.
+    Unmatched,
+    /// The rule's value was not set, since the agent is to write nothing.
+    DryRun,
+    /// It could not be said what is wanted, and nothing was changed.
+    Error,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Set, Self::Kept, Self::Unmatched, Self::DryRun, Self::Error];
+
+    /// The value of the `result` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Set => "set",
+            Self::Kept => "kept",
+            Self::Unmatched => "unmatched",
+            Self::DryRun => "dry-run",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// An answer, to be told.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// Namespace of the pod.
+    pub namespace: &'a str,
+    /// Name of the pod.
+    pub pod: &'a str,
+    /// Name of the container.
+    pub container: &'a str,
+    /// The rule and its value, if there is one for it.
+    pub target: Option<&'a Target>,
+    /// What was answered.
+    pub outcome: Outcome,
+}
+
+/// Why there is no connection, or none any more.
+#[derive(Debug, thiserror::Error)]
+pub enum NriError {
+    /// There is no runtime, it does not want plugins, or it went away.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The runtime closed the connection.
+    #[error("the runtime closed the connection")]
+    Closed,
+    /// What came is not NRI.
+    #[error(transparent)]
+    Frame(#[from] mux::FrameError),
+    /// The runtime would not have this plugin.
+    #[error("the runtime refused to register: {0}")]
+    Refused(String),
+    /// The runtime accepted the connection and then said nothing.
+    #[error("the runtime did not {0} in time")]
+    Silent(&'static str),
+}
+
+/// A plugin, whether or not it is connected.
+pub struct Plugin {
+    /// Where the runtime listens.
+    pub socket: PathBuf,
+    /// Whether somebody expects it to be there.
+    pub expected: bool,
+    /// Change nothing; tell what would be changed.
+    pub dry_run: bool,
+    /// What is wanted of which container.
+    pub policies: watch::Receiver<Arc<Policy>>,
+    /// Where all is told.
+    pub reporter: Arc<Reporter>,
+    /// Who learns from the runtime. Ends when nobody can send to it any more.
+    pub core: WeakSender<Command>,
+}
+
+impl Plugin {
+    /// Connects, answers, and connects again, for ever.
+    pub async fn run(self, pace: Pace) {
+        let mut backoff = Backoff::new(pace);
+        let mut told = None;
+        loop {
+            let error = match UnixStream::connect(&self.socket).await {
+                Ok(stream) => {
+                    let mut session = Session::new(&self, stream);
+                    let Err(error) = session.run().await;
+                    if session.synchronized {
+                        backoff.reset();
+                        told = None;
+                    }
+                    error
+                }
+                Err(error) => error.into(),
+            };
+            self.reporter.nri_connected(false);
+            self.tell(&error, &mut told);
+            sleep(backoff.after_failure(random())).await;
+        }
+    }
+
+    /// Tells why there is no connection, once as long as it is the same reason.
+    fn tell(&self, error: &NriError, told: &mut Option<String>) {
+        let text = error.to_string();
+        if told.as_ref() == Some(&text) {
+            return;
+        }
+        let socket = self.socket.display();
+        let missing =
+            matches!(error, NriError::Io(error) if error.kind() == io::ErrorKind::NotFound);
+        if missing && !self.expected {
+            tracing::info!(%socket, "The runtime offers no NRI; values are corrected after it wrote them.");
+        } else {
+            tracing::warn!(%socket, %error, "No NRI; values are corrected after the runtime wrote them.");
+        }
+        *told = Some(text);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! What the rules want of a container that a runtime tells of, and what to answer
+//! so that it gets it. Pure.
+
+use super::{
+    Learnt,
+    wire::{
+        Container, ContainerAdjustment, ContainerUpdate, LinuxContainerAdjustment,
+        LinuxContainerUpdate, LinuxResources, PodSandbox,
+    },
+};
+use crate::{
+    attribution::id::{ContainerId, PodUid},
+    cgroup::{CgroupPath, dir::OOM_GROUP},
+    pods::{OOM_GROUP_ANNOTATION, Pod, wire},
+    policy::{PodSubject, Policy, Subject, Target, Verdict},
+};
+
+/// Why it cannot be said what the rules want.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdjustError {
+    /// Rules about cgroups come before those about pods, so it has to be known.
+    #[error("{0:?} is no path of a cgroup in either driver's form")]
+    CgroupsPath(String),
+}
+
+/// What is wanted of a container, beside what it would get without us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// The rule and its value.
+    pub target: Target,
+    /// The value that somebody else wants of it, if that is told: containerd 2.1 tells
+    /// what an update asks for, and not what the spec has.
+    pub found: Option<bool>,
+}
+
+impl Wish {
+    /// Whether nothing is to be done: a value that is right is left to who wanted it,
+    /// since NRI lets only one plugin set it.
+    pub fn is_fulfilled(&self) -> bool {
+        self.found == Some(self.target.value)
+    }
+
+    /// What its spec is to get.
+    pub fn adjustment(&self) -> ContainerAdjustment {
+        let resources = Some(resources(self.target.value));
+        ContainerAdjustment { linux: Some(LinuxContainerAdjustment { resources }) }
+    }
+
+    /// What it is to be given while it is there. If another plugin wants something
+    /// else, or the runtime cannot do it, that is no reason to refuse the rest.
+    pub fn update(&self, container_id: &str) -> ContainerUpdate {
+        ContainerUpdate {
+            container_id: container_id.to_owned(),
+            linux: Some(LinuxContainerUpdate { resources: Some(resources(self.target.value)) }),
+            ignore_failure: true,
+        }
+    }
+}
+
+fn resources(value: bool) -> LinuxResources {
+    let value = u8::from(value).to_string();
+    LinuxResources { memory: None, unified: [(OOM_GROUP.to_owned(), value)].into() }
+}
+
+/// What the rules want of a container; nothing if none is for it, or if it is not
+/// one that a kubelet made. `given` is what an update is about to give it.
+///
+/// # Errors
+/// When its cgroup cannot be told.
+pub fn wish(
+    policy: &Policy,
+    sandbox: &PodSandbox,
+    container: &Container,
+    given: Option<&LinuxResources>,
+) -> Result<Option<Wish>, AdjustError> {
+    let (Some(pod), Some(id)) = (pod(sandbox), ContainerId::parse(&container.id)) else {
+        return Ok(None);
+    };
+    let linux = container.linux.clone().unwrap_or_default();
+    let cgroup = cgroup(&linux.cgroups_path, id)
+        .ok_or_else(|| AdjustError::CgroupsPath(linux.cgroups_path.clone()))?;
+    let name = Some(container.name.as_str()).filter(|name| !name.is_empty());
+    let subject = Subject { cgroup: &cgroup, pod: Some(PodSubject { pod: &pod, container: name }) };
+    let Verdict::Matched(target) = policy.decide(&subject) else { return Ok(None) };
+    // What an update does not mention comes from the spec that the runtime keeps.
+    let found = given.and_then(value).or_else(|| linux.resources.as_ref().and_then(value));
+    Ok(Some(Wish { target, found }))
+}
+
+/// The value that resources ask for.
+fn value(resources: &LinuxResources) -> Option<bool> {
+    match resources.unified.get(OOM_GROUP)?.trim() {
+        "0" => Some(false),
+        "1" => Some(true),
+        _ => None,
+    }
+}
+
+/// Whether a container may use swap. containerd has no room for swap in what it asks
+/// plugins at an update, and so forgets it where one answers (seen with 2.1): those
+/// containers are left to the enforcement by cgroup.
+pub fn swaps(container: &Container) -> bool {
+    let resources = container.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+    let memory = resources.and_then(|resources| resources.memory.as_ref());
+    memory.is_some_and(|memory| match (&memory.limit, &memory.swap) {
+        (Some(limit), Some(swap)) => swap.value != limit.value,
+        (None, swap) => swap.is_some(),
+        (Some(_), None) => false,
+    })
+}
+
+/// What a container tells about itself, for those who meet its cgroup.
+pub fn learn(sandbox: &PodSandbox, container: &Container) -> Option<Learnt> {
+    let id = ContainerId::parse(&container.id)?;
+    let name = Some(container.name.as_str()).filter(|name| !name.is_empty())?;
+    let init = Some(container.pid).filter(|pid| *pid != 0);
+    Some(Learnt { id, name: name.into(), pod: pod(sandbox)?, init, instead_of: None })
+}
+
+fn pod(sandbox: &PodSandbox) -> Option<Pod> {
+    let annotation = sandbox.annotations.get(OOM_GROUP_ANNOTATION);
+    let labels =
+        sandbox.labels.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into()));
+    Some(Pod {
+        uid: PodUid::parse(&sandbox.uid)?,
+        config_hash: None,
+        namespace: sandbox.namespace.as_str().into(),
+        name: sandbox.name.as_str().into(),
+        labels: wire::bounded(labels.collect()),
+        oom_group: annotation.map(|text| wire::shortened(text)),
+        containers: Box::default(),
+        more_containers: false,
+    })
+}
+
+/// Where a container will be: cgroupfs's driver is given the path, systemd's
+/// `SLICE:PREFIX:ID` for a scope `PREFIX-ID` in nested slices, each named after all
+/// above it (`ExpandSlice()`, opencontainers/cgroups/systemd).
+fn cgroup(path: &str, id: ContainerId) -> Option<CgroupPath> {
+    let text = match path.split(':').collect::<Vec<_>>()[..] {
+        [path] if path.ends_with(&id.to_string()) => path.to_owned(),
+        [slice, prefix, name] => format!("{}/{prefix}-{name}.scope", slices(slice)?),
+        _ => return None,
+    };
+    CgroupPath::parse(text.as_bytes()).ok()
+}
+
+fn slices(slice: &str) -> Option<String> {
+    let name = slice.strip_suffix(".slice")?;
+    let mut path = String::new();
+    for (end, _) in name.match_indices('-').chain([(name.len(), "")]) {
+        path.push('/');
+        path.push_str(name.get(..end).filter(|part| !part.is_empty())?);
+        path.push_str(".slice");
+    }
+    Some(path)
+}
+
+#[cfg(test)]
+mod tests;

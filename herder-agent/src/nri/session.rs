@@ -1,0 +1,318 @@
+//! One connection to the runtime, from the registration to its end.
+
+use super::{
+    AdjustError, Answer, Learnt, NriError, Outcome, Plugin, Wish, learn,
+    mux::{Connection, Demultiplexer, Kind, Message},
+    swaps,
+    wire::{
+        ConfigureRequest, ConfigureResponse, Container, ContainerRequest, CreateContainerResponse,
+        LinuxResources, PodSandbox, RUNTIME_SERVICE, RegisterPluginRequest, Request, Response,
+        StateChangeEvent, SynchronizeRequest, SynchronizeResponse, UpdateContainerResponse, event,
+    },
+    wish,
+};
+use crate::core::Command;
+use bytes::{Bytes, BytesMut};
+use prost::{DecodeError, Message as _};
+use std::{
+    collections::HashMap, convert::Infallible, future::pending, mem, sync::Arc, time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+    time::{Instant, sleep_until, timeout},
+};
+
+/// The plugin's name.
+const NAME: &str = "herder";
+
+/// The last of all: only then does it see what others have set. NRI refuses to make a
+/// container for which two plugins set the same, so what is right is not set again.
+const INDEX: &str = "99";
+
+/// How long the runtime may take until all of its containers are told. It takes one
+/// new plugin after the other, and gives each five seconds.
+const SYNCHRONIZED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long the runtime may take to read an answer. It gives plugins two seconds.
+const READ_WITHIN: Duration = Duration::from_secs(2);
+
+/// Containers that may wait for the core, which takes all at once.
+const MOST_LEARNT: usize = 4096;
+
+/// Running containers that the runtime is asked to change when it is met. It makes no
+/// containers meanwhile, and those that are left out are enforced by their cgroups.
+const MOST_UPDATED: usize = 16;
+
+/// Bytes that are read at once.
+const READ_AT_ONCE: usize = 16 * 1024;
+
+/// Why a question is answered with nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AnswerError {
+    #[error("the runtime's {what} cannot be read: {source}")]
+    Decode { what: &'static str, source: DecodeError },
+    #[error("the runtime's {0} is about no container")]
+    Nothing(&'static str),
+    #[error(transparent)]
+    Adjust(#[from] AdjustError),
+}
+
+pub(super) struct Session<'a> {
+    plugin: &'a Plugin,
+    stream: UnixStream,
+    /// What the runtime has told so far, if it tells its containers in parts.
+    pods: HashMap<String, PodSandbox>,
+    containers: Vec<Container>,
+    /// What the core has yet to be told.
+    learnt: Vec<Learnt>,
+    /// All of the runtime's containers are known.
+    pub(super) synchronized: bool,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(plugin: &'a Plugin, stream: UnixStream) -> Self {
+        Session {
+            plugin,
+            stream,
+            pods: HashMap::new(),
+            containers: Vec::new(),
+            learnt: Vec::new(),
+            synchronized: false,
+        }
+    }
+
+    /// Registers, and answers until the connection ends.
+    pub(super) async fn run(&mut self) -> Result<Infallible, NriError> {
+        self.register().await?;
+        let deadline = Instant::now() + SYNCHRONIZED_WITHIN;
+        let (mut demultiplexer, mut socket) = (Demultiplexer::default(), BytesMut::new());
+        loop {
+            while let Some(message) = demultiplexer.next(&mut socket)? {
+                self.take(message).await?;
+            }
+            socket.reserve(READ_AT_ONCE);
+            tokio::select! {
+                read = self.stream.read_buf(&mut socket) => {
+                    if read? == 0 {
+                        return Err(NriError::Closed);
+                    }
+                }
+                () = hand_over(self.plugin, &mut self.learnt) => {}
+                () = sleep_until(deadline), if !self.synchronized => {
+                    return Err(NriError::Silent("tell its containers"));
+                }
+            }
+        }
+    }
+
+    async fn register(&mut self) -> Result<(), NriError> {
+        let register = RegisterPluginRequest { plugin_name: NAME.into(), plugin_idx: INDEX.into() };
+        let request = Request {
+            service: RUNTIME_SERVICE.into(),
+            method: "RegisterPlugin".into(),
+            payload: register.encode_to_vec().into(),
+            timeout: 0,
+        };
+        self.send(&Message {
+            connection: Connection::Runtime,
+            stream: 1,
+            kind: Kind::Request,
+            body: request.encode_to_vec().into(),
+        })
+        .await
+    }
+
+    async fn send(&mut self, message: &Message) -> Result<(), NriError> {
+        // What is too long is not sent, and the runtime's patience ends.
+        let frames = message.frames().unwrap_or_default();
+        let written = timeout(READ_WITHIN, self.stream.write_all(&frames)).await;
+        Ok(written.map_err(|_| NriError::Silent("read an answer"))??)
+    }
+
+    async fn take(&mut self, message: Message) -> Result<(), NriError> {
+        match (message.connection, message.kind) {
+            (Connection::Plugin, Kind::Request) => {
+                let began = Instant::now();
+                let payload = self.answer(message.body.clone());
+                let response = Response { status: None, payload };
+                let body = response.encode_to_vec().into();
+                self.send(&Message { kind: Kind::Response, body, ..message }).await?;
+                self.plugin.reporter.nri_answered(began.elapsed());
+            }
+            // The only question is to be registered.
+            (Connection::Runtime, Kind::Response) => {
+                let status = Response::decode(message.body).ok().and_then(|it| it.status);
+                if let Some(status) = status.filter(|status| status.code != 0) {
+                    return Err(NriError::Refused(status.message));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The answer to whatever is asked: nothing if it is not understood, which every
+    /// runtime takes for "as you like".
+    fn answer(&mut self, body: Bytes) -> Bytes {
+        let request: Result<Request, _> = decode("question", body);
+        let answered = request.and_then(|it| self.answer_method(&it.method, it.payload));
+        answered.unwrap_or_else(|error| {
+            self.plugin.reporter.nri_failed(&error);
+            Bytes::new()
+        })
+    }
+
+    fn answer_method(&mut self, method: &str, payload: Bytes) -> Result<Bytes, AnswerError> {
+        match method {
+            "Configure" => Ok(configure(&decode("configuration", payload)?)),
+            "Synchronize" => Ok(self.synchronize(decode("list of containers", payload)?)),
+            "CreateContainer" => self.create(decode("new container", payload)?),
+            "UpdateContainer" => self.update(decode("update of a container", payload)?),
+            "PostStartContainer" => {
+                self.started(decode("start of a container", payload)?);
+                Ok(Bytes::new())
+            }
+            "StateChange" => {
+                let StateChangeEvent { event, pod, container } =
+                    decode("news of a container", payload)?;
+                if event == event::POST_START_CONTAINER {
+                    self.started(ContainerRequest { pod, container, resources: None });
+                }
+                Ok(Bytes::new())
+            }
+            _ => Ok(Bytes::new()),
+        }
+    }
+
+    fn synchronize(&mut self, request: SynchronizeRequest) -> Bytes {
+        let SynchronizeRequest { pods, containers, more } = request;
+        self.pods.extend(pods.into_iter().map(|pod| (pod.id.clone(), pod)));
+        self.containers.extend(containers);
+        if more {
+            let response = SynchronizeResponse { update: Vec::new(), more };
+            return response.encode_to_vec().into();
+        }
+        let (pods, containers) = (mem::take(&mut self.pods), mem::take(&mut self.containers));
+        let mut update = Vec::new();
+        let count = containers.len();
+        for container in containers {
+            let Some(pod) = pods.get(&container.pod_sandbox_id) else { continue };
+            self.learn(learn(pod, &container));
+            let wish = wish(&self.policy(), pod, &container, None);
+            let running = container.pid != 0 && update.len() < MOST_UPDATED;
+            if let Ok(Some(wish)) = wish
+                && !wish.is_fulfilled()
+                && !swaps(&container)
+                && running
+                && self.tell(pod, &container, Some(&wish)) == Outcome::Set
+            {
+                update.push(wish.update(&container.id));
+            }
+        }
+        self.synchronized = true;
+        self.plugin.reporter.nri_connected(true);
+        tracing::info!(
+            containers = count,
+            updates = update.len(),
+            "NRI: the runtime's containers are known."
+        );
+        SynchronizeResponse { update, more: false }.encode_to_vec().into()
+    }
+
+    fn create(&mut self, request: ContainerRequest) -> Result<Bytes, AnswerError> {
+        let (pod, container, _) = both("new container", request)?;
+        let mut learnt = learn(&pod, &container);
+        let wish = wish(&self.policy(), &pod, &container, None);
+        let mut adjust = None;
+        if let Ok(wish) = &wish
+            && self.tell(&pod, &container, wish.as_ref()) == Outcome::Set
+            && let Some(wish) = wish
+        {
+            adjust = Some(wish.adjustment());
+            if let Some(learnt) = &mut learnt {
+                learnt.instead_of = wish.found;
+            }
+        }
+        self.learn(learnt);
+        wish?;
+        Ok(CreateContainerResponse { adjust }.encode_to_vec().into())
+    }
+
+    fn update(&mut self, request: ContainerRequest) -> Result<Bytes, AnswerError> {
+        let (pod, container, given) = both("update of a container", request)?;
+        let wish = wish(&self.policy(), &pod, &container, given.as_ref())?;
+        let wish = wish.filter(|_| !swaps(&container));
+        let set = self.tell(&pod, &container, wish.as_ref()) == Outcome::Set;
+        let update = wish.filter(|_| set).map(|wish| wish.update(&container.id));
+        let response = UpdateContainerResponse { update: update.into_iter().collect() };
+        Ok(response.encode_to_vec().into())
+    }
+
+    fn started(&mut self, request: ContainerRequest) {
+        if let Ok((pod, container, _)) = both("start of a container", request) {
+            self.learn(learn(&pod, &container));
+        }
+    }
+
+    fn learn(&mut self, learnt: Option<Learnt>) {
+        if self.learnt.len() < MOST_LEARNT {
+            self.learnt.extend(learnt);
+        }
+    }
+
+    fn policy(&self) -> Arc<crate::policy::Policy> {
+        self.plugin.policies.borrow().clone()
+    }
+
+    /// Tells what is answered about a container.
+    fn tell(&self, pod: &PodSandbox, container: &Container, wish: Option<&Wish>) -> Outcome {
+        let outcome = match wish {
+            None => Outcome::Unmatched,
+            Some(wish) if wish.is_fulfilled() => Outcome::Kept,
+            Some(_) if self.plugin.dry_run => Outcome::DryRun,
+            Some(_) => Outcome::Set,
+        };
+        self.plugin.reporter.nri_answer(&Answer {
+            namespace: &pod.namespace,
+            pod: &pod.name,
+            container: &container.name,
+            target: wish.map(|wish| &wish.target),
+            outcome,
+        });
+        outcome
+    }
+}
+
+/// Gives the core what was learnt, when it has room for it.
+async fn hand_over(plugin: &Plugin, learnt: &mut Vec<Learnt>) {
+    let core = plugin.core.upgrade().filter(|_| !learnt.is_empty());
+    let Some(core) = core else { return pending().await };
+    match core.reserve().await {
+        Ok(permit) => permit.send(Command::Learnt(mem::take(learnt))),
+        // It has ended, and so will this.
+        Err(_) => learnt.clear(),
+    }
+}
+
+fn configure(request: &ConfigureRequest) -> Bytes {
+    let ConfigureRequest { runtime_name, runtime_version } = request;
+    tracing::info!(runtime = ?runtime_name, version = ?runtime_version, "NRI: connected.");
+    ConfigureResponse { events: event::MASK }.encode_to_vec().into()
+}
+
+fn both(
+    what: &'static str,
+    request: ContainerRequest,
+) -> Result<(PodSandbox, Container, Option<LinuxResources>), AnswerError> {
+    match request {
+        ContainerRequest { pod: Some(pod), container: Some(container), resources } => {
+            Ok((pod, container, resources))
+        }
+        _ => Err(AnswerError::Nothing(what)),
+    }
+}
+
+fn decode<M: prost::Message + Default>(what: &'static str, bytes: Bytes) -> Result<M, AnswerError> {
+    M::decode(bytes).map_err(|source| AnswerError::Decode { what, source })
+}

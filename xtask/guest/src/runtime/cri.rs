@@ -1,0 +1,470 @@
+//! The kubelet's way to a container: CRI, with the few messages that it takes
+//! (k8s.io/cri-api, runtime/v1/api.proto).
+//!
+//! NRI is part of containerd's CRI: what `ctr` makes, no plugin is asked about.
+//! Debian has no `crictl`. Pods use the node's network, so that no CNI is needed.
+
+use super::{
+    bundle::{Pod, slice},
+    engine::{Daemon, call},
+};
+use crate::{agent::eventually, container::Cgroup, roles::SELF};
+use std::{
+    collections::HashMap,
+    fs,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
+use tonic_prost::ProstCodec;
+
+/// What xtask has packed: this program, as `/init` of an image.
+const IMAGE_FILE: &str = "/images/guest.tar";
+
+/// Its name; the sandboxes are made of it too.
+const IMAGE: &str = "localhost/herder-guest:tests";
+
+/// Where containers find this directory of the machine.
+const NOTES: &str = "/run/notes";
+
+const SOCKET: &str = "unix:///run/containerd/containerd.sock";
+
+/// The kernel of the tests has no module for overlayfs.
+const CONFIG: &str = r#"version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "IMAGE"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "native"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        BinaryName = "RUNC"
+        SystemdCgroup = SYSTEMD
+"#;
+
+const WITH_NRI: &str = "[plugins.\"io.containerd.nri.v1.nri\"]\n  disable = false\n";
+
+/// How containerd is set up.
+#[derive(Clone, Copy)]
+pub struct Setup {
+    pub systemd: bool,
+    /// Whether NRI is switched on, and not left as it is by default.
+    pub nri: bool,
+    /// The OCI runtime.
+    pub runc: &'static str,
+}
+
+impl Setup {
+    pub const fn new(systemd: bool) -> Self {
+        Setup { systemd, nri: false, runc: "runc" }
+    }
+
+    /// Starts containerd, with the image.
+    pub fn start(&self) -> Daemon {
+        let config = CONFIG
+            .replace("IMAGE", IMAGE)
+            .replace("RUNC", self.runc)
+            .replace("SYSTEMD", &self.systemd.to_string());
+        let config = if self.nri { config + WITH_NRI } else { config };
+        fs::write("/run/containerd.toml", config).unwrap();
+        for name in ["/etc/hosts", "/etc/resolv.conf"] {
+            fs::OpenOptions::new().append(true).create(true).open(name).unwrap();
+        }
+        fs::create_dir_all(NOTES).unwrap();
+        let daemon = Daemon::start_with(&["--config", "/run/containerd.toml"]);
+        let import =
+            ["--namespace", "k8s.io", "images", "import", "--local", "--snapshotter", "native"];
+        call(Command::new("ctr").args(import).arg(IMAGE_FILE));
+        let cri = Cri::connect();
+        eventually("CRI has the image", || cri.has_image());
+        daemon
+    }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PodSandboxConfig {
+    #[prost(message, optional, tag = "1")]
+    metadata: Option<PodMetadata>,
+    #[prost(map = "string, string", tag = "6")]
+    labels: HashMap<String, String>,
+    #[prost(message, optional, tag = "8")]
+    linux: Option<LinuxPod>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PodMetadata {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    uid: String,
+    #[prost(string, tag = "3")]
+    namespace: String,
+    #[prost(uint32, tag = "4")]
+    attempt: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct LinuxPod {
+    #[prost(string, tag = "1")]
+    cgroup_parent: String,
+    #[prost(message, optional, tag = "2")]
+    security_context: Option<PodSecurity>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PodSecurity {
+    #[prost(message, optional, tag = "1")]
+    namespaces: Option<Namespaces>,
+}
+
+/// 0 is the pod's own, 1 the container's own, 2 the node's.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Namespaces {
+    #[prost(int32, tag = "1")]
+    network: i32,
+    #[prost(int32, tag = "2")]
+    pid: i32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ContainerConfig {
+    #[prost(message, optional, tag = "1")]
+    metadata: Option<ContainerMetadata>,
+    #[prost(message, optional, tag = "2")]
+    image: Option<Image>,
+    #[prost(string, repeated, tag = "3")]
+    command: Vec<String>,
+    #[prost(message, repeated, tag = "7")]
+    mounts: Vec<Mount>,
+    #[prost(message, optional, tag = "15")]
+    linux: Option<LinuxContainer>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ContainerMetadata {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(uint32, tag = "2")]
+    attempt: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Image {
+    #[prost(string, tag = "1")]
+    image: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Mount {
+    #[prost(string, tag = "1")]
+    container_path: String,
+    #[prost(string, tag = "2")]
+    host_path: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct LinuxContainer {
+    #[prost(message, optional, tag = "1")]
+    resources: Option<Resources>,
+    #[prost(message, optional, tag = "2")]
+    security_context: Option<ContainerSecurity>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ContainerSecurity {
+    #[prost(message, optional, tag = "3")]
+    namespaces: Option<Namespaces>,
+}
+
+/// What the kubelet gives a container, and changes when it is resized.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Resources {
+    #[prost(int64, tag = "3")]
+    pub cpu_shares: i64,
+    #[prost(int64, tag = "4")]
+    pub memory_limit: i64,
+    #[prost(map = "string, string", tag = "9")]
+    pub unified: HashMap<String, String>,
+    #[prost(int64, tag = "10")]
+    pub memory_swap_limit: i64,
+}
+
+impl Resources {
+    /// The same with so much swap beside it.
+    pub fn swapping(mebibytes: i64, swap: i64) -> Self {
+        let memory_swap_limit = (mebibytes + swap) << 20;
+        Resources { memory_swap_limit, ..Self::limited(mebibytes) }
+    }
+
+    /// As the kubelet sends them.
+    pub fn limited(mebibytes: i64) -> Self {
+        Resources {
+            cpu_shares: 1024,
+            memory_limit: mebibytes << 20,
+            unified: [("memory.oom.group".to_owned(), "1".to_owned())].into(),
+            memory_swap_limit: mebibytes << 20,
+        }
+    }
+}
+
+/// Each answer that is a name alone, and each question that is one.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Name {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(int64, tag = "2")]
+    timeout: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct RunPodSandbox {
+    #[prost(message, optional, tag = "1")]
+    config: Option<PodSandboxConfig>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct CreateContainer {
+    #[prost(string, tag = "1")]
+    sandbox: String,
+    #[prost(message, optional, tag = "2")]
+    config: Option<ContainerConfig>,
+    #[prost(message, optional, tag = "3")]
+    sandbox_config: Option<PodSandboxConfig>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct UpdateResources {
+    #[prost(string, tag = "1")]
+    container: String,
+    #[prost(message, optional, tag = "2")]
+    linux: Option<Resources>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ImageStatus {
+    #[prost(message, optional, tag = "1")]
+    image: Option<Image>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Nothing {}
+
+/// A connection to containerd.
+pub struct Cri {
+    runtime: tokio::runtime::Runtime,
+    channel: Channel,
+}
+
+impl Cri {
+    pub fn connect() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let endpoint = tonic::transport::Endpoint::from_static(SOCKET);
+        let channel = runtime.block_on(async { endpoint.connect_lazy() });
+        Cri { runtime, channel }
+    }
+
+    fn ask<Q, A>(&self, method: &'static str, question: Q) -> Result<A, Status>
+    where
+        Q: prost::Message + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        self.runtime.block_on(async {
+            let mut client = Grpc::new(self.channel.clone());
+            client.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
+            let mut request = Request::new(question);
+            request.set_timeout(Duration::from_secs(120));
+            let path = PathAndQuery::from_static(method);
+            let codec: ProstCodec<Q, A> = ProstCodec::default();
+            Ok(client.unary(request, path, codec).await?.into_inner())
+        })
+    }
+
+    fn has_image(&self) -> bool {
+        let question = ImageStatus { image: Some(Image { image: IMAGE.into() }) };
+        let answer = self.ask("/runtime.v1.ImageService/ImageStatus", question);
+        answer.is_ok_and(|answer: ImageStatus| answer.image.is_some())
+    }
+
+    fn forget(&self, method: &'static str, id: &str) {
+        let question = Name { id: id.into(), timeout: 0 };
+        let _: Nothing = self.ask(method, question).unwrap();
+    }
+}
+
+/// A pod's sandbox, which is removed with all that is in it when this is dropped.
+pub struct Sandbox {
+    id: String,
+    pod: Pod,
+    setup: Setup,
+    config: PodSandboxConfig,
+    node_pids: bool,
+}
+
+impl Sandbox {
+    pub fn run(setup: Setup, pod: Pod) -> Self {
+        Self::run_with(setup, pod, false)
+    }
+
+    /// The same, with the pid namespace of the node if that is wanted.
+    pub fn run_with(setup: Setup, pod: Pod, node_pids: bool) -> Self {
+        let cgroup_parent = if setup.systemd {
+            slice(pod.uid)
+        } else {
+            format!("/kubepods/burstable/pod{}", pod.uid)
+        };
+        let namespaces = Namespaces { network: 2, pid: if node_pids { 2 } else { 1 } };
+        let config = PodSandboxConfig {
+            metadata: Some(PodMetadata {
+                name: pod.name.into(),
+                uid: pod.uid.into(),
+                namespace: "shop".into(),
+                // A test that failed has left its own.
+                attempt: std::process::id(),
+            }),
+            labels: [("app".to_owned(), pod.app.to_owned())].into(),
+            linux: Some(LinuxPod {
+                cgroup_parent,
+                security_context: Some(PodSecurity { namespaces: Some(namespaces) }),
+            }),
+        };
+        let question = RunPodSandbox { config: Some(config.clone()) };
+        let answer: Name =
+            Cri::connect().ask("/runtime.v1.RuntimeService/RunPodSandbox", question).unwrap();
+        Sandbox { id: answer.id, pod, setup, config, node_pids }
+    }
+
+    /// Makes and starts a container of these roles, which the number tells from others of
+    /// its name.
+    pub fn start(&self, name: &str, number: u32, mebibytes: i64, role: &[&str]) -> Running {
+        let running = self.create(name, number, mebibytes, role);
+        running.start();
+        running
+    }
+
+    /// Only makes it.
+    pub fn create(&self, name: &str, number: u32, mebibytes: i64, role: &[&str]) -> Running {
+        self.create_with(name, number, Resources::limited(mebibytes), role)
+    }
+
+    /// The same with other resources, and starts it.
+    pub fn start_with(
+        &self,
+        name: &str,
+        number: u32,
+        resources: Resources,
+        role: &[&str],
+    ) -> Running {
+        let running = self.create_with(name, number, resources, role);
+        running.start();
+        running
+    }
+
+    fn create_with(&self, name: &str, number: u32, resources: Resources, role: &[&str]) -> Running {
+        let notes = PathBuf::from(format!("{NOTES}/{}-{name}-{number}", self.pod.name));
+        fs::create_dir_all(&notes).unwrap();
+        let namespaces = Namespaces { network: 2, pid: if self.node_pids { 2 } else { 1 } };
+        // A test that failed has left its own.
+        let attempt = std::process::id() * 1000 + number;
+        let command = [&[SELF, "role"], role].concat();
+        let config = ContainerConfig {
+            metadata: Some(ContainerMetadata { name: name.into(), attempt }),
+            image: Some(Image { image: IMAGE.into() }),
+            command: command.into_iter().map(str::to_owned).collect(),
+            mounts: vec![Mount {
+                container_path: "/notes".into(),
+                host_path: notes.display().to_string(),
+            }],
+            linux: Some(LinuxContainer {
+                resources: Some(resources),
+                security_context: Some(ContainerSecurity { namespaces: Some(namespaces) }),
+            }),
+        };
+        let question = CreateContainer {
+            sandbox: self.id.clone(),
+            config: Some(config),
+            sandbox_config: Some(self.config.clone()),
+        };
+        let cri = Cri::connect();
+        let began = Instant::now();
+        let answer: Name = cri.ask("/runtime.v1.RuntimeService/CreateContainer", question).unwrap();
+        Running {
+            took: began.elapsed(),
+            id: answer.id,
+            notes,
+            cri,
+            pod: self.pod,
+            setup: self.setup,
+        }
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let cri = Cri::connect();
+            cri.forget("/runtime.v1.RuntimeService/StopPodSandbox", &self.id);
+            cri.forget("/runtime.v1.RuntimeService/RemovePodSandbox", &self.id);
+        }
+    }
+}
+
+/// A container.
+pub struct Running {
+    pub id: String,
+    /// How long its creation took.
+    pub took: Duration,
+    /// What it finds at `/notes`.
+    pub notes: PathBuf,
+    cri: Cri,
+    pod: Pod,
+    setup: Setup,
+}
+
+impl Running {
+    fn start(&self) {
+        self.cri.forget("/runtime.v1.RuntimeService/StartContainer", &self.id);
+    }
+
+    pub fn cgroup(&self) -> Cgroup {
+        let (uid, id) = (self.pod.uid, &self.id);
+        let path = if self.setup.systemd {
+            format!("/kubepods.slice/kubepods-burstable.slice/{}/{}", slice(uid), self.scope())
+        } else {
+            format!("/kubepods/burstable/pod{uid}/{id}")
+        };
+        Cgroup::made(&path)
+    }
+
+    /// Its unit, if systemd made its cgroup.
+    pub fn scope(&self) -> String {
+        format!("cri-containerd-{}.scope", self.id)
+    }
+
+    /// The value in the spec that the OCI runtime was given.
+    pub fn value_in_spec(&self) -> String {
+        let bundles = "/run/containerd/io.containerd.runtime.v2.task/k8s.io";
+        let text = fs::read_to_string(format!("{bundles}/{}/config.json", self.id)).unwrap();
+        let spec: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let value = &spec["linux"]["resources"]["unified"]["memory.oom.group"];
+        value.as_str().unwrap_or("-").to_owned()
+    }
+
+    /// Waits until the container's program has left a note, and gives it.
+    pub fn note(&self, name: &str) -> String {
+        let file = self.notes.join(name);
+        eventually(&format!("the note {name} is there"), || file.exists());
+        fs::read_to_string(file).unwrap()
+    }
+
+    pub fn update(&self, resources: Resources) -> Result<(), Status> {
+        let question = UpdateResources { container: self.id.clone(), linux: Some(resources) };
+        let method = "/runtime.v1.RuntimeService/UpdateContainerResources";
+        self.cri.ask(method, question).map(|_: Nothing| ())
+    }
+
+    pub fn remove(&self) {
+        self.cri.forget("/runtime.v1.RuntimeService/StopContainer", &self.id);
+        self.cri.forget("/runtime.v1.RuntimeService/RemoveContainer", &self.id);
+    }
+}

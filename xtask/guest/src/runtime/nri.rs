@@ -1,0 +1,338 @@
+//! The runtime asks the agent before it makes a container: real containerd, driven
+//! as the kubelet drives it, without an API server.
+//!
+//! The suite's containerd is as Debian ships it: 2.1 has NRI on, 1.7 has it off, and
+//! both are shown as they are. What needs NRI is switched on in 1.7.
+
+use super::{
+    RULES,
+    bundle::{DB, WEB},
+    cri::{Resources, Running, Sandbox, Setup},
+    systemd::property,
+    trace::{Trace, What},
+};
+use crate::{
+    agent::{Agent, eventually},
+    init::parameter,
+    say,
+};
+use std::{
+    fs,
+    os::unix::{fs::symlink, process::CommandExt},
+    path::Path,
+    process::{Command, ExitCode},
+    thread::{self, sleep},
+    time::{Duration, Instant},
+};
+
+const SUBPROCESS: &[&str] = &["tree", "/notes/deaths", "idle", "later:100"];
+
+fn agent(nri: &str) -> Agent {
+    Agent::start_with(RULES, &["--kubernetes", "off", "--nri", nri])
+}
+
+fn is_connected(agent: &Agent) -> bool {
+    agent.metric("herder_nri_connected") == 1.0
+}
+
+fn answers(agent: &Agent, result: &str) -> f64 {
+    agent.metric(&format!("herder_nri_adjustments_total{{result=\"{result}\"}}"))
+}
+
+/// Whether this suite's containerd has NRI without being told so.
+fn by_default() -> bool {
+    parameter("suite").as_deref() != Some("trixie")
+}
+
+fn with_nri(systemd: bool) -> Setup {
+    Setup { nri: !by_default(), ..Setup::new(systemd) }
+}
+
+/// As many as `--starts` says: what the OCI runtime is given, and what the program
+/// finds as its first deed.
+pub fn creations(systemd: bool) {
+    let setup = Setup::new(systemd);
+    let _daemon = setup.start();
+    let agent = agent("on");
+    if by_default() {
+        eventually("it is connected", || is_connected(&agent));
+    } else {
+        eventually("it says so", || Agent::log().contains("No NRI"));
+        say(Agent::log().lines().find(|line| line.contains("No NRI")).unwrap());
+        let check = Command::new("/bin/herder-agent").args(["check", "--nri", "on"]).output();
+        let said = String::from_utf8(check.unwrap().stdout).unwrap();
+        say(said.lines().find(|line| line.contains("NRI")).unwrap());
+    }
+    let trace = Trace::start();
+    let count: u32 = parameter("starts").map_or(5, |count| count.parse().unwrap());
+    let (web, db) = (Sandbox::run(setup, WEB), Sandbox::run(setup, DB));
+    let mut looked = Vec::new();
+    for number in 0..count {
+        let container = web.start("worker", number, 64, &["look", "/notes"]);
+        let (file, id) = looked_at(&container);
+        looked.push((container.value_in_spec(), file, id, container.took));
+        container.remove();
+    }
+    let other = db.start("postgres", 0, 64, &["look", "/notes"]);
+    assert_eq!((other.value_in_spec().as_str(), &*looked_at(&other).0), ("1", "1"), "unmatched");
+    let with = |one: &(String, String, u64, Duration), spec: &str| one.0 == spec && one.1 == "0";
+    let wanted = if by_default() { "0" } else { "1" };
+    let right = looked.iter().filter(|one| with(one, wanted)).count();
+    let mut took: Vec<_> = looked.iter().map(|one| one.3.as_millis()).collect();
+    took.sort_unstable();
+    say(&format!(
+        "{right} of {count}: {wanted} in the spec, 0 at the first instruction; a creation took {} ms (median)",
+        took[took.len() / 2]
+    ));
+    tell_answers(&agent);
+    assert_eq!(right, looked.len());
+    let writes = agent.total("herder_oom_group_writes_total");
+    if by_default() {
+        assert_eq!((writes, ones(&trace, |id| looked.iter().any(|one| one.2 == id))), (0.0, 0));
+        assert_eq!(answers(&agent, "set"), f64::from(count));
+        assert_eq!((answers(&agent, "unmatched"), answers(&agent, "error")), (1.0, 0.0));
+    } else {
+        assert_eq!(writes, f64::from(count), "by their cgroups");
+    }
+}
+
+/// How long the answers took.
+fn tell_answers(agent: &Agent) {
+    let of = |what: &str| agent.metric(&format!("herder_nri_answer_seconds_{what}"));
+    let count = of("count");
+    let quick = of("bucket{le=\"0.005\"}");
+    say(&format!(
+        "{quick} of {count} answers within 5 ms, {:.2} ms on average",
+        of("sum") / count * 1e3
+    ));
+}
+
+/// The value and the cgroup that a program found.
+fn looked_at(container: &Running) -> (String, u64) {
+    let note = container.note("looked");
+    let (value, cgroup) = note.split_once(' ').unwrap();
+    (value.to_owned(), cgroup.parse().unwrap())
+}
+
+/// How often somebody has written 1 to such cgroups.
+fn ones(trace: &Trace, is_one: impl Fn(u64) -> bool) -> usize {
+    let one = |what: &What| matches!(what, What::Write { cgroup, value } if value == "1" && is_one(*cgroup));
+    trace.seen().iter().filter(|seen| one(&seen.what)).count()
+}
+
+/// A resize, as the kubelet sends it, with 1; and a change of the CPUs without it.
+pub fn updates(systemd: bool) {
+    let setup = with_nri(systemd);
+    let _daemon = setup.start();
+    let agent = agent("auto");
+    eventually("it is connected", || is_connected(&agent));
+    let (web, db) = (Sandbox::run(setup, WEB), Sandbox::run(setup, DB));
+    let worker = web.start("worker", 0, 64, &["idle"]);
+    let other = db.start("postgres", 0, 64, &["idle"]);
+    let (cgroup, others) = (worker.cgroup(), other.cgroup());
+    let read = |file: &str| fs::read_to_string(cgroup.file(file)).unwrap().trim().to_owned();
+    let trace = Trace::start();
+    for mebibytes in [96, 128] {
+        worker.update(Resources::limited(mebibytes)).unwrap();
+        other.update(Resources::limited(mebibytes)).unwrap();
+        assert_eq!(read("memory.max"), (mebibytes << 20).to_string(), "the update was one");
+        assert_eq!((read("memory.oom.group").as_str(), &*others.oom_group()), ("0", "1"));
+    }
+    let (here, there) =
+        (ones(&trace, |id| id == cgroup.id()), ones(&trace, |id| id == others.id()));
+    say(&format!(
+        "2 updates with 1: it was written {here} times, for an unmatched one {there} times"
+    ));
+    assert_eq!((here, there), (0, 2));
+    assert_eq!(answers(&agent, "set"), 3.0);
+    assert_eq!(agent.total("herder_oom_group_writes_total"), 0.0);
+    swap(&web, &worker);
+    // What has no value gets the stored spec's, which is ours.
+    trace.clear();
+    let cpus = Resources { cpu_shares: 512, ..Resources::default() };
+    worker.update(cpus).unwrap();
+    say(&format!(
+        "an update of the CPUs alone: 1 written {} times, {} in memory.oom.group",
+        ones(&trace, |id| id == cgroup.id()),
+        read("memory.oom.group")
+    ));
+    assert_eq!(read("memory.oom.group"), "0");
+}
+
+/// containerd has no room for swap in what it asks plugins, and forgets it where one
+/// answers: so the agent does not, of a container that has swap.
+fn swap(web: &Sandbox, worker: &Running) {
+    let swapping = web.start_with("worker", 1, Resources::swapping(64, 32), &["idle"]);
+    let read = |container: &Running| {
+        fs::read_to_string(container.cgroup().file("memory.swap.max")).unwrap().trim().to_owned()
+    };
+    let before = [read(worker), read(&swapping)];
+    for container in [worker, &swapping] {
+        container.update(Resources::swapping(96, 48)).unwrap();
+    }
+    let after = [read(worker), read(&swapping)];
+    say(&format!(
+        "memory.swap.max at a resize to 48 MiB of swap: without swap before {} → {}, with it {} → {}",
+        before[0], after[0], before[1], after[1]
+    ));
+    // Outside of a cgroup containerd finds no swap to limit.
+    if before[1] != "max" {
+        assert_eq!((before[1].as_str(), &*after[1]), ("33554432", "50331648"));
+    }
+    eventually("the value is corrected by the cgroup", || swapping.cgroup().oom_group() == "0");
+    swapping.remove();
+}
+
+/// The agent stands still, and then is killed, while the runtime waits for it; and so
+/// the container is made without it, and corrected by the next agent.
+pub fn killed_agent(systemd: bool) {
+    let setup = with_nri(systemd);
+    let _daemon = setup.start();
+    let first = agent("on");
+    eventually("it is connected", || is_connected(&first));
+    let web = Sandbox::run(setup, WEB);
+    first.pause();
+    let stuck = web.start("worker", 0, 64, &["idle"]);
+    say(&format!("while the agent stood still a creation took {} ms", stuck.took.as_millis()));
+    assert_eq!(stuck.value_in_spec(), "1");
+    first.resume();
+    eventually("it connects again", || is_connected(&first) && stuck.cgroup().oom_group() == "0");
+    first.pause();
+    let made = thread::scope(|scope| {
+        let made = scope.spawn(|| web.start("worker", 1, 64, &["idle"]));
+        sleep(Duration::from_millis(500));
+        drop(first);
+        made.join().unwrap()
+    });
+    say(&format!("while the agent was killed a creation took {} ms", made.took.as_millis()));
+    assert_eq!((made.value_in_spec().as_str(), &*made.cgroup().oom_group()), ("1", "1"));
+    let before = settings(&made);
+    let next = agent("on");
+    eventually("the next one corrects it", || made.cgroup().oom_group() == "0");
+    eventually("and knows its name", || {
+        next.container(made.cgroup().path()).is_some_and(|it| it["owner"]["container"] == "worker")
+    });
+    say(&format!("at its connection {} containers were updated", answers(&next, "set")));
+    assert_eq!(settings(&made), before, "and nothing else was changed");
+    let trace = Trace::start();
+    let cpus = Resources { cpu_shares: 512, ..Resources::default() };
+    made.update(cpus).unwrap();
+    let ones = ones(&trace, |id| id == made.cgroup().id());
+    say(&format!("an update of its CPUs then wrote 1 {ones} times"));
+    assert_eq!(made.cgroup().oom_group(), "0");
+}
+
+/// What an update could have changed beside the value.
+fn settings(container: &Running) -> Vec<String> {
+    let files = ["memory.max", "memory.swap.max", "cpu.weight", "cpu.max", "pids.max"];
+    let read = |file: &str| fs::read_to_string(container.cgroup().file(file)).unwrap_or_default();
+    files.into_iter().map(read).collect()
+}
+
+pub fn restarted_runtime(systemd: bool) {
+    let setup = with_nri(systemd);
+    // Before the sandbox, which needs it to be removed.
+    let mut daemon = Some(setup.start());
+    let agent = agent("on");
+    eventually("it is connected", || is_connected(&agent));
+    let web = Sandbox::run(setup, WEB);
+    let worker = web.start("worker", 0, 64, &["idle"]);
+    drop(daemon.take());
+    eventually("that is told", || !is_connected(&agent));
+    assert_eq!(worker.cgroup().oom_group(), "0");
+    daemon.replace(setup.start());
+    let began = Instant::now();
+    eventually("it is connected again", || is_connected(&agent));
+    say(&format!("connected {} ms after the runtime had its image", began.elapsed().as_millis()));
+    let next = web.start("worker", 1, 64, &["look", "/notes"]);
+    assert_eq!((looked_at(&next).0.as_str(), &*next.value_in_spec()), ("0", "0"));
+    assert_eq!(agent.total("herder_oom_group_writes_total"), 0.0);
+}
+
+/// What runc does from its next releases on: it has systemd kill the whole scope where
+/// the value is 1. Without NRI the agent can only say so; with it the value is 0, and
+/// the container outlives its child.
+pub fn next_runc() {
+    let _ = symlink(crate::roles::SELF, NEXT_RUNC);
+    let setup = Setup { runc: NEXT_RUNC, ..with_nri(true) };
+    let _daemon = setup.start();
+    for (number, nri) in [(0, "off"), (1, "on")] {
+        let agent = agent_of(nri);
+        if nri == "on" {
+            eventually("it is connected", || is_connected(&agent));
+        }
+        let web = Sandbox::run(setup, WEB);
+        let worker = web.start("worker", number, 60, SUBPROCESS);
+        let not_enforceable =
+            || agent.metric(r#"herder_not_enforceable{reason="systemd-oom-policy"}"#);
+        eventually("it is steered", || agent.container(worker.cgroup().path()).is_some());
+        let policy = property(&worker.scope(), "OOMPolicy");
+        let value = worker.cgroup().oom_group();
+        let expected = if nri == "on" { ("continue", 0.0) } else { ("kill", 1.0) };
+        eventually("that is told", || not_enforceable() == expected.1);
+        assert_eq!((policy.as_str(), &*value), (expected.0, "0"));
+        eventually("a kill is told", || !agent.kills().is_empty());
+        let kill = agent.kills().remove(0);
+        assert_eq!(kill["kind"], "subprocess");
+        assert_eq!(kill["container"].as_str(), Some("worker").filter(|_| nri == "on"));
+        // systemd 257 takes much less.
+        sleep(Duration::from_secs(8));
+        let left = worker.cgroup().processes().len();
+        say(&format!(
+            "--nri {nri}: OOMPolicy={policy}, memory.oom.group={value}, one killed: {left} others live on"
+        ));
+        if nri == "on" {
+            assert_eq!(left, 2, "the init and the idle child");
+        } else if !by_default() {
+            assert_eq!(left, 0, "systemd 257 has ended them");
+        }
+    }
+}
+
+/// With rules that need no API server, which `--nri off` leaves without names: by path.
+fn agent_of(nri: &str) -> Agent {
+    let paths = format!("{RULES}{BY_PATH}");
+    Agent::start_with(&paths, &["--kubernetes", "off", "--nri", nri])
+}
+
+const BY_PATH: &str = "- {name: path, cgroups: ['/kubepods.slice/**/cri-containerd-*.scope'], oomGroup: single-process}\n";
+
+/// Where containerd finds it.
+const NEXT_RUNC: &str = "/run/runc-next";
+
+/// Adds to a new container's spec what opencontainers/cgroups adds from 0.0.8 on
+/// (`UnifiedManager.Apply()`), and then is the real runc.
+pub fn as_next_runc(arguments: &[String]) -> ExitCode {
+    let bundle = arguments.iter().position(|argument| argument == "--bundle");
+    if let Some(bundle) = bundle.and_then(|at| arguments.get(at + 1)) {
+        let file = Path::new(bundle).join("config.json");
+        let text = fs::read_to_string(&file).unwrap();
+        let mut spec: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let value = &spec["linux"]["resources"]["unified"]["memory.oom.group"];
+        let policy = match value.as_str() {
+            Some("1") => Some("'kill'"),
+            Some("0") => Some("'continue'"),
+            _ => None,
+        };
+        if let Some(policy) = policy {
+            spec["annotations"]["org.systemd.property.OOMPolicy"] = policy.into();
+            fs::write(&file, spec.to_string()).unwrap();
+        }
+    }
+    panic!("{}", Command::new("runc").args(arguments).exec());
+}
+
+/// In the node's pid namespace no process is number 1; the runtime tells which is the
+/// container's init.
+pub fn init_in_the_nodes_namespace(systemd: bool) {
+    let setup = with_nri(systemd);
+    let _daemon = setup.start();
+    let agent = agent("on");
+    eventually("it is connected", || is_connected(&agent));
+    let web = Sandbox::run_with(setup, WEB, true);
+    let worker = web.start("worker", 0, 60, &["greedy-init", "100"]);
+    eventually("a kill is told", || !agent.kills().is_empty());
+    let kill = agent.kills().remove(0);
+    assert_eq!([&kill["kind"], &kill["namespace"], &kill["pod"]], ["init", "shop", WEB.name]);
+    drop(worker);
+}
