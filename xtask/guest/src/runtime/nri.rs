@@ -278,13 +278,15 @@ pub fn next_runc() {
         // systemd 257 takes much less.
         sleep(Duration::from_secs(8));
         let left = worker.cgroup().processes().len();
+        let state = property(&worker.scope(), "SubState");
         say(&format!(
-            "--nri {nri}: OOMPolicy={policy}, memory.oom.group={value}, one killed: {left} others live on"
+            "--nri {nri}: OOMPolicy={policy}, memory.oom.group={value}, one killed: {left} others live on, the scope is {state}"
         ));
         if nri == "on" {
-            assert_eq!(left, 2, "the init and the idle child");
+            assert_eq!((left, state.as_str()), (2, "running"), "the init and the idle child");
         } else if !by_default() {
-            assert_eq!(left, 0, "systemd 257 has ended them");
+            // The init of a pid namespace may ignore SIGTERM; SIGKILL comes 90 s later.
+            assert!(left < 2 && state != "running", "systemd 257 ends them: {left} are left");
         }
     }
 }
