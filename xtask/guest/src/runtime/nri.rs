@@ -6,7 +6,7 @@
 
 use super::{
     RULES,
-    bundle::{DB, WEB},
+    bundle::{DB, WEB, object},
     cri::{Resources, Running, Sandbox, Setup},
     systemd::property,
     trace::{Trace, What},
@@ -14,6 +14,7 @@ use super::{
 use crate::{
     agent::{Agent, eventually},
     init::parameter,
+    pods::Api,
     say,
 };
 use std::{
@@ -53,7 +54,12 @@ fn with_nri(systemd: bool) -> Setup {
 pub fn creations(systemd: bool) {
     let setup = Setup::new(systemd);
     let _daemon = setup.start();
-    let agent = agent("on");
+    // Where the runtime tells no names, the API server does.
+    let api = (!by_default()).then(|| Api::serve(&[object(WEB, &[])]));
+    let names: &[&str] = if api.is_some() { &["--node-name", "node-1"] } else { &[] };
+    let kubernetes = if api.is_some() { "on" } else { "off" };
+    let flags = [&["--nri", "on", "--kubernetes", kubernetes], names].concat();
+    let agent = Agent::start_with(RULES, &flags);
     if by_default() {
         eventually("it is connected", || is_connected(&agent));
     } else {
