@@ -54,7 +54,12 @@ pub fn run(arguments: &[String]) -> ExitCode {
         "show" => crate::record::show(rest[0].parse().expect("seconds")),
         "record" => crate::record::run(rest[0]),
         "demo" => crate::demo::run(rest[0].parse().expect("seconds")),
-        "look" => crate::runtime::starts::look(rest.first().copied().unwrap_or_default()),
+        "look" => crate::runtime::starts::look(""),
+        // Its bundle is there as long as it is.
+        "look-and-stay" => {
+            crate::runtime::starts::look(rest[0]);
+            idle()
+        }
         "read-value" => crate::enforcement::read_value(&rest),
         other => panic!("no role {other}"),
     }

@@ -361,11 +361,11 @@ impl Sandbox {
     }
 
     fn create_with(&self, name: &str, number: u32, resources: Resources, role: &[&str]) -> Running {
-        let notes = PathBuf::from(format!("{NOTES}/{}-{name}-{number}", self.pod.name));
+        // Other tests, and one that failed, have left their own.
+        let attempt = std::process::id() * 1000 + number;
+        let notes = PathBuf::from(format!("{NOTES}/{}-{name}-{attempt}", self.pod.name));
         fs::create_dir_all(&notes).unwrap();
         let namespaces = Namespaces { network: 2, pid: if self.node_pids { 2 } else { 1 } };
-        // A test that failed has left its own.
-        let attempt = std::process::id() * 1000 + number;
         let command = [&[SELF, "role"], role].concat();
         let config = ContainerConfig {
             metadata: Some(ContainerMetadata { name: name.into(), attempt }),
