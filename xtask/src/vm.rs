@@ -36,7 +36,7 @@ pub struct Args {
     /// The kernel; may be given several times.
     #[arg(long, value_enum, default_value = "6.12")]
     kernel: Vec<Series>,
-    /// Only tests whose name contains this.
+    /// Only tests whose name contains this; with `!` before it, only the others.
     #[arg(long, default_value = "")]
     filter: String,
     /// The test of programs that were built to log instead.
@@ -116,7 +116,7 @@ pub const MODES: [&str; 4] = ["test", "timed", "faults", "v1"];
 #[derive(Clone, Copy)]
 pub struct Boots<'a> {
     pub built: &'a Built,
-    /// Only tests whose name contains this.
+    /// Only tests whose name contains this; with `!` before it, only the others.
     pub filter: &'a str,
     pub memory: u32,
     pub verbose: bool,

@@ -120,9 +120,17 @@ fn record() -> (u32, u32) {
     (2 - failed, failed)
 }
 
+/// Whether a test's name contains the filter, or with `!` before it does not.
+fn chosen(name: &str, filter: &str) -> bool {
+    match filter.strip_prefix('!') {
+        Some(others) => !name.contains(others),
+        None => name.contains(filter),
+    }
+}
+
 fn run_tests(tests: &[&[Test]], filter: &str) -> (u32, u32) {
     let (mut passed, mut failed) = (0, 0);
-    for (name, _) in tests.iter().copied().flatten().filter(|(name, _)| name.contains(filter)) {
+    for (name, _) in tests.iter().copied().flatten().filter(|(name, _)| chosen(name, filter)) {
         // An emulated kernel on a shared host has moments when nothing runs for seconds.
         // A test that fails has one more try, and both are told.
         if passes(name) {
