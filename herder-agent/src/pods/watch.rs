@@ -25,10 +25,6 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// How many pods a page of the LIST has at most. A page is in memory as text
-/// while it is read, at 5 to 20 KiB for each pod.
-const PAGE_SIZE: u32 = 50;
-
 /// So long without a failure, and the waits start small again (client-go's
 /// reflector does the same).
 const QUIET: Duration = Duration::from_secs(120);
@@ -49,8 +45,15 @@ pub async fn watch(
     core: WeakSender<Command>,
     on_failure: OnFailure,
 ) {
-    let config =
-        watcher::Config::default().fields(&format!("spec.nodeName={node}")).page_size(PAGE_SIZE);
+    let config = watcher::Config {
+        // Else kube asks etcd, and that has to read the pods of all nodes for each page.
+        page_size: None,
+        ..watcher::Config::default()
+            .fields(&format!("spec.nodeName={node}"))
+            // Any version that the server's watch cache has, which knows pods by their
+            // node; client-go's reflector asks the same.
+            .any_semantic()
+    };
     let mut feed = Feed {
         core,
         on_failure,

@@ -138,8 +138,11 @@ async fn a_server_without_streaming_list_is_listed() {
     assert_eq!(follower.names(), MIXED);
     follower.until_asked(3).await;
     let asked = follower.server.asked();
-    assert!(asked[1].line.contains("limit=50"), "{}", asked[1].line);
-    assert!(!asked[1].line.contains("watch=true"));
+    for part in ["resourceVersion=0", "resourceVersionMatch=NotOlderThan"] {
+        assert!(asked[1].line.contains(part), "{part}: {}", asked[1].line);
+    }
+    // With a limit the server asks etcd.
+    assert!(!asked[1].line.contains("watch=true") && !asked[1].line.contains("limit="));
     assert!(asked[2].line.contains("watch=true"));
     assert_eq!(follower.server.failures(), [Failure::Refused]);
 }
@@ -373,7 +376,7 @@ async fn a_stream_that_never_completes_falls_back_to_the_list() {
     let replies = vec![ends(), ends(), ends(), ends(), whole("list-pods-node-1")];
     let mut follower = Follower::of(replies).await;
     follower.until_synced().await;
-    assert!(follower.server.asked()[4].line.contains("limit=50"));
+    assert!(!follower.server.asked()[4].line.contains("watch=true"));
 }
 
 #[tokio::test]
