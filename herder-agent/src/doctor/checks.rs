@@ -11,6 +11,7 @@ use crate::{
     config::Config,
     enforce::stopping_policy,
     probe::{self, KernelFacts, MarkArgument, Probe, ProbeError, ProbeOptions},
+    source::Tally,
 };
 use rustix::{
     fs::{Access, StatVfsMountFlags},
@@ -19,13 +20,16 @@ use rustix::{
 use std::{fs, os::unix::fs::FileTypeExt, path::Path};
 
 pub(super) fn all(args: &NodeArgs) -> Vec<Finding> {
+    // Without programs kills can still be counted, if the hierarchy is there.
+    let without_programs =
+        if Tally::new(&args.cgroup_root).is_ok() { Outcome::Warn } else { Outcome::Fail };
     let facts = fs::read(probe::VMLINUX).ok().and_then(|bytes| KernelFacts::read(&bytes).ok());
     vec![
         kernel(),
         btf(facts.as_ref()),
         tracepoint(facts.as_ref()),
-        capabilities(),
-        attach(),
+        capabilities(without_programs),
+        attach(without_programs),
         mount(&args.cgroup_root),
         controller(&args.cgroup_root),
         writable(&args.cgroup_root),
@@ -88,7 +92,7 @@ fn tracepoint(facts: Option<&KernelFacts>) -> Finding {
     }
 }
 
-fn capabilities() -> Finding {
+fn capabilities(without_programs: Outcome) -> Finding {
     let has = rustix::thread::capabilities(None).map(|sets| sets.effective);
     let has = has.unwrap_or(CapabilitySet::empty());
     let wanted = [
@@ -112,14 +116,14 @@ fn capabilities() -> Finding {
         ),
         _ => finding(
             "capabilities",
-            Outcome::Fail,
+            without_programs,
             format!("missing: {}", missing.join(", ")),
-            "capabilities.add: [BPF, PERFMON] in a pod, AmbientCapabilities= in a systemd unit",
+            "capabilities.add: [BPF, PERFMON] in a pod, AmbientCapabilities= in a systemd unit; without them kills can only be counted (--source memory-events)",
         ),
     }
 }
 
-fn attach() -> Finding {
+fn attach(without_programs: Outcome) -> Finding {
     match Probe::attach(ProbeOptions { btf: true, kill_ring_bytes: None }) {
         Ok(probe) => {
             let traced = probe.traced;
@@ -148,7 +152,7 @@ fn attach() -> Finding {
         }
         Err(error) => finding(
             "eBPF programs",
-            Outcome::Fail,
+            if matches!(error, ProbeError::Stub) { Outcome::Fail } else { without_programs },
             error.to_string(),
             match error {
                 ProbeError::Stub => "cargo xtask build",

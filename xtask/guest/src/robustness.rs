@@ -72,8 +72,9 @@ fn the_doctor() {
     let output =
         crate::roles::role("confined", &["--", "/bin/herder-agent", "check"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("FAIL  capabilities") && text.contains("capabilities.add"), "{text}");
+    assert!(output.status.success(), "kills can be counted: {text}");
+    assert!(text.contains("warn  capabilities") && text.contains("capabilities.add"), "{text}");
+    assert!(text.contains("warn  eBPF programs") && text.contains("memory-events"), "{text}");
 }
 
 /// Matched cgroups come and go faster than they can be corrected.
