@@ -2,7 +2,6 @@
 //! in order.
 
 mod limits;
-mod memory;
 mod reload;
 mod slice;
 
@@ -14,7 +13,7 @@ use crate::{
     core::{Command, Core, Hierarchy, Leaving, Naming, Notices, Parts},
     enforce::{Enforcer, Options},
     events::send::{EventQueue, EventWriter, OnOutcome},
-    nri,
+    memory, nri,
     pods::{self, bundle::Bundles},
     policy::Policy,
     probe::ProbeOptions,
@@ -102,6 +101,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let source = Source::attach(args.source, programs, &args.node.cgroup_root)?;
     attached.release();
     memory::give_back();
+    memory::let_code_go();
     reporter.attached(source.name());
     tell_attached(args, &source);
     let enforcer = Enforcer::new(

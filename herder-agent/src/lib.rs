@@ -54,3 +54,4 @@ pub mod serve;
 pub mod agent;
 pub mod client;
 pub mod doctor;
+mod memory;

@@ -4,7 +4,7 @@ use super::{
     State, page,
     stream::{Streaming, Streams},
 };
-use crate::{core::Command, report::journal};
+use crate::{core::Command, memory, report::journal};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use http_body_util::{Either, Full, StreamBody};
@@ -19,6 +19,9 @@ use tokio::{sync::oneshot, time::timeout};
 
 /// How long the core may take to answer.
 const CORE: Duration = Duration::from_secs(1);
+
+/// A text for which so much memory was taken that it is worth giving back, bytes.
+const LARGE: usize = 128 * 1024;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -61,6 +64,9 @@ pub(super) async fn respond<B>(
                     .log_lines_dropped(u64::try_from(dropped.dropped_lines()).unwrap_or(u64::MAX));
             }
             let (text, kind) = metrics.exposition();
+            if text.len() > LARGE {
+                memory::give_back();
+            }
             answer(StatusCode::OK, kind, text)
         }
         "/livez" => text(StatusCode::OK, "ok\n".into()),
