@@ -102,7 +102,9 @@ impl Measure {
     fn parameters(self, size: Size) -> Option<Vec<(&'static str, usize)>> {
         Some(match self {
             Measure::Memory => vec![("containers", size.of([30, 1000, 1000]))],
-            Measure::Shown => vec![("kills", size.of([6, 300, 3000]))],
+            Measure::Shown => {
+                vec![("turns", size.of([1, 3, 10])), ("kills", size.of([4, 300, 3000]))]
+            }
             Measure::Seen => {
                 vec![("kills", size.of([50, 2000, 5000])), ("groups", size.of([2, 40, 200]))]
             }

@@ -41,18 +41,22 @@ pub fn of(count: usize) -> ExitCode {
     crate::say_panics();
     let _api = Api::serve(&crowd::pods(count));
     for program in PROGRAMS {
-        let running = program.start(Output::File, crowd::HERDER);
+        let running = program.begin(Output::File, crowd::HERDER);
+        let ready = running.ready_in_time();
         if program == Program::Herder {
             crowd::wait_until_steered(count);
         }
+        sleep(BETWEEN);
+        let unasked = process::memory(running.pid());
         let mut exposed = 0;
         for _ in 0..SCRAPES {
             sleep(BETWEEN);
             exposed = running.scrape().map_or(0, |text| text.len());
         }
         found(&json!({
-            "containers": count, "program": program.name(),
-            "kibibytes": process::memory(running.pid()), "exposition": exposed,
+            "containers": count, "program": program.name(), "ready": ready,
+            "kibibytes unasked": unasked, "kibibytes": process::memory(running.pid()),
+            "exposition": exposed,
         }));
     }
     ExitCode::SUCCESS

@@ -36,7 +36,9 @@ pub fn ready() {
             let began = Instant::now();
             let milliseconds = || began.elapsed().as_secs_f64() * 1e3;
             let running = program.begin(Output::File, crowd::HERDER);
-            running.wait_until_ready();
+            if !running.ready_in_time() {
+                break;
+            }
             starts.push(milliseconds());
             if program == Program::Herder {
                 crowd::wait_until_steered(containers);

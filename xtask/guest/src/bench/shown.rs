@@ -15,6 +15,7 @@ use crate::{
     agent::{MATCHED, within},
     container::{Cgroup, Container},
     runtime::trace::{Seen, Trace, What},
+    say,
 };
 use serde_json::json;
 use std::{
@@ -40,9 +41,6 @@ const ALONE: [(Program, Output); 5] = [
 const TOGETHER: [(Program, Output); 3] = [ALONE[0], ALONE[1], ALONE[2]];
 
 const HERDER: Herder = Herder { rules: MATCHED, flags: &["--kubernetes", "off"] };
-
-/// How often each has its turn.
-const TURNS: usize = 3;
 
 /// Between two kills: each is over before the next.
 const BETWEEN: Duration = Duration::from_millis(150);
@@ -70,15 +68,15 @@ struct Shown {
 type All = BTreeMap<(bool, String, String), Shown>;
 
 pub fn shown() {
-    let kills = size("kills");
+    let (turns, kills) = (size("turns"), size("kills"));
     let trace = Trace::of_kills();
     let mut all = All::new();
     let mut kernel = Vec::new();
-    for _ in 0..TURNS {
+    for _ in 0..turns {
         for one in ALONE {
-            turn(&[one], kills / TURNS, &trace, &mut all, &mut kernel);
+            turn(&[one], kills / turns, &trace, &mut all, &mut kernel);
         }
-        turn(&TOGETHER, kills / TURNS, &trace, &mut all, &mut kernel);
+        turn(&TOGETHER, kills / turns, &trace, &mut all, &mut kernel);
     }
     for ((together, program, output), shown) in all {
         found(&json!({
@@ -105,6 +103,7 @@ fn turn(
     assert_eq!(killed.len(), kills, "the kernel tells of all");
     kernel.extend(killed.values().map(|killed| (killed.marked - killed.begun) / 1e6));
     let together = programs.len() > 1;
+    say(&format!("{programs:?}: {kills} kills"));
     let mut take = |program: Program, output: &str, lines: &Lines| {
         let entry = (together, program.name(), output.to_owned());
         all.entry(entry).or_default().take(&killed, &lines.all());
@@ -125,7 +124,9 @@ fn kill(count: usize) {
     let pause = BETWEEN.as_millis().to_string();
     let program = ["victims", notes, &count.to_string(), &pause];
     let container = Container::start_program(VICTIMS, 4, &program);
-    within(Duration::from_secs(600), "all are killed", || {
+    // Herder does so too, when it has its turn.
+    container.cgroup.set("memory.oom.group", "0");
+    within(Duration::from_secs(60 + count as u64), "all are killed", || {
         fs::read_to_string(notes).is_ok_and(|text| text == count.to_string())
     });
     // The slowest may still be about to show the last.
@@ -139,9 +140,9 @@ pub fn victims(rest: &[&str]) -> ExitCode {
     let (notes, numbers) = (rest[0], &rest[1..]);
     let [count, pause] = [0, 1].map(|at| numbers[at].parse::<u64>().expect("a number"));
     for killed in 1..=count {
+        sleep(Duration::from_millis(pause));
         assert!(crate::system::child_is_killed(crate::faults::grow));
         fs::write(notes, killed.to_string()).unwrap();
-        sleep(Duration::from_millis(pause));
     }
     loop {
         sleep(Duration::from_secs(3600));

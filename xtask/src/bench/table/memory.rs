@@ -17,7 +17,8 @@ pub fn section(figures: &[Value]) -> Result<Section> {
         let resident = mebibytes("resident")?;
         let names = ["resident", "anonymous", "peak", "kernel"];
         let sizes = names.map(|name| mebibytes(name).map(|size| format!("{size:.1}")));
-        let mut row = vec![format!("{program}, {count} containers")];
+        let ready = if figure["ready"] == true { "" } else { ", not ready after two minutes" };
+        let mut row = vec![format!("{program}, {count} containers{ready}")];
         row.extend(sizes.into_iter().collect::<Result<Vec<_>>>()?);
         rows.push(row);
         if program == "herder" {
