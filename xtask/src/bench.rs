@@ -237,3 +237,14 @@ fn about(kernel: &Kernel, size: Size) -> Result<Value> {
         "revision": build::source().map(|source| source.revision),
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_measure_is_on_the_page() {
+        let measures = Measure::ALL.map(Measure::name);
+        assert_eq!(measures.to_vec(), table::names());
+    }
+}

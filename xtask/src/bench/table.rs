@@ -49,6 +49,12 @@ const SECTIONS: &[(&str, Make)] = &[
     ("sizes", native::sizes),
 ];
 
+/// The measures in the same order.
+#[cfg(test)]
+pub fn names() -> Vec<&'static str> {
+    SECTIONS.iter().map(|(name, _)| *name).collect()
+}
+
 /// The page of all measures.
 pub fn page(kept: &BTreeMap<String, Value>) -> Result<String> {
     let there = SECTIONS.iter().filter_map(|(name, _)| Some((*name, kept.get(*name)?)));
@@ -89,8 +95,9 @@ fn circumstances(result: &Value) -> String {
     let about = &result["about"];
     let text = |name: &str| about[name].as_str().unwrap_or("?").to_owned();
     let revision: String = text("revision").chars().take(12).collect();
+    let note = about["note"].as_str().map_or(String::new(), |note| format!(" Note: {note}."));
     format!(
-        "Measured on {}: size {}, Linux {}, {} × {}, {}; load before {}; revision {revision}.",
+        "Measured on {}: size {}, Linux {}, {} × {}, {}; load before {}; revision {revision}.{note}",
         text("date"),
         text("size"),
         text("kernel"),

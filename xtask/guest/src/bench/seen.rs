@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fs,
+    path::Path,
     process::ExitCode,
     thread::sleep,
     time::{Duration, Instant},
@@ -36,6 +37,9 @@ const PROGRAMS: [(Program, Output); 5] = [
 
 /// Containers whose sub-processes are killed; each is a pod's.
 const MATCHED: usize = 50;
+
+/// A file that tells the containers to begin.
+const GO: &str = "/tmp/go";
 
 /// Processes of each that is killed as a group.
 const MEMBERS: usize = 20;
@@ -171,10 +175,11 @@ fn storm(kills: usize) -> Kills {
             let notes = format!("/tmp/storm-{number}");
             let count = kills.to_string();
             let threads = if number % 5 == 0 { "threads" } else { "one" };
-            let program = ["storm", &notes, &count, threads];
+            let program = ["storm-later", &notes, &count, threads];
             (number, Container::start_program(&crowd::path(number), 6, &program), notes)
         })
         .collect();
+    fs::write(GO, "").unwrap();
     let reaped = |notes: &str| -> u64 {
         let text = fs::read_to_string(notes).unwrap_or_default();
         text.parse().unwrap_or(0)
@@ -186,6 +191,14 @@ fn storm(kills: usize) -> Kills {
         });
     }
     containers.iter().map(|(number, _, notes)| (*number, reaped(notes))).collect()
+}
+
+/// The role of [`storm`]: all begin at once, or else the last could not even start.
+pub fn storm_later(rest: &[&str]) -> ExitCode {
+    while !Path::new(GO).exists() {
+        sleep(Duration::from_millis(100));
+    }
+    crate::faults::storm_init(rest)
 }
 
 /// Containers are killed whole, one after the other.

@@ -13,21 +13,22 @@ pub fn section(figures: &[Value]) -> Result<Section> {
     let mut reached = Vec::new();
     for figure in figures {
         let (count, program) = (number(figure, "containers")?, text(figure, "program")?);
-        let mebibytes = |name| anyhow::Ok(number(&figure["kibibytes"], name)? / 1024.0);
-        let resident = mebibytes("resident")?;
+        let mebibytes = |name| figure["kibibytes"][name].as_f64().map(|size| size / 1024.0);
         let names = ["resident", "anonymous", "peak", "kernel"];
-        let sizes = names.map(|name| mebibytes(name).map(|size| format!("{size:.1}")));
+        let sizes = names.map(mebibytes);
         let ready = if figure["ready"] == true { "" } else { ", not ready after two minutes" };
         let mut row = vec![format!("{program}, {count} containers{ready}")];
-        row.extend(sizes.into_iter().collect::<Result<Vec<_>>>()?);
+        row.extend(sizes.map(|size| size.map_or("–".into(), |size| format!("{size:.1}"))));
         rows.push(row);
-        if program == "herder" {
+        if let ("herder", Some(resident)) = (program, sizes[0]) {
             found.push(format!("{resident:.1} at {count}"));
             let goal = GOALS.iter().find(|(containers, _)| *containers == count);
             reached.extend(goal.map(|(_, most)| resident <= *most));
         }
     }
-    found.first().context("Herder was not measured")?;
+    let herder: Vec<_> = figures.iter().filter(|figure| figure["program"] == "herder").collect();
+    let (first, last) =
+        (herder.first().context("Herder was not measured")?, herder[herder.len() - 1]);
     let columns = ["MiB", "resident", "of that anonymous", "peak", "eBPF in the kernel"];
     Ok(Section {
         title: "Resident memory",
@@ -37,8 +38,29 @@ pub fn section(figures: &[Value]) -> Result<Section> {
         body: format!(
             "One process sleeps in each container. Herder has all of them from an API server, with pods as big as real ones, and steers \
              each. The others are asked for their metrics five times, if they have any. The shell loop is the shell with the program that it \
-             runs at that moment.\n\n{}",
+             runs at that moment.{}\n\n{}",
+            parts(first, last)?,
             table(&columns, rows)
         ),
     })
+}
+
+/// What Herder's memory is made of.
+fn parts(first: &Value, last: &Value) -> Result<String> {
+    let size = |figure: &Value, of: &str, name| number(&figure[of], name);
+    let now = "kibibytes";
+    let more = number(last, "containers")? - number(first, "containers")?;
+    if more <= 0.0 {
+        return Ok(String::new());
+    }
+    let file = (size(last, now, "resident")? - size(last, now, "anonymous")?) / 1024.0;
+    let each = (size(last, now, "anonymous")? - size(first, now, "anonymous")?) / more;
+    let unasked = |figure| size(figure, "kibibytes unasked", "anonymous");
+    let before = match (unasked(first), unasked(last)) {
+        (Ok(first), Ok(last)) => format!(", {:.1} before the first scrape", (last - first) / more),
+        _ => String::new(),
+    };
+    Ok(format!(
+        " Of Herder's memory, {file:.1} MiB are pages of its program's file, and each container takes {each:.1} KiB of its own{before}."
+    ))
 }
