@@ -19,7 +19,7 @@ use std::{
 
 /// One compiles its program with LLVM, one looks at every container first, and that
 /// in an emulator.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {

@@ -16,7 +16,7 @@ pub fn section(figures: &[Value]) -> Result<Section> {
         let mebibytes = |name| figure["kibibytes"][name].as_f64().map(|size| size / 1024.0);
         let names = ["resident", "anonymous", "peak", "kernel"];
         let sizes = names.map(mebibytes);
-        let ready = if figure["ready"] == true { "" } else { ", not ready after two minutes" };
+        let ready = if figure["ready"] == true { "" } else { ", not ready in time" };
         let mut row = vec![format!("{program}, {count} containers{ready}")];
         row.extend(sizes.map(|size| size.map_or("–".into(), |size| format!("{size:.1}"))));
         rows.push(row);
