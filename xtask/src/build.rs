@@ -143,12 +143,26 @@ fn guest() -> Result<PathBuf> {
     Ok(workspace().join("target").join(TARGET).join("guest/herder-guest"))
 }
 
+/// A benchmark of the agent's, built as the agent is.
+pub fn bench(name: &str) -> Command {
+    let mut command = with_target("bench");
+    command.args(["--profile", "release", "--package", "herder-agent", "--bench", name]);
+    command
+}
+
 fn cargo(profile: &str) -> Command {
+    let mut command = with_target("build");
+    command.args(["--profile", profile]);
+    command
+}
+
+/// A static program for the machine's own processor.
+fn with_target(subcommand: &str) -> Command {
     let mut command = program("cargo");
     let flags = ["-Ctarget-feature=+crt-static".to_owned()].into_iter().chain(build_ebpf::remap());
     command
         .current_dir(workspace())
-        .args(["build", "--profile", profile, "--locked", "--quiet", "--target", TARGET])
+        .args([subcommand, "--locked", "--quiet", "--target", TARGET])
         // With --target these are not for build scripts.
         .env("CARGO_ENCODED_RUSTFLAGS", flags.collect::<Vec<_>>().join("\x1f"));
     command

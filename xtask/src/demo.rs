@@ -50,6 +50,7 @@ pub fn watch(
         memory: 1024,
         timeout: Duration::from_secs(u64::from(seconds) + 120),
         forward: Some(port),
+        counting: false,
         verbose: false,
     };
     let verdict = vm.boot(show)?;

@@ -41,13 +41,18 @@ pub struct Args {
 impl Args {
     /// The image as it is by default, loaded as well.
     pub fn checked() -> Self {
+        Args { check: true, ..Self::plain() }
+    }
+
+    /// The same, only written.
+    pub fn plain() -> Self {
         let tag = env!("CARGO_PKG_VERSION").into();
-        Args { name: None, tag, arch: Architecture::Amd64, output: None, check: true }
+        Args { name: None, tag, arch: Architecture::Amd64, output: None, check: false }
     }
 }
 
-/// The agent's image.
-pub fn agent(args: &Args) -> Result<()> {
+/// The agent's image; how many bytes its archive has.
+pub fn agent(args: &Args) -> Result<usize> {
     let program = build::for_image(AGENT.program, args.arch)?;
     let (archive, file) = write(args, &program, AGENT)?;
     ensure!(archive.len() <= LARGEST, "{} bytes are more than {LARGEST}", archive.len());
@@ -57,7 +62,10 @@ pub fn agent(args: &Args) -> Result<()> {
         let told = bytes.windows(revision.len()).any(|window| window == revision);
         ensure!(told, "the agent does not know its revision {}", source.revision);
     }
-    if args.check { load::check(&file, &program, AGENT.program, args.arch.name()) } else { Ok(()) }
+    if args.check {
+        load::check(&file, &program, AGENT.program, args.arch.name())?;
+    }
+    Ok(archive.len())
 }
 
 /// The guest, so that a runtime in it can make containers of it.

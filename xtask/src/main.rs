@@ -1,5 +1,6 @@
 //! Herder's build, test and demo tasks: `cargo xtask TASK`. One file per task.
 
+mod bench;
 mod build;
 mod build_ebpf;
 mod check;
@@ -55,6 +56,8 @@ enum Task {
     Dashboards(dashboards::Args),
     /// Open the page of a real agent in a real browser, and check it.
     Page(page::Args),
+    /// Measure Herder against others, and write docs/benchmarks.md.
+    Bench(bench::Args),
     /// Watch Herder at work on a real kernel for a minute.
     Demo(demo::Args),
 }
@@ -66,13 +69,14 @@ fn main() -> anyhow::Result<()> {
         Task::Dist(args) => dist::run_task(&args),
         Task::Check => check::run(),
         Task::Manifests => check::manifests(),
-        Task::Image(args) => image::agent(&args),
+        Task::Image(args) => image::agent(&args).map(drop),
         Task::HogImage(args) => image::hog(&args),
         Task::Kernels(args) => kernel::run(&args),
         Task::Vm(args) => vm::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Dashboards(args) => dashboards::run(&args),
         Task::Page(args) => page::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::Demo(args) => demo::run(&args),
     }
 }

@@ -84,6 +84,7 @@ pub fn check(kernel: &Kernel, built: &Built) -> Result<()> {
         memory: 1024,
         timeout: Duration::from_secs(u64::from(SECONDS) + 300),
         forward: Some(port),
+        counting: false,
         verbose: false,
     };
     let began = Instant::now();

@@ -1,5 +1,6 @@
-//! Root file systems with container runtimes and systemd, unpacked from Debian's
-//! packages of other suites: what a node runs, as it is shipped.
+//! Root file systems of Debian's packages, of other suites than this machine's:
+//! container runtimes and systemd, as a node runs them, and the programs that
+//! Herder is measured against, as they are shipped.
 
 use crate::{
     command::{cache, made, run, say},
@@ -8,6 +9,7 @@ use crate::{
 use anyhow::{Context, Result};
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -17,6 +19,19 @@ pub const SUITES: [&str; 2] = ["trixie", "sid"];
 
 /// What a node has. `base-files` brings the links from /bin to /usr/bin and so on.
 const PACKAGES: [&str; 6] = ["base-files", "containerd", "runc", "crun", "systemd", "dbus"];
+
+/// Programs that see or steer OOM kills too, and what a container is made with.
+const PEERS: [&str; 6] = [
+    "base-files",
+    "bpftrace",
+    "busybox-static",
+    "libbpf-tools",
+    "prometheus-node-exporter",
+    "runc",
+];
+
+/// One that newer suites do not have; it is linked statically but for the C library.
+const OLD_PEER: (&str, &str) = ("bullseye", "cadvisor");
 
 /// What no test needs, and would only take time to load.
 pub const LEFT_OUT: [&str; 11] = [
@@ -36,30 +51,51 @@ pub const LEFT_OUT: [&str; 11] = [
 /// The tree from the cache, or from Debian. Remove `roots` in the cache to get
 /// newer packages.
 pub fn get(suite: &'static str) -> Result<PathBuf> {
-    let directory = made(cache()?.join("roots"))?.join(suite);
+    kept(suite, |tree| fetch(suite, &PACKAGES, tree))
+        .with_context(|| format!("cannot get the runtimes of Debian {suite}"))
+}
+
+/// The tree for `cargo xtask bench`, in the same way.
+pub fn bench() -> Result<PathBuf> {
+    let all = |tree: &Path| {
+        fetch(SUITES[0], &PEERS, tree)?;
+        let (suite, package) = OLD_PEER;
+        let downloads = made(tree.with_extension("deb"))?;
+        unpack(&open(suite)?.download(package, &downloads)?, tree)?;
+        fs::remove_dir_all(downloads)?;
+        // bpftrace asks a shell where the compiler is, and does without the compiler.
+        symlink("busybox", tree.join("usr/bin/sh")).context("cannot make a shell")
+    };
+    kept("bench", all).context("cannot get the programs to compare with")
+}
+
+/// A tree of the cache; made beside its place and then renamed, so that an
+/// interrupted download leaves nothing that looks complete.
+fn kept(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let directory = made(cache()?.join("roots"))?.join(name);
     if !directory.exists() {
-        fetch(suite, &directory)
-            .with_context(|| format!("cannot get the runtimes of Debian {suite}"))?;
+        let unpacked = directory.with_file_name(format!("{name}.part"));
+        let _ = fs::remove_dir_all(&unpacked);
+        make(&made(unpacked.clone())?)?;
+        fs::rename(&unpacked, &directory)?;
     }
     Ok(directory)
 }
 
-fn fetch(suite: &'static str, directory: &Path) -> Result<()> {
-    let packages = Suite::open(suite, &made(cache()?.join("apt"))?)?;
-    // Renamed at the end, so that an interrupted download leaves nothing that
-    // looks complete.
-    let unpacked = directory.with_file_name(format!("{suite}.part"));
-    let downloads = directory.with_file_name(format!("{suite}.debs"));
-    for left in [&unpacked, &downloads] {
-        let _ = fs::remove_dir_all(left);
-    }
-    made(unpacked.clone())?;
-    let archives = packages.download_with_dependencies(&PACKAGES, &downloads)?;
+fn open(suite: &'static str) -> Result<Suite> {
+    Suite::open(suite, &made(cache()?.join("apt"))?)
+}
+
+/// Packages with all that they depend on.
+fn fetch(suite: &'static str, packages: &[&str], tree: &Path) -> Result<()> {
+    let downloads = tree.with_extension("debs");
+    let _ = fs::remove_dir_all(&downloads);
+    let archives = open(suite)?.download_with_dependencies(packages, &downloads)?;
     say(&format!("Unpacking {} packages of {suite} …", archives.len()));
-    for archive in &archives {
-        run(Command::new("dpkg-deb").arg("-x").arg(archive).arg(&unpacked))?;
-    }
-    fs::remove_dir_all(downloads)?;
-    fs::rename(&unpacked, directory)?;
-    Ok(())
+    archives.iter().try_for_each(|archive| unpack(archive, tree))?;
+    fs::remove_dir_all(downloads).context("cannot remove the downloads")
+}
+
+fn unpack(archive: &Path, tree: &Path) -> Result<()> {
+    run(Command::new("dpkg-deb").arg("-x").arg(archive).arg(tree))
 }

@@ -73,6 +73,9 @@ pub struct Vm<'a> {
     pub timeout: Duration,
     /// A port of the host's loopback, forwarded to the agent's.
     pub forward: Option<u16>,
+    /// One processor, whose clock goes on by a nanosecond with each instruction: what
+    /// the guest takes for time is then a count, the same on whatever host.
+    pub counting: bool,
     pub verbose: bool,
 }
 
@@ -152,6 +155,7 @@ impl Boots<'_> {
                 memory: if root.is_some() { self.memory.max(2048) } else { self.memory },
                 timeout: Duration::from_secs(1200),
                 forward: None,
+                counting: false,
                 verbose: self.verbose,
             };
             let verdict = vm.boot(&mut |line| println!("[{}] {line}", kernel.series.name()))?;
@@ -182,6 +186,7 @@ impl Boots<'_> {
                     memory: self.memory.max(2048),
                     timeout: Duration::from_secs(600 + 20 * u64::from(starts)),
                     forward: None,
+                    counting: false,
                     verbose: self.verbose,
                 };
                 let verdict = vm.boot(&mut |line| println!("[{suite} {mode}] {line}"))?;
@@ -210,7 +215,8 @@ impl Vm<'_> {
 
     fn boot_once(&self, show: &mut dyn FnMut(&str)) -> Result<Verdict> {
         let name = self.kernel.series.name();
-        let told = self.parameters.iter().filter(|(name, _)| ["mode", "suite"].contains(name));
+        let told =
+            self.parameters.iter().filter(|(name, _)| ["mode", "suite", "measure"].contains(name));
         let boot: Vec<_> = told.map(|(_, value)| value.as_str()).collect();
         let boot = format!("{name}-{}", boot.join("-"));
         let initramfs = output()?.join(format!("initramfs-{boot}-{}.cpio", std::process::id()));
@@ -273,7 +279,13 @@ impl Vm<'_> {
         // for here is time that the guest's clock counts.
         let mut qemu = Command::new("nice");
         qemu.args(["-n", "-10", "qemu-system-x86_64"]);
-        qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-no-reboot"])
+        if self.counting {
+            qemu.args(["-accel", "tcg,thread=single", "-smp", "1"]);
+            qemu.args(["-icount", "shift=0,sleep=off"]);
+        } else {
+            qemu.args(["-accel", "tcg,thread=multi", "-smp", "2"]);
+        }
+        qemu.args(["-cpu", "max", "-no-reboot"])
             .args([
                 "-nodefaults",
                 "-nographic",

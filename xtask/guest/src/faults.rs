@@ -319,19 +319,31 @@ fn storm() {
     agent.assert_nothing_lost();
 }
 
+/// Takes memory until it is killed.
+pub fn grow() -> ! {
+    let mut memory = Vec::new();
+    loop {
+        memory.push(vec![1u8; 1 << 20]);
+        std::hint::black_box(&memory);
+    }
+}
+
+/// The same with threads that all do.
+fn grow_in_threads() -> ! {
+    for _ in 0..4 {
+        thread::spawn(|| grow());
+    }
+    grow()
+}
+
 /// The role of [`storm`]: an init whose children grow until they are killed, one
 /// after the other.
 pub fn storm_init(rest: &[&str]) -> ExitCode {
     let (notes, kills) = (rest[0], rest[1].parse::<usize>().unwrap());
+    let victim = if rest.get(2) == Some(&"threads") { grow_in_threads } else { grow };
     let mut killed = 0;
     while killed < kills {
-        killed += usize::from(crate::system::child_is_killed(|| {
-            let mut memory = Vec::new();
-            loop {
-                memory.push(vec![1u8; 1 << 20]);
-                std::hint::black_box(&memory);
-            }
-        }));
+        killed += usize::from(crate::system::child_is_killed(victim));
         fs::write(notes, killed.to_string()).unwrap();
     }
     loop {

@@ -21,6 +21,9 @@ fn test_timeout() -> Duration {
     Duration::from_secs(240 + 10 * starts)
 }
 
+/// No measure takes that long.
+const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A cgroup that stays for the guest's whole life. With the first memory cgroup the
 /// kernel patches its own code in dozens of places, and back with the last one
 /// (`memcg_sockets_enabled_key`, mm/memcontrol.c). Each patch is a chance for the
@@ -42,7 +45,7 @@ const CGROUP2: (&str, &str, &str, bool) =
 pub fn run() -> ExitCode {
     rustix::mount::mount("proc", "/proc", "proc", MountFlags::empty(), c"").unwrap();
     let mode = parameter("mode");
-    if matches!(mode.as_deref(), Some("runtime" | "systemd")) {
+    if matches!(mode.as_deref(), Some("runtime" | "systemd" | "bench")) {
         runtime::machine::root_that_can_be_pivoted();
     }
     if mode.as_deref() == Some("systemd") {
@@ -78,6 +81,7 @@ pub fn run() -> ExitCode {
         Some("faults") => run_filtered(TESTS_OF_FAULTS),
         Some("log") => run_filtered(TESTS_OF_LOGGING),
         Some("record") => record(),
+        Some("bench") => measure(),
         _ => run_filtered(if version1 { TESTS_OF_V1 } else { TESTS }),
     };
     end(verdict)
@@ -126,6 +130,22 @@ fn chosen(name: &str, filter: &str) -> bool {
         Some(others) => !name.contains(others),
         None => name.contains(filter),
     }
+}
+
+/// One measure of `cargo xtask bench`; the host decides how long it may take.
+fn measure() -> (u32, u32) {
+    // Some of the programs look there for the same as in /sys/kernel/tracing.
+    let debug =
+        rustix::mount::mount("debugfs", "/sys/kernel/debug", "debugfs", MountFlags::empty(), c"");
+    let _ = fs::create_dir("/dev/pts");
+    let terminals = rustix::mount::mount("devpts", "/dev/pts", "devpts", MountFlags::empty(), c"");
+    assert!(debug.is_ok() && terminals.is_ok(), "{debug:?} {terminals:?}");
+    let name = parameter("measure").expect("herder.measure");
+    let outcome = supervised(Command::new(roles::SELF).args(["bench", &name]), A_DAY);
+    if let Err(why) = &outcome {
+        say(&format!("FAILED  {name}: {why}"));
+    }
+    outcome.map_or((0, 1), |()| (1, 0))
 }
 
 fn run_tests(tests: &[&[Test]], filter: &str) -> (u32, u32) {

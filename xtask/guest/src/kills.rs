@@ -75,13 +75,13 @@ fn subprocess_kill() {
     agent.assert_nothing_lost();
 }
 
-/// The use for which the product exists: children die for a minute, the init
+/// The use for which the product exists: children die for half a minute, the init
 /// never. What the init saw die is the truth for what the agent tells.
 fn continuing_kills() {
     let agent = Agent::start(MATCHED);
     let mut container = Container::start("/matched/c1", 80, &["grower:4!", "grower:3!", "idle"]);
     let init = container.init();
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(30);
     while Instant::now() < end {
         assert!(!container.ended(), "the container ended");
         sleep(Duration::from_millis(100));
@@ -91,7 +91,7 @@ fn continuing_kills() {
     container.cgroup.set("memory.max", "max");
     sleep(Duration::from_secs(2));
     let (deaths, kills) = (container.deaths(), agent.kills());
-    assert!(deaths >= 5, "only {deaths} kills in a minute");
+    assert!(deaths >= 3, "only {deaths} kills in half a minute");
     assert_eq!(kills.len(), deaths);
     assert_eq!(container.cgroup.event("oom_kill"), u64::try_from(deaths).unwrap());
     for kill in &kills {

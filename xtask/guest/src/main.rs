@@ -16,6 +16,7 @@
 
 mod agent;
 mod audit;
+mod bench;
 mod clients;
 mod container;
 mod counts;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
     match arguments.split_first().map(|(task, rest)| (task.as_str(), rest)) {
         Some(("role", rest)) => roles::run(rest),
         Some(("test", [name])) => run_test(name),
+        Some(("bench", [name])) => run_measure(name),
         Some(("below-systemd", [])) => init::below_systemd(),
         _ if std::process::id() == 1 => init::run(),
         _ => {
@@ -83,10 +85,20 @@ fn run_test(name: &str) -> ExitCode {
     ];
     let mut tests = all.into_iter().flatten().copied().flatten();
     let (_, test) = tests.find(|(known, _)| *known == name).expect("a known test");
-    // The console is for the kernel too; what is said is shown on the host.
-    std::panic::set_hook(Box::new(|panic| say(&format!("  {panic}"))));
+    say_panics();
     test();
     ExitCode::SUCCESS
+}
+
+fn run_measure(name: &str) -> ExitCode {
+    say_panics();
+    bench::run(name);
+    ExitCode::SUCCESS
+}
+
+/// The console is for the kernel too; what is said is shown on the host.
+fn say_panics() {
+    std::panic::set_hook(Box::new(|panic| say(&format!("  {panic}"))));
 }
 
 /// Says something to people: the host shows lines that begin so.

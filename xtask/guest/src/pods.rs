@@ -188,11 +188,14 @@ fn answer(
 ) {
     let (head, body) = request(&mut stream);
     if head.contains("/events") {
-        let event: Value = serde_json::from_str(&body).unwrap();
-        let namespace = event["involvedObject"]["namespace"].as_str().unwrap();
-        let path = format!("/api/v1/namespaces/{namespace}/events");
-        assert!(head.contains(&path), "the pod's namespace: {head}");
-        events.lock().unwrap().push(event);
+        // One that is counted up has only what changes.
+        if head.starts_with("POST") {
+            let event: Value = serde_json::from_str(&body).unwrap();
+            let namespace = event["involvedObject"]["namespace"].as_str().unwrap();
+            let path = format!("/api/v1/namespaces/{namespace}/events");
+            assert!(head.contains(&path), "the pod's namespace: {head}");
+            events.lock().unwrap().push(event);
+        }
         let kind = "Content-Type: application/json\r\nConnection: close";
         let length = body.len();
         let head = format!("HTTP/1.1 201 Created\r\n{kind}\r\nContent-Length: {length}");

@@ -46,6 +46,10 @@ pub fn run(arguments: &[String]) -> ExitCode {
         "fight" => crate::enforcement::fight(&rest),
         "like-runc" => crate::enforcement::like_runc(&rest),
         "storm" => crate::faults::storm_init(&rest),
+        "memory-of" => crate::bench::memory::of(rest[0].parse().expect("containers")),
+        "victims" => crate::bench::shown::victims(&rest),
+        "storm-later" => crate::bench::seen::storm_later(&rest),
+        "group" => crate::bench::seen::group(rest[0]),
         "idle" => idle(),
         "brief" => ExitCode::SUCCESS,
         "spin" => loop {

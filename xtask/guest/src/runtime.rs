@@ -58,7 +58,8 @@ pub const TESTS_WITH_SYSTEMD: &[&[Test]] = &[
     ],
 ];
 
-const RULES: &str = "\
+/// A rule for the pods `app=web`.
+pub const RULES: &str = "\
 rules:
 - name: web
   pods: {namespaces: [shop], selector: {matchLabels: {app: web}}}

@@ -2,6 +2,7 @@
 //! thread, another user, shared and mapped memory, a network device, and fanotify.
 #![expect(unsafe_code, reason = "system calls without a safe wrapper")]
 
+use rustix::process::Pid;
 use std::{
     ffi::CString,
     fs::File,
@@ -37,18 +38,36 @@ pub fn start_sharing() {
     assert!(pid > 0, "{}", io::Error::last_os_error());
 }
 
-/// Runs something in a child without starting a program, which takes far longer, and
-/// waits for its end; whether that was SIGKILL.
-pub fn child_is_killed(run: fn() -> !) -> bool {
+/// Runs something in a child without starting a program, which takes far longer.
+pub fn forked(run: impl FnOnce()) -> Pid {
     // SAFETY: this process has one thread, so its child may do all that it may.
     let child = unsafe { libc::fork() };
     if child == 0 {
         run();
+        exit_this_thread();
     }
-    let child = rustix::process::Pid::from_raw(child).expect("a child");
+    Pid::from_raw(child).expect("a child")
+}
+
+/// The same, and waits for its end; whether that was SIGKILL.
+pub fn child_is_killed(run: fn() -> !) -> bool {
+    is_killed(forked(|| run()))
+}
+
+/// Waits for a child's end; whether that was SIGKILL.
+pub fn is_killed(child: Pid) -> bool {
     let options = rustix::process::WaitOptions::empty();
     let (_, status) = rustix::process::waitpid(Some(child), options).expect("its end").unwrap();
     status.terminating_signal() == Some(libc::SIGKILL)
+}
+
+/// Takes a signal from now on, and does nothing about it.
+pub fn handle_signal(signal: rustix::process::Signal) {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let handler = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
+    // SAFETY: the handler touches nothing.
+    let before = unsafe { libc::signal(signal.as_raw(), handler) };
+    assert!(before != libc::SIG_ERR, "{}", io::Error::last_os_error());
 }
 
 /// Becomes another user for ever, with all threads.

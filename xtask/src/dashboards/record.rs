@@ -48,6 +48,7 @@ pub fn run() -> Result<()> {
         memory: 1024,
         timeout: Duration::from_secs(400),
         forward: None,
+        counting: false,
         verbose: false,
     };
     let day = asked(Command::new("date").args(["-u", "+%Y-%m-%d"])).unwrap_or_default();

@@ -4,20 +4,20 @@
 use super::{
     agent,
     bundle::{Name, WEB, object},
-    engine::Engine,
+    engine::{Engine, Running},
     trace::{Seen, Trace, What},
 };
 use crate::{agent::eventually, init::parameter, pods::Api, say};
-use std::{fs, os::unix::fs::MetadataExt, process::ExitCode, thread};
+use std::{fs, os::unix::fs::MetadataExt, process::ExitCode, thread, time::Duration};
 
 /// Containers that are made at the same time.
 const AT_ONCE: u64 = 4;
 
 /// What a program found as its first deed.
-struct Looked {
+pub struct Looked {
     program: String,
-    value: String,
-    cgroup: u64,
+    pub value: String,
+    pub cgroup: u64,
 }
 
 pub fn starts(engine: Engine) {
@@ -25,7 +25,8 @@ pub fn starts(engine: Engine) {
     let agent = agent();
     let _daemon = engine.begin();
     let trace = Trace::start();
-    let looked = started(engine);
+    let count = parameter("starts").map_or(AT_ONCE, |count| count.parse().unwrap());
+    let looked = started(engine, count, Duration::ZERO, &|_| true);
     let seen = trace.seen();
     let with_one = looked.iter().filter(|looked| looked.value == "1").count();
     say(&format!("{}: {with_one} of {} programs ran with 1", engine.version(), looked.len()));
@@ -39,13 +40,28 @@ pub fn starts(engine: Engine) {
     assert_eq!(agent.total("herder_oom_group_reverts_total"), 0.0);
 }
 
-/// Starts as many containers as `--starts` says.
-fn started(engine: Engine) -> Vec<Looked> {
-    let count = parameter("starts").map_or(AT_ONCE, |count| count.parse().unwrap());
+/// Starts so many containers, with a pause after each, and removes them again when
+/// they may go.
+pub fn started(
+    engine: Engine,
+    count: u64,
+    pause: Duration,
+    may_go: &(dyn Fn(&Running) -> bool + Sync),
+) -> Vec<Looked> {
     let all_of = |first: u64| {
-        let numbers = (first..count).step_by(AT_ONCE.try_into().unwrap());
-        let names = numbers.map(|number| Name { pod: WEB, container: "worker", number });
-        names.map(|name| start(engine, name)).collect::<Vec<_>>()
+        let (mut looked, mut there) = (Vec::new(), Vec::new());
+        for number in (first..count).step_by(AT_ONCE.try_into().unwrap()) {
+            let (found, running) = start(engine, Name { pod: WEB, container: "worker", number });
+            looked.push(found);
+            there.push(running);
+            there.retain(|running| !may_go(running));
+            thread::sleep(pause);
+        }
+        while !there.is_empty() {
+            there.retain(|running| !may_go(running));
+            thread::sleep(Duration::from_millis(50));
+        }
+        looked
     };
     thread::scope(|scope| {
         let workers: Vec<_> =
@@ -54,22 +70,22 @@ fn started(engine: Engine) -> Vec<Looked> {
     })
 }
 
-fn start(engine: Engine, name: Name) -> Looked {
+fn start(engine: Engine, name: Name) -> (Looked, Running) {
     let program = format!("/look-{}", name.number);
     let running = engine.run(name, 64, &[&program, "role", "look"]);
     let file = running.bundle.join("rootfs/looked");
     eventually("the program has looked", || file.exists());
     let looked = fs::read_to_string(file).unwrap();
     let (value, cgroup) = looked.split_once(' ').unwrap();
-    Looked { program, value: value.to_owned(), cgroup: cgroup.parse().unwrap() }
+    (Looked { program, value: value.to_owned(), cgroup: cgroup.parse().unwrap() }, running)
 }
 
 impl Looked {
-    fn executed(&self) -> What {
+    pub fn executed(&self) -> What {
         What::Exec { file: self.program.clone() }
     }
 
-    fn wrote(&self, value: &str) -> What {
+    pub fn wrote(&self, value: &str) -> What {
         What::Write { cgroup: self.cgroup, value: value.to_owned() }
     }
 

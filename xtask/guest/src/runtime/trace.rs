@@ -1,5 +1,5 @@
-//! What the kernel saw and when: every write to a memory.oom.group, and every
-//! program that was started, from the kernel's trace buffer.
+//! What the kernel saw and when, from its trace buffer: every write to a
+//! memory.oom.group and every program that was started, or every OOM kill.
 
 use std::fs;
 
@@ -10,13 +10,30 @@ const TRACING: &str = "/sys/kernel/tracing";
 const PROBE: &str =
     "p:herder/oom_group memory_oom_group_write id=of->kn->parent->id:u64 value=+0($arg2):string";
 
-const EVENTS: [&str; 2] =
-    ["events/herder/oom_group/enable", "events/sched/sched_process_exec/enable"];
+const EVENTS: &[&str] =
+    &["events/herder/oom_group/enable", "events/sched/sched_process_exec/enable"];
+
+/// Where the kernel begins to kill, which others trace too, and where it has.
+const PROBE_OF_KILLS: &str = "p:herder/oom_begin oom_kill_process";
+
+const EVENTS_OF_KILLS: &[&str] =
+    &["events/herder/oom_begin/enable", "events/oom/mark_victim/enable"];
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
-    Write { cgroup: u64, value: String },
-    Exec { file: String },
+    Write {
+        cgroup: u64,
+        value: String,
+    },
+    Exec {
+        file: String,
+    },
+    /// The kernel has chosen a victim.
+    Begin,
+    /// It has marked one, or another member of its group, and sends the signal.
+    Mark {
+        pid: u32,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -29,18 +46,26 @@ pub struct Seen {
 }
 
 /// A recording that ends when it is dropped.
-pub struct Trace(());
+pub struct Trace(&'static [&'static str]);
 
 impl Trace {
     pub fn start() -> Self {
+        Self::of(PROBE, EVENTS)
+    }
+
+    pub fn of_kills() -> Self {
+        Self::of(PROBE_OF_KILLS, EVENTS_OF_KILLS)
+    }
+
+    fn of(probe: &str, events: &'static [&'static str]) -> Self {
         write("trace_clock", "mono");
         write("buffer_size_kb", "4096");
         write("trace", "");
-        write("kprobe_events", PROBE);
-        for event in EVENTS {
+        write("kprobe_events", probe);
+        for event in events {
             write(event, "1");
         }
-        Trace(())
+        Trace(events)
     }
 
     /// Forgets what was seen.
@@ -64,7 +89,7 @@ fn write(file: &str, text: &str) {
 
 impl Drop for Trace {
     fn drop(&mut self) {
-        for event in EVENTS {
+        for event in self.0 {
             let _ = fs::write(format!("{TRACING}/{event}"), "0");
         }
         let _ = fs::write(format!("{TRACING}/kprobe_events"), "");
@@ -88,6 +113,8 @@ fn parse(line: &str) -> Option<Seen> {
         "sched_process_exec" => {
             What::Exec { file: field("filename=")?.split(' ').next()?.to_owned() }
         }
+        "oom_begin" => What::Begin,
+        "mark_victim" => What::Mark { pid: field("pid=")?.split(' ').next()?.parse().ok()? },
         _ => return None,
     };
     Some(Seen { at, comm: comm.to_owned(), what })

@@ -1,0 +1,124 @@
+//! How long a scrape of 10,000 series takes, with the agent's own reporter and server
+//! on this machine. `cargo xtask bench --only scrape` keeps what it prints.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a measurement says what it found"
+)]
+
+use herder_agent::{
+    attribution::{ContainerNames, Owner},
+    cgroup::CgroupId,
+    oom::{Domain, Kind, Limit, OomKill, Trigger, Victim},
+    report::{KillReport, Reporter},
+    serve::{self, Readiness, State},
+};
+use serde_json::{Value, json};
+use std::{
+    future::pending,
+    io::{Read, Write},
+    net::TcpStream,
+    sync::Arc,
+    thread,
+    time::Instant,
+};
+use tokio::{runtime::Builder, sync::mpsc};
+
+/// Pods with one container each, which has eight series.
+const PODS: usize = 1250;
+
+const KINDS: [Kind; 3] = [Kind::Subprocess, Kind::Init, Kind::Group];
+
+/// Scrapes that are timed.
+const TIMES: usize = 500;
+
+fn kill(owner: &Owner, kind: Kind) -> KillReport {
+    let victim = Victim {
+        time: 0,
+        tid: 4711,
+        tgid: 4711,
+        ns_pid: None,
+        start_boottime: 0,
+        cgroup: CgroupId(1),
+        parent_cgroup: None,
+        comm: "worker".into(),
+        uid: 0,
+        oom_score_adj: None,
+        sizes: None,
+    };
+    let trigger = Trigger { tid: 1, tgid: 1, cgroup: CgroupId(1), comm: "worker".into() };
+    KillReport {
+        kill: OomKill {
+            victims: vec![victim],
+            trigger: Some(trigger),
+            domain: Domain::Unknown,
+            group: None,
+            ended: None,
+        },
+        kind,
+        limit: Limit::Container,
+        owner: owner.clone(),
+        cgroup: None,
+        victim_owners: vec![owner.clone()],
+        rule: Some("web".into()),
+    }
+}
+
+/// A reporter with kills of each kind in each pod.
+fn reporter() -> Arc<Reporter> {
+    let reporter = Arc::new(Reporter::default());
+    for number in 0..PODS {
+        let owner = Owner::Container(ContainerNames {
+            namespace: format!("team-{}", number % 40),
+            pod: format!("checkout-service-7d9c5b8f6d-{number:05}"),
+            container: "worker".into(),
+        });
+        KINDS.iter().for_each(|kind| reporter.kill(&kill(&owner, *kind)));
+        reporter.oom_group_effective(&owner, Some(false), false);
+    }
+    reporter
+}
+
+fn scrape(address: std::net::SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Milliseconds of each of many runs.
+fn timed(mut run: impl FnMut()) -> Value {
+    let mut all: Vec<_> = (0..TIMES)
+        .map(|_| {
+            let began = Instant::now();
+            run();
+            began.elapsed().as_secs_f64() * 1e3
+        })
+        .collect();
+    all.sort_by(f64::total_cmp);
+    let at = |thousandths: usize| all[(TIMES * thousandths / 1000).min(TIMES - 1)];
+    json!({"count": TIMES, "least": at(0), "median": at(500), "p90": at(900), "p99": at(990), "most": at(1000)})
+}
+
+fn main() {
+    let reporter = reporter();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let listener = runtime.block_on(serve::bind(([127, 0, 0, 1], 0).into())).unwrap();
+    let address = listener.local_addr().unwrap();
+    // Nobody asks the core here.
+    let (core, _commands) = mpsc::channel(1);
+    let state = State::new(reporter.clone(), Readiness::default(), core, None, "node-1");
+    thread::spawn(move || runtime.block_on(serve::run(listener, state, pending())));
+    let answer = scrape(address);
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    let series = body.lines().filter(|line| !line.starts_with('#')).count();
+    let encode = timed(|| drop(reporter.metrics().exposition()));
+    let get = timed(|| drop(scrape(address)));
+    let figures = json!({
+        "pods": PODS, "series": series, "bytes": body.len(), "encode": encode, "GET /metrics": get,
+    });
+    println!("{figures}");
+}

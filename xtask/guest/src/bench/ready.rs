@@ -1,0 +1,60 @@
+//! How long each program takes from its start until it does what it is for, on a
+//! node full of containers, and then to answer a scrape.
+
+use super::{
+    crowd, found,
+    programs::{Output, Program},
+    size, spread,
+};
+use crate::pods::Api;
+use serde_json::json;
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+const PROGRAMS: [Program; 5] = [
+    Program::Herder,
+    Program::Oomkill,
+    Program::Bpftrace,
+    Program::NodeExporter,
+    Program::Cadvisor,
+];
+
+/// Scrapes of each start.
+const SCRAPES: usize = 5;
+
+pub fn ready() {
+    let (containers, times) = (size("containers"), size("times"));
+    crowd::start(0..containers);
+    let _api = Api::serve(&crowd::pods(containers));
+    for program in PROGRAMS {
+        let (mut starts, mut steered, mut scrapes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut series = 0;
+        for _ in 0..times {
+            crowd::give_back(containers);
+            let began = Instant::now();
+            let milliseconds = || began.elapsed().as_secs_f64() * 1e3;
+            let running = program.begin(Output::File, crowd::HERDER);
+            if !running.ready_in_time() {
+                break;
+            }
+            starts.push(milliseconds());
+            if program == Program::Herder {
+                crowd::wait_until_steered(containers);
+                steered.push(milliseconds());
+            }
+            sleep(Duration::from_secs(5));
+            for _ in 0..SCRAPES {
+                let began = Instant::now();
+                let Some(text) = running.scrape() else { continue };
+                scrapes.push(began.elapsed().as_secs_f64() * 1e3);
+                series = text.lines().filter(|line| !line.starts_with('#')).count();
+            }
+        }
+        found(&json!({
+            "program": program.name(), "containers": containers, "ready": spread(starts),
+            "steered": spread(steered), "scrape": spread(scrapes), "series": series,
+        }));
+    }
+}

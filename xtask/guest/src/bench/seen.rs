@@ -1,0 +1,239 @@
+//! Of many kills at once, how many does each program see, and of how many does it
+//! know the container? What the parents reaped is the truth.
+
+use super::{
+    crowd, found,
+    http::{self, metric},
+    programs::{Herder, Output, Program, Running},
+    size,
+};
+use crate::{
+    agent::within,
+    container::{Cgroup, Container},
+    pods::Api,
+    roles::role,
+    system::{forked, is_killed},
+};
+use rustix::process::Pid;
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::ExitCode,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+/// All see the same kills. Those in C and bpftrace write line by line, as on a
+/// terminal.
+const PROGRAMS: [(Program, Output); 5] = [
+    (Program::Herder, Output::Pipe),
+    (Program::Oomkill, Output::Terminal),
+    (Program::Bpftrace, Output::Terminal),
+    (Program::NodeExporter, Output::File),
+    (Program::Cadvisor, Output::File),
+];
+
+/// Containers whose sub-processes are killed; each is a pod's.
+const MATCHED: usize = 50;
+
+/// A file that tells the containers to begin.
+const GO: &str = "/tmp/go";
+
+/// Processes of each that is killed as a group.
+const MEMBERS: usize = 20;
+
+const HERDER: Herder = Herder {
+    rules: "\
+rules:
+- name: storm
+  pods: {selector: {matchLabels: {app: storm}}}
+  oomGroup: single-process
+",
+    flags: crowd::HERDER.flags,
+};
+
+/// Kills by the number of the container.
+type Kills = BTreeMap<usize, u64>;
+
+/// What a program has said so far.
+#[derive(Clone, Debug, Default)]
+struct Told {
+    /// Kills whose container it names.
+    named: Kills,
+    /// Kills of which it only says that they happened.
+    unnamed: u64,
+    processes: u64,
+}
+
+pub fn seen() {
+    let (kills, groups) = (size("kills") / MATCHED, size("groups"));
+    let mut pods = crowd::pods(MATCHED + groups);
+    for (number, pod) in pods.iter_mut().enumerate() {
+        let app = if number < MATCHED { "storm" } else { "group" };
+        pod["metadata"]["labels"] = json!({"app": app});
+    }
+    let _api = Api::serve(&pods);
+    let running: Vec<_> = PROGRAMS.iter().map(|(one, to)| one.start(*to, HERDER)).collect();
+    phase("subprocess", &running, 1, || storm(kills));
+    phase("group", &running, MEMBERS as u64, || group_kills(groups));
+}
+
+/// Some kills, of so many processes each, and what every program says of them.
+fn phase(kind: &str, running: &[Running], members: u64, kill: impl FnOnce() -> Kills) {
+    let told = || running.iter().map(told).collect::<Vec<_>>();
+    let before = told();
+    let began = Instant::now();
+    let truth = kill();
+    let took = began.elapsed();
+    // The slowest of them read the kernel's log, or look only now and then.
+    sleep(Duration::from_secs(15));
+    let kills: u64 = truth.values().sum();
+    for ((running, before), now) in running.iter().zip(before).zip(told()) {
+        let named = now.named.values().sum::<u64>() - before.named.values().sum::<u64>();
+        let right = truth.iter().map(|(number, kills)| {
+            let told = |told: &Told| told.named.get(number).copied().unwrap_or(0);
+            (told(&now) - told(&before)).min(*kills)
+        });
+        found(&json!({
+            "kind": kind, "program": running.program.name(), "seconds": took.as_secs_f64(),
+            "kills": kills, "processes": kills * members,
+            "told": named + now.unnamed - before.unnamed,
+            "told processes": now.processes - before.processes,
+            "told right": right.sum::<u64>(),
+        }));
+    }
+}
+
+fn told(running: &Running) -> Told {
+    match running.program {
+        Program::Herder => by_series(&running.scrape().expect("metrics")),
+        Program::Oomkill | Program::Bpftrace => {
+            let lines = running.lines.all();
+            let kills = lines.iter().filter(|line| line.text.contains(" OOM kill of PID ")).count();
+            Told { unnamed: kills as u64, processes: kills as u64, ..Told::default() }
+        }
+        Program::NodeExporter => {
+            let text = running.scrape().expect("metrics");
+            let processes = metric(&text, "node_vmstat_oom_kill").expect("the kernel's count");
+            // It counts processes, and does not know which of them died of one kill.
+            Told { processes, ..Told::default() }
+        }
+        Program::Cadvisor => by_events(
+            &http::get(
+                8080,
+                "/api/v1.3/events?oom_kill_events=true&max_events=1000000&subcontainers=true",
+            )
+            .expect("events"),
+        ),
+        Program::Loop(_) => unreachable!("it tells nothing"),
+    }
+}
+
+/// Herder's series, by the number that the pod's name has.
+fn by_series(exposition: &str) -> Told {
+    let mut told = Told::default();
+    for line in exposition.lines() {
+        let Some((series, value)) = line.rsplit_once(' ') else { continue };
+        let count = value.parse().unwrap_or(0);
+        let pod = series.split_once("pod=\"pod-").and_then(|(_, rest)| rest.split_once('"'));
+        let number = pod.and_then(|(number, _)| number.parse().ok());
+        match (series.split('{').next(), number) {
+            (Some("herder_oom_kills_total"), Some(number)) => {
+                *told.named.entry(number).or_default() += count;
+            }
+            (Some("herder_oom_killed_processes_total"), _) => told.processes += count,
+            (Some("herder_host_oom_kills_total"), _) => told.unnamed += count,
+            _ => {}
+        }
+    }
+    told
+}
+
+/// cAdvisor's events, by the cgroup that it gives as the container.
+fn by_events(events: &str) -> Told {
+    let events: Vec<Value> = serde_json::from_str(events).unwrap_or_default();
+    let mut told = Told { processes: events.len() as u64, ..Told::default() };
+    for event in &events {
+        let name = event["container_name"].as_str().unwrap_or_default();
+        // The ID is the number in hexadecimal.
+        let number = name.rsplit('/').next().filter(|id| id.len() == 64);
+        match number.and_then(|id| usize::from_str_radix(id, 16).ok()) {
+            Some(number) => *told.named.entry(number).or_default() += 1,
+            None => told.unnamed += 1,
+        }
+    }
+    told
+}
+
+/// Sub-processes of all matched containers die as fast as the kernel kills, and a
+/// fifth of the containers' have threads.
+fn storm(kills: usize) -> Kills {
+    let containers: Vec<_> = (0..MATCHED)
+        .map(|number| {
+            let notes = format!("/tmp/storm-{number}");
+            let count = kills.to_string();
+            let threads = if number % 5 == 0 { "threads" } else { "one" };
+            let program = ["storm-later", &notes, &count, threads];
+            (number, Container::start_program(&crowd::path(number), 6, &program), notes)
+        })
+        .collect();
+    fs::write(GO, "").unwrap();
+    let reaped = |notes: &str| -> u64 {
+        let text = fs::read_to_string(notes).unwrap_or_default();
+        text.parse().unwrap_or(0)
+    };
+    let patience = Duration::from_secs(60 + (kills * MATCHED) as u64);
+    for (number, _, notes) in &containers {
+        within(patience, &format!("container {number} is through"), || {
+            reaped(notes) == kills as u64
+        });
+    }
+    containers.iter().map(|(number, _, notes)| (*number, reaped(notes))).collect()
+}
+
+/// The role of [`storm`]: all begin at once, or else the last could not even start.
+pub fn storm_later(rest: &[&str]) -> ExitCode {
+    while !Path::new(GO).exists() {
+        sleep(Duration::from_millis(100));
+    }
+    crate::faults::storm_init(rest)
+}
+
+/// Containers are killed whole, one after the other.
+fn group_kills(groups: usize) -> Kills {
+    let numbers = MATCHED..MATCHED + groups;
+    let each = |number: usize| {
+        let cgroup = Cgroup::make(&crowd::path(number));
+        cgroup.limit(24);
+        cgroup.set("memory.oom.group", "1");
+        let status = role("group", &[cgroup.path()]).status().unwrap();
+        assert!(status.success(), "{number}: not all of the group were killed");
+        (number, 1)
+    };
+    numbers.map(each).collect()
+}
+
+/// The role: a parent outside of the container, whose children in it are killed.
+pub fn group(cgroup: &str) -> ExitCode {
+    let processes = Cgroup::made(cgroup).file("cgroup.procs");
+    let member = |grows: bool| {
+        forked(|| {
+            fs::write(&processes, "0").expect("enter the cgroup");
+            if grows {
+                crate::faults::grow();
+            }
+            loop {
+                sleep(Duration::from_secs(3600));
+            }
+        })
+    };
+    let mut members: Vec<Pid> = (1..MEMBERS).map(|_| member(false)).collect();
+    within(Duration::from_secs(60), "all are in", || {
+        fs::read_to_string(&processes).unwrap().lines().count() == members.len()
+    });
+    members.push(member(true));
+    let killed = members.into_iter().filter(|member| is_killed(*member)).count();
+    if killed == MEMBERS { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

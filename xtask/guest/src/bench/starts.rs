@@ -1,0 +1,65 @@
+//! How many containers' programs run with the runtime's 1, and how long it stays,
+//! with Herder and with the shell loop that is commonly given as an answer.
+
+use super::{
+    found,
+    programs::{Herder, Output, Program},
+    size, spread,
+};
+use crate::{
+    pods::Api,
+    runtime::{
+        RULES,
+        bundle::{WEB, object},
+        engine::{Engine, Running},
+        starts::{Looked, started},
+        trace::{Seen, Trace},
+    },
+};
+use serde_json::json;
+use std::time::Duration;
+
+const HERDER: Herder = Herder { rules: RULES, flags: super::crowd::HERDER.flags };
+
+pub fn starts() {
+    let _api = Api::serve(&[object(WEB, &[])]);
+    for program in [Program::Herder, Program::Loop(1), Program::Loop(60)] {
+        let (count, pause) = match program {
+            // Starts at all times of its period.
+            Program::Loop(period @ 2..) => {
+                let count = size("starts-of-the-slow-loop");
+                (count, Duration::from_secs(u64::from(period) * 4) / u32::try_from(count).unwrap())
+            }
+            _ => (size("starts"), Duration::ZERO),
+        };
+        let running = program.start(Output::File, HERDER);
+        let trace = Trace::start();
+        let steered = |running: &Running| running.cgroup.oom_group() == "0";
+        let looked = started(Engine::RUNC, count as u64, pause, &steered);
+        let seen = trace.seen();
+        drop(running);
+        let took = |after: fn(&Looked, &[Seen]) -> Option<f64>| {
+            spread(looked.iter().filter_map(|looked| after(looked, &seen)).collect())
+        };
+        found(&json!({
+            "program": program.name(), "starts": looked.len(),
+            "ran with 1": looked.iter().filter(|looked| looked.value == "1").count(),
+            "to 0": took(to_zero), "to the program": took(to_program),
+            "runtime": Engine::RUNC.version(),
+        }));
+    }
+}
+
+/// Milliseconds from the runtime's write of 1 to the first write of 0 after it.
+fn to_zero(looked: &Looked, seen: &[Seen]) -> Option<f64> {
+    let one = seen.iter().rposition(|seen| seen.what == looked.wrote("1"))?;
+    let zero = seen[one..].iter().find(|seen| seen.what == looked.wrote("0"))?;
+    Some((zero.at - seen[one].at) * 1e3)
+}
+
+/// Milliseconds from the runtime's write of 1 to the start of the program.
+fn to_program(looked: &Looked, seen: &[Seen]) -> Option<f64> {
+    let one = seen.iter().rfind(|seen| seen.what == looked.wrote("1"))?;
+    let program = seen.iter().rfind(|seen| seen.what == looked.executed())?;
+    Some((program.at - one.at) * 1e3)
+}

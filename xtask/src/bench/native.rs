@@ -1,0 +1,35 @@
+//! What needs no guest.
+
+use crate::{
+    build::{self, Built},
+    command::say,
+    image,
+};
+use anyhow::{Context, Result, bail};
+use flate2::{Compression, write::GzEncoder};
+use serde_json::{Value, json};
+use std::{fs, io::Write, process::Stdio};
+
+/// A scrape of 10,000 series, by a program of herder-agent's.
+pub fn scrape() -> Result<Value> {
+    say("Building herder-agent's benchmark …");
+    let output = build::bench("scrape").stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        bail!("the benchmark failed: {}", output.status);
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().find(|line| line.starts_with('{')).context("it found nothing")?;
+    serde_json::from_str(line).context("what it found cannot be read")
+}
+
+/// Bytes of the image's archive and of the program.
+pub fn sizes(built: &Built) -> Result<Value> {
+    let archive = image::agent(&image::Args::plain())?;
+    let program = fs::read(&built.agent).context("cannot read the agent")?;
+    let mut compressed = GzEncoder::new(Vec::new(), Compression::best());
+    compressed.write_all(&program)?;
+    Ok(json!({
+        "image": archive, "program": program.len(),
+        "program compressed": compressed.finish()?.len(),
+    }))
+}

@@ -1,0 +1,128 @@
+//! The page: what was wanted, what was found, and under what circumstances.
+
+mod idle;
+mod memory;
+mod native;
+mod overhead;
+mod ready;
+mod seen;
+mod shown;
+mod starts;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::{collections::BTreeMap, fmt::Write};
+
+const HEAD: &str = "\
+# Benchmarks
+
+Made by `cargo xtask bench` from [benchmarks.json](benchmarks.json), which has all figures. Herder and programs that do a part of the
+same run in one guest, with Debian's kernel and packages, emulated in software by QEMU with two processors: everything takes many
+times as long as on a real machine, so **only the ratios between programs count**. Other programs are as their packages ship them.
+";
+
+/// What a measure says.
+pub struct Section {
+    title: &'static str,
+    /// What was to be reached.
+    goal: &'static str,
+    /// What was, in a few words, and whether that is enough; none where a goal is
+    /// not one that can be reached or missed.
+    found: String,
+    reached: Option<bool>,
+    body: String,
+}
+
+/// Makes a section of a measure's figures.
+type Make = fn(&[Value]) -> Result<Section>;
+
+/// The sections in their order on the page.
+const SECTIONS: &[(&str, Make)] = &[
+    ("memory", memory::section),
+    ("shown", shown::section),
+    ("seen", seen::section),
+    ("starts", starts::section),
+    ("ready", ready::section),
+    ("scrape", native::scrape),
+    ("idle", idle::section),
+    ("overhead", overhead::section),
+    ("sizes", native::sizes),
+];
+
+/// The measures in the same order.
+#[cfg(test)]
+pub fn names() -> Vec<&'static str> {
+    SECTIONS.iter().map(|(name, _)| *name).collect()
+}
+
+/// The page of all measures.
+pub fn page(kept: &BTreeMap<String, Value>) -> Result<String> {
+    let there = SECTIONS.iter().filter_map(|(name, _)| Some((*name, kept.get(*name)?)));
+    let sections: Vec<_> = there
+        .map(|(name, result)| anyhow::Ok((section(name, result)?, result)))
+        .collect::<Result<_>>()?;
+    let mut page = format!("{HEAD}\n| measure | to reach | found | |\n|---|---|---|---|\n");
+    for (Section { title, goal, found, reached, .. }, _) in &sections {
+        let reached = match reached {
+            Some(true) => "reached",
+            Some(false) => "**short of it**",
+            None => "",
+        };
+        writeln!(page, "| {title} | {goal} | {found} | {reached} |")?;
+    }
+    for (section, result) in &sections {
+        writeln!(page, "\n## {}\n\n{}\n{}", section.title, section.body, circumstances(result))?;
+    }
+    Ok(page)
+}
+
+/// One measure's part of the page.
+pub fn of(name: &str, result: &Value) -> Result<String> {
+    let section = section(name, result)?;
+    let Section { title, goal, found, body, .. } = section;
+    Ok(format!("{title}: to reach {goal}; found {found}\n\n{body}\n{}", circumstances(result)))
+}
+
+fn section(name: &str, result: &Value) -> Result<Section> {
+    let Some((_, make)) = SECTIONS.iter().find(|(known, _)| *known == name) else {
+        bail!("nothing is known about {name}")
+    };
+    let figures = result["figures"].as_array().with_context(|| format!("{name} has no figures"))?;
+    make(figures).with_context(|| format!("the figures of {name}"))
+}
+
+fn circumstances(result: &Value) -> String {
+    let about = &result["about"];
+    let text = |name: &str| about[name].as_str().unwrap_or("?").to_owned();
+    let revision: String = text("revision").chars().take(12).collect();
+    let note = about["note"].as_str().map_or(String::new(), |note| format!(" Note: {note}."));
+    format!(
+        "Measured on {}: size {}, Linux {}, {} × {}, {}; load before {}; revision {revision}.{note}",
+        text("date"),
+        text("size"),
+        text("kernel"),
+        about["processors"],
+        text("processor"),
+        text("emulator").replace(" version", ""),
+        text("load before"),
+    )
+}
+
+/// A table of these columns; all but the first are figures.
+fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = format!("| {} |\n|---|", columns.join(" | "));
+    table += &"---:|".repeat(columns.len() - 1);
+    table.push('\n');
+    for row in rows {
+        table += &format!("| {} |\n", row.join(" | "));
+    }
+    table
+}
+
+fn number(value: &Value, name: &str) -> Result<f64> {
+    value[name].as_f64().with_context(|| format!("no {name} in {value}"))
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> Result<&'a str> {
+    value[name].as_str().with_context(|| format!("no {name} in {value}"))
+}

@@ -1,0 +1,35 @@
+//! What is done when nothing happens.
+
+use super::{Section, number, table, text};
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+/// Wake-ups a second.
+const GOAL: f64 = 1.0;
+
+pub fn section(figures: &[Value]) -> Result<Section> {
+    let row = |figure: &Value| {
+        anyhow::Ok(vec![
+            text(figure, "program")?.to_owned(),
+            format!("{:.2}", number(figure, "wake-ups a second")?),
+            format!("{:.2}", number(figure, "thousandths of a CPU")? / 10.0),
+        ])
+    };
+    let rows = figures.iter().map(row).collect::<Result<Vec<_>>>()?;
+    let herder = figures.iter().find(|figure| figure["program"] == "herder");
+    let herder = herder.context("Herder was not measured")?;
+    let wakes = number(herder, "wake-ups a second")?;
+    Ok(Section {
+        title: "Idle",
+        goal: "≤ 1 wake-up a second",
+        found: format!("{wakes:.2} a second"),
+        reached: Some(wakes <= GOAL),
+        body: format!(
+            "All at once, with {} containers at rest, over {:.0} s, unasked. Wake-ups are voluntary context switches of all threads; the CPU \
+             is an emulated one.\n\n{}",
+            herder["containers"],
+            number(herder, "seconds")?,
+            table(&["", "wake-ups a second", "% of a CPU"], rows)
+        ),
+    })
+}

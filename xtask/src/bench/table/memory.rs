@@ -1,0 +1,66 @@
+//! Resident memory.
+
+use super::{Section, number, table, text};
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+/// MiB that Herder may take, by the number of containers.
+const GOALS: [(f64, f64); 2] = [(250.0, 10.0), (1000.0, 16.0)];
+
+pub fn section(figures: &[Value]) -> Result<Section> {
+    let mut rows = Vec::new();
+    let mut found = Vec::new();
+    let mut reached = Vec::new();
+    for figure in figures {
+        let (count, program) = (number(figure, "containers")?, text(figure, "program")?);
+        let mebibytes = |name| figure["kibibytes"][name].as_f64().map(|size| size / 1024.0);
+        let names = ["resident", "anonymous", "peak", "kernel"];
+        let sizes = names.map(mebibytes);
+        let ready = if figure["ready"] == true { "" } else { ", not ready in time" };
+        let mut row = vec![format!("{program}, {count} containers{ready}")];
+        row.extend(sizes.map(|size| size.map_or("–".into(), |size| format!("{size:.1}"))));
+        rows.push(row);
+        if let ("herder", Some(resident)) = (program, sizes[0]) {
+            found.push(format!("{resident:.1} at {count}"));
+            let goal = GOALS.iter().find(|(containers, _)| *containers == count);
+            reached.extend(goal.map(|(_, most)| resident <= *most));
+        }
+    }
+    let herder: Vec<_> = figures.iter().filter(|figure| figure["program"] == "herder").collect();
+    let (first, last) =
+        (herder.first().context("Herder was not measured")?, herder[herder.len() - 1]);
+    let columns = ["MiB", "resident", "of that anonymous", "peak", "eBPF in the kernel"];
+    Ok(Section {
+        title: "Resident memory",
+        goal: "≤ 10 MiB at 250 containers, ≤ 16 at 1,000",
+        found: format!("{} MiB", found.join(", ")),
+        reached: (reached.len() == GOALS.len()).then(|| reached.iter().all(|fits| *fits)),
+        body: format!(
+            "One process sleeps in each container. Herder has all of them from an API server, with pods as big as real ones, and steers \
+             each. The others are asked for their metrics five times, if they have any. The shell loop is the shell with the program that it \
+             runs at that moment.{}\n\n{}",
+            parts(first, last)?,
+            table(&columns, rows)
+        ),
+    })
+}
+
+/// What Herder's memory is made of.
+fn parts(first: &Value, last: &Value) -> Result<String> {
+    let size = |figure: &Value, of: &str, name| number(&figure[of], name);
+    let now = "kibibytes";
+    let more = number(last, "containers")? - number(first, "containers")?;
+    if more <= 0.0 {
+        return Ok(String::new());
+    }
+    let file = (size(last, now, "resident")? - size(last, now, "anonymous")?) / 1024.0;
+    let each = (size(last, now, "anonymous")? - size(first, now, "anonymous")?) / more;
+    let unasked = |figure| size(figure, "kibibytes unasked", "anonymous");
+    let before = match (unasked(first), unasked(last)) {
+        (Ok(first), Ok(last)) => format!(", {:.1} before the first scrape", (last - first) / more),
+        _ => String::new(),
+    };
+    Ok(format!(
+        " Of Herder's memory, {file:.1} MiB are pages of its program's file, and each container takes {each:.1} KiB of its own{before}."
+    ))
+}

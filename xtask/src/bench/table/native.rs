@@ -1,0 +1,54 @@
+//! What is measured without a guest: the scrape, and sizes.
+
+use super::{Section, number, table};
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+/// Milliseconds.
+const SCRAPE: f64 = 10.0;
+
+/// MiB.
+const IMAGE: f64 = 8.0;
+
+pub fn scrape(figures: &[Value]) -> Result<Section> {
+    let figure = figures.first().context("nothing was measured")?;
+    let series = number(figure, "series")?;
+    let mut rows = Vec::new();
+    for what in ["encode", "GET /metrics"] {
+        let at = |quantile| anyhow::Ok(format!("{:.2}", number(&figure[what], quantile)?));
+        rows.push(vec![what.to_owned(), at("median")?, at("p99")?, at("most")?]);
+    }
+    let (median, p99) =
+        (number(&figure["GET /metrics"], "median")?, number(&figure["GET /metrics"], "p99")?);
+    Ok(Section {
+        title: "Scrape of 10,000 series",
+        goal: "≤ 10 ms on a real machine",
+        found: format!("median {median:.1} ms, p99 {p99:.1} ms for {series} series"),
+        reached: Some(median <= SCRAPE),
+        body: format!(
+            "On the machine itself, with the agent's own reporter and server and no eBPF: {} pods with kills of three kinds each, \
+             {} KiB of text, asked for over the loopback device.\n\n{}",
+            figure["pods"],
+            (number(figure, "bytes")? / 1024.0).round(),
+            table(&["ms", "median", "p99", "most"], rows)
+        ),
+    })
+}
+
+pub fn sizes(figures: &[Value]) -> Result<Section> {
+    let figure = figures.first().context("nothing was measured")?;
+    let mebibytes = |name| anyhow::Ok(number(figure, name)? / f64::from(1 << 20));
+    let (image, program) = (mebibytes("image")?, mebibytes("program")?);
+    Ok(Section {
+        title: "Size",
+        goal: "image ≤ 8 MiB compressed",
+        found: format!("image {image:.1} MiB, program {program:.1} MiB"),
+        reached: Some(image <= IMAGE),
+        body: format!(
+            "The image is the archive of `cargo xtask image`, whose layers are compressed; it has the program ({} bytes, static) and \
+             nothing else. With `gzip -9` the program alone has {:.1} MiB.",
+            number(figure, "program")?,
+            mebibytes("program compressed")?
+        ),
+    })
+}

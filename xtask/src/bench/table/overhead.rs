@@ -1,0 +1,56 @@
+//! What the attached programs cost everybody else.
+
+use super::{Section, number, table, text};
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+/// Per cent.
+const GOAL: f64 = 1.0;
+
+const WHAT: [&str; 2] = ["fork and exit", "signal"];
+
+pub fn section(figures: &[Value]) -> Result<Section> {
+    let more = |figure: &Value, what: &str| {
+        let median = |state: &str| number(&figure[what][state], "median");
+        anyhow::Ok((median("with")? / median("without")? - 1.0) * 100.0)
+    };
+    let mut rows = Vec::new();
+    for figure in figures {
+        for what in WHAT {
+            let at = |state: &str, name| {
+                anyhow::Ok(format!("{:.0}", number(&figure[what][state], name)?))
+            };
+            rows.push(vec![
+                format!("{what}, {}", text(figure, "program")?),
+                at("without", "median")?,
+                at("with", "median")?,
+                format!("{:+.2} %", more(figure, what)?),
+                at("without", "least")?,
+                at("with", "least")?,
+            ]);
+        }
+    }
+    let herder = figures.iter().find(|figure| figure["program"] == "herder");
+    let herder = herder.context("Herder was not measured")?;
+    let [fork, signal] = [more(herder, WHAT[0])?, more(herder, WHAT[1])?];
+    let columns = [
+        "instructions",
+        "without, median",
+        "with, median",
+        "more",
+        "without, least",
+        "with, least",
+    ];
+    Ok(Section {
+        title: "Cost for processes that come, go and are signalled",
+        goal: "< 1 %",
+        found: format!("fork and exit {fork:+.2} %, signal {signal:+.2} %"),
+        reached: Some(fork < GOAL && signal < GOAL),
+        body: format!(
+            "Instructions, not time: the guest has one processor, whose clock goes on by one with each (QEMU's `-icount`). What else runs on it \
+             meanwhile is in the count. oomkill has nothing attached to any of this, so what it seems to cost is noise. The child is a fork of \
+             a small static program, which ends at once.\n\n{}",
+            table(&columns, rows)
+        ),
+    })
+}

@@ -1,0 +1,43 @@
+//! From the start of a program until it is ready; the time of a scrape.
+
+use super::{Section, number, table, text};
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+/// Milliseconds until ready, on a real machine.
+const GOAL: f64 = 200.0;
+
+pub fn section(figures: &[Value]) -> Result<Section> {
+    let mut rows = Vec::new();
+    for figure in figures {
+        let at = |of: &str, quantile| {
+            number(&figure[of], quantile).map_or("–".into(), |time| format!("{time:.0}"))
+        };
+        rows.push(vec![
+            format!("{}, {} containers", text(figure, "program")?, figure["containers"]),
+            at("ready", "median"),
+            at("ready", "most"),
+            at("steered", "median"),
+            at("scrape", "median"),
+            figure["series"].to_string(),
+        ]);
+    }
+    let of = |program: &str| {
+        let found = figures.iter().find(|figure| figure["program"] == program);
+        number(&found.context("not measured")?["ready"], "median")
+    };
+    let (herder, floor) = (of("herder")?, of("oomkill")?);
+    let columns = ["ms", "ready, median", "most", "all steered", "scrape", "series"];
+    Ok(Section {
+        title: "Start-up with 1,000 containers",
+        goal: "≤ 200 ms",
+        found: format!("{herder:.0} ms, {:.1} × oomkill's {floor:.0} (emulated)", herder / floor),
+        reached: (herder <= GOAL).then_some(true),
+        body: format!(
+            "From the start of the process until `/readyz` says 200, or what the others have for it; oomkill and bpftrace are ready when \
+             something is attached. *All steered* is when each container has the value that the rule wants, which Herder has to learn from \
+             the API server first.\n\n{}",
+            table(&columns, rows)
+        ),
+    })
+}

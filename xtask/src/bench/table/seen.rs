@@ -1,0 +1,44 @@
+//! Kills seen, and told of the right container.
+
+use super::{Section, number, table, text};
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+pub fn section(figures: &[Value]) -> Result<Section> {
+    let mut rows = Vec::new();
+    let mut found = Vec::new();
+    let mut all_right = true;
+    for figure in figures {
+        let (kind, program) = (text(figure, "kind")?, text(figure, "program")?);
+        let count = |name| number(figure, name);
+        let (kills, right) = (count("kills")?, count("told right")?);
+        // It counts processes, and cannot say which of them died of one kill.
+        let told =
+            if program == "node_exporter" { "–".into() } else { count("told")?.to_string() };
+        rows.push(vec![
+            format!("{program}, {kills} kills of {kind}, {:.0} s", count("seconds")?),
+            told,
+            format!("{} of {}", count("told processes")?, count("processes")?),
+            format!("{right} ({:.1} %)", right / kills * 100.0),
+        ]);
+        if program == "herder" {
+            let (seen, processes) = (count("told")?, count("told processes")?);
+            all_right &= [seen, right] == [kills; 2] && processes == count("processes")?;
+            found.push(format!("{right} of {kills} by {kind}"));
+        }
+    }
+    found.first().context("Herder was not measured")?;
+    let columns = ["", "kills seen", "processes seen", "told of the right container"];
+    Ok(Section {
+        title: "Kills seen and attributed",
+        goal: "100 %",
+        found: found.join(", "),
+        reached: Some(all_right),
+        body: format!(
+            "All programs run at once and see the same kills: sub-processes of 50 pods' containers, killed as fast as the kernel does it, every \
+             fifth container's with five threads each; then containers killed whole, 20 processes each. What the parents reaped is the truth. \
+             The kernel writes a kill's container into its log ten times in five seconds at most, and cAdvisor reads that log.\n\n{}",
+            table(&columns, rows)
+        ),
+    })
+}

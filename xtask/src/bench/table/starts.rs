@@ -1,0 +1,42 @@
+//! From a container's start until it is as the rule wants it.
+
+use super::{Section, number, table, text};
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+/// Milliseconds that the runtime's value may stay.
+const GOAL: f64 = 1.0;
+
+pub fn section(figures: &[Value]) -> Result<Section> {
+    let mut rows = Vec::new();
+    for figure in figures {
+        let at = |of: &str, quantile| anyhow::Ok(format!("{:.1}", number(&figure[of], quantile)?));
+        rows.push(vec![
+            text(figure, "program")?.to_owned(),
+            format!("{} of {}", figure["ran with 1"], figure["starts"]),
+            at("to 0", "median")?,
+            at("to 0", "p99")?,
+            at("to 0", "most")?,
+            at("to the program", "least")?,
+            at("to the program", "median")?,
+        ]);
+    }
+    let herder = figures.iter().find(|figure| figure["program"] == "herder");
+    let herder = herder.context("Herder was not measured")?;
+    let (with_one, p99) = (number(herder, "ran with 1")?, number(&herder["to 0"], "p99")?);
+    let columns =
+        ["ms", "ran with 1", "1 → 0, median", "p99", "most", "1 → program, least", "median"];
+    Ok(Section {
+        title: "From the start until it is enforced",
+        goal: "no program runs with 1; p99 ≤ 1 ms after the runtime's write",
+        found: format!("{with_one} of {} ran with 1; p99 {p99:.1} ms", herder["starts"]),
+        reached: Some(with_one == 0.0 && p99 <= GOAL),
+        body: format!(
+            "Containers of {}, four started at once, whose program looks at its own `memory.oom.group` as its first deed. Times are those of the \
+             kernel's trace buffer, from the runtime's write of 1. The shell loop is the DaemonSet that is commonly given as an answer \
+             (`find … memory.oom.group`, `echo 0`, `sleep`).\n\n{}",
+            text(herder, "runtime")?,
+            table(&columns, rows)
+        ),
+    })
+}
