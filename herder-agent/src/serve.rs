@@ -33,7 +33,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
     task::{AbortHandle, JoinSet},
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tracing_appender::non_blocking::ErrorCounter;
 
@@ -47,6 +47,10 @@ const HEAD: Duration = Duration::from_secs(5);
 
 /// How long a connection may last in whole, unless it is a stream.
 const CONNECTION: Duration = Duration::from_secs(60);
+
+/// How long a place is its client's at least. Of a flood of connections each could else be
+/// cut before it is looked at; so a full backlog (1,024) is through in half a second.
+const ASK: Duration = Duration::from_millis(10);
 
 /// Largest head of a request, bytes.
 const LARGEST_HEAD: usize = 16 * 1024;
@@ -103,9 +107,16 @@ pub async fn run(listener: TcpListener, state: State, stop: impl Future<Output =
     let streams = Streams::new(ended);
     let mut stop = pin!(stop);
     loop {
+        let full_until = full_until(&mut oldest_first);
+        let accepted = async {
+            if let Some(until) = full_until {
+                sleep_until(until).await;
+            }
+            listener.accept().await
+        };
         tokio::select! {
             () = &mut stop => break,
-            accepted = listener.accept() => match accepted {
+            accepted = accepted => match accepted {
                 Ok((stream, peer)) => match peers.enter(peer.ip()) {
                     Some(place) => {
                         make_room(&mut oldest_first);
@@ -116,7 +127,7 @@ pub async fn run(listener: TcpListener, state: State, stop: impl Future<Output =
                             serve(stream, state, streams, streaming).await;
                             drop(place);
                         });
-                        oldest_first.push_back((task, shown));
+                        oldest_first.push_back((task, shown, Instant::now()));
                     }
                     None => peers::refuse(stream),
                 },
@@ -136,14 +147,24 @@ pub async fn run(listener: TcpListener, state: State, stop: impl Future<Output =
     }
 }
 
+/// A connection, whether it is a stream, and since when.
+type Open = (AbortHandle, Streaming, Instant);
+
+/// When the next connection may be accepted, if all places are taken by some that have just
+/// come.
+fn full_until(oldest_first: &mut VecDeque<Open>) -> Option<Instant> {
+    oldest_first.retain(|(task, ..)| !task.is_finished());
+    let oldest = oldest_first.iter().find(|(_, streaming, _)| !streaming.get());
+    oldest.filter(|_| oldest_first.len() >= CONNECTIONS).map(|(_, _, since)| *since + ASK)
+}
+
 /// Whoever has waited longest, for its request or for its answer to be taken, has had
 /// more time than an honest client needs; so nobody is kept out by clients that do
 /// nothing, however many addresses they have. There are fewer streams than places.
-fn make_room(oldest_first: &mut VecDeque<(AbortHandle, Streaming)>) {
-    oldest_first.retain(|(task, _)| !task.is_finished());
+fn make_room(oldest_first: &mut VecDeque<Open>) {
     if oldest_first.len() >= CONNECTIONS
-        && let Some(oldest) = oldest_first.iter().position(|(_, streaming)| !streaming.get())
-        && let Some((task, _)) = oldest_first.remove(oldest)
+        && let Some(oldest) = oldest_first.iter().position(|(_, streaming, _)| !streaming.get())
+        && let Some((task, ..)) = oldest_first.remove(oldest)
     {
         task.abort();
     }
