@@ -11,7 +11,7 @@
 use herder_agent::{
     attribution::{ContainerNames, Owner},
     cgroup::CgroupId,
-    oom::{Domain, Kind, Limit, OomKill, Trigger, Victim},
+    oom::{Domain, Kind, Limit, OomKill, Victim},
     report::{KillReport, Reporter},
     serve::{self, Readiness, State},
 };
@@ -35,24 +35,10 @@ const KINDS: [Kind; 3] = [Kind::Subprocess, Kind::Init, Kind::Group];
 const TIMES: usize = 500;
 
 fn kill(owner: &Owner, kind: Kind) -> KillReport {
-    let victim = Victim {
-        time: 0,
-        tid: 4711,
-        tgid: 4711,
-        ns_pid: None,
-        start_boottime: 0,
-        cgroup: CgroupId(1),
-        parent_cgroup: None,
-        comm: "worker".into(),
-        uid: 0,
-        oom_score_adj: None,
-        sizes: None,
-    };
-    let trigger = Trigger { tid: 1, tgid: 1, cgroup: CgroupId(1), comm: "worker".into() };
     KillReport {
         kill: OomKill {
-            victims: vec![victim],
-            trigger: Some(trigger),
+            victims: vec![Victim::nameless(CgroupId(1), 0)],
+            trigger: None,
             domain: Domain::Unknown,
             group: None,
             ended: None,

@@ -6,6 +6,7 @@
 //! to it by [`Command`]s.
 
 mod appearing;
+mod cgroups;
 mod counts;
 mod deduced;
 mod kills;
@@ -20,34 +21,25 @@ pub use notices::Notices;
 
 use self::{appearing::Appearing, pods::Waiting};
 use crate::{
-    attribution::Owner,
     cgroup::{
-        CgroupId, CgroupPath,
-        tree::{self, CgroupTree, Walk},
+        CgroupId,
+        tree::{CgroupTree, Walk},
     },
-    enforce::{ContainerState, Enforcer, Origin},
+    enforce::{ContainerState, Enforcer},
     nri::Learnt,
     oom::assemble::{Assembler, EXIT_WAIT},
-    policy::{Policy, Target, Verdict},
+    policy::Policy,
     probe::{
-        DecodeError, Event, Traced,
-        decode::CgroupEvent,
-        monotonic_now,
+        DecodeError, Event, Traced, monotonic_now,
         readable::{Guard, Readable},
     },
     reconcile::Reconciler,
     report::{Lost, Reporter},
     source::Source,
 };
+use cgroups::walk;
 use losses::Losses;
-use std::{
-    collections::VecDeque,
-    future::pending,
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, future::pending, io, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     sync::{
         mpsc::{self, error::TryRecvError},
@@ -111,6 +103,8 @@ pub struct Core {
     source: Source,
     /// All cgroups have been looked at once.
     walked: bool,
+    /// Cgroups whose kills are to be counted again, without eBPF.
+    uncounted: VecDeque<CgroupId>,
     assembler: Assembler,
     tree: CgroupTree,
     appearing: VecDeque<Appearing>,
@@ -154,6 +148,7 @@ impl Core {
             assembler: Assembler::new(traced),
             source,
             walked: false,
+            uncounted: VecDeque::new(),
             tree: CgroupTree::default(),
             appearing: VecDeque::new(),
             policy,
@@ -237,7 +232,7 @@ impl Core {
                 () = sleep_until(instant(compared)), if compared.is_some() => self.settle_counts(),
                 () = sleep_until(save.unwrap_or_else(Instant::now)), if save.is_some() => self.save_state(),
                 () = self.leaving.saved() => {}
-                () = yield_now(), if self.enforcer.surveying() => survey = true,
+                () = yield_now(), if self.enforcer.surveying() || !self.uncounted.is_empty() => survey = true,
                 () = yield_now(), if others_turn => {}
             }
             // Whoever changes a value, or makes cgroups, without end must keep neither
@@ -247,6 +242,7 @@ impl Core {
             }
             if survey {
                 self.enforcer.survey_some();
+                self.recount_some();
             }
             // Counts that were read come before kills that happened later.
             self.take_counts();
@@ -288,91 +284,6 @@ impl Core {
         }
     }
 
-    /// Takes what the kernel told about cgroups.
-    fn take_cgroups(&mut self) {
-        let mut events = self.take_changes();
-        let (page, reporter) = (self.page, &self.reporter);
-        if let Source::Ebpf(probe) = &mut self.source {
-            probe.read_cgroups(|record| events.extend(decoded(record, page, reporter)));
-        }
-        for event in events {
-            match event {
-                Event::CgroupMade(made) => self.cgroup_made(made),
-                Event::CgroupRemoved(CgroupEvent { id: Some(id), .. }) => self.cgroup_removed(id),
-                // Without an id (no BTF) the next resync finds out.
-                _ => {}
-            }
-        }
-    }
-
-    fn cgroup_removed(&mut self, id: CgroupId) {
-        self.appearing.retain(|appearing| appearing.id != Some(id));
-        self.tree.removed(id, monotonic_now());
-        self.forget_cgroup(id);
-    }
-
-    fn forget_cgroup(&mut self, id: CgroupId) {
-        if let Some(path) = self.tree.path(id) {
-            self.naming.removed(id, path);
-        }
-        self.uncount_cgroup(id);
-        self.enforcer.removed(id);
-        self.reconciler.removed(id);
-        self.forget_series(id);
-    }
-
-    /// The series of a cgroup that is gone, if it has any, go after a while, and
-    /// those of a container of a pod a while after the pod.
-    fn forget_series(&self, id: CgroupId) {
-        if let Some(path) = self.tree.path(id).filter(|_| self.tree.is_gone(id)) {
-            self.reporter.owner_left(&self.owner(path));
-            // Before it had a name it may have been told of by its path.
-            self.reporter.owner_left(&Owner::Host { cgroup: self.container_of(path) });
-        }
-    }
-
-    /// The safety net: whatever an event did not tell, a walk finds.
-    fn take_walk(&mut self, (began, walked): Walked) {
-        // What was made before the walk has been told, and is no surprise of it.
-        self.take_cgroups();
-        for _ in 0..self.appearing.len() {
-            self.try_appearing();
-        }
-        let now = monotonic_now();
-        self.expire_kills(now);
-        for id in std::mem::take(&mut self.late) {
-            if let Some(path) = self.tree.path(id).filter(|_| !self.tree.is_gone(id)).cloned() {
-                self.decide(id, &path, Origin::Existing);
-            }
-        }
-        match walked {
-            Ok(walked) => {
-                let missed = self.tree.compare(&walked, (began, now));
-                for id in missed.vanished {
-                    self.forget_cgroup(id);
-                }
-                for (id, path) in missed.made {
-                    self.naming.made(id, &path);
-                    self.count_cgroup(id, &path);
-                    self.decide(id, &path, Origin::Existing);
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, path = %self.root.display(), "Cannot walk the cgroups.");
-            }
-        }
-        if std::mem::replace(&mut self.walked, true) {
-            self.recount();
-        }
-        self.take_counts();
-        self.tree.forget(now);
-        self.enforcer.retain_left(|id| self.tree.path(id).is_some() && !self.tree.is_gone(id));
-        self.enforcer.resync();
-        self.count_losses();
-        self.expire_pods();
-        self.reporter.expire(|names| self.naming.is_there(names));
-    }
-
     fn count_losses(&mut self) {
         let Source::Ebpf(probe) = &mut self.source else { return };
         let new = probe.new_losses();
@@ -383,57 +294,6 @@ impl Core {
             self.assembler.records_lost(monotonic_now());
         }
     }
-
-    fn decide_all(&mut self) {
-        let living: Vec<_> = self.tree.living().map(|(id, _)| id).collect();
-        self.decide_some(living);
-    }
-
-    fn decide_some(&mut self, ids: impl IntoIterator<Item = CgroupId>) {
-        for id in ids {
-            let Some(path) = self.tree.path(id).cloned() else { continue };
-            let is_new = self.appearing.iter().any(|appearing| appearing.id == Some(id));
-            let origin = if is_new { Origin::Made } else { Origin::Existing };
-            self.decide(id, &path, origin);
-        }
-    }
-
-    /// Brings one cgroup under its rule, or lets it go.
-    fn decide(&mut self, id: CgroupId, path: &CgroupPath, origin: Origin) {
-        match self.naming.verdict(&self.policy, path) {
-            Verdict::Matched(target) => {
-                // What its spec has said since we changed it is not what anybody wanted.
-                let origin = self.naming.adjusted(path).map_or(origin, Origin::Adjusted);
-                self.enforcer.govern(id, path, origin, target, self.owner(path));
-                return;
-            }
-            Verdict::BadAnnotation(error) => self.notice_bad_annotation(path, &error),
-            Verdict::Leave { .. } | Verdict::Unmatched => {}
-        }
-        self.enforcer.release(id);
-        self.reconciler.removed(id);
-    }
-
-    /// What the rules want of a cgroup, if they want something.
-    fn wanted(&self, path: &CgroupPath) -> Option<Target> {
-        match self.naming.verdict(&self.policy, path) {
-            Verdict::Matched(target) => Some(target),
-            _ => None,
-        }
-    }
-
-    fn owner(&self, path: &CgroupPath) -> Owner {
-        let container = self.naming.container_path(path);
-        self.naming.owner(container.as_ref().unwrap_or(path))
-    }
-}
-
-/// Without a v2 mount there is nothing to walk: whatever else is mounted there has
-/// ids of its own, which mean other cgroups here. All processes are then in the
-/// root of v2, the first node of its kernfs (`kernfs_create_root()`).
-fn walk(root: Option<&Path>) -> Walked {
-    let only_root = || Walk { found: [(CgroupId(1), CgroupPath::root())].into(), complete: true };
-    (monotonic_now(), root.map_or_else(|| Ok(only_root()), tree::walk))
 }
 
 /// Waits until there is something to read; for ever if there is nothing to wait for.

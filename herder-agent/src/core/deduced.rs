@@ -11,6 +11,10 @@ use crate::{
 };
 use std::iter;
 
+/// Cgroups that are counted again before anything else gets a turn; each takes some tens
+/// of microseconds.
+const RECOUNTED_AT_ONCE: usize = 8;
+
 impl Core {
     /// Takes what inotify told: cgroups, and counts.
     pub(super) fn take_changes(&mut self) -> Vec<Event> {
@@ -39,7 +43,7 @@ impl Core {
         let Source::MemoryEvents(tally) = &mut self.source else { return };
         tally.made(id, path);
         if self.walked {
-            self.read_counts(path);
+            self.read_count(path);
         } else if let Some(counts) = tally.counts(path) {
             tally.deducer.begin(id, counts);
         }
@@ -54,15 +58,18 @@ impl Core {
     /// Reads what is counted of a cgroup, and of those above it, which say whose limit was
     /// hit.
     fn read_counts(&mut self, path: &CgroupPath) {
-        let now = monotonic_now();
         for path in iter::once(path.clone()).chain(path.ancestors()) {
-            let container = self.container_of(&path);
-            let Source::MemoryEvents(tally) = &mut self.source else { return };
-            let (Some(id), Some(counts)) = (tally.id(&path), tally.counts(&path)) else { continue };
-            let oom_group = tally.oom_group(&container);
-            let place = Place { id, path: &path, container: &container, oom_group };
-            tally.deducer.read(place, counts, now);
+            self.read_count(&path);
         }
+    }
+
+    fn read_count(&mut self, path: &CgroupPath) {
+        let container = self.container_of(path);
+        let Source::MemoryEvents(tally) = &mut self.source else { return };
+        let (Some(id), Some(counts)) = (tally.id(path), tally.counts(path)) else { return };
+        let oom_group = tally.oom_group(&container);
+        let place = Place { id, path, container: &container, oom_group };
+        tally.deducer.read(place, counts, monotonic_now());
     }
 
     /// Tells the kills that are known well enough.
@@ -77,21 +84,27 @@ impl Core {
         }
     }
 
-    /// The safety net: watches what could not be watched before, reads all counts, and
-    /// compares their sum with what the node as a whole counted.
+    /// The safety net: what could not be watched before is watched, and all counts are
+    /// read, some at a time ([`Self::recount_some`]). What the node as a whole had counted
+    /// the last time is compared with their sum, if all have been read since.
     pub(super) fn recount(&mut self) {
-        if !matches!(self.source, Source::MemoryEvents(_)) {
-            return;
-        }
-        for (id, path) in
-            self.tree.living().map(|(id, path)| (id, path.clone())).collect::<Vec<_>>()
-        {
-            self.count_cgroup(id, &path);
-        }
         let Source::MemoryEvents(tally) = &mut self.source else { return };
-        let missed = node_kills().map_or(0, |total| tally.deducer.node(total));
-        if missed > 0 {
-            self.reporter.unseen(Unseen::Missed, None, missed);
+        if self.uncounted.is_empty() {
+            let missed = node_kills().map_or(0, |total| tally.deducer.node(total));
+            if missed > 0 {
+                self.reporter.unseen(Unseen::Missed, None, missed);
+            }
+        }
+        self.uncounted = self.tree.living().map(|(id, _)| id).collect();
+    }
+
+    /// Counts some cgroups again: thousands at once would keep corrections waiting.
+    pub(super) fn recount_some(&mut self) {
+        for _ in 0..RECOUNTED_AT_ONCE {
+            let Some(id) = self.uncounted.pop_front() else { return };
+            if let Some(path) = self.tree.path(id).filter(|_| !self.tree.is_gone(id)).cloned() {
+                self.count_cgroup(id, &path);
+            }
         }
     }
 }

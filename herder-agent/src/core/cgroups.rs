@@ -1,0 +1,154 @@
+//! What becomes of cgroups: they are named, counted, and brought under their rule, whether
+//! an event told of them or a walk found them.
+
+use super::{Core, Walked, decoded};
+use crate::{
+    attribution::Owner,
+    cgroup::{
+        CgroupId, CgroupPath,
+        tree::{self, Walk},
+    },
+    enforce::Origin,
+    policy::{Target, Verdict},
+    probe::{Event, decode::CgroupEvent, monotonic_now},
+    source::Source,
+};
+use std::path::Path;
+
+impl Core {
+    /// Takes what the kernel told about cgroups.
+    pub(super) fn take_cgroups(&mut self) {
+        let mut events = self.take_changes();
+        let (page, reporter) = (self.page, &self.reporter);
+        if let Source::Ebpf(probe) = &mut self.source {
+            probe.read_cgroups(|record| events.extend(decoded(record, page, reporter)));
+        }
+        for event in events {
+            match event {
+                Event::CgroupMade(made) => self.cgroup_made(made),
+                Event::CgroupRemoved(CgroupEvent { id: Some(id), .. }) => self.cgroup_removed(id),
+                // Without an id (no BTF) the next resync finds out.
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn cgroup_removed(&mut self, id: CgroupId) {
+        self.appearing.retain(|appearing| appearing.id != Some(id));
+        self.tree.removed(id, monotonic_now());
+        self.forget_cgroup(id);
+    }
+
+    pub(super) fn forget_cgroup(&mut self, id: CgroupId) {
+        if let Some(path) = self.tree.path(id) {
+            self.naming.removed(id, path);
+        }
+        self.uncount_cgroup(id);
+        self.enforcer.removed(id);
+        self.reconciler.removed(id);
+        self.forget_series(id);
+    }
+
+    /// The series of a cgroup that is gone, if it has any, go after a while, and
+    /// those of a container of a pod a while after the pod.
+    pub(super) fn forget_series(&self, id: CgroupId) {
+        if let Some(path) = self.tree.path(id).filter(|_| self.tree.is_gone(id)) {
+            self.reporter.owner_left(&self.owner(path));
+            // Before it had a name it may have been told of by its path.
+            self.reporter.owner_left(&Owner::Host { cgroup: self.container_of(path) });
+        }
+    }
+
+    /// The safety net: whatever an event did not tell, a walk finds.
+    pub(super) fn take_walk(&mut self, (began, walked): Walked) {
+        // What was made before the walk has been told, and is no surprise of it.
+        self.take_cgroups();
+        for _ in 0..self.appearing.len() {
+            self.try_appearing();
+        }
+        let now = monotonic_now();
+        self.expire_kills(now);
+        for id in std::mem::take(&mut self.late) {
+            if let Some(path) = self.tree.path(id).filter(|_| !self.tree.is_gone(id)).cloned() {
+                self.decide(id, &path, Origin::Existing);
+            }
+        }
+        match walked {
+            Ok(walked) => {
+                let missed = self.tree.compare(&walked, (began, now));
+                for id in missed.vanished {
+                    self.forget_cgroup(id);
+                }
+                for (id, path) in missed.made {
+                    self.naming.made(id, &path);
+                    self.count_cgroup(id, &path);
+                    self.decide(id, &path, Origin::Existing);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, path = %self.root.display(), "Cannot walk the cgroups.");
+            }
+        }
+        if std::mem::replace(&mut self.walked, true) {
+            self.recount();
+        }
+        self.take_counts();
+        self.tree.forget(now);
+        self.enforcer.retain_left(|id| self.tree.path(id).is_some() && !self.tree.is_gone(id));
+        self.enforcer.resync();
+        self.count_losses();
+        self.expire_pods();
+        self.reporter.expire(|names| self.naming.is_there(names));
+    }
+
+    pub(super) fn decide_all(&mut self) {
+        let living: Vec<_> = self.tree.living().map(|(id, _)| id).collect();
+        self.decide_some(living);
+    }
+
+    pub(super) fn decide_some(&mut self, ids: impl IntoIterator<Item = CgroupId>) {
+        for id in ids {
+            let Some(path) = self.tree.path(id).cloned() else { continue };
+            let is_new = self.appearing.iter().any(|appearing| appearing.id == Some(id));
+            let origin = if is_new { Origin::Made } else { Origin::Existing };
+            self.decide(id, &path, origin);
+        }
+    }
+
+    /// Brings one cgroup under its rule, or lets it go.
+    pub(super) fn decide(&mut self, id: CgroupId, path: &CgroupPath, origin: Origin) {
+        match self.naming.verdict(&self.policy, path) {
+            Verdict::Matched(target) => {
+                // What its spec has said since we changed it is not what anybody wanted.
+                let origin = self.naming.adjusted(path).map_or(origin, Origin::Adjusted);
+                self.enforcer.govern(id, path, origin, target, self.owner(path));
+                return;
+            }
+            Verdict::BadAnnotation(error) => self.notice_bad_annotation(path, &error),
+            Verdict::Leave { .. } | Verdict::Unmatched => {}
+        }
+        self.enforcer.release(id);
+        self.reconciler.removed(id);
+    }
+
+    /// What the rules want of a cgroup, if they want something.
+    pub(super) fn wanted(&self, path: &CgroupPath) -> Option<Target> {
+        match self.naming.verdict(&self.policy, path) {
+            Verdict::Matched(target) => Some(target),
+            _ => None,
+        }
+    }
+
+    pub(super) fn owner(&self, path: &CgroupPath) -> Owner {
+        let container = self.naming.container_path(path);
+        self.naming.owner(container.as_ref().unwrap_or(path))
+    }
+}
+
+/// Without a v2 mount there is nothing to walk: whatever else is mounted there has
+/// ids of its own, which mean other cgroups here. All processes are then in the
+/// root of v2, the first node of its kernfs (`kernfs_create_root()`).
+pub(super) fn walk(root: Option<&Path>) -> Walked {
+    let only_root = || Walk { found: [(CgroupId(1), CgroupPath::root())].into(), complete: true };
+    (monotonic_now(), root.map_or_else(|| Ok(only_root()), tree::walk))
+}

@@ -1,0 +1,159 @@
+//! Why something is not told, or not as it should be. Each is the value of a metric's label,
+//! so each set is closed.
+
+/// Why something the kernel did could not be reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lost {
+    /// A program could not hand over a record; the reason is the programs' own.
+    Kernel(herder_agent_ebpf::Loss),
+    /// A record was too short.
+    ShortRecord,
+    /// A record of a kind that this agent does not know.
+    UnknownRecord,
+    /// A decision ended, but not all of its victims' records arrived.
+    VictimMissing,
+}
+
+impl Lost {
+    /// The value of the `reason` label. What the kernel side lost has the name of
+    /// its [`herder_agent_ebpf::Loss`].
+    pub fn as_str(self) -> &'static str {
+        use herder_agent_ebpf::Loss;
+        match self {
+            Lost::Kernel(Loss::VictimRingFull) => "victim-ring-full",
+            Lost::Kernel(Loss::DecisionRingFull) => "decision-ring-full",
+            Lost::Kernel(Loss::ExitRingFull) => "exit-ring-full",
+            Lost::Kernel(Loss::CgroupRingFull) => "cgroup-ring-full",
+            Lost::Kernel(Loss::VictimMapFull) => "victim-map-full",
+            Lost::Kernel(Loss::DecisionMapFull) => "decision-map-full",
+            Lost::Kernel(Loss::PendingMapFull) => "pending-map-full",
+            Lost::Kernel(Loss::PendingStale) => "pending-stale",
+            Lost::ShortRecord => "short-record",
+            Lost::UnknownRecord => "unknown-record",
+            Lost::VictimMissing => "victim-missing",
+        }
+    }
+
+    /// Whether a kill, or a victim of one, is lost with it; else something is
+    /// missing in what is told about a kill.
+    pub fn loses_kill(self) -> bool {
+        match self {
+            Lost::Kernel(loss) => loss.loses_kill(),
+            Lost::ShortRecord | Lost::UnknownRecord | Lost::VictimMissing => true,
+        }
+    }
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Lost> {
+        let own = [Lost::ShortRecord, Lost::UnknownRecord, Lost::VictimMissing];
+        herder_agent_ebpf::Loss::ALL.into_iter().map(Lost::Kernel).chain(own)
+    }
+}
+
+/// Why a kill has no owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unattributed {
+    /// The victim's cgroup id was never seen.
+    UnknownCgroup,
+    /// The cgroup is a pod's, but its names did not arrive in time.
+    UnknownPod,
+}
+
+impl Unattributed {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::UnknownCgroup, Self::UnknownPod];
+
+    /// The value of the `reason` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownCgroup => "unknown-cgroup",
+            Self::UnknownPod => "unknown-pod",
+        }
+    }
+}
+
+/// Why a killed process was not seen, though the kernel counted it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unseen {
+    /// No agent was running.
+    AgentDown,
+    /// It was never told. Also when it is counted as lost.
+    Missed,
+}
+
+impl Unseen {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::AgentDown, Self::Missed];
+
+    /// The value of the `reason` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AgentDown => "agent-down",
+            Self::Missed => "missed",
+        }
+    }
+}
+
+/// Why a mark of the kernel is no kill of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NoKill {
+    /// The task was already dying (`task_will_free_mem()`).
+    AlreadyDying,
+    /// Another thread of a process that is already reported.
+    Duplicate,
+}
+
+impl NoKill {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::AlreadyDying, Self::Duplicate];
+
+    /// The value of the `reason` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AlreadyDying => "already-dying",
+            Self::Duplicate => "duplicate",
+        }
+    }
+}
+
+/// Why a container's behaviour cannot be steered by its `memory.oom.group`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Obstacle {
+    /// A cgroup above has `memory.oom.group=1`.
+    Ancestor,
+    /// Its systemd scope has `OOMPolicy=kill`: systemd stops the whole scope.
+    SystemdOomPolicy,
+    /// The file cannot be written (read-only mount, permissions).
+    ReadOnly,
+    /// Something else went wrong, for which see the log: no free descriptor, say.
+    Error,
+    /// There is no `memory.oom.group`: no memory controller, or cgroup v1.
+    NoMemoryController,
+    /// No inotify watch could be had; the slow resync still covers it.
+    NoWatch,
+}
+
+impl Obstacle {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Ancestor,
+        Self::SystemdOomPolicy,
+        Self::ReadOnly,
+        Self::Error,
+        Self::NoMemoryController,
+        Self::NoWatch,
+    ];
+
+    /// The value of the `reason` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ancestor => "ancestor",
+            Self::SystemdOomPolicy => "systemd-oom-policy",
+            Self::ReadOnly => "read-only",
+            Self::Error => "error",
+            Self::NoMemoryController => "no-memory-controller",
+            Self::NoWatch => "no-watch",
+        }
+    }
+}
