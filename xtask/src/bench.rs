@@ -68,10 +68,12 @@ pub enum Measure {
     Overhead,
     /// Of the image and of the program.
     Sizes,
+    /// An hour of kills, and of pods that come and go.
+    Soak,
 }
 
 impl Measure {
-    const ALL: [Measure; 9] = [
+    const ALL: [Measure; 10] = [
         Measure::Memory,
         Measure::Shown,
         Measure::Seen,
@@ -81,6 +83,7 @@ impl Measure {
         Measure::Idle,
         Measure::Overhead,
         Measure::Sizes,
+        Measure::Soak,
     ];
 
     /// Its name in the guest and in the file.
@@ -95,6 +98,7 @@ impl Measure {
             Measure::Idle => "idle",
             Measure::Overhead => "overhead",
             Measure::Sizes => "sizes",
+            Measure::Soak => "soak",
         }
     }
 
@@ -117,6 +121,7 @@ impl Measure {
             }
             Measure::Idle => vec![("seconds", size.of([10, 300, 3600]))],
             Measure::Overhead => vec![("turns", size.of([1, 10, 50]))],
+            Measure::Soak => vec![("minutes", size.of([2, 60, 60]))],
             Measure::Scrape | Measure::Sizes => return None,
         })
     }
@@ -127,7 +132,7 @@ impl Measure {
 pub enum Size {
     /// As little as shows that the measure works.
     Smoke,
-    /// About five minutes each.
+    /// About five minutes each, and an hour of the soak.
     Usual,
     /// As much as the goals say, which takes hours.
     Full,

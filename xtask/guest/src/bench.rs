@@ -15,6 +15,7 @@ mod programs;
 mod ready;
 pub mod seen;
 pub mod shown;
+pub mod soak;
 mod starts;
 
 use crate::{init::parameter, say};
@@ -29,6 +30,7 @@ const MEASURES: &[(&str, fn())] = &[
     ("ready", ready::ready),
     ("idle", idle::idle),
     ("overhead", overhead::overhead),
+    ("soak", soak::soak),
 ];
 
 /// Runs the measure of this name.

@@ -142,7 +142,8 @@ impl Api {
         self.tell("MODIFIED", pod);
     }
 
-    fn tell(&self, kind: &str, pod: &Value) {
+    /// An event of this kind.
+    pub fn tell(&self, kind: &str, pod: &Value) {
         eventually("somebody watches", || !self.watches.lock().unwrap().is_empty());
         for stream in self.watches.lock().unwrap().iter_mut() {
             send(stream, kind, pod);

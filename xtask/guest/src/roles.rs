@@ -50,6 +50,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
         "victims" => crate::bench::shown::victims(&rest),
         "storm-later" => crate::bench::seen::storm_later(&rest),
         "group" => crate::bench::seen::group(rest[0]),
+        "paced" => crate::bench::soak::paced(rest[0]),
         "idle" => idle(),
         "brief" => ExitCode::SUCCESS,
         "spin" => loop {

@@ -7,6 +7,7 @@ mod overhead;
 mod ready;
 mod seen;
 mod shown;
+mod soak;
 mod starts;
 
 use anyhow::{Context, Result, bail};
@@ -47,6 +48,7 @@ const SECTIONS: &[(&str, Make)] = &[
     ("idle", idle::section),
     ("overhead", overhead::section),
     ("sizes", native::sizes),
+    ("soak", soak::section),
 ];
 
 /// The measures in the same order.

@@ -29,7 +29,7 @@ fn id(number: usize) -> String {
 }
 
 /// The recorded pods again and again, as big as they were, each with one container.
-pub fn pods(count: usize) -> Vec<Value> {
+pub fn pods(numbers: Range<usize>) -> Vec<Value> {
     let list: Value = serde_json::from_str(PODS).unwrap();
     let recorded: Vec<_> = (list["items"].as_array().unwrap().iter())
         .filter(|pod| pod["status"]["containerStatuses"][0]["containerID"].is_string())
@@ -45,7 +45,7 @@ pub fn pods(count: usize) -> Vec<Value> {
         pod["status"]["containerStatuses"].as_array_mut().unwrap().truncate(1);
         pod
     };
-    (0..count).map(pod).collect()
+    numbers.map(pod).collect()
 }
 
 /// The container's cgroup.

@@ -28,7 +28,7 @@ const CONTAINERS: usize = 250;
 pub fn idle() {
     let time = Duration::from_secs(size("seconds") as u64);
     crowd::start(0..CONTAINERS);
-    let _api = Api::serve(&crowd::pods(CONTAINERS));
+    let _api = Api::serve(&crowd::pods(0..CONTAINERS));
     let running: Vec<_> =
         PROGRAMS.iter().map(|one| one.start(Output::File, crowd::HERDER)).collect();
     crowd::wait_until_steered(CONTAINERS);

@@ -39,7 +39,7 @@ pub fn memory() {
 /// The programs one after the other with so many containers.
 pub fn of(count: usize) -> ExitCode {
     crate::say_panics();
-    let _api = Api::serve(&crowd::pods(count));
+    let _api = Api::serve(&crowd::pods(0..count));
     for program in PROGRAMS {
         let running = program.begin(Output::File, crowd::HERDER);
         let ready = running.ready_in_time();

@@ -27,7 +27,7 @@ const SCRAPES: usize = 5;
 pub fn ready() {
     let (containers, times) = (size("containers"), size("times"));
     crowd::start(0..containers);
-    let _api = Api::serve(&crowd::pods(containers));
+    let _api = Api::serve(&crowd::pods(0..containers));
     for program in PROGRAMS {
         let (mut starts, mut steered, mut scrapes) = (Vec::new(), Vec::new(), Vec::new());
         let mut series = 0;

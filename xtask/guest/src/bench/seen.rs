@@ -69,7 +69,7 @@ struct Told {
 
 pub fn seen() {
     let (kills, groups) = (size("kills") / MATCHED, size("groups"));
-    let mut pods = crowd::pods(MATCHED + groups);
+    let mut pods = crowd::pods(0..MATCHED + groups);
     for (number, pod) in pods.iter_mut().enumerate() {
         let app = if number < MATCHED { "storm" } else { "group" };
         pod["metadata"]["labels"] = json!({"app": app});
