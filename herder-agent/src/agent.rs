@@ -42,6 +42,10 @@ const DRAIN: Duration = Duration::from_secs(3);
 /// How long the last Events may take after that.
 const LAST_EVENTS: Duration = Duration::from_secs(1);
 
+/// When what only the start needs is let go once more: the first list of pods, and the
+/// values of what ran before.
+const STARTED: Duration = Duration::from_secs(10);
+
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
@@ -101,7 +105,12 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let source = Source::attach(args.source, programs, &args.node.cgroup_root)?;
     attached.release();
     memory::give_back();
-    memory::let_code_go();
+    memory::let_file_go();
+    runtime.spawn(async {
+        tokio::time::sleep(STARTED).await;
+        memory::give_back();
+        memory::let_file_go();
+    });
     reporter.attached(source.name());
     tell_attached(args, &source);
     let enforcer = Enforcer::new(

@@ -5,7 +5,7 @@ mod arm64;
 
 use crate::{
     build_ebpf,
-    command::{asked, can_install, output, program, run_timed, say, workspace},
+    command::{self, asked, can_install, output, program, run_timed, say, workspace},
 };
 use anyhow::{Context, Result};
 use std::{fs, path::PathBuf, process::Command};
@@ -113,8 +113,8 @@ pub fn agent(args: &Args) -> Result<PathBuf> {
     Ok(workspace().join("target").join(TARGET).join("release/herder-agent"))
 }
 
-/// An agent whose programs log, and the guest. It is the agent of `cargo test`, which
-/// needs a C library in the guest, with another object.
+/// An agent whose programs log, and the guest. It is the agent of the unit tests with
+/// another object.
 pub fn logging(args: &Args) -> Result<Built> {
     let install = !args.no_install && can_install();
     let args = build_ebpf::Args { install, log: true, ..build_ebpf::Args::default() };
@@ -123,13 +123,10 @@ pub fn logging(args: &Args) -> Result<Built> {
         .with_context(|| format!("cannot make {}", directory.display()))?;
     let (target, object) = (output()?.join("ebpf"), directory.join("herder-ebpf.o"));
     let object = build_ebpf::run_for(&args, std::env::consts::ARCH, &target, &object)?;
-    let mut command = program("cargo");
-    command.current_dir(workspace()).env("HERDER_EBPF_OBJECT", object);
-    command.args(["build", "--locked", "--quiet", "--workspace", "--bin", "herder-agent"]);
+    let mut command = quick("build");
+    command.args(["--quiet", "--bin", "herder-agent"]).env("HERDER_EBPF_OBJECT", object);
     run_timed("Building an agent whose programs log", &mut command)?;
-    let agent = directory.join("herder-agent");
-    let built = workspace().join("target/debug/herder-agent");
-    run_timed("Stripping it", program("strip").arg("-o").arg(&agent).arg(built))?;
+    let agent = stripped("herder-agent", directory.join("herder-agent"))?;
     Ok(Built { agent, guest: guest()? })
 }
 
@@ -139,20 +136,38 @@ pub fn for_vm(args: &Args) -> Result<Built> {
 }
 
 fn guest() -> Result<PathBuf> {
-    run_timed("Building the guest", cargo("guest").args(["--package", "herder-guest"]))?;
-    Ok(workspace().join("target").join(TARGET).join("guest/herder-guest"))
+    run_timed("Building the guest", quick("build").args(["--quiet", "--bin", "herder-guest"]))?;
+    stripped("herder-guest", output()?.join("herder-guest"))
+}
+
+/// A quickly built program without its symbols: small enough for an initramfs.
+fn stripped(name: &str, to: PathBuf) -> Result<PathBuf> {
+    let built = workspace().join("target").join(TARGET).join("debug").join(name);
+    // Another task may be reading it.
+    let new = to.with_extension(std::process::id().to_string());
+    command::run(program("strip").arg("-o").arg(&new).arg(built))?;
+    fs::rename(&new, &to).with_context(|| format!("cannot write {}", to.display()))?;
+    Ok(to)
+}
+
+/// What is quick to build: the unit tests, and what they have in common with the guest
+/// is compiled once. Features are those of the whole workspace for the same reason.
+pub fn quick(subcommand: &str) -> Command {
+    let mut command = with_target(subcommand);
+    command.arg("--workspace");
+    command
 }
 
 /// A benchmark of the agent's, built as the agent is.
 pub fn bench(name: &str) -> Command {
     let mut command = with_target("bench");
-    command.args(["--profile", "release", "--package", "herder-agent", "--bench", name]);
+    command.args(["--quiet", "--profile", "release", "--package", "herder-agent", "--bench", name]);
     command
 }
 
 fn cargo(profile: &str) -> Command {
     let mut command = with_target("build");
-    command.args(["--profile", profile]);
+    command.args(["--quiet", "--profile", profile]);
     command
 }
 
@@ -162,7 +177,7 @@ fn with_target(subcommand: &str) -> Command {
     let flags = ["-Ctarget-feature=+crt-static".to_owned()].into_iter().chain(build_ebpf::remap());
     command
         .current_dir(workspace())
-        .args([subcommand, "--locked", "--quiet", "--target", TARGET])
+        .args([subcommand, "--locked", "--target", TARGET])
         // With --target these are not for build scripts.
         .env("CARGO_ENCODED_RUSTFLAGS", flags.collect::<Vec<_>>().join("\x1f"));
     command

@@ -1,7 +1,10 @@
 //! The lints, as CI runs them.
 
-use crate::command::{asked, program, run_timed, say, workspace};
-use crate::dashboards;
+use crate::{
+    build,
+    command::{asked, program, run_timed, say, workspace},
+    dashboards,
+};
 use anyhow::Result;
 use std::process::Command;
 
@@ -24,7 +27,8 @@ pub fn run() -> Result<()> {
 pub fn manifests() -> Result<()> {
     // All packages, though it is in one: with the same features as in the other
     // tests, nothing is compiled twice.
-    let mut cargo = cargo(&["test", "--locked", "--quiet", "--workspace", "--bin", "xtask"]);
+    let mut cargo = build::quick("test");
+    cargo.args(["--quiet", "--bin", "xtask"]);
     run_timed(
         "Checking deploy/",
         cargo.args(["--", "--ignored", "--exact", "--nocapture", "manifests::deploy_is_valid"]),

@@ -97,7 +97,7 @@ pub fn run(args: &Args) -> Result<()> {
         let verdict = if args.runtime {
             boots.runtimes(kernel, &args.suite, args.starts)?
         } else if args.log {
-            boots.logging(kernel)?
+            boots.modes(kernel, &["log"])?
         } else {
             boots.modes(kernel, &MODES)?
         };
@@ -125,34 +125,17 @@ pub struct Boots<'a> {
     pub verbose: bool,
 }
 
-/// The suite whose C library an agent gets that is not linked statically.
-const LIBRARIES: &str = "trixie";
-
 impl Boots<'_> {
     /// Runs some of [`MODES`] on a kernel and adds the verdicts up.
     pub fn modes(&self, kernel: &Kernel, modes: &[&str]) -> Result<Verdict> {
-        self.modes_over(kernel, None, modes)
-    }
-
-    /// Runs the test of programs that log.
-    pub fn logging(&self, kernel: &Kernel) -> Result<Verdict> {
-        self.modes_over(kernel, Some(rootfs::get(LIBRARIES)?), &["log"])
-    }
-
-    fn modes_over(
-        &self,
-        kernel: &Kernel,
-        root: Option<PathBuf>,
-        modes: &[&str],
-    ) -> Result<Verdict> {
         let mut total = Verdict { passed: 0, failed: 0 };
         for mode in modes {
             let vm = Vm {
                 kernel,
                 built: self.built,
-                root: root.clone(),
+                root: None,
                 parameters: vec![("mode", (*mode).into()), ("filter", self.filter.into())],
-                memory: if root.is_some() { self.memory.max(2048) } else { self.memory },
+                memory: self.memory,
                 timeout: Duration::from_secs(1200),
                 forward: None,
                 counting: false,

@@ -4,12 +4,13 @@
 //! page is tried on, by `cargo xtask page`.
 //!
 //! Both nodes have every trouble that an expression asks for: kills of all kinds,
-//! restarts, reverts, obstacles; lost and unattributed kills, failed writes, a
+//! restarts, reverts, obstacles; lost, unseen and unattributed kills, failed writes, a
 //! refused configuration, an API server that goes away.
 
 use crate::{
     agent::{Agent, eventually},
     container::{Cgroup, Container},
+    kills::run_in,
     pods::Api,
     say,
 };
@@ -174,10 +175,14 @@ fn unwell(node: &str) {
     let flags = ["--cgroup-root", "/tmp/ro", "--kill-ring-bytes", "4096"];
     let agent = Agent::start_with(RULES, &[&FLAGS[..], &flags].concat());
     known.start();
-    let crowd: Vec<_> = (0..100).map(|_| "idle").chain(["hog:200"]).collect();
+    // No init among them, whose end would end the others before they are killed.
+    let crowd = Cgroup::make("/system.slice/docker-2.scope");
+    crowd.limit(150);
+    crowd.set("memory.oom.group", "1");
+    let mut members: Vec<_> = (0..100).map(|_| run_in(&crowd, &["idle"])).collect();
+    eventually("all are in", || crowd.processes().len() == members.len());
     let mut take = 0u32;
     unknown.iter_mut().for_each(Workload::start);
-    let mut crowded = None;
     takes(node, &agent, &mut || {
         take += 1;
         // Nobody can be told of a restart while the API server is away.
@@ -188,21 +193,21 @@ fn unwell(node: &str) {
             // A mistake, twice: a rule that selects nothing.
             12 | 20 => Agent::reconfigure("rules: [{name: broken}]"),
             17 => Agent::reconfigure(RULES),
-            // One kill of more processes than the buffer has room for, while the
-            // agent gets no CPU.
+            // One kill of more processes of a matched container than the buffer has
+            // room for, while the agent gets no CPU.
             8 => {
                 agent.signal(Signal::STOP);
-                let container = Container::start("/crowd.slice/docker-2.scope", 150, &crowd);
-                eventually("the crowd dies", || container.cgroup.event("oom_kill") > 0);
+                members.push(run_in(&crowd, &["hog", "200"]));
+                for member in &mut members {
+                    member.wait().unwrap();
+                }
                 agent.signal(Signal::CONT);
-                crowded = Some(container);
             }
             16 => api.go_away(),
             24 => api.come_back(),
             _ => {}
         }
     });
-    drop(crowded);
 }
 
 /// Plays the node and prints its agent's expositions meanwhile.
