@@ -102,6 +102,12 @@ impl Measure {
         }
     }
 
+    /// Whether its time is counted in instructions: what takes a moment is then the
+    /// same on whatever host, and waiting takes no time.
+    fn counts(self) -> bool {
+        !matches!(self, Measure::Soak | Measure::Scrape | Measure::Sizes)
+    }
+
     /// What the guest is told; none if no guest is needed.
     fn parameters(self, size: Size) -> Option<Vec<(&'static str, usize)>> {
         Some(match self {
@@ -110,7 +116,9 @@ impl Measure {
                 vec![("turns", size.of([1, 2, 10])), ("kills", size.of([4, 160, 3000]))]
             }
             Measure::Seen => {
-                vec![("kills", size.of([50, 1000, 5000])), ("groups", size.of([2, 20, 200]))]
+                let groups = size.of([2, 20, 200]);
+                let stopped = size.of([50, 3000, 3000]);
+                vec![("kills", size.of([50, 1000, 5000])), ("groups", groups), ("stopped", stopped)]
             }
             Measure::Starts => vec![
                 ("starts", size.of([4, 100, 1000])),
@@ -166,7 +174,7 @@ pub fn run(args: &Args) -> Result<()> {
     let measures = if args.only.is_empty() { &Measure::ALL[..] } else { &args.only };
     for measure in measures {
         let took = Instant::now();
-        let about = about(&kernel, args.size)?;
+        let about = about(&kernel, args.size, measure.counts())?;
         say(&format!("Measuring {} …", measure.name()));
         let figures = match (measure, measure.parameters(args.size)) {
             (_, Some(parameters)) => in_guest(*measure, parameters, &kernel, &built, args)?,
@@ -205,7 +213,7 @@ fn in_guest(
         memory: 6144,
         timeout: Duration::from_secs(4 * 60 * 60),
         forward: None,
-        counting: measure == Measure::Overhead,
+        counting: measure.counts(),
         verbose: args.verbose,
     };
     let mut figures = Vec::new();
@@ -224,7 +232,7 @@ fn in_guest(
 }
 
 /// Under what circumstances something is measured.
-fn about(kernel: &Kernel, size: Size) -> Result<Value> {
+fn about(kernel: &Kernel, size: Size, counted: bool) -> Result<Value> {
     let day = asked(Command::new("date").args(["-u", "+%Y-%m-%d"])).context("no date")?;
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model =
@@ -239,6 +247,7 @@ fn about(kernel: &Kernel, size: Size) -> Result<Value> {
         "emulator": qemu.lines().next().unwrap_or("none"),
         "load before": load.split(' ').next().unwrap_or_default(),
         "size": size.name(),
+        "counted": counted,
         "revision": build::source().map(|source| source.revision),
     }))
 }

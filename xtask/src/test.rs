@@ -55,7 +55,8 @@ pub fn run(args: &Args) -> Result<()> {
     let logging = build::logging(&build::Args::default())?;
     image::agent(&image::Args::checked())?;
     image::hog(&image::Args::checked())?;
-    let boots = Boots { built: &built, filter: "", memory: args.memory, verbose: false };
+    let boots =
+        Boots { built: &built, filter: "", memory: args.memory, counting: false, verbose: false };
     let mut timed = Vec::new();
     let mut work = Vec::new();
     for kernel in &kernels {

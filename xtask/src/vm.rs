@@ -55,6 +55,9 @@ pub struct Args {
     /// Memory of the guest, MiB.
     #[arg(long, default_value_t = 1024)]
     memory: u32,
+    /// One processor, whose clock counts instructions instead of time.
+    #[arg(long)]
+    counting: bool,
     /// Show all that the guest prints.
     #[arg(long)]
     verbose: bool,
@@ -92,6 +95,7 @@ pub fn run(args: &Args) -> Result<()> {
             built: &built,
             filter: &args.filter,
             memory: args.memory,
+            counting: args.counting,
             verbose: args.verbose,
         };
         let verdict = if args.runtime {
@@ -122,6 +126,7 @@ pub struct Boots<'a> {
     /// Only tests whose name contains this; with `!` before it, only the others.
     pub filter: &'a str,
     pub memory: u32,
+    pub counting: bool,
     pub verbose: bool,
 }
 
@@ -138,7 +143,7 @@ impl Boots<'_> {
                 memory: self.memory,
                 timeout: Duration::from_secs(1200),
                 forward: None,
-                counting: false,
+                counting: self.counting,
                 verbose: self.verbose,
             };
             let verdict = vm.boot(&mut |line| println!("[{}] {line}", kernel.series.name()))?;
@@ -169,7 +174,7 @@ impl Boots<'_> {
                     memory: self.memory.max(2048),
                     timeout: Duration::from_secs(600 + 20 * u64::from(starts)),
                     forward: None,
-                    counting: false,
+                    counting: self.counting,
                     verbose: self.verbose,
                 };
                 let verdict = vm.boot(&mut |line| println!("[{suite} {mode}] {line}"))?;

@@ -18,8 +18,12 @@ const HEAD: &str = "\
 # Benchmarks
 
 Made by `cargo xtask bench` from [benchmarks.json](benchmarks.json), which has all figures. Herder and programs that do a part of the
-same run in one guest, with Debian's kernel and packages, emulated in software by QEMU with two processors: everything takes many
-times as long as on a real machine, so **only the ratios between programs count**. Other programs are as their packages ship them.
+same run in one guest, with Debian's kernel and packages, emulated in software by QEMU: everything takes many times as long as on a
+real machine, so **the ratios between programs count**. Other programs are as their packages ship them.
+
+Where it says *counted*, the guest has one processor, whose clock goes on by one nanosecond with each instruction, and jumps when there
+is nothing to do (QEMU's `-icount`). A millisecond is then a million instructions of all that runs, kernel and other programs included:
+the same on whatever host, and about that of a processor of 1 GHz which never waits for memory.
 ";
 
 /// What a measure says.
@@ -99,8 +103,9 @@ fn circumstances(result: &Value) -> String {
     let revision: String = text("revision").chars().take(12).collect();
     let note = about["note"].as_str().map_or(String::new(), |note| format!(" Note: {note}."));
     format!(
-        "Measured on {}: size {}, Linux {}, {} × {}, {}; load before {}; revision {revision}.{note}",
+        "Measured on {}{}: size {}, Linux {}, {} × {}, {}; load before {}; revision {revision}.{note}",
         text("date"),
+        if about["counted"] == true { ", counted" } else { "" },
         text("size"),
         text("kernel"),
         about["processors"],
@@ -119,6 +124,15 @@ fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Strin
         table += &format!("| {} |\n", row.join(" | "));
     }
     table
+}
+
+/// Milliseconds with as many digits as say something.
+fn milliseconds(time: f64) -> String {
+    match time {
+        ..1.0 => format!("{time:.3}"),
+        1.0..100.0 => format!("{time:.1}"),
+        _ => format!("{time:.0}"),
+    }
 }
 
 fn number(value: &Value, name: &str) -> Result<f64> {

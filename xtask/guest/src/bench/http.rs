@@ -16,6 +16,12 @@ pub fn get(port: u16, path: &str) -> Option<String> {
     (head.split_whitespace().nth(1) == Some("200")).then(|| body.to_owned())
 }
 
+/// The sum of a family's series.
+pub fn total(exposition: &str, family: &str) -> u64 {
+    let lines = exposition.lines().filter(|line| line.starts_with(family));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
 /// The count of a series, by its text before the value.
 pub fn metric(exposition: &str, series: &str) -> Option<u64> {
     let found = exposition.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));

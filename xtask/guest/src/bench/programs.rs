@@ -169,6 +169,12 @@ impl Running {
         }
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid().cast_signed()).expect("a pid");
+        kill_process(pid, signal).unwrap();
+    }
+
     /// The body of its metrics.
     pub fn scrape(&self) -> Option<String> {
         http::get(self.program.metrics()?, "/metrics")

@@ -14,7 +14,7 @@ use crate::{
     roles::role,
     system::{forked, is_killed},
 };
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -37,6 +37,10 @@ const PROGRAMS: [(Program, Output); 5] = [
 
 /// Containers whose sub-processes are killed; each is a pod's.
 const MATCHED: usize = 50;
+
+/// How long a program may take to tell: the slowest read the kernel's log, or look only
+/// now and then.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A file that tells the containers to begin.
 const GO: &str = "/tmp/go";
@@ -76,8 +80,38 @@ pub fn seen() {
     }
     let _api = Api::serve(&pods);
     let running: Vec<_> = PROGRAMS.iter().map(|(one, to)| one.start(*to, HERDER)).collect();
-    phase("subprocess", &running, 1, || storm(kills));
+    phase("subprocess", &running, 1, || storm(kills, || ()));
     phase("group", &running, MEMBERS as u64, || group_kills(groups));
+    while_stopped(&running[0], size("stopped") / MATCHED);
+}
+
+/// Kills while Herder gets no CPU at all, more than its buffer has room for.
+fn while_stopped(herder: &Running, kills: usize) {
+    let told = || {
+        let text = herder.scrape().expect("metrics");
+        (by_series(&text), http::total(&text, "herder_kills_lost_total"))
+    };
+    let (before, lost_before) = told();
+    let truth = storm(kills, || {
+        crowd::wait_until_steered(MATCHED);
+        herder.signal(Signal::STOP);
+    });
+    herder.signal(Signal::CONT);
+    sleep(PATIENCE);
+    let (now, lost) = told();
+    found(&json!({
+        "kind": "stopped", "program": herder.program.name(),
+        "kills": truth.values().sum::<u64>(), "told right": right(&truth, &before, &now),
+        "lost": lost - lost_before,
+    }));
+}
+
+/// How many kills were told of the right container.
+fn right(truth: &Kills, before: &Told, now: &Told) -> u64 {
+    let told = |told: &Told, number| told.named.get(&number).copied().unwrap_or(0);
+    let right =
+        |(number, kills): (&usize, &u64)| (told(now, *number) - told(before, *number)).min(*kills);
+    truth.iter().map(right).sum()
 }
 
 /// Some kills, of so many processes each, and what every program says of them.
@@ -87,21 +121,16 @@ fn phase(kind: &str, running: &[Running], members: u64, kill: impl FnOnce() -> K
     let began = Instant::now();
     let truth = kill();
     let took = began.elapsed();
-    // The slowest of them read the kernel's log, or look only now and then.
-    sleep(Duration::from_secs(15));
+    sleep(PATIENCE);
     let kills: u64 = truth.values().sum();
     for ((running, before), now) in running.iter().zip(before).zip(told()) {
         let named = now.named.values().sum::<u64>() - before.named.values().sum::<u64>();
-        let right = truth.iter().map(|(number, kills)| {
-            let told = |told: &Told| told.named.get(number).copied().unwrap_or(0);
-            (told(&now) - told(&before)).min(*kills)
-        });
         found(&json!({
             "kind": kind, "program": running.program.name(), "seconds": took.as_secs_f64(),
             "kills": kills, "processes": kills * members,
             "told": named + now.unnamed - before.unnamed,
             "told processes": now.processes - before.processes,
-            "told right": right.sum::<u64>(),
+            "told right": right(&truth, &before, &now),
         }));
     }
 }
@@ -168,8 +197,9 @@ fn by_events(events: &str) -> Told {
 }
 
 /// Sub-processes of all matched containers die as fast as the kernel kills, and a
-/// fifth of the containers' have threads.
-fn storm(kills: usize) -> Kills {
+/// fifth of the containers' have threads. `first` is called when all are there.
+fn storm(kills: usize, first: impl FnOnce()) -> Kills {
+    let _ = fs::remove_file(GO);
     let containers: Vec<_> = (0..MATCHED)
         .map(|number| {
             let notes = format!("/tmp/storm-{number}");
@@ -179,6 +209,7 @@ fn storm(kills: usize) -> Kills {
             (number, Container::start_program(&crowd::path(number), 6, &program), notes)
         })
         .collect();
+    first();
     fs::write(GO, "").unwrap();
     let reaped = |notes: &str| -> u64 {
         let text = fs::read_to_string(notes).unwrap_or_default();

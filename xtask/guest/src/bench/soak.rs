@@ -2,7 +2,7 @@
 
 use super::{
     crowd, found,
-    http::metric,
+    http::{self, metric},
     process,
     programs::{Output, Program, Running},
     size,
@@ -84,10 +84,7 @@ fn sample(running: &Running, kills: &mut Kills, minutes: u64, next: usize, began
     // Told first: what died meanwhile makes the truth greater, and never smaller.
     let steady_told: u64 = (0..STEADY).map(|number| told(&text, number)).sum();
     let steady: u64 = (0..STEADY).map(reaped).sum();
-    let total = |family: &str| -> u64 {
-        let lines = text.lines().filter(|line| line.starts_with(family));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
-    };
+    let total = |family| http::total(&text, family);
     let count =
         |kind: &str| fs::read_dir(format!("/proc/{}/{kind}", running.pid())).unwrap().count();
     found(&json!({

@@ -1,6 +1,6 @@
 //! From a kill until it is shown.
 
-use super::{Section, number, table, text};
+use super::{Section, milliseconds, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -33,8 +33,8 @@ pub fn section(figures: &[Value]) -> Result<Section> {
         for (since, quantile) in
             [("begin", "median"), ("begin", "p99"), ("mark", "median"), ("mark", "p99")]
         {
-            let milliseconds = at(figure, &format!("since {since}"), quantile);
-            row.push(milliseconds.map_or("–".into(), |milliseconds| format!("{milliseconds:.2}")));
+            let time = at(figure, &format!("since {since}"), quantile);
+            row.push(time.map_or("–".into(), milliseconds));
         }
         rows.push(row);
     }

@@ -1,6 +1,6 @@
 //! From a container's start until it is as the rule wants it.
 
-use super::{Section, number, table, text};
+use super::{Section, milliseconds, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ const GOAL: f64 = 1.0;
 pub fn section(figures: &[Value]) -> Result<Section> {
     let mut rows = Vec::new();
     for figure in figures {
-        let at = |of: &str, quantile| anyhow::Ok(format!("{:.1}", number(&figure[of], quantile)?));
+        let at = |of: &str, quantile| number(&figure[of], quantile).map(milliseconds);
         rows.push(vec![
             text(figure, "program")?.to_owned(),
             format!("{} of {}", figure["ran with 1"], figure["starts"]),
@@ -29,7 +29,11 @@ pub fn section(figures: &[Value]) -> Result<Section> {
     Ok(Section {
         title: "From the start until it is enforced",
         goal: "no program runs with 1; p99 ≤ 1 ms after the runtime's write",
-        found: format!("{with_one} of {} ran with 1; p99 {p99:.1} ms", herder["starts"]),
+        found: format!(
+            "{with_one} of {} ran with 1; p99 {} ms",
+            herder["starts"],
+            milliseconds(p99)
+        ),
         reached: Some(with_one == 0.0 && p99 <= GOAL),
         body: format!(
             "Containers of {}, four started at once, whose program looks at its own `memory.oom.group` as its first deed. Times are those of the \
