@@ -177,6 +177,11 @@ pub fn run(args: &Args) -> Result<()> {
         let about = about(&kernel, args.size, measure.counts())?;
         say(&format!("Measuring {} …", measure.name()));
         let figures = match (measure, measure.parameters(args.size)) {
+            (Measure::Ready, Some(parameters)) => {
+                let mut figures = vec![native::check(&built)?];
+                figures.extend(in_guest(*measure, parameters, &kernel, &built, args)?);
+                figures
+            }
             (_, Some(parameters)) => in_guest(*measure, parameters, &kernel, &built, args)?,
             (Measure::Scrape, None) => vec![native::scrape()?],
             (_, None) => vec![native::sizes(&built)?],

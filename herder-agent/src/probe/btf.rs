@@ -114,13 +114,14 @@ impl<'a> Btf<'a> {
             self.starts.push(u32::try_from(at).map_err(|_| BtfError::Short(at))?);
             let info = word(self.types, at + 4)?;
             let (kind, count) = (kind_of(info), usize_of(info & 0xffff));
-            let name = self.string(word(self.types, at)?);
-            if names.contains(name) {
+            // Most types are of other kinds, and to read a name takes longest.
+            if [STRUCT, TYPEDEF, FUNC].contains(&kind) {
+                let name = self.string(word(self.types, at)?);
                 match kind {
+                    _ if !names.contains(name) => {}
                     STRUCT => drop(self.structs.entry(name).or_insert(TypeId(id))),
                     TYPEDEF => drop(self.typedefs.entry(name).or_insert(TypeId(id))),
-                    FUNC => drop(self.functions.insert(name)),
-                    _ => {}
+                    _ => drop(self.functions.insert(name)),
                 }
             }
             let element = match kind {

@@ -9,6 +9,7 @@ use super::{
 use crate::pods::Api;
 use serde_json::json;
 use std::{
+    process::{Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -24,10 +25,23 @@ const PROGRAMS: [Program; 5] = [
 /// Scrapes of each start.
 const SCRAPES: usize = 5;
 
+/// What the host does too, to compare its time with this guest's.
+fn check() {
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        let began = Instant::now();
+        let status = Command::new("/bin/herder-agent").arg("check").stdout(Stdio::null()).status();
+        status.expect("it ends");
+        times.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    found(&json!({"program": "check, in the guest", "took": spread(times)}));
+}
+
 pub fn ready() {
     let (containers, times) = (size("containers"), size("times"));
     crowd::start(0..containers);
     let _api = Api::serve(&crowd::pods(0..containers));
+    check();
     for program in PROGRAMS {
         let (mut starts, mut steered, mut scrapes) = (Vec::new(), Vec::new(), Vec::new());
         let mut series = 0;
