@@ -105,7 +105,7 @@ impl Measure {
     /// Whether its time is counted in instructions: what takes a moment is then the
     /// same on whatever host, and waiting takes no time.
     fn counts(self) -> bool {
-        !matches!(self, Measure::Soak | Measure::Scrape | Measure::Sizes)
+        !matches!(self, Measure::Scrape | Measure::Sizes)
     }
 
     /// What the guest is told; none if no guest is needed.

@@ -15,6 +15,7 @@
 )]
 
 mod agent;
+mod api;
 mod audit;
 mod bench;
 mod clients;

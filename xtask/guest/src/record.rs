@@ -9,9 +9,9 @@
 
 use crate::{
     agent::{Agent, eventually},
+    api::Api,
     container::{Cgroup, Container},
     kills::run_in,
-    pods::Api,
     say,
 };
 use rustix::{mount::MountFlags, process::Signal};

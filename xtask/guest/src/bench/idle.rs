@@ -7,7 +7,7 @@ use super::{
     programs::{Output, Program},
     size,
 };
-use crate::pods::Api;
+use crate::api::Api;
 use serde_json::json;
 use std::{
     thread::sleep,

@@ -4,7 +4,7 @@ use super::{
     crowd, found, process,
     programs::{Output, Program},
 };
-use crate::{pods::Api, roles::role};
+use crate::{api::Api, roles::role};
 use serde_json::json;
 use std::{process::ExitCode, thread::sleep, time::Duration};
 

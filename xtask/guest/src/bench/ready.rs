@@ -6,7 +6,7 @@ use super::{
     programs::{Output, Program},
     size, spread,
 };
-use crate::pods::Api;
+use crate::api::Api;
 use serde_json::json;
 use std::{
     process::{Command, Stdio},

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     agent::within,
+    api::Api,
     container::{Cgroup, Container},
-    pods::Api,
     roles::role,
     system::{forked, is_killed},
 };

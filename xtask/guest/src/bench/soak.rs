@@ -8,8 +8,8 @@ use super::{
     size,
 };
 use crate::{
+    api::Api,
     container::{Cgroup, Container},
-    pods::Api,
     roles::role,
 };
 use serde_json::json;

@@ -7,7 +7,7 @@ use super::{
     size, spread,
 };
 use crate::{
-    pods::Api,
+    api::Api,
     runtime::{
         RULES,
         bundle::{WEB, object},

@@ -4,13 +4,21 @@
 //! NRI is part of containerd's CRI: what `ctr` makes, no plugin is asked about.
 //! Debian has no `crictl`. Pods use the node's network, so that no CNI is needed.
 
+mod messages;
+
+pub use messages::Resources;
+
 use super::{
     bundle::{Pod, slice},
     engine::{Daemon, call},
 };
 use crate::{agent::eventually, container::Cgroup, roles::SELF};
+use messages::{
+    ContainerConfig, ContainerMetadata, ContainerSecurity, CreateContainer, Image, ImageStatus,
+    LinuxContainer, LinuxPod, Mount, Name, Namespaces, Nothing, PodMetadata, PodSandboxConfig,
+    PodSecurity, RunPodSandbox, UpdateResources,
+};
 use std::{
-    collections::HashMap,
     fs,
     path::PathBuf,
     process::Command,
@@ -81,174 +89,6 @@ impl Setup {
         daemon
     }
 }
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct PodSandboxConfig {
-    #[prost(message, optional, tag = "1")]
-    metadata: Option<PodMetadata>,
-    #[prost(map = "string, string", tag = "6")]
-    labels: HashMap<String, String>,
-    #[prost(message, optional, tag = "8")]
-    linux: Option<LinuxPod>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct PodMetadata {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    uid: String,
-    #[prost(string, tag = "3")]
-    namespace: String,
-    #[prost(uint32, tag = "4")]
-    attempt: u32,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct LinuxPod {
-    #[prost(string, tag = "1")]
-    cgroup_parent: String,
-    #[prost(message, optional, tag = "2")]
-    security_context: Option<PodSecurity>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct PodSecurity {
-    #[prost(message, optional, tag = "1")]
-    namespaces: Option<Namespaces>,
-}
-
-/// 0 is the pod's own, 1 the container's own, 2 the node's.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Namespaces {
-    #[prost(int32, tag = "1")]
-    network: i32,
-    #[prost(int32, tag = "2")]
-    pid: i32,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ContainerConfig {
-    #[prost(message, optional, tag = "1")]
-    metadata: Option<ContainerMetadata>,
-    #[prost(message, optional, tag = "2")]
-    image: Option<Image>,
-    #[prost(string, repeated, tag = "3")]
-    command: Vec<String>,
-    #[prost(message, repeated, tag = "7")]
-    mounts: Vec<Mount>,
-    #[prost(message, optional, tag = "15")]
-    linux: Option<LinuxContainer>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ContainerMetadata {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(uint32, tag = "2")]
-    attempt: u32,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Image {
-    #[prost(string, tag = "1")]
-    image: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Mount {
-    #[prost(string, tag = "1")]
-    container_path: String,
-    #[prost(string, tag = "2")]
-    host_path: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct LinuxContainer {
-    #[prost(message, optional, tag = "1")]
-    resources: Option<Resources>,
-    #[prost(message, optional, tag = "2")]
-    security_context: Option<ContainerSecurity>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ContainerSecurity {
-    #[prost(message, optional, tag = "3")]
-    namespaces: Option<Namespaces>,
-}
-
-/// What the kubelet gives a container, and changes when it is resized.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Resources {
-    #[prost(int64, tag = "3")]
-    pub cpu_shares: i64,
-    #[prost(int64, tag = "4")]
-    pub memory_limit: i64,
-    #[prost(map = "string, string", tag = "9")]
-    pub unified: HashMap<String, String>,
-    #[prost(int64, tag = "10")]
-    pub memory_swap_limit: i64,
-}
-
-impl Resources {
-    /// The same with so much swap beside it.
-    pub fn swapping(mebibytes: i64, swap: i64) -> Self {
-        let memory_swap_limit = (mebibytes + swap) << 20;
-        Resources { memory_swap_limit, ..Self::limited(mebibytes) }
-    }
-
-    /// As the kubelet sends them.
-    pub fn limited(mebibytes: i64) -> Self {
-        Resources {
-            cpu_shares: 1024,
-            memory_limit: mebibytes << 20,
-            unified: [("memory.oom.group".to_owned(), "1".to_owned())].into(),
-            memory_swap_limit: mebibytes << 20,
-        }
-    }
-}
-
-/// Each answer that is a name alone, and each question that is one.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Name {
-    #[prost(string, tag = "1")]
-    id: String,
-    #[prost(int64, tag = "2")]
-    timeout: i64,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct RunPodSandbox {
-    #[prost(message, optional, tag = "1")]
-    config: Option<PodSandboxConfig>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct CreateContainer {
-    #[prost(string, tag = "1")]
-    sandbox: String,
-    #[prost(message, optional, tag = "2")]
-    config: Option<ContainerConfig>,
-    #[prost(message, optional, tag = "3")]
-    sandbox_config: Option<PodSandboxConfig>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct UpdateResources {
-    #[prost(string, tag = "1")]
-    container: String,
-    #[prost(message, optional, tag = "2")]
-    linux: Option<Resources>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ImageStatus {
-    #[prost(message, optional, tag = "1")]
-    image: Option<Image>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Nothing {}
 
 /// A connection to containerd.
 pub struct Cri {

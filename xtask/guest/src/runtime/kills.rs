@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{
     agent::{Agent, alive, eventually},
+    api::Api,
     init::parameter,
-    pods::Api,
 };
 use serde_json::Value;
 use std::{fs, thread::sleep, time::Duration};

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     agent::{Agent, eventually},
+    api::Api,
     init::parameter,
-    pods::Api,
     say,
 };
 use std::{

@@ -7,7 +7,7 @@ use super::{
     engine::{Engine, Running},
     trace::{Seen, Trace, What},
 };
-use crate::{agent::eventually, init::parameter, pods::Api, say};
+use crate::{agent::eventually, api::Api, init::parameter, say};
 use std::{fs, os::unix::fs::MetadataExt, process::ExitCode, thread, time::Duration};
 
 /// Containers that are made at the same time.

@@ -10,9 +10,9 @@ use super::{
 use crate::{
     Test,
     agent::{Agent, eventually},
+    api::Api,
     container::Cgroup,
     init::parameter,
-    pods::Api,
     say,
 };
 use std::{

@@ -7,7 +7,7 @@ use super::{
     engine::Engine,
     trace::{Trace, What},
 };
-use crate::{agent::eventually, enforcement::write_one, pods::Api, say};
+use crate::{agent::eventually, api::Api, enforcement::write_one, say};
 use serde_json::json;
 use std::{thread::sleep, time::Duration};
 

@@ -1,0 +1,171 @@
+//! The messages of CRI that the tests take, with the fields that they use.
+
+use std::collections::HashMap;
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PodSandboxConfig {
+    #[prost(message, optional, tag = "1")]
+    pub(super) metadata: Option<PodMetadata>,
+    #[prost(map = "string, string", tag = "6")]
+    pub(super) labels: HashMap<String, String>,
+    #[prost(message, optional, tag = "8")]
+    pub(super) linux: Option<LinuxPod>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PodMetadata {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+    #[prost(string, tag = "2")]
+    pub(super) uid: String,
+    #[prost(string, tag = "3")]
+    pub(super) namespace: String,
+    #[prost(uint32, tag = "4")]
+    pub(super) attempt: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct LinuxPod {
+    #[prost(string, tag = "1")]
+    pub(super) cgroup_parent: String,
+    #[prost(message, optional, tag = "2")]
+    pub(super) security_context: Option<PodSecurity>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PodSecurity {
+    #[prost(message, optional, tag = "1")]
+    pub(super) namespaces: Option<Namespaces>,
+}
+
+/// 0 is the pod's own, 1 the container's own, 2 the node's.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Namespaces {
+    #[prost(int32, tag = "1")]
+    pub(super) network: i32,
+    #[prost(int32, tag = "2")]
+    pub(super) pid: i32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ContainerConfig {
+    #[prost(message, optional, tag = "1")]
+    pub(super) metadata: Option<ContainerMetadata>,
+    #[prost(message, optional, tag = "2")]
+    pub(super) image: Option<Image>,
+    #[prost(string, repeated, tag = "3")]
+    pub(super) command: Vec<String>,
+    #[prost(message, repeated, tag = "7")]
+    pub(super) mounts: Vec<Mount>,
+    #[prost(message, optional, tag = "15")]
+    pub(super) linux: Option<LinuxContainer>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ContainerMetadata {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+    #[prost(uint32, tag = "2")]
+    pub(super) attempt: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Image {
+    #[prost(string, tag = "1")]
+    pub(super) image: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Mount {
+    #[prost(string, tag = "1")]
+    pub(super) container_path: String,
+    #[prost(string, tag = "2")]
+    pub(super) host_path: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct LinuxContainer {
+    #[prost(message, optional, tag = "1")]
+    pub(super) resources: Option<Resources>,
+    #[prost(message, optional, tag = "2")]
+    pub(super) security_context: Option<ContainerSecurity>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ContainerSecurity {
+    #[prost(message, optional, tag = "3")]
+    pub(super) namespaces: Option<Namespaces>,
+}
+
+/// What the kubelet gives a container, and changes when it is resized.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Resources {
+    #[prost(int64, tag = "3")]
+    pub cpu_shares: i64,
+    #[prost(int64, tag = "4")]
+    pub memory_limit: i64,
+    #[prost(map = "string, string", tag = "9")]
+    pub unified: HashMap<String, String>,
+    #[prost(int64, tag = "10")]
+    pub memory_swap_limit: i64,
+}
+
+impl Resources {
+    /// The same with so much swap beside it.
+    pub fn swapping(mebibytes: i64, swap: i64) -> Self {
+        let memory_swap_limit = (mebibytes + swap) << 20;
+        Resources { memory_swap_limit, ..Self::limited(mebibytes) }
+    }
+
+    /// As the kubelet sends them.
+    pub fn limited(mebibytes: i64) -> Self {
+        Resources {
+            cpu_shares: 1024,
+            memory_limit: mebibytes << 20,
+            unified: [("memory.oom.group".to_owned(), "1".to_owned())].into(),
+            memory_swap_limit: mebibytes << 20,
+        }
+    }
+}
+
+/// Each answer that is a name alone, and each question that is one.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Name {
+    #[prost(string, tag = "1")]
+    pub(super) id: String,
+    #[prost(int64, tag = "2")]
+    pub(super) timeout: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct RunPodSandbox {
+    #[prost(message, optional, tag = "1")]
+    pub(super) config: Option<PodSandboxConfig>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct CreateContainer {
+    #[prost(string, tag = "1")]
+    pub(super) sandbox: String,
+    #[prost(message, optional, tag = "2")]
+    pub(super) config: Option<ContainerConfig>,
+    #[prost(message, optional, tag = "3")]
+    pub(super) sandbox_config: Option<PodSandboxConfig>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct UpdateResources {
+    #[prost(string, tag = "1")]
+    pub(super) container: String,
+    #[prost(message, optional, tag = "2")]
+    pub(super) linux: Option<Resources>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ImageStatus {
+    #[prost(message, optional, tag = "1")]
+    pub(super) image: Option<Image>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Nothing {}
