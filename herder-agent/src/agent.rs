@@ -14,7 +14,7 @@ use crate::{
     enforce::{Enforcer, Options},
     events::send::{EventQueue, EventWriter, OnOutcome},
     memory, nri,
-    pods::{self, bundle::Bundles},
+    pods::{self, bundle::Bundles, current::CurrentPods, watch::Followers},
     policy::Policy,
     probe::ProbeOptions,
     report::Reporter,
@@ -144,24 +144,36 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     });
     start(core, "the core's thread")?;
 
+    let asks_runtime = args.node.nri != NriSwitch::Off;
+    let current = CurrentPods::default();
     if let Some(client) = client {
-        let (node, core) = (args.node_name.clone(), commands.downgrade());
+        let node = args.node_name.clone();
         let pace = Times::default().pace;
+        let current = asks_runtime.then(|| current.clone());
+        let to = Followers { core: commands.downgrade(), current };
         runtime.spawn(async move {
-            pods::watch::watch(client, &node, pace, core, on_failure).await;
+            pods::watch::watch(client, &node, pace, to, on_failure).await;
         });
     }
     let (policies, followed) = watch::channel(policy);
-    if args.node.nri != NriSwitch::Off {
+    if asks_runtime {
         let plugin = nri::Plugin {
             socket: args.node.nri_socket.clone(),
             expected: args.node.nri == NriSwitch::On,
             dry_run: args.dry_run,
             policies: followed,
+            pods: current,
             reporter: reporter.clone(),
             core: commands.downgrade(),
         };
-        runtime.spawn(plugin.run(nri::PACE));
+        // On a thread of its own: the runtime waits for each answer, and a scrape or a
+        // list of pods would keep it waiting.
+        let runtime = start(current_thread(), "the runtime of NRI")?;
+        let thread = thread::Builder::new().name("nri".into()).spawn(move || {
+            slice::shortest();
+            runtime.block_on(plugin.run(nri::PACE));
+        });
+        start(thread, "the thread of NRI")?;
     }
     let writing = writer.map(|writer| runtime.spawn(writer.run()));
     let serving = Serving { listener, readiness, dropped, node: args.node_name.clone() };

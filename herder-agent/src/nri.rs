@@ -11,17 +11,18 @@
 //! A connection that ends is made again. Nothing here waits for the core.
 
 mod adjust;
+mod contested;
 pub mod mux;
 mod session;
 pub mod wire;
 
-pub use adjust::{AdjustError, Wish, learn, swaps, wish};
+pub use adjust::{AdjustError, Wish, learn, pod, spec, swaps, wish};
 
 use crate::{
     apiserver::backoff::{Backoff, Pace, random},
     attribution::id::ContainerId,
     core::Command,
-    pods::Pod,
+    pods::{Pod, current::CurrentPods},
     policy::{Policy, Target},
     report::Reporter,
 };
@@ -30,11 +31,18 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     net::UnixStream,
     sync::{mpsc::WeakSender, watch},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 /// How soon a lost runtime is looked for again, and how often a missing one.
 pub const PACE: Pace = Pace { first: Duration::from_millis(250), longest: Duration::from_secs(5) };
+
+/// The longest wait for a runtime that is there and ends the connection again and again:
+/// each time it lists its containers, and makes none meanwhile.
+const LONGEST_CUT: Duration = Duration::from_secs(5 * 60);
+
+/// A connection that lasted so long was a good one.
+const GOOD: Duration = Duration::from_secs(60);
 
 /// What the runtime told about a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +52,7 @@ pub struct Learnt {
     /// Its name in its pod.
     pub name: Box<str>,
     /// Its pod, without containers; as it was when it was made.
-    pub pod: Pod,
+    pub pod: Arc<Pod>,
     /// Process ID of its init, once it is started.
     pub init: Option<u32>,
     /// The value that it would have got, if its spec was changed and the runtime told.
@@ -58,6 +66,12 @@ pub enum Outcome {
     Set,
     /// Somebody else had set the rule's value.
     Kept,
+    /// Nobody asked for a value: an update of something else, or a runtime that does not
+    /// tell what it is about to write.
+    NotAsked,
+    /// Another plugin wants another value, so that the container was not made when this
+    /// one was set. It is left to the enforcement by cgroup.
+    Conflict,
     /// No rule wants a value.
     Unmatched,
     /// The rule's value was not set, since the agent is to write nothing.
@@ -68,13 +82,23 @@ pub enum Outcome {
 
 impl Outcome {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Set, Self::Kept, Self::Unmatched, Self::DryRun, Self::Error];
+    pub const ALL: [Self; 7] = [
+        Self::Set,
+        Self::Kept,
+        Self::NotAsked,
+        Self::Conflict,
+        Self::Unmatched,
+        Self::DryRun,
+        Self::Error,
+    ];
 
     /// The value of the `result` label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Set => "set",
             Self::Kept => "kept",
+            Self::NotAsked => "not-asked",
+            Self::Conflict => "conflict",
             Self::Unmatched => "unmatched",
             Self::DryRun => "dry-run",
             Self::Error => "error",
@@ -127,6 +151,8 @@ pub struct Plugin {
     pub dry_run: bool,
     /// What is wanted of which container.
     pub policies: watch::Receiver<Arc<Policy>>,
+    /// What pods are labelled now, as far as the API server has told.
+    pub pods: CurrentPods,
     /// Where all is told.
     pub reporter: Arc<Reporter>,
     /// Who learns from the runtime. Ends when nobody can send to it any more.
@@ -136,24 +162,29 @@ pub struct Plugin {
 impl Plugin {
     /// Connects, answers, and connects again, for ever.
     pub async fn run(self, pace: Pace) {
-        let mut backoff = Backoff::new(pace);
+        let mut missing = Backoff::new(pace);
+        let mut cut = Backoff::new(Pace { longest: LONGEST_CUT, ..pace });
         let mut told = None;
         loop {
-            let error = match UnixStream::connect(&self.socket).await {
+            let (error, wait) = match UnixStream::connect(&self.socket).await {
                 Ok(stream) => {
+                    missing.reset();
+                    let began = Instant::now();
                     let mut session = Session::new(&self, stream);
                     let Err(error) = session.run().await;
                     if session.synchronized {
-                        backoff.reset();
                         told = None;
                     }
-                    error
+                    if began.elapsed() >= GOOD {
+                        cut.reset();
+                    }
+                    (error, cut.after_failure(random()))
                 }
-                Err(error) => error.into(),
+                Err(error) => (error.into(), missing.after_failure(random())),
             };
             self.reporter.nri_connected(false);
             self.tell(&error, &mut told);
-            sleep(backoff.after_failure(random())).await;
+            sleep(wait).await;
         }
     }
 

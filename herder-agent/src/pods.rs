@@ -7,6 +7,7 @@
 //! as the server sends it is ten times that and never kept.
 
 pub mod bundle;
+pub mod current;
 pub mod quantity;
 pub mod restarts;
 pub mod store;
@@ -120,6 +121,21 @@ impl Pod {
         let labels = self.labels.as_ref()?;
         let at = labels.binary_search_by(|(name, _)| name.as_ref().cmp(key)).ok()?;
         labels.get(at).map(|(_, value)| value.as_ref())
+    }
+
+    /// The same with what rules and annotations are about, and no more.
+    fn without_containers(&self) -> Self {
+        let Pod { uid, config_hash, namespace, name, labels, oom_group, .. } = self;
+        Pod {
+            uid: *uid,
+            config_hash: *config_hash,
+            namespace: namespace.clone(),
+            name: name.clone(),
+            labels: labels.clone(),
+            oom_group: oom_group.clone(),
+            containers: Box::default(),
+            more_containers: false,
+        }
     }
 
     /// The container of this name.

@@ -315,13 +315,21 @@ impl Reporter {
         let said = match outcome {
             Outcome::Set => Some("NRI: set memory.oom.group."),
             Outcome::DryRun => Some("Dry run: would set memory.oom.group by NRI."),
-            Outcome::Kept | Outcome::Unmatched | Outcome::Error => None,
+            Outcome::Conflict => {
+                Some("NRI: another plugin wants another memory.oom.group; left to the cgroup.")
+            }
+            Outcome::Kept | Outcome::NotAsked | Outcome::Unmatched | Outcome::Error => None,
         };
         if let (Some(said), Some(target)) = (said, target) {
             let (rule, value) = (&*target.rule, u8::from(target.value));
             tracing::info!(namespace, pod, container, rule, value, "{said}");
         }
         self.metrics.nri_answer(outcome);
+    }
+
+    /// The runtime asked about a pod that no kubelet made.
+    pub fn nri_unmatched(&self) {
+        self.metrics.nri_answer(Outcome::Unmatched);
     }
 
     /// The runtime was answered with nothing, since something was wrong.

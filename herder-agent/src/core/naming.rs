@@ -11,7 +11,7 @@ use crate::{
     attribution::{
         ContainerNames, Owner,
         id::{ContainerId, PodUid},
-        path::{Place, PodCgroup},
+        path::{Place, PodCgroup, Runtime},
     },
     cgroup::{CgroupId, CgroupPath},
     nri::Learnt,
@@ -97,9 +97,14 @@ impl Naming {
     }
 
     /// The value that a container's cgroup would have got, if its runtime was asked for
-    /// ours.
+    /// ours. With crun, which CRI-O has by default, that is not the container's outermost.
     pub(super) fn adjusted(&self, path: &CgroupPath) -> Option<bool> {
-        self.learnt.instead_of(PodCgroup::parse(path)?.container()?.id)
+        let cgroup = PodCgroup::parse(path)?;
+        let container = cgroup.container()?;
+        match (container.place, container.runtime) {
+            (Place::Below(_), _) | (Place::Top, Runtime::CriO) => None,
+            _ => self.learnt.instead_of(container.id),
+        }
     }
 
     /// Forgets pods that were deleted long ago, and gives their cgroups, if any.
@@ -124,9 +129,9 @@ impl Naming {
     /// Whether a pod of this name is there now.
     pub(super) fn is_there(&self, names: &ContainerNames) -> bool {
         let ContainerNames { namespace, pod, .. } = names;
-        self.pods
-            .as_ref()
-            .map_or_else(|| self.learnt.has_pod(namespace, pod), |pods| pods.has(namespace, pod))
+        let listed = self.pods.as_ref().is_some_and(PodStore::synced);
+        self.pods.as_ref().is_some_and(|pods| pods.has(namespace, pod))
+            || !listed && self.learnt.has_pod(namespace, pod)
     }
 
     /// The pod that a cgroup is of, if somebody may tell its name.

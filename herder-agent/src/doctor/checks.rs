@@ -271,7 +271,9 @@ fn nri(switch: NriSwitch, socket: &Path) -> Finding {
         (_, true) => finding(
             "NRI",
             Outcome::Ok,
-            format!("{path} is there: the runtime makes containers with the rule's value"),
+            format!(
+                "{path} is there: if the runtime still listens (herder_nri_connected tells), it makes containers with the rule's value"
+            ),
             "",
         ),
         (switch, false) => finding(

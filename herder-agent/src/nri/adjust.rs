@@ -14,6 +14,7 @@ use crate::{
     pods::{OOM_GROUP_ANNOTATION, Pod, wire},
     policy::{PodSubject, Policy, Subject, Target, Verdict},
 };
+use std::sync::Arc;
 
 /// Why it cannot be said what the rules want.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,8 +29,8 @@ pub enum AdjustError {
 pub struct Wish {
     /// The rule and its value.
     pub target: Target,
-    /// The value that somebody else wants of it, if that is told: containerd 2.1 tells
-    /// what an update asks for, and not what the spec has.
+    /// The value that somebody else wants of it, if that is told: NRI before 0.10 does not
+    /// tell at a creation what the spec has, only what an earlier plugin has set.
     pub found: Option<bool>,
 }
 
@@ -62,29 +63,29 @@ fn resources(value: bool) -> LinuxResources {
     LinuxResources { memory: None, unified: [(OOM_GROUP.to_owned(), value)].into() }
 }
 
-/// What the rules want of a container; nothing if none is for it, or if it is not
-/// one that a kubelet made. `given` is what an update is about to give it.
+/// What the rules want of a container of a pod; nothing if none is for it, or if it is not
+/// one that a kubelet made. `given` is what it is about to be given.
 ///
 /// # Errors
 /// When its cgroup cannot be told.
 pub fn wish(
     policy: &Policy,
-    sandbox: &PodSandbox,
+    pod: &Pod,
     container: &Container,
     given: Option<&LinuxResources>,
 ) -> Result<Option<Wish>, AdjustError> {
-    let (Some(pod), Some(id)) = (pod(sandbox), ContainerId::parse(&container.id)) else {
-        return Ok(None);
-    };
-    let linux = container.linux.clone().unwrap_or_default();
-    let cgroup = cgroup(&linux.cgroups_path, id)
-        .ok_or_else(|| AdjustError::CgroupsPath(linux.cgroups_path.clone()))?;
+    let Some(id) = ContainerId::parse(&container.id) else { return Ok(None) };
+    let path = container.linux.as_ref().map_or("", |linux| &linux.cgroups_path);
+    let cgroup = cgroup(path, id).ok_or_else(|| AdjustError::CgroupsPath(path.to_owned()))?;
     let name = Some(container.name.as_str()).filter(|name| !name.is_empty());
-    let subject = Subject { cgroup: &cgroup, pod: Some(PodSubject { pod: &pod, container: name }) };
+    let subject = Subject { cgroup: &cgroup, pod: Some(PodSubject { pod, container: name }) };
     let Verdict::Matched(target) = policy.decide(&subject) else { return Ok(None) };
-    // What an update does not mention comes from the spec that the runtime keeps.
-    let found = given.and_then(value).or_else(|| linux.resources.as_ref().and_then(value));
-    Ok(Some(Wish { target, found }))
+    Ok(Some(Wish { target, found: given.and_then(value) }))
+}
+
+/// What a container's spec has, as far as that is told.
+pub fn spec(container: &Container) -> Option<&LinuxResources> {
+    container.linux.as_ref()?.resources.as_ref()
 }
 
 /// The value that resources ask for.
@@ -100,8 +101,7 @@ fn value(resources: &LinuxResources) -> Option<bool> {
 /// plugins at an update, and so forgets it where one answers (seen with 2.1): those
 /// containers are left to the enforcement by cgroup.
 pub fn swaps(container: &Container) -> bool {
-    let resources = container.linux.as_ref().and_then(|linux| linux.resources.as_ref());
-    let memory = resources.and_then(|resources| resources.memory.as_ref());
+    let memory = spec(container).and_then(|resources| resources.memory.as_ref());
     memory.is_some_and(|memory| match (&memory.limit, &memory.swap) {
         (Some(limit), Some(swap)) => swap.value != limit.value,
         (None, swap) => swap.is_some(),
@@ -110,14 +110,16 @@ pub fn swaps(container: &Container) -> bool {
 }
 
 /// What a container tells about itself, for those who meet its cgroup.
-pub fn learn(sandbox: &PodSandbox, container: &Container) -> Option<Learnt> {
+pub fn learn(pod: &Arc<Pod>, container: &Container) -> Option<Learnt> {
     let id = ContainerId::parse(&container.id)?;
     let name = Some(container.name.as_str()).filter(|name| !name.is_empty())?;
     let init = Some(container.pid).filter(|pid| *pid != 0);
-    Some(Learnt { id, name: name.into(), pod: pod(sandbox)?, init, instead_of: None })
+    Some(Learnt { id, name: name.into(), pod: pod.clone(), init, instead_of: None })
 }
 
-fn pod(sandbox: &PodSandbox) -> Option<Pod> {
+/// A pod as it was when it was made, with no more than is used of it; none if no kubelet
+/// made it.
+pub fn pod(sandbox: &PodSandbox) -> Option<Pod> {
     let annotation = sandbox.annotations.get(OOM_GROUP_ANNOTATION);
     let labels =
         sandbox.labels.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into()));

@@ -1,9 +1,11 @@
 //! One connection to the runtime, from the registration to its end.
 
 use super::{
-    AdjustError, Answer, Learnt, NriError, Outcome, Plugin, Wish, learn,
+    AdjustError, Answer, Learnt, NriError, Outcome, Plugin, Wish,
+    contested::Contested,
+    learn,
     mux::{Connection, Demultiplexer, Kind, Message},
-    swaps,
+    pod, spec, swaps,
     wire::{
         ConfigureRequest, ConfigureResponse, Container, ContainerRequest, CreateContainerResponse,
         LinuxResources, PodSandbox, RUNTIME_SERVICE, RegisterPluginRequest, Request, Response,
@@ -11,7 +13,7 @@ use super::{
     },
     wish,
 };
-use crate::core::Command;
+use crate::{core::Command, pods::Pod};
 use bytes::{Bytes, BytesMut};
 use prost::{DecodeError, Message as _};
 use std::{
@@ -62,12 +64,15 @@ pub(super) struct Session<'a> {
     plugin: &'a Plugin,
     stream: UnixStream,
     /// What the runtime has told so far, if it tells its containers in parts.
-    pods: HashMap<String, PodSandbox>,
+    pods: HashMap<String, Arc<Pod>>,
     containers: Vec<Container>,
+    /// For which containers another plugin wants something else.
+    contested: Contested,
     /// What the core has yet to be told.
     learnt: Vec<Learnt>,
-    /// All of the runtime's containers are known.
+    /// All of the runtime's containers are known, and it was answered.
     pub(super) synchronized: bool,
+    listed: bool,
 }
 
 impl<'a> Session<'a> {
@@ -77,8 +82,10 @@ impl<'a> Session<'a> {
             stream,
             pods: HashMap::new(),
             containers: Vec::new(),
+            contested: Contested::default(),
             learnt: Vec::new(),
             synchronized: false,
+            listed: false,
         }
     }
 
@@ -138,6 +145,10 @@ impl<'a> Session<'a> {
                 let response = Response { status: None, payload };
                 let body = response.encode_to_vec().into();
                 self.send(&Message { kind: Kind::Response, body, ..message }).await?;
+                if self.listed && !self.synchronized {
+                    self.synchronized = true;
+                    self.plugin.reporter.nri_connected(true);
+                }
                 self.plugin.reporter.nri_answered(began.elapsed());
             }
             // The only question is to be registered.
@@ -187,7 +198,9 @@ impl<'a> Session<'a> {
 
     fn synchronize(&mut self, request: SynchronizeRequest) -> Bytes {
         let SynchronizeRequest { pods, containers, more } = request;
-        self.pods.extend(pods.into_iter().map(|pod| (pod.id.clone(), pod)));
+        // Anybody who may make pods could fill the agent's memory by their annotations.
+        let known = pods.into_iter().filter_map(|it| Some((pod(&it)?, it.id)));
+        self.pods.extend(known.map(|(pod, id)| (id, Arc::new(pod))));
         self.containers.extend(containers);
         if more {
             let response = SynchronizeResponse { update: Vec::new(), more };
@@ -198,20 +211,23 @@ impl<'a> Session<'a> {
         let count = containers.len();
         for container in containers {
             let Some(pod) = pods.get(&container.pod_sandbox_id) else { continue };
-            self.learn(learn(pod, &container));
-            let wish = wish(&self.policy(), pod, &container, None);
-            let running = container.pid != 0 && update.len() < MOST_UPDATED;
+            let mut learnt = learn(pod, &container);
+            let wish = wish(&self.policy(), &self.now(pod), &container, spec(&container));
             if let Ok(Some(wish)) = wish
                 && !wish.is_fulfilled()
                 && !swaps(&container)
-                && running
-                && self.tell(pod, &container, Some(&wish)) == Outcome::Set
+                && container.runs()
+                && update.len() < MOST_UPDATED
+                && self.tell(pod, &container, self.outcome(&wish), Some(&wish)) == Outcome::Set
             {
                 update.push(wish.update(&container.id));
+                if let Some(learnt) = &mut learnt {
+                    learnt.instead_of = wish.found;
+                }
             }
+            self.learn(learnt);
         }
-        self.synchronized = true;
-        self.plugin.reporter.nri_connected(true);
+        self.listed = true;
         tracing::info!(
             containers = count,
             updates = update.len(),
@@ -221,17 +237,24 @@ impl<'a> Session<'a> {
     }
 
     fn create(&mut self, request: ContainerRequest) -> Result<Bytes, AnswerError> {
-        let (pod, container, _) = both("new container", request)?;
+        let (sandbox, container, _) = both("new container", request)?;
+        let Some(pod) = pod(&sandbox).map(Arc::new) else { return Ok(self.unmatched(&sandbox)) };
         let mut learnt = learn(&pod, &container);
-        let wish = wish(&self.policy(), &pod, &container, None);
+        let wish = wish(&self.policy(), &self.now(&pod), &container, spec(&container));
         let mut adjust = None;
-        if let Ok(wish) = &wish
-            && self.tell(&pod, &container, wish.as_ref()) == Outcome::Set
-            && let Some(wish) = wish
-        {
-            adjust = Some(wish.adjustment());
-            if let Some(learnt) = &mut learnt {
-                learnt.instead_of = wish.found;
+        if let Ok(wish) = &wish {
+            let mut outcome = wish.as_ref().map_or(Outcome::Unmatched, |wish| self.outcome(wish));
+            let contradicts = wish.as_ref().is_some_and(|wish| wish.found.is_some());
+            if outcome == Outcome::Set && contradicts && self.contested.is(pod.uid, &container.name)
+            {
+                outcome = Outcome::Conflict;
+            }
+            self.tell(&pod, &container, outcome, wish.as_ref());
+            if let (Outcome::Set, Some(wish)) = (outcome, wish) {
+                adjust = Some(wish.adjustment());
+                if let Some(learnt) = &mut learnt {
+                    learnt.instead_of = wish.found;
+                }
             }
         }
         self.learn(learnt);
@@ -239,20 +262,44 @@ impl<'a> Session<'a> {
         Ok(CreateContainerResponse { adjust }.encode_to_vec().into())
     }
 
+    /// An update is changed only if it is known to ask for the other value. A runtime
+    /// that does not tell would forget what else the kubelet asked for: containerd before
+    /// 2.1.7 takes what it was answered for all of `unified`.
     fn update(&mut self, request: ContainerRequest) -> Result<Bytes, AnswerError> {
-        let (pod, container, given) = both("update of a container", request)?;
-        let wish = wish(&self.policy(), &pod, &container, given.as_ref())?;
-        let wish = wish.filter(|_| !swaps(&container));
-        let set = self.tell(&pod, &container, wish.as_ref()) == Outcome::Set;
-        let update = wish.filter(|_| set).map(|wish| wish.update(&container.id));
-        let response = UpdateContainerResponse { update: update.into_iter().collect() };
-        Ok(response.encode_to_vec().into())
+        let (sandbox, container, given) = both("update of a container", request)?;
+        let Some(pod) = pod(&sandbox).map(Arc::new) else { return Ok(self.unmatched(&sandbox)) };
+        let wish = wish(&self.policy(), &self.now(&pod), &container, given.as_ref())?;
+        let outcome = match &wish {
+            None => Outcome::Unmatched,
+            Some(wish) if wish.found.is_none() || swaps(&container) => Outcome::NotAsked,
+            Some(wish) => self.outcome(wish),
+        };
+        self.tell(&pod, &container, outcome, wish.as_ref());
+        let wish = wish.filter(|_| outcome == Outcome::Set);
+        let update = wish.map(|wish| wish.update(&container.id)).into_iter().collect();
+        Ok(UpdateContainerResponse { update }.encode_to_vec().into())
     }
 
     fn started(&mut self, request: ContainerRequest) {
-        if let Ok((pod, container, _)) = both("start of a container", request) {
-            self.learn(learn(&pod, &container));
+        if let Ok((sandbox, container, _)) = both("start of a container", request)
+            && let Some(pod) = pod(&sandbox)
+        {
+            self.contested.started(pod.uid, &container.name);
+            self.learn(learn(&Arc::new(pod), &container));
         }
+    }
+
+    /// A pod that no kubelet made.
+    fn unmatched(&self, sandbox: &PodSandbox) -> Bytes {
+        tracing::debug!(sandbox = sandbox.id, "NRI: no kubelet's pod.");
+        self.plugin.reporter.nri_unmatched();
+        Bytes::new()
+    }
+
+    /// A pod with the labels and annotations of now, as far as they are known: by those
+    /// the core decides, and the two must not differ.
+    fn now(&self, pod: &Arc<Pod>) -> Arc<Pod> {
+        self.plugin.pods.get(pod.uid).unwrap_or_else(|| pod.clone())
     }
 
     fn learn(&mut self, learnt: Option<Learnt>) {
@@ -265,14 +312,24 @@ impl<'a> Session<'a> {
         self.plugin.policies.borrow().clone()
     }
 
+    fn outcome(&self, wish: &Wish) -> Outcome {
+        if wish.is_fulfilled() {
+            Outcome::Kept
+        } else if self.plugin.dry_run {
+            Outcome::DryRun
+        } else {
+            Outcome::Set
+        }
+    }
+
     /// Tells what is answered about a container.
-    fn tell(&self, pod: &PodSandbox, container: &Container, wish: Option<&Wish>) -> Outcome {
-        let outcome = match wish {
-            None => Outcome::Unmatched,
-            Some(wish) if wish.is_fulfilled() => Outcome::Kept,
-            Some(_) if self.plugin.dry_run => Outcome::DryRun,
-            Some(_) => Outcome::Set,
-        };
+    fn tell(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        outcome: Outcome,
+        wish: Option<&Wish>,
+    ) -> Outcome {
         self.plugin.reporter.nri_answer(&Answer {
             namespace: &pod.namespace,
             pod: &pod.name,

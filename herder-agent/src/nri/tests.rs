@@ -31,6 +31,7 @@ struct Scene {
     socket: PathBuf,
     reporter: Arc<Reporter>,
     policies: watch::Sender<Arc<Policy>>,
+    pods: CurrentPods,
     commands: Option<mpsc::Sender<Command>>,
     received: mpsc::Receiver<Command>,
     plugin: JoinHandle<()>,
@@ -45,16 +46,18 @@ impl Scene {
         let (policies, followed) = watch::channel(policy);
         let (commands, received) = mpsc::channel(1);
         let reporter = Arc::new(Reporter::default());
+        let pods = CurrentPods::default();
         let plugin = Plugin {
             socket: socket.clone(),
             expected: false,
             dry_run,
             policies: followed,
+            pods: pods.clone(),
             reporter: reporter.clone(),
             core: commands.downgrade(),
         };
         let plugin = tokio::spawn(plugin.run(QUICK));
-        Scene { socket, reporter, policies, commands: Some(commands), received, plugin }
+        Scene { socket, reporter, policies, pods, commands: Some(commands), received, plugin }
     }
 
     fn metric(&self, series: &str) -> String {
@@ -192,6 +195,7 @@ fn container(number: u32, pid: u32) -> Container {
             resources: Some(resources("1")),
             cgroups_path: format!("/kubepods/pod2c39abf0-f543-4c05-8cfe-3839410aef01/{id}"),
         }),
+        state: 0,
         pid,
     }
 }
@@ -238,9 +242,15 @@ async fn a_container_is_adjusted_updated_and_learnt() {
     let update = UpdateContainerResponse::decode(answer).unwrap().update.remove(0);
     assert!(update.ignore_failure && update.container_id == container(2, 0).id);
     assert_eq!(update.linux.unwrap().resources.unwrap(), resources("0"));
+    // What does not ask for a value is not answered: the runtime may not tell what it asks.
+    for resources in [None, Some(LinuxResources::default())] {
+        let update = ContainerRequest { resources, ..about(pod(), container(2, 77)) };
+        assert_eq!(runtime.ask("UpdateContainer", update.encode_to_vec()).await, Bytes::new());
+    }
+    assert_eq!(scene.answers("not-asked"), "2");
     let counts = ["set", "kept", "unmatched", "dry-run", "error"].map(|it| scene.answers(it));
     assert_eq!(counts, ["2", "0", "1", "0", "0"]);
-    assert_eq!(scene.metric("herder_nri_answer_seconds_count"), "6");
+    assert_eq!(scene.metric("herder_nri_answer_seconds_count"), "8");
 }
 
 #[tokio::test]
@@ -251,6 +261,42 @@ async fn the_rules_are_those_of_now() {
     let policy = Config::parse(&RULES.replace("single-process", "leave"), "test").unwrap();
     scene.policies.send_replace(Arc::new(Policy::new(policy)));
     assert_eq!(runtime.create(&about(pod(), container(1, 0))).await, None);
+}
+
+/// The core decides by the labels of now, and so does this: else they would fight.
+#[tokio::test]
+async fn the_labels_are_those_of_now() {
+    let scene = Scene::new("labels", false);
+    let listener = listen(&scene.socket);
+    let (mut runtime, _) = Runtime::meet(&listener, Vec::new()).await;
+    let labelled = |app: &str| {
+        let labels = [("app".to_owned(), app.to_owned())].into();
+        super::pod(&PodSandbox { labels, ..pod() }).map(Box::new).unwrap()
+    };
+    let update =
+        ContainerRequest { resources: Some(resources("1")), ..about(pod(), container(1, 77)) };
+    scene.pods.apply(&crate::pods::Event::Applied(labelled("db")));
+    assert_eq!(runtime.create(&about(pod(), container(1, 0))).await, None);
+    let answer = runtime.ask("UpdateContainer", update.encode_to_vec()).await;
+    assert_eq!(answer, Bytes::new(), "its label was taken away");
+    let other = PodSandbox { labels: Default::default(), ..pod() };
+    scene.pods.apply(&crate::pods::Event::Applied(labelled("web")));
+    assert_eq!(runtime.create(&about(other, container(2, 0))).await.as_deref(), Some("0"));
+}
+
+/// Else it would never be made.
+#[tokio::test]
+async fn a_container_that_another_plugin_wants_otherwise_is_made_at_the_second_try() {
+    let scene = Scene::new("contested", false);
+    let listener = listen(&scene.socket);
+    let (mut runtime, _) = Runtime::meet(&listener, Vec::new()).await;
+    assert_eq!(runtime.create(&about(pod(), container(1, 0))).await.as_deref(), Some("0"));
+    assert_eq!(runtime.create(&about(pod(), container(2, 0))).await, None);
+    assert_eq!(scene.answers("conflict"), "1");
+    let sidecar = |number| Container { name: "sidecar".into(), ..container(number, 0) };
+    assert_eq!(runtime.create(&about(pod(), sidecar(3))).await.as_deref(), Some("0"));
+    runtime.ask("PostStartContainer", about(pod(), sidecar(3)).encode_to_vec()).await;
+    assert_eq!(runtime.create(&about(pod(), sidecar(4))).await.as_deref(), Some("0"));
 }
 
 #[tokio::test]
@@ -315,7 +361,8 @@ async fn a_busy_core_keeps_no_container_waiting() {
     let listener = listen(&scene.socket);
     let (mut runtime, _) = Runtime::meet(&listener, vec![container(1, 0)]).await;
     for number in 2..300 {
-        let value = runtime.create(&about(pod(), container(number, 0))).await;
+        let named = Container { name: format!("c{number}"), ..container(number, 0) };
+        let value = runtime.create(&about(pod(), named)).await;
         assert_eq!(value.as_deref(), Some("0"));
     }
     let mut learnt = 0;

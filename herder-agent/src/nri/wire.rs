@@ -187,12 +187,25 @@ pub struct Container {
     /// Its name in the pod.
     #[prost(string, tag = "3")]
     pub name: String,
+    /// What it does (`enum ContainerState`).
+    #[prost(int32, tag = "4")]
+    pub state: i32,
     /// What only Linux has.
     #[prost(message, optional, tag = "11")]
     pub linux: Option<LinuxContainer>,
-    /// Its init; 0 before it is started.
+    /// Its init; 0 before it is started, and where the runtime does not tell.
     #[prost(uint32, tag = "12")]
     pub pid: u32,
+}
+
+/// `CONTAINER_RUNNING`.
+const RUNNING: i32 = 3;
+
+impl Container {
+    /// Whether it runs. CRI-O before 1.36 tells its state and no process.
+    pub fn runs(&self) -> bool {
+        self.state == RUNNING || self.state == 0 && self.pid != 0
+    }
 }
 
 /// `LinuxContainer`.

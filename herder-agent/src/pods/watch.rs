@@ -7,7 +7,7 @@
 //! none, waiting after failures, counting them, and trimming each pod while it
 //! is read.
 
-use super::{Event, Pod, wire::PodObject};
+use super::{Event, Pod, current::CurrentPods, wire::PodObject};
 use crate::{
     apiserver::{
         Failure, OnFailure,
@@ -38,13 +38,7 @@ const STREAMING_TRIES: u32 = 3;
 ///
 /// HTTP failures are counted by [`crate::apiserver`]; `on_failure` here is told
 /// of what only shows within a watch.
-pub async fn watch(
-    client: Client,
-    node: &str,
-    pace: Pace,
-    core: WeakSender<Command>,
-    on_failure: OnFailure,
-) {
+pub async fn watch(client: Client, node: &str, pace: Pace, to: Followers, on_failure: OnFailure) {
     let config = watcher::Config {
         // Else kube asks etcd, and that has to read the pods of all nodes for each page.
         page_size: None,
@@ -55,7 +49,7 @@ pub async fn watch(
             .any_semantic()
     };
     let mut feed = Feed {
-        core,
+        to,
         on_failure,
         backoff: Backoff::new(pace),
         last_failure: None,
@@ -69,8 +63,16 @@ pub async fn watch(
     }
 }
 
+/// Who is told of pods.
+pub struct Followers {
+    /// The core, as long as it is there.
+    pub core: WeakSender<Command>,
+    /// What they are labelled now, if somebody else asks for that.
+    pub current: Option<CurrentPods>,
+}
+
 struct Feed {
-    core: WeakSender<Command>,
+    to: Followers,
     on_failure: OnFailure,
     backoff: Backoff,
     last_failure: Option<Instant>,
@@ -135,8 +137,11 @@ impl Feed {
                 None => return self.malformed(&pod.metadata),
             },
         };
+        if let Some(current) = &self.to.current {
+            current.apply(&event);
+        }
         // Held only for the moment, since the core ends when nobody can send.
-        let core = self.core.upgrade().ok_or(CoreGone)?;
+        let core = self.to.core.upgrade().ok_or(CoreGone)?;
         core.send(Command::Pod(event)).await.map_err(|_| CoreGone)
     }
 

@@ -17,7 +17,7 @@ use herder_agent::{
     probe::{KernelFacts, decode},
 };
 use prost::Message as _;
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 use tokio::time::Instant;
 
 /// Whether an input gets beyond the first check of its parser.
@@ -191,10 +191,11 @@ pub(crate) fn nri(input: &[u8]) {
     let text = "rules:\n- {name: c, cgroups: ['/kubepods.slice/**/x'], oomGroup: group}\n- {name: p, pods: {}, oomGroup: single-process}";
     let policy = Policy::new(Config::parse(text, "test").unwrap());
     for ContainerRequest { pod, container, resources } in asked(input) {
-        let (Some(pod), Some(container)) = (pod, container) else { continue };
+        let (Some(sandbox), Some(container)) = (pod, container) else { continue };
+        let Some(pod) = herder_agent::nri::pod(&sandbox).map(Arc::new) else { continue };
+        assert_eq!(pod.uid.to_string(), sandbox.uid);
         if let Some(learnt) = learn(&pod, &container) {
             assert_eq!(learnt.id.to_string(), container.id);
-            assert_eq!(learnt.pod.uid.to_string(), pod.uid);
         }
         if let Ok(Some(wish)) = wish(&policy, &pod, &container, resources.as_ref()) {
             assert_eq!(wish.update(&container.id).container_id, container.id);

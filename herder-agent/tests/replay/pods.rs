@@ -7,7 +7,7 @@ use herder_agent::{
     pods::{
         restarts::Reason,
         store::{PodChange, PodStore},
-        watch::watch,
+        watch::{Followers, watch},
     },
 };
 use std::{
@@ -37,10 +37,10 @@ impl Follower {
 
     fn at(server: Server) -> Follower {
         let (core, commands) = mpsc::channel(4);
-        let sender = core.downgrade();
+        let to = Followers { core: core.downgrade(), current: None };
         let (client, on_failure) = (server.client.clone(), server.on_failure.clone());
         let watch =
-            tokio::spawn(async move { watch(client, "node-1", pace(), sender, on_failure).await });
+            tokio::spawn(async move { watch(client, "node-1", pace(), to, on_failure).await });
         Follower {
             server,
             store: PodStore::default(),

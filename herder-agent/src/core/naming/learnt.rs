@@ -7,7 +7,10 @@ use crate::{
     nri::Learnt,
     pods::{Pod, store::GRACE},
 };
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 use tokio::time::Instant;
 
 /// Containers that are remembered: many times what a kubelet starts on a node. More
@@ -18,7 +21,7 @@ const MOST: usize = 4096;
 pub(super) struct LearntContainers {
     containers: HashMap<ContainerId, Entry>,
     /// Each once, however many containers it has.
-    pods: HashMap<PodUid, Pod>,
+    pods: HashMap<PodUid, Arc<Pod>>,
 }
 
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{config::Config, pods::wire::PodObject};
 use serde_json::{Value, json};
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 const UID: &str = "2c39abf0-f543-4c05-8cfe-3839410aef01";
 const HASH: &str = "ca0757b5d25d60b3db9d57dce6d10c2d";
@@ -218,7 +218,7 @@ fn without_kubernetes_all_is_the_hosts() {
 
 /// What the runtime tells about the container of this letter.
 fn learnt(letter: char, name: &str, label: &str) -> Learnt {
-    let pod = Pod {
+    let pod = Arc::new(Pod {
         uid: PodUid::parse(UID).unwrap(),
         config_hash: None,
         namespace: "shop".into(),
@@ -227,7 +227,7 @@ fn learnt(letter: char, name: &str, label: &str) -> Learnt {
         oom_group: None,
         containers: Box::default(),
         more_containers: false,
-    };
+    });
     let id = ContainerId::parse(&id(letter)).unwrap();
     Learnt { id, name: name.into(), pod, init: Some(77), instead_of: Some(true) }
 }

@@ -4,6 +4,10 @@
 //! The suite's containerd is as Debian ships it: 2.1 has NRI on, 1.7 has it off, and
 //! both are shown as they are. What needs NRI is switched on in 1.7.
 
+mod updates;
+
+pub use updates::{labels_of_now, updates};
+
 use super::{
     RULES,
     bundle::{DB, WEB, object},
@@ -90,6 +94,7 @@ pub fn creations(systemd: bool) {
     let count = looked.len() as f64;
     if by_default() {
         tell_answers(&agent);
+        tell_cpu(&agent);
         let ones = ones(&trace, |id| looked.iter().any(|one| one.cgroup == id));
         assert_eq!((writes, ones), (0.0, 0));
         assert_eq!(answers(&agent, "set"), count);
@@ -139,6 +144,17 @@ fn tell_answers(agent: &Agent) {
     ));
 }
 
+/// CPU time of the thread that answers, for each: with the connection's own.
+fn tell_cpu(agent: &Agent) {
+    let threads = fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap().flatten();
+    let read = |path: &Path, name| fs::read_to_string(path.join(name)).unwrap_or_default();
+    let mut paths = threads.map(|thread| thread.path());
+    let own = paths.find(|path| read(path, "comm").trim() == "nri").expect("a thread of its own");
+    let spent: f64 = read(&own, "schedstat").split(' ').next().unwrap().parse().unwrap();
+    let answers = agent.metric("herder_nri_answer_seconds_count");
+    say(&format!("{:.3} ms of CPU for each of {answers} answers", spent / 1e6 / answers));
+}
+
 /// The value and the cgroup that a program found.
 fn looked_at(container: &Running) -> (String, u64) {
     let note = container.note("looked");
@@ -150,69 +166,6 @@ fn looked_at(container: &Running) -> (String, u64) {
 fn ones(trace: &Trace, is_one: impl Fn(u64) -> bool) -> usize {
     let one = |what: &What| matches!(what, What::Write { cgroup, value } if value == "1" && is_one(*cgroup));
     trace.seen().iter().filter(|seen| one(&seen.what)).count()
-}
-
-/// A resize, as the kubelet sends it, with 1; and a change of the CPUs without it.
-pub fn updates(systemd: bool) {
-    let setup = with_nri(systemd);
-    let _daemon = setup.start();
-    let agent = agent("auto");
-    eventually("it is connected", || is_connected(&agent));
-    let (web, db) = (Sandbox::run(setup, WEB), Sandbox::run(setup, DB));
-    let worker = web.start("worker", 0, 64, &["idle"]);
-    let other = db.start("postgres", 0, 64, &["idle"]);
-    let (cgroup, others) = (worker.cgroup(), other.cgroup());
-    let read = |file: &str| fs::read_to_string(cgroup.file(file)).unwrap().trim().to_owned();
-    let trace = Trace::start();
-    for mebibytes in [96, 128] {
-        worker.update(Resources::limited(mebibytes)).unwrap();
-        other.update(Resources::limited(mebibytes)).unwrap();
-        assert_eq!(read("memory.max"), (mebibytes << 20).to_string(), "the update was one");
-        assert_eq!((read("memory.oom.group").as_str(), &*others.oom_group()), ("0", "1"));
-    }
-    let (here, there) =
-        (ones(&trace, |id| id == cgroup.id()), ones(&trace, |id| id == others.id()));
-    say(&format!(
-        "2 updates with 1: it was written {here} times, for an unmatched one {there} times"
-    ));
-    assert_eq!((here, there), (0, 2));
-    assert_eq!(answers(&agent, "set"), 3.0);
-    assert_eq!(agent.total("herder_oom_group_writes_total"), 0.0);
-    swap(&web, &worker);
-    // What has no value gets the stored spec's, which is ours.
-    trace.clear();
-    let cpus = Resources { cpu_shares: 512, ..Resources::default() };
-    worker.update(cpus).unwrap();
-    say(&format!(
-        "an update of the CPUs alone: 1 written {} times, {} in memory.oom.group",
-        ones(&trace, |id| id == cgroup.id()),
-        read("memory.oom.group")
-    ));
-    assert_eq!(read("memory.oom.group"), "0");
-}
-
-/// containerd has no room for swap in what it asks plugins, and forgets it where one
-/// answers: so the agent does not, of a container that has swap.
-fn swap(web: &Sandbox, worker: &Running) {
-    let swapping = web.start_with("worker", 1, Resources::swapping(64, 32), &["idle"]);
-    let read = |container: &Running| {
-        fs::read_to_string(container.cgroup().file("memory.swap.max")).unwrap().trim().to_owned()
-    };
-    let before = [read(worker), read(&swapping)];
-    for container in [worker, &swapping] {
-        container.update(Resources::swapping(96, 48)).unwrap();
-    }
-    let after = [read(worker), read(&swapping)];
-    say(&format!(
-        "memory.swap.max at a resize to 48 MiB of swap: without swap before {} → {}, with it {} → {}",
-        before[0], after[0], before[1], after[1]
-    ));
-    // Outside of a cgroup containerd finds no swap to limit.
-    if before[1] != "max" {
-        assert_eq!((before[1].as_str(), &*after[1]), ("33554432", "50331648"));
-    }
-    eventually("the value is corrected by the cgroup", || swapping.cgroup().oom_group() == "0");
-    swapping.remove();
 }
 
 /// The agent stands still, and then is killed, while the runtime waits for it; and so
