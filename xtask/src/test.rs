@@ -59,6 +59,14 @@ pub fn run(args: &Args) -> Result<()> {
         Boots { built: &built, filter: "", memory: args.memory, counting: false, verbose: false };
     let mut timed = Vec::new();
     let mut work = Vec::new();
+    // What takes longest comes first, so that nothing waits for it in the end.
+    if let Some(kernel) = kernels.iter().find(|kernel| kernel.series == Series::V6_12) {
+        work.extend(RUNTIMES.map(|(suite, filter)| {
+            let boots = Boots { filter, ..boots };
+            let run = move || boots.runtimes(kernel, &[suite.into()], STARTS);
+            Work::new(format!("runtimes of {suite}"), kernel, run)
+        }));
+    }
     for kernel in &kernels {
         let name = kernel.series.name();
         if kernel.series == Series::V5_10Pid {
@@ -75,13 +83,6 @@ pub fn run(args: &Args) -> Result<()> {
         work.push(Work::new("faults", kernel, move || boots.modes(kernel, &["faults"])));
         let boots = Boots { built: &logging, ..boots };
         work.push(Work::new("programs that log", kernel, move || boots.modes(kernel, &["log"])));
-    }
-    if let Some(kernel) = kernels.iter().find(|kernel| kernel.series == Series::V6_12) {
-        work.extend(RUNTIMES.map(|(suite, filter)| {
-            let boots = Boots { filter, ..boots };
-            let run = move || boots.runtimes(kernel, &[suite.into()], STARTS);
-            Work::new(format!("runtimes of {suite}"), kernel, run)
-        }));
         let built = &built;
         let looked = move || page::check(kernel, built).map(|()| Verdict { passed: 1, failed: 0 });
         work.push(Work::new("the page", kernel, looked));
