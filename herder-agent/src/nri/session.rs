@@ -262,9 +262,9 @@ impl<'a> Session<'a> {
         Ok(CreateContainerResponse { adjust }.encode_to_vec().into())
     }
 
-    /// An update is changed only if it is known to ask for the other value. A runtime
-    /// that does not tell would forget what else the kubelet asked for: containerd before
-    /// 2.1.7 takes what it was answered for all of `unified`.
+    /// An update is changed only if it is known to ask for the other value. A runtime that
+    /// does not tell takes what it is answered for all of `unified`, and so forgets what
+    /// else the kubelet asked for (`FromCRILinuxResources()`, containerd/nri before 0.9).
     fn update(&mut self, request: ContainerRequest) -> Result<Bytes, AnswerError> {
         let (sandbox, container, given) = both("update of a container", request)?;
         let Some(pod) = pod(&sandbox).map(Arc::new) else { return Ok(self.unmatched(&sandbox)) };

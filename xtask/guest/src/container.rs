@@ -76,6 +76,11 @@ impl Cgroup {
     }
 }
 
+/// A process in a cgroup but in no namespace of its own.
+pub fn run_in(cgroup: &Cgroup, program: &[&str]) -> Child {
+    role("enter", &[cgroup.path()]).args(program).spawn().unwrap()
+}
+
 pub struct Container {
     pub cgroup: Cgroup,
     shim: Child,

@@ -3,9 +3,9 @@
 use crate::{
     Test,
     agent::{Agent, MATCHED, eventually},
-    container::{Cgroup, Container},
+    container::{Cgroup, Container, run_in},
     enforcement::creations_that_saw_one,
-    kills::{assert_kill, run_in},
+    kills::assert_kill,
 };
 use serde_json::Value;
 use std::{

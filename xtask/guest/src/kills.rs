@@ -3,8 +3,7 @@
 use crate::{
     Test,
     agent::{Agent, MATCHED, alive, eventually, within},
-    container::{Cgroup, Container},
-    roles::role,
+    container::{Cgroup, Container, run_in},
     say,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,7 +11,6 @@ use serde_json::Value;
 use std::{
     fs,
     os::unix::process::ExitStatusExt,
-    process::Child,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -36,11 +34,6 @@ pub const TESTS: &[Test] = &[
     ("victim_is_described", victim_is_described),
     ("losses_are_counted", losses_are_counted),
 ];
-
-/// A process in a cgroup but in no namespace of its own.
-pub fn run_in(cgroup: &Cgroup, program: &[&str]) -> Child {
-    role("enter", &[cgroup.path()]).args(program).spawn().unwrap()
-}
 
 pub fn assert_kill(kill: &Value, kind: &str, limit: &str, cgroup: &str) {
     let told = [&kill["kind"], &kill["limit"], &kill["cgroup"]];

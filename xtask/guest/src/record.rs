@@ -10,8 +10,7 @@
 use crate::{
     agent::{Agent, eventually},
     api::Api,
-    container::{Cgroup, Container},
-    kills::run_in,
+    container::{Cgroup, Container, run_in},
     say,
 };
 use rustix::{mount::MountFlags, process::Signal};
