@@ -1,6 +1,6 @@
 //! What becomes of updates, and of labels that change.
 
-use super::{answers, is_connected, ones, with_nri};
+use super::{answers, by_default, is_connected, ones, with_nri};
 use crate::{
     agent::{Agent, eventually},
     api::Api,
@@ -36,16 +36,20 @@ pub fn updates(systemd: bool) {
         assert_eq!(read("memory.high"), high, "nothing of the update is lost");
         other.update(Resources::limited(mebibytes)).unwrap();
         assert_eq!(read("memory.max"), (mebibytes << 20).to_string(), "the update was one");
-        assert_eq!((read("memory.oom.group").as_str(), &*others.oom_group()), ("0", "1"));
+        eventually("it is 0", || worker.cgroup().oom_group() == "0");
+        assert_eq!(others.oom_group(), "1");
     }
     let (here, there) =
         (ones(&trace, |id| id == cgroup.id()), ones(&trace, |id| id == others.id()));
     say(&format!(
         "2 updates with 1: it was written {here} times, for an unmatched one {there} times"
     ));
-    assert_eq!((here, there), (0, 2));
-    assert_eq!(answers(&agent, "set"), 3.0);
-    assert_eq!(agent.total("herder_oom_group_writes_total"), 0.0);
+    // containerd 1.7 does not tell what an update asks for; so it is not answered, and
+    // the cgroup corrects it.
+    let (written, set, corrected) = if by_default() { (0, 3.0, 0.0) } else { (2, 1.0, 2.0) };
+    assert_eq!((here, there), (written, 2));
+    assert_eq!(answers(&agent, "set"), set);
+    assert_eq!(agent.total("herder_oom_group_writes_total"), corrected);
     swap(&web, &worker);
     // What has no value gets the stored spec's, which is ours.
     trace.clear();
