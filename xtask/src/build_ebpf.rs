@@ -6,12 +6,13 @@
 //! toolchain download.
 
 use crate::{
-    command::{asked, cache, can_install, output, program, run_timed, say, workspace},
+    command::{asked, cache, can_install, made, output, program, run_timed, say, workspace},
     debian,
 };
 use anyhow::{Context, Result, bail};
 use std::{
-    env, fs,
+    env,
+    fs::{self, File},
     hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
     process::Command,
@@ -65,6 +66,9 @@ pub fn run(args: &Args) -> Result<PathBuf> {
 
 /// The same for kernels of another architecture, elsewhere.
 pub fn run_for(args: &Args, architecture: &str, target: &Path, object: &Path) -> Result<PathBuf> {
+    // What is built is kept before another object is built in the same place.
+    let alone = File::create(made(target.to_path_buf())?.join("herder.lock"))?;
+    alone.lock().with_context(|| format!("cannot lock {}", target.display()))?;
     let toolchain = match find()? {
         Some(toolchain) => toolchain,
         None if args.install && can_install() => {

@@ -7,6 +7,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// Makes sure that a program is there, by installing the package that has it.
@@ -23,8 +24,15 @@ pub fn need(program: &str, package: &str) -> Result<()> {
     install(&[package])
 }
 
+/// apt waits for another that installs, but not for one that reads lists.
+static INSTALLING: Mutex<()> = Mutex::new(());
+
+/// Only one at a time uses a suite's state.
+static OPEN: Mutex<()> = Mutex::new(());
+
 /// Installs packages of the machine's own suites.
 pub fn install(packages: &[&str]) -> Result<()> {
+    let _alone = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut update = Command::new("apt-get");
     run_timed("Reading Debian's package lists", update.args(["update", "-qq"]))?;
     let mut install = Command::new("apt-get");
@@ -39,6 +47,7 @@ pub fn install(packages: &[&str]) -> Result<()> {
 pub struct Suite {
     options: Vec<String>,
     name: &'static str,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Suite {
@@ -79,7 +88,8 @@ impl Suite {
             "Acquire::Check-Valid-Until=false".into(),
             "Acquire::Languages=none".into(),
         ];
-        let suite = Suite { options, name };
+        let alone = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let suite = Suite { options, name, _alone: alone };
         run_timed(
             &format!("Reading the package list of {name}"),
             suite.apt("apt-get").args(["update", "-qq"]),

@@ -116,8 +116,9 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// The boots that a kernel's tests take: with cgroup v2, for what is measured in
-/// milliseconds, for faults of what surrounds the agent, and without cgroup v2.
-pub const MODES: [&str; 4] = ["test", "timed", "faults", "v1"];
+/// milliseconds, with an API server, for faults of what surrounds the agent, and without
+/// cgroup v2.
+pub const MODES: [&str; 5] = ["test", "timed", "pods", "faults", "v1"];
 
 /// Boots with the same settings.
 #[derive(Clone, Copy)]
@@ -160,29 +161,40 @@ impl Boots<'_> {
         let chosen = |suite: &&str| suites.is_empty() || suites.iter().any(|one| one == suite);
         for suite in rootfs::SUITES.into_iter().filter(chosen) {
             for mode in ["runtime", "systemd"] {
-                let vm = Vm {
-                    kernel,
-                    built: self.built,
-                    root: Some(rootfs::get(suite)?),
-                    parameters: vec![
-                        ("mode", mode.into()),
-                        ("suite", suite.into()),
-                        ("filter", self.filter.into()),
-                        ("starts", starts.to_string()),
-                    ],
-                    // The file system is memory too, and for a moment twice.
-                    memory: self.memory.max(2048),
-                    timeout: Duration::from_secs(600 + 20 * u64::from(starts)),
-                    forward: None,
-                    counting: self.counting,
-                    verbose: self.verbose,
-                };
-                let verdict = vm.boot(&mut |line| println!("[{suite} {mode}] {line}"))?;
+                let verdict = self.runtime(kernel, suite, mode, starts)?;
                 total.passed += verdict.passed;
                 total.failed += verdict.failed;
             }
         }
         Ok(total)
+    }
+
+    /// One boot of these, where `mode` is `runtime` or `systemd`.
+    pub fn runtime(
+        &self,
+        kernel: &Kernel,
+        suite: &'static str,
+        mode: &str,
+        starts: u32,
+    ) -> Result<Verdict> {
+        let vm = Vm {
+            kernel,
+            built: self.built,
+            root: Some(rootfs::get(suite)?),
+            parameters: vec![
+                ("mode", mode.into()),
+                ("suite", suite.into()),
+                ("filter", self.filter.into()),
+                ("starts", starts.to_string()),
+            ],
+            // The file system is memory too, and for a moment twice.
+            memory: self.memory.max(2048),
+            timeout: Duration::from_secs(600 + 20 * u64::from(starts)),
+            forward: None,
+            counting: self.counting,
+            verbose: self.verbose,
+        };
+        vm.boot(&mut |line| println!("[{suite} {mode}] {line}"))
     }
 }
 

@@ -26,13 +26,15 @@ pub const TIMED: &[Test] = &[
 
 pub const TESTS: &[Test] = &[
     ("unmatched_are_never_written", unmatched_are_never_written),
-    ("fight_without_end", fight_without_end),
     ("rules_change", rules_change),
     ("existing_containers_and_the_end", existing_containers_and_the_end),
     ("dry_run", dry_run),
     ("crun_subgroup", crun_subgroup),
     ("obstacles", obstacles),
 ];
+
+/// A fault of another program's.
+pub const ENDLESS: &[Test] = &[("fight_without_end", fight_without_end)];
 
 /// Another process writes 1, and again as soon as it is back to 0.
 fn thousand_reverts() {

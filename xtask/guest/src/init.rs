@@ -1,8 +1,8 @@
 //! Process 1: sets the machine up, runs the tests, powers off.
 
 use crate::{
-    TESTS, TESTS_OF_FAULTS, TESTS_OF_LOGGING, TESTS_OF_V1, TIMED_TESTS, Test, kills, roles,
-    runtime, say,
+    TESTS, TESTS_OF_FAULTS, TESTS_OF_LOGGING, TESTS_OF_PODS, TESTS_OF_V1, TIMED_TESTS, Test, kills,
+    roles, runtime, say,
 };
 use rustix::{
     mount::MountFlags,
@@ -80,6 +80,7 @@ pub fn run() -> ExitCode {
         Some("runtime") => run_filtered(runtime::TESTS),
         Some("kills") => run_filtered(&[kills::TESTS]),
         Some("timed") => run_filtered(TIMED_TESTS),
+        Some("pods") => run_filtered(TESTS_OF_PODS),
         Some("faults") => run_filtered(TESTS_OF_FAULTS),
         Some("log") => run_filtered(TESTS_OF_LOGGING),
         Some("record") => record(),

@@ -38,15 +38,17 @@ use std::process::ExitCode;
 /// A test by its name.
 type Test = (&'static str, fn());
 
-/// All tests, in the order in which they run.
-const TESTS: &[&[Test]] =
-    &[kills::TESTS, enforcement::TESTS, pods::TESTS, robustness::TESTS, counts::TESTS];
+/// What kernels may differ in, in the order in which it runs.
+const TESTS: &[&[Test]] = &[kills::TESTS, enforcement::TESTS, robustness::TESTS, counts::TESTS];
+
+/// Those with an API server.
+const TESTS_OF_PODS: &[&[Test]] = &[pods::TESTS];
 
 /// Those that measure milliseconds.
 const TIMED_TESTS: &[&[Test]] = &[enforcement::TIMED, counts::TIMED];
 
 /// Faults of what surrounds the agent.
-const TESTS_OF_FAULTS: &[&[Test]] = &[faults::TESTS, clients::TESTS];
+const TESTS_OF_FAULTS: &[&[Test]] = &[faults::TESTS, enforcement::ENDLESS, clients::TESTS];
 
 /// Those of programs that were built to log.
 const TESTS_OF_LOGGING: &[&[Test]] = &[robustness::TESTS_OF_LOGGING];
@@ -78,6 +80,7 @@ fn run_test(name: &str) -> ExitCode {
     let all = [
         TESTS,
         TIMED_TESTS,
+        TESTS_OF_PODS,
         TESTS_OF_FAULTS,
         TESTS_OF_LOGGING,
         TESTS_OF_V1,

@@ -14,7 +14,7 @@ const LAST: usize = 120;
 const GUEST: &str = "herder-guest: ";
 
 /// What the guest said at its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub passed: u32,
     pub failed: u32,
