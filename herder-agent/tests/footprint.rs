@@ -1,5 +1,6 @@
-//! How much memory the pods of a busy node take. The only test of its program,
-//! so that nobody else allocates meanwhile.
+//! How much memory the pods of a busy node take, and that those that are gone take
+//! none. A program of its own, whose tests wait for each other, so that nobody else
+//! allocates meanwhile.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,15 +9,45 @@
     reason = "a test says what it found"
 )]
 
-use herder_agent::pods::{Event, store::PodStore, wire::PodObject};
+use herder_agent::{
+    attribution::{ContainerNames, Owner},
+    cgroup::{CgroupId, CgroupPath, tree::CgroupTree},
+    oom::{Domain, Kind, Limit, OomKill, Victim},
+    pods::{
+        Event,
+        store::{GRACE, PodStore},
+        wire::PodObject,
+    },
+    reconcile::Reconciler,
+    report::{KillReport, Reporter, journal},
+};
 use std::{
     alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 use tokio::time::Instant;
 
 /// Pods of a node with a raised limit; 110 is the kubelet's own.
 const PODS: usize = 250;
+
+/// Rounds in each of which [`COMING`] pods come, have a container killed, and go.
+const ROUNDS: usize = 100;
+
+/// Few, so that a hash table that doubles takes less than what is looked for.
+const COMING: usize = 50;
+
+/// Each table of some bytes doubles once, when its places have been used often enough.
+const MOST_GROWN: usize = 64 * 1024;
+
+/// Nanoseconds between two of them.
+const ROUND: u64 = 600_000_000_000;
+
+/// One test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// The system's allocator, which counts.
 struct Counting;
@@ -67,6 +98,7 @@ fn texts() -> Vec<String> {
 
 #[test]
 fn a_node_full_of_pods_takes_little() {
+    let _alone = ALONE.lock();
     let texts = texts();
     let listed: usize = texts.iter().map(String::len).sum();
     let now = Instant::now();
@@ -88,4 +120,87 @@ fn a_node_full_of_pods_takes_little() {
         (MOST.load(Relaxed) - before) / 1024
     );
     assert!(each < 2048, "{each} bytes for each pod");
+}
+
+/// All that remembers pods, containers or cgroups, as one after the other goes. What is
+/// left does not grow with how many there have been.
+#[test]
+fn pods_that_are_gone_take_nothing() {
+    let _alone = ALONE.lock();
+    let texts = texts();
+    let (mut store, mut tree) = (PodStore::default(), CgroupTree::default());
+    let (reporter, mut reconciler) = (Reporter::new(Duration::ZERO), Reconciler::new(1));
+    let mut now = Instant::now();
+    let mut kept = Vec::new();
+    for round in 0..ROUNDS {
+        for (pod, text) in texts.iter().take(COMING).enumerate() {
+            let number = round * COMING + pod;
+            let uid = format!("00000000-0000-0000-0000-{pod:012x}");
+            let own = format!("00000000-0000-0000-0000-{number:012x}");
+            let object: PodObject = serde_json::from_str(&text.replace(&uid, &own)).unwrap();
+            let object = object.trim().unwrap();
+            let uid = object.uid;
+            store.apply(Event::Applied(Box::new(object)), now);
+            one_kill(number, &own, &reporter, &mut tree, &mut reconciler);
+            store.apply(Event::Deleted(uid), now);
+        }
+        // A scrape has what is new, then the series of what is gone are removed.
+        assert!(!reporter.metrics().exposition().0.is_empty());
+        reporter.expire(|_| false);
+        now += GRACE;
+        assert_eq!(store.expire(now).len(), COMING);
+        tree.forget((round as u64 + 1) * ROUND);
+        kept.push(NOW.load(Relaxed));
+    }
+    // The journal fills up first.
+    let full = journal::KEPT / COMING + 1;
+    let grown = kept[ROUNDS - 1].saturating_sub(kept[full]);
+    let gone = (ROUNDS - 1 - full) * COMING;
+    println!("{grown} bytes more of {} after {gone} more pods", kept[full]);
+    assert!(grown < MOST_GROWN, "{grown} bytes more after {gone} pods: {kept:?}");
+}
+
+/// A container is made, loses a process, and is gone.
+fn one_kill(
+    number: usize,
+    uid: &str,
+    reporter: &Reporter,
+    tree: &mut CgroupTree,
+    reconciler: &mut Reconciler,
+) {
+    let time = (number / COMING) as u64 * ROUND;
+    let id = CgroupId(number as u64 + 1);
+    let path = format!("/kubepods/pod{uid}/{number:064x}");
+    let cgroup = CgroupPath::parse(path.as_bytes()).unwrap();
+    let owner = Owner::Container(ContainerNames {
+        namespace: "shop".into(),
+        pod: format!("web-{number:06}"),
+        container: "worker".into(),
+    });
+    tree.made(id, cgroup.clone(), time);
+    reconciler.read(id, 0, None, time);
+    reporter.oom_group_effective(&owner, Some(false), false);
+    let victim = Victim::nameless(id, time);
+    reporter.kill(&KillReport {
+        kill: OomKill {
+            victims: vec![victim],
+            trigger: None,
+            domain: Domain::Unknown,
+            group: None,
+            ended: None,
+        },
+        kind: Kind::Subprocess,
+        limit: Limit::Container,
+        owner: owner.clone(),
+        cgroup: Some(cgroup),
+        victim_owners: vec![owner.clone()],
+        rule: Some("web".into()),
+    });
+    reconciler.told(id, 1, false, time);
+    reconciler.read(id, 1, None, time);
+    reconciler.settle(time + 2);
+    reconciler.removed(id);
+    reporter.oom_group_effective(&owner, None, false);
+    reporter.owner_left(&owner);
+    tree.removed(id, time);
 }
