@@ -20,7 +20,7 @@ use work::{Work, side_by_side, told};
 const RUNTIMES: [(&str, &str, &str); 4] = [
     ("sid", "systemd", "nri_"),
     ("trixie", "systemd", "!nri_"),
-    ("trixie", "runtime", "!nri_"),
+    ("trixie", "runtime", "kills"),
     ("sid", "runtime", "nri_creations"),
 ];
 
@@ -68,15 +68,16 @@ fn boots(prepared: &Prepared, memory: u32) -> Boots<'_> {
     Boots { built: &prepared.built, filter: "", memory, counting: false, verbose: false }
 }
 
-/// The 5.10 of another layout differs in what the tracepoint tells of a victim only.
-fn whole(kernel: &&Kernel) -> bool {
-    kernel.series != Series::V5_10Pid
+/// The oldest, the latest, and the one of the latest stable Debian are asked everything.
+/// What the others differ in is how kills are told.
+fn whole(kernel: &Kernel) -> bool {
+    !matches!(kernel.series, Series::V5_10Pid | Series::V6_1)
 }
 
 /// What is measured in milliseconds.
 fn timed(prepared: &Prepared, memory: u32) -> Vec<Work<'_>> {
     let boots = boots(prepared, memory);
-    let kernels = prepared.kernels.iter().filter(whole);
+    let kernels = prepared.kernels.iter().filter(|kernel| kernel.series != Series::V5_10Pid);
     let timed = kernels.map(|kernel| {
         let run = move || boots.modes(kernel, &["timed"]);
         Work::new(format!("{} timed", kernel.series.name()), kernel, run)
@@ -98,7 +99,7 @@ fn machines(prepared: &Prepared, memory: u32) -> Vec<Work<'_>> {
         }));
     }
     for kernel in &prepared.kernels {
-        let modes = if whole(&kernel) { &["test", "v1"][..] } else { &["kills"] };
+        let modes = if whole(kernel) { &["test", "v1"][..] } else { &["kills"] };
         work.push(Work::new(kernel.series.name(), kernel, move || boots.modes(kernel, modes)));
     }
     if let Some(kernel) = latest {
