@@ -97,13 +97,13 @@ fn machines(prepared: &Prepared, memory: u32) -> Vec<Work<'_>> {
                 boots.runtime(kernel, suite, mode, STARTS)
             })
         }));
+        work.extend(ONCE.map(|mode| Work::new(mode, kernel, move || boots.modes(kernel, &[mode]))));
     }
     for kernel in &prepared.kernels {
         let modes = if whole(kernel) { &["test", "v1"][..] } else { &["kills"] };
         work.push(Work::new(kernel.series.name(), kernel, move || boots.modes(kernel, modes)));
     }
     if let Some(kernel) = latest {
-        work.extend(ONCE.map(|mode| Work::new(mode, kernel, move || boots.modes(kernel, &[mode]))));
         let looked =
             move || page::check(kernel, &prepared.built).map(|()| Verdict { passed: 1, failed: 0 });
         work.push(Work::new("the page", kernel, looked));
