@@ -6,13 +6,12 @@
 //! toolchain download.
 
 use crate::{
-    command::{asked, cache, can_install, made, output, program, run_timed, say, workspace},
+    command::{alone_in, asked, cache, can_install, output, program, run_timed, say, workspace},
     debian,
 };
 use anyhow::{Context, Result, bail};
 use std::{
-    env,
-    fs::{self, File},
+    env, fs,
     hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
     process::Command,
@@ -67,8 +66,7 @@ pub fn run(args: &Args) -> Result<PathBuf> {
 /// The same for kernels of another architecture, elsewhere.
 pub fn run_for(args: &Args, architecture: &str, target: &Path, object: &Path) -> Result<PathBuf> {
     // What is built is kept before another object is built in the same place.
-    let alone = File::create(made(target.to_path_buf())?.join("herder.lock"))?;
-    alone.lock().with_context(|| format!("cannot lock {}", target.display()))?;
+    let _alone = alone_in(target)?;
     let toolchain = match find()? {
         Some(toolchain) => toolchain,
         None if args.install && can_install() => {

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use std::{
     env,
     ffi::OsStr,
+    fs::File,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Instant,
@@ -32,6 +33,15 @@ pub fn made(directory: PathBuf) -> Result<PathBuf> {
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("cannot make {}", directory.display()))?;
     Ok(directory)
+}
+
+/// Waits until no other task, of this process or another, has the directory for itself.
+/// It is free again when the file is closed.
+pub fn alone_in(directory: &Path) -> Result<File> {
+    let path = made(directory.to_path_buf())?.join("herder.lock");
+    let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    Ok(file)
 }
 
 /// A program without what an outer cargo or rustup put into the environment.

@@ -1,13 +1,12 @@
 //! Debian's packages: installing programs, and downloading kernels of other
 //! suites without enabling those on the machine.
 
-use crate::command::{asked, can_install, made, run, run_timed, say};
+use crate::command::{alone_in, asked, cache, can_install, made, run, run_timed, say};
 use anyhow::{Context, Result, bail};
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// Makes sure that a program is there, by installing the package that has it.
@@ -24,15 +23,10 @@ pub fn need(program: &str, package: &str) -> Result<()> {
     install(&[package])
 }
 
-/// apt waits for another that installs, but not for one that reads lists.
-static INSTALLING: Mutex<()> = Mutex::new(());
-
-/// Only one at a time uses a suite's state.
-static OPEN: Mutex<()> = Mutex::new(());
-
 /// Installs packages of the machine's own suites.
 pub fn install(packages: &[&str]) -> Result<()> {
-    let _alone = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+    // apt waits for another that installs, but not for one that reads lists.
+    let _alone = alone_in(&cache()?)?;
     let mut update = Command::new("apt-get");
     run_timed("Reading Debian's package lists", update.args(["update", "-qq"]))?;
     let mut install = Command::new("apt-get");
@@ -47,7 +41,8 @@ pub fn install(packages: &[&str]) -> Result<()> {
 pub struct Suite {
     options: Vec<String>,
     name: &'static str,
-    _alone: MutexGuard<'static, ()>,
+    /// Only one at a time uses the state.
+    _alone: File,
 }
 
 impl Suite {
@@ -63,6 +58,7 @@ impl Suite {
             other => format!("{name}-{other}"),
         };
         let state = made(state.join(directory))?;
+        let alone = alone_in(&state)?;
         made(state.join("lists/partial"))?;
         made(state.join("archives/partial"))?;
         let source = state.join("sources.list");
@@ -88,7 +84,6 @@ impl Suite {
             "Acquire::Check-Valid-Until=false".into(),
             "Acquire::Languages=none".into(),
         ];
-        let alone = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         let suite = Suite { options, name, _alone: alone };
         run_timed(
             &format!("Reading the package list of {name}"),
