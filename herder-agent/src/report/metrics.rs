@@ -18,7 +18,7 @@ use crate::{
     pods::restarts::RestartSeen,
 };
 use families::Families;
-use prometheus::{Encoder, TEXT_FORMAT, TextEncoder};
+use prometheus::{TEXT_FORMAT, TextEncoder};
 use series::Series;
 use std::{
     collections::BTreeMap,
@@ -59,11 +59,18 @@ impl Metrics {
 
     /// The text exposition, and its content type.
     pub fn exposition(&self) -> (Vec<u8>, &'static str) {
-        let mut text = Vec::with_capacity(16 * 1024);
-        if let Err(error) = TextEncoder::new().encode(&self.families.registry.gather(), &mut text) {
+        let mut text = String::with_capacity(16 * 1024);
+        for family in &self.families.exposed {
+            if let Err(error) = family.expose(&mut text) {
+                tracing::error!(%error, "Cannot write the metrics.");
+            }
+        }
+        if let Err(error) =
+            TextEncoder::new().encode_utf8(&self.families.registry.gather(), &mut text)
+        {
             tracing::error!(%error, "Cannot write the metrics.");
         }
-        (text, TEXT_FORMAT)
+        (text.into_bytes(), TEXT_FORMAT)
     }
 
     /// A lock that a panic poisoned still holds a whole table.

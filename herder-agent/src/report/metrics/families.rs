@@ -1,6 +1,6 @@
 //! Every family: name, help, labels.
 
-use super::family::{Family, FamilyKind};
+use super::family::{Exposed, Family, FamilyKind};
 use crate::{
     apiserver::Failure,
     events::send::Outcome,
@@ -19,7 +19,10 @@ fn kernel() -> String {
 
 #[derive(Debug)]
 pub(super) struct Families {
+    /// What has no labels, or is a histogram.
     pub(super) registry: Registry,
+    /// All others.
+    pub(super) exposed: Vec<Box<dyn Exposed>>,
     pub(super) kills: Family<5>,
     pub(super) processes: Family<4>,
     pub(super) host_kills: Family<3>,
@@ -53,93 +56,94 @@ pub(super) struct Families {
 impl Families {
     pub(super) fn new() -> Self {
         let registry = Registry::new();
+        let mut exposed = Vec::new();
         let families = Families {
             kills: counter(
-                &registry,
+                &mut exposed,
                 "herder_oom_kills_total",
                 "OOM kills of containers of pods. A kill is one decision of the kernel, whatever number of processes dies.",
                 ["namespace", "pod", "container", "kind", "limit"],
             ),
             processes: counter(
-                &registry,
+                &mut exposed,
                 "herder_oom_killed_processes_total",
                 "Processes that died in OOM kills of containers of pods.",
                 ["namespace", "pod", "container", "kind"],
             ),
             host_kills: counter(
-                &registry,
+                &mut exposed,
                 "herder_host_oom_kills_total",
                 "OOM kills outside of pods.",
                 ["cgroup", "kind", "limit"],
             ),
             oom_group: gauge(
-                &registry,
+                &mut exposed,
                 "herder_container_oom_group",
                 "memory.oom.group of a container that a rule matches, as it is now.",
                 ["namespace", "pod", "container"],
             ),
             oom_group_wanted: gauge(
-                &registry,
+                &mut exposed,
                 "herder_container_oom_group_wanted",
                 "The memory.oom.group that a rule wants of a container.",
                 ["namespace", "pod", "container"],
             ),
             host_oom_group_wanted: gauge(
-                &registry,
+                &mut exposed,
                 "herder_host_oom_group_wanted",
                 "The memory.oom.group that a rule wants of a cgroup outside of pods.",
                 ["cgroup"],
             ),
             host_oom_group: gauge(
-                &registry,
+                &mut exposed,
                 "herder_host_oom_group",
                 "memory.oom.group of a cgroup outside of pods that a rule matches, as it is now.",
                 ["cgroup"],
             ),
             writes: counter(
-                &registry,
+                &mut exposed,
                 "herder_oom_group_writes_total",
                 "Writes of memory.oom.group.",
                 ["rule", "result"],
             ),
             reverts: counter(
-                &registry,
+                &mut exposed,
                 "herder_oom_group_reverts_total",
                 "Times that somebody changed an enforced memory.oom.group and it was written again.",
                 ["rule"],
             ),
             not_enforceable: gauge(
-                &registry,
+                &mut exposed,
                 "herder_not_enforceable",
                 "Matched containers whose behaviour memory.oom.group cannot steer.",
                 ["reason"],
             ),
             lost_kills: counter(
-                &registry,
+                &mut exposed,
                 "herder_kills_lost_total",
                 "OOM kills, or victims of one, that could not be told.",
                 ["reason"],
             ),
             lost_records: counter(
-                &registry,
+                &mut exposed,
                 "herder_records_lost_total",
                 "Other things of the kernel that could not be told: the end of a kill, an exit, a new cgroup.",
                 ["reason"],
             ),
             unattributed: counter(
-                &registry,
+                &mut exposed,
                 "herder_kills_unattributed_total",
                 "Reported OOM kills whose owner is not known.",
                 ["reason"],
             ),
             unseen: counter(
-                &registry,
+                &mut exposed,
                 "herder_kills_unseen_total",
                 "Processes of matched containers that the kernel counted as OOM-killed and the agent did not tell.",
                 ["reason"],
             ),
             ignored: counter(
-                &registry,
+                &mut exposed,
                 "herder_marks_ignored_total",
                 "Marks of OOM victims that are no kills of their own.",
                 ["reason"],
@@ -166,7 +170,7 @@ impl Families {
                 &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0],
             ),
             reloads: counter(
-                &registry,
+                &mut exposed,
                 "herder_config_reloads_total",
                 "Changed configurations, taken (ok) or refused (error).",
                 ["result"],
@@ -177,19 +181,19 @@ impl Families {
                 "Log lines that were dropped because standard output was not read.",
             ),
             restarts: counter(
-                &registry,
+                &mut exposed,
                 "herder_container_restarts_total",
                 "Times that a container of a pod was started again, by the reason of its end.",
                 ["namespace", "pod", "container", "reason"],
             ),
             api_errors: counter(
-                &registry,
+                &mut exposed,
                 "herder_api_errors_total",
                 "Requests to the Kubernetes API server that failed or were cut.",
                 ["reason"],
             ),
             events: counter(
-                &registry,
+                &mut exposed,
                 "herder_events_total",
                 "What was to be told in Kubernetes Events, by what became of it.",
                 ["result"],
@@ -200,19 +204,19 @@ impl Families {
                 "Values of pods' annotation herder.dev/oom-group that could not be understood.",
             ),
             build_info: gauge(
-                &registry,
+                &mut exposed,
                 "herder_build_info",
                 "1, with what runs here, and where it hears of kills.",
                 ["version", "revision", "kernel", "source"],
             ),
             nri_adjustments: counter(
-                &registry,
+                &mut exposed,
                 "herder_nri_adjustments_total",
                 "What the container runtime was answered about containers, by NRI.",
                 ["result"],
             ),
             nri_connected: gauge(
-                &registry,
+                &mut exposed,
                 "herder_nri_connected",
                 "Whether the container runtime asks this agent before it makes containers, by NRI.",
                 [],
@@ -224,6 +228,7 @@ impl Families {
                 &[5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.05, 0.25, 1.0, 2.0],
             ),
             registry,
+            exposed,
         };
         families.start_at_zero();
         families
@@ -277,33 +282,33 @@ fn register(registry: &Registry, collector: impl Collector + 'static) {
 }
 
 fn counter<const N: usize>(
-    registry: &Registry,
+    exposed: &mut Vec<Box<dyn Exposed>>,
     name: &str,
     help: &str,
     labels: [&'static str; N],
 ) -> Family<N> {
-    family(FamilyKind::Counter, registry, name, help, labels)
+    family(FamilyKind::Counter, exposed, name, help, labels)
 }
 
 fn gauge<const N: usize>(
-    registry: &Registry,
+    exposed: &mut Vec<Box<dyn Exposed>>,
     name: &str,
     help: &str,
     labels: [&'static str; N],
 ) -> Family<N> {
-    family(FamilyKind::Gauge, registry, name, help, labels)
+    family(FamilyKind::Gauge, exposed, name, help, labels)
 }
 
 #[expect(clippy::expect_used, reason = "names and labels are constants, which a unit test covers")]
 fn family<const N: usize>(
     kind: FamilyKind,
-    registry: &Registry,
+    exposed: &mut Vec<Box<dyn Exposed>>,
     name: &str,
     help: &str,
     labels: [&'static str; N],
 ) -> Family<N> {
     let family = Family::new(kind, name, help, labels).expect("a valid family");
-    register(registry, family.clone());
+    exposed.push(Box::new(family.clone()));
     family
 }
 
