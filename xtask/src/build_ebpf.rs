@@ -229,11 +229,15 @@ pub fn remap() -> [String; 2] {
 }
 
 /// Puts the object where the agent's build looks for it; only if it changed, so
-/// that the agent is not built again for nothing.
+/// that the agent is not built again for nothing, and at once, since another task may
+/// be building it.
 fn keep(built: &Path, object: &Path) -> Result<PathBuf> {
     let bytes = fs::read(built).with_context(|| format!("cannot read {}", built.display()))?;
     if fs::read(object).ok().as_ref() != Some(&bytes) {
-        fs::write(object, &bytes).with_context(|| format!("cannot write {}", object.display()))?;
+        let new = object.with_extension("new");
+        fs::write(&new, &bytes)
+            .and_then(|()| fs::rename(&new, object))
+            .with_context(|| format!("cannot write {}", object.display()))?;
     }
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);

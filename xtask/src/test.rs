@@ -15,8 +15,9 @@ use std::time::Instant;
 use work::{Work, side_by_side, told};
 
 /// What each suite's runtimes are asked, with or without systemd, so that all of it takes
-/// forty minutes: those of trixie how they write the value, those of sid, which have NRI
-/// switched on, how they take it. `cargo xtask vm --runtime` asks all of them everything.
+/// forty minutes: those of trixie how they write the value and how their containers die,
+/// those of sid, which have NRI switched on, how they take it; and with cgroupfs, which is
+/// simpler, less. `cargo xtask vm --runtime` asks all of them everything.
 const RUNTIMES: [(&str, &str, &str); 4] = [
     ("sid", "systemd", "nri_"),
     ("trixie", "systemd", "!nri_"),
@@ -24,8 +25,7 @@ const RUNTIMES: [(&str, &str, &str); 4] = [
     ("sid", "runtime", "nri_creations"),
 ];
 
-/// What one kernel is asked for all, since kernels do not differ in it: one thing in
-/// each boot.
+/// What one kernel is asked for all, since kernels do not differ in it; each takes a boot.
 const ONCE: [&str; 2] = ["faults", "pods"];
 
 /// Seconds of the demo: enough for kills of both containers.

@@ -33,7 +33,7 @@ pub const TESTS: &[Test] = &[
     ("obstacles", obstacles),
 ];
 
-/// A fault of another program's.
+/// What another program does that never ends.
 pub const ENDLESS: &[Test] = &[("fight_without_end", fight_without_end)];
 
 /// Another process writes 1, and again as soon as it is back to 0.

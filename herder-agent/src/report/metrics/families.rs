@@ -19,9 +19,9 @@ fn kernel() -> String {
 
 #[derive(Debug)]
 pub(super) struct Families {
-    /// What has no labels, or is a histogram.
+    /// Histograms, counters without labels, and the process's own.
     pub(super) registry: Registry,
-    /// All others.
+    /// All others, which write themselves.
     pub(super) exposed: Vec<Box<dyn Exposed>>,
     pub(super) kills: Family<5>,
     pub(super) processes: Family<4>,

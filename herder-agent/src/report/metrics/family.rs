@@ -7,8 +7,9 @@
 //! a kill in the second is counted under the first. Names are chosen by those
 //! who make pods, so this is not left to luck.
 //!
-//! It writes itself, too: as prometheus's protobuf messages 10,000 series are some
-//! 100,000 allocations for each scrape, which took 22 ms and several MiB.
+//! It writes itself, too: prometheus's encoder takes a protobuf message for each series
+//! with strings of its own, which took 22 ms for 11,372 series where this takes 3.4
+//! (`cargo xtask bench --only scrape`).
 
 use prometheus::core::Desc;
 use std::{

@@ -81,6 +81,19 @@ fn every_family_of_the_contract_is_there_from_the_start() {
     }
 }
 
+/// No registry sees to it for families that write themselves.
+#[test]
+fn no_family_is_there_twice() {
+    let metrics = Metrics::default();
+    metrics.kill(&report(&[pod("a")], Kind::Init, None), Duration::ZERO);
+    metrics.kill(&report(&[host("/x")], Kind::Init, Some("/x")), Duration::ZERO);
+    let mut types = lines(&metrics, "# TYPE ");
+    let count = types.len();
+    types.sort();
+    types.dedup();
+    assert!(count > 20 && types.len() == count, "{types:?}");
+}
+
 #[test]
 fn a_group_kill_is_one_kill_and_many_processes_each_where_it_was() {
     let metrics = Metrics::default();
