@@ -12,6 +12,7 @@ use crate::{
     api::Api,
     container::{Cgroup, Container},
     roles::role,
+    say,
     system::{forked, is_killed},
 };
 use rustix::process::{Pid, Signal};
@@ -236,6 +237,10 @@ pub fn storm_later(rest: &[&str]) -> ExitCode {
 fn group_kills(groups: usize) -> Kills {
     let numbers = MATCHED..MATCHED + groups;
     let each = |number: usize| {
+        let done = number - MATCHED;
+        if done.is_multiple_of(20) {
+            say(&format!("{done} of {groups} groups"));
+        }
         let cgroup = Cgroup::make(&crowd::path(number));
         cgroup.limit(24);
         cgroup.set("memory.oom.group", "1");
