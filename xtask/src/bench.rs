@@ -105,8 +105,9 @@ impl Measure {
     /// Whether its time is counted in instructions: what takes a moment is then the
     /// same on whatever host, and waiting takes no time.
     fn counts(self) -> bool {
-        // cAdvisor looks at a thousand containers for longer than anybody waits.
-        !matches!(self, Measure::Memory | Measure::Scrape | Measure::Sizes)
+        // cAdvisor looks at a thousand containers for longer than anybody waits, and an
+        // hour's work takes more than three if it is counted.
+        !matches!(self, Measure::Memory | Measure::Scrape | Measure::Sizes | Measure::Soak)
     }
 
     /// What the guest is told; none if no guest is needed.
