@@ -27,7 +27,7 @@ const STEADY: usize = 10;
 
 /// From the start of one of the other pods until the start of the next: long enough that
 /// a busy host does not make it longer, since what is flat must be so under one load.
-const PERIOD: Duration = Duration::from_secs(2);
+const PERIOD: Duration = Duration::from_secs(4);
 
 /// How long a program may take to tell a kill.
 const PATIENCE: Duration = Duration::from_secs(15);
