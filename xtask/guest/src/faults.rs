@@ -12,9 +12,11 @@ use rustix::{
     process::{Resource, Rlimit, Signal, setrlimit},
     time::{ClockId, Timespec, clock_gettime, clock_settime},
 };
+use serde_json::Value;
 use std::{
     fs,
     io::Read,
+    path::Path,
     process::{Child, ExitCode, Stdio},
     thread,
     time::{Duration, Instant},
@@ -243,10 +245,8 @@ fn kills_while_no_agent_runs() {
 fn killed_in_a_storm() {
     let _ = fs::remove_file(STATE[1]);
     let agent = Agent::start_with(MATCHED, &STATE);
-    let paths: Vec<_> = (0..10).map(|number| format!("/matched/c{number}")).collect();
-    let containers: Vec<_> = (paths.iter())
-        .map(|path| Container::start_program(path, 4, &["storm", "/tmp/none", "1000"]))
-        .collect();
+    let names = (0..10).map(|number| (format!("/matched/c{number}"), "/tmp/none".into()));
+    let containers = storm_in(names, 1000);
     eventually("many are told", || agent.total("herder_host_oom_kills_total") > 20.0);
     agent.signal(Signal::KILL);
     drop(agent);
@@ -273,7 +273,7 @@ fn killed_in_a_storm() {
     fs::remove_file(STATE[1]).unwrap();
 }
 
-/// Kills that the agent that ended last has logged.
+/// Kills that the last agent has logged.
 fn told_in_log() -> usize {
     Agent::log().matches("OOM kill.").count()
 }
@@ -284,20 +284,15 @@ const CONTAINERS: usize = 50;
 const KILLS: usize = 5;
 
 /// Sub-processes of many containers die as fast as the kernel kills. What each init
-/// reaped is the truth.
+/// reaped is the truth, and the metrics, the log and the API agree with it.
 fn storm() {
     let agent = Agent::start(MATCHED);
+    let name = |number| (format!("/matched/c{number}"), format!("/tmp/storm-{number}"));
+    let containers = storm_in((0..CONTAINERS).map(name), KILLS);
     let began = Instant::now();
-    let mut containers: Vec<_> = (0..CONTAINERS)
-        .map(|number| {
-            let (path, notes) = (format!("/matched/c{number}"), format!("/tmp/storm-{number}"));
-            let program = ["storm", &notes, &KILLS.to_string()];
-            (Container::start_program(&path, 4, &program), path, notes)
-        })
-        .collect();
-    for (_, path, notes) in &mut containers {
+    for (path, notes) in (0..CONTAINERS).map(name) {
         eventually(&format!("{path} is through"), || {
-            fs::read_to_string(&*notes).is_ok_and(|text| text == KILLS.to_string())
+            fs::read_to_string(&notes).is_ok_and(|text| text == KILLS.to_string())
         });
     }
     let rate = (CONTAINERS * KILLS) as f64 / began.elapsed().as_secs_f64();
@@ -308,16 +303,44 @@ fn storm() {
         agent.total("herder_host_oom_kills_total") == (CONTAINERS * KILLS) as f64
     });
     let text = metrics();
-    for (container, path, _) in &containers {
+    eventually("all are in the log", || told_in_log() == CONTAINERS * KILLS);
+    let (kills, log) = (agent.kills(), Agent::log());
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("OOM kill.")).collect();
+    for (number, container) in containers.iter().enumerate() {
+        let (path, _) = name(number);
         let series = format!(
             "herder_host_oom_kills_total{{cgroup=\"{path}\",kind=\"subprocess\",limit=\"container\"}} {KILLS}"
         );
         assert!(text.lines().any(|line| line == series), "no {series} in:\n{text}");
         assert_eq!(container.cgroup.event("oom_kill"), KILLS as u64, "{path}");
+        let of_it = |kill: &&Value| kill["cgroup"] == path && kill["kind"] == "subprocess";
+        assert_eq!(kills.iter().filter(of_it).count(), KILLS, "{path} in the API");
+        let named = format!("cgroup={path:?}");
+        let in_log = lines.iter().filter(|line| line.contains(&named)).count();
+        assert_eq!(in_log, KILLS, "{named} in the log");
     }
     // Until the kernel's counts have been compared.
     thread::sleep(Duration::from_secs(6));
     agent.assert_nothing_lost();
+}
+
+/// A file that tells the inits of a storm to begin.
+pub const GO: &str = "/tmp/go";
+
+/// A storm in containers of these paths, with the files that their inits write. It begins
+/// when all are steered, since no runtime leaves time here between the 1 and the program,
+/// and a kill before the 0 would take the whole container, its init too.
+fn storm_in(all: impl Iterator<Item = (String, String)>, kills: usize) -> Vec<Container> {
+    let _ = fs::remove_file(GO);
+    let start = |(path, notes): (String, String)| {
+        Container::start_program(&path, 4, &["storm", &notes, &kills.to_string()])
+    };
+    let containers: Vec<_> = all.map(start).collect();
+    eventually("all are steered", || {
+        containers.iter().all(|container| container.cgroup.oom_group() == "0")
+    });
+    fs::write(GO, "").unwrap();
+    containers
 }
 
 /// Takes memory until it is killed.
@@ -338,8 +361,11 @@ fn grow_in_threads() -> ! {
 }
 
 /// The role of [`storm`]: an init whose children grow until they are killed, one
-/// after the other.
+/// after the other. All begin at once, or else the last could not even start.
 pub fn storm_init(rest: &[&str]) -> ExitCode {
+    while !Path::new(GO).exists() {
+        thread::sleep(Duration::from_millis(100));
+    }
     let (notes, kills) = (rest[0], rest[1].parse::<usize>().unwrap());
     let victim = if rest.get(2) == Some(&"threads") { grow_in_threads } else { grow };
     let mut killed = 0;

@@ -48,7 +48,6 @@ pub fn run(arguments: &[String]) -> ExitCode {
         "storm" => crate::faults::storm_init(&rest),
         "memory-of" => crate::bench::memory::of(rest[0].parse().expect("containers")),
         "victims" => crate::bench::shown::victims(&rest),
-        "storm-later" => crate::bench::seen::storm_later(&rest),
         "group" => crate::bench::seen::group(rest[0]),
         "paced" => crate::bench::soak::paced(rest[0]),
         "idle" => idle(),

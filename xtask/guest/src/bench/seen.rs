@@ -11,6 +11,7 @@ use crate::{
     agent::within,
     api::Api,
     container::{Cgroup, Container},
+    faults::GO,
     roles::role,
     say,
     system::{forked, is_killed},
@@ -20,7 +21,6 @@ use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fs,
-    path::Path,
     process::ExitCode,
     thread::sleep,
     time::{Duration, Instant},
@@ -42,9 +42,6 @@ const MATCHED: usize = 50;
 /// How long a program may take to tell: the slowest read the kernel's log, or look only
 /// now and then.
 const PATIENCE: Duration = Duration::from_secs(15);
-
-/// A file that tells the containers to begin.
-const GO: &str = "/tmp/go";
 
 /// Processes of each that is killed as a group.
 const MEMBERS: usize = 20;
@@ -206,7 +203,7 @@ fn storm(kills: usize, first: impl FnOnce()) -> Kills {
             let notes = format!("/tmp/storm-{number}");
             let count = kills.to_string();
             let threads = if number % 5 == 0 { "threads" } else { "one" };
-            let program = ["storm-later", &notes, &count, threads];
+            let program = ["storm", &notes, &count, threads];
             (number, Container::start_program(&crowd::path(number), 6, &program), notes)
         })
         .collect();
@@ -223,14 +220,6 @@ fn storm(kills: usize, first: impl FnOnce()) -> Kills {
         });
     }
     containers.iter().map(|(number, _, notes)| (*number, reaped(notes))).collect()
-}
-
-/// The role of [`storm`]: all begin at once, or else the last could not even start.
-pub fn storm_later(rest: &[&str]) -> ExitCode {
-    while !Path::new(GO).exists() {
-        sleep(Duration::from_millis(100));
-    }
-    crate::faults::storm_init(rest)
 }
 
 /// Containers are killed whole, one after the other.
