@@ -49,8 +49,9 @@ pub fn section(figures: &[Value]) -> Result<Section> {
         reached: (found.len() > 1 || !all_right).then_some(all_right),
         body: format!(
             "All programs run at once and see the same kills: sub-processes of 50 pods' containers, killed as fast as the kernel does it, every \
-             fifth container's with five threads each; then containers killed whole, 20 processes each. What the parents reaped is the truth. \
-             The kernel writes a kill's container into its log ten times in five seconds at most, and cAdvisor reads that log.{limit}\n\n{}",
+             fifth container's with five threads each; then containers killed whole, 20 processes each. What the parents reaped is the truth; \
+             `oom_kill` of /proc/vmstat, which node_exporter shows, has the first victim of a group twice. The \
+             kernel writes a kill's container into its log ten times in five seconds at most, and cAdvisor reads that log.{limit}\n\n{}",
             table(&columns, rows)
         ),
     })
