@@ -154,10 +154,11 @@ fn stripped(name: &str, to: PathBuf) -> Result<PathBuf> {
 }
 
 /// What is quick to build: the unit tests, and what they have in common with the guest
-/// is compiled once. Features are those of the whole workspace for the same reason.
+/// and with xtask is compiled once. Features are those of the whole workspace, and flags
+/// those of its configuration, for the same reason.
 pub fn quick(subcommand: &str) -> Command {
-    let mut command = with_target(subcommand);
-    command.arg("--workspace");
+    let mut command = program("cargo");
+    command.current_dir(workspace()).args([subcommand, "--locked", "--workspace"]);
     command
 }
 
