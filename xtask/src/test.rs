@@ -68,10 +68,15 @@ fn boots(prepared: &Prepared, memory: u32) -> Boots<'_> {
     Boots { built: &prepared.built, filter: "", memory, counting: false, verbose: false }
 }
 
-/// The oldest, the latest, and the one of the latest stable Debian are asked everything.
-/// What the others differ in is how kills are told.
-fn whole(kernel: &Kernel) -> bool {
-    !matches!(kernel.series, Series::V5_10Pid | Series::V6_1)
+/// What a kernel is asked besides. The oldest and the latest are asked everything; what
+/// those between them differ in is how kills are told, and 6.12, which the runtimes and
+/// the faults run on, in what it makes of cgroup v1.
+fn modes(kernel: &Kernel) -> &'static [&'static str] {
+    match kernel.series {
+        Series::V5_10 | Series::V7_2 => &["test", "v1"],
+        Series::V6_12 => &["kills", "v1"],
+        Series::V5_10Pid | Series::V6_1 => &["kills"],
+    }
 }
 
 /// What is measured in milliseconds.
@@ -100,8 +105,8 @@ fn machines(prepared: &Prepared, memory: u32) -> Vec<Work<'_>> {
         work.extend(ONCE.map(|mode| Work::new(mode, kernel, move || boots.modes(kernel, &[mode]))));
     }
     for kernel in &prepared.kernels {
-        let modes = if whole(kernel) { &["test", "v1"][..] } else { &["kills"] };
-        work.push(Work::new(kernel.series.name(), kernel, move || boots.modes(kernel, modes)));
+        let asked = move || boots.modes(kernel, modes(kernel));
+        work.push(Work::new(kernel.series.name(), kernel, asked));
     }
     if let Some(kernel) = latest {
         let looked =
