@@ -17,16 +17,6 @@ const APPEARS_WITHIN: Duration = Duration::from_millis(100);
 /// Pause between two such tries.
 const APPEARS_RETRY: Duration = Duration::from_millis(1);
 
-/// Pause before each of the first tries again. The kernel tells of a directory just before
-/// it lets anybody open it, and sleeps for a lock between (`cgroup_mkdir()`,
-/// kernel/cgroup/cgroup.c, until `kernfs_activate()`); a millisecond, the least that
-/// tokio's timers know, is long enough for a runtime to write its 1.
-const SOON: Duration = Duration::from_micros(50);
-
-/// Tries that have such a short pause: together less than a millisecond in which the
-/// thread sleeps.
-const SOON_TRIES: u32 = 8;
-
 /// A cgroup that was announced, and is yet to be brought under its rule.
 pub(super) struct Appearing {
     /// None where the kernel has no BTF to tell it by.
@@ -34,7 +24,6 @@ pub(super) struct Appearing {
     path: CgroupPath,
     /// When it is tried, again if it could not be opened before.
     pub(super) due: Instant,
-    tries: u32,
     until: Instant,
 }
 
@@ -46,7 +35,7 @@ impl Core {
             self.enters(id, &made.path);
         }
         let until = due + APPEARS_WITHIN;
-        self.appearing.push_back(Appearing { id, path: made.path, due, tries: 0, until });
+        self.appearing.push_back(Appearing { id, path: made.path, due, until });
     }
 
     /// When the next new cgroup is tried.
@@ -84,15 +73,7 @@ impl Core {
             _ if governed => {}
             Some(id) if now >= appearing.until => self.late.push(id),
             None if now >= appearing.until => {}
-            _ => {
-                let tries = appearing.tries + 1;
-                let soon = tries <= SOON_TRIES;
-                if soon {
-                    std::thread::sleep(SOON);
-                }
-                let due = if soon { now } else { now + APPEARS_RETRY };
-                self.appearing.push_back(Appearing { due, tries, ..appearing });
-            }
+            _ => self.appearing.push_back(Appearing { due: now + APPEARS_RETRY, ..appearing }),
         }
     }
 
