@@ -68,9 +68,10 @@ fn boots(prepared: &Prepared, memory: u32) -> Boots<'_> {
     Boots { built: &prepared.built, filter: "", memory, counting: false, verbose: false }
 }
 
-/// What a kernel is asked besides. The oldest and the latest are asked everything; what
-/// those between them differ in is how kills are told, and 6.12, which the runtimes and
-/// the faults run on, in what it makes of cgroup v1.
+/// What a kernel is asked besides what is timed. The older 5.10 has one form of the
+/// tracepoint to itself; the other and the latest are asked everything. What is between
+/// them differs in how kills are told, and 6.12, which the runtimes and the faults run on
+/// too, in what it makes of cgroup v1.
 fn modes(kernel: &Kernel) -> &'static [&'static str] {
     match kernel.series {
         Series::V5_10 | Series::V7_2 => &["test", "v1"],

@@ -90,10 +90,7 @@ fn while_stopped(herder: &Running, kills: usize) {
         (by_series(&text), http::total(&text, "herder_kills_lost_total"))
     };
     let (before, lost_before) = told();
-    let truth = storm(kills, || {
-        crowd::wait_until_steered(MATCHED);
-        herder.signal(Signal::STOP);
-    });
+    let truth = storm(kills, || herder.signal(Signal::STOP));
     herder.signal(Signal::CONT);
     sleep(PATIENCE);
     let (now, lost) = told();
@@ -195,7 +192,8 @@ fn by_events(events: &str) -> Told {
 }
 
 /// Sub-processes of all matched containers die as fast as the kernel kills, and a
-/// fifth of the containers' have threads. `first` is called when all are there.
+/// fifth of the containers' have threads. `first` is called when all are steered: a kill
+/// before would take the container.
 fn storm(kills: usize, first: impl FnOnce()) -> Kills {
     let _ = fs::remove_file(GO);
     let containers: Vec<_> = (0..MATCHED)
@@ -207,6 +205,7 @@ fn storm(kills: usize, first: impl FnOnce()) -> Kills {
             (number, Container::start_program(&crowd::path(number), 6, &program), notes)
         })
         .collect();
+    crowd::wait_until_steered(MATCHED);
     first();
     fs::write(GO, "").unwrap();
     let reaped = |notes: &str| -> u64 {

@@ -25,8 +25,9 @@ use std::{
 /// Pods that are there all the time, and lose one sub-process after the other.
 const STEADY: usize = 10;
 
-/// From the start of one of the other pods until the start of the next: long enough that
-/// a busy host does not make it longer, since what is flat must be so under one load.
+/// From the start of one of the other pods until the start of the next, at least: long
+/// enough for a host that does other work too, since only under one load can be seen what
+/// is flat.
 const PERIOD: Duration = Duration::from_secs(4);
 
 /// How long a program may take to tell a kill.

@@ -49,7 +49,7 @@ pub fn section(figures: &[Value]) -> Result<Section> {
         ),
         reached: Some(flat && right == kills && told == kills && lost == 0.0),
         body: format!(
-            "Ten pods lose a sub-process every few seconds, and every four seconds another pod is made, killed and deleted, of which Herder \
+            "Ten pods lose a sub-process every few seconds, and every four seconds at most another pod is made, killed and deleted, of which Herder \
              has the names from an API server. The series of a pod stay for 15 minutes, so what they take grows until then. Truth is what the \
              parents reaped; kills of the last seconds are compared at the end only. Lost, unseen or without a name: {lost}.\n\n{}",
             table(
