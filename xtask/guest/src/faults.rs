@@ -333,6 +333,8 @@ pub const GO: &str = "/tmp/go";
 fn storm_in(all: impl Iterator<Item = (String, String)>, kills: usize) -> Vec<Container> {
     let _ = fs::remove_file(GO);
     let start = |(path, notes): (String, String)| {
+        // What an earlier storm has left would be taken for this one's.
+        let _ = fs::remove_file(&notes);
         Container::start_program(&path, 4, &["storm", &notes, &kills.to_string()])
     };
     let containers: Vec<_> = all.map(start).collect();

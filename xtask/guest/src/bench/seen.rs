@@ -199,6 +199,8 @@ fn storm(kills: usize, first: impl FnOnce()) -> Kills {
     let containers: Vec<_> = (0..MATCHED)
         .map(|number| {
             let notes = format!("/tmp/storm-{number}");
+            // What an earlier storm has left would be taken for this one's.
+            let _ = fs::remove_file(&notes);
             let count = kills.to_string();
             let threads = if number % 5 == 0 { "threads" } else { "one" };
             let program = ["storm", &notes, &count, threads];
