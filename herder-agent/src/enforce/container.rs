@@ -9,7 +9,7 @@ use super::{
     news::{Fight, News, Untold},
     obstacle, obstacle_of,
     pace::Pace,
-    watch::Watches,
+    watch::{Watched, Watches},
 };
 use crate::{
     attribution::Owner,
@@ -40,7 +40,7 @@ pub(super) struct Container {
     owner: Owner,
     target: Target,
     directory: Option<CgroupDir>,
-    watch: Option<i32>,
+    watched: Watched,
     effective: Option<bool>,
     origin: Origin,
     /// The value that somebody else wanted, as far as that is known; comes back
@@ -83,7 +83,7 @@ impl Container {
             target,
             file_obstacle: None,
             directory: None,
-            watch: None,
+            watched: Watched::default(),
             effective: None,
             origin,
             first: None,
@@ -157,16 +157,11 @@ impl Container {
         true
     }
 
-    /// Watches the directory, if that is not done yet.
+    /// Watches its files, as far as that is not done yet.
     pub(super) fn watch(&mut self, watches: &mut Watches, context: &Context) {
-        let (None, Some(directory), false) = (self.watch, &self.directory, self.rests) else {
-            return;
-        };
-        match watches.add(self.id, directory) {
-            Ok(watch) => {
-                self.watch = Some(watch);
-                self.no_watch = None;
-            }
+        let (Some(directory), false) = (&self.directory, self.rests) else { return };
+        match watches.add(self.id, directory, &mut self.watched) {
+            Ok(()) => self.no_watch = None,
             Err(error) => {
                 let advice = if error.kind() == io::ErrorKind::StorageFull {
                     "raise the sysctl fs.inotify.max_user_watches"
@@ -180,18 +175,14 @@ impl Container {
         self.tell_obstacle(context);
     }
 
-    /// Stops watching it.
-    pub(super) fn unwatch(&mut self, watches: &mut Watches) {
-        if let Some(watch) = self.watch.take() {
-            watches.remove(watch);
-        }
-        // What it was about to tell is gone too.
-        self.own_write = false;
+    /// Its files may be others by now.
+    pub(super) fn doubt_watch(&mut self) {
+        self.watched.doubt();
     }
 
     /// Whether changes of its value are told.
     pub(super) fn is_watched(&self) -> bool {
-        self.watch.is_some()
+        self.watched.value()
     }
 
     /// Which cgroup it is.
@@ -228,7 +219,9 @@ impl Container {
 
     /// Somebody writes without end: what that is costs nothing for a while.
     pub(super) fn rest(&mut self, watches: &mut Watches, context: &Context) {
-        self.unwatch(watches);
+        watches.remove_value(&mut self.watched);
+        // What it was about to tell is gone too.
+        self.own_write = false;
         self.rests = true;
         if let Some(Ok(value)) = self.directory.as_ref().map(CgroupDir::oom_group) {
             self.show(Some(value), context);
@@ -283,7 +276,7 @@ impl Container {
                 let written = directory.set_oom_group(wanted);
                 self.tell_write(context, value, cause, &write_result(&written), seen);
                 if written.is_ok() {
-                    self.own_write = self.watch.is_some();
+                    self.own_write = self.is_watched();
                     if !std::mem::replace(&mut self.ours, true) {
                         context.leaves.set(true);
                     }
@@ -386,7 +379,7 @@ impl Container {
 
     /// Nothing more is done about this container.
     pub(super) fn end(&mut self, watches: &mut Watches, context: &Context) {
-        self.unwatch(watches);
+        watches.remove_all(&mut self.watched);
         self.show(None, context);
         (self.file_obstacle, self.surroundings, self.no_watch) = (None, None, None);
         self.tell_obstacle(context);

@@ -1,5 +1,6 @@
 use super::*;
-use crate::cgroup::dir::OOM_GROUP;
+use crate::cgroup::dir::{EVENTS, OOM_GROUP};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 /// A directory that looks like a cgroup mount; inotify on it is real.
@@ -61,6 +62,13 @@ impl Fake {
         fs::read_to_string(self.directory(path).join(OOM_GROUP)).unwrap().trim().into()
     }
 
+    /// Whether inotify has something to tell.
+    fn is_told(&self) -> bool {
+        let inotify = self.enforcer.inotify().unwrap();
+        let mut polled = [PollFd::new(&inotify, PollFlags::IN)];
+        poll(&mut polled, Some(&Timespec::default())).unwrap() > 0
+    }
+
     fn resync(&mut self) {
         self.enforcer.resync();
         self.survey();
@@ -101,6 +109,51 @@ fn a_value_is_brought_and_kept() {
     let writes = fake.state().writes;
     fake.enforcer.changed();
     assert_eq!(fake.state().writes, writes, "the agent's own writes are told too and need nothing");
+}
+
+/// A runtime writes to many files of a new container, and somebody may do so without end.
+#[test]
+fn what_is_written_to_other_files_wakes_nobody() {
+    let mut fake = Fake::new("others", |_| {});
+    fake.make("/c", "1");
+    let counts = fake.directory("/c").join(EVENTS);
+    fs::write(&counts, "oom_kill 0").unwrap();
+    fake.govern("/c", false);
+    fake.enforcer.changed();
+    for name in ["cgroup.procs", "memory.max"] {
+        fs::write(fake.directory("/c").join(name), "1").unwrap();
+    }
+    assert!(!fake.is_told());
+    fs::write(counts, "oom_kill 1").unwrap();
+    assert!(fake.is_told());
+    fake.enforcer.changed();
+    assert_eq!(fake.enforcer.take_counted().last().unwrap().oom_kills, 1);
+}
+
+/// The files come with the memory controller, go with it, and are others when it comes again.
+#[test]
+fn files_that_come_later_are_watched() {
+    let mut fake = Fake::new("later", |_| {});
+    let directory = fake.directory("/c");
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join("cgroup.procs"), "").unwrap();
+    fake.govern("/c", false);
+    assert_eq!(fake.state().obstacle, Some(Obstacle::NoMemoryController));
+    for first in [true, false] {
+        for name in [OOM_GROUP, EVENTS] {
+            let _ = fs::remove_file(directory.join(name));
+            fs::write(directory.join(name), "1").unwrap();
+        }
+        // The directory is watched for as long as there was no file.
+        fake.enforcer.changed();
+        assert_eq!(fake.value("/c"), if first { "0" } else { "1" });
+        fake.resync();
+        fake.write("/c", "1");
+        fake.enforcer.changed();
+        assert_eq!((fake.value("/c").as_str(), fake.state().obstacle), ("0", None));
+        // Of its own write.
+        fake.enforcer.changed();
+    }
 }
 
 /// The runtime writes our value, since we changed its spec; it is not what it wanted.

@@ -1,16 +1,23 @@
-//! inotify on the directories of matched cgroups.
+//! inotify on the files of matched cgroups.
 //!
-//! A watch on the directory sees writes to its files by any process, through any
-//! mount of the hierarchy (facts measured on 5.10 to 7.2). It also sees that the
-//! kernel counted something in `memory.events.local`, if that file was opened a
-//! while ago (`kernfs_notify_workfn()`, fs/kernfs/file.c). Changes of other files
-//! are passed over.
+//! A watch on `memory.oom.group` sees writes by any process, through any mount of the
+//! hierarchy (facts measured on 5.10 to 7.2). One on `memory.events.local` sees that the
+//! kernel counted something, and keeps it from forgetting the file's inode, without which
+//! it would tell nobody (`kernfs_notify_workfn()`, fs/kernfs/file.c).
+//!
+//! Not on the directory: a runtime writes some ten other files of each new container, systemd
+//! all of them at a reload, and whoever moves processes without end would wake the core for
+//! each. Only where the files are yet to come, with the memory controller, the directory is
+//! watched until the next resync.
 
 use crate::cgroup::{
     CgroupId,
     dir::{CgroupDir, EVENTS, OOM_GROUP},
 };
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::{
+    fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags},
+    io::Errno,
+};
 use std::{
     collections::{HashMap, HashSet},
     io,
@@ -29,10 +36,51 @@ pub(super) struct Changes {
     pub(super) overflow: bool,
 }
 
+/// The watches of one cgroup.
+#[derive(Default)]
+pub(super) struct Watched {
+    value: Option<i32>,
+    counts: Option<i32>,
+    /// Both are on files that are there.
+    sure: bool,
+}
+
+impl Watched {
+    /// Whether changes of the value are told.
+    pub(super) fn value(&self) -> bool {
+        self.value.is_some()
+    }
+
+    /// The files may be others by now: they go and come with the memory controller.
+    pub(super) fn doubt(&mut self) {
+        self.sure = false;
+    }
+}
+
+/// What a watch is for; what one on a directory tells has names.
+#[derive(Clone, Copy)]
+enum File {
+    Value,
+    Counts,
+}
+
+impl File {
+    fn named(name: &[u8]) -> Option<Self> {
+        [File::Value, File::Counts].into_iter().find(|file| file.name().as_bytes() == name)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            File::Value => OOM_GROUP,
+            File::Counts => EVENTS,
+        }
+    }
+}
+
 /// An inotify instance and whose watches it holds.
 pub(super) struct Watches {
     inotify: io::Result<OwnedFd>,
-    cgroups: HashMap<i32, CgroupId>,
+    watches: HashMap<i32, (CgroupId, File)>,
 }
 
 impl Watches {
@@ -42,27 +90,71 @@ impl Watches {
             let advice = "raise the sysctl fs.inotify.max_user_instances, and start the agent anew";
             io::Error::other(format!("there is no inotify instance: {error}; {advice}"))
         });
-        Watches { inotify, cgroups: HashMap::new() }
+        Watches { inotify, watches: HashMap::new() }
     }
 
     pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.inotify.as_ref().ok().map(AsFd::as_fd)
     }
 
-    /// Watches a cgroup, and gives the number of the watch.
-    pub(super) fn add(&mut self, id: CgroupId, directory: &CgroupDir) -> io::Result<i32> {
-        let inotify = self.inotify.as_ref().map_err(|error| io::Error::other(error.to_string()))?;
-        let flags = WatchFlags::MODIFY | WatchFlags::ONLYDIR;
-        let watch = inotify::add_watch(inotify, directory.proc_path(), flags)?;
-        self.cgroups.insert(watch, id);
-        Ok(watch)
+    /// Watches a cgroup, as far as it is not surely watched yet.
+    pub(super) fn add(
+        &mut self,
+        id: CgroupId,
+        directory: &CgroupDir,
+        watched: &mut Watched,
+    ) -> io::Result<()> {
+        if watched.sure {
+            return Ok(());
+        }
+        let value = self.put(id, directory, File::Value, &mut watched.value)?;
+        let counts = self.put(id, directory, File::Counts, &mut watched.counts)?;
+        watched.sure = value && counts;
+        Ok(())
     }
 
-    pub(super) fn remove(&mut self, watch: i32) {
-        if self.cgroups.remove(&watch).is_some()
+    /// Tells whether it is on the file. One that is there already is what the kernel gives
+    /// again.
+    fn put(
+        &mut self,
+        id: CgroupId,
+        directory: &CgroupDir,
+        file: File,
+        watch: &mut Option<i32>,
+    ) -> io::Result<bool> {
+        let inotify = self.inotify.as_ref().map_err(|error| io::Error::other(error.to_string()))?;
+        let directory = directory.proc_path();
+        let flags = WatchFlags::MODIFY | WatchFlags::DONT_FOLLOW;
+        let (new, on_file) = match inotify::add_watch(inotify, directory.join(file.name()), flags) {
+            Err(Errno::NOENT) => {
+                let flags = WatchFlags::MODIFY | WatchFlags::ONLYDIR;
+                (inotify::add_watch(inotify, directory, flags)?, false)
+            }
+            added => (added?, true),
+        };
+        self.watches.insert(new, (id, file));
+        if let Some(old) = watch.replace(new).filter(|old| *old != new) {
+            self.remove(old);
+        }
+        Ok(on_file)
+    }
+
+    /// No changes of the value are told any more.
+    pub(super) fn remove_value(&mut self, watched: &mut Watched) {
+        watched.sure = false;
+        watched.value.take().into_iter().for_each(|watch| self.remove(watch));
+    }
+
+    pub(super) fn remove_all(&mut self, watched: &mut Watched) {
+        self.remove_value(watched);
+        watched.counts.take().into_iter().for_each(|watch| self.remove(watch));
+    }
+
+    fn remove(&mut self, watch: i32) {
+        if self.watches.remove(&watch).is_some()
             && let Ok(inotify) = &self.inotify
         {
-            // The kernel has removed the watch itself if the directory is gone.
+            // The kernel has removed the watch itself if the file is gone.
             let _ = inotify::remove_watch(inotify, watch);
         }
     }
@@ -79,15 +171,13 @@ impl Watches {
             if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
                 changes.overflow = true;
             } else if event.events().contains(ReadFlags::IGNORED) {
-                self.cgroups.remove(&event.wd());
-            } else if let Some(name) = event.file_name()
-                && let Some(id) = self.cgroups.get(&event.wd())
-            {
-                if name.to_bytes() == OOM_GROUP.as_bytes() {
-                    changes.values.insert(*id);
-                } else if name.to_bytes() == EVENTS.as_bytes() {
-                    changes.events.insert(*id);
-                }
+                self.watches.remove(&event.wd());
+            } else if let Some((id, file)) = self.watches.get(&event.wd()) {
+                match event.file_name().map_or(Some(*file), |name| File::named(name.to_bytes())) {
+                    Some(File::Value) => changes.values.insert(*id),
+                    Some(File::Counts) => changes.events.insert(*id),
+                    None => false,
+                };
             }
             if events.is_buffer_empty() {
                 all = false;
