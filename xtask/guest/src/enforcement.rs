@@ -283,7 +283,10 @@ fn obstacles() {
     let cgroup = Cgroup::make("/matched/c1.scope");
     parent.set("memory.oom.group", "1");
     let agent = Agent::start_with(MATCHED, &["--resync-seconds", "1"]);
-    assert_eq!(agent.metric(r#"herder_not_enforceable{reason="ancestor"}"#), 1.0);
+    // It is ready before it has looked around each container.
+    eventually("the cgroup above is told", || {
+        agent.metric(r#"herder_not_enforceable{reason="ancestor"}"#) == 1.0
+    });
     assert_eq!(parent.oom_group(), "1");
     parent.set("memory.oom.group", "0");
     fs::create_dir_all("/run/systemd/transient").unwrap();
