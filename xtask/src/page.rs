@@ -157,7 +157,8 @@ pub fn wait(what: &str, mut happened: impl FnMut() -> Result<bool>) -> Result<()
     Ok(())
 }
 
-fn ready(port: u16) -> bool {
+/// Whether an agent on this machine says that it is ready.
+pub(crate) fn ready(port: u16) -> bool {
     let ask = || -> Result<bool> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;

@@ -27,8 +27,8 @@ pub fn section(figures: &[Value]) -> Result<Section> {
     };
     let ready = |program| number(&of(program)?["ready"], "median");
     let (herder, floor) = (ready("herder")?, ready("oomkill")?);
-    let native = number(of("check, on the machine itself")?, "least")?;
-    let counted = number(&of("check, in the guest")?["took"], "least")?;
+    let here = &of("herder alone, on the machine itself")?["ready"];
+    let (native, counted) = (number(here, "median")?, ready("herder alone, in the guest")?);
     let estimate = herder * native / counted;
     let columns = ["ms", "ready, median", "most", "all steered", "scrape", "series"];
     Ok(Section {
@@ -42,8 +42,11 @@ pub fn section(figures: &[Value]) -> Result<Section> {
         body: format!(
             "From the start of the process until `/readyz` says 200, or what the others have for it; oomkill and bpftrace are ready when \
              something is attached. *All steered* is when each container has the value that the rule wants, which Herder has to learn from \
-             the API server first. The estimate is by `herder-agent check`, whose work is mostly the kernel's BTF as that of the start is: it takes \
-             {native:.0} ms on the machine itself, and {counted:.0} counted.\n\n{}",
+             the API server first. The estimate is by an agent without containers, which is ready on the machine itself \
+             after {native:.0} ms (median of {}; least {}, most {}), and after {counted:.0} counted.\n\n{}",
+            of("herder alone, on the machine itself")?["starts"],
+            milliseconds(number(here, "least")?),
+            milliseconds(number(here, "most")?),
             table(&columns, rows)
         ),
     })
