@@ -272,6 +272,12 @@ impl Enforcer {
         for id in changes.events {
             self.count(id, None);
         }
+        for id in changes.lost {
+            if let Some(container) = self.containers.get_mut(&id) {
+                container.doubt_watch();
+                self.unsurveyed.push_back(id);
+            }
+        }
         all
     }
 
@@ -330,9 +336,12 @@ impl Enforcer {
         for id in
             self.unsurveyed.drain(..SURVEYED_AT_ONCE.min(self.unsurveyed.len())).collect::<Vec<_>>()
         {
-            self.correct(id, Instant::now());
+            // The watch comes first here too.
             if let Some(container) = self.containers.get_mut(&id) {
                 container.watch(&mut self.watches, &self.context);
+            }
+            self.correct(id, Instant::now());
+            if let Some(container) = self.containers.get_mut(&id) {
                 container.check_surroundings(&self.context);
             }
             self.count(id, None);

@@ -159,8 +159,16 @@ impl Container {
 
     /// Watches its files, as far as that is not done yet.
     pub(super) fn watch(&mut self, watches: &mut Watches, context: &Context) {
+        // Whether it is gone is found out with the value.
+        let _ = self.open_directory(context);
         let (Some(directory), false) = (&self.directory, self.rests) else { return };
-        match watches.add(self.id, directory, &mut self.watched) {
+        let before = self.watched.value();
+        let added = watches.add(self.id, directory, &mut self.watched);
+        if self.watched.value() != before {
+            // What the one before was about to tell is gone too.
+            self.own_write = false;
+        }
+        match added {
             Ok(()) => self.no_watch = None,
             Err(error) => {
                 let advice = if error.kind() == io::ErrorKind::StorageFull {
@@ -182,7 +190,7 @@ impl Container {
 
     /// Whether changes of its value are told.
     pub(super) fn is_watched(&self) -> bool {
-        self.watched.value()
+        self.watched.value().is_some()
     }
 
     /// Which cgroup it is.

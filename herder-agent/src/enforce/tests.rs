@@ -1,7 +1,11 @@
 use super::*;
 use crate::cgroup::dir::{EVENTS, OOM_GROUP};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    fs,
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    path::Path,
+};
 
 /// A directory that looks like a cgroup mount; inotify on it is real.
 struct Fake {
@@ -30,6 +34,7 @@ impl Fake {
         let directory = self.directory(path);
         fs::create_dir_all(&directory).unwrap();
         fs::write(directory.join("cgroup.procs"), "").unwrap();
+        fs::write(directory.join(EVENTS), "oom_kill 0").unwrap();
         fs::write(directory.join(OOM_GROUP), value).unwrap();
     }
 
@@ -67,6 +72,13 @@ impl Fake {
         let inotify = self.enforcer.inotify().unwrap();
         let mut polled = [PollFd::new(&inotify, PollFlags::IN)];
         poll(&mut polled, Some(&Timespec::default())).unwrap() > 0
+    }
+
+    /// How many watches the kernel has for it.
+    fn watches(&self) -> usize {
+        let inotify = self.enforcer.inotify().unwrap();
+        let path = format!("/proc/self/fdinfo/{}", inotify.as_raw_fd());
+        fs::read_to_string(path).unwrap().matches("inotify wd:").count()
     }
 
     fn resync(&mut self) {
@@ -116,18 +128,20 @@ fn a_value_is_brought_and_kept() {
 fn what_is_written_to_other_files_wakes_nobody() {
     let mut fake = Fake::new("others", |_| {});
     fake.make("/c", "1");
-    let counts = fake.directory("/c").join(EVENTS);
-    fs::write(&counts, "oom_kill 0").unwrap();
-    fake.govern("/c", false);
+    let id = fake.govern("/c", false);
+    fake.resync();
     fake.enforcer.changed();
     for name in ["cgroup.procs", "memory.max"] {
         fs::write(fake.directory("/c").join(name), "1").unwrap();
     }
     assert!(!fake.is_told());
-    fs::write(counts, "oom_kill 1").unwrap();
+    fs::write(fake.directory("/c").join(EVENTS), "oom_kill 1").unwrap();
     assert!(fake.is_told());
     fake.enforcer.changed();
     assert_eq!(fake.enforcer.take_counted().last().unwrap().oom_kills, 1);
+    assert_eq!(fake.watches(), 2);
+    fake.enforcer.release(id);
+    assert_eq!(fake.watches(), 0);
 }
 
 /// The files come with the memory controller, go with it, and are others when it comes again.
@@ -137,23 +151,51 @@ fn files_that_come_later_are_watched() {
     let directory = fake.directory("/c");
     fs::create_dir_all(&directory).unwrap();
     fs::write(directory.join("cgroup.procs"), "").unwrap();
-    fake.govern("/c", false);
+    let id = fake.govern("/c", false);
     assert_eq!(fake.state().obstacle, Some(Obstacle::NoMemoryController));
-    for first in [true, false] {
-        for name in [OOM_GROUP, EVENTS] {
-            let _ = fs::remove_file(directory.join(name));
-            fs::write(directory.join(name), "1").unwrap();
-        }
-        // The directory is watched for as long as there was no file.
-        fake.enforcer.changed();
-        assert_eq!(fake.value("/c"), if first { "0" } else { "1" });
+    assert_eq!(fake.watches(), 1, "on the directory");
+    // One file is there before the other: the other still needs the directory.
+    fs::write(directory.join(EVENTS), "oom_kill 0").unwrap();
+    fake.resync();
+    fs::write(directory.join(OOM_GROUP), "1").unwrap();
+    fake.enforcer.changed();
+    assert_eq!(fake.value("/c"), "0");
+    for _ in 0..2 {
         fake.resync();
+        // What told of its own last write may be gone.
         fake.write("/c", "1");
         fake.enforcer.changed();
         assert_eq!((fake.value("/c").as_str(), fake.state().obstacle), ("0", None));
-        // Of its own write.
+        assert_eq!((fake.watches(), fake.state().first), (2, Some(1)));
+        fs::remove_file(directory.join(OOM_GROUP)).unwrap();
+        fs::write(directory.join(OOM_GROUP), "1").unwrap();
         fake.enforcer.changed();
+        fake.survey();
+        assert_eq!(fake.value("/c"), "0", "without a resync");
     }
+    fake.enforcer.release(id);
+    assert_eq!(fake.watches(), 0);
+}
+
+/// Its controller comes later. The watch on the directory goes before it has told of the
+/// agent's own write, for which the runtime's is not to be taken.
+#[test]
+fn a_watch_that_is_replaced_tells_of_no_write_any_more() {
+    let mut fake = Fake::new("replaced", |_| {});
+    fake.make("/c", "0");
+    for name in [OOM_GROUP, EVENTS] {
+        fs::remove_file(fake.directory("/c").join(name)).unwrap();
+    }
+    let id = fake.govern("/c", true);
+    fake.make("/c", "0");
+    fake.enforcer.changed();
+    assert_eq!(fake.value("/c"), "1");
+    fake.resync();
+    fake.write("/c", "1");
+    fake.enforcer.changed();
+    assert_eq!(fake.state().first, Some(1), "the runtime's own");
+    fake.enforcer.release(id);
+    assert_eq!(fake.value("/c"), "1");
 }
 
 /// The runtime writes our value, since we changed its spec; it is not what it wanted.

@@ -8,7 +8,8 @@
 //! Not on the directory: a runtime writes some ten other files of each new container, systemd
 //! all of them at a reload, and whoever moves processes without end would wake the core for
 //! each. Only where the files are yet to come, with the memory controller, the directory is
-//! watched until the next resync.
+//! watched until the resync after that. A controller that is taken away and given back while
+//! the container lives makes new files: before Linux 7.1 only the resync finds those.
 
 use crate::cgroup::{
     CgroupId,
@@ -32,6 +33,8 @@ pub(super) struct Changes {
     pub(super) values: HashSet<CgroupId>,
     /// `memory.events.local` of these.
     pub(super) events: HashSet<CgroupId>,
+    /// A watched file of these is gone, which kernfs tells from Linux 7.1 on.
+    pub(super) lost: HashSet<CgroupId>,
     /// The kernel's queue overflowed: any of all.
     pub(super) overflow: bool,
 }
@@ -46,9 +49,13 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// Whether changes of the value are told.
-    pub(super) fn value(&self) -> bool {
-        self.value.is_some()
+    /// The watch that tells of changes of the value.
+    pub(super) fn value(&self) -> Option<i32> {
+        self.value
+    }
+
+    fn has(&self, watch: i32) -> bool {
+        [self.value, self.counts].contains(&Some(watch))
     }
 
     /// The files may be others by now: they go and come with the memory controller.
@@ -98,6 +105,10 @@ impl Watches {
     }
 
     /// Watches a cgroup, as far as it is not surely watched yet.
+    ///
+    /// # Errors
+    /// When its value cannot be watched; the counts are then read at the resync, as they are
+    /// when only they cannot.
     pub(super) fn add(
         &mut self,
         id: CgroupId,
@@ -107,14 +118,20 @@ impl Watches {
         if watched.sure {
             return Ok(());
         }
-        let value = self.put(id, directory, File::Value, &mut watched.value)?;
-        let counts = self.put(id, directory, File::Counts, &mut watched.counts)?;
-        watched.sure = value && counts;
-        Ok(())
+        let before = [watched.value, watched.counts];
+        let value = self.put(id, directory, File::Value, &mut watched.value);
+        let counts = self.put(id, directory, File::Counts, &mut watched.counts);
+        // One on the directory may still be needed for the other file.
+        for old in before.into_iter().flatten().filter(|old| !watched.has(*old)) {
+            self.remove(old);
+        }
+        watched.sure = *value.as_ref().unwrap_or(&false) && counts.unwrap_or(false);
+        value.map(drop)
     }
 
     /// Tells whether it is on the file. One that is there already is what the kernel gives
-    /// again.
+    /// again, and with `MASK_ADD` it is not for a moment without events
+    /// (`inotify_update_existing_watch()`, fs/notify/inotify/inotify_user.c).
     fn put(
         &mut self,
         id: CgroupId,
@@ -124,18 +141,18 @@ impl Watches {
     ) -> io::Result<bool> {
         let inotify = self.inotify.as_ref().map_err(|error| io::Error::other(error.to_string()))?;
         let directory = directory.proc_path();
-        let flags = WatchFlags::MODIFY | WatchFlags::DONT_FOLLOW;
-        let (new, on_file) = match inotify::add_watch(inotify, directory.join(file.name()), flags) {
+        let flags = WatchFlags::MODIFY | WatchFlags::MASK_ADD;
+        let on_file = flags | WatchFlags::DONT_FOLLOW;
+        let (new, on_file) = match inotify::add_watch(inotify, directory.join(file.name()), on_file)
+        {
             Err(Errno::NOENT) => {
-                let flags = WatchFlags::MODIFY | WatchFlags::ONLYDIR;
-                (inotify::add_watch(inotify, directory, flags)?, false)
+                let on_directory = flags | WatchFlags::ONLYDIR;
+                (inotify::add_watch(inotify, directory, on_directory)?, false)
             }
             added => (added?, true),
         };
         self.watches.insert(new, (id, file));
-        if let Some(old) = watch.replace(new).filter(|old| *old != new) {
-            self.remove(old);
-        }
+        *watch = Some(new);
         Ok(on_file)
     }
 
@@ -171,7 +188,8 @@ impl Watches {
             if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
                 changes.overflow = true;
             } else if event.events().contains(ReadFlags::IGNORED) {
-                self.watches.remove(&event.wd());
+                let lost = self.watches.remove(&event.wd());
+                changes.lost.extend(lost.map(|(id, _)| id));
             } else if let Some((id, file)) = self.watches.get(&event.wd()) {
                 match event.file_name().map_or(Some(*file), |name| File::named(name.to_bytes())) {
                     Some(File::Value) => changes.values.insert(*id),

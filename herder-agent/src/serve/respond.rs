@@ -10,7 +10,7 @@ use futures_util::stream::BoxStream;
 use http_body_util::{Either, Full, StreamBody};
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::{Body as _, Frame},
+    body::Frame,
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
 };
 use serde::Serialize;
@@ -20,9 +20,10 @@ use tokio::{sync::oneshot, time::timeout};
 /// How long the core may take to answer.
 const CORE: Duration = Duration::from_secs(1);
 
-/// A body that has outgrown its first buffer, bytes: the smaller ones that it left behind
-/// lie between what is kept, where the heap does not shrink by itself.
-const LARGE: u64 = 16 * 1024;
+/// A text that has outgrown its first buffer, bytes: the smaller ones that it left behind, and
+/// whatever else was answered since the last scrape, lie between what is kept, where the heap
+/// does not shrink by itself.
+const LARGE: usize = 16 * 1024;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -45,22 +46,8 @@ struct Node<'a> {
     source: Option<&'a str>,
 }
 
-/// Answers, and gives back what that took.
+/// Answers by path. The body of a request is never read.
 pub(super) async fn respond<B>(
-    request: &Request<B>,
-    state: &State,
-    streams: &Streams,
-    streaming: &Streaming,
-) -> Answer {
-    let answer = by_path(request, state, streams, streaming).await;
-    if answer.body().size_hint().lower() > LARGE {
-        memory::give_back();
-    }
-    answer
-}
-
-/// The body of a request is never read.
-async fn by_path<B>(
     request: &Request<B>,
     state: &State,
     streams: &Streams,
@@ -79,6 +66,9 @@ async fn by_path<B>(
                     .log_lines_dropped(u64::try_from(dropped.dropped_lines()).unwrap_or(u64::MAX));
             }
             let (text, kind) = metrics.exposition();
+            if text.len() > LARGE {
+                memory::give_back();
+            }
             answer(StatusCode::OK, kind, text)
         }
         "/livez" => text(StatusCode::OK, "ok\n".into()),
