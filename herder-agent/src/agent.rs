@@ -3,7 +3,7 @@
 
 mod limits;
 mod reload;
-mod slice;
+mod scheduling;
 
 use crate::{
     apiserver::{self, ConnectError, OnFailure, Times},
@@ -138,7 +138,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let core_runtime = start(current_thread(), "the core's runtime")?;
     let (end, ended) = oneshot::channel();
     let core = thread::Builder::new().name("core".into()).spawn(move || {
-        slice::shortest();
+        scheduling::soon();
         // Who waits for it may have given up.
         let _ = end.send(core_runtime.block_on(core.run(received, || walked.release())));
     });
@@ -170,7 +170,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         // list of pods would keep it waiting.
         let runtime = start(current_thread(), "the runtime of NRI")?;
         let thread = thread::Builder::new().name("nri".into()).spawn(move || {
-            slice::shortest();
+            scheduling::soon();
             runtime.block_on(plugin.run(nri::PACE));
         });
         start(thread, "the thread of NRI")?;

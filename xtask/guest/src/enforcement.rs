@@ -2,7 +2,7 @@
 
 use crate::{
     Test,
-    agent::{Agent, MATCHED, eventually},
+    agent::{Agent, MATCHED, capabilities, eventually},
     audit::Audit,
     container::{Cgroup, Container},
     roles::role,
@@ -22,6 +22,7 @@ pub const TIMED: &[Test] = &[
     ("thousand_reverts", thousand_reverts),
     ("created_like_runc", created_like_runc),
     ("created_on_a_busy_node", created_on_a_busy_node),
+    ("created_with_little_weight", created_with_little_weight),
 ];
 
 pub const TESTS: &[Test] = &[
@@ -78,20 +79,45 @@ fn created_like_runc() {
 /// a figure and no promise. What holds is that each is corrected, once.
 fn created_on_a_busy_node() {
     let agent = Agent::start(MATCHED);
-    let busy = Cgroup::make("/busy");
-    let mut spinners: Vec<_> =
-        (0..4).map(|_| role("enter", &[busy.path(), "spin"]).spawn().unwrap()).collect();
-    let saw_one = creations_that_saw_one(BUSY);
-    for spinner in &mut spinners {
-        spinner.kill().unwrap();
-        spinner.wait().unwrap();
-    }
+    let saw_one = while_others_spin(BUSY);
     say(&format!("on a busy node: {saw_one} of {BUSY} programs ran with 1"));
     let written = agent.metric(r#"herder_oom_group_writes_total{result="ok",rule="matched"}"#);
     let gone = agent.metric(r#"herder_oom_group_writes_total{result="gone",rule="matched"}"#);
     let all = f64::from(BUSY);
     assert!(written + gone <= all && written >= all * 0.75, "{written} written, {gone} gone");
     assert_eq!(agent.total("herder_oom_group_reverts_total"), 0.0);
+}
+
+/// The least weight that a request gives a pod's processes is enough if they may run before
+/// ordinary ones. Without that, three in four programs and more ran with 1.
+fn created_with_little_weight() {
+    let allowed = [capabilities(), vec!["sys_nice"]].concat();
+    let mut agent = Agent::spawn(MATCHED, &[], &allowed);
+    agent.wait_until_ready();
+    let root = Cgroup::made("/");
+    root.set("cgroup.subtree_control", "+cpu");
+    let pod = Cgroup::make("/agent");
+    pod.set("cpu.weight", "1");
+    pod.set("cgroup.procs", &agent.pid().to_string());
+    let saw_one = while_others_spin(BUSY / 2);
+    root.set("cgroup.procs", &agent.pid().to_string());
+    root.set("cgroup.subtree_control", "-cpu");
+    say(&format!("with little weight: {saw_one} of {} programs ran with 1", BUSY / 2));
+    assert!(saw_one <= 3, "an emulated processor may stand still, but not that often");
+}
+
+/// Containers on a node whose processors all have more than enough to do; how many
+/// programs saw a 1.
+fn while_others_spin(containers: u32) -> usize {
+    let busy = Cgroup::make("/busy");
+    let mut spinners: Vec<_> =
+        (0..4).map(|_| role("enter", &[busy.path(), "spin"]).spawn().unwrap()).collect();
+    let saw_one = creations_that_saw_one(containers);
+    for spinner in &mut spinners {
+        spinner.kill().unwrap();
+        spinner.wait().unwrap();
+    }
+    saw_one
 }
 
 /// Containers on a busy node.

@@ -101,6 +101,7 @@ fn confined(rest: &[&str]) -> ExitCode {
         keep | match *name {
             "bpf" => CapabilitySet::BPF,
             "perfmon" => CapabilitySet::PERFMON,
+            "sys_nice" => CapabilitySet::SYS_NICE,
             "sys_resource" => CapabilitySet::SYS_RESOURCE,
             other => panic!("no capability {other}"),
         }

@@ -43,6 +43,7 @@ const COMPONENTS: &[(&str, &[&str])] = &[
             "+DaemonSet: host path /run/containers/storage/overlay-containers at /host/bundles read-only HostToContainer",
         ],
     ),
+    ("busy-nodes", &["+agent: capabilities.add=SYS_NICE"]),
     ("kernel-5.10", &["+agent: capabilities.add=SYS_RESOURCE"]),
     ("network-policy", &["+NetworkPolicy: herder-agent"]),
     (
@@ -50,6 +51,7 @@ const COMPONENTS: &[(&str, &[&str])] = &[
         &[
             "-agent: capabilities.add=BPF",
             "-agent: capabilities.add=PERFMON",
+            "-agent: capabilities.add=SYS_NICE",
             "-agent: capabilities.add=SYS_RESOURCE",
         ],
     ),

@@ -1,0 +1,69 @@
+//! Asks the scheduler to run soon what a runtime or a container's start waits for.
+#![expect(unsafe_code, reason = "no safe crate wraps sched_setattr(2)")]
+
+use std::io;
+
+/// `struct sched_attr` up to what every kernel knows
+/// (include/uapi/linux/sched/types.h, `SCHED_ATTR_SIZE_VER0`).
+#[repr(C)]
+#[derive(Default)]
+struct SchedAttr {
+    size: u32,
+    policy: u32,
+    flags: u64,
+    nice: i32,
+    priority: u32,
+    /// For an ordinary task since Linux 6.12 the length of its slice, nanoseconds.
+    runtime: u64,
+    deadline: u64,
+    period: u64,
+}
+
+/// `SCHED_ATTR_SIZE_VER0`.
+const SIZE: u32 = 48;
+
+const _: () = assert!(size_of::<SchedAttr>() == 48);
+
+/// `SCHED_RR` (include/uapi/linux/sched.h).
+const ROUND_ROBIN: u32 = 2;
+
+/// `SCHED_FLAG_RESET_ON_FORK`: no thread that is started by this one has it too.
+const RESET_ON_FORK: u64 = 1;
+
+/// The shortest slice that there is (`__setparam_fair()`, kernel/sched/fair.c).
+const SHORTEST: u64 = 100_000;
+
+/// Lets the calling thread run before all ordinary tasks, with the lowest real-time
+/// priority, if that is allowed (CAP_SYS_NICE): whatever CPU weight the agent's cgroup has
+/// and whatever else runs. The kernel leaves others a twentieth of each second
+/// (`sched_rt_runtime_us`).
+///
+/// Else it gets the shortest slice. With it, a task that wakes on a busy CPU preempts one
+/// with a longer slice instead of waiting for its turn, which takes milliseconds. Needs no
+/// privilege, and is no more CPU time in whole. Kernels before 6.12 ignore it.
+pub(super) fn soon() {
+    let first = SchedAttr {
+        size: SIZE,
+        policy: ROUND_ROBIN,
+        flags: RESET_ON_FORK,
+        priority: 1,
+        ..SchedAttr::default()
+    };
+    let shortest = SchedAttr { size: SIZE, runtime: SHORTEST, ..SchedAttr::default() };
+    match set(&first) {
+        Ok(()) => tracing::info!("Runs before ordinary tasks."),
+        Err(_) => {
+            if let Err(error) = set(&shortest) {
+                tracing::debug!(%error, "The scheduler's default slice stays.");
+            }
+        }
+    }
+}
+
+fn set(attributes: &SchedAttr) -> io::Result<()> {
+    // SAFETY: the kernel reads as many bytes as the structure says it has, which are its own.
+    match unsafe { libc::syscall(libc::SYS_sched_setattr, 0, attributes, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
