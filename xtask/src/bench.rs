@@ -58,6 +58,8 @@ pub enum Measure {
     Seen,
     /// From a container's start until its memory.oom.group is as the rule wants it.
     Starts,
+    /// The same where others want all processors, by the agent's CPU weight.
+    Busy,
     /// From the start of the agent until it is ready.
     Ready,
     /// A scrape of 10,000 series, on this machine itself.
@@ -73,11 +75,12 @@ pub enum Measure {
 }
 
 impl Measure {
-    const ALL: [Measure; 10] = [
+    const ALL: [Measure; 11] = [
         Measure::Memory,
         Measure::Shown,
         Measure::Seen,
         Measure::Starts,
+        Measure::Busy,
         Measure::Ready,
         Measure::Scrape,
         Measure::Idle,
@@ -93,6 +96,7 @@ impl Measure {
             Measure::Shown => "shown",
             Measure::Seen => "seen",
             Measure::Starts => "starts",
+            Measure::Busy => "busy",
             Measure::Ready => "ready",
             Measure::Scrape => "scrape",
             Measure::Idle => "idle",
@@ -127,6 +131,7 @@ impl Measure {
                 ("starts-of-the-loop", size.of([4, 100, 200])),
                 ("starts-of-the-slow-loop", size.of([4, 40, 100])),
             ],
+            Measure::Busy => vec![("programs", size.of([4, 60, 400]))],
             Measure::Ready => {
                 vec![("containers", size.of([30, 1000, 1000])), ("times", size.of([1, 3, 20]))]
             }

@@ -4,6 +4,7 @@
 //! Each measure is a process of its own, as the tests are, and gives its figures
 //! as a line of JSON, which the host keeps. Nothing here fails because of a figure.
 
+mod busy;
 mod crowd;
 mod http;
 mod idle;
@@ -27,6 +28,7 @@ const MEASURES: &[(&str, fn())] = &[
     ("shown", shown::shown),
     ("seen", seen::seen),
     ("starts", starts::starts),
+    ("busy", busy::busy),
     ("ready", ready::ready),
     ("idle", idle::idle),
     ("overhead", overhead::overhead),

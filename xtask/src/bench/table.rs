@@ -1,5 +1,6 @@
 //! The page: what was wanted, what was found, and under what circumstances.
 
+mod busy;
 mod idle;
 mod memory;
 mod native;
@@ -47,6 +48,7 @@ const SECTIONS: &[(&str, Make)] = &[
     ("shown", shown::section),
     ("seen", seen::section),
     ("starts", starts::section),
+    ("busy", busy::section),
     ("ready", ready::section),
     ("scrape", native::scrape),
     ("idle", idle::section),

@@ -1,0 +1,38 @@
+//! Programs that run with 1 where others want all processors.
+
+use super::{Section, number, table, text};
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+/// The weight that the base of `deploy/` has by its request, with a runc before 1.3.2.
+const BASE: &str = "4";
+
+pub fn section(figures: &[Value]) -> Result<Section> {
+    let first = |figure: &&Value| figure["before others"] == true;
+    let ran = |figure: &Value| {
+        anyhow::Ok(format!("{} of {}", number(figure, "ran with 1")?, number(figure, "programs")?))
+    };
+    let row = |figure: &Value| {
+        let how = if first(&figure) { ", before ordinary tasks" } else { "" };
+        anyhow::Ok(vec![format!("{}{how}", text(figure, "weight")?), ran(figure)?])
+    };
+    let rows = figures.iter().map(row).collect::<Result<Vec<_>>>()?;
+    let allowed = figures.iter().find(first).context("SCHED_RR was not measured")?;
+    let base = figures.iter().find(|figure| figure["weight"] == BASE && !first(figure));
+    Ok(Section {
+        title: "Starts where others want all processors",
+        goal: "no program runs with 1",
+        found: format!(
+            "{} with CAP_SYS_NICE; {} without, at the weight of deploy/'s base",
+            ran(allowed)?,
+            ran(base.context("the base was not measured")?)?
+        ),
+        reached: Some(number(allowed, "ran with 1")? == 0.0),
+        body: format!(
+            "Four processes spin, and containers are made as runc does it, four at once: how many programs find 1 as their first deed, by the \
+             `cpu.weight` of the agent's cgroup. Requests of 10, 100 and 250 millicores are 1, 4 and 10 by the conversion that runc had before \
+             1.3.2, and 4, 17 and 35 by the present one; a host's service has 100.\n\n{}",
+            table(&["cpu.weight", "ran with 1"], rows)
+        ),
+    })
+}
