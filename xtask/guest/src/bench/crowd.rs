@@ -18,6 +18,7 @@ const PODS: &str =
 pub const HERDER: Herder = Herder {
     rules: "rules:\n- {name: all, pods: {}, oomGroup: single-process}\n",
     flags: &["--kubernetes", "on", "--node-name", "node-1"],
+    more: &[],
 };
 
 fn uid(number: usize) -> String {

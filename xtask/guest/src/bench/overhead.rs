@@ -17,7 +17,7 @@ use crate::{
 use rustix::process::{Signal, WaitOptions, getpid, kill_process, waitpid};
 use serde_json::json;
 
-const HERDER: Herder = Herder { rules: MATCHED, flags: &["--kubernetes", "off"] };
+const HERDER: Herder = Herder { rules: MATCHED, flags: &["--kubernetes", "off"], more: &[] };
 
 /// What is counted at once, often enough that a timer's interrupt is seen as what it
 /// is.

@@ -57,11 +57,12 @@ enum Process {
     Child(Child),
 }
 
-/// Rules and flags for Herder.
+/// Rules and flags for Herder, and the capabilities that it has besides those that it needs.
 #[derive(Clone, Copy)]
 pub struct Herder {
     pub rules: &'static str,
     pub flags: &'static [&'static str],
+    pub more: &'static [&'static str],
 }
 
 impl Program {
@@ -136,7 +137,8 @@ impl Program {
         };
         let (process, piped) = if self == Program::Herder {
             let output = [stdout, log.into()];
-            let mut agent = Agent::spawn_with(herder.rules, herder.flags, &capabilities(), output);
+            let allowed = [&capabilities(), herder.more].concat();
+            let mut agent = Agent::spawn_with(herder.rules, herder.flags, &allowed, output);
             let piped = (to == Output::Pipe).then(|| agent.output());
             (Process::Agent(agent), piped)
         } else {

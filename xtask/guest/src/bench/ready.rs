@@ -22,8 +22,11 @@ const PROGRAMS: [Program; 4] =
 const SCRAPES: usize = 5;
 
 /// An agent without containers, which looks for them in an empty directory.
-const ALONE: Herder =
-    Herder { rules: "rules: []\n", flags: &["--kubernetes", "off", "--cgroup-root", NOTHING] };
+const ALONE: Herder = Herder {
+    rules: "rules: []\n",
+    flags: &["--kubernetes", "off", "--cgroup-root", NOTHING],
+    more: &[],
+};
 
 const NOTHING: &str = "/tmp/no-cgroups";
 

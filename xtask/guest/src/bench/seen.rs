@@ -53,7 +53,7 @@ rules:
   pods: {selector: {matchLabels: {app: storm}}}
   oomGroup: single-process
 ",
-    flags: crowd::HERDER.flags,
+    ..crowd::HERDER
 };
 
 /// Kills by the number of the container.

@@ -40,7 +40,7 @@ const ALONE: [(Program, Output); 5] = [
 
 const TOGETHER: [(Program, Output); 3] = [ALONE[0], ALONE[1], ALONE[2]];
 
-const HERDER: Herder = Herder { rules: MATCHED, flags: &["--kubernetes", "off"] };
+const HERDER: Herder = Herder { rules: MATCHED, flags: &["--kubernetes", "off"], more: &[] };
 
 /// Between two kills: each is over before the next.
 const BETWEEN: Duration = Duration::from_millis(150);

@@ -2,7 +2,7 @@
 //! with Herder and with the shell loop that is commonly given as an answer.
 
 use super::{
-    found,
+    crowd, found,
     programs::{Herder, Output, Program},
     size, spread,
 };
@@ -19,11 +19,20 @@ use crate::{
 use serde_json::json;
 use std::time::Duration;
 
-const HERDER: Herder = Herder { rules: RULES, flags: super::crowd::HERDER.flags };
+const HERDER: Herder = Herder { rules: RULES, ..crowd::HERDER };
+
+/// Its component `busy-nodes`: it may run before ordinary tasks.
+const BEFORE_OTHERS: Herder = Herder { more: &["sys_nice"], ..HERDER };
 
 pub fn starts() {
     let _api = Api::serve(&[object(WEB, &[])]);
-    for program in [Program::Herder, Program::Loop(1), Program::Loop(60)] {
+    let programs = [
+        (Program::Herder, HERDER),
+        (Program::Herder, BEFORE_OTHERS),
+        (Program::Loop(1), HERDER),
+        (Program::Loop(60), HERDER),
+    ];
+    for (program, herder) in programs {
         let (count, pause) = match program {
             // Starts at all times of its period.
             Program::Loop(period @ 2..) => {
@@ -33,7 +42,7 @@ pub fn starts() {
             Program::Loop(_) => (size("starts-of-the-loop"), Duration::ZERO),
             _ => (size("starts"), Duration::ZERO),
         };
-        let running = program.start(Output::File, HERDER);
+        let running = program.start(Output::File, herder);
         let trace = Trace::start();
         let steered = |running: &Running| running.cgroup.oom_group() == "0";
         let looked = started(Engine::RUNC, count as u64, pause, &steered);
@@ -43,7 +52,8 @@ pub fn starts() {
             spread(looked.iter().filter_map(|looked| after(looked, &seen)).collect())
         };
         found(&json!({
-            "program": program.name(), "starts": looked.len(),
+            "program": program.name(), "before others": !herder.more.is_empty(),
+            "starts": looked.len(),
             "ran with 1": looked.iter().filter(|looked| looked.value == "1").count(),
             "to 0": took(to_zero), "to the program": took(to_program),
             "runtime": Engine::RUNC.version(),

@@ -8,11 +8,13 @@ use serde_json::Value;
 const GOAL: f64 = 1.0;
 
 pub fn section(figures: &[Value]) -> Result<Section> {
+    let first = |figure: &Value| figure["before others"] == true;
     let mut rows = Vec::new();
     for figure in figures {
         let at = |of: &str, quantile| number(&figure[of], quantile).map(milliseconds);
+        let how = if first(figure) { ", CAP_SYS_NICE" } else { "" };
         rows.push(vec![
-            text(figure, "program")?.to_owned(),
+            format!("{}{how}", text(figure, "program")?),
             format!("{} of {}", figure["ran with 1"], figure["starts"]),
             at("to 0", "median")?,
             at("to 0", "p99")?,
