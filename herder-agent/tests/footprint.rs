@@ -178,7 +178,7 @@ fn one_kill(
         container: "worker".into(),
     });
     tree.made(id, cgroup.clone(), time);
-    reconciler.read(id, 0, None, time);
+    reconciler.read(id, 0, time);
     reporter.oom_group_effective(&owner, Some(false), false);
     let victim = Victim::nameless(id, time);
     reporter.kill(&KillReport {
@@ -196,8 +196,8 @@ fn one_kill(
         victim_owners: vec![owner.clone()],
         rule: Some("web".into()),
     });
-    reconciler.told(id, 1, false, time);
-    reconciler.read(id, 1, None, time);
+    reconciler.told(id, false, time, time);
+    reconciler.read(id, 1, time);
     reconciler.settle(time + 2);
     reconciler.removed(id);
     reporter.oom_group_effective(&owner, None, false);

@@ -5,6 +5,10 @@
 //! run, a few seconds in all. `HERDER_FUZZ_SECONDS=600 cargo test --test fuzz`
 //! goes on with other ones for so long, for each target. An input that fails is
 //! written to a file, which then belongs into the corpus.
+//!
+//! `../fuzz` has the same targets for libFuzzer, which looks at what an input reaches and
+//! so finds more (`RUSTC_BOOTSTRAP=1 cargo fuzz run btf tests/corpus/btf`); to build it takes
+//! longer than the rest of CI's builds together, so it is not a part of that.
 
 #![expect(
     clippy::unwrap_used,
@@ -94,8 +98,23 @@ fn pod() {
 }
 
 #[test]
+fn watch() {
+    fuzz("watch", 2_000, targets::watch);
+}
+
+#[test]
 fn nri() {
     fuzz("nri", 20_000, targets::nri);
+}
+
+#[test]
+fn libfuzzer_has_the_same_targets() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/fuzz_targets");
+    for (name, _) in targets::READ {
+        let text = fs::read_to_string(directory.join(format!("{name}.rs"))).unwrap();
+        assert!(text.contains(&format!("targets::{name}(input)")), "{name}");
+    }
+    assert_eq!(fs::read_dir(directory).unwrap().count(), targets::READ.len());
 }
 
 /// Mutations that break everything at once would try nothing but the first check.

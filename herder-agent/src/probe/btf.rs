@@ -62,8 +62,12 @@ const FUNC_PROTO: u8 = 13;
 const TYPE_TAG: u8 = 18;
 const ENUM64: u8 = 19;
 
-/// How deep anonymous members and modifiers may nest before they count as bad.
+/// How deep modifiers and arrays may nest before they count as bad.
 const MAX_DEPTH: usize = 32;
+
+/// Anonymous members that are looked into for one name: far more than a struct of the kernel
+/// has. Types that contain themselves would be looked into for ever.
+const MAX_ANONYMOUS: usize = 200;
 
 /// A parsed BTF blob. Only the names that were asked for are indexed, since a
 /// kernel has more than a hundred thousand types and the agent needs thirty.
@@ -164,7 +168,8 @@ impl<'a> Btf<'a> {
         let mut offset = 0u32;
         let mut id = *self.structs.get(structure)?;
         for name in path.split('.') {
-            let (inner, member) = self.member_of(id, name, 0)?;
+            let mut left = MAX_ANONYMOUS;
+            let (inner, member) = self.member_of(id, name, &mut left)?;
             offset = offset.checked_add(inner)?;
             id = member;
         }
@@ -176,9 +181,10 @@ impl<'a> Btf<'a> {
         self.size(*self.structs.get(structure)?)
     }
 
-    fn member_of(&self, id: TypeId, name: &str, depth: usize) -> Option<(u32, TypeId)> {
+    fn member_of(&self, id: TypeId, name: &str, left: &mut usize) -> Option<(u32, TypeId)> {
         let (at, info) = self.resolve(id)?;
-        if depth > MAX_DEPTH || !matches!(kind_of(info), STRUCT | UNION) {
+        *left = left.checked_sub(1)?;
+        if !matches!(kind_of(info), STRUCT | UNION) {
             return None;
         }
         let bitfields = info >> 31 != 0;
@@ -193,7 +199,7 @@ impl<'a> Btf<'a> {
                 return Some((bytes, kind));
             }
             if found.is_empty()
-                && let Some((inner, kind)) = self.member_of(kind, name, depth + 1)
+                && let Some((inner, kind)) = self.member_of(kind, name, left)
             {
                 return Some((bytes.checked_add(inner)?, kind));
             }
@@ -219,17 +225,26 @@ impl<'a> Btf<'a> {
     }
 
     /// Size of a type, bytes.
-    pub fn size(&self, id: TypeId) -> Option<u32> {
-        match self.kind(id)? {
-            Kind::Pointer(_) => Some(8),
-            Kind::Array(element, length) => self.size(element)?.checked_mul(length),
-            Kind::Struct(size) => Some(size),
-            Kind::Int => {
-                let (at, _) = self.resolve(id)?;
-                word(self.types, at + 8).ok()
-            }
-            _ => None,
+    pub fn size(&self, mut id: TypeId) -> Option<u32> {
+        let mut times = 1u32;
+        for _ in 0..MAX_DEPTH {
+            let one = match self.kind(id)? {
+                Kind::Pointer(_) => 8,
+                Kind::Array(element, length) => {
+                    times = times.checked_mul(length)?;
+                    id = element;
+                    continue;
+                }
+                Kind::Struct(size) => size,
+                Kind::Int => {
+                    let (at, _) = self.resolve(id)?;
+                    word(self.types, at + 8).ok()?
+                }
+                _ => return None,
+            };
+            return times.checked_mul(one);
         }
+        None
     }
 
     /// What the `number`th argument of a tracepoint is, from 0, by the typedef

@@ -16,6 +16,7 @@ use herder_agent::{
     policy::{LONGEST_ANNOTATION, PodSubject, Policy, Subject, Verdict},
     probe::{KernelFacts, decode},
 };
+use kube::core::WatchEvent;
 use prost::Message as _;
 use std::{collections::HashSet, sync::Arc};
 use tokio::time::Instant;
@@ -23,13 +24,14 @@ use tokio::time::Instant;
 /// Whether an input gets beyond the first check of its parser.
 type IsRead = fn(&[u8]) -> bool;
 
-pub(crate) const READ: [(&str, IsRead); 7] = [
+pub(crate) const READ: [(&str, IsRead); 8] = [
     ("path", |input| CgroupPath::parse(input).is_ok_and(|path| PodCgroup::parse(&path).is_some())),
     ("annotation", |input| !matches!(wanted(&text(input), "worker"), Verdict::BadAnnotation(_))),
     ("record", |input| decode::decode(input, 4096).is_ok()),
     ("btf", |input| KernelFacts::read(input).is_ok()),
     ("config", |input| Config::parse(&text(input), "test").is_ok()),
     ("pod", |input| trimmed(input).is_some()),
+    ("watch", |input| matches!(line(input), Some(WatchEvent::Added(_) | WatchEvent::Modified(_)))),
     ("nri", |input| asked(input).iter().any(|asked| asked.container.is_some())),
 ];
 
@@ -136,6 +138,24 @@ pub(crate) fn pod(input: &[u8]) {
     store.apply(Event::Deleted(pod.uid), now);
     store.expire(now + herder_agent::pods::store::GRACE);
     assert!(store.known(pod.uid).is_none());
+}
+
+fn line(input: &[u8]) -> Option<WatchEvent<PodObject>> {
+    serde_json::from_slice(input).ok()
+}
+
+/// A line of a watch, as the API server sends it.
+pub(crate) fn watch(input: &[u8]) {
+    match line(input) {
+        Some(WatchEvent::Added(pod) | WatchEvent::Modified(pod) | WatchEvent::Deleted(pod)) => {
+            if let Some(trimmed) = pod.trim() {
+                let mut store = PodStore::default();
+                store.apply(Event::Applied(Box::new(trimmed)), Instant::now());
+            }
+        }
+        Some(WatchEvent::Error(status)) => drop(kube::Error::Api(status).to_string()),
+        Some(WatchEvent::Bookmark(_)) | None => {}
+    }
 }
 
 /// The messages in what a container runtime sends, in pieces of so many bytes.

@@ -148,3 +148,16 @@ fn cycles_end() {
     assert_eq!(btf.member("outer", "x"), None);
     assert_eq!(btf.kind(TypeId(2)), None);
 }
+
+/// Bytes that no compiler makes: the search ends all the same.
+#[test]
+fn types_that_contain_themselves() {
+    let mut builder = Builder::new();
+    let members = builder.members(&[("", 1, 0), ("", 1, 0), ("", 1, 0)]);
+    builder.kind("outer", STRUCT, 3, 8, &members);
+    builder.kind("", ARRAY, 0, 0, &[2, 2, 1]);
+    let bytes = builder.finish();
+    let btf = Btf::parse(&bytes, &HashSet::from(["outer"])).unwrap();
+    assert_eq!(btf.member("outer", "a"), None);
+    assert_eq!(btf.size(TypeId(2)), None);
+}
