@@ -22,6 +22,10 @@ use std::{
 /// agent the bundles of a runtime, and a node has one.
 const ALTERNATIVE: &str = "bundles-crio";
 
+/// What changes the same objects, in the order that `deploy/kustomization.yaml` has.
+const COMBINED: [[&str; 3]; 2] =
+    [["openshift", "busy-nodes", "kernel-5.10"], ["no-ebpf", "busy-nodes", "kernel-5.10"]];
+
 /// What stands for components in the table of what is granted.
 const EXAMPLE: [&str; 1] = ["an example"];
 
@@ -76,6 +80,9 @@ fn render_all(kubectl: &Kubectl) -> Result<Vec<Rendered>> {
     let mut sets = vec![("deploy/".to_owned(), Vec::new())];
     sets.extend(components.into_iter().map(|name| (format!("component {name}"), vec![name])));
     sets.push(("all components".to_owned(), together));
+    for combined in COMBINED {
+        sets.push((combined.join(", "), combined.map(str::to_owned).to_vec()));
+    }
     let mut all = Vec::new();
     for (name, components) in sets {
         let objects = kubectl.render(&components).with_context(|| format!("rendering {name}"))?;

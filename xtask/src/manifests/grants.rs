@@ -131,6 +131,7 @@ pub fn expected(components: &[String]) -> Result<BTreeSet<String>> {
         return Ok(EXAMPLE.iter().map(|line| (*line).to_owned()).collect());
     }
     let mut lines: BTreeSet<String> = BASE.iter().map(|line| (*line).to_owned()).collect();
+    let mut before = BTreeSet::new();
     for component in components {
         let Some((_, changes)) = COMPONENTS.iter().find(|(name, _)| name == component) else {
             bail!("the table in xtask/src/manifests/grants.rs has no component {component}");
@@ -140,7 +141,13 @@ pub fn expected(components: &[String]) -> Result<BTreeSet<String>> {
                 Some(line) => drop(lines.remove(line)),
                 None => drop(lines.insert(change.trim_start_matches('+').to_owned())),
             }
+            // What the pod asks for, the constraints have to allow.
+            let asked = change.strip_prefix("+agent: capabilities.add=");
+            if let Some(name) = asked.filter(|_| before.contains("openshift")) {
+                lines.insert(format!("SecurityContextConstraints: allowedCapabilities={name}"));
+            }
         }
+        before.insert(component.as_str());
     }
     Ok(lines)
 }
