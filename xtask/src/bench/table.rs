@@ -13,7 +13,10 @@ mod starts;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::{collections::BTreeMap, fmt::Write};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write},
+};
 
 const HEAD: &str = "\
 # Benchmarks
@@ -32,11 +35,37 @@ pub struct Section {
     title: &'static str,
     /// What was to be reached.
     goal: &'static str,
-    /// What was, in a few words, and whether that is enough; none where a goal is
-    /// not one that can be reached or missed.
+    /// What was, in a few words, and whether that is enough.
     found: String,
-    reached: Option<bool>,
+    reached: Reached,
     body: String,
+}
+
+/// Whether a goal is reached.
+enum Reached {
+    Yes,
+    /// Under a condition.
+    If(&'static str),
+    No,
+    /// Too little was measured to tell.
+    Unknown,
+}
+
+impl From<bool> for Reached {
+    fn from(reached: bool) -> Self {
+        if reached { Reached::Yes } else { Reached::No }
+    }
+}
+
+impl fmt::Display for Reached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reached::Yes => f.write_str("reached"),
+            Reached::If(condition) => write!(f, "reached {condition}"),
+            Reached::No => f.write_str("**short of it**"),
+            Reached::Unknown => Ok(()),
+        }
+    }
 }
 
 /// Makes a section of a measure's figures.
@@ -71,11 +100,6 @@ pub fn page(kept: &BTreeMap<String, Value>) -> Result<String> {
         .collect::<Result<_>>()?;
     let mut page = format!("{HEAD}\n| measure | to reach | found | |\n|---|---|---|---|\n");
     for (Section { title, goal, found, reached, .. }, _) in &sections {
-        let reached = match reached {
-            Some(true) => "reached",
-            Some(false) => "**short of it**",
-            None => "",
-        };
         writeln!(page, "| {title} | {goal} | {found} | {reached} |")?;
     }
     for (section, result) in &sections {

@@ -4,7 +4,9 @@
 use super::{
     crowd, found,
     http::{self, metric},
+    lines::Lines,
     programs::{Herder, Output, Program, Running},
+    shown::stream,
     size,
 };
 use crate::{
@@ -77,9 +79,19 @@ pub fn seen() {
         pod["metadata"]["labels"] = json!({"app": app});
     }
     let _api = Api::serve(&pods);
+    let steered_by_hand = || {
+        (0..MATCHED)
+            .for_each(|number| Cgroup::made(&crowd::path(number)).set("memory.oom.group", "0"));
+    };
+    let (truth, took) = storm(kills, steered_by_hand);
+    found(&json!({
+        "kind": "nobody looks", "kills": truth.values().sum::<u64>(), "seconds": took.as_secs_f64(),
+    }));
     let running: Vec<_> = PROGRAMS.iter().map(|(one, to)| one.start(*to, HERDER)).collect();
-    phase("subprocess", &running, 1, || storm(kills, || ()));
-    phase("group", &running, MEMBERS as u64, || group_kills(groups));
+    let stream = stream();
+    let steered = || crowd::wait_until_steered(MATCHED);
+    phase("subprocess", &running, &stream, 1, || storm(kills, steered));
+    phase("group", &running, &stream, MEMBERS as u64, || group_kills(groups));
     while_stopped(&running[0], size("stopped") / MATCHED);
 }
 
@@ -87,52 +99,90 @@ pub fn seen() {
 fn while_stopped(herder: &Running, kills: usize) {
     let told = || {
         let text = herder.scrape().expect("metrics");
-        (by_series(&text), http::total(&text, "herder_kills_lost_total"))
+        (by_series(&text, "subprocess"), untold(&text))
     };
-    let (before, lost_before) = told();
-    let truth = storm(kills, || herder.signal(Signal::STOP));
+    let (before, untold_before) = told();
+    let (truth, _) = storm(kills, || {
+        crowd::wait_until_steered(MATCHED);
+        herder.signal(Signal::STOP);
+    });
     herder.signal(Signal::CONT);
     sleep(PATIENCE);
-    let (now, lost) = told();
+    let (now, untold) = told();
     found(&json!({
         "kind": "stopped", "program": herder.program.name(),
-        "kills": truth.values().sum::<u64>(), "told right": right(&truth, &before, &now),
-        "lost": lost - lost_before,
+        "kills": truth.values().sum::<u64>(), "told right": right(&truth, &before.named, &now.named),
+        "lost": untold[0] - untold_before[0], "unseen": untold[1] - untold_before[1],
     }));
 }
 
+/// What Herder counts as lost, as unseen, and as nobody's.
+fn untold(exposition: &str) -> [u64; 3] {
+    ["herder_kills_lost_total", "herder_kills_unseen_total", "herder_kills_unattributed_total"]
+        .map(|family| http::total(exposition, family))
+}
+
 /// How many kills were told of the right container.
-fn right(truth: &Kills, before: &Told, now: &Told) -> u64 {
-    let told = |told: &Told, number| told.named.get(&number).copied().unwrap_or(0);
+fn right(truth: &Kills, before: &Kills, now: &Kills) -> u64 {
+    let told = |told: &Kills, number| told.get(&number).copied().unwrap_or(0);
     let right =
         |(number, kills): (&usize, &u64)| (told(now, *number) - told(before, *number)).min(*kills);
     truth.iter().map(right).sum()
 }
 
 /// Some kills, of so many processes each, and what every program says of them.
-fn phase(kind: &str, running: &[Running], members: u64, kill: impl FnOnce() -> Kills) {
-    let told = || running.iter().map(told).collect::<Vec<_>>();
-    let before = told();
-    let began = Instant::now();
-    let truth = kill();
-    let took = began.elapsed();
+fn phase(
+    kind: &str,
+    running: &[Running],
+    stream: &Lines,
+    members: u64,
+    kill: impl FnOnce() -> (Kills, Duration),
+) {
+    let told = || running.iter().map(|running| told(running, kind)).collect::<Vec<_>>();
+    let (before, log_before, stream_before) =
+        (told(), running[0].lines.all().len(), stream.all().len());
+    let (truth, took) = kill();
     sleep(PATIENCE);
     let kills: u64 = truth.values().sum();
     for ((running, before), now) in running.iter().zip(before).zip(told()) {
         let named = now.named.values().sum::<u64>() - before.named.values().sum::<u64>();
-        found(&json!({
+        let mut figures = json!({
             "kind": kind, "program": running.program.name(), "seconds": took.as_secs_f64(),
             "kills": kills, "processes": kills * members,
             "told": named + now.unnamed - before.unnamed,
             "told processes": now.processes - before.processes,
-            "told right": right(&truth, &before, &now),
-        }));
+            "told right": right(&truth, &before.named, &now.named),
+        });
+        if running.program == Program::Herder {
+            let none = Kills::new();
+            let log =
+                by_lines(&running.lines, log_before, ["pod=\"pod-", &format!("kind={kind:?}")]);
+            let api = [r#""pod":"pod-"#, &format!("\"kind\":{kind:?}")];
+            let api = by_lines(stream, stream_before, api);
+            figures["right in the log"] = right(&truth, &none, &log).into();
+            figures["right in the stream"] = right(&truth, &none, &api).into();
+            figures["untold"] = json!(untold(&running.scrape().expect("metrics")));
+        }
+        found(&figures);
     }
 }
 
-fn told(running: &Running) -> Told {
+/// Kills of lines from some on, by the number that the pod's name has; the first text is
+/// before the number, and each line has the other too.
+fn by_lines(lines: &Lines, from: usize, [before, too]: [&str; 2]) -> Kills {
+    let mut kills = Kills::new();
+    for line in lines.all().iter().skip(from).filter(|line| line.text.contains(too)) {
+        let rest = line.text.split_once(before).and_then(|(_, rest)| rest.split_once('"'));
+        if let Some(number) = rest.and_then(|(number, _)| number.parse().ok()) {
+            *kills.entry(number).or_default() += 1;
+        }
+    }
+    kills
+}
+
+fn told(running: &Running, kind: &str) -> Told {
     match running.program {
-        Program::Herder => by_series(&running.scrape().expect("metrics")),
+        Program::Herder => by_series(&running.scrape().expect("metrics"), kind),
         Program::Oomkill | Program::Bpftrace => {
             let lines = running.lines.all();
             let kills = lines.iter().filter(|line| line.text.contains(" OOM kill of PID ")).count();
@@ -155,16 +205,20 @@ fn told(running: &Running) -> Told {
     }
 }
 
-/// Herder's series, by the number that the pod's name has.
-fn by_series(exposition: &str) -> Told {
+/// Herder's series of kills of this kind at the container's limit, by the number that the
+/// pod's name has.
+fn by_series(exposition: &str, kind: &str) -> Told {
     let mut told = Told::default();
+    let kind = format!("kind={kind:?}");
     for line in exposition.lines() {
         let Some((series, value)) = line.rsplit_once(' ') else { continue };
         let count = value.parse().unwrap_or(0);
         let pod = series.split_once("pod=\"pod-").and_then(|(_, rest)| rest.split_once('"'));
         let number = pod.and_then(|(number, _)| number.parse().ok());
         match (series.split('{').next(), number) {
-            (Some("herder_oom_kills_total"), Some(number)) => {
+            (Some("herder_oom_kills_total"), Some(number))
+                if series.contains(&kind) && series.contains("limit=\"container\"") =>
+            {
                 *told.named.entry(number).or_default() += count;
             }
             (Some("herder_oom_killed_processes_total"), _) => told.processes += count,
@@ -192,9 +246,10 @@ fn by_events(events: &str) -> Told {
 }
 
 /// Sub-processes of all matched containers die as fast as the kernel kills, and a
-/// fifth of the containers' have threads. `first` is called when all are steered: a kill
-/// before would take the container.
-fn storm(kills: usize, first: impl FnOnce()) -> Kills {
+/// fifth of the containers' have threads. `first` sees to it that all are steered: a kill
+/// before would take the container. What the inits reaped, which is what the kernel counts,
+/// and how long it took.
+fn storm(kills: usize, first: impl FnOnce()) -> (Kills, Duration) {
     let _ = fs::remove_file(GO);
     let containers: Vec<_> = (0..MATCHED)
         .map(|number| {
@@ -204,27 +259,38 @@ fn storm(kills: usize, first: impl FnOnce()) -> Kills {
             let count = kills.to_string();
             let threads = if number % 5 == 0 { "threads" } else { "one" };
             let program = ["storm", &notes, &count, threads];
-            (number, Container::start_program(&crowd::path(number), 6, &program), notes)
+            let container = Container::start_program(&crowd::path(number), 6, &program);
+            // An earlier storm may have been in the same cgroup.
+            let before = container.cgroup.event("oom_kill");
+            (number, container, notes, before)
         })
         .collect();
-    crowd::wait_until_steered(MATCHED);
     first();
     fs::write(GO, "").unwrap();
+    let began = Instant::now();
     let reaped = |notes: &str| -> u64 {
         let text = fs::read_to_string(notes).unwrap_or_default();
         text.parse().unwrap_or(0)
     };
     let patience = Duration::from_secs(60 + (kills * MATCHED) as u64);
-    for (number, _, notes) in &containers {
+    for (number, _, notes, _) in &containers {
         within(patience, &format!("container {number} is through"), || {
             reaped(notes) == kills as u64
         });
     }
-    containers.iter().map(|(number, _, notes)| (*number, reaped(notes))).collect()
+    let took = began.elapsed();
+    let mut truth = Kills::new();
+    for (number, container, notes, before) in &containers {
+        let reaped = reaped(notes);
+        assert_eq!(container.cgroup.event("oom_kill") - before, reaped, "container {number}");
+        truth.insert(*number, reaped);
+    }
+    (truth, took)
 }
 
 /// Containers are killed whole, one after the other.
-fn group_kills(groups: usize) -> Kills {
+fn group_kills(groups: usize) -> (Kills, Duration) {
+    let began = Instant::now();
     let numbers = MATCHED..MATCHED + groups;
     let each = |number: usize| {
         let done = number - MATCHED;
@@ -238,7 +304,7 @@ fn group_kills(groups: usize) -> Kills {
         assert!(status.success(), "{number}: not all of the group were killed");
         (number, 1)
     };
-    numbers.map(each).collect()
+    (numbers.map(each).collect(), began.elapsed())
 }
 
 /// The role: a parent outside of the container, whose children in it are killed.

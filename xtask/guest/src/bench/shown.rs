@@ -193,7 +193,7 @@ fn victim(line: &str) -> Option<u32> {
 }
 
 /// Follows the agent's kills as its page does.
-fn stream() -> Lines {
+pub(super) fn stream() -> Lines {
     let mut stream = TcpStream::connect("127.0.0.1:9469").unwrap();
     write!(stream, "GET /api/v1/kills/stream HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     Lines::of(stream)

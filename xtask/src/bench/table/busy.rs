@@ -27,7 +27,7 @@ pub fn section(figures: &[Value]) -> Result<Section> {
             ran(allowed)?,
             ran(base.context("the base was not measured")?)?
         ),
-        reached: Some(number(allowed, "ran with 1")? == 0.0),
+        reached: (number(allowed, "ran with 1")? == 0.0).into(),
         body: format!(
             "Four processes spin, and containers are made as runc does it, four at once: how many programs find 1 as their first deed, by the \
              `cpu.weight` of the agent's cgroup. Requests of 10, 100 and 250 millicores are 1, 4 and 10 by the conversion that runc had before \

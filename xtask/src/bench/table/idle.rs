@@ -23,7 +23,7 @@ pub fn section(figures: &[Value]) -> Result<Section> {
         title: "Idle",
         goal: "≤ 1 wake-up a second",
         found: format!("{wakes:.2} a second"),
-        reached: Some(wakes <= GOAL),
+        reached: (wakes <= GOAL).into(),
         body: format!(
             "All at once, with {} containers at rest, over {:.0} s, unasked. Wake-ups are voluntary context switches of all threads; the CPU \
              is an emulated one.\n\n{}",

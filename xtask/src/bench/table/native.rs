@@ -24,7 +24,7 @@ pub fn scrape(figures: &[Value]) -> Result<Section> {
         title: "Scrape of 10,000 series",
         goal: "≤ 10 ms on a real machine",
         found: format!("median {median:.1} ms, p99 {p99:.1} ms for {series} series"),
-        reached: Some(median <= SCRAPE),
+        reached: (median <= SCRAPE).into(),
         body: format!(
             "On the machine itself, with the agent's own reporter and server and no eBPF: {} pods with kills of three kinds each, \
              {} KiB of text, asked for over the loopback device.\n\n{}",
@@ -43,7 +43,7 @@ pub fn sizes(figures: &[Value]) -> Result<Section> {
         title: "Size",
         goal: "image ≤ 8 MiB compressed",
         found: format!("image {image:.1} MiB, program {program:.1} MiB"),
-        reached: Some(image <= IMAGE),
+        reached: (image <= IMAGE).into(),
         body: format!(
             "The image is the archive of `cargo xtask image`, whose layers are compressed; it has the program ({} bytes, static) and \
              nothing else. With `gzip -9` the program alone has {:.1} MiB.",

@@ -45,7 +45,7 @@ pub fn section(figures: &[Value]) -> Result<Section> {
         title: "Cost for processes that come, go and are signalled",
         goal: "< 1 %",
         found: format!("fork and exit {fork:+.2} %, signal {signal:+.2} %"),
-        reached: Some(fork < GOAL && signal < GOAL),
+        reached: (fork < GOAL && signal < GOAL).into(),
         body: format!(
             "Instructions, not time: the guest has one processor, whose clock goes on by one with each (QEMU's `-icount`). What else runs on it \
              meanwhile is in the count. oomkill has nothing attached to any of this, so what it seems to cost is noise. The child is a fork of \

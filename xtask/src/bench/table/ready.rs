@@ -1,6 +1,6 @@
 //! From the start of a program until it is ready; the time of a scrape.
 
-use super::{Section, milliseconds, number, table, text};
+use super::{Reached, Section, milliseconds, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -38,7 +38,7 @@ pub fn section(figures: &[Value]) -> Result<Section> {
             "{herder:.0} ms counted, {:.1} × oomkill's {floor:.0}: about {estimate:.0} ms on the machine itself",
             herder / floor
         ),
-        reached: Some(estimate <= GOAL),
+        reached: if estimate <= GOAL { Reached::If("by this estimate") } else { Reached::No },
         body: format!(
             "From the start of the process until `/readyz` says 200, or what the others have for it; oomkill and bpftrace are ready when \
              something is attached. *All steered* is when each container has the value that the rule wants, which Herder has to learn from \

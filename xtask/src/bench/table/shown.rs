@@ -45,7 +45,7 @@ pub fn section(figures: &[Value]) -> Result<Section> {
         title: "From the kill until it is shown",
         goal: "≤ 1.5 × the floor, oomkill of libbpf-tools",
         found: format!("median {median:.2} ×, p99 {p99:.2} ×"),
-        reached: Some(median <= GOAL && p99 <= GOAL),
+        reached: (median <= GOAL && p99 <= GOAL).into(),
         body: format!(
             "Times are those of the kernel's trace buffer and of the read at the other end of a program's output. *begin* is where the kernel \
              has chosen a victim and begins to kill it, which is where oomkill and bpftrace look; *mark* is where it has marked the victim, \

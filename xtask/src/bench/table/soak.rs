@@ -47,7 +47,7 @@ pub fn section(figures: &[Value]) -> Result<Section> {
             count("seconds")? / 60.0,
             kills - right
         ),
-        reached: Some(flat && right == kills && told == kills && lost == 0.0),
+        reached: (flat && right == kills && told == kills && lost == 0.0).into(),
         body: format!(
             "Ten pods lose a sub-process every few seconds, and every four seconds at most another pod is made, killed and deleted, of which Herder \
              has the names from an API server. The series of a pod stay for 15 minutes, so what they take grows until then. Truth is what the \

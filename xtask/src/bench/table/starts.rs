@@ -1,11 +1,15 @@
 //! From a container's start until it is as the rule wants it.
 
-use super::{Section, milliseconds, number, table, text};
+use super::{Reached, Section, milliseconds, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
 /// Milliseconds that the runtime's value may stay.
 const GOAL: f64 = 1.0;
+
+fn fits((with_one, p99): (f64, f64)) -> bool {
+    with_one == 0.0 && p99 <= GOAL
+}
 
 pub fn section(figures: &[Value]) -> Result<Section> {
     let first = |figure: &Value| figure["before others"] == true;
@@ -25,18 +29,28 @@ pub fn section(figures: &[Value]) -> Result<Section> {
     }
     let herder = figures.iter().find(|figure| figure["program"] == "herder");
     let herder = herder.context("Herder was not measured")?;
-    let (with_one, p99) = (number(herder, "ran with 1")?, number(&herder["to 0"], "p99")?);
+    let before_others = figures.iter().find(|figure| first(figure));
+    let before_others = before_others.context("Herder with CAP_SYS_NICE was not measured")?;
+    let worst = |figure: &Value| {
+        anyhow::Ok((number(figure, "ran with 1")?, number(&figure["to 0"], "p99")?))
+    };
+    let ((with_one, p99), (with_one_first, p99_first)) = (worst(herder)?, worst(before_others)?);
     let columns =
         ["ms", "ran with 1", "1 → 0, median", "p99", "most", "1 → program, least", "median"];
     Ok(Section {
         title: "From the start until it is enforced",
         goal: "no program runs with 1; p99 ≤ 1 ms after the runtime's write",
         found: format!(
-            "{with_one} of {} ran with 1; p99 {} ms",
+            "{with_one} of {} ran with 1, p99 {} ms; with CAP_SYS_NICE (`deploy/components/busy-nodes`) {with_one_first}, p99 {} ms",
             herder["starts"],
-            milliseconds(p99)
+            milliseconds(p99),
+            milliseconds(p99_first)
         ),
-        reached: Some(with_one == 0.0 && p99 <= GOAL),
+        reached: match [(with_one, p99), (with_one_first, p99_first)].map(fits) {
+            [true, _] => Reached::Yes,
+            [false, true] => Reached::If("with CAP_SYS_NICE"),
+            [false, false] => Reached::No,
+        },
         body: format!(
             "Containers of {}, four started at once, whose program looks at its own `memory.oom.group` as its first deed. Times are those of the \
              kernel's trace buffer, from the runtime's write of 1. The shell loop is the DaemonSet that is commonly given as an answer \
