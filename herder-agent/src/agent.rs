@@ -2,6 +2,7 @@
 //! in order.
 
 mod limits;
+mod meanwhile;
 mod reload;
 mod scheduling;
 
@@ -101,6 +102,10 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let readiness = Readiness::default();
     let walked = readiness.latch("first walk of the cgroups");
     let attached = readiness.latch("source of kills");
+    let root = open_root(&args.node.cgroup_root);
+    let (state_file, state) = left(args.state_file.as_deref());
+    // Before the source is heard, so that what it tells did not happen before.
+    let (left, node_before) = meanwhile::tell(state, root.as_ref(), &reporter);
     let programs = ProbeOptions { btf: !args.no_btf, kill_ring_bytes: args.kill_ring_bytes };
     let source = Source::attach(args.source, programs, &args.node.cgroup_root)?;
     attached.release();
@@ -113,14 +118,9 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     });
     reporter.attached(source.name());
     tell_attached(args, &source);
-    let enforcer = Enforcer::new(
-        open_root(&args.node.cgroup_root),
-        options(args, descriptors),
-        reporter.clone(),
-    );
-    let policy = Arc::new(Policy::new(config));
-    let (state_file, left) = left(args.state_file.as_deref());
+    let enforcer = Enforcer::new(root, options(args, descriptors), reporter.clone());
     let enforcer = enforcer.with_left(left);
+    let policy = Arc::new(Policy::new(config));
     let core = Core::new(Parts {
         source,
         policy: policy.clone(),
@@ -133,6 +133,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         naming: Naming::new(client.is_some(), Bundles::new(args.bundle_dir.clone())),
         notices: Notices::new(events),
         leaving: Leaving::new(state_file),
+        node_before,
     });
     let (commands, received) = mpsc::channel(COMMANDS);
     let core_runtime = start(current_thread(), "the core's runtime")?;
@@ -306,17 +307,17 @@ fn open_root(path: &Path) -> Option<CgroupRoot> {
 fn left(path: Option<&Path>) -> (Option<StateFile>, State) {
     let Some(path) = path else {
         tracing::info!("Without --state-file, kills are not told that happen while no agent runs.");
-        return (None, State::new());
+        return (None, State::default());
     };
     let loaded = StateFile::new(path.to_path_buf()).and_then(|file| Ok((file.load()?, file)));
     match loaded {
         Ok((state, file)) => {
-            tracing::info!(path = %path.display(), cgroups = state.len(), "Took over what an earlier agent left.");
+            tracing::info!(path = %path.display(), cgroups = state.cgroups.len(), "Took over what an earlier agent left.");
             (Some(file), state)
         }
         Err(error) => {
             tracing::error!(%error, "The state file is neither read nor written.");
-            (None, State::new())
+            (None, State::default())
         }
     }
 }

@@ -3,7 +3,7 @@
 pub mod dir;
 pub mod tree;
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use std::{fmt, sync::Arc};
 
 /// A cgroup's kernfs node id, which is its directory's inode number
@@ -87,6 +87,12 @@ impl CgroupPath {
             "" => ".",
             relative => relative,
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for CgroupPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(String::deserialize(deserializer)?.as_bytes()).map_err(D::Error::custom)
     }
 }
 

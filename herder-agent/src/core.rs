@@ -96,6 +96,8 @@ pub struct Parts {
     pub notices: Notices,
     /// What the next agent is told.
     pub leaving: Leaving,
+    /// What the kernel had counted of the node before the source was heard.
+    pub node_before: Option<u64>,
 }
 
 /// The state, and where it is told.
@@ -121,6 +123,8 @@ pub struct Core {
     waiting: Waiting,
     notices: Notices,
     reconciler: Reconciler,
+    /// What the node had counted before the source was heard, until that is compared.
+    node_before: Option<u64>,
     leaving: Leaving,
 }
 
@@ -130,8 +134,7 @@ type Walked = (u64, io::Result<Walk>);
 impl Core {
     /// Takes over the parts.
     pub fn new(parts: Parts) -> Self {
-        let Parts { source, policy, enforcer, reporter, hierarchy, naming, notices, leaving } =
-            parts;
+        let Parts { source, policy, enforcer, reporter, hierarchy, naming, notices, .. } = parts;
         // A victim that is described when it exits takes as long as its memory.
         let traced = match &source {
             Source::Ebpf(probe) => probe.traced,
@@ -144,7 +147,8 @@ impl Core {
             waiting: Waiting::default(),
             notices,
             reconciler: Reconciler::new(told_within),
-            leaving,
+            node_before: parts.node_before,
+            leaving: parts.leaving,
             assembler: Assembler::new(traced),
             source,
             walked: false,

@@ -27,7 +27,7 @@ use crate::{
     },
     policy::Target,
     report::{Obstacle, Reporter},
-    state::{Left, State},
+    state::{Leaves, Left},
 };
 use container::{Container, Context};
 use std::{
@@ -77,7 +77,7 @@ pub struct Enforcer {
     /// Counts of killed processes that nobody has taken yet.
     counted: Vec<Counted>,
     /// What an earlier agent left, until its cgroups are known.
-    left: State,
+    left: Leaves,
 }
 
 /// How many processes the kernel has killed in a matched cgroup.
@@ -87,8 +87,6 @@ pub struct Counted {
     pub id: CgroupId,
     /// The kernel's count.
     pub oom_kills: u64,
-    /// The count that an earlier agent left.
-    pub earlier: Option<u64>,
 }
 
 /// Containers that are surveyed before anything else gets a turn; each takes some
@@ -113,13 +111,13 @@ impl Enforcer {
             unsurveyed: VecDeque::new(),
             resting: VecDeque::new(),
             counted: Vec::new(),
-            left: State::new(),
+            left: Leaves::new(),
         }
     }
 
     /// Takes what an earlier agent of this boot left.
     #[must_use]
-    pub fn with_left(mut self, left: State) -> Self {
+    pub fn with_left(mut self, left: Leaves) -> Self {
         self.left = left;
         self
     }
@@ -136,11 +134,14 @@ impl Enforcer {
     }
 
     /// What is to be left to the next agent, but for the counts.
-    pub fn leaves(&self) -> State {
-        let left =
-            |container: &Container| Left { oom_kills: None, give_back: container.give_back() };
+    pub fn leaves(&self) -> Leaves {
+        let left = |container: &Container| Left {
+            path: Some(container.path().clone()),
+            oom_kills: None,
+            give_back: container.give_back(),
+        };
         let known = self.containers.iter().map(|(id, container)| (*id, left(container)));
-        self.left.iter().map(|(id, left)| (*id, *left)).chain(known).collect()
+        self.left.iter().map(|(id, left)| (*id, left.clone())).chain(known).collect()
     }
 
     /// Forgets what an earlier agent left of cgroups that are gone. One that is there
@@ -149,9 +150,9 @@ impl Enforcer {
         self.left.retain(|id, _| is_there(*id));
     }
 
-    fn count(&mut self, id: CgroupId, earlier: Option<u64>) {
+    fn count(&mut self, id: CgroupId) {
         let count = self.containers.get(&id).and_then(Container::oom_kills);
-        self.counted.extend(count.map(|oom_kills| Counted { id, oom_kills, earlier }));
+        self.counted.extend(count.map(|oom_kills| Counted { id, oom_kills }));
     }
 
     /// Whether there is a v2 mount to enforce on.
@@ -209,7 +210,7 @@ impl Enforcer {
         container.watch(&mut self.watches, &self.context);
         if container.correct(&self.context, seen) {
             self.containers.insert(id, container);
-            self.count(id, left.and_then(|left| left.oom_kills));
+            self.count(id);
             // What is around it can wait until no value has to be corrected.
             self.unsurveyed.push_back(id);
         } else {
@@ -262,7 +263,7 @@ impl Enforcer {
         if changes.overflow {
             let ids: Vec<_> = self.containers.keys().copied().collect();
             for id in ids {
-                if self.containers.get_mut(&id).is_some_and(|it| it.is_answered(seen)) {
+                if self.containers.get_mut(&id).is_some_and(|it| it.is_answered_unheard(seen)) {
                     self.correct(id, seen);
                 }
             }
@@ -270,7 +271,7 @@ impl Enforcer {
             self.resync();
         }
         for id in changes.events {
-            self.count(id, None);
+            self.count(id);
         }
         for id in changes.lost {
             if let Some(container) = self.containers.get_mut(&id) {
@@ -344,7 +345,7 @@ impl Enforcer {
             if let Some(container) = self.containers.get_mut(&id) {
                 container.check_surroundings(&self.context);
             }
-            self.count(id, None);
+            self.count(id);
         }
         self.report_obstacles();
     }

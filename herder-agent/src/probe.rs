@@ -43,7 +43,9 @@ pub enum ProbeError {
     )]
     Load(#[from] EbpfError),
     /// The kernel refused a program that nothing works without.
-    #[error("cannot attach eBPF program {program} (needs CAP_BPF and CAP_PERFMON): {source}")]
+    #[error(
+        "cannot attach eBPF program {program} (needs CAP_BPF and CAP_PERFMON, and no lockdown of confidentiality): {source}"
+    )]
     Attach {
         /// Its name.
         program: &'static str,

@@ -1,20 +1,34 @@
 //! Does the agent tell every kill? Compares what it told with what the kernel
-//! counts for each cgroup, which needs no eBPF, and goes on while no agent runs.
+//! counts for each cgroup and for the node, which needs no eBPF, and goes on while no
+//! agent runs.
 //!
-//! The kernel's count is `oom_kill` of `memory.events.local`
-//! (`__oom_kill_process()`, mm/oom_kill.c): one for each process, and one more for
+//! The kernel's counts are `oom_kill` of `memory.events.local` and of `/proc/vmstat`, raised
+//! together (`__oom_kill_process()`, mm/oom_kill.c): one for each process, and one more for
 //! the chosen victim of a group, if that is still there when the group is scanned.
 //! So what was told is an upper bound, and only what goes beyond it was not seen.
+//!
+//! A cgroup takes its count with it when it is removed. The node's count stays, so what
+//! no cgroup's count explains is compared there.
 
 use crate::cgroup::CgroupId;
 use std::collections::{HashMap, hash_map::Entry};
 
-/// Processes that were killed and told, for each cgroup whose count is read. Pure;
-/// takes the time from its caller, nanoseconds of any clock.
+/// Processes that were killed and told, for each cgroup whose count is read, and for the
+/// node. Pure; takes the time from its caller, nanoseconds of any clock.
 #[derive(Debug)]
 pub struct Reconciler {
     wait: u64,
     cgroups: HashMap<CgroupId, Count>,
+    node: Option<Count>,
+    starting: Option<Starting>,
+}
+
+/// What the node counted while the agent was starting: what is told of it was heard.
+#[derive(Debug)]
+struct Starting {
+    unheard: u64,
+    until: u64,
+    due: u64,
 }
 
 #[derive(Debug, Default)]
@@ -22,6 +36,7 @@ struct Count {
     /// All up to here is told, or counted as unseen.
     settled: u64,
     read: u64,
+    last_read: u64,
     told: u64,
     last_told: u64,
     /// Up to where it is compared next, and when.
@@ -29,35 +44,102 @@ struct Count {
     gone: bool,
 }
 
+impl Count {
+    /// What was before is settled.
+    fn begin(count: u64, now: u64) -> Self {
+        Count { settled: count, read: count, last_read: now, ..Count::default() }
+    }
+
+    fn read(&mut self, count: u64, now: u64, wait: u64) {
+        self.gone = false;
+        self.last_read = now;
+        if count > self.read {
+            self.read = count;
+            self.due.get_or_insert((count, now.saturating_add(wait)));
+        }
+        self.end_allowance();
+    }
+
+    fn told(&mut self, processes: u64, now: u64) {
+        self.told += processes;
+        self.last_told = now;
+    }
+
+    /// How many of what is due were not told.
+    fn settle(&mut self, now: u64, wait: u64) -> u64 {
+        let Some((upto, _)) = self.due.filter(|(_, due)| *due <= now) else { return 0 };
+        let killed = upto.saturating_sub(self.settled);
+        let explained = killed.min(self.told);
+        self.told -= explained;
+        self.settled = upto;
+        self.due = (self.read > upto).then(|| (self.read, now.saturating_add(wait)));
+        self.end_allowance();
+        killed - explained
+    }
+
+    /// The kernel counts before anybody can tell: what was told before the last reading,
+    /// and is not in it, is the allowance for a group.
+    fn end_allowance(&mut self) {
+        if self.due.is_none() && self.last_told <= self.last_read {
+            self.told = 0;
+        }
+    }
+
+    /// Up to where all is told, as far as that was read.
+    fn explained(&self) -> u64 {
+        self.read.min(self.settled.saturating_add(self.told))
+    }
+}
+
 impl Reconciler {
     /// One that waits so long for a kill to be told after it was counted.
     pub fn new(wait: u64) -> Self {
-        Reconciler { wait, cgroups: HashMap::new() }
+        Reconciler { wait, cgroups: HashMap::new(), node: None, starting: None }
     }
 
-    /// Takes a count. Of a cgroup that was not known, what was before is settled, or
-    /// only what an earlier agent had read; then the difference was killed while
-    /// none ran, and is given.
-    pub fn read(&mut self, id: CgroupId, count: u64, earlier: Option<u64>, now: u64) -> u64 {
-        let Some(known) = self.cgroups.get_mut(&id) else {
-            let begin = Count { settled: count, read: count, ..Count::default() };
-            self.cgroups.insert(id, begin);
-            return count.saturating_sub(earlier.unwrap_or(count));
-        };
-        known.gone = false;
-        if count > known.read {
-            known.read = count;
-            known.due.get_or_insert((count, now.saturating_add(self.wait)));
+    /// Takes a count. Of a cgroup that was not known, what was before is settled.
+    pub fn read(&mut self, id: CgroupId, count: u64, now: u64) {
+        match self.cgroups.entry(id) {
+            Entry::Occupied(mut known) => known.get_mut().read(count, now, self.wait),
+            Entry::Vacant(new) => _ = new.insert(Count::begin(count, now)),
         }
-        0
     }
 
-    /// So many processes of a cgroup were told, and the kernel may have counted one
-    /// of them twice.
-    pub fn told(&mut self, id: CgroupId, processes: u64, twice: bool, now: u64) {
+    /// Takes the node's count as it was before the agent began to listen, and now that it
+    /// listens to all.
+    pub fn begin_node(&mut self, before: u64, count: u64, now: u64) {
+        self.node = Some(Count::begin(count, now));
+        let due = now.saturating_add(self.node_wait());
+        let unheard = count.saturating_sub(before);
+        self.starting = (unheard > 0).then_some(Starting { unheard, until: now, due });
+    }
+
+    /// Takes the node's count, if it has been begun with.
+    pub fn read_node(&mut self, count: u64, now: u64) {
+        let wait = self.node_wait();
+        if let Some(node) = &mut self.node {
+            node.read(count, now, wait);
+        }
+    }
+
+    /// What a cgroup's count shows must be known before, and explains the node's.
+    fn node_wait(&self) -> u64 {
+        self.wait.saturating_mul(2)
+    }
+
+    /// A process of a cgroup was told, killed at some time, and the kernel may have counted
+    /// it twice.
+    pub fn told(&mut self, id: CgroupId, twice: bool, killed: u64, now: u64) {
+        let processes = 1 + u64::from(twice);
         if let Some(count) = self.cgroups.get_mut(&id) {
-            count.told += processes + u64::from(twice);
-            count.last_told = now;
+            count.told(processes, now);
+        }
+        match (&mut self.starting, &mut self.node) {
+            (Some(starting), _) if killed < starting.until => {
+                starting.unheard = starting.unheard.saturating_sub(processes);
+            }
+            (_, Some(node)) => node.told(processes, now),
+            (_, None) => {}
         }
     }
 
@@ -73,42 +155,58 @@ impl Reconciler {
     }
 
     /// Compares what is due, and gives how many processes of which cgroups were
-    /// killed and not told.
-    pub fn settle(&mut self, now: u64) -> Vec<(CgroupId, u64)> {
+    /// killed and not told; those of none died in a cgroup that nobody can name.
+    pub fn settle(&mut self, now: u64) -> Vec<(Option<CgroupId>, u64)> {
         let mut unseen = Vec::new();
         for (id, count) in &mut self.cgroups {
-            let Some((upto, _)) = count.due.filter(|(_, due)| *due <= now) else { continue };
-            let killed = upto.saturating_sub(count.settled);
-            let explained = killed.min(count.told);
-            if killed > explained {
-                unseen.push((*id, killed - explained));
-            }
-            count.told -= explained;
-            count.settled = upto;
-            count.due = (count.read > upto).then(|| (count.read, now.saturating_add(self.wait)));
-        }
-        // What was told long ago and not counted is the allowance for a group.
-        for count in self.cgroups.values_mut() {
-            if count.due.is_none() && count.last_told.saturating_add(self.wait) <= now {
-                count.told = 0;
+            let missed = count.settle(now, self.wait);
+            if missed > 0 {
+                unseen.push((Some(*id), missed));
             }
         }
         self.cgroups.retain(|_, count| !count.gone || count.due.is_some());
+        let wait = self.node_wait();
+        if let Some(node) = &mut self.node {
+            node.told += unseen.iter().map(|(_, missed)| missed).sum::<u64>();
+            let missed = node.settle(now, wait);
+            if missed > 0 {
+                unseen.push((None, missed));
+            }
+        }
         unseen
     }
 
-    /// When [`Self::settle`] has something to do next.
+    /// How many processes were killed while the agent was starting, and not told.
+    pub fn settle_starting(&mut self, now: u64) -> u64 {
+        let settled = self.starting.take_if(|starting| starting.due <= now);
+        settled.map_or(0, |starting| starting.unheard)
+    }
+
+    /// When [`Self::settle`] or [`Self::settle_starting`] has something to do next.
     pub fn deadline(&self) -> Option<u64> {
-        self.cgroups.values().filter_map(|count| count.due).map(|(_, due)| due).min()
+        let counts = self.cgroups.values().chain(&self.node);
+        let due = counts.filter_map(|count| count.due).map(|(_, due)| due);
+        due.chain(self.starting.as_ref().map(|starting| starting.due)).min()
     }
 
     /// What was read last of a cgroup.
     pub fn count(&self, id: CgroupId) -> Option<u64> {
         self.cgroups.get(&id).map(|count| count.read)
     }
+
+    /// Up to which count of a cgroup all is told: what the next agent begins with, so
+    /// that what this one was about to tell is not lost.
+    pub fn explained(&self, id: CgroupId) -> Option<u64> {
+        self.cgroups.get(&id).map(Count::explained)
+    }
+
+    /// The same of the node.
+    pub fn node_explained(&self) -> Option<u64> {
+        self.node.as_ref().map(Count::explained)
+    }
 }
 
-/// `oom_kill` of a `memory.events` or `memory.events.local` file.
+/// `oom_kill` of `memory.events`, `memory.events.local` or `/proc/vmstat`.
 pub fn parse_oom_kill(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
@@ -118,21 +216,22 @@ mod tests {
     use super::*;
 
     const ONE: CgroupId = CgroupId(1);
+    const TWO: CgroupId = CgroupId(2);
 
     fn begun() -> Reconciler {
         let mut reconciler = Reconciler::new(10);
-        assert_eq!(reconciler.read(ONE, 5, None, 0), 0, "what was before is nobody's");
+        reconciler.read(ONE, 5, 0);
         reconciler
     }
 
     #[test]
     fn what_is_told_is_seen_in_whatever_order() {
         let mut reconciler = begun();
-        reconciler.told(ONE, 1, false, 1);
-        reconciler.read(ONE, 6, None, 2);
-        reconciler.read(ONE, 7, None, 3);
+        reconciler.told(ONE, false, 1, 1);
+        reconciler.read(ONE, 6, 2);
+        reconciler.read(ONE, 7, 3);
         assert_eq!(reconciler.deadline(), Some(12));
-        reconciler.told(ONE, 1, false, 11);
+        reconciler.told(ONE, false, 11, 11);
         assert_eq!(reconciler.settle(12), []);
         assert_eq!(reconciler.deadline(), Some(22), "the second is compared later");
         assert_eq!(reconciler.settle(22), []);
@@ -142,35 +241,45 @@ mod tests {
     #[test]
     fn what_is_not_told_is_unseen_once() {
         let mut reconciler = begun();
-        reconciler.read(ONE, 8, None, 0);
-        reconciler.told(ONE, 1, false, 1);
+        reconciler.read(ONE, 8, 0);
+        reconciler.told(ONE, false, 1, 1);
         assert_eq!(reconciler.settle(9), [], "not yet");
-        assert_eq!(reconciler.settle(10), [(ONE, 2)]);
+        assert_eq!(reconciler.settle(10), [(Some(ONE), 2)]);
         assert_eq!(reconciler.settle(30), []);
-        reconciler.read(ONE, 9, None, 30);
-        assert_eq!(reconciler.settle(40), [(ONE, 1)], "what was told before explains nothing");
+        reconciler.read(ONE, 9, 30);
+        assert_eq!(
+            reconciler.settle(40),
+            [(Some(ONE), 1)],
+            "what was told before explains nothing"
+        );
     }
 
     #[test]
     fn a_group_may_count_its_chosen_victim_twice() {
         for counted in [8, 9] {
             let mut reconciler = begun();
-            reconciler.told(ONE, 3, true, 0);
-            reconciler.read(ONE, counted, None, 0);
+            reconciler.told(ONE, true, 0, 0);
+            reconciler.told(ONE, false, 0, 0);
+            reconciler.told(ONE, false, 0, 0);
+            reconciler.read(ONE, counted, 0);
             assert_eq!(reconciler.settle(10), [], "{counted}");
             reconciler.settle(100);
-            reconciler.read(ONE, counted + 1, None, 100);
-            assert_eq!(reconciler.settle(110), [(ONE, 1)], "{counted}: the allowance is gone");
+            reconciler.read(ONE, counted + 1, 100);
+            assert_eq!(
+                reconciler.settle(110),
+                [(Some(ONE), 1)],
+                "{counted}: the allowance is gone"
+            );
         }
     }
 
     #[test]
     fn a_removed_cgroup_is_compared_and_forgotten() {
         let mut reconciler = begun();
-        reconciler.read(ONE, 6, None, 0);
+        reconciler.read(ONE, 6, 0);
         reconciler.removed(ONE);
         assert_eq!(reconciler.settle(5), []);
-        assert_eq!(reconciler.settle(10), [(ONE, 1)]);
+        assert_eq!(reconciler.settle(10), [(Some(ONE), 1)]);
         assert_eq!(reconciler.count(ONE), None);
     }
 
@@ -179,17 +288,69 @@ mod tests {
         let mut reconciler = begun();
         reconciler.removed(ONE);
         assert_eq!(reconciler.count(ONE), None);
-        assert_eq!(reconciler.read(ONE, 9, None, 50), 0, "what died unmatched is nobody's");
+        reconciler.read(ONE, 9, 50);
         assert_eq!(reconciler.settle(100), []);
     }
 
+    /// A count may be read long after a kill was told, where no watch tells of it.
     #[test]
-    fn an_earlier_agent_had_read_less() {
-        for (earlier, meanwhile) in [(Some(3), 2), (Some(5), 0), (Some(9), 0), (None, 0)] {
-            let mut reconciler = Reconciler::new(10);
-            assert_eq!(reconciler.read(ONE, 5, earlier, 0), meanwhile, "{earlier:?}");
-            assert_eq!(reconciler.settle(100), []);
-        }
+    fn what_was_told_before_it_is_read_explains_it() {
+        let mut reconciler = begun();
+        reconciler.read(TWO, 0, 0);
+        reconciler.told(ONE, false, 1, 1);
+        reconciler.read(TWO, 1, 2);
+        assert_eq!(reconciler.settle(12), [(Some(TWO), 1)]);
+        reconciler.read(ONE, 6, 30);
+        assert_eq!(reconciler.settle(40), []);
+        reconciler.read(ONE, 7, 50);
+        assert_eq!(reconciler.settle(60), [(Some(ONE), 1)]);
+    }
+
+    #[test]
+    fn what_no_cgroup_can_tell_shows_in_the_count_of_the_node() {
+        let mut reconciler = begun();
+        reconciler.begin_node(100, 100, 0);
+        reconciler.told(ONE, false, 1, 1);
+        reconciler.told(TWO, false, 1, 1);
+        reconciler.told(TWO, false, 1, 1);
+        reconciler.read(ONE, 8, 2);
+        // Two of these are seen by the cgroup's count, one by none.
+        reconciler.read_node(106, 2);
+        assert_eq!(reconciler.settle(12), [(Some(ONE), 2)]);
+        assert_eq!(reconciler.settle(21), []);
+        assert_eq!(reconciler.deadline(), Some(22));
+        assert_eq!(reconciler.settle(22), [(None, 1)]);
+        reconciler.read_node(106, 50);
+        assert_eq!((reconciler.deadline(), reconciler.settle(99)), (None, vec![]));
+    }
+
+    #[test]
+    fn what_was_killed_while_the_agent_began_is_told_or_unheard() {
+        let mut reconciler = begun();
+        reconciler.begin_node(100, 105, 50);
+        reconciler.told(ONE, true, 49, 60);
+        reconciler.told(ONE, false, 51, 60);
+        reconciler.read_node(107, 61);
+        assert_eq!(reconciler.deadline(), Some(70));
+        assert_eq!((reconciler.settle_starting(69), reconciler.settle_starting(70)), (0, 3));
+        assert_eq!(reconciler.settle_starting(99), 0);
+        assert_eq!(reconciler.settle(81), [(None, 1)]);
+    }
+
+    #[test]
+    fn the_next_agent_begins_where_all_is_told() {
+        let mut reconciler = begun();
+        reconciler.begin_node(100, 100, 0);
+        assert_eq!((reconciler.explained(ONE), reconciler.node_explained()), (Some(5), Some(100)));
+        reconciler.read(ONE, 8, 1);
+        reconciler.read_node(103, 1);
+        reconciler.told(ONE, true, 2, 2);
+        let both =
+            |reconciler: &Reconciler| (reconciler.explained(ONE), reconciler.node_explained());
+        assert_eq!(both(&reconciler), (Some(7), Some(102)));
+        reconciler.told(ONE, false, 3, 3);
+        reconciler.told(ONE, false, 3, 3);
+        assert_eq!(both(&reconciler), (Some(8), Some(103)));
     }
 
     #[test]

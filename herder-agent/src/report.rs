@@ -189,7 +189,8 @@ impl Reporter {
         self.metrics.unattributed(reason);
     }
 
-    /// Processes of a matched container that the kernel counted and nobody told.
+    /// Processes that the kernel counted and nobody told; of no cgroup if only the node's count
+    /// has them.
     pub fn unseen(&self, reason: Unseen, cgroup: Option<&CgroupPath>, processes: u64) {
         let cgroup = cgroup.map_or("unknown", CgroupPath::as_str);
         tracing::warn!(reason = reason.as_str(), ?cgroup, processes, "OOM kills were not seen.");

@@ -8,8 +8,9 @@ pub use tally::{Tally, TallyError};
 use crate::{
     args::SourceChoice,
     probe::{Probe, ProbeError, ProbeOptions, readable::Readable},
+    reconcile::parse_oom_kill,
 };
-use std::{io, path::Path};
+use std::{fs, io, path::Path};
 
 /// The source that is in use.
 pub enum Source {
@@ -97,4 +98,10 @@ impl Source {
             Source::MemoryEvents(tally) => Ok((None, Readable::register(tally.inotify())?)),
         }
     }
+}
+
+/// Processes that the kernel has killed on this node since it was booted (`oom_kill` of
+/// `/proc/vmstat`); none if it does not tell.
+pub fn node_kills() -> Option<u64> {
+    parse_oom_kill(&fs::read_to_string("/proc/vmstat").ok()?)
 }

@@ -1,13 +1,14 @@
-//! What one agent leaves to the next: for each matched cgroup how many kills were
-//! known, and the value to give back.
+//! What one agent leaves to the next: how many kills of the node and of each matched
+//! cgroup were told, and the value to give back.
 //!
 //! One small file, optional. Cgroup ids mean the same only until the next boot.
 
-use crate::cgroup::CgroupId;
+use crate::cgroup::{CgroupId, CgroupPath};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
-    fs, io,
+    fs::{self, File},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -18,21 +19,34 @@ const MOST_BYTES: u64 = 8 << 20;
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// What is known of one matched cgroup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Left {
-    /// `oom_kill` of its `memory.events.local`, if it was read.
+    /// Where it is.
+    pub path: Option<CgroupPath>,
+    /// `oom_kill` of its `memory.events.local` up to which all is told, if it was read.
     pub oom_kills: Option<u64>,
     /// The value to give back, if this agent has written another one.
     pub give_back: Option<bool>,
 }
 
 /// What is known of each.
-pub type State = HashMap<CgroupId, Left>;
+pub type Leaves = HashMap<CgroupId, Left>;
+
+/// What is known of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// `oom_kill` of `/proc/vmstat` up to which all is told, if it was read.
+    pub oom_kills: Option<u64>,
+    /// What is known of each matched cgroup.
+    pub cgroups: Leaves,
+}
 
 /// The file's content.
 #[derive(Debug, Serialize, Deserialize)]
 struct Saved {
     boot_id: String,
+    /// The first versions had none.
+    oom_kills: Option<u64>,
     cgroups: HashMap<u64, Left>,
 }
 
@@ -85,18 +99,24 @@ impl StateFile {
     pub fn load(&self) -> Result<State, StateError> {
         let length = match fs::metadata(&self.path) {
             Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::default()),
             Err(error) => return Err(failed(&self.path, error)),
         };
         if length > MOST_BYTES {
             return Err(StateError::Large(self.path.clone()));
         }
         let text = fs::read(&self.path).map_err(|error| failed(&self.path, error))?;
+        // Nobody's content is lost with it, and a machine without power may leave one.
+        if text.is_empty() {
+            return Ok(State::default());
+        }
         let saved: Saved = serde_json::from_slice(&text)
             .map_err(|source| StateError::Json { path: self.path.clone(), source })?;
-        let same_boot = saved.boot_id == self.boot_id;
-        let cgroups = saved.cgroups.into_iter().filter(|_| same_boot);
-        Ok(cgroups.map(|(id, left)| (CgroupId(id), left)).collect())
+        if saved.boot_id != self.boot_id {
+            return Ok(State::default());
+        }
+        let cgroups = saved.cgroups.into_iter().map(|(id, left)| (CgroupId(id), left)).collect();
+        Ok(State { oom_kills: saved.oom_kills, cgroups })
     }
 
     /// Puts a state in the place of the one before, as a whole.
@@ -104,12 +124,14 @@ impl StateFile {
     /// # Errors
     /// When the directory cannot be written.
     pub fn save(&self, state: &State) -> Result<(), StateError> {
-        let cgroups = state.iter().map(|(id, left)| (id.0, *left)).collect();
-        let saved = Saved { boot_id: self.boot_id.clone(), cgroups };
+        let cgroups = state.cgroups.iter().map(|(id, left)| (id.0, left.clone())).collect();
+        let saved = Saved { boot_id: self.boot_id.clone(), oom_kills: state.oom_kills, cgroups };
         let text = serde_json::to_vec(&saved)
             .map_err(|source| StateError::Json { path: self.path.clone(), source })?;
         let new = self.path.with_extension("new");
-        fs::write(&new, text).map_err(|error| failed(&new, error))?;
+        let mut file = File::create(&new).map_err(|error| failed(&new, error))?;
+        let written = file.write_all(&text).and_then(|()| file.sync_data());
+        written.map_err(|error| failed(&new, error))?;
         fs::rename(&new, &self.path).map_err(|error| failed(&self.path, error))
     }
 }
@@ -131,26 +153,35 @@ mod tests {
     #[test]
     fn what_is_saved_is_found_in_the_same_boot_only() {
         let file = file("state");
-        assert_eq!(file.load().unwrap(), State::new(), "the first agent of a node");
-        let left = Left { oom_kills: Some(3), give_back: Some(true) };
-        let state = State::from([(CgroupId(7), left)]);
+        assert_eq!(file.load().unwrap(), State::default(), "the first agent of a node");
+        let path = CgroupPath::parse(b"/a").ok();
+        let left = Left { path, oom_kills: Some(3), give_back: Some(true) };
+        let state = State { oom_kills: Some(9), cgroups: Leaves::from([(CgroupId(7), left)]) };
         file.save(&state).unwrap();
         assert_eq!(file.load().unwrap(), state);
         let later = StateFile { boot_id: "another".into(), ..file.clone() };
-        assert_eq!(later.load().unwrap(), State::new());
+        assert_eq!(later.load().unwrap(), State::default());
+        let first =
+            format!("{{\"boot_id\":{:?},\"cgroups\":{{\"7\":{{\"oom_kills\":3}}}}}}", file.boot_id);
+        fs::write(&file.path, first).unwrap();
+        let of_first = file.load().unwrap();
+        assert_eq!((of_first.oom_kills, of_first.cgroups[&CgroupId(7)].oom_kills), (None, Some(3)));
         fs::remove_file(&file.path).unwrap();
     }
 
     #[test]
     fn what_is_no_state_is_named() {
         let file = file("bad-state");
-        for bad in ["", "{", "[]", "{\"boot_id\":1}"] {
+        let path = "{\"boot_id\":\"\",\"cgroups\":{\"7\":{\"path\":\"/../etc\"}}}";
+        fs::write(&file.path, "").unwrap();
+        assert_eq!(file.load().unwrap(), State::default());
+        for bad in ["{", "[]", "{\"boot_id\":1}", path] {
             fs::write(&file.path, bad).unwrap();
             let error = file.load().unwrap_err().to_string();
             assert!(error.contains("bad-state") && error.contains("no state"), "{error}");
         }
         fs::remove_file(&file.path).unwrap();
         let nowhere = StateFile::new("/nowhere/state.json".into()).unwrap();
-        assert!(nowhere.save(&State::new()).unwrap_err().to_string().contains("/nowhere"));
+        assert!(nowhere.save(&State::default()).unwrap_err().to_string().contains("/nowhere"));
     }
 }

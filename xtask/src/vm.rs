@@ -116,9 +116,9 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// The boots that a kernel's tests take: with cgroup v2, for what is measured in
-/// milliseconds, with an API server, for faults of what surrounds the agent, and without
-/// cgroup v2.
-pub const MODES: [&str; 5] = ["test", "timed", "pods", "faults", "v1"];
+/// milliseconds, with an API server, for faults of what surrounds the agent, without
+/// cgroup v2, and locked down.
+pub const MODES: [&str; 6] = ["test", "timed", "pods", "faults", "v1", "lockdown"];
 
 /// Boots with the same settings.
 #[derive(Clone, Copy)]

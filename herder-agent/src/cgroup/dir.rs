@@ -62,7 +62,7 @@ pub enum DirError {
     NoController,
     /// A read-only mount, or no permission.
     #[error(
-        "memory.oom.group cannot be written ({0}); mount /sys/fs/cgroup read-write and run as uid 0"
+        "memory.oom.group cannot be opened or written ({0}); mount /sys/fs/cgroup read-write and run as uid 0, for a cgroup of another user with CAP_DAC_OVERRIDE"
     )]
     ReadOnly(Errno),
     /// Something that is neither 0 nor 1.

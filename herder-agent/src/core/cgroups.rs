@@ -75,6 +75,7 @@ impl Core {
         }
         match walked {
             Ok(walked) => {
+                let complete = walked.complete;
                 let missed = self.tree.compare(&walked, (began, now));
                 for id in missed.vanished {
                     self.forget_cgroup(id);
@@ -83,6 +84,10 @@ impl Core {
                     self.naming.made(id, &path);
                     self.count_cgroup(id, &path);
                     self.decide(id, &path, Origin::Existing);
+                }
+                if complete {
+                    let tree = &self.tree;
+                    self.enforcer.retain_left(|id| tree.path(id).is_some() && !tree.is_gone(id));
                 }
             }
             Err(error) => {
@@ -93,8 +98,8 @@ impl Core {
             self.recount();
         }
         self.take_counts();
+        self.count_node();
         self.tree.forget(now);
-        self.enforcer.retain_left(|id| self.tree.path(id).is_some() && !self.tree.is_gone(id));
         self.enforcer.resync();
         self.count_losses();
         self.expire_pods();

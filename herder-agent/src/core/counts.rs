@@ -3,11 +3,11 @@
 
 use super::Core;
 use crate::{
-    cgroup::CgroupId,
     enforce::Counted,
     oom::OomKill,
     probe::monotonic_now,
     report::Unseen,
+    source::{Source, node_kills},
     state::{State, StateError, StateFile},
 };
 use std::time::Duration;
@@ -31,9 +31,11 @@ pub struct Leaving {
 }
 
 impl Leaving {
-    /// Without a file nothing is left.
+    /// Without a file nothing is left. What an agent begins with is the first that the
+    /// next one has to know.
     pub fn new(file: Option<StateFile>) -> Self {
-        Leaving { file, changed: None, saving: None }
+        let changed = file.as_ref().map(|_| Instant::now());
+        Leaving { file, changed, saving: None }
     }
 
     fn touch(&mut self) {
@@ -75,14 +77,20 @@ impl Core {
             return;
         }
         let now = monotonic_now();
-        for Counted { id, oom_kills, earlier } in counted {
+        for Counted { id, oom_kills } in counted {
             if self.reconciler.count(id) != Some(oom_kills) {
                 self.leaving.touch();
             }
-            let meanwhile = self.reconciler.read(id, oom_kills, earlier, now);
-            if meanwhile > 0 {
-                self.tell_unseen(Unseen::AgentDown, id, meanwhile);
-            }
+            self.reconciler.read(id, oom_kills, now);
+        }
+    }
+
+    /// Reads what the kernel counted of the node as a whole.
+    pub(super) fn count_node(&mut self) {
+        let Some(oom_kills) = node_kills() else { return };
+        match self.node_before.take() {
+            Some(before) => self.reconciler.begin_node(before, oom_kills, monotonic_now()),
+            None => self.reconciler.read_node(oom_kills, monotonic_now()),
         }
     }
 
@@ -90,30 +98,36 @@ impl Core {
     pub(super) fn count_told(&mut self, kill: &OomKill) {
         let now = monotonic_now();
         for (number, victim) in kill.victims.iter().enumerate() {
-            let twice = number == 0 && kill.group != Some(false);
-            self.reconciler.told(victim.cgroup, 1, twice, now);
+            // A kill that was deduced from counts has what they have.
+            let twice =
+                number == 0 && kill.group != Some(false) && matches!(self.source, Source::Ebpf(_));
+            self.reconciler.told(victim.cgroup, twice, victim.time, now);
         }
+        self.leaving.touch();
     }
 
     /// Compares the counts that are due.
     pub(super) fn settle_counts(&mut self) {
-        for (id, processes) in self.reconciler.settle(monotonic_now()) {
-            self.tell_unseen(Unseen::Missed, id, processes);
+        let now = monotonic_now();
+        let unheard = self.reconciler.settle_starting(now);
+        if unheard > 0 {
+            self.reporter.unseen(Unseen::AgentDown, None, unheard);
         }
-    }
-
-    fn tell_unseen(&self, reason: Unseen, id: CgroupId, processes: u64) {
-        let path = self.tree.path(id);
-        self.reporter.unseen(reason, path, processes);
+        for (id, processes) in self.reconciler.settle(now) {
+            let path = id.and_then(|id| self.tree.path(id));
+            self.reporter.unseen(Unseen::Missed, path, processes);
+            self.leaving.touch();
+        }
     }
 
     /// Saves what is to be left to the next agent.
     pub(super) fn save_state(&mut self) {
-        let mut state = self.enforcer.leaves();
-        for (id, left) in &mut state {
-            left.oom_kills = self.reconciler.count(*id).or(left.oom_kills);
+        let mut cgroups = self.enforcer.leaves();
+        for (id, left) in &mut cgroups {
+            left.oom_kills = self.reconciler.explained(*id);
         }
-        self.leaving.save(state);
+        self.count_node();
+        self.leaving.save(State { oom_kills: self.reconciler.node_explained(), cgroups });
     }
 
     /// Saves the last state, unless the disk is too slow.

@@ -6,8 +6,7 @@ use crate::{
     cgroup::{CgroupId, CgroupPath},
     oom::deduce::Place,
     probe::{Event, monotonic_now},
-    report::Unseen,
-    source::{Source, tally::node_kills},
+    source::Source,
 };
 use std::iter;
 
@@ -85,17 +84,11 @@ impl Core {
     }
 
     /// The safety net: what could not be watched before is watched, and all counts are
-    /// read, some at a time ([`Self::recount_some`]). What the node as a whole had counted
-    /// the last time is compared with their sum, if all have been read since.
+    /// read, some at a time ([`Self::recount_some`]).
     pub(super) fn recount(&mut self) {
-        let Source::MemoryEvents(tally) = &mut self.source else { return };
-        if self.uncounted.is_empty() {
-            let missed = node_kills().map_or(0, |total| tally.deducer.node(total));
-            if missed > 0 {
-                self.reporter.unseen(Unseen::Missed, None, missed);
-            }
+        if matches!(self.source, Source::MemoryEvents(_)) {
+            self.uncounted = self.tree.living().map(|(id, _)| id).collect();
         }
-        self.uncounted = self.tree.living().map(|(id, _)| id).collect();
     }
 
     /// Counts some cgroups again: thousands at once would keep corrections waiting.

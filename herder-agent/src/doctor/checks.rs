@@ -287,7 +287,12 @@ fn nri(switch: NriSwitch, socket: &Path) -> Finding {
 
 fn config(path: Option<&Path>) -> Finding {
     let Some(path) = path else {
-        return finding("configuration", Outcome::Ok, "none given: no container is steered", "");
+        return finding(
+            "configuration",
+            Outcome::Ok,
+            "none given: only pods with the annotation are steered",
+            "",
+        );
     };
     match Config::load(path) {
         Ok(config) => {

@@ -43,6 +43,8 @@ pub(super) struct Container {
     watched: Watched,
     effective: Option<bool>,
     origin: Origin,
+    /// It was there with its value before the agent knew it.
+    found_there: bool,
     /// The value that somebody else wanted, as far as that is known; comes back
     /// when the rule goes.
     first: Option<bool>,
@@ -86,6 +88,7 @@ impl Container {
             watched: Watched::default(),
             effective: None,
             origin,
+            found_there: origin == Origin::Existing,
             first: None,
             own_write: false,
             corrected: false,
@@ -198,6 +201,11 @@ impl Container {
         self.id
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &CgroupPath {
+        &self.path
+    }
+
     /// Processes that the kernel killed in it.
     pub(super) fn oom_kills(&self) -> Option<u64> {
         self.directory.as_ref()?.oom_kills()
@@ -222,6 +230,13 @@ impl Container {
     /// answered at once.
     pub(super) fn is_answered(&mut self, now: Instant) -> bool {
         self.written();
+        self.pace.take(now)
+    }
+
+    /// The same when it is not known whether anybody has.
+    pub(super) fn is_answered_unheard(&mut self, now: Instant) -> bool {
+        // What its own write was about to tell may be lost.
+        self.own_write = false;
         self.pace.take(now)
     }
 
@@ -267,11 +282,17 @@ impl Container {
             (Origin::Existing, Ok(value)) => self.first = self.first.or(Some(*value)),
             // Whoever writes 0 to a new cgroup says nothing: systemd does so for
             // each scope before the runtime writes what it was told.
-            (Origin::Made, Ok(true)) if !wanted => self.first = Some(true),
+            // The kernel's is 0, so a 1 that is not ours is somebody's.
+            (Origin::Made, Ok(true)) if !wanted || !self.ours => self.first = Some(true),
             _ => {}
         }
         let result = match outcome {
-            Ok(value) if value == wanted => Ok(value),
+            Ok(value) if value == wanted => {
+                // Whoever changes what was right before the agent came reverts it. That of
+                // a cgroup in the making is the kernel's.
+                self.corrected |= self.found_there;
+                Ok(value)
+            }
             Ok(value) if context.options.dry_run => {
                 if !std::mem::replace(&mut self.wished, true) {
                     self.tell_write(context, value, Cause::Enforce, &WriteResult::Ok, seen);

@@ -1,3 +1,5 @@
+mod given_back;
+
 use super::*;
 use crate::cgroup::dir::{EVENTS, OOM_GROUP};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -123,6 +125,17 @@ fn a_value_is_brought_and_kept() {
     assert_eq!(fake.state().writes, writes, "the agent's own writes are told too and need nothing");
 }
 
+/// Who changes what was right when the agent came reverts it, too.
+#[test]
+fn what_was_right_before_is_reverted() {
+    let mut fake = Fake::new("right", |_| {});
+    fake.make("/c", "0");
+    fake.govern_as(Origin::Existing, "/c", false);
+    fake.write("/c", "1");
+    fake.enforcer.changed();
+    assert_eq!((fake.value("/c").as_str(), fake.state().reverts), ("0", 1));
+}
+
 /// A runtime writes to many files of a new container, and somebody may do so without end.
 #[test]
 fn what_is_written_to_other_files_wakes_nobody() {
@@ -198,19 +211,6 @@ fn a_watch_that_is_replaced_tells_of_no_write_any_more() {
     assert_eq!(fake.value("/c"), "1");
 }
 
-/// The runtime writes our value, since we changed its spec; it is not what it wanted.
-#[test]
-fn what_the_runtime_was_asked_for_is_given_back_as_it_was() {
-    let mut fake = Fake::new("adjusted", |_| {});
-    fake.make("/c", "0");
-    let id = fake.govern_as(Origin::Adjusted(true), "/c", false);
-    fake.write("/c", "0");
-    fake.enforcer.changed();
-    assert_eq!((fake.state().writes, fake.state().first), (0, Some(1)));
-    fake.enforcer.release(id);
-    assert_eq!(fake.value("/c"), "1");
-}
-
 #[test]
 fn only_matched_cgroups_are_written() {
     let mut fake = Fake::new("only", |_| {});
@@ -223,95 +223,6 @@ fn only_matched_cgroups_are_written() {
     fake.resync();
     let values = ["/a", "/b", "/a/below"].map(|path| fake.value(path));
     assert_eq!(values, ["0", "1", "1"]);
-}
-
-#[test]
-fn the_first_value_comes_back_when_the_rule_goes() {
-    let mut fake = Fake::new("release", |_| {});
-    for path in ["/was1", "/was0", "/changed"] {
-        fake.make(path, if path == "/was0" { "0" } else { "1" });
-    }
-    let ids = ["/was1", "/was0", "/changed"].map(|path| fake.govern(path, false));
-    assert_eq!(fake.value("/was1"), "0");
-    fs::write(fake.directory("/changed").join(OOM_GROUP), "1").unwrap();
-    for id in ids {
-        fake.enforcer.release(id);
-    }
-    assert_eq!(["/was1", "/was0", "/changed"].map(|path| fake.value(path)), ["1", "0", "1"]);
-    assert!(!fake.enforcer.governs(ids[0]));
-    fake.write("/was1", "1");
-    fake.enforcer.changed();
-    assert_eq!(fake.value("/was1"), "1", "nobody steers it any more");
-}
-
-/// The runtime writes 1 too, which changes nothing, and is what the container is to
-/// have when no rule wants it any more.
-#[test]
-fn a_new_group_gets_back_what_its_runtime_wanted() {
-    let mut fake = Fake::new("group", |_| {});
-    for (path, runtime, first, back) in
-        [("/kubelet", Some("1"), Some(1), "1"), ("/docker", None, None, "0")]
-    {
-        fake.make(path, "0");
-        let id = fake.govern(path, true);
-        fake.enforcer.changed();
-        assert_eq!(fake.value(path), "1");
-        if let Some(value) = runtime {
-            fake.write(path, value);
-            fake.enforcer.changed();
-        }
-        assert_eq!(fake.state().first, first, "{path}");
-        fake.enforcer.release(id);
-        assert_eq!(fake.value(path), back, "{path}");
-    }
-}
-
-/// With the systemd driver the scope's 0 is written before the kubelet's 1.
-#[test]
-fn a_new_container_gets_back_the_1_that_came_after_a_0() {
-    let mut fake = Fake::new("systemd", |_| {});
-    fake.make("/c", "0");
-    let id = fake.govern("/c", false);
-    for value in ["0", "1"] {
-        fake.write("/c", value);
-        fake.enforcer.changed();
-    }
-    assert_eq!((fake.value("/c").as_str(), fake.state().first), ("0", Some(1)));
-    fake.enforcer.release(id);
-    assert_eq!(fake.value("/c"), "1");
-}
-
-#[test]
-fn an_existing_container_gets_back_what_it_had_whoever_wrote_meanwhile() {
-    let mut fake = Fake::new("existing", |_| {});
-    fake.make("/c", "0");
-    let id = fake.govern_as(Origin::Existing, "/c", false);
-    fake.write("/c", "1");
-    fake.enforcer.changed();
-    assert_eq!((fake.value("/c").as_str(), fake.state().first), ("0", Some(0)));
-    fake.enforcer.release(id);
-    assert_eq!(fake.value("/c"), "0");
-}
-
-#[test]
-fn another_rule_keeps_the_first_value() {
-    let mut fake = Fake::new("rules", |_| {});
-    fake.make("/c", "1");
-    fake.govern("/c", false);
-    fake.govern("/c", true);
-    assert_eq!((fake.value("/c").as_str(), fake.state().first), ("1", Some(1)));
-    assert_eq!((fake.state().writes, fake.state().reverts), (2, 0), "nobody interfered");
-}
-
-#[test]
-fn values_are_restored_at_the_end_only_if_asked() {
-    for (restore, expected) in [(false, "0"), (true, "1")] {
-        let mut fake = Fake::new("exit", |options| options.restore_on_exit = restore);
-        fake.make("/c", "1");
-        fake.govern("/c", false);
-        fake.enforcer.shutdown();
-        assert_eq!(fake.value("/c"), expected);
-    }
 }
 
 #[test]
@@ -398,18 +309,4 @@ fn without_cgroup_v2_nothing_is_touched_and_it_is_said() {
     assert_eq!(fake.value("/c"), "1");
     assert_eq!(fake.state().obstacle, Some(Obstacle::NoMemoryController));
     assert!(Path::new(&fake.root).exists());
-}
-
-/// What an earlier agent wrote is given back, but not by one that only watches.
-#[test]
-fn what_an_earlier_agent_left_is_given_back() {
-    for (dry_run, back) in [(false, "1"), (true, "0")] {
-        let mut fake = Fake::new("left", |options| options.dry_run = dry_run);
-        fake.make("/c", "0");
-        let left = Left { oom_kills: None, give_back: Some(true) };
-        fake.enforcer.left = State::from([(fake.id("/c"), left)]);
-        let id = fake.govern_as(Origin::Existing, "/c", false);
-        fake.enforcer.release(id);
-        assert_eq!(fake.value("/c"), back, "dry run: {dry_run}");
-    }
 }

@@ -23,7 +23,7 @@ const FATE: u64 = 2_000_000_000;
 const EXPLAINS: u64 = 5_000_000_000;
 
 /// Most processes that one reading of a file can tell of. A number in a file must not
-/// fill the memory; what is beyond it shows in [`Deducer::node`].
+/// fill the memory; what is beyond it shows in the node's count (`reconcile`).
 const MOST: u64 = 100_000;
 
 /// What `memory.events.local` says of a cgroup.
@@ -105,17 +105,6 @@ pub struct Deducer {
     over_limit: Vec<Sign>,
     groups: Vec<Sign>,
     open: Vec<Open>,
-    /// Killed processes in all counts since the agent began.
-    counted: u64,
-    node: Option<Node>,
-}
-
-/// What the node as a whole counted.
-#[derive(Debug)]
-struct Node {
-    begin: u64,
-    last: u64,
-    missed: u64,
 }
 
 impl Deducer {
@@ -137,7 +126,6 @@ impl Deducer {
         if killed == 0 {
             return;
         }
-        self.counted += killed;
         let by_file = counts.oom_group_kill.is_none() && place.oom_group;
         match self.open.iter_mut().find(|open| open.container == *place.container) {
             Some(open) => {
@@ -195,19 +183,6 @@ impl Deducer {
         let near = self.over_limit.iter().filter(|sign| open.concerns(sign));
         let nearest = near.max_by_key(|sign| sign.path.as_str().len());
         nearest.map_or(Domain::Node, |sign| Domain::Cgroup(sign.id))
-    }
-
-    /// Takes what the node as a whole counted (`oom_kill` of /proc/vmstat, which
-    /// `__oom_kill_process()` raises together with the cgroup's count). Gives the
-    /// processes that were killed before the last call and are in no cgroup's count: it
-    /// was removed before it was read.
-    pub fn node(&mut self, total: u64) -> u64 {
-        let node = self.node.get_or_insert(Node { begin: total, last: total, missed: 0 });
-        let killed = node.last.saturating_sub(node.begin);
-        let missed = killed.saturating_sub(self.counted).saturating_sub(node.missed);
-        node.missed += missed;
-        node.last = total;
-        missed
     }
 }
 

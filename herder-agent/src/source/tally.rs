@@ -77,10 +77,8 @@ impl Tally {
         }
         let inotify =
             inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(io::Error::from)?;
-        let mut deducer = Deducer::default();
-        node_kills().map(|total| deducer.node(total));
         Ok(Tally {
-            deducer,
+            deducer: Deducer::default(),
             root: root.to_path_buf(),
             inotify,
             directories: HashMap::new(),
@@ -208,12 +206,6 @@ impl Tally {
 
 fn read(root: &Path, path: &CgroupPath, file: &str) -> Option<String> {
     fs::read_to_string(root.join(path.relative()).join(file)).ok()
-}
-
-/// Killed processes of the node (`oom_kill` of /proc/vmstat).
-pub fn node_kills() -> Option<u64> {
-    let text = fs::read_to_string("/proc/vmstat").ok()?;
-    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
 fn child(parent: &CgroupPath, name: &[u8]) -> Option<CgroupPath> {

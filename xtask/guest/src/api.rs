@@ -72,6 +72,11 @@ impl Api {
     /// Cuts all watches, and refuses whatever is asked.
     pub fn go_away(&self) {
         self.away.store(true, Ordering::Relaxed);
+        self.cut();
+    }
+
+    /// Ends all watches.
+    pub fn cut(&self) {
         self.watches.lock().unwrap().clear();
     }
 

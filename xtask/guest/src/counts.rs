@@ -2,7 +2,7 @@
 
 use crate::{
     Test,
-    agent::{Agent, MATCHED, eventually},
+    agent::{Agent, MATCHED, capabilities, eventually},
     container::{Cgroup, Container, run_in},
     enforcement::creations_that_saw_one,
     kills::assert_kill,
@@ -22,6 +22,28 @@ pub const TESTS: &[Test] = &[
 ];
 
 pub const TIMED: &[Test] = &[("counted_creations", counted_creations)];
+
+/// For a kernel that is locked down, which it stays until it is booted anew.
+pub const TESTS_OF_LOCKDOWN: &[Test] = &[("locked_down", locked_down)];
+
+/// A kernel that protects its integrity lets the programs read, one that keeps its memory
+/// confidential does not.
+fn locked_down() {
+    for (level, source) in [("integrity", "ebpf"), ("confidentiality", "memory-events")] {
+        fs::write("/sys/kernel/security/lockdown", level).unwrap();
+        let mut agent = Agent::spawn(MATCHED, &[], &capabilities());
+        agent.wait_until_ready();
+        let (_, ready) = agent.try_get("/readyz").unwrap();
+        assert!(ready.contains(&format!("source: {source}")), "{level}: {ready} {}", Agent::log());
+        let container = Container::start("/matched/c1", 100, &["idle", "hog:200"]);
+        let kills = agent.wait_for_kills(1);
+        assert_kill(&kills[0], "subprocess", "container", "/matched/c1");
+        assert_eq!(container.cgroup.oom_group(), "0", "{level}");
+        agent.assert_nothing_lost();
+        assert_eq!(Agent::log().contains("lockdown"), source != "ebpf", "{}", Agent::log());
+        assert!(agent.stop().success());
+    }
+}
 
 /// Without any capability, as where nothing but the kernel's counts may be read.
 fn unprivileged(flags: &[&str]) -> Agent {

@@ -9,7 +9,7 @@ use crate::{
     say,
 };
 use rustix::{
-    process::{Resource, Rlimit, Signal, setrlimit},
+    process::{Resource, Rlimit, setrlimit},
     time::{ClockId, Timespec, clock_gettime, clock_settime},
 };
 use serde_json::Value;
@@ -31,8 +31,6 @@ pub const TESTS: &[Test] = &[
     ("five_thousand_cgroups", five_thousand_cgroups),
     ("containers_come_and_go", containers_come_and_go),
     ("storm", storm),
-    ("kills_while_no_agent_runs", kills_while_no_agent_runs),
-    ("killed_in_a_storm", killed_in_a_storm),
 ];
 
 /// A sysctl that has another value for a while.
@@ -56,7 +54,7 @@ impl Drop for Sysctl {
     }
 }
 
-fn sub_process_dies(agent: &Agent, path: &str) {
+pub fn sub_process_dies(agent: &Agent, path: &str) {
     let before = agent.kills().len();
     let container = Container::start(path, 60, &["idle", "hog:100"]);
     let kills = agent.wait_for_kills(before + 1);
@@ -208,73 +206,8 @@ fn containers_come_and_go() {
     agent.assert_nothing_lost();
 }
 
-const STATE: [&str; 2] = ["--state-file", "/tmp/state.json"];
-
-/// The next agent tells how many processes died while there was none, and knows
-/// which value to give back.
-fn kills_while_no_agent_runs() {
-    let _ = fs::remove_file(STATE[1]);
-    let mut agent = Agent::start_with(MATCHED, &STATE);
-    let container = Container::start("/matched/c1", 60, &["grower:4!", "idle"]);
-    eventually("some are told", || agent.kills().len() >= 2);
-    assert!(agent.stop().success());
-    let before = container.cgroup.event("oom_kill");
-    eventually("some die unseen", || container.cgroup.event("oom_kill") >= before + 3);
-    container.cgroup.set("memory.max", "max");
-    thread::sleep(Duration::from_secs(1));
-    let meanwhile = container.cgroup.event("oom_kill") - before;
-    let flags = [&STATE[..], &["--restore-on-exit"]].concat();
-    let mut agent = Agent::start_with(MATCHED, &flags);
-    let unseen = agent.metric(r#"herder_kills_unseen_total{reason="agent-down"}"#);
-    // Between the agent's last look and that of this test one more may have died.
-    let meanwhile = meanwhile as f64;
-    assert!((meanwhile..=meanwhile + 2.0).contains(&unseen), "{unseen}, {meanwhile} died");
-    agent.assert_nothing_lost();
-    assert!(agent.stop().success());
-    assert_eq!(container.cgroup.oom_group(), "1", "what the runtime wanted");
-    fs::write(STATE[1], "somebody else's").unwrap();
-    let mut agent = Agent::start_with(MATCHED, &STATE);
-    assert!(Agent::log().contains("is no state of an agent"), "{}", Agent::log());
-    assert!(agent.stop().success());
-    assert_eq!(fs::read_to_string(STATE[1]).unwrap(), "somebody else's");
-    fs::remove_file(STATE[1]).unwrap();
-}
-
-/// The agent is killed while processes die, and started again. Each is told by one of
-/// the two, or counted as unseen; what the first told just before its end may be both.
-fn killed_in_a_storm() {
-    let _ = fs::remove_file(STATE[1]);
-    let agent = Agent::start_with(MATCHED, &STATE);
-    let names = (0..10).map(|number| (format!("/matched/c{number}"), "/tmp/none".into()));
-    let containers = storm_in(names, 1000);
-    eventually("many are told", || agent.total("herder_host_oom_kills_total") > 20.0);
-    agent.signal(Signal::KILL);
-    drop(agent);
-    let told = told_in_log();
-    thread::sleep(Duration::from_secs(2));
-    let agent = Agent::start_with(MATCHED, &STATE);
-    let told_again = || agent.total("herder_host_oom_kills_total");
-    eventually("more are told", || told_again() > 20.0);
-    // Without a limit, processes that grow would take all of the machine's memory.
-    for container in &containers {
-        container.cgroup.set("cgroup.freeze", "1");
-    }
-    thread::sleep(Duration::from_secs(7));
-    let all: u64 = containers.iter().map(|container| container.cgroup.event("oom_kill")).sum();
-    let unseen = agent.metric(r#"herder_kills_unseen_total{reason="agent-down"}"#);
-    say(&format!(
-        "{all} killed: {told} told before the end, {unseen} unseen, {} told after",
-        told_again()
-    ));
-    let accounted = told as f64 + unseen + told_again();
-    assert!((all as f64..=all as f64 + 60.0).contains(&accounted), "{accounted} of {all}");
-    assert!(unseen > 0.0);
-    agent.assert_nothing_lost();
-    fs::remove_file(STATE[1]).unwrap();
-}
-
 /// Kills that the last agent has logged.
-fn told_in_log() -> usize {
+pub fn told_in_log() -> usize {
     Agent::log().matches("OOM kill.").count()
 }
 
@@ -283,7 +216,7 @@ fn told_in_log() -> usize {
 const CONTAINERS: usize = 50;
 const KILLS: usize = 5;
 
-/// Sub-processes of many containers die as fast as the kernel kills. What each init
+/// Sub-processes of many containers, some with threads, die as fast as the kernel kills. What each init
 /// reaped is the truth, and the metrics, the log and the API agree with it.
 fn storm() {
     let agent = Agent::start(MATCHED);
@@ -330,12 +263,13 @@ pub const GO: &str = "/tmp/go";
 /// A storm in containers of these paths, with the files that their inits write. It begins
 /// when all are steered, since no runtime leaves time here between the 1 and the program,
 /// and a kill before the 0 would take the whole container, its init too.
-fn storm_in(all: impl Iterator<Item = (String, String)>, kills: usize) -> Vec<Container> {
+pub fn storm_in(all: impl Iterator<Item = (String, String)>, kills: usize) -> Vec<Container> {
     let _ = fs::remove_file(GO);
     let start = |(path, notes): (String, String)| {
         // What an earlier storm has left would be taken for this one's.
         let _ = fs::remove_file(&notes);
-        Container::start_program(&path, 4, &["storm", &notes, &kills.to_string()])
+        let threads = if path.ends_with('5') { "threads" } else { "one" };
+        Container::start_program(&path, 6, &["storm", &notes, &kills.to_string(), threads])
     };
     let containers: Vec<_> = all.map(start).collect();
     eventually("all are steered", || {

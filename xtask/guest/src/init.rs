@@ -1,8 +1,8 @@
 //! Process 1: sets the machine up, runs the tests, powers off.
 
 use crate::{
-    TESTS, TESTS_OF_FAULTS, TESTS_OF_LOGGING, TESTS_OF_PODS, TESTS_OF_V1, TIMED_TESTS, Test, kills,
-    roles, runtime, say,
+    TESTS, TESTS_OF_FAULTS, TESTS_OF_LOGGING, TESTS_OF_PODS, TESTS_OF_V1, TIMED_TESTS, Test,
+    counts, kills, roles, runtime, say,
 };
 use rustix::{
     mount::MountFlags,
@@ -83,6 +83,11 @@ pub fn run() -> ExitCode {
         Some("pods") => run_filtered(TESTS_OF_PODS),
         Some("faults") => run_filtered(TESTS_OF_FAULTS),
         Some("log") => run_filtered(TESTS_OF_LOGGING),
+        Some("lockdown") => {
+            let (kind, place) = ("securityfs", "/sys/kernel/security");
+            rustix::mount::mount(kind, place, kind, MountFlags::empty(), c"").unwrap();
+            run_filtered(&[counts::TESTS_OF_LOCKDOWN])
+        }
         Some("record") => record(),
         Some("bench") => measure(),
         _ => run_filtered(if version1 { TESTS_OF_V1 } else { TESTS }),

@@ -26,12 +26,14 @@ mod enforcement;
 mod faults;
 mod init;
 mod kills;
+mod pod_faults;
 mod pods;
 mod record;
 mod robustness;
 mod roles;
 mod runtime;
 mod system;
+mod unseen;
 
 use std::process::ExitCode;
 
@@ -42,13 +44,14 @@ type Test = (&'static str, fn());
 const TESTS: &[&[Test]] = &[kills::TESTS, enforcement::TESTS, robustness::TESTS, counts::TESTS];
 
 /// Those with an API server.
-const TESTS_OF_PODS: &[&[Test]] = &[pods::TESTS];
+const TESTS_OF_PODS: &[&[Test]] = &[pods::TESTS, pod_faults::TESTS];
 
 /// Those that measure milliseconds.
 const TIMED_TESTS: &[&[Test]] = &[enforcement::TIMED, counts::TIMED];
 
 /// Faults of what surrounds the agent.
-const TESTS_OF_FAULTS: &[&[Test]] = &[faults::TESTS, enforcement::ENDLESS, clients::TESTS];
+const TESTS_OF_FAULTS: &[&[Test]] =
+    &[faults::TESTS, unseen::TESTS, enforcement::ENDLESS, clients::TESTS];
 
 /// Those of programs that were built to log.
 const TESTS_OF_LOGGING: &[&[Test]] = &[robustness::TESTS_OF_LOGGING];

@@ -27,17 +27,17 @@ pub const TESTS: &[Test] = &[
 ];
 
 const UID: &str = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
-const ID: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+pub const ID: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 const KILLS: &str = r#"herder_oom_kills_total{container="worker",kind="subprocess",limit="container",namespace="shop",pod="web-0"}"#;
 
-const RULES: &str = "\
+pub const RULES: &str = "\
 rules:
 - name: web
   pods: {namespaces: [shop], selector: {matchLabels: {app: web}}}
   oomGroup: single-process
 ";
 
-fn cgroup() -> String {
+pub fn cgroup() -> String {
     let uid = UID.replace('-', "_");
     format!(
         "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{uid}.slice/cri-containerd-{ID}.scope"
@@ -45,7 +45,7 @@ fn cgroup() -> String {
 }
 
 /// The pod, with its container's ID or, before the kubelet has told it, without.
-fn pod(version: u32, id: Option<&str>, annotation: Option<&str>) -> Value {
+pub fn pod(version: u32, id: Option<&str>, annotation: Option<&str>) -> Value {
     let statuses = id.map(|id| {
         json!([{
             "name": "worker", "containerID": format!("containerd://{id}"), "image": "x",
@@ -64,7 +64,7 @@ fn pod(version: u32, id: Option<&str>, annotation: Option<&str>) -> Value {
     })
 }
 
-fn agent(more: &[&str]) -> Agent {
+pub fn agent(more: &[&str]) -> Agent {
     let flags = ["--kubernetes", "on", "--node-name", "node-1"];
     Agent::start_with(RULES, &[&flags, more].concat())
 }

@@ -135,23 +135,8 @@ fn a_new_cgroup_of_a_removed_id_begins_anew() {
 }
 
 #[test]
-fn what_no_file_said_shows_in_the_count_of_the_node() {
-    let mut story = Story::default();
-    assert_eq!(story.0.node(100), 0);
-    story.container(counts(1, 2, Some(0)), 0);
-    assert_eq!(story.0.node(105), 0, "some may have been counted since");
-    assert_eq!(story.0.node(105), 3);
-    assert_eq!(story.0.node(105), 0, "once");
-    story.container(counts(1, 3, Some(0)), 0);
-    assert_eq!((story.0.node(106), story.0.node(106)), (0, 0));
-}
-
-#[test]
 fn a_number_in_a_file_does_not_fill_the_memory() {
     let mut story = Story::default();
-    story.0.node(0);
     story.container(counts(1, u64::MAX, Some(0)), 0);
     assert_eq!(u64::try_from(story.settle(FATE, false).len()), Ok(MOST));
-    story.0.node(u64::MAX);
-    assert_eq!(story.0.node(u64::MAX), u64::MAX - MOST);
 }

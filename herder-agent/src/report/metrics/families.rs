@@ -139,7 +139,7 @@ impl Families {
             unseen: counter(
                 &mut exposed,
                 "herder_kills_unseen_total",
-                "Processes of matched containers that the kernel counted as OOM-killed and the agent did not tell.",
+                "Processes that the kernel counted as OOM-killed and the agent did not tell.",
                 ["reason"],
             ),
             ignored: counter(

@@ -1,0 +1,39 @@
+//! What was killed while no agent ran: by what an earlier agent of this boot left, and the
+//! kernel's counts of now.
+
+use crate::{
+    cgroup::dir::CgroupRoot,
+    report::{Reporter, Unseen},
+    source::node_kills,
+    state::{Leaves, State},
+};
+
+/// Tells it, of each cgroup that is still there and of the rest of the node, and gives what
+/// else was left, and what the node counts.
+pub(super) fn tell(
+    state: State,
+    root: Option<&CgroupRoot>,
+    reporter: &Reporter,
+) -> (Leaves, Option<u64>) {
+    let mut leaves = state.cgroups;
+    let mut told = 0;
+    for (id, left) in &mut leaves {
+        // The next agent is told what this one counts.
+        let (Some(earlier), Some(path)) = (left.oom_kills.take(), &left.path) else { continue };
+        let directory = root.and_then(|root| root.open_dir(path, *id).ok());
+        let killed = directory.and_then(|directory| directory.oom_kills()).unwrap_or(earlier);
+        let meanwhile = killed.saturating_sub(earlier);
+        if meanwhile > 0 {
+            reporter.unseen(Unseen::AgentDown, Some(path), meanwhile);
+            told += meanwhile;
+        }
+    }
+    let now = node_kills();
+    if let (Some(earlier), Some(now)) = (state.oom_kills, now) {
+        let others = now.saturating_sub(earlier).saturating_sub(told);
+        if others > 0 {
+            reporter.unseen(Unseen::AgentDown, None, others);
+        }
+    }
+    (leaves, now)
+}

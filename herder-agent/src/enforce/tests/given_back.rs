@@ -1,0 +1,132 @@
+//! What comes back when a rule goes, or the agent.
+
+use super::*;
+
+/// The runtime writes our value, since we changed its spec; it is not what it wanted.
+#[test]
+fn what_the_runtime_was_asked_for_is_given_back_as_it_was() {
+    let mut fake = Fake::new("adjusted", |_| {});
+    fake.make("/c", "0");
+    let id = fake.govern_as(Origin::Adjusted(true), "/c", false);
+    fake.write("/c", "0");
+    fake.enforcer.changed();
+    assert_eq!((fake.state().writes, fake.state().first), (0, Some(1)));
+    fake.enforcer.release(id);
+    assert_eq!(fake.value("/c"), "1");
+}
+
+#[test]
+fn the_first_value_comes_back_when_the_rule_goes() {
+    let mut fake = Fake::new("release", |_| {});
+    for path in ["/was1", "/was0", "/changed"] {
+        fake.make(path, if path == "/was0" { "0" } else { "1" });
+    }
+    let ids = ["/was1", "/was0", "/changed"].map(|path| fake.govern(path, false));
+    assert_eq!(fake.value("/was1"), "0");
+    fs::write(fake.directory("/changed").join(OOM_GROUP), "1").unwrap();
+    for id in ids {
+        fake.enforcer.release(id);
+    }
+    assert_eq!(["/was1", "/was0", "/changed"].map(|path| fake.value(path)), ["1", "0", "1"]);
+    assert!(!fake.enforcer.governs(ids[0]));
+    fake.write("/was1", "1");
+    fake.enforcer.changed();
+    assert_eq!(fake.value("/was1"), "1", "nobody steers it any more");
+}
+
+/// The runtime writes 1 too, which changes nothing, and is what the container is to
+/// have when no rule wants it any more.
+#[test]
+fn a_new_group_gets_back_what_its_runtime_wanted() {
+    let mut fake = Fake::new("group", |_| {});
+    for (path, runtime, first, back) in
+        [("/kubelet", Some("1"), Some(1), "1"), ("/docker", None, None, "0")]
+    {
+        fake.make(path, "0");
+        let id = fake.govern(path, true);
+        fake.enforcer.changed();
+        assert_eq!(fake.value(path), "1");
+        if let Some(value) = runtime {
+            fake.write(path, value);
+            fake.enforcer.changed();
+        }
+        assert_eq!(fake.state().first, first, "{path}");
+        fake.enforcer.release(id);
+        assert_eq!(fake.value(path), back, "{path}");
+    }
+}
+
+/// With the systemd driver the scope's 0 is written before the kubelet's 1.
+#[test]
+fn a_new_container_gets_back_the_1_that_came_after_a_0() {
+    let mut fake = Fake::new("systemd", |_| {});
+    fake.make("/c", "0");
+    let id = fake.govern("/c", false);
+    for value in ["0", "1"] {
+        fake.write("/c", value);
+        fake.enforcer.changed();
+    }
+    assert_eq!((fake.value("/c").as_str(), fake.state().first), ("0", Some(1)));
+    fake.enforcer.release(id);
+    assert_eq!(fake.value("/c"), "1");
+}
+
+#[test]
+fn an_existing_container_gets_back_what_it_had_whoever_wrote_meanwhile() {
+    let mut fake = Fake::new("existing", |_| {});
+    fake.make("/c", "0");
+    let id = fake.govern_as(Origin::Existing, "/c", false);
+    fake.write("/c", "1");
+    fake.enforcer.changed();
+    assert_eq!((fake.value("/c").as_str(), fake.state().first), ("0", Some(0)));
+    fake.enforcer.release(id);
+    assert_eq!(fake.value("/c"), "0");
+}
+
+#[test]
+fn another_rule_keeps_the_first_value() {
+    let mut fake = Fake::new("rules", |_| {});
+    fake.make("/c", "1");
+    fake.govern("/c", false);
+    fake.govern("/c", true);
+    assert_eq!((fake.value("/c").as_str(), fake.state().first), ("1", Some(1)));
+    assert_eq!((fake.state().writes, fake.state().reverts), (2, 0), "nobody interfered");
+}
+
+#[test]
+fn values_are_restored_at_the_end_only_if_asked() {
+    for (restore, expected) in [(false, "0"), (true, "1")] {
+        let mut fake = Fake::new("exit", |options| options.restore_on_exit = restore);
+        fake.make("/c", "1");
+        fake.govern("/c", false);
+        fake.enforcer.shutdown();
+        assert_eq!(fake.value("/c"), expected);
+    }
+}
+
+/// What an earlier agent wrote is given back, but not by one that only watches.
+#[test]
+fn what_an_earlier_agent_left_is_given_back() {
+    for (dry_run, back) in [(false, "1"), (true, "0")] {
+        let mut fake = Fake::new("left", |options| options.dry_run = dry_run);
+        fake.make("/c", "0");
+        let left = Left { path: None, oom_kills: None, give_back: Some(true) };
+        fake.enforcer.left = Leaves::from([(fake.id("/c"), left)]);
+        let id = fake.govern_as(Origin::Existing, "/c", false);
+        fake.enforcer.release(id);
+        assert_eq!(fake.value("/c"), back, "dry run: {dry_run}");
+    }
+}
+
+/// The agent came late: its rule and the runtime want the same, and systemd another value.
+#[test]
+fn a_1_that_was_there_first_is_the_runtimes() {
+    let mut fake = Fake::new("late", |_| {});
+    fake.make("/c", "1");
+    let id = fake.govern("/c", true);
+    fake.write("/c", "0");
+    fake.enforcer.changed();
+    assert_eq!((fake.value("/c").as_str(), fake.state().writes), ("1", 1));
+    fake.enforcer.release(id);
+    assert_eq!(fake.value("/c"), "1");
+}
