@@ -1,8 +1,8 @@
 //! Process 1: sets the machine up, runs the tests, powers off.
 
 use crate::{
-    TESTS, TESTS_OF_FAULTS, TESTS_OF_LOGGING, TESTS_OF_PODS, TESTS_OF_V1, TIMED_TESTS, Test,
-    counts, kills, roles, runtime, say,
+    TESTS, TESTS_OF_FAULTS, TESTS_OF_LOCKDOWN, TESTS_OF_LOGGING, TESTS_OF_PODS, TESTS_OF_V1,
+    TIMED_TESTS, Test, kills, roles, runtime, say,
 };
 use rustix::{
     mount::MountFlags,
@@ -86,7 +86,7 @@ pub fn run() -> ExitCode {
         Some("lockdown") => {
             let (kind, place) = ("securityfs", "/sys/kernel/security");
             rustix::mount::mount(kind, place, kind, MountFlags::empty(), c"").unwrap();
-            run_filtered(&[counts::TESTS_OF_LOCKDOWN])
+            run_filtered(TESTS_OF_LOCKDOWN)
         }
         Some("record") => record(),
         Some("bench") => measure(),

@@ -59,6 +59,9 @@ const TESTS_OF_LOGGING: &[&[Test]] = &[robustness::TESTS_OF_LOGGING];
 /// Those that need a boot without cgroup v2.
 const TESTS_OF_V1: &[&[Test]] = &[robustness::TESTS_OF_V1];
 
+/// Those of a kernel that is locked down.
+const TESTS_OF_LOCKDOWN: &[&[Test]] = &[counts::TESTS_OF_LOCKDOWN];
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args();
     let name = arguments.next().unwrap_or_default();
@@ -87,6 +90,7 @@ fn run_test(name: &str) -> ExitCode {
         TESTS_OF_FAULTS,
         TESTS_OF_LOGGING,
         TESTS_OF_V1,
+        TESTS_OF_LOCKDOWN,
         runtime::TESTS,
         runtime::TESTS_WITH_SYSTEMD,
     ];
