@@ -2,6 +2,7 @@
 //! log line, counts, and keeps the record, so that the three cannot drift apart.
 
 pub mod journal;
+mod lock;
 pub mod metrics;
 mod reasons;
 mod record;
@@ -21,10 +22,11 @@ use crate::{
     probe::monotonic_now,
 };
 use journal::Journal;
+use lock::{Held, Lock};
 use metrics::Metrics;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 use tokio::sync::broadcast;
@@ -92,17 +94,27 @@ pub enum WriteResult {
 }
 
 /// Where all occurrences are told. Shared by the core and the server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Reporter {
     metrics: Metrics,
-    journal: Mutex<Journal>,
+    journal: Lock<Journal>,
     source: OnceLock<&'static str>,
+}
+
+impl Default for Reporter {
+    fn default() -> Self {
+        Self::of(Metrics::default())
+    }
 }
 
 impl Reporter {
     /// One whose series of containers outlive them by so long.
     pub fn new(retention: Duration) -> Self {
-        Reporter { metrics: Metrics::new(retention), ..Reporter::default() }
+        Self::of(Metrics::new(retention))
+    }
+
+    fn of(metrics: Metrics) -> Self {
+        Reporter { metrics, journal: Lock::new(Journal::default()), source: OnceLock::new() }
     }
 
     /// Kills are heard of, and where, by its name. Of several calls the first counts.
@@ -121,7 +133,7 @@ impl Reporter {
     }
 
     /// The newest kills, newest first.
-    pub fn kills(&self, limit: usize) -> Vec<KillRecord> {
+    pub fn kills(&self, limit: usize) -> Vec<Arc<KillRecord>> {
         self.journal().newest(limit)
     }
 
@@ -133,9 +145,8 @@ impl Reporter {
         self.journal().follow(last)
     }
 
-    /// A lock that a panic poisoned still holds a whole journal.
-    fn journal(&self) -> std::sync::MutexGuard<'_, Journal> {
-        self.journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn journal(&self) -> Held<'_, Journal> {
+        self.journal.lock()
     }
 
     /// A kill.

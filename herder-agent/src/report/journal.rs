@@ -21,7 +21,7 @@ const BEHIND: usize = 64;
 /// The last [`KEPT`] kills.
 #[derive(Debug)]
 pub struct Journal {
-    kills: VecDeque<KillRecord>,
+    kills: VecDeque<Arc<KillRecord>>,
     last: u64,
     live: broadcast::Sender<Arc<KillRecord>>,
 }
@@ -40,9 +40,10 @@ impl Journal {
         if self.kills.len() == KEPT {
             self.kills.pop_front();
         }
+        let record = Arc::new(record);
         if self.live.receiver_count() > 0 {
             // An error means that the last of them has just gone.
-            let _ = self.live.send(Arc::new(record.clone()));
+            let _ = self.live.send(record.clone());
         }
         self.kills.push_back(record);
     }
@@ -56,21 +57,28 @@ impl Journal {
     ) -> (Vec<Arc<KillRecord>>, broadcast::Receiver<Arc<KillRecord>>) {
         let last = last.map_or(self.last, |last| if last > self.last { 0 } else { last });
         let since = self.kills.iter().filter(|kill| kill.id > last);
-        (since.cloned().map(Arc::new).collect(), self.live.subscribe())
+        (since.cloned().collect(), self.live.subscribe())
     }
 
     /// A killed process is gone, so long after its mark. Process ids are reused,
     /// so it is the newest kill of that id which has not ended.
     pub fn exited(&mut self, pid: u32, after: Duration) {
         for kill in self.kills.iter_mut().rev() {
-            let mut open = kill.victims.iter_mut().filter(|victim| victim.exit_seconds.is_none());
-            if let Some(victim) = open.find(|victim| victim.pid == Some(pid)) {
-                victim.exit_seconds = Some(after.as_secs_f64());
-                if kill.victim.pid == Some(pid) {
-                    kill.victim.exit_seconds = Some(after.as_secs_f64());
-                }
-                return;
+            let mut open =
+                kill.victims.iter().enumerate().filter(|(_, it)| it.exit_seconds.is_none());
+            let Some((number, _)) = open.find(|(_, victim)| victim.pid == Some(pid)) else {
+                continue;
+            };
+            // Who reads it at this moment has it as it was.
+            let kill = Arc::make_mut(kill);
+            let exit_seconds = Some(after.as_secs_f64());
+            if let Some(victim) = kill.victims.get_mut(number) {
+                victim.exit_seconds = exit_seconds;
             }
+            if kill.victim.pid == Some(pid) {
+                kill.victim.exit_seconds = exit_seconds;
+            }
+            return;
         }
     }
 
@@ -82,12 +90,13 @@ impl Journal {
             .iter_mut()
             .rev()
             .find(|kill| kill.kind != Kind::Subprocess && kill.container_id == Some(ended))?;
+        let kill = Arc::make_mut(kill);
         kill.restarted = Some(RestartRecord { reason, seen: rfc3339(SystemTime::now()) });
         Some((kill.id, kill.kind))
     }
 
     /// So many of the newest kills, newest first.
-    pub fn newest(&self, limit: usize) -> Vec<KillRecord> {
+    pub fn newest(&self, limit: usize) -> Vec<Arc<KillRecord>> {
         self.kills.iter().rev().take(limit).cloned().collect()
     }
 }

@@ -9,6 +9,7 @@ mod series;
 
 use super::{
     Cause, KillReport, Lost, NoKill, Obstacle, OomGroupWrite, Unattributed, Unseen, WriteResult,
+    lock::{Held, Lock},
 };
 use crate::{
     apiserver::Failure,
@@ -22,7 +23,6 @@ use prometheus::{TEXT_FORMAT, TextEncoder};
 use series::Series;
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -36,7 +36,7 @@ const RETENTION: Duration = Duration::from_secs(15 * 60);
 #[derive(Debug)]
 pub struct Metrics {
     families: Families,
-    series: Mutex<Series>,
+    series: Lock<Series>,
 }
 
 impl Default for Metrics {
@@ -49,7 +49,7 @@ impl Metrics {
     /// With every series that has a known set of labels at 0. Series of containers
     /// outlive them by the retention.
     pub fn new(retention: Duration) -> Self {
-        Metrics { families: Families::new(), series: Mutex::new(Series::new(retention)) }
+        Metrics { families: Families::new(), series: Lock::new(Series::new(retention)) }
     }
 
     /// Where kills are heard of.
@@ -73,9 +73,8 @@ impl Metrics {
         (text.into_bytes(), TEXT_FORMAT)
     }
 
-    /// A lock that a panic poisoned still holds a whole table.
-    fn series(&self) -> MutexGuard<'_, Series> {
-        self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    fn series(&self) -> Held<'_, Series> {
+        self.series.lock()
     }
 
     pub(super) fn kill(&self, report: &KillReport, age: Duration) {

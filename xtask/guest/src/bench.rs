@@ -6,7 +6,7 @@
 
 mod busy;
 mod crowd;
-mod http;
+pub mod http;
 mod idle;
 mod lines;
 pub mod memory;

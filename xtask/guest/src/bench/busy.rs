@@ -2,7 +2,7 @@
 //! weight that the agent's cgroup has.
 
 use super::{found, size};
-use crate::enforcement::saw_one_with_weight;
+use crate::enforcement::{saw_one_with_weight, while_others_spin};
 use serde_json::json;
 
 /// What the agent may have: requests of 10, 100 and 250 millicores are 1, 4 and 10 as runc
@@ -21,7 +21,7 @@ const AGENTS: [(&str, &[&str]); 7] = [
 pub fn busy() {
     let programs = u32::try_from(size("programs")).expect("not that many");
     for (weight, more) in AGENTS {
-        let saw_one = saw_one_with_weight(weight, more, programs);
+        let saw_one = saw_one_with_weight(weight, more, || while_others_spin(programs));
         found(&json!({
             "weight": weight, "before others": !more.is_empty(), "programs": programs,
             "ran with 1": saw_one,
