@@ -259,11 +259,15 @@ impl Container {
     /// Somebody has written, perhaps the value that is wanted anyway: the 1 that
     /// the runtime of a new container writes is remembered even then.
     fn written(&mut self) {
-        let own = std::mem::take(&mut self.own_write);
-        let value = || self.directory.as_ref().map(CgroupDir::oom_group);
-        if !own && self.origin == Origin::Made && value() == Some(Ok(true)) {
+        if std::mem::take(&mut self.own_write) {
+            return;
+        }
+        let value = self.directory.as_ref().and_then(|directory| directory.oom_group().ok());
+        if self.origin == Origin::Made && value == Some(true) {
             self.first = Some(true);
         }
+        // The runtime has written what it was asked for; who changes that reverts it.
+        self.corrected |= self.ours && value == Some(self.target.value);
     }
 
     /// Reads the value and writes the wanted one if it is another. `false` if

@@ -136,6 +136,19 @@ fn what_was_right_before_is_reverted() {
     assert_eq!((fake.value("/c").as_str(), fake.state().reverts), ("0", 1));
 }
 
+/// The runtime writes what it was asked for, which is no revert; a resize that undoes it is.
+#[test]
+fn what_the_runtime_was_asked_for_is_reverted() {
+    let mut fake = Fake::new("asked", |_| {});
+    fake.make("/c", "0");
+    fake.govern_as(Origin::Adjusted(true), "/c", false);
+    for (written, reverts) in [("0", 0), ("1", 1)] {
+        fake.write("/c", written);
+        fake.enforcer.changed();
+        assert_eq!((fake.value("/c").as_str(), fake.state().reverts), ("0", reverts));
+    }
+}
+
 /// A runtime writes to many files of a new container, and somebody may do so without end.
 #[test]
 fn what_is_written_to_other_files_wakes_nobody() {
