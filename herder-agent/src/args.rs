@@ -73,7 +73,8 @@ pub struct ContainersArgs {
 #[derive(Debug, Args)]
 pub struct NodeArgs {
     /// File with the rules (YAML). Without it only pods that ask for it by their
-    /// annotation are steered; kills are reported all the same. Read again when it changes and on SIGHUP.
+    /// annotation are steered; kills are reported all the same. Read again when it
+    /// changes and on SIGHUP.
     #[arg(long, env = "HERDER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Where the cgroup v2 hierarchy is mounted, read-write, as the host sees it.

@@ -200,9 +200,10 @@ impl Reconciler {
         self.cgroups.get(&id).map(Count::explained)
     }
 
-    /// The same of the node.
+    /// The same of the node, without what may have been killed unheard at the start.
     pub fn node_explained(&self) -> Option<u64> {
-        self.node.as_ref().map(Count::explained)
+        let unheard = self.starting.as_ref().map_or(0, |starting| starting.unheard);
+        self.node.as_ref().map(|node| node.explained().saturating_sub(unheard))
     }
 }
 
@@ -332,8 +333,11 @@ mod tests {
         reconciler.told(ONE, false, 51, 60);
         reconciler.read_node(107, 61);
         assert_eq!(reconciler.deadline(), Some(70));
+        // Until that is told, the next agent has to tell it.
+        assert_eq!(reconciler.node_explained(), Some(103));
         assert_eq!((reconciler.settle_starting(69), reconciler.settle_starting(70)), (0, 3));
         assert_eq!(reconciler.settle_starting(99), 0);
+        assert_eq!(reconciler.node_explained(), Some(106));
         assert_eq!(reconciler.settle(81), [(None, 1)]);
     }
 

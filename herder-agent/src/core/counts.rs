@@ -112,6 +112,7 @@ impl Core {
         let unheard = self.reconciler.settle_starting(now);
         if unheard > 0 {
             self.reporter.unseen(Unseen::AgentDown, None, unheard);
+            self.leaving.touch();
         }
         for (id, processes) in self.reconciler.settle(now) {
             let path = id.and_then(|id| self.tree.path(id));

@@ -1,5 +1,6 @@
 //! One matched container: what is wanted of it, what it has, what is done.
 
+mod first;
 mod told;
 
 pub use told::ContainerState;
@@ -18,7 +19,7 @@ use crate::{
         dir::{CgroupDir, CgroupRoot, DirError},
     },
     policy::Target,
-    report::{Cause, Obstacle, OomGroupWrite, Reporter, WriteResult},
+    report::{Cause, Obstacle, Reporter, WriteResult},
 };
 use std::{cell::Cell, io, sync::Arc, time::Instant};
 
@@ -211,21 +212,6 @@ impl Container {
         self.directory.as_ref()?.oom_kills()
     }
 
-    /// An earlier agent, or the runtime at our word, has written the value, and this
-    /// one was there before.
-    pub(super) fn inherit(&mut self, first: bool) {
-        self.first = Some(first);
-        self.origin = Origin::Existing;
-        self.ours = true;
-    }
-
-    /// The value to give back, if it is an agent's own that is there.
-    pub(super) fn give_back(&self) -> Option<bool> {
-        // Without a watch nobody may have seen what the runtime wrote.
-        let unwritten = self.no_watch.is_none().then_some(false);
-        self.first.or(unwritten).filter(|_| self.ours)
-    }
-
     /// Takes notice that somebody has written, and tells whether that is to be
     /// answered at once.
     pub(super) fn is_answered(&mut self, now: Instant) -> bool {
@@ -254,20 +240,6 @@ impl Container {
     /// Its rest is over.
     pub(super) fn wake(&mut self) {
         self.rests = false;
-    }
-
-    /// Somebody has written, perhaps the value that is wanted anyway: the 1 that
-    /// the runtime of a new container writes is remembered even then.
-    fn written(&mut self) {
-        if std::mem::take(&mut self.own_write) {
-            return;
-        }
-        let value = self.directory.as_ref().and_then(|directory| directory.oom_group().ok());
-        if self.origin == Origin::Made && value == Some(true) {
-            self.first = Some(true);
-        }
-        // The runtime has written what it was asked for; who changes that reverts it.
-        self.corrected |= self.ours && value == Some(self.target.value);
     }
 
     /// Reads the value and writes the wanted one if it is another. `false` if
@@ -381,33 +353,6 @@ impl Container {
                 });
         }
         self.tell_obstacle(context);
-    }
-
-    /// Gives the first value back, unless somebody has changed it since. A new
-    /// cgroup that nobody else wrote to had the kernel's own 0.
-    pub(super) fn restore(&mut self, context: &Context) {
-        let (Some(first), Some(directory)) = (self.give_back(), self.directory.as_ref()) else {
-            return;
-        };
-        let seen = Instant::now();
-        // An earlier agent may have written what this one only watches.
-        if context.options.dry_run
-            || directory.oom_group() != Ok(self.target.value)
-            || first == self.target.value
-        {
-            return;
-        }
-        let written = directory.set_oom_group(first);
-        context.reporter.oom_group_write(&OomGroupWrite {
-            cgroup: &self.path,
-            rule: &self.target.rule,
-            old: self.target.value,
-            new: first,
-            cause: Cause::Restore,
-            result: &write_result(&written),
-            took: seen.elapsed(),
-            dry_run: false,
-        });
     }
 
     /// Nothing more is done about this container.
