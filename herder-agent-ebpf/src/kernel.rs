@@ -105,9 +105,9 @@ impl Task {
     /// The cgroup on the v2 hierarchy: `task_dfl_cgroup()`, the same that
     /// `bpf_get_current_cgroup_id()` gives (include/linux/cgroup.h, 5.10 to 7.2).
     #[inline(always)]
-    pub(crate) fn cgroup(self) -> Option<u64> {
+    pub(crate) fn cgroup(self) -> Option<Cgroup> {
         let css_set = self.0.follow(offset!(task_cgroups))?;
-        Cgroup(css_set.follow(offset!(css_set_dfl_cgrp))?).id()
+        css_set.follow(offset!(css_set_dfl_cgrp)).map(Cgroup)
     }
 
     /// Process id in the task's own pid namespace, and the depth of that. Only
@@ -156,6 +156,22 @@ impl Cgroup {
     #[inline(always)]
     pub(crate) fn id(self) -> Option<u64> {
         self.0.follow(offset!(cgroup_kn))?.read(offset!(kernfs_node_id))
+    }
+
+    /// How many others are above it.
+    #[inline(always)]
+    pub(crate) fn level(self) -> Option<u32> {
+        self.0.read(offset!(cgroup_level))
+    }
+
+    /// The id of the one above it of this level.
+    #[inline(always)]
+    pub(crate) fn above(self, level: u32) -> Option<u64> {
+        let at = |first: u32| if first == ABSENT { ABSENT } else { first + level * 8 };
+        match self.0.follow(at(offset!(cgroup_ancestors))) {
+            Some(above) => Cgroup(above).id(),
+            None => self.0.read(at(offset!(cgroup_ancestor_ids))),
+        }
     }
 
     /// Number of its hierarchy: 0 for v2, others for mounted v1 controllers.

@@ -38,6 +38,12 @@ kernel_layout! {
     cgroup_kn,
     /// `cgroup.root`
     cgroup_root,
+    /// `cgroup.level`: 0 is the root
+    cgroup_level,
+    /// `cgroup.ancestors`: addresses by level, itself included (Linux 6.1)
+    cgroup_ancestors,
+    /// `cgroup.ancestor_ids`: their ids instead, before
+    cgroup_ancestor_ids,
     /// `cgroup_root.hierarchy_id`; 0 is the v2 hierarchy
     cgroup_root_hierarchy_id,
     /// `kernfs_node.id`

@@ -23,6 +23,9 @@ pub const COMM_LEN: usize = 16;
 /// (`TRACE_CGROUP_PATH_LEN`, kernel/cgroup/cgroup-internal.h).
 pub const PATH_LEN: usize = 1024;
 
+/// Levels of cgroups below the root that matter: deeper ones are told by those above them.
+pub const LEVELS: usize = 32;
+
 /// What a record is; the first field of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -37,6 +40,8 @@ pub enum RecordKind {
     CgroupMkdir = 4,
     /// A [`CgroupRecord`] for a cgroup that was removed.
     CgroupRmdir = 5,
+    /// A [`LineageRecord`].
+    Lineage = 6,
 }
 
 /// How every record begins.
@@ -122,6 +127,19 @@ pub struct VictimRecord {
     pub trigger_comm: [u8; COMM_LEN],
 }
 
+/// Which cgroups lie above that of a victim; comes before the victim, unless the last one
+/// was in the same cgroup. Only as many of `above` are written as there are.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub struct LineageRecord {
+    /// Time of the record.
+    pub header: Header,
+    /// The victim's cgroup.
+    pub cgroup: u64,
+    /// Ids of those above it from the root's child on.
+    pub above: [u64; LEVELS],
+}
+
 /// The end of one call of `oom_kill_process()`; comes after its victims.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
@@ -187,11 +205,14 @@ pub enum Loss {
     PendingMapFull = 6,
     /// A victim that waited for its exit was never seen to exit: the kill is lost.
     PendingStale = 7,
+    /// What lies above a victim's cgroup did not fit into the ring buffer: the kill may have
+    /// no known owner.
+    LineageRingFull = 8,
 }
 
 impl Loss {
     /// All of them, in the order of their indexes.
-    pub const ALL: [Loss; 8] = [
+    pub const ALL: [Loss; 9] = [
         Loss::VictimRingFull,
         Loss::DecisionRingFull,
         Loss::ExitRingFull,
@@ -200,6 +221,7 @@ impl Loss {
         Loss::DecisionMapFull,
         Loss::PendingMapFull,
         Loss::PendingStale,
+        Loss::LineageRingFull,
     ];
 
     /// Whether a kill, or a victim of one, is lost with it. Other losses take
@@ -213,6 +235,7 @@ const _: () = {
     assert!(size_of::<Header>() == 16);
     assert!(size_of::<VictimRecord>() == 16 + 5 * 8 + 8 * 4 + 4 * 8 + 2 * COMM_LEN);
     assert!(size_of::<DecisionRecord>() == 16 + 3 * 8 + 2 * 4);
+    assert!(size_of::<LineageRecord>() == 16 + 8 + 8 * LEVELS);
     assert!(size_of::<ExitRecord>() == 16 + 8 + 2 * 4);
     assert!(size_of::<CgroupRecord>() == 16 + 8);
     // The ring buffer hands out records at multiples of 8 bytes.

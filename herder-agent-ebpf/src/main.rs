@@ -14,6 +14,7 @@ mod cgroup;
 mod decision;
 mod exit;
 mod kernel;
+mod lineage;
 mod maps;
 mod victim;
 

@@ -2,9 +2,9 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use herder_agent_ebpf::{CgroupRecord, Loss, VictimRecord};
+use herder_agent_ebpf::{CgroupRecord, LineageRecord, Loss, VictimRecord};
 
 /// Victims, decisions and exits. Kills have a ring buffer of their own so that
 /// a storm of new cgroups cannot crowd them out. 512 KiB hold about 3,000
@@ -45,6 +45,14 @@ pub(crate) static PENDING: HashMap<u64, VictimRecord> = HashMap::with_max_entrie
 #[map]
 pub(crate) static SCRATCH: PerCpuArray<CgroupScratch> = PerCpuArray::with_max_entries(1, 0);
 
+/// Room to put together what lies above a victim's cgroup.
+#[map]
+pub(crate) static LINEAGE: PerCpuArray<LineageRoom> = PerCpuArray::with_max_entries(1, 0);
+
+/// The cgroup of which that was handed over last.
+#[map]
+pub(crate) static LAST_LINEAGE: Array<u64> = Array::with_max_entries(1, 0);
+
 /// A marked process. A process may be marked after its exit was seen (7.2: the
 /// exit of the address space comes after the tracepoint), so its entry may stay;
 /// the start tells it from a later process with the same id.
@@ -74,6 +82,13 @@ pub(crate) struct Decision {
 pub(crate) struct CgroupScratch {
     pub(crate) record: CgroupRecord,
     pub(crate) path: [u8; 2048],
+}
+
+/// Larger than a record needs, so that a masked length is provably inside.
+#[repr(C)]
+pub(crate) struct LineageRoom {
+    pub(crate) record: LineageRecord,
+    reserved: [u8; 256],
 }
 
 /// Counts something that could not be handed over.

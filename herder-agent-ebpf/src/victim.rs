@@ -7,7 +7,8 @@
 
 use crate::{
     decision::current_tid,
-    kernel::{Address, Task},
+    kernel::{Address, Cgroup, Task},
+    lineage,
     maps::{DECISIONS, KILLS, MARKING, Marked, PENDING, VICTIMS, count},
 };
 use aya_ebpf::{
@@ -95,7 +96,9 @@ fn begin() -> VictimRecord {
 fn describe(record: &mut VictimRecord, task: Task) -> Option<()> {
     record.tid = task.tid()?;
     record.tgid = task.tgid()?;
-    record.cgroup = task.cgroup()?;
+    let cgroup = task.cgroup()?;
+    record.cgroup = cgroup.id()?;
+    tell_lineage(cgroup.0.0);
     // The leader speaks for the process even after it has exited: its pid in
     // the namespace, its start and its name are the process's own.
     let leader = task.leader()?;
@@ -111,9 +114,14 @@ fn describe(record: &mut VictimRecord, task: Task) -> Option<()> {
         record.ns_level = level;
         record.header.flags |= flag::PID_NS;
     }
-    if let Some(cgroup) = leader.parent().and_then(Task::cgroup) {
-        record.parent_cgroup = cgroup;
+    let parent = leader.parent().and_then(Task::cgroup);
+    if let Some(id) = parent.and_then(Cgroup::id) {
+        record.parent_cgroup = id;
         record.header.flags |= flag::PARENT;
+    }
+    // Whether a first process is a container's depends on where its parent is.
+    if let Some(parent) = parent.filter(|_| record.ns_pid == 1 && record.ns_level > 0) {
+        tell_lineage(parent.0.0);
     }
     if let Some(pages) = task.memory() {
         record.total_vm = pages.total_vm;
@@ -123,6 +131,16 @@ fn describe(record: &mut VictimRecord, task: Task) -> Option<()> {
         record.header.flags |= flag::SIZES;
     }
     Some(())
+}
+
+/// Hands over what lies above a cgroup, given by its address. Not inlined, so that the
+/// verifier has its loop only once.
+#[inline(never)]
+fn tell_lineage(cgroup: u64) {
+    let cgroup = Cgroup(Address(cgroup));
+    if let (Some(id), Some(level)) = (cgroup.id(), cgroup.level()) {
+        lineage::submit(id, level, |level| cgroup.above(level));
+    }
 }
 
 /// Hands a victim over and remembers it until it has exited.

@@ -82,6 +82,7 @@ pub enum AgentError {
 /// what to do.
 pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     memory::no_huge_pages();
+    memory::step("begin");
     let descriptors = limits::raise();
     // Read before it is taken, so that a change in between is seen later.
     let loaded = args.node.config.as_deref().and_then(|path| std::fs::read(path).ok());
@@ -99,6 +100,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let client = runtime.block_on(client(args.kubernetes, on_failure.clone()))?;
     let (events, writer) = events(args, client.as_ref(), &reporter).unzip();
 
+    memory::step("before attach");
     let readiness = Readiness::default();
     let walked = readiness.latch("first walk of the cgroups");
     let attached = readiness.latch("source of kills");
@@ -109,12 +111,18 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let programs = ProbeOptions { btf: !args.no_btf, kill_ring_bytes: args.kill_ring_bytes };
     let source = Source::attach(args.source, programs, &args.node.cgroup_root)?;
     attached.release();
+    memory::step("attached");
     memory::give_back();
     memory::let_file_go();
+    memory::step("attached, given back");
     runtime.spawn(async {
-        tokio::time::sleep(STARTED).await;
+        for n in 0..10 {
+            tokio::time::sleep(STARTED / 10).await;
+            memory::step(&format!("{n} s"));
+        }
         memory::give_back();
         memory::let_file_go();
+        memory::step("given back");
     });
     reporter.attached(source.name());
     tell_attached(args, &source);

@@ -2,6 +2,7 @@
 
 pub mod dir;
 pub mod tree;
+pub mod walk;
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use std::{fmt, sync::Arc};

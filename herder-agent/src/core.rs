@@ -14,6 +14,7 @@ mod losses;
 mod naming;
 mod notices;
 mod pods;
+mod walking;
 
 pub use counts::Leaving;
 pub use naming::Naming;
@@ -21,10 +22,7 @@ pub use notices::Notices;
 
 use self::{appearing::Appearing, pods::Waiting};
 use crate::{
-    cgroup::{
-        CgroupId,
-        tree::{CgroupTree, Walk},
-    },
+    cgroup::{CgroupId, CgroupPath, tree::CgroupTree},
     enforce::{ContainerState, Enforcer},
     nri::Learnt,
     oom::assemble::{Assembler, EXIT_WAIT},
@@ -37,7 +35,6 @@ use crate::{
     report::{Lost, Reporter},
     source::Source,
 };
-use cgroups::walk;
 use losses::Losses;
 use std::{collections::VecDeque, future::pending, io, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
@@ -45,13 +42,17 @@ use tokio::{
         mpsc::{self, error::TryRecvError},
         oneshot,
     },
-    task::{JoinError, JoinHandle, yield_now},
+    task::yield_now,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
+use walking::{Walking, next_step};
 
 /// How long after the kernel has counted a killed process it is told at the latest,
 /// nanoseconds: records are read at once, but the end of a group may take a while.
 const TOLD_WITHIN: u64 = 5_000_000_000;
+
+/// Pause before a walk that is needed at once.
+const BETWEEN_WALKS: Duration = Duration::from_secs(1);
 
 /// Turns after which some containers are surveyed although there is other work.
 const SURVEY_EVERY: u32 = 64;
@@ -120,6 +121,10 @@ pub struct Core {
     losses: Losses,
     /// Matched cgroups that did not appear in time; a walk tries them again.
     late: Vec<CgroupId>,
+    /// The way from the root to where a walk is.
+    way: Vec<(CgroupId, CgroupPath)>,
+    /// How many cgroups were last told not to be kept, by their role.
+    not_kept: [u64; 2],
     waiting: Waiting,
     notices: Notices,
     reconciler: Reconciler,
@@ -127,9 +132,6 @@ pub struct Core {
     node_before: Option<u64>,
     leaving: Leaving,
 }
-
-/// What a walk of the hierarchy found, and when it began.
-type Walked = (u64, io::Result<Walk>);
 
 impl Core {
     /// Takes over the parts.
@@ -163,6 +165,8 @@ impl Core {
             page: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
             losses: Losses::default(),
             late: Vec::new(),
+            way: Vec::new(),
+            not_kept: [0; 2],
         }
     }
 
@@ -178,14 +182,13 @@ impl Core {
     ) -> io::Result<()> {
         let (kills, cgroups) = self.source.readable()?;
         let changes = self.enforcer.inotify().map(Readable::register).transpose()?;
-        let root = self.enforcer.has_root().then(|| self.root.clone());
-        self.take_walk(walk(root.as_deref()));
+        self.first_walk();
         ready();
         let mut resync = interval(self.resync_every);
         resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
         resync.reset();
-        // Walking thousands of directories takes too long for this thread.
-        let mut walking: Option<JoinHandle<Walked>> = None;
+        let mut walking: Option<Walking> = None;
+        let mut walked = Instant::now();
         // Somebody changes values faster than they are corrected.
         let mut fighting = false;
         let mut turns = 0u32;
@@ -227,11 +230,11 @@ impl Core {
                     }
                     None => break,
                 },
-                _ = resync.tick(), if walking.is_none() => {
-                    let root = root.clone();
-                    walking = Some(tokio::task::spawn_blocking(move || walk(root.as_deref())));
+                _ = resync.tick(), if walking.is_none() => walking = Some(self.start_walk()),
+                (began, step) = next_step(&mut walking) => {
+                    walked = Instant::now();
+                    self.take_step(began, step);
                 }
-                walked = finished(&mut walking) => self.take_walk(walked.map_err(io::Error::other)?),
                 () = sleep_until(self.waiting.due()), if !self.waiting.is_empty() => self.name_kills(),
                 () = sleep_until(instant(compared)), if compared.is_some() => self.settle_counts(),
                 () = sleep_until(save.unwrap_or_else(Instant::now)), if save.is_some() => self.save_state(),
@@ -252,7 +255,8 @@ impl Core {
             self.take_counts();
             self.take_kills();
             if self.losses.take_unseen_cgroups() {
-                resync.reset_immediately();
+                // Whoever makes cgroups without end must not have all walked without end.
+                resync.reset_at(Instant::now().max(walked + BETWEEN_WALKS));
             }
             self.notice_enforcement();
             match commands.try_recv() {
@@ -275,10 +279,7 @@ impl Core {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Policy(policy) => {
-                self.policy = policy;
-                self.decide_all();
-            }
+            Command::Policy(policy) => self.take_policy(policy),
             Command::Pod(event) => self.take_pod(event),
             Command::Learnt(containers) => self.take_learnt(containers),
             Command::Containers(answer) => {
@@ -306,14 +307,6 @@ async fn readable(descriptor: Option<&Readable>) -> io::Result<Guard<'_>> {
         Some(descriptor) => descriptor.readable().await,
         None => pending().await,
     }
-}
-
-/// Waits for a walk to end; for ever if there is none.
-async fn finished(walking: &mut Option<JoinHandle<Walked>>) -> Result<Walked, JoinError> {
-    let Some(handle) = walking else { return pending().await };
-    let walked = handle.await;
-    *walking = None;
-    walked
 }
 
 /// The moment of a `CLOCK_MONOTONIC` time, for tokio's timers.

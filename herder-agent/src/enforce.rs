@@ -78,6 +78,8 @@ pub struct Enforcer {
     counted: Vec<Counted>,
     /// What an earlier agent left, until its cgroups are known.
     left: Leaves,
+    /// Matched, but there are too many.
+    beyond: HashSet<CgroupId>,
 }
 
 /// How many processes the kernel has killed in a matched cgroup.
@@ -88,6 +90,10 @@ pub struct Counted {
     /// The kernel's count.
     pub oom_kills: u64,
 }
+
+/// Containers that are governed: many times what a kubelet starts on a node. Each takes a
+/// descriptor and two watches, some 5 KiB with what the kernel keeps for it.
+const MOST: usize = 4096;
 
 /// Containers that are surveyed before anything else gets a turn; each takes some
 /// tens of microseconds.
@@ -112,6 +118,7 @@ impl Enforcer {
             resting: VecDeque::new(),
             counted: Vec::new(),
             left: Leaves::new(),
+            beyond: HashSet::new(),
         }
     }
 
@@ -169,7 +176,12 @@ impl Enforcer {
     /// Whether a cgroup is under a rule and is there; what keeps it from being opened
     /// (no free descriptor) is an obstacle, and tried again.
     pub fn governs(&self, id: CgroupId) -> bool {
-        self.containers.contains_key(&id)
+        self.containers.contains_key(&id) || self.beyond.contains(&id)
+    }
+
+    /// Those that are matched and not governed, since there are too many; to be tried again.
+    pub fn take_beyond(&mut self) -> HashSet<CgroupId> {
+        std::mem::take(&mut self.beyond)
     }
 
     /// What is new about containers whose names are known.
@@ -199,6 +211,13 @@ impl Enforcer {
             }
             return;
         }
+        if self.containers.len() >= MOST {
+            if self.beyond.is_empty() {
+                tracing::warn!(cgroup = ?path, rule = &*target.rule, "More than {MOST} cgroups are matched: this one is not enforceable, nor are others.");
+            }
+            self.beyond.insert(id);
+            return;
+        }
         let opened = Container::open(id, path, origin, target, owner, &self.context);
         let Ok(mut container) = opened else { return };
         let left = self.left.remove(&id);
@@ -220,6 +239,7 @@ impl Enforcer {
 
     /// No rule matches any more: the first value comes back.
     pub fn release(&mut self, id: CgroupId) {
+        self.beyond.remove(&id);
         if let Some(mut container) = self.containers.remove(&id) {
             container.restore(&self.context);
             self.context.leaves.set(true);
@@ -229,6 +249,7 @@ impl Enforcer {
 
     /// The cgroup was removed.
     pub fn removed(&mut self, id: CgroupId) {
+        self.beyond.remove(&id);
         if let Some(container) = self.containers.remove(&id) {
             self.end(container);
         }
@@ -367,7 +388,7 @@ impl Enforcer {
     }
 
     fn report_obstacles(&self) {
-        let mut counts = BTreeMap::new();
+        let mut counts = BTreeMap::from([(Obstacle::TooMany, self.beyond.len())]);
         for obstacle in self.containers.values().filter_map(Container::obstacle) {
             *counts.entry(obstacle).or_insert(0usize) += 1;
         }

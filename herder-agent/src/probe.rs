@@ -10,20 +10,23 @@ pub mod decode;
 pub mod layout;
 mod object;
 pub mod readable;
+mod stand_in;
 
 pub use decode::{Decision, DecodeError, Event, Mark};
 pub use layout::{KernelFacts, MarkArgument};
 pub use object::{OBJECT, STUB};
 
 use aya::{
-    Btf, Ebpf, EbpfError, EbpfLoader,
+    Ebpf, EbpfError, EbpfLoader,
     maps::{MapData, MapError, PerCpuArray, RingBuf},
     programs::{FEntry, FExit, ProgramError, RawTracePoint},
 };
 use aya_log::EbpfLogger;
+use btf::TypeId;
 use herder_agent_ebpf::Loss;
 use log::Log;
 use readable::Readable;
+use stand_in::stand_in;
 use std::{io, os::fd::AsFd, path::Path};
 
 /// Where the kernel shows its BTF.
@@ -120,20 +123,14 @@ impl Probe {
             return Err(ProbeError::Stub);
         }
         let facts = if options.btf { kernel_facts() } else { KernelFacts::UNKNOWN };
-        let mut btf = None;
-        if facts.oom_kill_process || facts.mark_oom_victim {
-            match Btf::from_sys_fs() {
-                Ok(parsed) => btf = Some(parsed),
-                Err(error) => tracing::warn!(%error, "Cannot trace kernel functions."),
-            }
-        }
+        crate::memory::step("facts");
         let at_exit = !facts.describes_at_mark();
-        match Self::attach_route(options, facts, btf.as_ref(), at_exit) {
+        match Self::attach_route(options, facts, at_exit) {
             // Where the function is in BTF but cannot be traced (no trampolines
             // on this architecture), the victims are described at their exit.
             Err(ProbeError::Attach { program: MARKING, source }) => {
                 tracing::warn!(error = %source, "Cannot trace mark_oom_victim.");
-                Self::attach_route(options, facts, btf.as_ref(), true)
+                Self::attach_route(options, facts, true)
             }
             other => other,
         }
@@ -142,7 +139,6 @@ impl Probe {
     fn attach_route(
         options: ProbeOptions,
         facts: KernelFacts,
-        btf: Option<&Btf>,
         at_exit: bool,
     ) -> Result<Self, ProbeError> {
         let words = facts.layout.words();
@@ -160,26 +156,35 @@ impl Probe {
             loader.map_max_entries("KILLS", bytes);
         }
         let mut ebpf = loader.load(OBJECT)?;
+        crate::memory::step("maps");
         let logger = logger(&mut ebpf);
         let mut traced = Traced { at_exit: may_wait, ..Traced::default() };
 
         // Decisions first and their beginning last, so that a decision which is
         // seen to begin is seen whole; marks last of all, so that each finds
         // the programs it relies on.
-        if let Some(btf) = btf.filter(|_| facts.oom_kill_process) {
-            traced.kills = facts.oom_kill_process_inner
-                && optional(fentry(&mut ebpf, "decision_kill", "__oom_kill_process", btf));
-            traced.groups = facts.print_oom_group
-                && optional(fentry(&mut ebpf, "decision_group", "mem_cgroup_print_oom_group", btf));
-            if optional(fexit(&mut ebpf, "decision_end", "oom_kill_process", btf))
-                && optional(fentry(&mut ebpf, "decision_begin", "oom_kill_process", btf))
+        let functions = facts.functions;
+        if let Some(decision) = functions.oom_kill_process {
+            let mut inner = |program, name, function: Option<TypeId>| {
+                function.is_some_and(|id| optional(fentry(&mut ebpf, program, name, id)))
+            };
+            traced.kills =
+                inner("decision_kill", "__oom_kill_process", functions.oom_kill_process_inner);
+            traced.groups =
+                inner("decision_group", "mem_cgroup_print_oom_group", functions.print_oom_group);
+            if optional(fexit(&mut ebpf, "decision_end", "oom_kill_process", decision))
+                && optional(fentry(&mut ebpf, "decision_begin", "oom_kill_process", decision))
             {
                 traced.decisions_since = Some(monotonic_now());
             }
         }
-        if let Some(btf) = btf.filter(|_| facts.mark == MarkArgument::Pid && !at_exit) {
-            fentry(&mut ebpf, MARKING, "mark_oom_victim", btf)?;
+        if let Some(id) = functions.mark_oom_victim
+            && facts.mark == MarkArgument::Pid
+            && !at_exit
+        {
+            fentry(&mut ebpf, MARKING, "mark_oom_victim", id)?;
         }
+        crate::memory::step("fentries");
         let exit = tracepoint(&mut ebpf, "process_exit", "sched_process_exit");
         traced.exits = if may_wait { exit.map(|()| true)? } else { optional(exit) };
         traced.cgroups = optional(tracepoint(&mut ebpf, "cgroup_mkdir", "cgroup_mkdir"))
@@ -292,15 +297,24 @@ fn fentry(
     ebpf: &mut Ebpf,
     name: &'static str,
     function: &str,
-    btf: &Btf,
+    id: TypeId,
 ) -> Result<(), ProbeError> {
     let program: &mut FEntry = program(ebpf, name)?;
-    program.load(function, btf).and_then(|()| program.attach()).map(drop).map_err(refused(name))
+    let loaded = stand_in(function, id).map_err(ProgramError::from);
+    let loaded = loaded.and_then(|btf| program.load(function, &btf));
+    loaded.and_then(|()| program.attach()).map(drop).map_err(refused(name))
 }
 
-fn fexit(ebpf: &mut Ebpf, name: &'static str, function: &str, btf: &Btf) -> Result<(), ProbeError> {
+fn fexit(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    function: &str,
+    id: TypeId,
+) -> Result<(), ProbeError> {
     let program: &mut FExit = program(ebpf, name)?;
-    program.load(function, btf).and_then(|()| program.attach()).map(drop).map_err(refused(name))
+    let loaded = stand_in(function, id).map_err(ProgramError::from);
+    let loaded = loaded.and_then(|btf| program.load(function, &btf));
+    loaded.and_then(|()| program.attach()).map(drop).map_err(refused(name))
 }
 
 /// What the programs log, if they were built to. They log with each kill, so it

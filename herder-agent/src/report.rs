@@ -278,6 +278,21 @@ impl Reporter {
         self.metrics.obstacles(containers);
     }
 
+    /// How many cgroups are there and not kept, before and now, by their [`Role`].
+    pub fn not_kept(&self, before: [u64; 2], now: [u64; 2]) {
+        let [containers, others] = now;
+        if before == [0; 2] {
+            tracing::warn!(
+                containers,
+                others,
+                "There are more cgroups than are kept. Kills in the others are reported for the nearest cgroup above that is kept; no rule reaches the containers among them."
+            );
+        } else if now == [0; 2] {
+            tracing::info!("All cgroups are kept again.");
+        }
+        self.metrics.not_kept(now);
+    }
+
     /// The configuration was read again.
     pub fn config_reload(&self, error: Option<&dyn std::error::Error>) {
         match error {

@@ -81,6 +81,7 @@ impl Source {
     pub fn deadline(&self) -> Option<u64> {
         match self {
             Source::Ebpf(_) => None,
+            Source::MemoryEvents(tally) if tally.has_more() => Some(0),
             Source::MemoryEvents(tally) => tally.deducer.deadline(),
         }
     }

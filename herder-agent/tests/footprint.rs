@@ -11,7 +11,10 @@
 
 use herder_agent::{
     attribution::{ContainerNames, Owner},
-    cgroup::{CgroupId, CgroupPath, tree::CgroupTree},
+    cgroup::{
+        CgroupId, CgroupPath,
+        tree::{CgroupTree, Role},
+    },
     oom::{Domain, Kind, Limit, OomKill, Victim},
     pods::{
         Event,
@@ -177,7 +180,7 @@ fn one_kill(
         pod: format!("web-{number:06}"),
         container: "worker".into(),
     });
-    tree.made(id, cgroup.clone(), time);
+    tree.made(id, cgroup.clone(), Role::Container, time);
     reconciler.read(id, 0, time);
     reporter.oom_group_effective(&owner, Some(false), false);
     let victim = Victim::nameless(id, time);

@@ -201,11 +201,9 @@ fn compile(
     arch: &str,
     target: &Path,
 ) -> Result<PathBuf> {
-    let mut flags = vec![
-        format!("--cfg=bpf_target_arch=\"{arch}\""),
-        "-Cdebuginfo=2".into(),
-        "-Clink-arg=--btf".into(),
-    ];
+    // No BTF of its own: nothing here needs it, the kernel refuses what rustc makes of it,
+    // and aya then asks again for the reason, with 10 MiB of room for it.
+    let mut flags = vec![format!("--cfg=bpf_target_arch=\"{arch}\"")];
     flags.extend(remap());
     let mut path = vec![linker.parent().unwrap_or(Path::new("/")).to_path_buf()];
     path.extend(toolchain.cargo.parent().map(Path::to_path_buf));

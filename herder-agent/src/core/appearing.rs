@@ -3,10 +3,12 @@
 
 use super::Core;
 use crate::{
-    cgroup::{CgroupId, CgroupPath},
+    cgroup::{CgroupId, CgroupPath, tree::Role},
     enforce::Origin,
+    policy::Verdict,
     probe::{decode::CgroupEvent, monotonic_now},
 };
+use herder_agent_ebpf::PATH_LEN;
 use std::{os::unix::fs::MetadataExt, time::Duration};
 use tokio::time::Instant;
 
@@ -16,6 +18,9 @@ const APPEARS_WITHIN: Duration = Duration::from_millis(100);
 
 /// Pause between two such tries.
 const APPEARS_RETRY: Duration = Duration::from_millis(1);
+
+/// Most that wait for that at once; a walk finds those beyond.
+const MOST_APPEARING: usize = 1024;
 
 /// A cgroup that was announced, and is yet to be brought under its rule.
 pub(super) struct Appearing {
@@ -29,13 +34,30 @@ pub(super) struct Appearing {
 
 impl Core {
     pub(super) fn cgroup_made(&mut self, made: CgroupEvent) {
-        let due = Instant::now();
-        let id = made.id.or_else(|| self.inode(&made.path));
-        if let Some(id) = id {
-            self.enters(id, &made.path);
+        if is_cut(&made.path) {
+            // Its container's kills are told by those above it; a walk finds the rest.
+            self.tree.refuse(Role::Other, 1);
+            return;
         }
+        let id = made.id.or_else(|| self.inode(&made.path));
+        if let Some(id) = id
+            && (!self.enters(id, &made.path) || self.is_left_alone(&made.path))
+        {
+            return;
+        }
+        if self.appearing.len() >= MOST_APPEARING {
+            self.losses.cgroups_unseen();
+            return;
+        }
+        let due = Instant::now();
         let until = due + APPEARS_WITHIN;
         self.appearing.push_back(Appearing { id, path: made.path, due, until });
+    }
+
+    /// Whether nothing is to be done about a cgroup, not even to be told.
+    fn is_left_alone(&self, path: &CgroupPath) -> bool {
+        let verdict = self.naming.verdict(&self.policy, path);
+        matches!(verdict, Verdict::Unmatched | Verdict::Leave { .. })
     }
 
     /// When the next new cgroup is tried.
@@ -43,11 +65,13 @@ impl Core {
         self.appearing.iter().map(|appearing| appearing.due).min()
     }
 
-    /// From now on its kills can be named.
-    fn enters(&mut self, id: CgroupId, path: &CgroupPath) {
-        self.tree.made(id, path.clone(), monotonic_now());
-        self.naming.made(id, path);
-        self.count_cgroup(id, path);
+    /// From now on its kills can be named. Tells whether it is new, and is kept.
+    fn enters(&mut self, id: CgroupId, path: &CgroupPath) -> bool {
+        let is_new = self.tree.made(id, path.clone(), self.role(path), monotonic_now());
+        if is_new {
+            self.named_and_counted(id, path);
+        }
+        is_new
     }
 
     /// Brings the next new cgroup under its rule, or puts it off if it cannot be
@@ -61,8 +85,10 @@ impl Core {
         };
         if appearing.id.is_none() {
             appearing.id = self.inode(&appearing.path);
-            if let Some(id) = appearing.id {
-                self.enters(id, &appearing.path);
+            if let Some(id) = appearing.id
+                && !self.enters(id, &appearing.path)
+            {
+                return;
             }
         }
         let governed = appearing.id.is_some_and(|id| {
@@ -81,4 +107,9 @@ impl Core {
         let directory = std::fs::metadata(self.root.join(path.relative())).ok()?;
         Some(CgroupId(directory.ino()))
     }
+}
+
+/// Whether the kernel has cut a path, which is then another cgroup's, or nobody's.
+fn is_cut(path: &CgroupPath) -> bool {
+    path.as_str().len() >= PATH_LEN - 1
 }

@@ -1,19 +1,16 @@
 //! What becomes of cgroups: they are named, counted, and brought under their rule, whether
 //! an event told of them or a walk found them.
 
-use super::{Core, Walked, decoded};
+use super::{Core, Naming, decoded};
 use crate::{
     attribution::Owner,
-    cgroup::{
-        CgroupId, CgroupPath,
-        tree::{self, Walk},
-    },
+    cgroup::{CgroupId, CgroupPath, tree::Role},
     enforce::Origin,
-    policy::{Target, Verdict},
+    policy::{Policy, Target, Verdict},
     probe::{Event, decode::CgroupEvent, monotonic_now},
     source::Source,
 };
-use std::path::Path;
+use std::{path::PathBuf, sync::Arc};
 
 impl Core {
     /// Takes what the kernel told about cgroups.
@@ -31,6 +28,23 @@ impl Core {
                 _ => {}
             }
         }
+        self.tell_not_kept();
+    }
+
+    /// Where the hierarchy is, if there is one.
+    pub(super) fn hierarchy(&self) -> Option<PathBuf> {
+        self.enforcer.has_root().then(|| self.root.clone())
+    }
+
+    /// What a cgroup is to the agent.
+    pub(super) fn role(&self, path: &CgroupPath) -> Role {
+        role(&self.naming, &self.policy, path)
+    }
+
+    /// From now on it can be named, and its kills are counted.
+    pub(super) fn named_and_counted(&mut self, id: CgroupId, path: &CgroupPath) {
+        self.naming.made(id, path);
+        self.count_cgroup(id, path);
     }
 
     pub(super) fn cgroup_removed(&mut self, id: CgroupId) {
@@ -52,61 +66,21 @@ impl Core {
     /// The series of a cgroup that is gone, if it has any, go after a while, and
     /// those of a container of a pod a while after the pod.
     pub(super) fn forget_series(&self, id: CgroupId) {
-        if let Some(path) = self.tree.path(id).filter(|_| self.tree.is_gone(id)) {
+        if let Some((_, path)) = self.tree.nearest(id).filter(|(id, _)| self.tree.is_gone(*id)) {
             self.reporter.owner_left(&self.owner(path));
             // Before it had a name it may have been told of by its path.
             self.reporter.owner_left(&Owner::Host { cgroup: self.container_of(path) });
         }
     }
 
-    /// The safety net: whatever an event did not tell, a walk finds.
-    pub(super) fn take_walk(&mut self, (began, walked): Walked) {
-        // What was made before the walk has been told, and is no surprise of it.
-        self.take_cgroups();
-        for _ in 0..self.appearing.len() {
-            self.try_appearing();
+    /// Takes other rules.
+    pub(super) fn take_policy(&mut self, policy: Arc<Policy>) {
+        self.policy = policy;
+        self.tree.sort(|path| role(&self.naming, &self.policy, path));
+        if self.not_kept != [0; 2] {
+            // Among those that are not kept some may be matched now.
+            self.losses.cgroups_unseen();
         }
-        let now = monotonic_now();
-        self.expire_kills(now);
-        for id in std::mem::take(&mut self.late) {
-            if let Some(path) = self.tree.path(id).filter(|_| !self.tree.is_gone(id)).cloned() {
-                self.decide(id, &path, Origin::Existing);
-            }
-        }
-        match walked {
-            Ok(walked) => {
-                let complete = walked.complete;
-                let missed = self.tree.compare(&walked, (began, now));
-                for id in missed.vanished {
-                    self.forget_cgroup(id);
-                }
-                for (id, path) in missed.made {
-                    self.naming.made(id, &path);
-                    self.count_cgroup(id, &path);
-                    self.decide(id, &path, Origin::Existing);
-                }
-                if complete {
-                    let tree = &self.tree;
-                    self.enforcer.retain_left(|id| tree.path(id).is_some() && !tree.is_gone(id));
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, path = %self.root.display(), "Cannot walk the cgroups.");
-            }
-        }
-        if std::mem::replace(&mut self.walked, true) {
-            self.recount();
-        }
-        self.take_counts();
-        self.count_node();
-        self.tree.forget(now);
-        self.enforcer.resync();
-        self.count_losses();
-        self.expire_pods();
-        self.reporter.expire(|names| self.naming.is_there(names));
-    }
-
-    pub(super) fn decide_all(&mut self) {
         let living: Vec<_> = self.tree.living().map(|(id, _)| id).collect();
         self.decide_some(living);
     }
@@ -150,10 +124,11 @@ impl Core {
     }
 }
 
-/// Without a v2 mount there is nothing to walk: whatever else is mounted there has
-/// ids of its own, which mean other cgroups here. All processes are then in the
-/// root of v2, the first node of its kernfs (`kernfs_create_root()`).
-pub(super) fn walk(root: Option<&Path>) -> Walked {
-    let only_root = || Walk { found: [(CgroupId(1), CgroupPath::root())].into(), complete: true };
-    (monotonic_now(), root.map_or_else(|| Ok(only_root()), tree::walk))
+fn role(naming: &Naming, policy: &Policy, path: &CgroupPath) -> Role {
+    let matched = || matches!(naming.verdict(policy, path), Verdict::Matched(_));
+    if path.as_str() == "/" || naming.is_own(path) || matched() {
+        Role::Container
+    } else {
+        Role::Other
+    }
 }

@@ -5,7 +5,7 @@ use crate::{
     attribution::Owner,
     cgroup::{CgroupId, CgroupPath},
     oom::{OomKill, assemble::Outcome, classify::Scene},
-    probe::{Event, monotonic_now},
+    probe::{Event, decode::Lineage, monotonic_now},
     report::{KillReport, Unattributed},
     source::Source,
 };
@@ -37,6 +37,7 @@ impl Core {
                         self.reporter.victim_exited(tgid, Duration::from_nanos(after));
                     }
                 }
+                Event::Lineage(Lineage { cgroup, above }) => self.tree.lies_below(cgroup, &above),
                 Event::CgroupMade(_) | Event::CgroupRemoved(_) => {}
             }
         }
@@ -69,7 +70,7 @@ impl Core {
             return;
         };
         self.count_told(&kill);
-        let cgroup = self.tree.path(victim.cgroup).cloned();
+        let cgroup = self.path_or_above(victim.cgroup);
         let container = cgroup.as_ref().map(|path| self.container_of(path));
         if container.is_none() {
             self.reporter.unattributed(Unattributed::UnknownCgroup);
@@ -81,7 +82,7 @@ impl Core {
                 std::fs::read_to_string(file).ok().map(|value| value.trim() == "1")
             }),
             init: cgroup.as_ref().and_then(|path| self.naming.init(path)),
-            path: |id| self.tree.path(id).cloned(),
+            path: |id| self.path_or_above(id),
         };
         let (kind, limit) = (scene.kind(&kill), scene.limit(&kill));
         let owners: Vec<_> =
@@ -102,8 +103,13 @@ impl Core {
         self.tell(report);
     }
 
+    /// The path of a cgroup, or of the nearest one above it that is kept.
+    fn path_or_above(&self, id: CgroupId) -> Option<CgroupPath> {
+        self.tree.nearest(id).map(|(_, path)| path.clone())
+    }
+
     fn owner_of(&self, id: CgroupId) -> Owner {
-        let path = self.tree.path(id).map(|path| self.container_of(path));
+        let path = self.path_or_above(id).map(|path| self.container_of(&path));
         self.owner(&path.unwrap_or_else(CgroupPath::root))
     }
 

@@ -11,7 +11,7 @@ use crate::{
     attribution::{
         ContainerNames, Owner,
         id::{ContainerId, PodUid},
-        path::{Place, PodCgroup, Runtime},
+        path::{ContainerCgroup, Part, Place, PodCgroup, Runtime},
     },
     cgroup::{CgroupId, CgroupPath},
     nri::Learnt,
@@ -36,8 +36,8 @@ pub struct Naming {
     pods: Option<PodStore>,
     learnt: LearntContainers,
     bundles: Bundles,
-    /// Living cgroups at or below each pod's, in the order in which they were
-    /// made; with the container whose own cgroup it is.
+    /// Living cgroups of each pod's containers, in the order in which they were
+    /// made; with the container whose outermost it is.
     cgroups: HashMap<PodUid, BTreeMap<CgroupId, Option<ContainerId>>>,
 }
 
@@ -63,9 +63,16 @@ impl Naming {
 
     pub(super) fn made(&mut self, id: CgroupId, path: &CgroupPath) {
         let Some(cgroup) = PodCgroup::parse(path) else { return };
-        let top = cgroup.container().filter(|container| container.place == Place::Top);
+        let Some(container) = own(&cgroup) else { return };
+        let top = Some(container).filter(|container| container.place == Place::Top);
         let ids = self.cgroups.entry(cgroup.pod_uid).or_default();
         ids.insert(id, top.map(|container| container.id));
+    }
+
+    /// Whether a cgroup is a pod's or a container's own, and nothing that one made for itself.
+    pub(super) fn is_own(&self, path: &CgroupPath) -> bool {
+        let cgroup = PodCgroup::parse(path);
+        cgroup.is_some_and(|cgroup| cgroup.part == Part::Pod || own(&cgroup).is_some())
     }
 
     pub(super) fn removed(&mut self, id: CgroupId, path: &CgroupPath) {
@@ -208,9 +215,8 @@ impl Naming {
     /// cgroup and crun's one below it, and nothing that it makes for itself.
     pub(super) fn verdict(&self, policy: &Policy, path: &CgroupPath) -> Verdict {
         let pod_cgroup = self.pod_cgroup(path);
-        let container = pod_cgroup.as_ref().and_then(PodCgroup::container);
-        let own = container.filter(|it| matches!(it.place, Place::Top | Place::Payload));
-        let (Some(cgroup), Some(container)) = (&pod_cgroup, own) else {
+        let (Some(cgroup), Some(container)) = (&pod_cgroup, pod_cgroup.as_ref().and_then(own))
+        else {
             return policy.decide(&Subject { cgroup: path, pod: None });
         };
         let named = self.named_cgroup(cgroup);
@@ -227,6 +233,11 @@ impl Naming {
             verdict => verdict,
         }
     }
+}
+
+/// The container whose own cgroup it is: the one that the runtime asked for, or crun's below.
+fn own(cgroup: &PodCgroup) -> Option<&ContainerCgroup> {
+    cgroup.container().filter(|it| matches!(it.place, Place::Top | Place::Payload))
 }
 
 /// The pod of a container's cgroup. A static pod's has the hash of its manifest for a

@@ -130,7 +130,7 @@ impl Core {
         let mut told = BTreeSet::new();
         for (victim, owner) in report.kill.victims.iter().zip(&report.victim_owners) {
             let Owner::Container(names) = owner else { continue };
-            let path = self.tree.path(victim.cgroup).map(|path| self.container_of(path));
+            let path = self.tree.nearest(victim.cgroup).map(|(_, path)| self.container_of(path));
             let Some(path) = path.filter(|_| told.insert(names)) else { continue };
             if let Some(named) = self.naming.named(&path) {
                 let cgroup = self.root.join(path.relative());

@@ -4,9 +4,8 @@ use super::{Finding, Outcome};
 use crate::{
     args::{NodeArgs, NriSwitch},
     cgroup::{
-        CgroupPath,
         dir::{CgroupRoot, OOM_GROUP},
-        tree,
+        walk,
     },
     config::Config,
     enforce::stopping_policy,
@@ -17,7 +16,7 @@ use rustix::{
     fs::{Access, StatVfsMountFlags},
     thread::CapabilitySet,
 };
-use std::{fs, os::unix::fs::FileTypeExt, path::Path};
+use std::{fs, ops::ControlFlow, os::unix::fs::FileTypeExt, path::Path};
 
 pub(super) fn all(args: &NodeArgs) -> Vec<Finding> {
     // Without programs kills can still be counted, if the hierarchy is there.
@@ -75,7 +74,7 @@ fn btf(facts: Option<&KernelFacts>) -> Finding {
 
 fn tracepoint(facts: Option<&KernelFacts>) -> Finding {
     let found = |text: &str| finding("tracepoint", Outcome::Ok, text, "");
-    match facts.map(|facts| (facts.mark, facts.mark_oom_victim)) {
+    match facts.map(|facts| (facts.mark, facts.functions.mark_oom_victim.is_some())) {
         Some((MarkArgument::Task, _)) => found("oom:mark_victim gives the task"),
         Some((MarkArgument::Pid, true)) => {
             found("oom:mark_victim gives a thread id; mark_oom_victim() gives the task")
@@ -204,9 +203,13 @@ fn writable(root: &Path) -> Finding {
             mend,
         );
     }
-    let some = tree::walk(root).ok().and_then(|cgroups| {
-        let files = cgroups.found.into_values().filter(|path| *path != CgroupPath::root());
-        files.map(|path| root.join(path.relative()).join(OOM_GROUP)).find(|file| file.exists())
+    let mut some = None;
+    // What cannot be read is another check's.
+    let _ = walk::walk(root, |part| {
+        let paths = part.into_iter().map(|(_, path)| path).filter(|path| path.as_str() != "/");
+        let mut files = paths.map(|path| root.join(path.relative()).join(OOM_GROUP));
+        some = files.find(|file| file.exists());
+        if some.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     let Some(file) = some else {
         return finding(

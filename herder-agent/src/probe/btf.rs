@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 /// Number of a type; 0 is `void`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TypeId(u32);
+pub struct TypeId(pub u32);
 
 /// Why bytes are no BTF.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub enum Kind {
 }
 
 const INT: u8 = 1;
-const PTR: u8 = 2;
+pub(super) const PTR: u8 = 2;
 const ARRAY: u8 = 3;
 const STRUCT: u8 = 4;
 const UNION: u8 = 5;
@@ -57,7 +57,7 @@ const TYPEDEF: u8 = 8;
 const VOLATILE: u8 = 9;
 const CONST: u8 = 10;
 const RESTRICT: u8 = 11;
-const FUNC: u8 = 12;
+pub(super) const FUNC: u8 = 12;
 const FUNC_PROTO: u8 = 13;
 const TYPE_TAG: u8 = 18;
 const ENUM64: u8 = 19;
@@ -78,7 +78,7 @@ pub struct Btf<'a> {
     starts: Vec<u32>,
     structs: HashMap<&'a str, TypeId>,
     typedefs: HashMap<&'a str, TypeId>,
-    functions: HashSet<&'a str>,
+    functions: HashMap<&'a str, TypeId>,
     enumerators: HashMap<&'a str, u32>,
 }
 
@@ -104,7 +104,7 @@ impl<'a> Btf<'a> {
             starts: vec![0],
             structs: HashMap::new(),
             typedefs: HashMap::new(),
-            functions: HashSet::new(),
+            functions: HashMap::new(),
             enumerators: HashMap::new(),
         };
         btf.index(names)?;
@@ -125,7 +125,7 @@ impl<'a> Btf<'a> {
                     _ if !names.contains(name) => {}
                     STRUCT => drop(self.structs.entry(name).or_insert(TypeId(id))),
                     TYPEDEF => drop(self.typedefs.entry(name).or_insert(TypeId(id))),
-                    _ => drop(self.functions.insert(name)),
+                    _ => drop(self.functions.entry(name).or_insert(TypeId(id))),
                 }
             }
             let element = match kind {
@@ -152,9 +152,9 @@ impl<'a> Btf<'a> {
         tail.get(..end).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
     }
 
-    /// Whether the kernel has this function as one that can be traced.
-    pub fn has_function(&self, name: &str) -> bool {
-        self.functions.contains(name)
+    /// The type of a function, if the kernel has it as one that can be traced.
+    pub fn function(&self, name: &str) -> Option<TypeId> {
+        self.functions.get(name).copied()
     }
 
     /// The value of an enumerator.

@@ -7,8 +7,10 @@ use crate::{
 };
 use bytemuck::{AnyBitPattern, pod_read_unaligned};
 use herder_agent_ebpf::{
-    CgroupRecord, DecisionRecord, ExitRecord, Header, RecordKind, VictimRecord, flag,
+    CgroupRecord, DecisionRecord, ExitRecord, Header, LEVELS, LineageRecord, RecordKind,
+    VictimRecord, flag,
 };
+use std::mem::offset_of;
 
 /// Something the kernel did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub enum Event {
     CgroupMade(CgroupEvent),
     /// A cgroup was removed.
     CgroupRemoved(CgroupEvent),
+    /// Which cgroups lie above a victim's.
+    Lineage(Lineage),
 }
 
 /// A call of `trace_mark_victim()`.
@@ -65,6 +69,15 @@ pub struct CgroupEvent {
     pub id: Option<CgroupId>,
     /// Its path.
     pub path: CgroupPath,
+}
+
+/// What lies above the cgroup of a victim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lineage {
+    /// The victim's cgroup.
+    pub cgroup: CgroupId,
+    /// Those above it, from the root's child on, as many as the programs look at.
+    pub above: Vec<CgroupId>,
 }
 
 /// Why bytes are no event.
@@ -105,6 +118,8 @@ pub fn decode(bytes: &[u8], page: u64) -> Result<Event, DecodeError> {
         Ok(Event::CgroupMade(cgroup(bytes, kind)?))
     } else if kind == RecordKind::CgroupRmdir as u32 {
         Ok(Event::CgroupRemoved(cgroup(bytes, kind)?))
+    } else if kind == RecordKind::Lineage as u32 {
+        lineage(bytes).ok_or(DecodeError::Short { kind, length: bytes.len() })
     } else {
         Err(DecodeError::UnknownKind(kind))
     }
@@ -162,6 +177,16 @@ fn decision(record: &DecisionRecord) -> Decision {
         kills: record.kills,
         marks: record.marks,
     }
+}
+
+/// Of the record only as much is there as there are cgroups.
+fn lineage(bytes: &[u8]) -> Option<Event> {
+    let above = bytes.get(offset_of!(LineageRecord, above)..)?;
+    let cgroup = bytes.get(offset_of!(LineageRecord, cgroup)..)?;
+    let id = |bytes: &[u8; 8]| CgroupId(u64::from_ne_bytes(*bytes));
+    let cgroup = id(cgroup.first_chunk()?);
+    let above = above.as_chunks().0.iter().take(LEVELS).map(id).collect();
+    Some(Event::Lineage(Lineage { cgroup, above }))
 }
 
 fn cgroup(bytes: &[u8], kind: u32) -> Result<CgroupEvent, DecodeError> {
@@ -247,6 +272,25 @@ mod tests {
         assert_eq!(domain(&record), Domain::Node);
         record.domain_cgroup = 5;
         assert_eq!(domain(&record), Domain::Cgroup(CgroupId(5)));
+    }
+
+    #[test]
+    fn a_lineage_is_as_long_as_its_record() {
+        let mut record = LineageRecord {
+            header: header(RecordKind::Lineage, 0),
+            cgroup: 9,
+            ..Default::default()
+        };
+        record.above[..3].copy_from_slice(&[2, 3, 4]);
+        for levels in [0, 3, LEVELS] {
+            let Ok(Event::Lineage(lineage)) = decode(&bytes_of(&record)[..24 + 8 * levels], PAGE)
+            else {
+                panic!("{levels}")
+            };
+            assert_eq!((lineage.cgroup, lineage.above.len()), (CgroupId(9), levels));
+            assert!(lineage.above.iter().zip(2..).take(3).all(|(id, number)| id.0 == number));
+        }
+        assert!(matches!(decode(&bytes_of(&record)[..23], PAGE), Err(DecodeError::Short { .. })));
     }
 
     #[test]

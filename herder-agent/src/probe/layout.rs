@@ -1,6 +1,6 @@
 //! Finds in the kernel's BTF what the programs need to know before loading.
 
-use super::btf::{Btf, BtfError, Kind};
+use super::btf::{Btf, BtfError, Kind, TypeId};
 use herder_agent_ebpf::layout::{ABSENT, KernelLayout};
 use std::collections::HashSet;
 
@@ -15,6 +15,28 @@ pub enum MarkArgument {
     Unknown,
 }
 
+/// The kernel's functions that are traced, those that it has, by their types.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Functions {
+    /// `mark_oom_victim()`.
+    pub mark_oom_victim: Option<TypeId>,
+    /// `oom_kill_process()`.
+    pub oom_kill_process: Option<TypeId>,
+    /// `__oom_kill_process()`.
+    pub oom_kill_process_inner: Option<TypeId>,
+    /// `mem_cgroup_print_oom_group()`.
+    pub print_oom_group: Option<TypeId>,
+}
+
+impl Functions {
+    const NONE: Self = Self {
+        mark_oom_victim: None,
+        oom_kill_process: None,
+        oom_kill_process_inner: None,
+        print_oom_group: None,
+    };
+}
+
 /// The running kernel, as far as the programs depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelFacts {
@@ -22,14 +44,8 @@ pub struct KernelFacts {
     pub layout: KernelLayout,
     /// Form of the tracepoint.
     pub mark: MarkArgument,
-    /// `mark_oom_victim()` can be traced.
-    pub mark_oom_victim: bool,
-    /// `oom_kill_process()` can be traced.
-    pub oom_kill_process: bool,
-    /// `__oom_kill_process()` can be traced.
-    pub oom_kill_process_inner: bool,
-    /// `mem_cgroup_print_oom_group()` can be traced.
-    pub print_oom_group: bool,
+    /// Functions that can be traced.
+    pub functions: Functions,
 }
 
 impl KernelFacts {
@@ -37,10 +53,7 @@ impl KernelFacts {
     pub const UNKNOWN: Self = Self {
         layout: KernelLayout::UNKNOWN,
         mark: MarkArgument::Unknown,
-        mark_oom_victim: false,
-        oom_kill_process: false,
-        oom_kill_process_inner: false,
-        print_oom_group: false,
+        functions: Functions::NONE,
     };
 
     /// Reads them from a BTF blob. A field that is not there stays absent: the
@@ -58,10 +71,12 @@ impl KernelFacts {
         Ok(Self {
             layout: layout(&btf),
             mark,
-            mark_oom_victim: btf.has_function("mark_oom_victim"),
-            oom_kill_process: btf.has_function("oom_kill_process"),
-            oom_kill_process_inner: btf.has_function("__oom_kill_process"),
-            print_oom_group: btf.has_function("mem_cgroup_print_oom_group"),
+            functions: Functions {
+                mark_oom_victim: btf.function("mark_oom_victim"),
+                oom_kill_process: btf.function("oom_kill_process"),
+                oom_kill_process_inner: btf.function("__oom_kill_process"),
+                print_oom_group: btf.function("mem_cgroup_print_oom_group"),
+            },
         })
     }
 
@@ -80,7 +95,7 @@ impl KernelFacts {
         ];
         let reachable = match self.mark {
             MarkArgument::Task => true,
-            MarkArgument::Pid => self.mark_oom_victim,
+            MarkArgument::Pid => self.functions.mark_oom_victim.is_some(),
             MarkArgument::Unknown => false,
         };
         reachable && !essential.contains(&ABSENT)
@@ -122,6 +137,9 @@ fn layout(btf: &Btf<'_>) -> KernelLayout {
         css_set_dfl_cgrp: offset("css_set", "dfl_cgrp"),
         cgroup_kn: offset("cgroup", "kn"),
         cgroup_root: offset("cgroup", "root"),
+        cgroup_level: offset("cgroup", "level"),
+        cgroup_ancestors: offset("cgroup", "ancestors"),
+        cgroup_ancestor_ids: offset("cgroup", "ancestor_ids"),
         cgroup_root_hierarchy_id: offset("cgroup_root", "hierarchy_id"),
         kernfs_node_id: offset("kernfs_node", "id"),
         task_pid: offset("task_struct", "pid"),

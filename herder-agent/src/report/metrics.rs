@@ -14,6 +14,7 @@ use super::{
 use crate::{
     apiserver::Failure,
     attribution::{ContainerNames, Owner},
+    cgroup::tree::Role,
     events::send::Outcome,
     nri,
     pods::restarts::RestartSeen,
@@ -164,6 +165,12 @@ impl Metrics {
             let count = containers.get(&obstacle).copied().unwrap_or(0);
             let count = u64::try_from(count).unwrap_or(u64::MAX);
             self.families.not_enforceable.set([obstacle.as_str()], count);
+        }
+    }
+
+    pub(super) fn not_kept(&self, cgroups: [u64; 2]) {
+        for (role, cgroups) in Role::ALL.into_iter().zip(cgroups) {
+            self.families.not_kept.set([role.as_str()], cgroups);
         }
     }
 

@@ -28,6 +28,7 @@ impl Lost {
             Lost::Kernel(Loss::DecisionMapFull) => "decision-map-full",
             Lost::Kernel(Loss::PendingMapFull) => "pending-map-full",
             Lost::Kernel(Loss::PendingStale) => "pending-stale",
+            Lost::Kernel(Loss::LineageRingFull) => "lineage-ring-full",
             Lost::ShortRecord => "short-record",
             Lost::UnknownRecord => "unknown-record",
             Lost::VictimMissing => "victim-missing",
@@ -132,17 +133,20 @@ pub enum Obstacle {
     NoMemoryController,
     /// No inotify watch could be had; the slow resync still covers it.
     NoWatch,
+    /// So many cgroups are matched that this one is not looked at.
+    TooMany,
 }
 
 impl Obstacle {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Ancestor,
         Self::SystemdOomPolicy,
         Self::ReadOnly,
         Self::Error,
         Self::NoMemoryController,
         Self::NoWatch,
+        Self::TooMany,
     ];
 
     /// The value of the `reason` label.
@@ -154,6 +158,7 @@ impl Obstacle {
             Self::Error => "error",
             Self::NoMemoryController => "no-memory-controller",
             Self::NoWatch => "no-watch",
+            Self::TooMany => "too-many",
         }
     }
 }

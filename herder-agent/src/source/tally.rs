@@ -50,6 +50,12 @@ pub struct Changes {
     pub overflow: bool,
 }
 
+/// Cgroups that are watched. Each takes some 2 KiB with what the kernel keeps for it.
+const MOST_WATCHED: usize = 8192;
+
+/// Cgroups that are told of at once, about.
+const MOST_CHANGES: usize = 1024;
+
 /// The watches, and the kills that the counts amount to.
 pub struct Tally {
     /// What was counted.
@@ -61,6 +67,10 @@ pub struct Tally {
     watches: HashMap<CgroupId, [Option<i32>; 2]>,
     ids: HashMap<CgroupPath, CgroupId>,
     below: Vec<Event>,
+    /// Some of what was in directories is lost.
+    overflow: bool,
+    /// What was told is not all read.
+    more: bool,
     /// It was told that there are no more watches.
     told_short: bool,
 }
@@ -86,6 +96,8 @@ impl Tally {
             watches: HashMap::new(),
             ids: HashMap::new(),
             below: Vec::new(),
+            overflow: false,
+            more: false,
             told_short: false,
         })
     }
@@ -101,6 +113,10 @@ impl Tally {
         if self.watches.get(&id).is_some_and(|[_, on_file]| on_file.is_some()) {
             return;
         }
+        if self.watches.len() >= MOST_WATCHED && !self.watches.contains_key(&id) {
+            self.short("there are too many cgroups");
+            return;
+        }
         let directory = self.root.join(path.relative());
         let flags = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::ONLYDIR;
         let on_directory = self.watch(&directory, flags);
@@ -114,6 +130,10 @@ impl Tally {
             if entry.file_type().is_ok_and(|kind| kind.is_dir())
                 && let Some(path) = child(path, entry.file_name().as_bytes())
             {
+                if self.below.len() >= MOST_CHANGES {
+                    self.overflow = true;
+                    break;
+                }
                 let id = Some(CgroupId(entry.ino()));
                 self.below.push(Event::CgroupMade(CgroupEvent { id, path }));
             }
@@ -126,11 +146,19 @@ impl Tally {
             // Gone again; or the root, which counts nothing.
             Err(rustix::io::Errno::NOENT) => None,
             Err(error) => {
-                if !mem::replace(&mut self.told_short, true) {
-                    tracing::warn!(%error, path = %path.display(), "Cannot watch it, nor perhaps others: kills there are told by the slow resync only. Raise the sysctl fs.inotify.max_user_watches.");
-                }
+                self.short(&format!("{error}; raise the sysctl fs.inotify.max_user_watches"));
                 None
             }
+        }
+    }
+
+    /// Not everything can be watched.
+    fn short(&mut self, why: &str) {
+        if !mem::replace(&mut self.told_short, true) {
+            tracing::warn!(
+                why,
+                "Some cgroups are not watched: kills there are told by the slow resync only, or counted as not seen."
+            );
         }
     }
 
@@ -156,7 +184,10 @@ impl Tally {
 
     /// Takes what is there to read.
     pub fn changes(&mut self) -> Changes {
-        let mut changes = Changes { cgroups: mem::take(&mut self.below), ..Changes::default() };
+        let overflow = mem::take(&mut self.overflow);
+        let cgroups = mem::take(&mut self.below);
+        let mut changes = Changes { cgroups, overflow, ..Changes::default() };
+        self.more = false;
         let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
         let mut events = inotify::Reader::new(&self.inotify, &mut buffer);
         while let Ok(event) = events.next() {
@@ -175,8 +206,17 @@ impl Tally {
                     Event::CgroupRemoved(CgroupEvent { id: self.ids.get(&path).copied(), path })
                 });
             }
+            if changes.cgroups.len() >= MOST_CHANGES && events.is_buffer_empty() {
+                self.more = true;
+                break;
+            }
         }
         changes
+    }
+
+    /// Whether [`Self::changes`] has left something to read.
+    pub fn has_more(&self) -> bool {
+        self.more
     }
 
     /// What is counted of a cgroup; none if it is gone, or counts nothing.

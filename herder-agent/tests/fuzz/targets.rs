@@ -80,10 +80,11 @@ pub(crate) fn annotation(input: &[u8]) {
 
 /// A record of the eBPF programs.
 pub(crate) fn record(input: &[u8]) {
-    use decode::Event::{CgroupMade, CgroupRemoved, Decided, Exited, Marked};
+    use decode::Event::{CgroupMade, CgroupRemoved, Decided, Exited, Lineage, Marked};
     match decode::decode(input, 4096) {
         Ok(CgroupMade(event) | CgroupRemoved(event)) => path(event.path.as_str().as_bytes()),
         Ok(Marked(mark)) => assert!(!mark.victim.comm.contains('\0')),
+        Ok(Lineage(lineage)) => assert!(lineage.above.len() <= 32),
         Ok(Decided(_) | Exited { .. }) => {}
         Err(error) => assert!(!error.to_string().is_empty()),
     }

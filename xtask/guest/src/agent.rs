@@ -79,6 +79,19 @@ impl Agent {
         Agent { child: Some(command.spawn().unwrap()) }
     }
 
+    /// In a cgroup of its own, as a pod has one: all that it takes is charged to that.
+    pub fn start_in(cgroup: &str, rules: &str, flags: &[&str]) -> Self {
+        fs::write(CONFIG, rules).unwrap();
+        let log = File::create(LOG).unwrap();
+        let mut command = role("enter", &[cgroup, "confined"]);
+        command.args(capabilities()).args(["--", "/bin/herder-agent", "run", "--config", CONFIG]);
+        command.args(flags).env("KUBECONFIG", "/tmp/kubeconfig");
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        let mut agent = Agent { child: Some(command.spawn().unwrap()) };
+        agent.wait_until_ready();
+        agent
+    }
+
     /// One that somebody else has started.
     pub fn of_others() -> Self {
         Agent { child: None }

@@ -24,6 +24,7 @@ mod counts;
 mod demo;
 mod enforcement;
 mod faults;
+mod footprint;
 mod init;
 mod kills;
 mod pod_faults;
@@ -41,7 +42,8 @@ use std::process::ExitCode;
 type Test = (&'static str, fn());
 
 /// What kernels may differ in, in the order in which it runs.
-const TESTS: &[&[Test]] = &[kills::TESTS, enforcement::TESTS, robustness::TESTS, counts::TESTS];
+const TESTS: &[&[Test]] =
+    &[kills::TESTS, enforcement::TESTS, robustness::TESTS, counts::TESTS, footprint::TESTS];
 
 /// Those with an API server.
 const TESTS_OF_PODS: &[&[Test]] = &[pods::TESTS, pod_faults::TESTS];
@@ -50,8 +52,13 @@ const TESTS_OF_PODS: &[&[Test]] = &[pods::TESTS, pod_faults::TESTS];
 const TIMED_TESTS: &[&[Test]] = &[enforcement::TIMED, counts::TIMED];
 
 /// Faults of what surrounds the agent.
-const TESTS_OF_FAULTS: &[&[Test]] =
-    &[faults::TESTS, unseen::TESTS, enforcement::ENDLESS, clients::TESTS];
+const TESTS_OF_FAULTS: &[&[Test]] = &[
+    faults::TESTS,
+    unseen::TESTS,
+    enforcement::ENDLESS,
+    clients::TESTS,
+    footprint::TESTS_OF_FAULTS,
+];
 
 /// Those of programs that were built to log.
 const TESTS_OF_LOGGING: &[&[Test]] = &[robustness::TESTS_OF_LOGGING];

@@ -97,7 +97,7 @@ fn sizes_kinds_functions_and_enumerators() {
     let (_, array) = btf.member("outer", "array").unwrap();
     assert_eq!(btf.kind(array), Some(Kind::Array(TypeId(1), 3)));
     assert_eq!(btf.size(array), Some(12));
-    assert!(btf.has_function("function") && !btf.has_function("outer"));
+    assert_eq!((btf.function("function"), btf.function("outer")), (Some(TypeId(9)), None));
     assert_eq!(btf.enumerator("SECOND"), Some(7));
     assert_eq!(btf.tracepoint_argument("event", 0), Some(Kind::Pointer(TypeId(3))));
     assert_eq!(btf.tracepoint_argument("event", 1), None);

@@ -3,6 +3,7 @@
 use super::family::{Exposed, Family, FamilyKind};
 use crate::{
     apiserver::Failure,
+    cgroup::tree::Role,
     events::send::Outcome,
     nri,
     report::{Lost, NoKill, Obstacle, Unattributed, Unseen},
@@ -33,6 +34,7 @@ pub(super) struct Families {
     pub(super) writes: Family<2>,
     pub(super) reverts: Family<1>,
     pub(super) not_enforceable: Family<1>,
+    pub(super) not_kept: Family<1>,
     pub(super) lost_kills: Family<1>,
     pub(super) lost_records: Family<1>,
     pub(super) unattributed: Family<1>,
@@ -117,6 +119,12 @@ impl Families {
                 "herder_not_enforceable",
                 "Matched containers whose behaviour memory.oom.group cannot steer.",
                 ["reason"],
+            ),
+            not_kept: gauge(
+                &mut exposed,
+                "herder_cgroups_not_kept",
+                "Cgroups beyond the number that the agent keeps track of, at its last walk and made since.",
+                ["role"],
             ),
             lost_kills: counter(
                 &mut exposed,
@@ -258,6 +266,9 @@ impl Families {
         }
         for reason in Obstacle::ALL {
             self.not_enforceable.begin([reason.as_str()]);
+        }
+        for role in Role::ALL {
+            self.not_kept.begin([role.as_str()]);
         }
         for failure in Failure::ALL {
             self.api_errors.begin([failure.as_str()]);
