@@ -5,28 +5,28 @@
 //! CAP_BPF and CAP_PERFMON are enough: neither `perf_event_open` (CAP_SYS_ADMIN
 //! where `perf_event_paranoid` is 3) nor tracefs is needed.
 
+mod aya_btf;
 pub mod btf;
 pub mod decode;
 pub mod layout;
 mod object;
 pub mod readable;
-mod stand_in;
 
 pub use decode::{Decision, DecodeError, Event, Mark};
 pub use layout::{KernelFacts, MarkArgument};
 pub use object::{OBJECT, STUB};
 
 use aya::{
-    Ebpf, EbpfError, EbpfLoader,
+    Ebpf, EbpfError,
     maps::{MapData, MapError, PerCpuArray, RingBuf},
     programs::{FEntry, FExit, ProgramError, RawTracePoint},
 };
+use aya_btf::{loader, stand_in};
 use aya_log::EbpfLogger;
 use btf::TypeId;
 use herder_agent_ebpf::Loss;
 use log::Log;
 use readable::Readable;
-use stand_in::stand_in;
 use std::{io, os::fd::AsFd, path::Path};
 
 /// Where the kernel shows its BTF.
@@ -146,8 +146,8 @@ impl Probe {
         // for a mark whose task was not caught.
         let may_wait = at_exit || facts.mark == MarkArgument::Pid;
         let describe_at_exit = u32::from(may_wait);
-        let mut loader = EbpfLoader::new();
-        loader.btf(None).override_global("LAYOUT", &words[..], true).override_global(
+        let mut loader = loader();
+        loader.override_global("LAYOUT", &words[..], true).override_global(
             "DESCRIBE_AT_EXIT",
             &describe_at_exit,
             true,

@@ -15,14 +15,14 @@ use std::{
 };
 
 /// On each kernel that is asked everything, and on one more.
-pub const TESTS: &[Test] = &[("start_stays_small", start_stays_small)];
+pub const TESTS: &[Test] = &[("footprint_at_the_start", footprint_at_the_start)];
 
 /// Kernels do not differ in it.
 pub const TESTS_OF_FAULTS: &[Test] = &[
-    ("start_stays_small", start_stays_small),
-    ("delegated_cgroups", delegated_cgroups),
-    ("delegated_cgroups_without_ebpf", delegated_cgroups_without_ebpf),
-    ("too_many_are_matched", too_many_are_matched),
+    ("footprint_at_the_start", footprint_at_the_start),
+    ("footprint_of_delegated_cgroups", footprint_of_delegated_cgroups),
+    ("footprint_without_ebpf", footprint_without_ebpf),
+    ("footprint_of_too_many_matched", footprint_of_too_many_matched),
 ];
 
 /// Containers of a node with a raised limit of pods.
@@ -74,7 +74,7 @@ impl Own {
     }
 }
 
-fn start_stays_small() {
+fn footprint_at_the_start() {
     let _api = Api::serve(&crowd::pods(0..CONTAINERS));
     for number in 0..CONTAINERS {
         Cgroup::make(&crowd::path(number)).set("memory.oom.group", "1");
@@ -84,7 +84,7 @@ fn start_stays_small() {
     crowd::wait_until_steered(CONTAINERS);
     sleep(Duration::from_secs(3));
     own.is_within_limits(&format!("{CONTAINERS} containers"));
-    for line in Agent::log().lines().filter(|line| line.contains("STEP")) {
+    for line in Agent::log().lines().filter(|line| !line.contains("Wrote")) {
         say(line);
     }
     if let Some(peak) = own.kibibytes("memory.peak") {
@@ -129,7 +129,7 @@ const OTHERS: &str = r#"herder_cgroups_not_kept{role="other"}"#;
 
 /// Whom a subtree is delegated to makes as many cgroups as it likes. The agent starts, and
 /// goes on, within its limit, and kills in them are the container's.
-fn delegated_cgroups() {
+fn footprint_of_delegated_cgroups() {
     let user = "/user.slice/user-1000.slice/user@1000.service";
     let _container = Container::start("/matched/c1", 60, &["idle"]);
     let deep = make_below("/matched/c1", 14, 250, 16_000);
@@ -153,7 +153,7 @@ fn delegated_cgroups() {
     assert_eq!(Agent::log().matches("more cgroups than are kept").count(), 1);
 }
 
-fn delegated_cgroups_without_ebpf() {
+fn footprint_without_ebpf() {
     let _container = Container::start("/matched/c1", 60, &["idle"]);
     let deep = make_below("/matched/c1", 14, 250, 10_000);
     make_below("/user.slice/user-1000.slice/user@1000.service", 0, 8, 10_000);
@@ -165,7 +165,7 @@ fn delegated_cgroups_without_ebpf() {
 }
 
 /// A glob that matches what a user makes.
-fn too_many_are_matched() {
+fn footprint_of_too_many_matched() {
     make_below("/matched", 0, 200, 6_000);
     let own = Own::make();
     let agent = own.start(MATCHED, &[]);

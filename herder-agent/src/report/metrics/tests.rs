@@ -59,10 +59,11 @@ fn every_family_of_the_contract_is_there_from_the_start() {
     metrics.source("ebpf");
     let table = [
         ("herder_kills_lost_total{reason=", 6),
-        ("herder_records_lost_total{reason=", 5),
+        ("herder_records_lost_total{reason=", 6),
         ("herder_kills_unattributed_total{reason=", 2),
         ("herder_marks_ignored_total{reason=", 2),
         ("herder_not_enforceable{reason=", 7),
+        ("herder_cgroups_not_kept{role=", 2),
         ("herder_config_reloads_total{result=", 2),
         ("herder_api_errors_total{reason=", 13),
         ("herder_events_total{result=", 5),

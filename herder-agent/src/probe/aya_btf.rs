@@ -1,19 +1,36 @@
-//! What aya is given in place of the kernel's BTF.
+//! Keeps aya from parsing the kernel's BTF, of which it makes some 20 MiB for a moment:
+//! that was what the start took, and what a limit had to be sized for.
 //!
-//! To trace a function, aya looks for the number of its type in the kernel's BTF, and
-//! parses all of that first: more than 20 MiB for a moment, which was most of what the
-//! start took. Our own reader knows the number already, so aya gets a BTF in which the
-//! type of this number is the function, and all those before it are nothing.
+//! It does so twice. [`EbpfLoader::new`] reads it for relocations, which these programs do not
+//! have. And to trace a function aya looks for the number of its type, which our own
+//! reader knows already.
 
 use super::btf::{FUNC, PTR, TypeId};
-use aya::{Btf, BtfError, Endianness};
+use aya::{Btf, BtfError, EbpfLoader, Endianness};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The header's length (`struct btf_header`, include/uapi/linux/btf.h), and that of a
 /// type without a tail.
 const HEADER: u32 = 24;
 const TYPE: u32 = 12;
 
-/// A BTF in which this function has this type.
+/// A loader that has not read the kernel's BTF. There is no other way to make one than
+/// [`EbpfLoader::new`], which does without the file if it cannot open it; so for that moment no
+/// file can be opened. Only called at the start, when no other thread opens any.
+pub(super) fn loader<'a>() -> EbpfLoader<'a> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let set = |current| setrlimit(Resource::Nofile, Rlimit { current, maximum });
+    // If this fails, the file is read and dropped.
+    let _ = set(Some(0));
+    let mut loader = EbpfLoader::new();
+    if let Err(error) = set(current) {
+        tracing::error!(%error, "The limit of open files stays at 0.");
+    }
+    loader.btf(None);
+    loader
+}
+
+/// A BTF in which this function has this type, and all those before it are nothing.
 pub(super) fn stand_in(function: &str, TypeId(id): TypeId) -> Result<Btf, BtfError> {
     Btf::parse(&bytes(function, id), Endianness::default())
 }
