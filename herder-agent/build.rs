@@ -6,10 +6,10 @@ use std::{env, path::PathBuf};
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(herder_ebpf)");
     println!("cargo::rerun-if-env-changed=HERDER_EBPF_OBJECT");
-    let object = env::var_os("HERDER_EBPF_OBJECT").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/herder/herder-ebpf.o"),
-        PathBuf::from,
-    );
+    // Where it runs, not where it was compiled: a target directory may have been copied.
+    let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+    let object = env::var_os("HERDER_EBPF_OBJECT")
+        .map_or_else(|| package.join("../target/herder/herder-ebpf.o"), PathBuf::from);
     println!("cargo::rerun-if-changed={}", object.display());
     if let Ok(object) = object.canonicalize() {
         println!("cargo::rustc-cfg=herder_ebpf");

@@ -80,6 +80,8 @@ pub struct Enforcer {
     left: Leaves,
     /// Matched, but there are too many.
     beyond: HashSet<CgroupId>,
+    /// Those of which not even that is known.
+    not_kept: u64,
 }
 
 /// How many processes the kernel has killed in a matched cgroup.
@@ -119,6 +121,7 @@ impl Enforcer {
             counted: Vec::new(),
             left: Leaves::new(),
             beyond: HashSet::new(),
+            not_kept: 0,
         }
     }
 
@@ -182,6 +185,12 @@ impl Enforcer {
     /// Those that are matched and not governed, since there are too many; to be tried again.
     pub fn take_beyond(&mut self) -> HashSet<CgroupId> {
         std::mem::take(&mut self.beyond)
+    }
+
+    /// How many containers' cgroups there are that nobody keeps track of.
+    pub fn not_kept(&mut self, containers: u64) {
+        self.not_kept = containers;
+        self.report_obstacles();
     }
 
     /// What is new about containers whose names are known.
@@ -388,7 +397,9 @@ impl Enforcer {
     }
 
     fn report_obstacles(&self) {
-        let mut counts = BTreeMap::from([(Obstacle::TooMany, self.beyond.len())]);
+        let not_kept = usize::try_from(self.not_kept).unwrap_or(usize::MAX);
+        let too_many = self.beyond.len().saturating_add(not_kept);
+        let mut counts = BTreeMap::from([(Obstacle::TooMany, too_many)]);
         for obstacle in self.containers.values().filter_map(Container::obstacle) {
             *counts.entry(obstacle).or_insert(0usize) += 1;
         }

@@ -221,11 +221,13 @@ impl Probe {
         }
     }
 
-    /// Takes what is in the ring buffer of cgroups.
-    pub fn read_cgroups(&mut self, mut each: impl FnMut(&[u8])) {
-        while let Some(record) = self.cgroups.next() {
+    /// Takes so many of what is in the ring buffer of cgroups. Tells whether that was all.
+    pub fn read_cgroups(&mut self, most: usize, mut each: impl FnMut(&[u8])) -> bool {
+        for _ in 0..most {
+            let Some(record) = self.cgroups.next() else { return true };
             each(&record);
         }
+        false
     }
 
     /// What the programs lost since the last call, by reason.

@@ -46,6 +46,9 @@ const COMING: usize = 50;
 /// Each table of some bytes doubles once, when its places have been used often enough.
 const MOST_GROWN: usize = 64 * 1024;
 
+/// What may be known of cgroups, however many there are.
+const MOST_OF_CGROUPS: usize = 6 << 20;
+
 /// Nanoseconds between two of them.
 const ROUND: u64 = 600_000_000_000;
 
@@ -161,6 +164,36 @@ fn pods_that_are_gone_take_nothing() {
     let gone = (ROUNDS - 1 - full) * COMING;
     println!("{grown} bytes more of {} after {gone} more pods", kept[full]);
     assert!(grown < MOST_GROWN, "{grown} bytes more after {gone} pods: {kept:?}");
+}
+
+/// A user with a delegated subtree makes cgroups without end, long names, short names, and
+/// such as are gone again at once.
+#[test]
+fn cgroups_without_end_take_no_more_than_their_share() {
+    let _alone = ALONE.lock();
+    for (count, length, removed_every) in [
+        (16_000, 3_700, 0),
+        (40_000, 960, 0),
+        (100_000, 40, 0),
+        (100_000, 250, 1),
+        (100_000, 900, 3),
+    ] {
+        let before = NOW.load(Relaxed);
+        let mut tree = CgroupTree::default();
+        for id in 1..=count {
+            let path = format!("/{id:0>length$}");
+            let path = CgroupPath::parse(path.as_bytes()).unwrap();
+            let role = if id % 2 == 0 { Role::Container } else { Role::Other };
+            tree.made(CgroupId(id), path, role, id);
+            if removed_every > 0 && id % removed_every == 0 {
+                tree.removed(CgroupId(id), id);
+            }
+            tree.lies_below(CgroupId(id + count), &[CgroupId(id)]);
+        }
+        let kept = NOW.load(Relaxed) - before;
+        println!("{count} cgroups with paths of {length} bytes: {} KiB", kept >> 10);
+        assert!(kept < MOST_OF_CGROUPS, "{kept} bytes for {count} cgroups of {length} bytes");
+    }
 }
 
 /// A container is made, loses a process, and is gone.

@@ -96,6 +96,11 @@ impl CgroupTree {
         kept(id).or_else(|| kept(self.below.nearest(id)?))
     }
 
+    /// What it is kept for.
+    pub fn role(&self, id: CgroupId) -> Option<Role> {
+        self.known.get(&id).map(|known| known.role)
+    }
+
     /// Whether it was removed.
     pub fn is_gone(&self, id: CgroupId) -> bool {
         self.known.get(&id).is_some_and(|known| known.gone.is_some())

@@ -12,20 +12,31 @@ use crate::{
 };
 use std::{path::PathBuf, sync::Arc};
 
+/// Events of cgroups that are kept at once.
+const MOST_AT_ONCE: usize = 256;
+
 impl Core {
     /// Takes what the kernel told about cgroups.
     pub(super) fn take_cgroups(&mut self) {
-        let mut events = self.take_changes();
-        let (page, reporter) = (self.page, &self.reporter);
-        if let Source::Ebpf(probe) = &mut self.source {
-            probe.read_cgroups(|record| events.extend(decoded(record, page, reporter)));
-        }
-        for event in events {
-            match event {
-                Event::CgroupMade(made) => self.cgroup_made(made),
-                Event::CgroupRemoved(CgroupEvent { id: Some(id), .. }) => self.cgroup_removed(id),
-                // Without an id (no BTF) the next resync finds out.
-                _ => {}
+        let mut all = false;
+        while !all {
+            let mut events = self.take_changes();
+            let (page, reporter) = (self.page, &self.reporter);
+            all = match &mut self.source {
+                Source::Ebpf(probe) => probe.read_cgroups(MOST_AT_ONCE, |record| {
+                    events.extend(decoded(record, page, reporter));
+                }),
+                Source::MemoryEvents(_) => true,
+            };
+            for event in events {
+                match event {
+                    Event::CgroupMade(made) => self.cgroup_made(made),
+                    Event::CgroupRemoved(CgroupEvent { id: Some(id), .. }) => {
+                        self.cgroup_removed(id);
+                    }
+                    // Without an id (no BTF) the next resync finds out.
+                    _ => {}
+                }
             }
         }
         self.tell_not_kept();

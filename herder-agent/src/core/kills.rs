@@ -3,7 +3,7 @@
 use super::{Core, decoded};
 use crate::{
     attribution::Owner,
-    cgroup::{CgroupId, CgroupPath},
+    cgroup::{CgroupId, CgroupPath, tree::Role},
     oom::{OomKill, assemble::Outcome, classify::Scene},
     probe::{Event, decode::Lineage, monotonic_now},
     report::{KillReport, Unattributed},
@@ -103,9 +103,15 @@ impl Core {
         self.tell(report);
     }
 
-    /// The path of a cgroup, or of the nearest one above it that is kept.
+    /// The path of a cgroup, or of the nearest one above it that is kept, if that says whose
+    /// it is: above a container there may be one that nobody has told of.
     fn path_or_above(&self, id: CgroupId) -> Option<CgroupPath> {
-        self.tree.nearest(id).map(|(_, path)| path.clone())
+        let (nearest, path) = self.tree.nearest(id)?;
+        let tells = nearest == id
+            || self.tree.role(nearest) == Some(Role::Other)
+            || self.naming.lies_in_container(path)
+            || self.wanted(path).is_some();
+        tells.then(|| path.clone())
     }
 
     fn owner_of(&self, id: CgroupId) -> Owner {

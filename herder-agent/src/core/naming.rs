@@ -69,6 +69,11 @@ impl Naming {
         ids.insert(id, top.map(|container| container.id));
     }
 
+    /// Whether a cgroup is a container's own, or lies in one.
+    pub(super) fn lies_in_container(&self, path: &CgroupPath) -> bool {
+        PodCgroup::parse(path).is_some_and(|cgroup| cgroup.container().is_some())
+    }
+
     /// Whether a cgroup is a pod's or a container's own, and nothing that one made for itself.
     pub(super) fn is_own(&self, path: &CgroupPath) -> bool {
         let cgroup = PodCgroup::parse(path);

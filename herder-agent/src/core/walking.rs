@@ -175,6 +175,10 @@ impl Core {
         if not_kept != self.not_kept {
             let before = mem::replace(&mut self.not_kept, not_kept);
             self.reporter.not_kept(before, not_kept);
+            let ([containers, _], [of_before, _]) = (not_kept, before);
+            if containers != of_before {
+                self.enforcer.not_kept(containers);
+            }
         }
     }
 }
