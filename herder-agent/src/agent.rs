@@ -10,7 +10,7 @@ use crate::{
     apiserver::{self, ConnectError, OnFailure, Times},
     args::{EventSwitch, NriSwitch, RunArgs, Switch},
     cgroup::dir::CgroupRoot,
-    config::{Config, ConfigError},
+    config::{self, Config, ConfigError},
     core::{Command, Core, Hierarchy, Leaving, Naming, Notices, Parts},
     enforce::{Enforcer, Options},
     events::send::{EventQueue, EventWriter, OnOutcome},
@@ -83,9 +83,10 @@ pub enum AgentError {
 pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     memory::no_huge_pages();
     let descriptors = limits::raise();
-    // Read before it is taken, so that a change in between is seen later.
-    let loaded = args.node.config.as_deref().and_then(|path| std::fs::read(path).ok());
-    let config = args.node.config.as_deref().map(Config::load).transpose()?.unwrap_or_default();
+    let path = args.node.config.as_deref();
+    let loaded = path.map(config::read).transpose()?;
+    let config = path.zip(loaded.as_deref()).map(|(path, text)| taken(path, text));
+    let config = config.transpose()?.unwrap_or_default();
     let retention = Duration::from_secs(args.series_retention_seconds);
     let reporter = Arc::new(Reporter::new(retention));
     let runtime = start(current_thread(), "the server's runtime")?;
@@ -178,7 +179,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     }
     let writing = writer.map(|writer| runtime.spawn(writer.run()));
     let serving = Serving { listener, readiness, dropped, node: args.node_name.clone() };
-    let reload = Reload { path: args.node.config.as_deref(), loaded, hangup, policies };
+    let reload = Reload { path, loaded, hangup, policies };
     runtime.block_on(supervise(reload, reporter, serving, commands));
     // Meanwhile the core ends, unless somebody is still connected, and with it the
     // queue; what is in it then is all.
@@ -191,6 +192,14 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     // still can until this runtime has let go of them, so it has to run on.
     let ended = runtime.block_on(ended).map_err(|_| AgentError::Core("it panicked".into()))?;
     ended.map_err(|error| AgentError::Core(error.to_string()))
+}
+
+/// The configuration that the agent begins with.
+fn taken(path: &Path, text: &str) -> Result<Config, ConfigError> {
+    if config::is_empty(text) {
+        tracing::warn!(path = %path.display(), "The configuration is empty: no rule matches anything.");
+    }
+    Config::parse(text, &path.display().to_string())
 }
 
 fn tell_attached(args: &RunArgs, source: &Source) {

@@ -126,6 +126,8 @@ pub struct Core {
     /// What the node had counted before the source was heard, until that is compared.
     node_before: Option<u64>,
     leaving: Leaving,
+    /// When the pods of the node were known for the first time.
+    pods_known: Option<Instant>,
 }
 
 /// What a walk of the hierarchy found, and when it began.
@@ -149,6 +151,7 @@ impl Core {
             reconciler: Reconciler::new(told_within),
             node_before: parts.node_before,
             leaving: parts.leaving,
+            pods_known: None,
             assembler: Assembler::new(traced),
             source,
             walked: false,
@@ -177,7 +180,7 @@ impl Core {
         ready: impl FnOnce(),
     ) -> io::Result<()> {
         let (kills, cgroups) = self.source.readable()?;
-        let changes = self.enforcer.inotify().map(Readable::register).transpose()?;
+        let mut changes = self.enforcer.inotify().map(Readable::register).transpose()?;
         let root = self.enforcer.has_root().then(|| self.root.clone());
         self.take_walk(walk(root.as_deref()));
         ready();
@@ -231,7 +234,13 @@ impl Core {
                     let root = root.clone();
                     walking = Some(tokio::task::spawn_blocking(move || walk(root.as_deref())));
                 }
-                walked = finished(&mut walking) => self.take_walk(walked.map_err(io::Error::other)?),
+                walked = finished(&mut walking) => {
+                    self.take_walk(walked.map_err(io::Error::other)?);
+                    // There may be an inotify instance only now.
+                    if changes.is_none() {
+                        changes = self.enforcer.inotify().map(Readable::register).transpose()?;
+                    }
+                }
                 () = sleep_until(self.waiting.due()), if !self.waiting.is_empty() => self.name_kills(),
                 () = sleep_until(instant(compared)), if compared.is_some() => self.settle_counts(),
                 () = sleep_until(save.unwrap_or_else(Instant::now)), if save.is_some() => self.save_state(),

@@ -10,6 +10,7 @@
 //! and take microseconds, so they are done in place.
 
 mod container;
+mod left;
 mod news;
 mod obstacle;
 mod pace;
@@ -139,6 +140,7 @@ impl Enforcer {
             path: Some(container.path().clone()),
             oom_kills: None,
             give_back: container.give_back(),
+            rule: Some(container.rule().clone()),
         };
         let known = self.containers.iter().map(|(id, container)| (*id, left(container)));
         self.left.iter().map(|(id, left)| (*id, left.clone())).chain(known).collect()
@@ -148,6 +150,23 @@ impl Enforcer {
     /// may yet be matched, when its pod's names are known.
     pub fn retain_left(&mut self, is_there: impl Fn(CgroupId) -> bool) {
         self.left.retain(|id, _| is_there(*id));
+    }
+
+    /// Cgroups that an earlier agent left, and that are under no rule yet.
+    pub fn left(&self) -> impl Iterator<Item = CgroupId> {
+        self.left.keys().copied()
+    }
+
+    /// Gives back what an earlier agent wrote where no rule matches any more: rules that
+    /// went while no agent was running. What is not said to be so is kept.
+    pub fn restore_left(&mut self, unmatched: impl Fn(CgroupId) -> bool) {
+        let done: Vec<_> = self.left.extract_if(|id, _| unmatched(*id)).collect();
+        for (id, left) in &done {
+            left::restore(*id, left, &self.context);
+        }
+        if !done.is_empty() {
+            self.context.leaves.set(true);
+        }
     }
 
     fn count(&mut self, id: CgroupId) {
@@ -317,6 +336,7 @@ impl Enforcer {
     /// which, so that a thousand containers do not keep the caller from its other
     /// work; [`Self::survey_some`] does it.
     pub fn resync(&mut self) {
+        self.watches.renew();
         // Who has waited longest comes first.
         let waiting: HashSet<_> = self.unsurveyed.iter().copied().collect();
         let others = self.containers.keys().filter(|id| !waiting.contains(id));

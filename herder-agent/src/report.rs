@@ -278,6 +278,11 @@ impl Reporter {
         self.metrics.obstacles(containers);
     }
 
+    /// It was tried to watch for changes of the configuration file.
+    pub fn config_watched(&self, watched: bool) {
+        self.metrics.config_watched(watched);
+    }
+
     /// The configuration was read again.
     pub fn config_reload(&self, error: Option<&dyn std::error::Error>) {
         match error {

@@ -10,6 +10,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// Nobody's state is larger; a wrong path must not fill the memory.
@@ -27,6 +28,9 @@ pub struct Left {
     pub oom_kills: Option<u64>,
     /// The value to give back, if this agent has written another one.
     pub give_back: Option<bool>,
+    /// The rule that it was under. The first versions did not say.
+    #[serde(default)]
+    pub rule: Option<Arc<str>>,
 }
 
 /// What is known of each.
@@ -155,7 +159,7 @@ mod tests {
         let file = file("state");
         assert_eq!(file.load().unwrap(), State::default(), "the first agent of a node");
         let path = CgroupPath::parse(b"/a").ok();
-        let left = Left { path, oom_kills: Some(3), give_back: Some(true) };
+        let left = Left { path, oom_kills: Some(3), give_back: Some(true), rule: Some("r".into()) };
         let state = State { oom_kills: Some(9), cgroups: Leaves::from([(CgroupId(7), left)]) };
         file.save(&state).unwrap();
         assert_eq!(file.load().unwrap(), state);

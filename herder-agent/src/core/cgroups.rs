@@ -13,7 +13,12 @@ use crate::{
     probe::{Event, decode::CgroupEvent, monotonic_now},
     source::Source,
 };
-use std::path::Path;
+use std::{collections::HashSet, path::Path, time::Duration};
+use tokio::time::Instant;
+
+/// How long after the pods are known their containers' names are, at the latest: the kubelet
+/// tells those of a pod that is just being made some seconds later.
+const NAMED_WITHIN: Duration = Duration::from_secs(60);
 
 impl Core {
     /// Takes what the kernel told about cgroups.
@@ -88,6 +93,7 @@ impl Core {
                 if complete {
                     let tree = &self.tree;
                     self.enforcer.retain_left(|id| tree.path(id).is_some() && !tree.is_gone(id));
+                    self.restore_left();
                 }
             }
             Err(error) => {
@@ -104,6 +110,23 @@ impl Core {
         self.count_losses();
         self.expire_pods();
         self.reporter.expire(|names| self.naming.is_there(names));
+    }
+
+    /// Gives back what an earlier agent wrote where no rule matches any more, once all cgroups
+    /// and pods are known. A container without a name may yet match a rule.
+    fn restore_left(&mut self) {
+        if !self.naming.knows_pods() {
+            return;
+        }
+        let since = *self.pods_known.get_or_insert_with(Instant::now);
+        let named_by_now = since.elapsed() > NAMED_WITHIN;
+        let unmatched = |id| {
+            self.tree.path(id).is_some_and(|path| {
+                (named_by_now || !self.naming.awaits_name(path)) && self.wanted(path).is_none()
+            })
+        };
+        let done: HashSet<_> = self.enforcer.left().filter(|id| unmatched(*id)).collect();
+        self.enforcer.restore_left(|id| done.contains(&id));
     }
 
     pub(super) fn decide_all(&mut self) {

@@ -126,6 +126,17 @@ impl Naming {
         ids.map_or_else(Vec::new, |ids| ids.keys().copied().collect())
     }
 
+    /// Whether the pods of the node are known, if there is to be anybody who tells of them.
+    pub(super) fn knows_pods(&self) -> bool {
+        self.pods.as_ref().is_none_or(PodStore::synced)
+    }
+
+    /// Whether a cgroup is a container's whose name is yet to be told.
+    pub(super) fn awaits_name(&self, path: &CgroupPath) -> bool {
+        PodCgroup::parse(path).is_some_and(|cgroup| cgroup.container().is_some())
+            && !matches!(self.owner(path), Owner::Container(_))
+    }
+
     /// Whether a pod of this name is there now.
     pub(super) fn is_there(&self, names: &ContainerNames) -> bool {
         let ContainerNames { namespace, pod, .. } = names;

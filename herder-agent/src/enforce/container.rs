@@ -207,6 +207,11 @@ impl Container {
         &self.path
     }
 
+    /// The rule that it is under.
+    pub(super) fn rule(&self) -> &Arc<str> {
+        &self.target.rule
+    }
+
     /// Processes that the kernel killed in it.
     pub(super) fn oom_kills(&self) -> Option<u64> {
         self.directory.as_ref()?.oom_kills()
@@ -372,7 +377,7 @@ impl Container {
     }
 }
 
-fn write_result(written: &Result<(), DirError>) -> WriteResult {
+pub(super) fn write_result(written: &Result<(), DirError>) -> WriteResult {
     match written {
         Ok(()) => WriteResult::Ok,
         Err(DirError::Gone) => WriteResult::Gone,

@@ -172,6 +172,11 @@ impl Metrics {
         self.families.reloads.add([result], 1);
     }
 
+    pub(super) fn config_watched(&self, watched: bool) {
+        self.families.config_watched.set([], watched.into());
+        self.families.config_watch_failures.inc_by(u64::from(!watched));
+    }
+
     pub(super) fn restart(&self, restart: &RestartSeen) {
         let ContainerNames { namespace, pod, container } = &restart.names;
         let labels: [&str; 4] = [namespace, pod, container, restart.reason.as_str()];

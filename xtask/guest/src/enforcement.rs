@@ -278,6 +278,12 @@ fn rules_change() {
     assert!(Agent::log().contains("/tmp/rules.yaml:1:"), "with file and line");
     cgroup.set("memory.oom.group", "1");
     eventually("the old rule still holds", || cgroup.oom_group() == "0");
+    let before = agent.metric(errors);
+    Agent::reconfigure("");
+    eventually("an emptied file is counted", || agent.metric(errors) == before + 1.0);
+    assert!(Agent::log().contains("has become empty"), "{}", Agent::log());
+    cgroup.set("memory.oom.group", "1");
+    eventually("the old rule still holds", || cgroup.oom_group() == "0");
     Agent::reconfigure("rules: []");
     eventually("the value comes back", || cgroup.oom_group() == "1");
     eventually("it is no longer listed", || agent.container("/matched/c1").is_none());

@@ -63,11 +63,10 @@ pub fn sub_process_dies(agent: &Agent, path: &str) {
     drop(container);
 }
 
-/// The slow resync is what corrects then, and each container says so.
+/// The slow resync is what corrects then, and each container says so; until there is one.
 fn no_inotify_instance() {
     let none = Sysctl::set("fs.inotify.max_user_instances", "0");
     let agent = Agent::start_with(MATCHED, &["--resync-seconds", "1"]);
-    drop(none);
     let cgroup = Cgroup::make("/matched/c1");
     cgroup.set("memory.oom.group", "1");
     eventually("the resync corrects", || cgroup.oom_group() == "0");
@@ -75,6 +74,16 @@ fn no_inotify_instance() {
         let state = agent.container("/matched/c1").unwrap();
         state["obstacle"] == "no-watch" && state["explanation"].to_string().contains("instances")
     });
+    assert_eq!(agent.metric("herder_config_watched"), 0.0);
+    assert!(agent.metric("herder_config_watch_failures_total") >= 1.0);
+    drop(none);
+    let state = || agent.container("/matched/c1").unwrap();
+    eventually("it is watched as soon as that can be", || state()["obstacle"].is_null());
+    eventually("so is the configuration", || agent.metric("herder_config_watched") == 1.0);
+    cgroup.set("memory.oom.group", "1");
+    eventually("a change is corrected", || cgroup.oom_group() == "0");
+    Agent::reconfigure("rules: []");
+    eventually("a change of the rules is noticed", || agent.container("/matched/c1").is_none());
     let _container = Container::start("/unmatched", 60, &["hog:100"]);
     agent.wait_for_kills(1);
     agent.assert_nothing_lost();

@@ -16,6 +16,7 @@ use std::{fs, os::unix::process::ExitStatusExt, thread, time::Duration};
 
 pub const TESTS: &[Test] = &[
     ("kills_while_no_agent_runs", kills_while_no_agent_runs),
+    ("rule_goes_while_no_agent_runs", rule_goes_while_no_agent_runs),
     ("lost_and_gone", lost_and_gone),
     ("disk_never_answers", disk_never_answers),
     ("killed_in_a_storm", killed_in_a_storm),
@@ -57,6 +58,34 @@ fn kills_while_no_agent_runs() {
     assert!(agent.stop().success());
     assert_eq!(fs::read_to_string(STATE[1]).unwrap(), "somebody else's");
     fs::remove_file(STATE[1]).unwrap();
+}
+
+/// An update of the agent together with its rules: what no rule matches any more gets its value
+/// back, and the state file forgets it. What a rule still matches never changes.
+fn rule_goes_while_no_agent_runs() {
+    let _ = fs::remove_file(STATE[1]);
+    let (goes, stays) = (Cgroup::make("/matched/goes"), Cgroup::make("/matched/stays"));
+    for cgroup in [&goes, &stays] {
+        cgroup.set("memory.oom.group", "1");
+    }
+    let values = || [goes.oom_group(), stays.oom_group()];
+    let mut agent = Agent::start_with(MATCHED, &STATE);
+    eventually("both are enforced", || values() == ["0", "0"]);
+    assert!(agent.stop().success());
+    let rules =
+        "rules:\n- {name: matched, cgroups: ['/matched/stays'], oomGroup: single-process}\n";
+    let mut agent = Agent::start_with(rules, &STATE);
+    eventually("the value comes back", || values() == ["1", "0"]);
+    let writes = |rule| format!("herder_oom_group_writes_total{{result=\"ok\",rule=\"{rule}\"}}");
+    assert_eq!(agent.metric(&writes("matched")), 1.0, "it is counted, and once");
+    assert!(Agent::log().contains("cause=Restore"), "{}", Agent::log());
+    let saved = || fs::read_to_string(STATE[1]).unwrap();
+    eventually("it is forgotten", || !saved().contains("/matched/goes"));
+    assert!(saved().contains("/matched/stays") && saved().contains("\"give_back\":true"));
+    assert!(agent.stop().success());
+    let mut agent = Agent::start_with("rules: []", &STATE);
+    eventually("nothing is matched any more", || values() == ["1", "1"]);
+    assert!(agent.stop().success());
 }
 
 /// A cgroup that is killed as a group and removed; what the kernel counted of it.

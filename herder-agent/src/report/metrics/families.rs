@@ -42,6 +42,8 @@ pub(super) struct Families {
     pub(super) enforce_seconds: Histogram,
     pub(super) exit_seconds: Histogram,
     pub(super) reloads: Family<1>,
+    pub(super) config_watched: Family<0>,
+    pub(super) config_watch_failures: IntCounter,
     pub(super) log_dropped: IntCounter,
     pub(super) restarts: Family<4>,
     pub(super) api_errors: Family<1>,
@@ -175,6 +177,17 @@ impl Families {
                 "Changed configurations, taken (ok) or refused (error).",
                 ["result"],
             ),
+            config_watched: gauge(
+                &mut exposed,
+                "herder_config_watched",
+                "1 while changes of the configuration file are watched for; 0 while it is only read every 10 s, and without a file.",
+                [],
+            ),
+            config_watch_failures: plain(
+                &registry,
+                "herder_config_watch_failures_total",
+                "Tries to watch for changes of the configuration file that failed.",
+            ),
             log_dropped: plain(
                 &registry,
                 "herder_log_lines_dropped_total",
@@ -269,6 +282,7 @@ impl Families {
             self.nri_adjustments.begin([outcome.as_str()]);
         }
         self.nri_connected.set([], 0);
+        self.config_watched.set([], 0);
         for result in ["ok", "error"] {
             self.reloads.begin([result]);
         }

@@ -64,6 +64,8 @@ fn every_family_of_the_contract_is_there_from_the_start() {
         ("herder_marks_ignored_total{reason=", 2),
         ("herder_not_enforceable{reason=", 6),
         ("herder_config_reloads_total{result=", 2),
+        ("herder_config_watched 0", 1),
+        ("herder_config_watch_failures_total 0", 1),
         ("herder_api_errors_total{reason=", 13),
         ("herder_events_total{result=", 5),
         ("herder_bad_annotations_total 0", 1),
