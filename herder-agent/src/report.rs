@@ -203,7 +203,7 @@ impl Reporter {
     /// Processes that the kernel counted and nobody told; of no cgroup if only the node's count
     /// has them.
     pub fn unseen(&self, reason: Unseen, cgroup: Option<&CgroupPath>, processes: u64) {
-        let cgroup = cgroup.map_or("unknown", CgroupPath::as_str);
+        let cgroup = cgroup.map_or_else(|| "unknown".to_owned(), CgroupPath::to_string);
         tracing::warn!(reason = reason.as_str(), ?cgroup, processes, "OOM kills were not seen.");
         self.metrics.unseen(reason, processes);
     }
@@ -217,7 +217,7 @@ impl Reporter {
     /// A write of `memory.oom.group`, or in a dry run the wish for one.
     pub fn oom_group_write(&self, write: &OomGroupWrite<'_>) {
         let OomGroupWrite { cgroup, rule, old, new, cause, .. } = *write;
-        let (old, new, cgroup) = (u8::from(old), u8::from(new), cgroup.as_str());
+        let (old, new, cgroup) = (u8::from(old), u8::from(new), cgroup.to_string());
         match write.result {
             _ if write.dry_run => {
                 tracing::info!(?cgroup, rule, old, new, "Dry run: would write memory.oom.group.");
@@ -264,7 +264,7 @@ impl Reporter {
 
     /// A matched container cannot be steered, or (with `None`) now can.
     pub fn obstacle(&self, cgroup: &CgroupPath, rule: &str, obstacle: Option<(Obstacle, String)>) {
-        let cgroup = cgroup.as_str();
+        let cgroup = cgroup.to_string();
         match obstacle {
             Some((obstacle, why)) => {
                 tracing::warn!(?cgroup, rule, reason = obstacle.as_str(), why, "Not enforceable.");

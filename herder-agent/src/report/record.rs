@@ -7,6 +7,7 @@ use crate::{
         id::{ContainerId, PodUid},
         path::{PodCgroup, QosClass, Runtime},
     },
+    cgroup::CgroupPath,
     oom::{Kind, Limit, Victim},
     pods::restarts::Reason,
 };
@@ -130,7 +131,7 @@ impl KillRecord {
             namespace: names.map(|names| names.namespace.clone()),
             pod: names.map(|names| names.pod.clone()),
             container: names.map(|names| names.container.clone()),
-            cgroup: report.cgroup.as_ref().map(|path| path.as_str().to_owned()),
+            cgroup: report.cgroup.as_ref().map(CgroupPath::to_string),
             pod_uid: pod.map(|pod| pod.pod_uid),
             qos_class: pod.map(|pod| pod.qos),
             container_id: container.map(|container| container.id),

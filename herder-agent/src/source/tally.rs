@@ -112,7 +112,7 @@ impl Tally {
         // What was made in it before it was watched.
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir())
-                && let Some(path) = child(path, entry.file_name().as_bytes())
+                && let Ok(path) = path.child(entry.file_name().as_bytes())
             {
                 let id = Some(CgroupId(entry.ino()));
                 self.below.push(Event::CgroupMade(CgroupEvent { id, path }));
@@ -167,7 +167,7 @@ impl Tally {
                 changes.counts.insert(*id);
             } else if let Some((_, path)) = self.directories.get(&event.wd())
                 && is(ReadFlags::ISDIR)
-                && let Some(path) = event.file_name().and_then(|name| child(path, name.to_bytes()))
+                && let Some(Ok(path)) = event.file_name().map(|name| path.child(name.to_bytes()))
             {
                 changes.cgroups.push(if is(ReadFlags::CREATE) {
                     Event::CgroupMade(CgroupEvent { id: None, path })
@@ -206,11 +206,4 @@ impl Tally {
 
 fn read(root: &Path, path: &CgroupPath, file: &str) -> Option<String> {
     fs::read_to_string(root.join(path.relative()).join(file)).ok()
-}
-
-fn child(parent: &CgroupPath, name: &[u8]) -> Option<CgroupPath> {
-    let mut path = parent.as_str().trim_end_matches('/').as_bytes().to_vec();
-    path.push(b'/');
-    path.extend_from_slice(name);
-    CgroupPath::parse(&path).ok()
 }

@@ -35,10 +35,10 @@ impl Series {
     /// The label of a cgroup outside of pods. Those that come after the first
     /// [`MOST_HOST_CGROUPS`] share one.
     pub(super) fn host_label(&mut self, cgroup: &CgroupPath) -> String {
-        let label = cgroup.as_str();
+        let label = cgroup.to_string();
         let room = self.host.len() < MOST_HOST_CGROUPS;
-        if self.host.contains(label) || room && self.host.insert(label.to_owned()) {
-            label.to_owned()
+        if self.host.contains(&label) || room && self.host.insert(label.clone()) {
+            label
         } else {
             OTHER.to_owned()
         }
@@ -101,8 +101,9 @@ impl Series {
                 families.oom_group_wanted.remove(labels);
             }
             Owner::Host { cgroup } | Owner::Unnamed { cgroup } => {
-                families.host_oom_group.remove([cgroup.as_str()]);
-                families.host_oom_group_wanted.remove([cgroup.as_str()]);
+                let label = cgroup.to_string();
+                families.host_oom_group.remove([label.as_str()]);
+                families.host_oom_group_wanted.remove([label.as_str()]);
             }
         }
         self.left(owner, now);
@@ -116,7 +117,7 @@ impl Series {
         }
         // Of most cgroups that are removed there is no series.
         if let Owner::Host { cgroup } = owner
-            && !self.host.contains(cgroup.as_str())
+            && !self.host.contains(&cgroup.to_string())
         {
             return;
         }
@@ -150,8 +151,9 @@ impl Series {
                     families.restarts.remove_all(&first);
                 }
                 Owner::Host { cgroup } => {
-                    families.host_kills.remove_all(&[cgroup.as_str()]);
-                    self.host.remove(cgroup.as_str());
+                    let label = cgroup.to_string();
+                    families.host_kills.remove_all(&[label.as_str()]);
+                    self.host.remove(&label);
                 }
                 Owner::Unnamed { .. } => {}
             }
