@@ -7,7 +7,7 @@
 
 use crate::{
     decision::current_tid,
-    kernel::{Address, Task},
+    kernel::{Address, Cgroup, Task},
     maps::{DECISIONS, KILLS, MARKING, Marked, PENDING, VICTIMS, count},
 };
 use aya_ebpf::{
@@ -95,7 +95,8 @@ fn begin() -> VictimRecord {
 fn describe(record: &mut VictimRecord, task: Task) -> Option<()> {
     record.tid = task.tid()?;
     record.tgid = task.tgid()?;
-    record.cgroup = task.cgroup()?;
+    record.cgroup = task.cgroup()?.id()?;
+    charge(record, task);
     // The leader speaks for the process even after it has exited: its pid in
     // the namespace, its start and its name are the process's own.
     let leader = task.leader()?;
@@ -111,7 +112,7 @@ fn describe(record: &mut VictimRecord, task: Task) -> Option<()> {
         record.ns_level = level;
         record.header.flags |= flag::PID_NS;
     }
-    if let Some(cgroup) = leader.parent().and_then(Task::cgroup) {
+    if let Some(cgroup) = leader.parent().and_then(Task::cgroup).and_then(Cgroup::id) {
         record.parent_cgroup = cgroup;
         record.header.flags |= flag::PARENT;
     }
@@ -123,6 +124,15 @@ fn describe(record: &mut VictimRecord, task: Task) -> Option<()> {
         record.header.flags |= flag::SIZES;
     }
     Some(())
+}
+
+/// Fills in which cgroup has its memory, and whether the agent's mount shows its own.
+#[inline(always)]
+pub(crate) fn charge(record: &mut VictimRecord, task: Task) {
+    record.memory_cgroup = task.memory_cgroup().unwrap_or(0);
+    if let Some(cgroup) = task.cgroup() {
+        record.header.flags |= cgroup.place().0;
+    }
 }
 
 /// Hands a victim over and remembers it until it has exited.

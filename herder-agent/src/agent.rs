@@ -9,7 +9,7 @@ mod scheduling;
 use crate::{
     apiserver::{self, ConnectError, OnFailure, Times},
     args::{EventSwitch, NriSwitch, RunArgs, Switch},
-    cgroup::dir::CgroupRoot,
+    cgroup::{CgroupId, dir::CgroupRoot},
     config::{self, Config, ConfigError},
     core::{Command, Core, Hierarchy, Leaving, Naming, Notices, Parts},
     enforce::{Enforcer, Options},
@@ -106,9 +106,12 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let root = open_root(&args.node.cgroup_root);
     let (state_file, state) = left(args.state_file.as_deref());
     // Before the source is heard, so that what it tells did not happen before.
-    let (left, node_before) = meanwhile::tell(state, root.as_ref(), &reporter);
-    let programs = ProbeOptions { btf: !args.no_btf, kill_ring_bytes: args.kill_ring_bytes };
-    let source = Source::attach(args.source, programs, &args.node.cgroup_root)?;
+    let mount = &args.node.cgroup_root;
+    let begins_at = root.as_ref().map_or(CgroupId::HIERARCHY_ROOT, CgroupRoot::id);
+    let (left, node_before) = meanwhile::tell(state, root.as_ref(), mount, &reporter);
+    let programs =
+        ProbeOptions { btf: !args.no_btf, kill_ring_bytes: args.kill_ring_bytes, mount: begins_at };
+    let source = Source::attach(args.source, programs, mount)?;
     attached.release();
     memory::give_back();
     memory::let_file_go();
@@ -128,7 +131,8 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         enforcer,
         reporter: reporter.clone(),
         hierarchy: Hierarchy {
-            root: args.node.cgroup_root.clone(),
+            root: mount.clone(),
+            begins_at,
             resync_every: Duration::from_secs(args.resync_seconds),
         },
         naming: Naming::new(client.is_some(), Bundles::new(args.bundle_dir.clone())),

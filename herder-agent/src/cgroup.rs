@@ -30,8 +30,13 @@ pub struct CgroupPath(Arc<str>);
 #[error("cgroup path {0:?} is not absolute and plain")]
 pub struct PathError(String);
 
+impl CgroupId {
+    /// The root of the hierarchy: the first node of its kernfs (`kernfs_create_root()`).
+    pub const HIERARCHY_ROOT: Self = CgroupId(1);
+}
+
 impl CgroupPath {
-    /// The root of the hierarchy.
+    /// The root of the mount.
     pub fn root() -> Self {
         CgroupPath(Arc::from("/"))
     }
@@ -67,6 +72,18 @@ impl CgroupPath {
     /// The last component; empty for the root.
     pub fn name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The path as it is seen from the cgroup so many levels below the root that is on
+    /// it; none if there is none.
+    pub fn from_level(&self, level: usize) -> Option<Self> {
+        let names = self.0.trim_start_matches('/').split('/').filter(|name| !name.is_empty());
+        let has_left = names.clone().nth(level).is_some();
+        let path = names.clone().skip(level).fold(String::new(), |path, name| path + "/" + name);
+        match has_left {
+            true => Some(CgroupPath(Arc::from(path))),
+            false => (names.count() == level).then(Self::root),
+        }
     }
 
     /// The path one level up; none for the root.
@@ -166,7 +183,20 @@ mod tests {
         assert_eq!(ancestors, [path("/a/b"), path("/a"), path("/")]);
         assert_eq!(path("/").parent(), None);
         assert_eq!(path("/a/b").name(), "b");
-        assert_eq!((path("/").relative(), path("/a/b").relative()), (OsStr::new(".").into(), OsStr::new("a/b").into()));
+        assert_eq!(
+            (path("/").relative(), path("/a/b").relative()),
+            (OsStr::new(".").into(), OsStr::new("a/b").into())
+        );
+    }
+
+    #[test]
+    fn a_mount_shows_the_rest_of_a_path() {
+        let table =
+            [(0, Some("/a/b/c")), (1, Some("/b/c")), (2, Some("/c")), (3, Some("/")), (4, None)];
+        for (level, seen) in table {
+            assert_eq!(path("/a/b/c").from_level(level), seen.map(path), "{level}");
+        }
+        assert_eq!((path("/").from_level(0), path("/").from_level(1)), (Some(path("/")), None));
     }
 
     #[test]

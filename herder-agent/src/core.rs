@@ -69,11 +69,13 @@ pub enum Command {
     Containers(oneshot::Sender<Vec<ContainerState>>),
 }
 
-/// The v2 hierarchy.
+/// The v2 hierarchy, or the part of it that the agent looks at.
 #[derive(Clone, Debug)]
 pub struct Hierarchy {
     /// Where it is mounted.
     pub root: PathBuf,
+    /// The cgroup that is there.
+    pub begins_at: CgroupId,
     /// How often all of it is looked at again.
     pub resync_every: Duration,
 }
@@ -114,6 +116,7 @@ pub struct Core {
     enforcer: Enforcer,
     reporter: Arc<Reporter>,
     root: PathBuf,
+    begins_at: CgroupId,
     resync_every: Duration,
     page: u64,
     naming: Naming,
@@ -143,7 +146,7 @@ impl Core {
             Source::MemoryEvents(_) => Traced::default(),
         };
         let told_within = if traced.at_exit { EXIT_WAIT } else { TOLD_WITHIN };
-        let Hierarchy { root, resync_every } = hierarchy;
+        let Hierarchy { root, begins_at, resync_every } = hierarchy;
         Core {
             naming,
             waiting: Waiting::default(),
@@ -162,6 +165,7 @@ impl Core {
             enforcer,
             reporter,
             root,
+            begins_at,
             resync_every,
             page: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
             losses: Losses::default(),
@@ -340,8 +344,11 @@ fn decoded(record: &[u8], page: u64, reporter: &Reporter) -> Option<Event> {
     match error {
         DecodeError::Short { .. } => reporter.lost(Lost::ShortRecord, 1),
         DecodeError::UnknownKind(_) => reporter.lost(Lost::UnknownRecord, 1),
-        // No kill: a cgroup that no rule can name.
-        DecodeError::Path(_) => {}
+        // Each cgroup that somebody makes may be one of these.
+        DecodeError::Path(_) | DecodeError::Level { .. } => {
+            reporter.cgroup_unread(&error);
+            return None;
+        }
     }
     tracing::warn!(%error, "Cannot decode a record of the eBPF programs.");
     None

@@ -77,6 +77,12 @@ pub struct Victim {
     pub cgroup: CgroupId,
     /// The cgroup its parent was in, if known.
     pub parent_cgroup: Option<CgroupId>,
+    /// The cgroup whose kill the kernel counts it as: its own, or the nearest above that
+    /// has the memory controller; none if nothing tells.
+    pub memory_cgroup: Option<CgroupId>,
+    /// The agent's mount does not show its cgroup: it is another node's, or is not to be
+    /// looked at.
+    pub is_outside: bool,
     /// Command name; chosen by the process itself, so never trusted.
     pub comm: String,
     /// Real user id.
@@ -98,6 +104,8 @@ impl Victim {
             start_boottime: 0,
             cgroup,
             parent_cgroup: None,
+            memory_cgroup: None,
+            is_outside: false,
             comm: String::new(),
             uid: 0,
             oom_score_adj: None,
@@ -153,6 +161,8 @@ pub enum Domain {
     Node,
     /// This cgroup.
     Cgroup(CgroupId),
+    /// One that the agent's mount does not show, and so one above it.
+    Outside,
     /// The kernel did not say.
     Unknown,
 }

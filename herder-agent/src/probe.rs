@@ -15,6 +15,7 @@ pub use decode::{Decision, DecodeError, Event, Mark};
 pub use layout::{KernelFacts, MarkArgument};
 pub use object::{OBJECT, STUB};
 
+use crate::cgroup::CgroupId;
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
     maps::{MapData, MapError, PerCpuArray, RingBuf},
@@ -107,6 +108,9 @@ pub struct ProbeOptions {
     pub btf: bool,
     /// Size of the ring buffer of kills, bytes: a power of two of whole pages.
     pub kill_ring_bytes: Option<u32>,
+    /// The cgroup that the agent's mount begins at. The kernel names cgroups by paths from
+    /// the hierarchy's root, and tells of those too that the mount does not show.
+    pub mount: CgroupId,
 }
 
 impl Probe {
@@ -156,6 +160,7 @@ impl Probe {
             &describe_at_exit,
             true,
         );
+        loader.override_global("MOUNT", &options.mount.0, true);
         if let Some(bytes) = options.kill_ring_bytes {
             loader.map_max_entries("KILLS", bytes);
         }

@@ -26,7 +26,10 @@ use lock::{Held, Lock};
 use metrics::Metrics;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::sync::broadcast;
@@ -99,6 +102,7 @@ pub struct Reporter {
     metrics: Metrics,
     journal: Lock<Journal>,
     source: OnceLock<&'static str>,
+    told_unread: AtomicBool,
 }
 
 impl Default for Reporter {
@@ -114,7 +118,12 @@ impl Reporter {
     }
 
     fn of(metrics: Metrics) -> Self {
-        Reporter { metrics, journal: Lock::new(Journal::default()), source: OnceLock::new() }
+        Reporter {
+            metrics,
+            journal: Lock::new(Journal::default()),
+            source: OnceLock::new(),
+            told_unread: AtomicBool::new(false),
+        }
     }
 
     /// Kills are heard of, and where, by its name. Of several calls the first counts.
@@ -192,6 +201,15 @@ impl Reporter {
     pub fn lost(&self, reason: Lost, times: u64) {
         tracing::error!(reason = reason.as_str(), times, "Lost what the kernel told.");
         self.metrics.lost(reason, times);
+    }
+
+    /// The kernel told of a cgroup by a path that says nothing. The first is logged; there
+    /// may be as many as somebody makes.
+    pub fn cgroup_unread(&self, error: &dyn std::error::Error) {
+        if !self.told_unread.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "A cgroup is found by the next walk only; others like it are counted in herder_records_lost_total.");
+        }
+        self.metrics.lost(Lost::CgroupPath, 1);
     }
 
     /// A reported kill has no owner.

@@ -73,9 +73,10 @@ pub enum DirError {
     Other(Errno),
 }
 
-/// The mount point of the v2 hierarchy.
+/// Where the agent looks at the v2 hierarchy, or at a part of it: the mount point, or a
+/// directory below it.
 #[derive(Debug)]
-pub struct CgroupRoot(OwnedFd);
+pub struct CgroupRoot(OwnedFd, CgroupId);
 
 impl CgroupRoot {
     /// Opens the mount point and checks what it is.
@@ -97,7 +98,15 @@ impl CgroupRoot {
     fn open_any(path: &Path) -> Result<Self, RootError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::open(path, flags, Mode::empty());
-        opened.map(CgroupRoot).map_err(|error| open_error(path, error))
+        let opened = opened.and_then(|root| Ok((fstat(&root)?.st_ino, root)));
+        opened
+            .map(|(inode, root)| CgroupRoot(root, CgroupId(inode)))
+            .map_err(|error| open_error(path, error))
+    }
+
+    /// The cgroup that the mount begins at.
+    pub fn id(&self) -> CgroupId {
+        self.1
     }
 
     /// Any directory in place of a cgroup mount.

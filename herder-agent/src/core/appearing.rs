@@ -5,7 +5,10 @@ use super::Core;
 use crate::{
     cgroup::{CgroupId, CgroupPath},
     enforce::Origin,
-    probe::{decode::CgroupEvent, monotonic_now},
+    probe::{
+        decode::{Base, CgroupEvent},
+        monotonic_now,
+    },
 };
 use std::{os::unix::fs::MetadataExt, time::Duration};
 use tokio::time::Instant;
@@ -22,6 +25,8 @@ pub(super) struct Appearing {
     /// None where the kernel has no BTF to tell it by.
     pub(super) id: Option<CgroupId>,
     path: CgroupPath,
+    /// Its path may begin above the mount.
+    is_sought: bool,
     /// When it is tried, again if it could not be opened before.
     pub(super) due: Instant,
     until: Instant,
@@ -30,12 +35,25 @@ pub(super) struct Appearing {
 impl Core {
     pub(super) fn cgroup_made(&mut self, made: CgroupEvent) {
         let due = Instant::now();
-        let id = made.id.or_else(|| self.inode(&made.path));
-        if let Some(id) = id {
+        let is_sought = made.base == Base::Hierarchy && self.begins_at != CgroupId::HIERARCHY_ROOT;
+        let id = made.id.or_else(|| self.inode(&made.path).filter(|_| !is_sought));
+        if let Some(id) = id.filter(|_| !is_sought) {
             self.enters(id, &made.path);
         }
         let until = due + APPEARS_WITHIN;
-        self.appearing.push_back(Appearing { id, path: made.path, due, until });
+        self.appearing.push_back(Appearing { id, path: made.path, is_sought, due, until });
+    }
+
+    /// Where the mount shows a cgroup of which it is only known what it is called from the
+    /// hierarchy's root. Without an id the event is no more than a reason to look: what is
+    /// there, and is new, is a cgroup of ours, whichever the event was about.
+    fn find(&self, appearing: &Appearing) -> Option<(CgroupId, CgroupPath)> {
+        let paths = (0..).map_while(|level| appearing.path.from_level(level));
+        let mut found = paths.filter_map(|path| Some((self.inode(&path)?, path)));
+        found.find(|(id, _)| match appearing.id {
+            Some(wanted) => *id == wanted,
+            None => self.tree.path(*id).is_none(),
+        })
     }
 
     /// When the next new cgroup is tried.
@@ -59,6 +77,19 @@ impl Core {
         let Some(mut appearing) = next.and_then(|next| self.appearing.remove(next)) else {
             return;
         };
+        if appearing.is_sought {
+            match self.find(&appearing) {
+                Some((id, path)) => {
+                    self.enters(id, &path);
+                    appearing = Appearing { id: Some(id), path, is_sought: false, ..appearing };
+                }
+                None if now >= appearing.until => return,
+                None => {
+                    appearing.due = now + APPEARS_RETRY;
+                    return self.appearing.push_back(appearing);
+                }
+            }
+        }
         if appearing.id.is_none() {
             appearing.id = self.inode(&appearing.path);
             if let Some(id) = appearing.id {

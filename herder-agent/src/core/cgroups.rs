@@ -175,8 +175,9 @@ impl Core {
 
 /// Without a v2 mount there is nothing to walk: whatever else is mounted there has
 /// ids of its own, which mean other cgroups here. All processes are then in the
-/// root of v2, the first node of its kernfs (`kernfs_create_root()`).
+/// root of v2.
 pub(super) fn walk(root: Option<&Path>) -> Walked {
-    let only_root = || Walk { found: [(CgroupId(1), CgroupPath::root())].into(), complete: true };
+    let only_root =
+        || Walk { found: [(CgroupId::HIERARCHY_ROOT, CgroupPath::root())].into(), complete: true };
     (monotonic_now(), root.map_or_else(|| Ok(only_root()), tree::walk))
 }

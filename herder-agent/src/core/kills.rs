@@ -6,7 +6,7 @@ use crate::{
     cgroup::{CgroupId, CgroupPath},
     oom::{OomKill, assemble::Outcome, classify::Scene},
     probe::{Event, monotonic_now},
-    report::{KillReport, Unattributed},
+    report::{KillReport, NoKill, Unattributed},
     source::Source,
 };
 use std::time::Duration;
@@ -37,7 +37,7 @@ impl Core {
                         self.reporter.victim_exited(tgid, Duration::from_nanos(after));
                     }
                 }
-                Event::CgroupMade(_) | Event::CgroupRemoved(_) => {}
+                Event::CgroupMade(_) | Event::CgroupRemoved(_) | Event::CgroupOutside => {}
             }
         }
         self.report_kills();
@@ -55,13 +55,24 @@ impl Core {
     fn report_kills(&mut self) {
         for outcome in self.assembler.outcomes() {
             match outcome {
-                Outcome::Kill(kill) => self.report_kill(kill),
+                Outcome::Kill(kill) => {
+                    let kill = self.of_this_node(kill);
+                    self.report_kill(kill);
+                }
                 Outcome::Missing(count) => self.losses.missing(count),
                 Outcome::NoKill(reason, victim) => {
                     self.reporter.no_kill(reason, victim.tgid, victim.tid);
                 }
             }
         }
+    }
+
+    /// A kill without those of its victims that the mount does not show.
+    fn of_this_node(&self, mut kill: OomKill) -> OomKill {
+        for victim in kill.victims.extract_if(.., |victim| victim.is_outside) {
+            self.reporter.no_kill(NoKill::OutsideMount, victim.tgid, victim.tid);
+        }
+        kill
     }
 
     pub(super) fn report_kill(&mut self, kill: OomKill) {

@@ -4,7 +4,7 @@ use super::{Finding, Outcome};
 use crate::{
     args::{NodeArgs, NriSwitch},
     cgroup::{
-        CgroupPath,
+        CgroupId, CgroupPath,
         dir::{CgroupRoot, OOM_GROUP},
         tree,
     },
@@ -124,7 +124,8 @@ fn capabilities(without_programs: Outcome) -> Finding {
 }
 
 fn attach(without_programs: Outcome) -> Finding {
-    match Probe::attach(ProbeOptions { btf: true, kill_ring_bytes: None }) {
+    let mount = CgroupId::HIERARCHY_ROOT;
+    match Probe::attach(ProbeOptions { btf: true, kill_ring_bytes: None, mount }) {
         Ok(probe) => {
             let traced = probe.traced;
             let parts = [
@@ -167,7 +168,19 @@ fn attach(without_programs: Outcome) -> Finding {
 
 fn mount(root: &Path) -> Finding {
     match CgroupRoot::open(root) {
-        Ok(_) => finding("cgroup v2", Outcome::Ok, root.display().to_string(), ""),
+        Ok(opened) if opened.id() == CgroupId::HIERARCHY_ROOT => {
+            finding("cgroup v2", Outcome::Ok, format!("{}, all of it", root.display()), "")
+        }
+        Ok(opened) => finding(
+            "cgroup v2",
+            Outcome::Ok,
+            format!(
+                "{} shows a part of it, below cgroup {}: rules' paths begin there, kills outside of it are ignored, and what cgroups above it have in memory.oom.group is not known",
+                root.display(),
+                opened.id().0
+            ),
+            "",
+        ),
         Err(error) => finding(
             "cgroup v2",
             Outcome::Warn,

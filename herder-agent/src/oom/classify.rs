@@ -38,7 +38,8 @@ impl<P: Fn(CgroupId) -> Option<CgroupPath>> Scene<'_, P> {
     pub fn limit(&self, kill: &OomKill) -> Limit {
         let domain = match kill.domain {
             Domain::Unknown => return Limit::Unknown,
-            Domain::Node => return Limit::Node,
+            // A node that is a container ends where the mount begins.
+            Domain::Node | Domain::Outside => return Limit::Node,
             Domain::Cgroup(id) => (self.path)(id),
         };
         match (domain, self.container) {
@@ -92,6 +93,8 @@ mod tests {
             start_boottime: 0,
             cgroup: CgroupId(2),
             parent_cgroup: parent.map(CgroupId),
+            memory_cgroup: None,
+            is_outside: false,
             comm: String::new(),
             uid: 0,
             oom_score_adj: None,
@@ -166,6 +169,7 @@ mod tests {
         let table = [
             (Domain::Unknown, Limit::Unknown),
             (Domain::Node, Limit::Node),
+            (Domain::Outside, Limit::Node),
             (Domain::Cgroup(CgroupId(0)), Limit::Node),
             (Domain::Cgroup(CgroupId(1)), Limit::Pod),
             (Domain::Cgroup(CgroupId(2)), Limit::Container),

@@ -16,6 +16,8 @@ pub(crate) fn report(owner: Owner, kind: Kind) -> KillReport {
         start_boottime: 0,
         cgroup: CgroupId(1),
         parent_cgroup: None,
+        memory_cgroup: None,
+        is_outside: false,
         comm: "hog".into(),
         uid: 0,
         oom_score_adj: None,

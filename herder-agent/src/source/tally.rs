@@ -14,7 +14,10 @@ use crate::{
         OomKill,
         deduce::{Counts, Deducer},
     },
-    probe::{Event, decode::CgroupEvent},
+    probe::{
+        Event,
+        decode::{Base, CgroupEvent},
+    },
 };
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use std::{
@@ -115,7 +118,7 @@ impl Tally {
                 && let Ok(path) = path.child(entry.file_name().as_bytes())
             {
                 let id = Some(CgroupId(entry.ino()));
-                self.below.push(Event::CgroupMade(CgroupEvent { id, path }));
+                self.below.push(Event::CgroupMade(CgroupEvent { id, path, base: Base::Mount }));
             }
         }
     }
@@ -170,9 +173,13 @@ impl Tally {
                 && let Some(Ok(path)) = event.file_name().map(|name| path.child(name.to_bytes()))
             {
                 changes.cgroups.push(if is(ReadFlags::CREATE) {
-                    Event::CgroupMade(CgroupEvent { id: None, path })
+                    Event::CgroupMade(CgroupEvent { id: None, path, base: Base::Mount })
                 } else {
-                    Event::CgroupRemoved(CgroupEvent { id: self.ids.get(&path).copied(), path })
+                    Event::CgroupRemoved(CgroupEvent {
+                        id: self.ids.get(&path).copied(),
+                        path,
+                        base: Base::Mount,
+                    })
                 });
             }
         }

@@ -82,13 +82,13 @@ pub(crate) fn annotation(input: &[u8]) {
 
 /// A record of the eBPF programs.
 pub(crate) fn record(input: &[u8]) {
-    use decode::Event::{CgroupMade, CgroupRemoved, Decided, Exited, Marked};
+    use decode::Event::{CgroupMade, CgroupOutside, CgroupRemoved, Decided, Exited, Marked};
     match decode::decode(input, 4096) {
         Ok(CgroupMade(event) | CgroupRemoved(event)) => {
             assert!(!event.path.to_string().contains(|letter: char| letter.is_control()));
         }
         Ok(Marked(mark)) => assert!(!mark.victim.comm.contains('\0')),
-        Ok(Decided(_) | Exited { .. }) => {}
+        Ok(Decided(_) | Exited { .. } | CgroupOutside) => {}
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 }

@@ -8,7 +8,7 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     path::Path,
-    process::{Child, ChildStdout, ExitStatus, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -70,9 +70,14 @@ impl Agent {
         capabilities: &[&str],
         output: [Stdio; 2],
     ) -> Self {
+        let command = role("confined", capabilities);
+        Self::spawn_by(command, rules, flags, output)
+    }
+
+    /// The same by a role that becomes `confined`.
+    pub fn spawn_by(mut command: Command, rules: &str, flags: &[&str], output: [Stdio; 2]) -> Self {
         let [stdout, stderr] = output;
         fs::write(CONFIG, rules).unwrap();
-        let mut command = role("confined", capabilities);
         command.args(["--", "/bin/herder-agent", "run", "--config", CONFIG]).args(flags);
         command.env("KUBECONFIG", "/tmp/kubeconfig");
         command.stdout(stdout).stderr(stderr);

@@ -26,6 +26,7 @@ mod enforcement;
 mod faults;
 mod init;
 mod kills;
+mod nodes;
 mod pod_faults;
 mod pods;
 mod record;
@@ -41,7 +42,8 @@ use std::process::ExitCode;
 type Test = (&'static str, fn());
 
 /// What kernels may differ in, in the order in which it runs.
-const TESTS: &[&[Test]] = &[kills::TESTS, enforcement::TESTS, robustness::TESTS, counts::TESTS];
+const TESTS: &[&[Test]] =
+    &[kills::TESTS, enforcement::TESTS, robustness::TESTS, counts::TESTS, nodes::TESTS];
 
 /// Those with an API server.
 const TESTS_OF_PODS: &[&[Test]] = &[pods::TESTS, pod_faults::TESTS];
@@ -51,7 +53,7 @@ const TIMED_TESTS: &[&[Test]] = &[enforcement::TIMED, counts::TIMED];
 
 /// Faults of what surrounds the agent.
 const TESTS_OF_FAULTS: &[&[Test]] =
-    &[faults::TESTS, unseen::TESTS, enforcement::ENDLESS, clients::TESTS];
+    &[faults::TESTS, unseen::TESTS, enforcement::ENDLESS, clients::TESTS, nodes::TESTS_OF_COUNTS];
 
 /// Those of programs that were built to log.
 const TESTS_OF_LOGGING: &[&[Test]] = &[robustness::TESTS_OF_LOGGING];

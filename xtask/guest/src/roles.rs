@@ -32,6 +32,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
         "shim" => shim(&rest),
         "enter" => enter(&rest),
         "confined" => confined(&rest),
+        "in-node" => crate::nodes::in_node(&rest),
         "tree" => tree(&rest),
         "hog" => hog(rest[0].parse().expect("MiB")),
         "later" => later(rest[0].parse().expect("MiB")),

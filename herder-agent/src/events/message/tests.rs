@@ -19,6 +19,8 @@ fn report(kind: Kind, limit: Limit, comm: &str, sizes: Option<Sizes>) -> KillRep
         start_boottime: 0,
         cgroup: CgroupId(1),
         parent_cgroup: None,
+        memory_cgroup: None,
+        is_outside: false,
         comm: comm.to_owned(),
         uid: 0,
         oom_score_adj: None,

@@ -21,6 +21,8 @@ fn mark(tgid: u32, tid: u32, decision: Option<u64>) -> Mark {
         start_boottime: 1,
         cgroup: CgroupId(10),
         parent_cgroup: None,
+        memory_cgroup: None,
+        is_outside: false,
         comm: "hog".into(),
         uid: 0,
         oom_score_adj: None,
