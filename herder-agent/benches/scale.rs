@@ -50,7 +50,7 @@ fn report(owner: Owner, kind: Kind) -> KillReport {
         ended: None,
     };
     let (limit, victim_owners) = (Limit::Container, vec![owner.clone()]);
-    KillReport { kill, kind, limit, owner, cgroup: None, victim_owners, rule: None }
+    KillReport { kill, kind, limit, owner, cgroup: None, victim_owners, rule: None, pod: None }
 }
 
 /// Series and bytes of one node's scrape: nothing matched, all matched, all killed in each

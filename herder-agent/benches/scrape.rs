@@ -36,6 +36,7 @@ const TIMES: usize = 500;
 
 fn kill(owner: &Owner, kind: Kind) -> KillReport {
     KillReport {
+        pod: None,
         kill: OomKill {
             victims: vec![Victim::nameless(CgroupId(1), 0)],
             trigger: None,

@@ -9,6 +9,7 @@ mod scheduling;
 use crate::{
     apiserver::{self, ConnectError, OnFailure, Times},
     args::{EventSwitch, NriSwitch, RunArgs, Switch},
+    attribution::kubelet::KubeletRoots,
     cgroup::{CgroupId, dir::CgroupRoot},
     config::{self, Config, ConfigError},
     core::{Command, Core, Hierarchy, Leaving, Naming, Notices, Parts},
@@ -135,7 +136,8 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
             begins_at,
             resync_every: Duration::from_secs(args.resync_seconds),
         },
-        naming: Naming::new(client.is_some(), Bundles::new(args.bundle_dir.clone())),
+        naming: Naming::new(client.is_some(), Bundles::new(args.bundle_dir.clone()))
+            .below(KubeletRoots::given(&args.node.kubelet_cgroup_root)),
         notices: Notices::new(events),
         leaving: Leaving::new(state_file),
         node_before,

@@ -1,5 +1,6 @@
 //! The command line. Every flag of `run` and `check` is an environment variable too.
 
+use crate::{attribution::kubelet, cgroup::CgroupPath};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -80,6 +81,18 @@ pub struct NodeArgs {
     /// Where the cgroup v2 hierarchy is mounted, read-write, as the host sees it.
     #[arg(long, env = "HERDER_CGROUP_ROOT", value_name = "DIR", default_value = "/sys/fs/cgroup")]
     pub cgroup_root: PathBuf,
+    /// Below which cgroups of the mount the kubelet makes its pods: its own --cgroup-root,
+    /// or the cgroup kubepods itself. By default where kubelets have it: /kubepods,
+    /// /kubepods.slice, /kubelet/kubepods, and what systemd's driver makes of another
+    /// --cgroup-root (/NAME.slice/NAME-kubepods.slice). May be several, with commas.
+    #[arg(
+        long,
+        env = "HERDER_KUBELET_CGROUP_ROOT",
+        value_name = "PATH",
+        value_delimiter = ',',
+        value_parser = kubelet::parse
+    )]
+    pub kubelet_cgroup_root: Vec<CgroupPath>,
     /// Where systemd keeps the unit files of transient scopes; read to find scopes
     /// that systemd stops at any OOM kill (OOMPolicy=kill). May be missing.
     #[arg(
@@ -295,6 +308,7 @@ mod tests {
             &["a", "run", "--kubernetes", "maybe"],
             &["a", "run", "--events", "auto"],
             &["a", "run", "--source", "perf"],
+            &["a", "run", "--kubelet-cgroup-root", "kubelet"],
             &["a", "run", "--nri", "maybe"],
             &["a", "run", "--series-retention-seconds", "0"],
             &["a"],

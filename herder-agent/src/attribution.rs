@@ -1,6 +1,7 @@
 //! Whose cgroup is it: a container of a pod, or the host's own.
 
 pub mod id;
+pub mod kubelet;
 pub mod path;
 
 use crate::cgroup::CgroupPath;

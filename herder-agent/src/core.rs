@@ -13,6 +13,7 @@ mod kills;
 mod losses;
 mod naming;
 mod notices;
+mod owners;
 mod pods;
 
 pub use counts::Leaving;

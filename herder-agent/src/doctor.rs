@@ -4,6 +4,7 @@
 //! a trial says more than any list of capabilities.
 
 mod checks;
+mod kubelet;
 
 use crate::args::CheckArgs;
 use std::{

@@ -12,7 +12,7 @@ pub use record::KillRecord;
 
 use crate::{
     apiserver::Failure,
-    attribution::{ContainerNames, Owner},
+    attribution::{ContainerNames, Owner, path::PodCgroup},
     cgroup::CgroupPath,
     events::send,
     nri::{Answer, Outcome},
@@ -51,6 +51,8 @@ pub struct KillReport {
     pub victim_owners: Vec<Owner>,
     /// The rule that the container is under, if any.
     pub rule: Option<String>,
+    /// What the chosen victim's cgroup is of a pod, if it is one's.
+    pub pod: Option<PodCgroup>,
 }
 
 /// Why the value of a cgroup was written.

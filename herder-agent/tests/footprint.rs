@@ -182,6 +182,7 @@ fn one_kill(
     reporter.oom_group_effective(&owner, Some(false), false);
     let victim = Victim::nameless(id, time);
     reporter.kill(&KillReport {
+        pod: None,
         kill: OomKill {
             victims: vec![victim],
             trigger: None,

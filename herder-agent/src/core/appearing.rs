@@ -64,7 +64,7 @@ impl Core {
     /// From now on its kills can be named.
     fn enters(&mut self, id: CgroupId, path: &CgroupPath) {
         self.tree.made(id, path.clone(), monotonic_now());
-        self.naming.made(id, path);
+        self.take_owners(id, path);
         self.count_cgroup(id, path);
     }
 

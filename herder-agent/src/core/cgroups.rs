@@ -86,7 +86,7 @@ impl Core {
                     self.forget_cgroup(id);
                 }
                 for (id, path) in missed.made {
-                    self.naming.made(id, &path);
+                    self.take_owners(id, &path);
                     self.count_cgroup(id, &path);
                     self.decide(id, &path, Origin::Existing);
                 }

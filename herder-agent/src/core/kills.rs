@@ -101,7 +101,9 @@ impl Core {
             return;
         };
         let rule = container.as_ref().and_then(|path| self.wanted(path));
+        let pod = cgroup.as_ref().and_then(|path| self.naming.parse(path));
         let report = KillReport {
+            pod,
             kind,
             limit,
             owner,

@@ -11,6 +11,7 @@ use crate::{
     attribution::{
         ContainerNames, Owner,
         id::{ContainerId, PodUid},
+        kubelet::KubeletRoots,
         path::{Place, PodCgroup, Runtime},
     },
     cgroup::{CgroupId, CgroupPath},
@@ -25,7 +26,8 @@ use crate::{
 use learnt::LearntContainers;
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
+    iter,
     ops::Bound::{Excluded, Unbounded},
 };
 use tokio::time::Instant;
@@ -39,6 +41,10 @@ pub struct Naming {
     /// Living cgroups at or below each pod's, in the order in which they were
     /// made; with the container whose own cgroup it is.
     cgroups: HashMap<PodUid, BTreeMap<CgroupId, Option<ContainerId>>>,
+    roots: KubeletRoots,
+    /// Cgroups on the way to pods that belong to others than root, who may put into them
+    /// what they like. There are none but where somebody has given them away.
+    of_others: HashSet<CgroupPath>,
 }
 
 /// A container, or the sandbox, of a known pod.
@@ -58,18 +64,52 @@ impl Naming {
             learnt: LearntContainers::default(),
             bundles,
             cgroups: HashMap::new(),
+            roots: KubeletRoots::default(),
+            of_others: HashSet::new(),
         }
     }
 
+    /// Takes pods only for those that are below these.
+    #[must_use]
+    pub fn below(mut self, roots: KubeletRoots) -> Self {
+        self.roots = roots;
+        self
+    }
+
+    /// The pod and part that a cgroup belongs to, whether or not anything is known of it.
+    pub(super) fn parse(&self, path: &CgroupPath) -> Option<PodCgroup> {
+        let mut upwards = iter::once(path.clone()).chain(path.ancestors());
+        let is_of_others =
+            !self.of_others.is_empty() && upwards.any(|path| self.of_others.contains(&path));
+        PodCgroup::below(&self.roots, path).filter(|_| !is_of_others)
+    }
+
+    /// The pod's own cgroup, if this is that or a container's. All of the way to it must be
+    /// root's.
+    pub(super) fn pod_path(&self, path: &CgroupPath) -> Option<CgroupPath> {
+        PodCgroup::below(&self.roots, path)?.pod_path(path)
+    }
+
+    /// Takes the uppermost cgroup on the way to a pod that is not root's, if one is not.
+    /// Says whether this is new.
+    pub(super) fn belongs_to(&mut self, pod: &CgroupPath, other: Option<CgroupPath>) -> bool {
+        if !self.of_others.is_empty() {
+            let was = |path: &CgroupPath| pod.is_within(path) && other.as_ref() != Some(path);
+            self.of_others.retain(|path| !was(path));
+        }
+        other.is_some_and(|other| self.of_others.insert(other))
+    }
+
     pub(super) fn made(&mut self, id: CgroupId, path: &CgroupPath) {
-        let Some(cgroup) = PodCgroup::parse(path) else { return };
+        let Some(cgroup) = self.parse(path) else { return };
         let top = cgroup.container().filter(|container| container.place == Place::Top);
         let ids = self.cgroups.entry(cgroup.pod_uid).or_default();
         ids.insert(id, top.map(|container| container.id));
     }
 
     pub(super) fn removed(&mut self, id: CgroupId, path: &CgroupPath) {
-        let Some(cgroup) = PodCgroup::parse(path) else { return };
+        self.of_others.remove(path);
+        let Some(cgroup) = PodCgroup::below(&self.roots, path) else { return };
         if let Some(ids) = self.cgroups.get_mut(&cgroup.pod_uid) {
             ids.remove(&id);
             if ids.is_empty() {
@@ -93,13 +133,13 @@ impl Naming {
 
     /// The init of the container that a cgroup lies in, if the runtime has told.
     pub(super) fn init(&self, path: &CgroupPath) -> Option<u32> {
-        self.learnt.init(PodCgroup::parse(path)?.container()?.id)
+        self.learnt.init(self.parse(path)?.container()?.id)
     }
 
     /// The value that a container's cgroup would have got, if its runtime was asked for
     /// ours. With crun, which CRI-O has by default, that is not the container's outermost.
     pub(super) fn adjusted(&self, path: &CgroupPath) -> Option<bool> {
-        let cgroup = PodCgroup::parse(path)?;
+        let cgroup = self.parse(path)?;
         let container = cgroup.container()?;
         match (container.place, container.runtime) {
             (Place::Below(_), _) | (Place::Top, Runtime::CriO) => None,
@@ -150,7 +190,7 @@ impl Naming {
         let learnt = |cgroup: &PodCgroup| {
             cgroup.container().is_some_and(|container| self.learnt.has(container.id))
         };
-        PodCgroup::parse(path).filter(|cgroup| self.pods.is_some() || learnt(cgroup))
+        self.parse(path).filter(|cgroup| self.pods.is_some() || learnt(cgroup))
     }
 
     /// The pod of a container's cgroup and, as far as it is known, which of its

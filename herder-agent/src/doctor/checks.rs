@@ -1,6 +1,6 @@
 //! What is looked at, in the order in which it matters.
 
-use super::{Finding, Outcome};
+use super::{Finding, Outcome, kubelet};
 use crate::{
     args::{NodeArgs, NriSwitch},
     cgroup::{
@@ -33,13 +33,19 @@ pub(super) fn all(args: &NodeArgs) -> Vec<Finding> {
         mount(&args.cgroup_root),
         controller(&args.cgroup_root),
         writable(&args.cgroup_root),
+        kubelet::pods(&args.cgroup_root, &args.kubelet_cgroup_root),
         systemd(&args.systemd_transient_dir),
         nri(args.nri, &args.nri_socket),
         config(args.config.as_deref()),
     ]
 }
 
-fn finding(what: &'static str, outcome: Outcome, found: impl Into<String>, mend: &str) -> Finding {
+pub(super) fn finding(
+    what: &'static str,
+    outcome: Outcome,
+    found: impl Into<String>,
+    mend: &str,
+) -> Finding {
     Finding { what, outcome, found: found.into(), mend: mend.into() }
 }
 

@@ -119,7 +119,7 @@ impl KillRecord {
             Owner::Host { .. } | Owner::Unnamed { .. } => None,
         };
         // The path says so much whether or not the API server does.
-        let pod = report.cgroup.as_ref().and_then(PodCgroup::parse);
+        let pod = report.pod;
         let container = pod.as_ref().and_then(PodCgroup::container);
         let kill = &report.kill;
         let victims: Vec<_> = kill.victims.iter().take(LISTED).map(ProcessRecord::new).collect();

@@ -25,6 +25,7 @@ pub(crate) fn report(owner: Owner, kind: Kind) -> KillReport {
     };
     let trigger = Trigger { tid: 1, tgid: 1, cgroup: CgroupId(1), comm: "x".into() };
     KillReport {
+        pod: None,
         kill: OomKill {
             victims: vec![victim],
             trigger: Some(trigger),
@@ -58,7 +59,8 @@ fn a_record_says_what_the_path_says() {
     let owner = Owner::Container(names());
     let path = format!("/kubepods/burstable/pod{UID}/crio-{}/below", id('a'));
     let cgroup = CgroupPath::parse(path.as_bytes()).ok();
-    reporter.kill(&KillReport { cgroup, ..report(owner.clone(), Kind::Init) });
+    let pod = cgroup.as_ref().and_then(PodCgroup::parse);
+    reporter.kill(&KillReport { cgroup, pod, ..report(owner.clone(), Kind::Init) });
     reporter.kill(&report(owner, Kind::Init));
     let records = serde_json::to_value(reporter.kills(2)).unwrap();
     let told = |at: usize| {
@@ -75,7 +77,8 @@ fn a_restart_is_tied_to_the_kill_that_ended_the_incarnation() {
     let kill = |letter, kind| {
         let path = format!("/kubepods/pod{UID}/{}", id(letter));
         let cgroup = CgroupPath::parse(path.as_bytes()).ok();
-        reporter.kill(&KillReport { cgroup, ..report(Owner::Container(names()), kind) });
+        let pod = cgroup.as_ref().and_then(PodCgroup::parse);
+        reporter.kill(&KillReport { cgroup, pod, ..report(Owner::Container(names()), kind) });
     };
     let restart = |ended, reason| {
         reporter.restart(&RestartSeen { names: names(), reason, times: 1, ended });

@@ -9,8 +9,13 @@ use crate::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::{
+    ffi::{OsStr, OsString},
     fs,
-    os::unix::process::ExitStatusExt,
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        process::ExitStatusExt,
+    },
+    path::PathBuf,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -33,6 +38,7 @@ pub const TESTS: &[Test] = &[
     ("without_btf", without_btf),
     ("victim_is_described", victim_is_described),
     ("losses_are_counted", losses_are_counted),
+    ("names_that_are_no_text", names_that_are_no_text),
 ];
 
 pub fn assert_kill(kill: &Value, kind: &str, limit: &str, cgroup: &str) {
@@ -304,6 +310,62 @@ fn late_kill_of_a_removed_cgroup() {
     for (number, kill) in kills.iter().enumerate() {
         assert_kill(kill, "group", "container", &format!("/short{}", number + 1));
     }
+    agent.assert_nothing_lost();
+}
+
+/// Whoever owns a cgroup names those in it by any bytes. A kill in one is its container's,
+/// a rule matches it like any other, and nobody can fill the log by making them.
+fn names_that_are_no_text() {
+    let agent = Agent::start(MATCHED);
+    let container = Container::start("/matched/c1", 60, &["idle"]);
+    let below = |name: &[u8]| {
+        let path = [container.cgroup.file("").as_bytes(), name].concat();
+        PathBuf::from(OsString::from_vec(path))
+    };
+    let names: [&[u8]; 3] = [b"\xff\xfe", b"a\x1b[31m\t\"'\\", &[b'n'; 255]];
+    for (number, name) in names.into_iter().enumerate() {
+        fs::create_dir(below(name)).unwrap();
+        let mut hog = run_in(&container.cgroup, &["later", "100"]);
+        fs::write(below(name).join("cgroup.procs"), hog.id().to_string()).unwrap();
+        hog.wait().unwrap();
+        let kill = &agent.wait_for_kills(number + 1)[number];
+        let shown = kill["cgroup"].as_str().unwrap();
+        assert!(shown.starts_with("/matched/c1/"), "{shown:?}");
+        assert!(!shown.contains(|letter: char| letter.is_control()), "{shown:?}");
+        assert_kill(kill, "subprocess", "container", shown);
+        assert_eq!(kill["rule"], "matched");
+    }
+    let series =
+        r#"herder_host_oom_kills_total{cgroup="/matched/c1",kind="subprocess",limit="container"}"#;
+    assert_eq!(agent.metric(series), 3.0);
+    let matched = PathBuf::from(OsString::from_vec(b"/sys/fs/cgroup/matched/\xff".to_vec()));
+    fs::create_dir(&matched).unwrap();
+    let value = || fs::read_to_string(matched.join("memory.oom.group")).unwrap();
+    fs::write(matched.join("memory.oom.group"), "1").unwrap();
+    eventually("it is enforced", || value() == "0\n");
+    assert!(agent.container("/matched/\\xff").is_some());
+    assert!(agent.get("/metrics").contains(r#"herder_host_oom_group{cgroup="/matched/\\xff"} 0"#));
+    // As deep as names of this length go, and further than the kernel tells.
+    let mut deep = below(b"\xff\xfe");
+    while deep.as_os_str().len() < 3500 {
+        deep.push(OsStr::from_bytes(&[0xfe; 200]));
+        fs::create_dir(&deep).unwrap();
+    }
+    let mut hog = run_in(&container.cgroup, &["later", "100"]);
+    fs::write(deep.join("cgroup.procs"), hog.id().to_string()).unwrap();
+    hog.wait().unwrap();
+    let kill = &agent.wait_for_kills(4)[3];
+    assert_eq!([&kill["rule"], &kill["limit"]], ["matched", "container"]);
+    let lines = || Agent::log().lines().count();
+    let before = lines();
+    for _ in 0..100 {
+        fs::create_dir(below(b"again\xff")).unwrap();
+        fs::remove_dir(below(b"again\xff")).unwrap();
+        fs::create_dir(deep.join("x")).unwrap();
+        fs::remove_dir(deep.join("x")).unwrap();
+    }
+    sleep(Duration::from_millis(500));
+    assert!(lines() <= before + 1, "{}", Agent::log());
     agent.assert_nothing_lost();
 }
 

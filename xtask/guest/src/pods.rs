@@ -24,6 +24,7 @@ pub const TESTS: &[Test] = &[
     ("pod_is_told_what_is_in_the_way", pod_is_told_what_is_in_the_way),
     ("pod_restart_is_tied_to_its_kill", pod_restart_is_tied_to_its_kill),
     ("pod_sandbox_is_never_touched", pod_sandbox_is_never_touched),
+    ("pods_are_the_kubelets_only", pods_are_the_kubelets_only),
 ];
 
 const UID: &str = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
@@ -299,4 +300,44 @@ fn pod_sandbox_is_never_touched() {
     let writes =
         Agent::log().lines().filter(|line| line.contains("Wrote") && line.contains(&path)).count();
     assert_eq!(writes, 0);
+}
+
+/// Whoever owns a cgroup can name those in it like a pod's.
+fn pods_are_the_kubelets_only() {
+    let _api = Api::start(&pod(1, Some(ID), None));
+    let mut agent = agent(&["--resync-seconds", "1"]);
+    let uid = UID;
+    let of_others = [
+        format!("/system.slice/ci-runner.service/kubepods/burstable/pod{uid}/{ID}"),
+        format!("/machine.slice/x{}", cgroup()),
+        format!("/lxc.payload.c1/kubepods/pod{uid}/{ID}"),
+        // The kubelet's own, which somebody has given to another user.
+        format!("/kubepods/burstable/pod{uid}/{ID}"),
+    ];
+    let given = Cgroup::make("/kubepods/burstable");
+    std::os::unix::fs::chown(given.file(""), Some(1000), Some(1000)).unwrap();
+    for (number, path) in of_others.iter().enumerate() {
+        let container = Container::start(path, 60, &["hog:100"]);
+        let kill = agent.wait_for_kills(number + 1).remove(number);
+        assert_eq!(
+            [&kill["cgroup"], &kill["pod"], &kill["pod_uid"]],
+            [&path.as_str().into(), &Value::Null, &Value::Null]
+        );
+        assert_eq!(container.cgroup.oom_group(), "1", "{path} is left alone");
+    }
+    let log = Agent::log();
+    let told = log.lines().filter(|line| line.contains("another user than root")).count();
+    assert!(told == 1 && log.contains("uid=1000"), "{log}");
+    let container = Container::start(&cgroup(), 60, &["idle"]);
+    eventually("the kubelet's own is enforced", || container.cgroup.oom_group() == "0");
+    assert!(agent.stop().success());
+    drop(agent);
+    // Where the operator says, they are, and nowhere else.
+    let agent = self::agent(&["--kubelet-cgroup-root", "/system.slice/ci-runner.service,/x"]);
+    let there = Cgroup::made(&of_others[0]);
+    eventually("it is enforced", || there.oom_group() == "0");
+    container.cgroup.set("memory.oom.group", "1");
+    sleep(Duration::from_millis(500));
+    assert_eq!(container.cgroup.oom_group(), "1");
+    agent.assert_nothing_lost();
 }

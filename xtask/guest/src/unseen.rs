@@ -12,7 +12,7 @@ use rustix::{
     fs::{FileType, Mode},
     process::Signal,
 };
-use std::{fs, os::unix::process::ExitStatusExt, thread, time::Duration};
+use std::{fs, os::unix::process::ExitStatusExt, path::Path, thread, time::Duration};
 
 pub const TESTS: &[Test] = &[
     ("kills_while_no_agent_runs", kills_while_no_agent_runs),
@@ -20,6 +20,7 @@ pub const TESTS: &[Test] = &[
     ("lost_and_gone", lost_and_gone),
     ("disk_never_answers", disk_never_answers),
     ("killed_in_a_storm", killed_in_a_storm),
+    ("killed_where_nothing_counts", killed_where_nothing_counts),
 ];
 
 const STATE: [&str; 2] = ["--state-file", "/tmp/state.json"];
@@ -121,6 +122,43 @@ fn lost_and_gone() {
     let twice = agent.kills().len() as f64;
     let all = killed as f64 - told;
     assert!((all - twice..=all).contains(&unseen), "{unseen} unseen of {all}");
+}
+
+/// Inside of a container there are cgroups without the memory controller: those of a Docker
+/// or systemd in it, and threaded ones. What dies in them is counted in the container.
+fn killed_where_nothing_counts() {
+    for flags in [&[][..], &["--no-btf"], &["--source", "memory-events"]] {
+        let flags = [flags, &["--resync-seconds", "1"]].concat();
+        let mut agent = Agent::start_with(MATCHED, &flags);
+        let container = Container::start("/matched/c1", 60, &["idle"]);
+        for (number, (name, is_threaded)) in
+            [("plain", false), ("threads", true)].iter().enumerate()
+        {
+            let child = Cgroup::made(&format!("/matched/c1/{name}"));
+            fs::create_dir(child.file("")).unwrap();
+            if *is_threaded {
+                child.set("cgroup.type", "threaded");
+            }
+            assert!(!Path::new(&child.file("memory.events.local")).exists());
+            let mut hog = run_in(&container.cgroup, &["later", "100"]);
+            child.set("cgroup.procs", &hog.id().to_string());
+            hog.wait().unwrap();
+            let kills = agent.wait_for_kills(number + 1);
+            assert_eq!(kills[number]["rule"], "matched", "{flags:?}");
+            assert_eq!(kills[number]["kind"], "subprocess", "{flags:?}");
+        }
+        let series = r#"herder_host_oom_kills_total{cgroup="/matched/c1",kind="subprocess""#;
+        assert_eq!(agent.total(series), 2.0);
+        assert_eq!(container.cgroup.event("oom_kill"), 2);
+        // Until the counts of the cgroup, and then of the node, have been compared.
+        thread::sleep(Duration::from_secs(13));
+        agent.assert_nothing_lost();
+        assert!(agent.stop().success());
+        drop(container);
+        for path in ["/matched/c1/plain", "/matched/c1/threads", "/matched/c1"] {
+            Cgroup::made(path).remove();
+        }
+    }
 }
 
 /// Whoever writes the state waits for ever; neither kills nor corrections do, nor the end.

@@ -291,3 +291,50 @@ async fn what_the_runtime_tells_again_adds_to_what_is_known() {
     naming.learn(started, Instant::now());
     assert_eq!((naming.init(&path('a')), naming.adjusted(&path('a'))), (Some(77), Some(true)));
 }
+
+/// Who owns a cgroup on the way to a pod puts into it what he likes.
+#[test]
+fn what_lies_below_another_users_cgroup_is_no_pods() {
+    let mut naming = naming();
+    naming.apply(pod(&[("worker", 'a')], &json!({})), Instant::now());
+    let container = path('a');
+    let of_pod = naming.pod_path(&container).unwrap();
+    assert_eq!(Some(&of_pod), container.parent().as_ref());
+    assert_eq!(naming.pod_path(&of_pod).as_ref(), Some(&of_pod));
+    assert_eq!(naming.pod_path(&cgroup("/kubepods/burstable")), None);
+    let below = container.child(b"x").unwrap();
+    assert_eq!(naming.pod_path(&below), None, "it is the container's own");
+    let named = |naming: &Naming| [&container, &below].map(|path| owner(naming, path));
+    let of_kubepods = Some(cgroup("/kubepods"));
+    for other in [Some(of_pod.clone()), of_kubepods] {
+        assert!(naming.belongs_to(&of_pod, other.clone()));
+        assert!(!naming.belongs_to(&of_pod, other), "told once");
+        assert_eq!(named(&naming)[0], "host");
+        assert!(naming.parse(&container).is_none() && naming.parse(&of_pod).is_none());
+    }
+    // It is root's again.
+    assert!(!naming.belongs_to(&of_pod, None));
+    assert_eq!(named(&naming)[0], "shop/web-0/worker");
+    assert!(naming.belongs_to(&of_pod, Some(of_pod.clone())));
+    naming.removed(CgroupId(1), &of_pod);
+    assert_eq!(named(&naming)[0], "shop/web-0/worker", "the next one of its name");
+}
+
+#[test]
+fn pods_are_named_below_what_is_given_only() {
+    let naming = || {
+        let mut naming = naming();
+        naming.apply(pod(&[("worker", 'a')], &json!({})), Instant::now());
+        naming
+    };
+    let elsewhere = cgroup(&format!("/docker/1{}", path('a')));
+    assert_eq!(
+        [owner(&naming(), &path('a')), owner(&naming(), &elsewhere)],
+        ["shop/web-0/worker", "host"]
+    );
+    let given = naming().below(KubeletRoots::given(&[cgroup("/docker/1")]));
+    assert_eq!(
+        [owner(&given, &path('a')), owner(&given, &elsewhere)],
+        ["host", "shop/web-0/worker"]
+    );
+}

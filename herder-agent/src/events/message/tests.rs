@@ -29,6 +29,7 @@ fn report(kind: Kind, limit: Limit, comm: &str, sizes: Option<Sizes>) -> KillRep
     let trigger = Trigger { tid: 1, tgid: 1, cgroup: CgroupId(1), comm: "other".to_owned() };
     let owners = ["main", "main", "side"].map(|name| Owner::Container(names(name)));
     KillReport {
+        pod: None,
         kill: OomKill {
             trigger: Some(trigger),
             ended: None,

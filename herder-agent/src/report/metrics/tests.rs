@@ -33,6 +33,7 @@ fn report(owners: &[Owner], kind: Kind, cgroup: Option<&str>) -> KillReport {
     let trigger = Trigger { tid: 1, tgid: 1, cgroup: CgroupId(1), comm: "x".into() };
     let victims = vec![victim; owners.len()];
     KillReport {
+        pod: None,
         kill: OomKill {
             victims,
             trigger: Some(trigger),
@@ -61,9 +62,9 @@ fn every_family_of_the_contract_is_there_from_the_start() {
     metrics.source("ebpf");
     let table = [
         ("herder_kills_lost_total{reason=", 6),
-        ("herder_records_lost_total{reason=", 5),
+        ("herder_records_lost_total{reason=", 6),
         ("herder_kills_unattributed_total{reason=", 2),
-        ("herder_marks_ignored_total{reason=", 2),
+        ("herder_marks_ignored_total{reason=", 3),
         ("herder_not_enforceable{reason=", 6),
         ("herder_config_reloads_total{result=", 2),
         ("herder_config_watched 0", 1),
@@ -232,11 +233,13 @@ fn a_kill_in_a_cgroup_that_was_never_seen_is_counted_as_unknown() {
 #[test]
 fn names_from_outside_cannot_break_the_exposition() {
     let metrics = Metrics::default();
-    let nasty = "/a\"\n\\b";
-    metrics.kill(&report(&[host(nasty)], Kind::Init, Some(nasty)), Duration::ZERO);
+    let nasty = b"/a\"\n\\b\x1b[31m\xff";
+    let cgroup = CgroupPath::parse(nasty).unwrap();
+    let kill = report(&[Owner::Host { cgroup: cgroup.clone() }], Kind::Init, None);
+    metrics.kill(&KillReport { cgroup: Some(cgroup), ..kill }, Duration::ZERO);
     let all = lines(&metrics, "herder_host_oom_kills_total");
     assert_eq!(all.len(), 1);
-    assert!(all[0].contains(r#"cgroup="/a\"\n\\b""#), "{all:?}");
+    assert!(all[0].contains(r#"cgroup="/a\"\\x0a\\b\\x1b[31m\\xff""#), "{all:?}");
 }
 
 /// Prometheus's own opinion of names, types and help texts, with a series in
