@@ -123,6 +123,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     });
     reporter.attached(source.name());
     tell_attached(args, &source);
+    let asks_runtime = asks_runtime(args, root.as_ref());
     let enforcer = Enforcer::new(root, options(args, descriptors), reporter.clone());
     let enforcer = enforcer.with_left(left);
     let policy = Arc::new(Policy::new(config));
@@ -152,7 +153,6 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     });
     start(core, "the core's thread")?;
 
-    let asks_runtime = args.node.nri != NriSwitch::Off;
     let current = CurrentPods::default();
     if let Some(client) = client {
         let node = args.node_name.clone();
@@ -306,6 +306,22 @@ fn events(
     let (queue, receiver) = EventQueue::new(on_outcome.clone());
     let pace = Times::default().pace;
     Some((queue, EventWriter::new(receiver, client, &args.node_name, pace, on_outcome)))
+}
+
+/// The runtime names containers by paths of the whole mount, and those that it makes are
+/// not all below a directory of that.
+fn asks_runtime(args: &RunArgs, root: Option<&CgroupRoot>) -> bool {
+    if args.node.nri == NriSwitch::Off {
+        return false;
+    }
+    let is_whole = root.is_none_or(CgroupRoot::is_mount_point);
+    if !is_whole {
+        tracing::warn!(
+            path = %args.node.cgroup_root.display(),
+            "NRI is not used: --cgroup-root names a directory below the mount of cgroup v2."
+        );
+    }
+    is_whole
 }
 
 /// Enforcement needs cgroup v2; kills are observed without it too.

@@ -78,7 +78,9 @@ pub struct NodeArgs {
     /// changes and on SIGHUP.
     #[arg(long, env = "HERDER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where the cgroup v2 hierarchy is mounted, read-write, as the host sees it.
+    /// Where the cgroup v2 hierarchy is mounted, read-write, as the host sees it. It may
+    /// be a part of it, for a node that is a container, or a directory below the mount:
+    /// paths of cgroups begin there, and kills elsewhere are ignored.
     #[arg(long, env = "HERDER_CGROUP_ROOT", value_name = "DIR", default_value = "/sys/fs/cgroup")]
     pub cgroup_root: PathBuf,
     /// Below which cgroups of the mount the kubelet makes its pods: its own --cgroup-root,

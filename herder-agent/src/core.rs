@@ -178,7 +178,8 @@ impl Core {
     /// and gives values back if asked to. `ready` is called after the first walk.
     ///
     /// # Errors
-    /// When the kernel's events cannot be waited for.
+    /// When the kernel's events cannot be waited for, or the mount begins at another
+    /// cgroup than before.
     pub async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
@@ -187,7 +188,7 @@ impl Core {
         let (kills, cgroups) = self.source.readable()?;
         let mut changes = self.enforcer.inotify().map(Readable::register).transpose()?;
         let root = self.enforcer.has_root().then(|| self.root.clone());
-        self.take_walk(walk(root.as_deref()));
+        self.take_walk(walk(root.as_deref()))?;
         ready();
         let mut resync = interval(self.resync_every);
         resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -240,7 +241,7 @@ impl Core {
                     walking = Some(tokio::task::spawn_blocking(move || walk(root.as_deref())));
                 }
                 walked = finished(&mut walking) => {
-                    self.take_walk(walked.map_err(io::Error::other)?);
+                    self.take_walk(walked.map_err(io::Error::other)?)?;
                     // There may be an inotify instance only now.
                     if changes.is_none() {
                         changes = self.enforcer.inotify().map(Readable::register).transpose()?;

@@ -109,6 +109,13 @@ impl CgroupRoot {
         self.1
     }
 
+    /// Whether this is where something is mounted, and not a directory below that.
+    pub fn is_mount_point(&self) -> bool {
+        let above = openat(&self.0, "..", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let device = |directory: &OwnedFd| fstat(directory).ok().map(|about| about.st_dev);
+        above.is_ok_and(|above| device(&above) != device(&self.0))
+    }
+
     /// Any directory in place of a cgroup mount.
     #[cfg(test)]
     pub(crate) fn for_test(path: &Path) -> Self {
@@ -305,6 +312,13 @@ mod tests {
         fs::remove_dir_all(fake.0.join("a")).unwrap();
         assert_eq!(directory.oom_group(), Err(DirError::Gone));
         assert_eq!(fake.open("/a").unwrap_err(), DirError::Gone);
+    }
+
+    #[test]
+    fn a_directory_is_told_from_a_mount_point() {
+        let fake = Fake::new("point");
+        assert!(!CgroupRoot::for_test(&fake.0.join("a")).is_mount_point());
+        assert!(CgroupRoot::for_test(Path::new("/proc")).is_mount_point());
     }
 
     #[test]

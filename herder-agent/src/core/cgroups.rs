@@ -13,7 +13,9 @@ use crate::{
     probe::{Event, decode::CgroupEvent, monotonic_now},
     source::Source,
 };
-use std::{collections::HashSet, path::Path, time::Duration};
+use std::{
+    collections::HashSet, fs, io, os::unix::fs::MetadataExt, path::Path, time::Duration,
+};
 use tokio::time::Instant;
 
 /// How long after the pods are known their containers' names are, at the latest: the kubelet
@@ -65,7 +67,10 @@ impl Core {
     }
 
     /// The safety net: whatever an event did not tell, a walk finds.
-    pub(super) fn take_walk(&mut self, (began, walked): Walked) {
+    ///
+    /// # Errors
+    /// When another cgroup is where the mount began.
+    pub(super) fn take_walk(&mut self, (began, walked): Walked) -> io::Result<()> {
         // What was made before the walk has been told, and is no surprise of it.
         self.take_cgroups();
         for _ in 0..self.appearing.len() {
@@ -80,6 +85,7 @@ impl Core {
         }
         match walked {
             Ok(walked) => {
+                self.begins_as_before()?;
                 let complete = walked.complete;
                 let missed = self.tree.compare(&walked, (began, now));
                 for id in missed.vanished {
@@ -110,6 +116,20 @@ impl Core {
         self.count_losses();
         self.expire_pods();
         self.reporter.expire(|names| self.naming.is_there(names));
+        Ok(())
+    }
+
+    /// A directory below the mount may be removed and made again. Then neither the programs
+    /// nor who writes know it: the next agent does.
+    fn begins_as_before(&self) -> io::Result<()> {
+        let now = fs::metadata(&self.root).map(|about| about.ino()).ok();
+        match now {
+            Some(now) if self.enforcer.has_root() && now != self.begins_at.0 => {
+                let path = self.root.display();
+                Err(io::Error::other(format!("{path} is another cgroup than at the start")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Gives back what an earlier agent wrote where no rule matches any more, once all cgroups

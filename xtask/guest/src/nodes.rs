@@ -50,10 +50,11 @@ enum Shown {
 }
 
 fn agent_of_node(shown: Shown, flags: &[&str]) -> Agent {
-    for node in [NODE, OTHER] {
-        // The processes of a node are in none that has a controller.
-        Cgroup::make(&format!("{node}/init"));
-    }
+    let init = Cgroup::made(&format!("{NODE}/init"));
+    let _ = fs::create_dir_all(Cgroup::make(NODE).file("init"));
+    // For a moment a process is in the node's own cgroup, which then may not give any
+    // controllers to those below.
+    Cgroup::made(NODE).set("cgroup.subtree_control", "-memory");
     let log = File::create(LOG).unwrap();
     let output = [log.try_clone().unwrap().into(), log.into()];
     let how = format!("{shown:?}");
@@ -64,6 +65,7 @@ fn agent_of_node(shown: Shown, flags: &[&str]) -> Agent {
     let flags = [&["--cgroup-root", root, "--resync-seconds", "600"], flags].concat();
     let mut agent = Agent::spawn_by(by, MATCHED, &flags, output);
     agent.wait_until_ready();
+    assert_eq!(init.processes().len(), usize::from(shown == Shown::Namespace));
     agent
 }
 
