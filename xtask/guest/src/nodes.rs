@@ -14,7 +14,7 @@ use serde_json::Value;
 use std::{
     fs::{self, File},
     os::unix::process::CommandExt,
-    process::ExitCode,
+    process::{Command, ExitCode},
     thread::sleep,
     time::Duration,
 };
@@ -139,6 +139,14 @@ fn node_is_a_container() {
 }
 
 fn node_is_seen_in_part() {
+    Cgroup::make(&format!("{NODE}/kubepods"));
+    let directory = format!("/sys/fs/cgroup{NODE}");
+    let mut check = Command::new("/bin/herder-agent");
+    let said = check.args(["check", "--cgroup-root", &directory]).output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    for found in ["shows a part of it", "below /kubepods"] {
+        assert!(said.contains(found), "{said}");
+    }
     for shown in [Shown::Bind, Shown::Directory] {
         let agent = agent_of_node(shown, &[]);
         let containers = both_nodes_kill(&agent);
