@@ -13,9 +13,7 @@ use crate::{
     probe::{Event, decode::CgroupEvent, monotonic_now},
     source::Source,
 };
-use std::{
-    collections::HashSet, fs, io, os::unix::fs::MetadataExt, path::Path, time::Duration,
-};
+use std::{collections::HashSet, fs, io, os::unix::fs::MetadataExt, path::Path, time::Duration};
 use tokio::time::Instant;
 
 /// How long after the pods are known their containers' names are, at the latest: the kubelet
