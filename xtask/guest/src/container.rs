@@ -5,6 +5,7 @@ use crate::{agent::eventually, roles::role};
 use std::{
     fs,
     os::unix::fs::MetadataExt,
+    path::Path,
     process::{Child, Command},
 };
 
@@ -79,6 +80,15 @@ impl Cgroup {
 /// A process in a cgroup but in no namespace of its own.
 pub fn run_in(cgroup: &Cgroup, program: &[&str]) -> Child {
     role("enter", &[cgroup.path()]).args(program).spawn().unwrap()
+}
+
+/// A process that takes memory in a while, in a cgroup below this one of which only the
+/// directory is known.
+pub fn hog_below(cgroup: &Cgroup, directory: &Path) -> Child {
+    let hog = run_in(cgroup, &["later", "100"]);
+    eventually("it is in", || cgroup.processes().contains(&hog.id()));
+    fs::write(directory.join("cgroup.procs"), hog.id().to_string()).unwrap();
+    hog
 }
 
 pub struct Container {

@@ -3,7 +3,7 @@
 use crate::{
     Test,
     agent::{Agent, MATCHED, alive, eventually, within},
-    container::{Cgroup, Container, run_in},
+    container::{Cgroup, Container, hog_below, run_in},
     say,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -325,9 +325,7 @@ fn names_that_are_no_text() {
     let names: [&[u8]; 3] = [b"\xff\xfe", b"a\x1b[31m\t\"'\\", &[b'n'; 255]];
     for (number, name) in names.into_iter().enumerate() {
         fs::create_dir(below(name)).unwrap();
-        let mut hog = run_in(&container.cgroup, &["later", "100"]);
-        fs::write(below(name).join("cgroup.procs"), hog.id().to_string()).unwrap();
-        hog.wait().unwrap();
+        hog_below(&container.cgroup, &below(name)).wait().unwrap();
         let kill = &agent.wait_for_kills(number + 1)[number];
         let shown = kill["cgroup"].as_str().unwrap();
         assert!(shown.starts_with("/matched/c1/"), "{shown:?}");
@@ -351,9 +349,7 @@ fn names_that_are_no_text() {
         deep.push(OsStr::from_bytes(&[0xfe; 200]));
         fs::create_dir(&deep).unwrap();
     }
-    let mut hog = run_in(&container.cgroup, &["later", "100"]);
-    fs::write(deep.join("cgroup.procs"), hog.id().to_string()).unwrap();
-    hog.wait().unwrap();
+    hog_below(&container.cgroup, &deep).wait().unwrap();
     let kill = &agent.wait_for_kills(4)[3];
     assert_eq!([&kill["rule"], &kill["limit"]], ["matched", "container"]);
     let lines = || Agent::log().lines().count();

@@ -4,7 +4,7 @@
 use crate::{
     Test,
     agent::{Agent, MATCHED, eventually},
-    container::{Cgroup, Container, run_in},
+    container::{Cgroup, Container, hog_below, run_in},
     faults::{storm_in, sub_process_dies, told_in_log},
     say,
 };
@@ -140,9 +140,8 @@ fn killed_where_nothing_counts() {
                 child.set("cgroup.type", "threaded");
             }
             assert!(!Path::new(&child.file("memory.events.local")).exists());
-            let mut hog = run_in(&container.cgroup, &["later", "100"]);
-            child.set("cgroup.procs", &hog.id().to_string());
-            hog.wait().unwrap();
+            let directory = child.file("");
+            hog_below(&container.cgroup, Path::new(&directory)).wait().unwrap();
             let kills = agent.wait_for_kills(number + 1);
             assert_eq!(kills[number]["rule"], "matched", "{flags:?}");
             assert_eq!(kills[number]["kind"], "subprocess", "{flags:?}");
