@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     attribution::Owner,
     cgroup::CgroupPath,
+    core::Heartbeat,
     oom::Kind,
     report::{Reporter, tests::report},
     serve::{self, Readiness, State},
@@ -12,12 +13,13 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 async fn agent() -> (Agent, Arc<Reporter>) {
-    let listener = serve::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
+    let listeners = serve::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+    let url = format!("http://{}", listeners.addresses()[0]);
     let reporter = Arc::<Reporter>::default();
     let (core, _) = mpsc::channel(1);
-    let state = State::new(reporter.clone(), Readiness::default(), core, None, "node-1");
-    tokio::spawn(serve::run(listener, state, std::future::pending()));
+    let (ready, heartbeat) = (Readiness::default(), Heartbeat::default());
+    let state = State::new(reporter.clone(), ready, core, heartbeat, None, "node-1");
+    tokio::spawn(serve::run(listeners, state, std::future::pending()));
     (Agent::new(&url).unwrap(), reporter)
 }
 

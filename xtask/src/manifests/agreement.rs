@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{CommandFactory, Parser};
 use glob::Pattern;
 use herder_agent::{
-    args::{Cli, Task},
+    args::{Cli, PORT, Task},
     config::{Config, Selects},
     policy::OomGroup,
 };
@@ -34,7 +34,8 @@ pub fn agent(objects: &[Value], image: &str) -> Result<()> {
     let cli = Cli::try_parse_from(["herder-agent"].into_iter().chain(args))?;
     let Task::Run(run) = cli.task else { bail!("the DaemonSet does not `run`") };
     let port = container.pointer("/ports/0/containerPort").and_then(Value::as_u64);
-    ensure!(port == Some(run.listen.port().into()), "the agent does not listen at {port:?}");
+    ensure!(run.listen.is_empty(), "the DaemonSet chooses addresses");
+    ensure!(port == Some(PORT.into()), "the agent does not listen at {port:?}");
 
     let command = Cli::command();
     let flags = command.find_subcommand("run").context("no subcommand run")?.get_arguments();
