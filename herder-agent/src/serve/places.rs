@@ -111,7 +111,8 @@ mod tests {
         let (waits, new) = (|since| Doing::Waiting(ago(since)), |since| Doing::New(ago(since)));
         let unread = |milliseconds| Doing::Unread(ago(milliseconds));
         let (answered, streams) = (Doing::Answering, Doing::Streaming);
-        let table: &[(&str, &[(u8, Doing)], Option<usize>)] = &[
+        type Case<'a> = (&'a str, &'a [(u8, Doing)], Option<usize>);
+        let table: &[Case<'_>] = &[
             ("who waits longest", &[(1, waits(20)), (2, waits(30)), (3, waits(25))], Some(1)),
             ("who came first", &[(1, new(20)), (2, new(30)), (3, new(25))], Some(1)),
             ("who is idle, not who is answered", &[(1, answered), (1, waits(20))], Some(1)),
