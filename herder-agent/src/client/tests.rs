@@ -50,6 +50,38 @@ async fn kills_are_asked_and_followed() {
 }
 
 #[tokio::test]
+async fn the_last_kills_come_oldest_first_a_page_at_a_time() {
+    let (agent, reporter) = agent().await;
+    let asked = async |limit| {
+        let (mut all, mut most) = (Vec::new(), 0);
+        let last = last(&agent, limit, |kills| {
+            most = most.max(kills.len());
+            all.extend(kills.iter().map(|kill| kill["id"].as_u64().unwrap()));
+            Ok(())
+        });
+        (last.await.unwrap(), all, most)
+    };
+    assert_eq!(asked(20).await, (0, vec![], 0));
+    (0..1050).for_each(|_| kill(&reporter));
+    for (limit, first, most) in [(20, 1031, 20), (100, 951, 100), (250, 801, 100), (5000, 51, 100)]
+    {
+        assert_eq!(asked(limit).await, (1050, (first..=1050).collect(), most), "{limit}");
+    }
+    assert_eq!(asked(0).await, (1050, vec![], 0));
+}
+
+#[tokio::test]
+async fn an_agent_of_ipv6_is_asked() {
+    let listeners = serve::bind(&["[::1]:0".parse().unwrap()]).unwrap();
+    let url = format!("http://{}", listeners.addresses()[0]);
+    let (core, _) = mpsc::channel(1);
+    let (ready, heartbeat) = (Readiness::default(), Heartbeat::default());
+    let state = State::new(Arc::default(), ready, core, heartbeat, None, "node-1");
+    tokio::spawn(serve::run(listeners, state, std::future::pending()));
+    assert_eq!(Agent::new(&url).unwrap().get("/api/v1/kills").await.unwrap(), "[]");
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_named() {
     let (agent, _) = agent().await;
     let refused = agent.get("/nothing").await.unwrap_err().to_string();
