@@ -61,9 +61,9 @@ fn series() {
     let all = || (0..PODS).flat_map(|pod| (0..CONTAINERS).map(move |one| owner(pod, one)));
     let tell = |what: &str| {
         let began = StdInstant::now();
-        let text = reporter.metrics().exposition();
+        let (text, _) = reporter.metrics().exposition();
         let took = began.elapsed();
-        let count = text.lines().filter(|l| !l.starts_with('#')).count();
+        let count = String::from_utf8_lossy(&text).lines().filter(|l| !l.starts_with('#')).count();
         println!(
             "{what}: {count} series, {} bytes a scrape, written in {:.1} ms; {:.1} million in the cluster",
             text.len(),

@@ -152,7 +152,7 @@ fn pods_that_are_gone_take_nothing() {
             store.apply(Event::Deleted(uid), now);
         }
         // A scrape has what is new, then the series of what is gone are removed.
-        assert!(!reporter.metrics().exposition().is_empty());
+        assert!(!reporter.metrics().exposition().0.is_empty());
         reporter.expire(|_| false);
         now += GRACE;
         assert_eq!(store.expire(now).len(), COMING);

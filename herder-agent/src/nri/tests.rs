@@ -55,7 +55,7 @@ impl Scene {
     }
 
     fn metric(&self, series: &str) -> String {
-        let text = self.reporter.metrics().exposition();
+        let text = String::from_utf8(self.reporter.metrics().exposition().0).unwrap();
         let found = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         found.unwrap_or_default().to_owned()
     }

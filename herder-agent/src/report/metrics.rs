@@ -92,15 +92,15 @@ impl Metrics {
         (text, None)
     }
 
-    /// The whole of it.
-    pub fn exposition(&self) -> String {
+    /// The whole of it, and its content type.
+    pub fn exposition(&self) -> (Vec<u8>, &'static str) {
         let (mut text, mut place) = self.piece(Place::default());
         while let Some(next) = place {
             let (more, rest) = self.piece(next);
             text.push_str(&more);
             place = rest;
         }
-        text
+        (text.into_bytes(), EXPOSITION)
     }
 
     fn series(&self) -> Held<'_, Series> {

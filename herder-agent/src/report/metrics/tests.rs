@@ -49,7 +49,7 @@ fn report(owners: &[Owner], kind: Kind, cgroup: Option<&str>) -> KillReport {
 
 /// The lines of the exposition that begin so.
 fn lines(metrics: &Metrics, prefix: &str) -> Vec<String> {
-    let text = metrics.exposition();
+    let text = String::from_utf8(metrics.exposition().0).unwrap();
     text.lines().filter(|line| line.starts_with(prefix)).map(str::to_owned).collect()
 }
 
@@ -269,7 +269,7 @@ fn promtool_finds_nothing_to_complain_about() {
         // Debian's package prometheus has it.
         return;
     };
-    promtool.stdin.take().unwrap().write_all(metrics.exposition().as_bytes()).unwrap();
+    promtool.stdin.take().unwrap().write_all(&metrics.exposition().0).unwrap();
     let output = promtool.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && said.is_empty(), "{said}");
