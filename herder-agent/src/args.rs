@@ -41,8 +41,8 @@ pub enum Task {
 /// Which agent to ask, and how to print what it says.
 #[derive(Debug, Args)]
 pub struct AgentArgs {
-    /// Address of the agent. In a cluster: kubectl -n herder-system port-forward
-    /// POD 9469.
+    /// Address of the agent, or of a proxy to it with its path. In a cluster: kubectl -n
+    /// herder-system port-forward POD 9469.
     #[arg(long, env = "HERDER_URL", value_name = "URL", default_value = "http://127.0.0.1:9469")]
     pub url: String,
     /// How to print it.

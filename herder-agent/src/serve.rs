@@ -1,9 +1,9 @@
 //! The HTTP server:
 //!
 //! * `GET /metrics`: for Prometheus
-//! * `GET /livez`: the server answers
+//! * `GET /livez`: the core's loop turns
 //! * `GET /readyz`: the programs are attached and the first walk is done
-//! * `GET /api/v1/kills`: the last kills, newest first; `?limit=N`
+//! * `GET /api/v1/kills`: the last kills, newest first; `?limit=N&before=ID`
 //! * `GET /api/v1/kills/stream`: kills as they happen (server-sent events)
 //! * `GET /api/v1/containers`: the matched containers
 //! * `GET /api/v1/node`: which node this is

@@ -10,7 +10,11 @@ use crate::{
     serve::{self, Readiness, State},
 };
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::mpsc,
+};
 
 async fn agent() -> (Agent, Arc<Reporter>) {
     let listeners = serve::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
@@ -81,6 +85,24 @@ async fn an_agent_of_ipv6_is_asked() {
     assert_eq!(Agent::new(&url).unwrap().get("/api/v1/kills").await.unwrap(), "[]");
 }
 
+/// As `kubectl proxy` has it, with a slash at the end or without.
+#[tokio::test]
+async fn an_agent_below_a_path_is_asked() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    for end in ["", "/"] {
+        let agent = Agent::new(&format!("http://{address}/api/v1/pods/x:9469/proxy{end}")).unwrap();
+        let asked = tokio::spawn(async move { agent.get("/api/v1/node").await.unwrap() });
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = [0; 1024];
+        let length = stream.read(&mut head).await.unwrap();
+        let expected = b"GET /api/v1/pods/x:9469/proxy/api/v1/node HTTP/1.1\r\n";
+        assert!(head[..length].starts_with(expected), "{}", head[..length].escape_ascii());
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await.unwrap();
+        assert_eq!(asked.await.unwrap(), "{}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_wrong_is_named() {
     let (agent, _) = agent().await;
@@ -88,7 +110,7 @@ async fn what_is_wrong_is_named() {
     assert!(refused.contains("404"), "{refused}");
     let core = agent.get("/api/v1/containers").await.unwrap_err().to_string();
     assert!(core.contains("503") && core.contains("core"), "{core}");
-    for wrong in ["127.0.0.1:9469", "https://x", "http://x/path", "", "http://"] {
+    for wrong in ["127.0.0.1:9469", "https://x", "http://x/?path", "", "http://"] {
         assert!(matches!(Agent::new(wrong), Err(ClientError::Url(_))), "{wrong}");
     }
     let nobody = Agent::new("http://127.0.0.1:1").unwrap().get("/").await.unwrap_err().to_string();

@@ -451,6 +451,13 @@ async fn the_page_is_whole_and_strict() {
     }
     assert_eq!(html.matches("<script").count(), html.matches("<script src=\"page.js\"").count());
     let script = include_str!("page/page.js");
+    // A proxy may have the page below a path.
+    for path in ["/page.", "/api/", "/metrics"] {
+        for quote in ['"', '\'', '`', '='] {
+            let root = format!("{quote}{path}");
+            assert!(!html.contains(&root) && !script.contains(&root), "{root}");
+        }
+    }
     for markup in ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval("] {
         assert!(!script.contains(markup), "{markup}");
     }
