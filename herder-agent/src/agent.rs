@@ -12,7 +12,7 @@ use crate::{
     attribution::kubelet::KubeletRoots,
     cgroup::{CgroupId, dir::CgroupRoot},
     config::{self, Config, ConfigError},
-    core::{Command, Core, Hierarchy, Leaving, Naming, Notices, Parts},
+    core::{Command, Core, Heartbeat, Hierarchy, Leaving, Naming, Notices, Parts},
     enforce::{Enforcer, Options},
     events::send::{EventQueue, EventWriter, OnOutcome},
     memory, nri,
@@ -20,14 +20,13 @@ use crate::{
     policy::Policy,
     probe::ProbeOptions,
     report::Reporter,
-    serve::{self, Readiness, ServeError},
+    serve::{self, Listeners, Readiness, ServeError},
     source::{Source, SourceError},
     state::{State, StateFile},
 };
 use reload::Reload;
-use std::{io, path::Path, sync::Arc, thread, time::Duration};
+use std::{io, net::SocketAddr, path::Path, sync::Arc, thread, time::Duration};
 use tokio::{
-    net::TcpListener,
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
@@ -94,7 +93,8 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     // Before anything that takes time: SIGHUP would end the process.
     let hangup = runtime.block_on(async { signal(SignalKind::hangup()) });
     let hangup = start(hangup, "waiting for SIGHUP")?;
-    let listener = runtime.block_on(serve::bind(args.listen))?;
+    let listeners = runtime.block_on(async { serve::bind(&args.listen) })?;
+    let listen = listeners.addresses();
 
     let counted = reporter.clone();
     let on_failure: OnFailure = Arc::new(move |failure| counted.api_error(failure));
@@ -122,12 +122,14 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         memory::let_file_go();
     });
     reporter.attached(source.name());
-    tell_attached(args, &source);
+    tell_attached(args, &source, &listen);
     let asks_runtime = asks_runtime(args, root.as_ref());
     let enforcer = Enforcer::new(root, options(args, descriptors), reporter.clone());
     let enforcer = enforcer.with_left(left);
     let policy = Arc::new(Policy::new(config));
+    let heartbeat = Heartbeat::default();
     let core = Core::new(Parts {
+        heartbeat: heartbeat.clone(),
         source,
         policy: policy.clone(),
         enforcer,
@@ -184,7 +186,8 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         start(thread, "the thread of NRI")?;
     }
     let writing = writer.map(|writer| runtime.spawn(writer.run()));
-    let serving = Serving { listener, readiness, dropped, node: args.node_name.clone() };
+    let serving =
+        Serving { listeners, readiness, heartbeat, dropped, node: args.node_name.clone() };
     let reload = Reload { path, loaded, hangup, policies };
     runtime.block_on(supervise(reload, reporter, serving, commands));
     // Meanwhile the core ends, unless somebody is still connected, and with it the
@@ -208,7 +211,7 @@ fn taken(path: &Path, text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, &path.display().to_string())
 }
 
-fn tell_attached(args: &RunArgs, source: &Source) {
+fn tell_attached(args: &RunArgs, source: &Source, listen: &[SocketAddr]) {
     let probe = match source {
         Source::Ebpf(probe) => Some(probe),
         Source::MemoryEvents(_) => None,
@@ -216,7 +219,7 @@ fn tell_attached(args: &RunArgs, source: &Source) {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         node = args.node_name,
-        listen = %args.listen,
+        ?listen,
         source = source.name(),
         mark = probe.map(|probe| tracing::field::debug(probe.facts.mark)),
         decisions = probe.map(|probe| probe.traced.decisions_since.is_some()),
@@ -227,8 +230,9 @@ fn tell_attached(args: &RunArgs, source: &Source) {
 
 /// What the server needs.
 struct Serving {
-    listener: TcpListener,
+    listeners: Listeners,
     readiness: Readiness,
+    heartbeat: Heartbeat,
     dropped: ErrorCounter,
     node: String,
 }
@@ -240,11 +244,11 @@ async fn supervise(
     serving: Serving,
     commands: mpsc::Sender<Command>,
 ) {
-    let Serving { listener, readiness, dropped, node } = serving;
+    let Serving { listeners, readiness, heartbeat, dropped, node } = serving;
     let (stop, stopped) = tokio::sync::watch::channel(());
-    let state =
-        serve::State::new(reporter.clone(), readiness, commands.clone(), Some(dropped), &node);
-    let server = tokio::spawn(serve::run(listener, state, async move {
+    let (told, core) = (reporter.clone(), commands.clone());
+    let state = serve::State::new(told, readiness, core, heartbeat, Some(dropped), &node);
+    let server = tokio::spawn(serve::run(listeners, state, async move {
         let mut stopped = stopped;
         // An error means that the sender is gone, which is the signal itself.
         let _ = stopped.changed().await;

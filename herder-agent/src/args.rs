@@ -13,6 +13,9 @@ pub struct Cli {
     pub task: Task,
 }
 
+/// Where an agent listens if nothing else is said.
+pub const PORT: u16 = 9469;
+
 /// Version and revision.
 const VERSION: &str = match option_env!("HERDER_REVISION") {
     Some(_) => concat!(env!("CARGO_PKG_VERSION"), " (revision in herder_build_info)"),
@@ -39,8 +42,8 @@ pub enum Task {
 /// Which agent to ask, and how to print what it says.
 #[derive(Debug, Args)]
 pub struct AgentArgs {
-    /// Address of the agent. In a cluster: kubectl -n herder-system port-forward
-    /// POD 9469.
+    /// Address of the agent, or of a proxy to it with its path. In a cluster: kubectl -n
+    /// herder-system port-forward POD 9469.
     #[arg(long, env = "HERDER_URL", value_name = "URL", default_value = "http://127.0.0.1:9469")]
     pub url: String,
     /// How to print it.
@@ -125,9 +128,11 @@ pub struct RunArgs {
     /// What `check` takes too.
     #[command(flatten)]
     pub node: NodeArgs,
-    /// Address of the page, /metrics, /livez, /readyz and /api/v1.
-    #[arg(long, env = "HERDER_LISTEN", value_name = "ADDR:PORT", default_value = "0.0.0.0:9469")]
-    pub listen: SocketAddr,
+    /// Address of the page, /metrics, /livez, /readyz and /api/v1; may be given several
+    /// times, or as a list with commas. Without it, port 9469 of all addresses, of IPv6 and
+    /// IPv4 or of whichever the node has.
+    #[arg(long, env = "HERDER_LISTEN", value_name = "ADDR:PORT", value_delimiter = ',')]
+    pub listen: Vec<SocketAddr>,
     /// Name of this node, as Kubernetes knows it.
     #[arg(long, env = "HERDER_NODE_NAME", value_name = "NAME", default_value_t = host_name())]
     pub node_name: String,
@@ -302,10 +307,14 @@ mod tests {
     #[test]
     fn defaults_and_mistakes() {
         let Task::Run(run) = Cli::try_parse_from(["a", "run"]).unwrap().task else { panic!() };
-        assert_eq!(run.listen.port(), 9469);
+        assert_eq!(run.listen, []);
         assert!(!run.dry_run && !run.restore_on_exit && run.node.config.is_none());
+        let listen = ["a", "run", "--listen", "[::1]:80,127.0.0.1:81", "--listen", "[::]:82"];
+        let Task::Run(run) = Cli::try_parse_from(listen).unwrap().task else { panic!() };
+        assert_eq!(run.listen.iter().map(SocketAddr::port).collect::<Vec<_>>(), [80, 81, 82]);
         for bad in [
             &["a", "run", "--listen", "9469"][..],
+            &["a", "run", "--listen", "[::1]:80,"],
             &["a", "run", "--resync-seconds", "0"],
             &["a", "run", "--kubernetes", "maybe"],
             &["a", "run", "--events", "auto"],

@@ -10,7 +10,10 @@ mod kills;
 mod table;
 mod time;
 
-use crate::args::{ContainersArgs, KillsArgs, Output};
+use crate::{
+    args::{ContainersArgs, KillsArgs, Output},
+    report::journal,
+};
 use http::{Agent, Answer};
 use hyper::header::HeaderValue;
 use serde_json::Value;
@@ -24,6 +27,9 @@ use tokio::runtime::Builder;
 
 /// How long to wait before a cut stream is opened again.
 const AGAIN: Duration = Duration::from_secs(2);
+
+/// Kills that are asked for at once.
+const PAGE: u64 = 100;
 
 /// Why there is nothing to print.
 #[derive(Debug, thiserror::Error)]
@@ -77,19 +83,41 @@ pub enum ClientError {
 pub fn kills(args: &KillsArgs) -> ExitCode {
     ended(async {
         let agent = Agent::new(&args.agent.url)?;
-        let path = format!("/api/v1/kills?limit={}", args.limit);
-        let text = agent.get(&path).await?;
-        let mut kills: Vec<Value> = agent.json(&text)?;
-        // The newest is where the eye is: at the end.
-        kills.reverse();
         let mut print = Printer::new(args.agent.output);
-        print.kills(&kills)?;
+        let last = last(&agent, args.limit.into(), |kills| print.kills(kills)).await?;
         if args.follow {
-            let last = kills.last().and_then(|kill| kill["id"].as_u64()).unwrap_or(0);
             follow(&agent, last, &mut print).await?;
         }
         Ok(())
     })
+}
+
+/// Gives the last kills, so many at most, a page at a time: in the agent's own container, all
+/// of them at once would count against its memory limit. The newest is where the eye is: at
+/// the end. Tells its number.
+async fn last(
+    agent: &Agent,
+    limit: u64,
+    mut print: impl FnMut(&[Value]) -> Result<(), ClientError>,
+) -> Result<u64, ClientError> {
+    let page = async |query: String| -> Result<Vec<Value>, ClientError> {
+        agent.json(&agent.get(&format!("/api/v1/kills{query}")).await?)
+    };
+    let number = |kill: &Value| kill["id"].as_u64().unwrap_or(0);
+    let newest = page("?limit=1".into()).await?.first().map_or(0, number);
+    let kept = u64::try_from(journal::KEPT).unwrap_or(u64::MAX);
+    let mut after = newest.saturating_sub(limit.min(kept));
+    if after == newest {
+        print(&[])?;
+    }
+    while after < newest {
+        let until = newest.min(after + PAGE);
+        let mut kills = page(format!("?limit={}&before={}", until - after, until + 1)).await?;
+        kills.reverse();
+        print(&kills)?;
+        after = until;
+    }
+    Ok(newest)
 }
 
 /// Prints the matched containers.

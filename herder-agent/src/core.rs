@@ -9,6 +9,7 @@ mod appearing;
 mod cgroups;
 mod counts;
 mod deduced;
+mod heartbeat;
 mod kills;
 mod losses;
 mod naming;
@@ -17,6 +18,7 @@ mod owners;
 mod pods;
 
 pub use counts::Leaving;
+pub use heartbeat::Heartbeat;
 pub use naming::Naming;
 pub use notices::Notices;
 
@@ -26,7 +28,7 @@ use crate::{
         CgroupId,
         tree::{CgroupTree, Walk},
     },
-    enforce::{ContainerState, Enforcer},
+    enforce::{Enforcer, StateKey, States},
     nri::Learnt,
     oom::assemble::{Assembler, EXIT_WAIT},
     policy::Policy,
@@ -66,8 +68,8 @@ pub enum Command {
     Pod(crate::pods::Event),
     /// Take what the container runtime told about containers.
     Learnt(Vec<Learnt>),
-    /// Tell the state of each matched container.
-    Containers(oneshot::Sender<Vec<ContainerState>>),
+    /// Tell the state of some matched containers: at most so many after one, or of the first.
+    Containers(Option<StateKey>, usize, oneshot::Sender<States>),
 }
 
 /// The v2 hierarchy, or the part of it that the agent looks at.
@@ -101,6 +103,8 @@ pub struct Parts {
     pub leaving: Leaving,
     /// What the kernel had counted of the node before the source was heard.
     pub node_before: Option<u64>,
+    /// What shows others that the loop turns.
+    pub heartbeat: Heartbeat,
 }
 
 /// The state, and where it is told.
@@ -132,6 +136,7 @@ pub struct Core {
     leaving: Leaving,
     /// When the pods of the node were known for the first time.
     pods_known: Option<Instant>,
+    heartbeat: Heartbeat,
 }
 
 /// What a walk of the hierarchy found, and when it began.
@@ -156,6 +161,7 @@ impl Core {
             node_before: parts.node_before,
             leaving: parts.leaving,
             pods_known: None,
+            heartbeat: parts.heartbeat,
             assembler: Assembler::new(traced),
             source,
             walked: false,
@@ -195,6 +201,8 @@ impl Core {
         resync.reset();
         // Walking thousands of directories takes too long for this thread.
         let mut walking: Option<JoinHandle<Walked>> = None;
+        // On a quiet node nothing else wakes the loop for long.
+        let mut beats = heartbeat::beats();
         // Somebody changes values faster than they are corrected.
         let mut fighting = false;
         let mut turns = 0u32;
@@ -203,6 +211,7 @@ impl Core {
             let (compared, save) = (self.reconciler.deadline(), self.leaving.due());
             let rested = self.enforcer.rest_ends().map(Instant::from_std);
             turns = turns.wrapping_add(1);
+            self.heartbeat.beat();
             let mut survey = turns.is_multiple_of(SURVEY_EVERY);
             let appears = self.next_appears();
             let appeared = appears.is_some_and(|due| due <= Instant::now());
@@ -253,6 +262,7 @@ impl Core {
                 () = self.leaving.saved() => {}
                 () = yield_now(), if self.enforcer.surveying() || !self.uncounted.is_empty() => survey = true,
                 () = yield_now(), if others_turn => {}
+                _ = beats.tick() => {}
             }
             // Whoever changes a value, or makes cgroups, without end must keep neither
             // kills nor new containers waiting, nor the agent from ending.
@@ -296,9 +306,9 @@ impl Core {
             }
             Command::Pod(event) => self.take_pod(event),
             Command::Learnt(containers) => self.take_learnt(containers),
-            Command::Containers(answer) => {
+            Command::Containers(after, most, answer) => {
                 // Whoever asked may have gone away, which is no concern of ours.
-                let _ = answer.send(self.enforcer.states());
+                let _ = answer.send(self.enforcer.states(after.as_ref(), most));
             }
         }
     }

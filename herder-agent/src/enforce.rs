@@ -55,6 +55,18 @@ pub struct Options {
     pub systemd_transient: PathBuf,
 }
 
+/// A container's place among all. While a cgroup is made anew, two have its path.
+pub type StateKey = (CgroupPath, CgroupId);
+
+/// Some matched containers.
+#[derive(Debug)]
+pub struct States {
+    /// Their states, in the order of the paths.
+    pub states: Vec<ContainerState>,
+    /// The last of them, if there are more.
+    pub next: Option<StateKey>,
+}
+
 /// How a cgroup came to be known, and so what its first value means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -379,11 +391,27 @@ impl Enforcer {
         }
     }
 
-    /// Each matched container, in the order of the paths.
-    pub fn states(&self) -> Vec<ContainerState> {
-        let mut states: Vec<_> = self.containers.values().map(Container::state).collect();
-        states.sort_by(|one, other| one.cgroup.cmp(&other.cgroup));
-        states
+    /// The matched containers after one, or from the first on, in the order of the paths: so
+    /// many at most.
+    pub fn states(&self, after: Option<&StateKey>, most: usize) -> States {
+        let key = |container: &&Container| (container.path().clone(), container.id());
+        let follows = |container: &&Container| {
+            after.is_none_or(|(path, id)| (container.path(), container.id()) > (path, *id))
+        };
+        let order = |one: &&Container, other: &&Container| {
+            (one.path(), one.id()).cmp(&(other.path(), other.id()))
+        };
+        let mut found: Vec<&Container> = self.containers.values().filter(follows).collect();
+        let more = found.len() > most;
+        if more {
+            found.select_nth_unstable_by(most, order);
+            found.truncate(most);
+        }
+        found.sort_unstable_by(order);
+        States {
+            next: found.last().filter(|_| more).map(key),
+            states: found.into_iter().map(Container::state).collect(),
+        }
     }
 
     fn report_obstacles(&self) {

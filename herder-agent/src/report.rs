@@ -32,7 +32,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::sync::broadcast;
+use tokio::sync::watch;
 
 /// A kill that is fully known.
 #[derive(Clone, Debug)]
@@ -148,12 +148,24 @@ impl Reporter {
         self.journal().newest(limit)
     }
 
-    /// Kills after the one of number `last`, and all from now on.
-    pub fn follow(
-        &self,
-        last: Option<u64>,
-    ) -> (Vec<Arc<KillRecord>>, broadcast::Receiver<Arc<KillRecord>>) {
-        self.journal().follow(last)
+    /// The number of the newest kill; 0 if there is none.
+    pub fn last_kill(&self) -> u64 {
+        self.journal().last()
+    }
+
+    /// The newest kept kill with a smaller number.
+    pub fn kill_before(&self, id: u64) -> Option<Arc<KillRecord>> {
+        self.journal().before(id)
+    }
+
+    /// The oldest kept kill with a larger number.
+    pub fn kill_after(&self, id: u64) -> Option<Arc<KillRecord>> {
+        self.journal().after(id)
+    }
+
+    /// Wakes with each kill from now on.
+    pub fn news_of_kills(&self) -> watch::Receiver<()> {
+        self.journal().news()
     }
 
     fn journal(&self) -> Held<'_, Journal> {

@@ -199,6 +199,22 @@ mod tests {
             ("DaemonSet", "/spec/template/spec/containers/0/env/1/name", json!("HERDER_CONFIGS")),
             ("DaemonSet", "/spec/template/spec/containers/0/env/2/value", json!("/host/cgroups")),
             ("DaemonSet", "/spec/template/spec/containers/0/ports/0/containerPort", json!(9468)),
+            (
+                "DaemonSet",
+                "/spec/template/spec/containers/0/livenessProbe/failureThreshold",
+                json!(3),
+            ),
+            (
+                "DaemonSet",
+                "/spec/template/spec/containers/0/livenessProbe/timeoutSeconds",
+                json!(1),
+            ),
+            (
+                "DaemonSet",
+                "/spec/template/spec/containers/0/livenessProbe/httpGet/path",
+                json!("/readyz"),
+            ),
+            ("DaemonSet", "/spec/template/spec/volumes/2/name", json!("other")),
             ("ConfigMap", "/data/herder.yaml", json!("rulez: []")),
             ("ConfigMap", "/data/herder.yaml", json!("rules: []")),
         ];
@@ -241,7 +257,8 @@ mod tests {
             ("/spec/template/spec/containers/0/ports/0/hostPort", json!(9469)),
             ("/spec/template/spec/containers/0/envFrom", json!([{"secretRef": {"name": "x"}}])),
             ("/spec/template/spec/volumes/1/hostPath/path", json!("/sys")),
-            ("/spec/template/spec/volumes/2", json!({"name": "x", "secret": {}})),
+            ("/spec/template/spec/volumes/2/emptyDir/medium", json!("Memory")),
+            ("/spec/template/spec/volumes/3", json!({"name": "x", "secret": {}})),
         ];
         for (pointer, value) in table {
             let mut objects = base();

@@ -95,13 +95,37 @@ impl Fake {
     }
 
     fn state(&self) -> ContainerState {
-        self.enforcer.states().remove(0)
+        self.enforcer.states(None, 1).states.remove(0)
     }
 }
 
 impl Drop for Fake {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+#[test]
+fn states_come_some_at_a_time_each_once() {
+    let mut fake = Fake::new("states", |_| {});
+    let paths: Vec<_> = (0..10).map(|number| format!("/c{number}")).collect();
+    for path in paths.iter().rev() {
+        fake.make(path, "0");
+        fake.govern(path, false);
+    }
+    for most in [1, 3, 5, 10, 11] {
+        let (mut all, mut after, mut asked) = (Vec::new(), None, 0);
+        loop {
+            let states = fake.enforcer.states(after.as_ref(), most);
+            assert!(states.states.len() <= most);
+            all.extend(states.states.iter().map(|state| state.cgroup.as_str().to_owned()));
+            asked += 1;
+            after = states.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!((all, asked), (paths.clone(), paths.len().div_ceil(most)), "{most} at a time");
     }
 }
 

@@ -19,6 +19,8 @@ use crate::{
     pods::restarts::RestartSeen,
 };
 use families::Families;
+use family::Key;
+pub(crate) use family::PIECE;
 use prometheus::{TEXT_FORMAT, TextEncoder};
 use series::Series;
 use std::{
@@ -31,6 +33,16 @@ const UNKNOWN: &str = "unknown";
 
 /// How long the series of a container outlive it, if nobody says otherwise.
 const RETENTION: Duration = Duration::from_secs(15 * 60);
+
+/// The content type of the exposition.
+pub const EXPOSITION: &str = TEXT_FORMAT;
+
+/// Where an exposition begins, or goes on.
+#[derive(Debug, Default)]
+pub struct Place {
+    family: usize,
+    after: Option<Key>,
+}
 
 /// All families, and which series they have.
 #[derive(Debug)]
@@ -57,12 +69,19 @@ impl Metrics {
         self.families.build(name);
     }
 
-    /// The text exposition, and its content type.
-    pub fn exposition(&self) -> (Vec<u8>, &'static str) {
-        let mut text = String::with_capacity(16 * 1024);
-        for family in &self.families.exposed {
-            if let Err(error) = family.expose(&mut text) {
+    /// The text exposition from a place on: a little more than a [`PIECE`] at most, and where
+    /// it goes on, if it does.
+    pub fn piece(&self, mut place: Place) -> (String, Option<Place>) {
+        let mut text = String::new();
+        while let Some(family) = self.families.exposed.get(place.family) {
+            let after = family.expose(&mut text, place.after.as_ref()).unwrap_or_else(|error| {
                 tracing::error!(%error, "Cannot write the metrics.");
+                None
+            });
+            let family = place.family + usize::from(after.is_none());
+            place = Place { family, after };
+            if text.len() >= PIECE {
+                return (text, Some(place));
             }
         }
         if let Err(error) =
@@ -70,7 +89,18 @@ impl Metrics {
         {
             tracing::error!(%error, "Cannot write the metrics.");
         }
-        (text.into_bytes(), TEXT_FORMAT)
+        (text, None)
+    }
+
+    /// The whole of it, and its content type.
+    pub fn exposition(&self) -> (Vec<u8>, &'static str) {
+        let (mut text, mut place) = self.piece(Place::default());
+        while let Some(next) = place {
+            let (more, rest) = self.piece(next);
+            text.push_str(&more);
+            place = rest;
+        }
+        (text.into_bytes(), EXPOSITION)
     }
 
     fn series(&self) -> Held<'_, Series> {

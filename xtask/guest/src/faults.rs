@@ -34,13 +34,13 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// A sysctl that has another value for a while.
-struct Sysctl {
+pub struct Sysctl {
     path: String,
     before: String,
 }
 
 impl Sysctl {
-    fn set(name: &str, value: &str) -> Self {
+    pub fn set(name: &str, value: &str) -> Self {
         let path = format!("/proc/sys/{}", name.replace('.', "/"));
         let before = fs::read_to_string(&path).unwrap();
         fs::write(&path, value).unwrap();
@@ -107,7 +107,7 @@ fn no_watch_left() {
 /// Each matched container takes a descriptor. The last ones are for the server: the
 /// kubelet has to be answered.
 fn no_descriptor_left() {
-    let files = Some(192);
+    let files = Some(256);
     setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files }).unwrap();
     let agent = Agent::start_with(MATCHED, &["--resync-seconds", "1"]);
     let cgroups: Vec<_> =

@@ -14,6 +14,7 @@
     reason = "a test program: it talks on the console and fails by panicking"
 )]
 
+mod addresses;
 mod agent;
 mod api;
 mod audit;
@@ -53,7 +54,14 @@ const TIMED_TESTS: &[&[Test]] = &[enforcement::TIMED, counts::TIMED];
 
 /// Faults of what surrounds the agent.
 const TESTS_OF_FAULTS: &[&[Test]] =
-    &[faults::TESTS, unseen::TESTS, enforcement::ENDLESS, clients::TESTS, nodes::TESTS_OF_COUNTS];
+    &[
+        faults::TESTS,
+        unseen::TESTS,
+        enforcement::ENDLESS,
+        clients::TESTS,
+        addresses::TESTS,
+        nodes::TESTS_OF_COUNTS,
+    ];
 
 /// Those of programs that were built to log.
 const TESTS_OF_LOGGING: &[&[Test]] = &[robustness::TESTS_OF_LOGGING];
@@ -61,8 +69,8 @@ const TESTS_OF_LOGGING: &[&[Test]] = &[robustness::TESTS_OF_LOGGING];
 /// Those that need a boot without cgroup v2.
 const TESTS_OF_V1: &[&[Test]] = &[robustness::TESTS_OF_V1];
 
-/// Those of a kernel that is locked down.
-const TESTS_OF_LOCKDOWN: &[&[Test]] = &[counts::TESTS_OF_LOCKDOWN];
+/// Those of a kernel that is locked down, and was booted without IPv6.
+const TESTS_OF_LOCKDOWN: &[&[Test]] = &[addresses::TESTS_WITHOUT_IPV6, counts::TESTS_OF_LOCKDOWN];
 
 /// The tests of a boot, by its mode; none where a boot has another purpose.
 pub fn tests_of(mode: &str) -> &'static [&'static [Test]] {

@@ -161,6 +161,14 @@ pub fn new_mount_namespace(cgroups: bool) {
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS | more) }.expect("unshare");
 }
 
+/// This process, and those that it starts, have a network of their own from now on.
+pub fn new_network() {
+    // SAFETY: a network namespace changes nothing about the memory or the file descriptors of
+    // this process.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
+        .expect("unshare");
+}
+
 /// A mark for every write below a mount, by any process.
 pub fn fanotify_modify(mount: &str) -> io::Result<File> {
     let class =

@@ -145,7 +145,7 @@ async function get(path) {
 
 async function refresh() {
   try {
-    containers = await get('/api/v1/containers');
+    containers = await get('api/v1/containers');
     showContainers();
     if (stream.readyState === EventSource.OPEN) state('live', 'live');
   } catch (error) {
@@ -156,7 +156,7 @@ async function refresh() {
 // The list, and what the stream has brought since it was asked for; by number, each once.
 async function reload() {
   const asked = opened;
-  const listed = await get('/api/v1/kills');
+  const listed = await get('api/v1/kills');
   if (asked !== opened) return;
   const all = new Map([...kills, ...listed.map((kill) => [kill.id, kill])]);
   kills.clear();
@@ -178,7 +178,7 @@ function soon() {
 }
 
 function follow() {
-  stream = new EventSource('/api/v1/kills/stream');
+  stream = new EventSource('api/v1/kills/stream');
   const again = () => {
     state('the agent does not answer; trying again', 'cut');
     stream.close();
@@ -213,7 +213,7 @@ function follow() {
   stream.addEventListener('missed', () => reload().catch(again));
 }
 
-get('/api/v1/node').then((node) => {
+get('api/v1/node').then((node) => {
   at('node').textContent = plain(node.node) + ', Linux ' + plain(node.kernel);
   document.title = 'Herder ' + plain(node.node);
 }).catch(() => {});
