@@ -61,6 +61,9 @@ impl Core {
             self.reporter.owner_left(&self.owner(path));
             // Before it had a name it may have been told of by its path.
             self.reporter.owner_left(&Owner::Host { cgroup: self.container_of(path) });
+            if let Some(owner) = self.naming.owner_of_kill(path) {
+                self.reporter.owner_left(&owner);
+            }
         }
     }
 

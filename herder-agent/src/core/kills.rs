@@ -103,8 +103,11 @@ impl Core {
     }
 
     fn owner_of(&self, id: CgroupId) -> Owner {
-        let path = self.tree.path(id).map(|path| self.container_of(path));
-        self.owner(&path.unwrap_or_else(CgroupPath::root))
+        let Some(path) = self.tree.path(id) else {
+            return Owner::Host { cgroup: CgroupPath::root() };
+        };
+        let of_pod = self.naming.owner_of_kill(path);
+        of_pod.unwrap_or_else(|| self.owner(&self.container_of(path)))
     }
 
     /// The container that a cgroup belongs to: the nearest one that a rule
