@@ -4,12 +4,22 @@ use super::{Core, decoded};
 use crate::{
     attribution::Owner,
     cgroup::{CgroupId, CgroupPath},
-    oom::{OomKill, assemble::Outcome, classify::Scene},
+    oom::{Limit, OomKill, assemble::Outcome, classify::Scene},
     probe::{Event, monotonic_now},
     report::{KillReport, Unattributed},
     source::Source,
 };
 use std::time::Duration;
+
+/// Outside of its containers the limit that was hit is the pod's.
+pub(super) fn limit_of(owner: &Owner, limit: Limit) -> Limit {
+    match owner {
+        Owner::Container(names) if names.container.is_empty() && limit == Limit::Container => {
+            Limit::Pod
+        }
+        _ => limit,
+    }
+}
 
 impl Core {
     /// Takes what the kernel told about victims.
@@ -92,7 +102,7 @@ impl Core {
         let rule = container.as_ref().and_then(|path| self.wanted(path));
         let report = KillReport {
             kind,
-            limit,
+            limit: limit_of(&owner, limit),
             owner,
             cgroup,
             victim_owners: owners,

@@ -237,7 +237,7 @@ impl Naming {
     /// of a pod.
     pub(super) fn owner_of_kill(&self, path: &CgroupPath) -> Option<Owner> {
         let cgroup = PodCgroup::parse(path)?;
-        let pod = self.pod_of(&cgroup);
+        let pod = self.pod_with(&cgroup);
         if pod.is_none() && self.pods.is_none() {
             return None;
         }
@@ -262,7 +262,7 @@ impl Naming {
     /// can be only one, of the container.
     pub(super) fn owner_at_last(&self, path: &CgroupPath) -> Option<ContainerNames> {
         let cgroup = PodCgroup::parse(path)?;
-        let pod = self.pod_of(&cgroup)?;
+        let pod = self.pod_with(&cgroup)?;
         let candidate = |container: &ContainerCgroup| {
             self.only_candidate(pod, &cgroup, container.id, Patience::Over)
         };
@@ -270,7 +270,11 @@ impl Naming {
     }
 
     /// The pod that a cgroup is of, as the API server or else the runtime knows it.
-    pub(super) fn pod_of(&self, cgroup: &PodCgroup) -> Option<&Pod> {
+    pub(super) fn pod_of(&self, path: &CgroupPath) -> Option<&Pod> {
+        self.pod_with(&PodCgroup::parse(path)?)
+    }
+
+    fn pod_with(&self, cgroup: &PodCgroup) -> Option<&Pod> {
         let resolved = self.pods.as_ref().and_then(|pods| pods.resolve(cgroup));
         resolved.map(|found| found.pod).or_else(|| self.learnt.pod(cgroup.pod_uid))
     }

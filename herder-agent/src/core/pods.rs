@@ -4,7 +4,7 @@
 //! A kill whose names are not known yet waits for them for a bounded time: it is
 //! never counted under the wrong series, and never dropped.
 
-use super::Core;
+use super::{Core, kills::limit_of};
 use crate::{
     attribution::{Owner, id::PodUid},
     nri::Learnt,
@@ -157,6 +157,7 @@ impl Core {
         }
         if let Some(first) = report.victim_owners.first() {
             report.owner = first.clone();
+            report.limit = limit_of(&report.owner, report.limit);
         }
         if report.rule.is_none() {
             let path = report.cgroup.as_ref().map(|path| self.container_of(path));
