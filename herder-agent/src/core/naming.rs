@@ -259,14 +259,16 @@ impl Naming {
     }
 
     /// The same when it was waited for long enough: what is known of the pod and, if it
-    /// can be only one, of the container.
-    pub(super) fn owner_at_last(&self, path: &CgroupPath) -> Option<ContainerNames> {
+    /// can be only one, of the container; and whether that is all there is to know.
+    pub(super) fn owner_at_last(&self, path: &CgroupPath) -> Option<(ContainerNames, bool)> {
         let cgroup = PodCgroup::parse(path)?;
         let pod = self.pod_with(&cgroup)?;
-        let candidate = |container: &ContainerCgroup| {
-            self.only_candidate(pod, &cgroup, container.id, Patience::Over)
+        let Some(ContainerCgroup { id, .. }) = cgroup.container() else {
+            return Some((pod.names(""), true));
         };
-        Some(pod.names(cgroup.container().and_then(candidate).unwrap_or_default()))
+        let name = self.only_candidate(pod, &cgroup, *id, Patience::Over);
+        let is_known = name.is_some() || self.is_sandbox_at_last(pod, &cgroup, *id);
+        Some((pod.names(name.unwrap_or_default()), is_known))
     }
 
     /// The pod that a cgroup is of, as the API server or else the runtime knows it.

@@ -172,10 +172,10 @@ impl Core {
         for owner in report.victim_owners.iter_mut().chain([&mut report.owner]) {
             let Owner::Unnamed { cgroup } = owner else { continue };
             let (named, why) = match self.naming.owner_at_last(cgroup) {
-                Some(names) if names.container.is_empty() => {
-                    (Owner::Container(names), Some(Unattributed::UnknownContainer))
+                Some((names, is_known)) => {
+                    let why = (!is_known).then_some(Unattributed::UnknownContainer);
+                    (Owner::Container(names), why)
                 }
-                Some(names) => (Owner::Container(names), None),
                 None => (Owner::Host { cgroup: cgroup.clone() }, Some(Unattributed::UnknownPod)),
             };
             *owner = named;

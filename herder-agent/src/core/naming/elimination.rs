@@ -9,7 +9,7 @@ use super::{Naming, siblings::Siblings};
 use crate::{
     attribution::{
         id::{ContainerId, PodUid},
-        path::PodCgroup,
+        path::{PodCgroup, Runtime},
     },
     pods::{Container, ContainerKind, Pod},
 };
@@ -23,6 +23,14 @@ pub(super) enum Patience {
     Over,
 }
 
+/// A cgroup that has the form of a container's, beside the others of its pod.
+struct Place<'a> {
+    siblings: &'a Siblings,
+    id: ContainerId,
+    /// What had a cgroup when this one's was made.
+    older: Vec<ContainerId>,
+}
+
 impl Naming {
     /// The name of the only container of the pod that this one can be.
     pub(super) fn only_candidate<'a>(
@@ -32,41 +40,58 @@ impl Naming {
         id: ContainerId,
         patience: Patience,
     ) -> Option<&'a str> {
-        if pod.more_containers {
-            return None;
-        }
-        let siblings = self.cgroups.get(&cgroup.pod_uid)?;
-        let older = siblings.older(id)?;
+        let place = self.place(cgroup, id)?;
         let told = |id: &ContainerId| self.told_name(cgroup.pod_uid, *id);
-        let names: Vec<&str> = older.iter().filter_map(told).collect();
-        let is_no_sandbox = match patience {
+        let names: Vec<&str> = place.older.iter().filter_map(told).collect();
+        let is_container = match patience {
             // One of those that are older is the sandbox, perhaps without a cgroup of its
             // own. Another one without a name may be any container, or this one before.
-            Patience::Waiting => !older.is_empty() && older.len() - names.len() <= 1,
-            Patience::Over => !older.is_empty() || self.may_be_first(pod, cgroup, siblings, id),
+            Patience::Waiting => !place.older.is_empty() && place.older.len() - names.len() <= 1,
+            Patience::Over => {
+                !place.older.is_empty() || place.is_alone() && !self.is_all_of(pod, cgroup, &place)
+            }
         };
-        let mut candidates = pod
-            .containers
-            .iter()
-            .filter(|container| !is_done(container) && !names.contains(&container.name.as_ref()));
-        let only = candidates.next().filter(|_| is_no_sandbox && candidates.next().is_none())?;
+        if pod.more_containers || !is_container {
+            return None;
+        }
+        let is_possible = |container: &&Container| {
+            !names.contains(&container.name.as_ref())
+                && !place.has_seen_the_last(container, patience)
+        };
+        let mut candidates = pod.containers.iter().filter(is_possible);
+        let only = candidates.next().filter(|_| candidates.next().is_none())?;
         Some(&only.name)
     }
 
-    /// Whether the only cgroup of a pod may be that of a container. Not every runtime makes
-    /// one for the sandbox; but where all of a pod runs in the sandbox's, there is no other,
-    /// and the containers have IDs of their own.
-    fn may_be_first(
+    /// Whether a cgroup that still has no name is the sandbox's: containers came after it, or
+    /// all of the pod runs in it.
+    pub(super) fn is_sandbox_at_last(
         &self,
         pod: &Pod,
         cgroup: &PodCgroup,
-        siblings: &Siblings,
         id: ContainerId,
     ) -> bool {
-        let alone = siblings.younger(id).next().is_none();
-        let none_told = pod.containers.iter().all(|container| container.id.is_none());
+        let runtime = cgroup.container().map(|container| container.runtime);
+        self.place(cgroup, id).is_some_and(|place| {
+            // CRI-O may do without a sandbox.
+            let is_first = place.older.is_empty() && runtime != Some(Runtime::CriO);
+            is_first && !place.is_alone() || self.is_all_of(pod, cgroup, &place)
+        })
+    }
+
+    /// Whether a cgroup holds all of a pod: the containers have IDs, and none of them ever had
+    /// a cgroup.
+    fn is_all_of(&self, pod: &Pod, cgroup: &PodCgroup, place: &Place<'_>) -> bool {
         let told = |id| self.told_name(cgroup.pod_uid, id).is_some();
-        alone && (none_told || siblings.earlier(id).any(told))
+        place.older.is_empty()
+            && place.is_alone()
+            && pod.containers.iter().any(|container| container.id.is_some())
+            && !place.siblings.earlier(place.id).any(told)
+    }
+
+    fn place(&self, cgroup: &PodCgroup, id: ContainerId) -> Option<Place<'_>> {
+        let siblings = self.cgroups.get(&cgroup.pod_uid)?;
+        Some(Place { siblings, id, older: siblings.older(id)? })
     }
 
     /// The name that the runtime or the status has for a container.
@@ -77,8 +102,22 @@ impl Naming {
     }
 }
 
-/// Whether a container that ran is never started again.
-fn is_done(container: &Container) -> bool {
-    let ran_once = container.kind == ContainerKind::Ephemeral && container.id.is_some();
-    container.completed || ran_once
+impl Place<'_> {
+    fn is_alone(&self) -> bool {
+        self.siblings.younger(self.id).next().is_none()
+    }
+
+    /// Whether a container is not started again. An init container is, in another sandbox,
+    /// and its status may be of the one before.
+    fn has_seen_the_last(&self, container: &Container, patience: Patience) -> bool {
+        let in_this_sandbox = || {
+            let ran = |id| self.siblings.was_made_after(id, &self.older);
+            patience == Patience::Over || container.id.is_some_and(ran)
+        };
+        match container.kind {
+            ContainerKind::Init => container.completed && in_this_sandbox(),
+            ContainerKind::Ephemeral => container.id.is_some(),
+            ContainerKind::Sidecar | ContainerKind::Regular => false,
+        }
+    }
 }

@@ -67,6 +67,12 @@ impl Siblings {
         Some(living.chain(gone.map(|gone| gone.container)).collect())
     }
 
+    /// Whether a container's cgroup was made after the first of these.
+    pub(super) fn was_made_after(&self, container: ContainerId, these: &[ContainerId]) -> bool {
+        let first = these.iter().filter_map(|id| self.outermost(*id)).min();
+        first.is_some_and(|first| self.outermost(container).is_some_and(|made| made > first))
+    }
+
     /// The containers whose cgroups were made after this one's.
     pub(super) fn younger(&self, container: ContainerId) -> impl Iterator<Item = ContainerId> {
         let own = self.outermost(container);

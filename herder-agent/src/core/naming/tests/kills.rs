@@ -45,10 +45,11 @@ fn kill(naming: &Naming, path: &CgroupPath) -> String {
     }
 }
 
+/// With `?` if more could be known.
 fn at_last(naming: &Naming, path: &CgroupPath) -> String {
-    let names = naming.owner_at_last(path);
-    names.map_or("host".into(), |names| {
-        format!("{}/{}/{}", names.namespace, names.pod, names.container)
+    naming.owner_at_last(path).map_or("host".into(), |(names, is_known)| {
+        let more = if is_known { "" } else { "?" };
+        format!("{}/{}/{}{more}", names.namespace, names.pod, names.container)
     })
 }
 
@@ -123,52 +124,49 @@ async fn a_container_is_named_when_it_can_be_no_other() {
     let worker = |id| ("worker", 'r', id, false);
     let logger = |id| ("logger", 'r', id, false);
     let debug = |id| ("debug", 'e', id, false);
-    let (f, x, y) = (Some('f'), Some('a'), Some('b'));
-    // What the pod has, its cgroups (0 is the sandbox), whose cgroup it is about; the name at
-    // once and the name at last.
+    let (x, y) = (Some('a'), Some('b'));
+    // What the pod has, its cgroups (0 and 1 are sandboxes), whose cgroup it is about; the
+    // name at once, if it is not waited for, and the name at last.
     let table: &[(&str, &[_], &str, char, &str, &str)] = &[
-        ("the only one", &[worker(None)], "+0 +a", 'a', "worker", "worker"),
-        ("it is gone", &[worker(None)], "+0 +a -a", 'a', "worker", "worker"),
-        ("its pod is gone", &[worker(None)], "+0 +a -a -0", 'a', "worker", "worker"),
+        ("the only one", &[worker(None)], "+0 +a", 'a', "worker", ""),
+        ("it is gone", &[worker(None)], "+0 +a -a", 'a', "worker", ""),
+        ("its pod is gone", &[worker(None)], "+0 +a -a -0", 'a', "worker", ""),
         ("no sandbox is known", &[worker(None)], "+a", 'a', "?", "worker"),
         ("the same, gone", &[worker(None)], "+a -a", 'a', "?", "worker"),
         ("the sandbox of it", &[worker(None)], "+0 +a", '0', "?", ""),
-        ("it started again", &[worker(x)], "+0 +a -a +b", 'b', "worker", "worker"),
+        ("it started again", &[worker(x)], "+0 +a -a +b", 'b', "worker", ""),
         ("again without a sandbox", &[worker(x)], "+a -a +b", 'b', "?", "worker"),
-        ("no earlier start was seen", &[worker(x)], "+b", 'b', "?", ""),
-        ("nor its sandbox, but it was there", &[worker(x)], "+0 +b", 'b', "worker", "worker"),
-        ("the status knows it", &[worker(x), logger(None)], "+0 +a", 'a', "worker", "worker"),
-        ("the other runs", &[worker(x), logger(None)], "+0 +a +b", 'b', "logger", "logger"),
-        ("the other ran then", &[worker(x), logger(None)], "+0 +a +b -a", 'b', "logger", "logger"),
-        ("the other may be again", &[worker(x), logger(None)], "+0 +a -a +b", 'b', "?", ""),
-        ("two without", &[worker(None), logger(None)], "+0 +a", 'a', "?", ""),
-        ("both run", &[worker(None), logger(None)], "+0 +a +b", 'b', "?", ""),
-        ("both run already", &[worker(x), logger(y)], "+0 +a +b +c", 'c', "?", ""),
-        ("one of both again", &[worker(x), logger(y)], "+0 +a +b -b +c", 'c', "logger", "logger"),
-        ("either of both again", &[worker(x), logger(y)], "+0 +a +b -b -a +c", 'c', "?", ""),
-        ("the init has not begun", &[init(None, false), worker(None)], "+0 +a", 'a', "?", ""),
-        ("the init may be again", &[init(x, false), worker(None)], "+0 +a -a +b", 'b', "?", ""),
+        ("all of the pod", &[worker(x)], "+b", 'b', "?", ""),
+        ("all of a greater pod", &[worker(x), logger(None)], "+b", 'b', "?", ""),
+        ("its earlier start was not seen", &[worker(x)], "+0 +b", 'b', "worker", ""),
+        ("the status knows it", &[worker(x), logger(None)], "+0 +a", 'a', "worker", ""),
+        ("the other runs", &[worker(x), logger(None)], "+0 +a +b", 'b', "logger", ""),
+        ("the other ran then", &[worker(x), logger(None)], "+0 +a +b -a", 'b', "logger", ""),
+        ("the other may be again", &[worker(x), logger(None)], "+0 +a -a +b", 'b', "?", "?"),
+        ("two without", &[worker(None), logger(None)], "+0 +a", 'a', "?", "?"),
+        ("either, alone", &[worker(None), logger(None)], "+a", 'a', "?", "?"),
+        ("both run", &[worker(None), logger(None)], "+0 +a +b", 'b', "?", "?"),
+        ("one too many", &[worker(x), logger(y)], "+0 +a +b +c", 'c', "?", "?"),
+        ("one of both again", &[worker(x), logger(y)], "+0 +a +b -b +c", 'c', "logger", ""),
+        ("either of both again", &[worker(x), logger(y)], "+0 +a +b -b -a +c", 'c', "?", "?"),
+        ("the init has not begun", &[init(None, false), worker(None)], "+0 +a", 'a', "?", "?"),
+        ("the init may be again", &[init(x, false), worker(None)], "+0 +a -a +b", 'b', "?", "?"),
+        ("the init is done", &[init(x, true), worker(None)], "+0 +a -a +b", 'b', "worker", ""),
+        ("it was done before", &[init(x, true), worker(None)], "+0 +b", 'b', "?", "worker"),
         (
-            "the init is done",
-            &[init(x, true), worker(None)],
-            "+0 +a -a +b",
-            'b',
-            "worker",
+            "in another sandbox",
+            &[init(x, true), worker(y)],
+            "+0 +a -a +b -b -0 +1 +c",
+            'c',
+            "?",
             "worker",
         ),
-        ("the sidecar runs", &[mesh(x), worker(None)], "+0 +a +b", 'b', "worker", "worker"),
-        ("the sidecar may be again", &[mesh(x), worker(None)], "+0 +a -a +b", 'b', "?", ""),
-        ("a debugger is to come", &[worker(x), debug(None)], "+0 +a +b", 'b', "debug", "debug"),
-        (
-            "a debugger was there",
-            &[worker(f), debug(x)],
-            "+0 +f +a -a -f +b",
-            'b',
-            "worker",
-            "worker",
-        ),
+        ("the sidecar runs", &[mesh(x), worker(None)], "+0 +a +b", 'b', "worker", ""),
+        ("the sidecar may be again", &[mesh(x), worker(None)], "+0 +a -a +b", 'b', "?", "?"),
+        ("a debugger is to come", &[worker(x), debug(None)], "+0 +a +b", 'b', "debug", ""),
+        ("a debugger was there", &[worker(y), debug(x)], "+0 +b +a -a -b +c", 'c', "worker", ""),
         ("its last start lingers", &[worker(None)], "+0 +a +b", 'b', "?", "worker"),
-        ("no container at all", &[], "+0 +a", 'a', "?", ""),
+        ("no container at all", &[], "+0 +a", 'a', "?", "?"),
     ];
     for (case, containers, cgroups, letter, at_once, late) in table {
         let naming = with_cgroups(of(containers), cgroups);
