@@ -28,6 +28,10 @@ const RUNTIMES: [(&str, &str, &str); 4] = [
 /// What one kernel is asked for all, since kernels do not differ in it; each takes a boot.
 const ONCE: [&str; 2] = ["faults", "pods"];
 
+/// Tests that may need a second try in one run. One may be the emulator's moment of nothing;
+/// two are a fault of the tests or of the agent.
+const MOST_FLAKY: u32 = 1;
+
 /// Seconds of the demo: enough for kills of both containers.
 const DEMO: u32 = 20;
 
@@ -60,6 +64,9 @@ pub fn run(args: &Args) -> Result<()> {
     println!("{} passed, {} failed", total.passed, total.failed);
     if total.failed > 0 {
         bail!("{} tests failed", total.failed);
+    }
+    if total.flaky > MOST_FLAKY {
+        bail!("{} tests passed at their second try only; mend them", total.flaky);
     }
     Ok(())
 }
@@ -110,13 +117,12 @@ fn machines(prepared: &Prepared, memory: u32) -> Vec<Work<'_>> {
         work.push(Work::new(kernel.series.name(), kernel, asked));
     }
     if let Some(kernel) = latest {
-        let looked =
-            move || page::check(kernel, &prepared.built).map(|()| Verdict { passed: 1, failed: 0 });
+        let looked = move || page::check(kernel, &prepared.built).map(|()| Verdict::PASSED);
         work.push(Work::new("the page", kernel, looked));
         let show = |line: &str| println!("[demo] {line}");
         let watched = move || {
             let went_well = demo::watch(kernel, &prepared.built, DEMO, &mut show.clone());
-            went_well.map(|()| Verdict { passed: 1, failed: 0 })
+            went_well.map(|()| Verdict::PASSED)
         };
         work.push(Work::new("the demo", kernel, watched));
         let boots = Boots { built: &prepared.logging, ..boots };

@@ -1,9 +1,6 @@
 //! Process 1: sets the machine up, runs the tests, powers off.
 
-use crate::{
-    TESTS, TESTS_OF_FAULTS, TESTS_OF_LOCKDOWN, TESTS_OF_LOGGING, TESTS_OF_PODS, TESTS_OF_V1,
-    TIMED_TESTS, Test, kills, roles, runtime, say,
-};
+use crate::{chosen, roles, runtime, say, tests_of};
 use rustix::{
     mount::MountFlags,
     process::{Pid, Signal, WaitOptions, kill_process, wait},
@@ -75,22 +72,17 @@ pub fn run() -> ExitCode {
                 Command::new(roles::SELF).args(["role", role, &seconds]),
                 Duration::from_secs(1000),
             )
-            .map_or((0, 1), |()| (1, 0))
+            .map_or(Verdict::FAILED, |()| Verdict::PASSED)
         }
-        Some("runtime") => run_filtered(runtime::TESTS),
-        Some("kills") => run_filtered(&[kills::TESTS]),
-        Some("timed") => run_filtered(TIMED_TESTS),
-        Some("pods") => run_filtered(TESTS_OF_PODS),
-        Some("faults") => run_filtered(TESTS_OF_FAULTS),
-        Some("log") => run_filtered(TESTS_OF_LOGGING),
         Some("lockdown") => {
             let (kind, place) = ("securityfs", "/sys/kernel/security");
             rustix::mount::mount(kind, place, kind, MountFlags::empty(), c"").unwrap();
-            run_filtered(TESTS_OF_LOCKDOWN)
+            run_tests("lockdown")
         }
         Some("record") => record(),
         Some("bench") => measure(),
-        _ => run_filtered(if version1 { TESTS_OF_V1 } else { TESTS }),
+        Some(mode) => run_tests(mode),
+        None => run_tests("test"),
     };
     end(verdict)
 }
@@ -103,22 +95,30 @@ pub fn below_systemd() -> ExitCode {
         rustix::mount::mount("tracefs", tracing, "tracefs", MountFlags::empty(), c"").unwrap();
     }
     let _ = fs::write("/proc/sys/kernel/printk", "3 4 1 3");
-    end(run_filtered(runtime::TESTS_WITH_SYSTEMD))
+    end(run_tests("systemd"))
 }
 
-fn run_filtered(tests: &[&[Test]]) -> (u32, u32) {
-    run_tests(tests, &parameter("filter").unwrap_or_default())
+/// What became of some tests. A flaky one has passed, at its second try only.
+struct Verdict {
+    passed: u32,
+    failed: u32,
+    flaky: u32,
 }
 
-fn end(verdict: (u32, u32)) -> ExitCode {
-    say(&format!("verdict: {} passed, {} failed", verdict.0, verdict.1));
+impl Verdict {
+    const PASSED: Self = Verdict { passed: 1, failed: 0, flaky: 0 };
+    const FAILED: Self = Verdict { passed: 0, failed: 1, flaky: 0 };
+}
+
+fn end(Verdict { passed, failed, flaky }: Verdict) -> ExitCode {
+    say(&format!("verdict: {passed} passed, {failed} failed, {flaky} flaky"));
     rustix::fs::sync();
     rustix::system::reboot(RebootCommand::PowerOff).unwrap();
     ExitCode::SUCCESS
 }
 
 /// Each node in a process of its own, as the tests are.
-fn record() -> (u32, u32) {
+fn record() -> Verdict {
     let mut failed = 0;
     for node in ["node-1", "node-2"] {
         let mut command = Command::new(roles::SELF);
@@ -129,19 +129,11 @@ fn record() -> (u32, u32) {
         }
         clean_up();
     }
-    (2 - failed, failed)
-}
-
-/// Whether a test's name contains the filter, or with `!` before it does not.
-fn chosen(name: &str, filter: &str) -> bool {
-    match filter.strip_prefix('!') {
-        Some(others) => !name.contains(others),
-        None => name.contains(filter),
-    }
+    Verdict { passed: 2 - failed, failed, flaky: 0 }
 }
 
 /// One measure of `cargo xtask bench`; the host decides how long it may take.
-fn measure() -> (u32, u32) {
+fn measure() -> Verdict {
     // Some of the programs look there for the same as in /sys/kernel/tracing.
     let debug =
         rustix::mount::mount("debugfs", "/sys/kernel/debug", "debugfs", MountFlags::empty(), c"");
@@ -153,24 +145,27 @@ fn measure() -> (u32, u32) {
     if let Err(why) = &outcome {
         say(&format!("FAILED  {name}: {why}"));
     }
-    outcome.map_or((0, 1), |()| (1, 0))
+    outcome.map_or(Verdict::FAILED, |()| Verdict::PASSED)
 }
 
-fn run_tests(tests: &[&[Test]], filter: &str) -> (u32, u32) {
-    let (mut passed, mut failed) = (0, 0);
-    for (name, _) in tests.iter().copied().flatten().filter(|(name, _)| chosen(name, filter)) {
+/// Runs the tests of a mode that the host has chosen.
+fn run_tests(mode: &str) -> Verdict {
+    let filter = parameter("filter").unwrap_or_default();
+    let mut verdict = Verdict { passed: 0, failed: 0, flaky: 0 };
+    for (name, _) in chosen(tests_of(mode), &filter) {
         // An emulated kernel on a shared host has moments when nothing runs for seconds.
         // A test that fails has one more try, and both are told.
         if passes(name) {
-            passed += 1;
+            verdict.passed += 1;
         } else if passes(name) {
-            say(&format!("SECOND  {name} passed at its second try only"));
-            passed += 1;
+            say(&format!("FLAKY   {name} passed at its second try only"));
+            verdict.passed += 1;
+            verdict.flaky += 1;
         } else {
-            failed += 1;
+            verdict.failed += 1;
         }
     }
-    (passed, failed)
+    verdict
 }
 
 fn passes(name: &str) -> bool {

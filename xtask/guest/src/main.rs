@@ -62,6 +62,33 @@ const TESTS_OF_V1: &[&[Test]] = &[robustness::TESTS_OF_V1];
 /// Those of a kernel that is locked down.
 const TESTS_OF_LOCKDOWN: &[&[Test]] = &[counts::TESTS_OF_LOCKDOWN];
 
+/// The tests of a boot, by its mode; none where a boot has another purpose.
+pub fn tests_of(mode: &str) -> &'static [&'static [Test]] {
+    match mode {
+        "test" => TESTS,
+        "kills" => &[kills::TESTS],
+        "timed" => TIMED_TESTS,
+        "pods" => TESTS_OF_PODS,
+        "faults" => TESTS_OF_FAULTS,
+        "log" => TESTS_OF_LOGGING,
+        "v1" => TESTS_OF_V1,
+        "lockdown" => TESTS_OF_LOCKDOWN,
+        "runtime" => runtime::TESTS,
+        "systemd" => runtime::TESTS_WITH_SYSTEMD,
+        _ => &[],
+    }
+}
+
+/// Those whose name contains the filter, or with `!` before it does not.
+pub fn chosen<'a>(tests: &'a [&'a [Test]], filter: &'a str) -> impl Iterator<Item = Test> + 'a {
+    tests.iter().copied().flatten().copied().filter(move |(name, _)| {
+        match filter.strip_prefix('!') {
+            Some(others) => !name.contains(others),
+            None => name.contains(filter),
+        }
+    })
+}
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args();
     let name = arguments.next().unwrap_or_default();
@@ -72,6 +99,7 @@ fn main() -> ExitCode {
     match arguments.split_first().map(|(task, rest)| (task.as_str(), rest)) {
         Some(("role", rest)) => roles::run(rest),
         Some(("test", [name])) => run_test(name),
+        Some(("list", [mode, filter])) => list(mode, filter),
         Some(("bench", [name])) => run_measure(name),
         Some(("below-systemd", [])) => init::below_systemd(),
         _ if std::process::id() == 1 => init::run(),
@@ -83,21 +111,17 @@ fn main() -> ExitCode {
 }
 
 fn run_test(name: &str) -> ExitCode {
-    let all = [
-        TESTS,
-        TIMED_TESTS,
-        TESTS_OF_PODS,
-        TESTS_OF_FAULTS,
-        TESTS_OF_LOGGING,
-        TESTS_OF_V1,
-        TESTS_OF_LOCKDOWN,
-        runtime::TESTS,
-        runtime::TESTS_WITH_SYSTEMD,
-    ];
-    let mut tests = all.into_iter().flatten().copied().flatten();
+    let modes = ["test", "timed", "pods", "faults", "log", "v1", "lockdown", "runtime", "systemd"];
+    let mut tests = modes.into_iter().flat_map(|mode| chosen(tests_of(mode), name));
     let (_, test) = tests.find(|(known, _)| *known == name).expect("a known test");
     say_panics();
     test();
+    ExitCode::SUCCESS
+}
+
+/// Tells the host which tests a boot would run. Nothing of it needs a guest.
+fn list(mode: &str, filter: &str) -> ExitCode {
+    chosen(tests_of(mode), filter).for_each(|(name, _)| println!("{name}"));
     ExitCode::SUCCESS
 }
 

@@ -52,16 +52,15 @@ pub fn side_by_side(jobs: usize, work: Vec<Work<'_>>) -> Vec<Row<'_>> {
 /// Prints a table, and adds what is in it to a verdict.
 pub fn told(rows: &[Row<'_>], total: &mut Verdict) {
     println!(
-        "\n{:<18} {:<28} {:>7} {:>7} {:>8}",
-        "kernel", "release", "passed", "failed", "seconds"
+        "\n{:<18} {:<28} {:>7} {:>7} {:>7} {:>8}",
+        "kernel", "release", "passed", "failed", "flaky", "seconds"
     );
     for (Work { name, kernel, .. }, verdict, seconds) in rows {
         match verdict {
-            Ok(Verdict { passed, failed }) => {
-                total.passed += passed;
-                total.failed += failed;
+            Ok(verdict @ Verdict { passed, failed, flaky }) => {
+                *total += *verdict;
                 println!(
-                    "{name:<18} {:<28} {passed:>7} {failed:>7} {seconds:>8.1}",
+                    "{name:<18} {:<28} {passed:>7} {failed:>7} {flaky:>7} {seconds:>8.1}",
                     kernel.release
                 );
             }

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use std::{
     io::Write,
+    ops::AddAssign,
     sync::mpsc::{self, RecvTimeoutError},
     time::{Duration, Instant},
 };
@@ -14,10 +15,25 @@ const LAST: usize = 120;
 const GUEST: &str = "herder-guest: ";
 
 /// What the guest said at its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     pub passed: u32,
     pub failed: u32,
+    /// Those of the passed that needed a second try.
+    pub flaky: u32,
+}
+
+impl Verdict {
+    /// One that passed.
+    pub const PASSED: Self = Verdict { passed: 1, failed: 0, flaky: 0 };
+}
+
+impl AddAssign for Verdict {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.flaky += other.flaky;
+    }
 }
 
 /// A line of the console.
@@ -86,11 +102,16 @@ pub fn broken_by_emulator(error: &str) -> bool {
     error.contains("guest's kernel panicked") && error.contains("int3: 0000 [#")
 }
 
-/// Reads `verdict: N passed, N failed`.
+/// Reads `verdict: N passed, N failed, N flaky`.
 fn parse_verdict(text: &str) -> Option<Verdict> {
     let (passed, rest) = text.strip_prefix("verdict: ")?.split_once(" passed, ")?;
-    let failed = rest.strip_suffix(" failed")?;
-    Some(Verdict { passed: passed.parse().ok()?, failed: failed.parse().ok()? })
+    let (failed, rest) = rest.split_once(" failed, ")?;
+    let flaky = rest.strip_suffix(" flaky")?;
+    Some(Verdict {
+        passed: passed.parse().ok()?,
+        failed: failed.parse().ok()?,
+        flaky: flaky.parse().ok()?,
+    })
 }
 
 #[cfg(test)]
@@ -99,9 +120,14 @@ mod tests {
 
     #[test]
     fn only_a_whole_verdict_counts() {
-        let verdict = Some(Verdict { passed: 3, failed: 1 });
-        assert_eq!(parse_verdict("verdict: 3 passed, 1 failed"), verdict);
-        for bad in ["verdict: 3 passed", "3 passed, 1 failed", "verdict: x passed, 1 failed"] {
+        let verdict = Some(Verdict { passed: 3, failed: 1, flaky: 2 });
+        assert_eq!(parse_verdict("verdict: 3 passed, 1 failed, 2 flaky"), verdict);
+        for bad in [
+            "verdict: 3 passed",
+            "verdict: 3 passed, 1 failed",
+            "3 passed, 1 failed, 0 flaky",
+            "verdict: x passed, 1 failed, 0 flaky",
+        ] {
             assert_eq!(parse_verdict(bad), None, "{bad}");
         }
     }
@@ -127,10 +153,10 @@ mod tests {
 
     #[test]
     fn a_guest_that_panics_hangs_or_says_nothing_fails() {
-        let verdict = "[ 9.1] herder-guest: verdict: 2 passed, 0 failed";
+        let verdict = "[ 9.1] herder-guest: verdict: 2 passed, 0 failed, 0 flaky";
         let panic = "[ 9.2] Kernel panic - not syncing: Fatal exception";
         let good = followed(&["booting", verdict], true).unwrap();
-        assert_eq!(good, Verdict { passed: 2, failed: 0 });
+        assert_eq!(good, Verdict { passed: 2, failed: 0, flaky: 0 });
         for (lines, ends, why) in [
             (vec![verdict, panic], true, "panicked"),
             (vec![verdict], false, "hung"),
