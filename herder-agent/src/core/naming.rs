@@ -6,6 +6,7 @@
 //! reading a bundle.
 
 mod elimination;
+mod kills;
 mod learnt;
 mod siblings;
 
@@ -13,7 +14,7 @@ use crate::{
     attribution::{
         ContainerNames, Owner,
         id::{ContainerId, PodUid},
-        path::{ContainerCgroup, Part, Place, PodCgroup, Runtime},
+        path::{Place, PodCgroup, Runtime},
     },
     cgroup::{CgroupId, CgroupPath},
     nri::Learnt,
@@ -230,55 +231,6 @@ impl Naming {
             Some(Named { pod, name: Some(name) }) => Owner::Container(pod.names(&name)),
             _ => Owner::Unnamed { cgroup },
         }
-    }
-
-    /// Who a kill in a cgroup is told of, if it is a pod's: a container, or the pod with
-    /// no container for what is none, like the sandbox, in which gVisor and Kata run all
-    /// of a pod.
-    pub(super) fn owner_of_kill(&self, path: &CgroupPath) -> Option<Owner> {
-        let cgroup = PodCgroup::parse(path)?;
-        let pod = self.pod_with(&cgroup);
-        if pod.is_none() && self.pods.is_none() {
-            return None;
-        }
-        let name = match &cgroup.part {
-            Part::Container(container) => {
-                let named = self.named_cgroup(&cgroup);
-                let name = named.and_then(|named| named.name);
-                name.or_else(|| self.is_sandbox(&cgroup, container.id).then_some(Cow::Borrowed("")))
-            }
-            Part::Pod | Part::Monitor(_) | Part::Other => Some(Cow::Borrowed("")),
-        };
-        Some(match (pod, name) {
-            (Some(pod), Some(name)) => Owner::Container(pod.names(&name)),
-            _ => {
-                let container = cgroup.container_path(path);
-                Owner::Unnamed { cgroup: container.unwrap_or_else(|| path.clone()) }
-            }
-        })
-    }
-
-    /// The same when it was waited for long enough: what is known of the pod and, if it
-    /// can be only one, of the container; and whether that is all there is to know.
-    pub(super) fn owner_at_last(&self, path: &CgroupPath) -> Option<(ContainerNames, bool)> {
-        let cgroup = PodCgroup::parse(path)?;
-        let pod = self.pod_with(&cgroup)?;
-        let Some(ContainerCgroup { id, .. }) = cgroup.container() else {
-            return Some((pod.names(""), true));
-        };
-        let name = self.only_candidate(pod, &cgroup, *id, Patience::Over);
-        let is_known = name.is_some() || self.is_sandbox_at_last(pod, &cgroup, *id);
-        Some((pod.names(name.unwrap_or_default()), is_known))
-    }
-
-    /// The pod that a cgroup is of, as the API server or else the runtime knows it.
-    pub(super) fn pod_of(&self, path: &CgroupPath) -> Option<&Pod> {
-        self.pod_with(&PodCgroup::parse(path)?)
-    }
-
-    fn pod_with(&self, cgroup: &PodCgroup) -> Option<&Pod> {
-        let resolved = self.pods.as_ref().and_then(|pods| pods.resolve(cgroup));
-        resolved.map(|found| found.pod).or_else(|| self.learnt.pod(cgroup.pod_uid))
     }
 
     /// The container that a cgroup of a pod lies in.
