@@ -55,8 +55,8 @@ pub enum Event {
 pub struct Pod {
     /// `metadata.uid`.
     pub uid: PodUid,
-    /// The uid in the cgroup path, if that is another: a static pod's
-    /// annotation `kubernetes.io/config.hash`.
+    /// The uid in the cgroup path, if that is another: that of the static pod which
+    /// this one mirrors, once the kubelet has acknowledged it.
     pub config_hash: Option<PodUid>,
     /// `metadata.namespace`.
     pub namespace: Box<str>,
@@ -87,6 +87,8 @@ pub struct Container {
     pub last_terminated: Option<Termination>,
     /// Its memory limit in bytes, if it has one.
     pub memory_limit: Option<u64>,
+    /// It ran to its end and is not started again: an init container that ended well.
+    pub completed: bool,
 }
 
 /// What a container is for.

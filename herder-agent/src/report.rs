@@ -226,9 +226,15 @@ impl Reporter {
         self.metrics.lost(Lost::CgroupPath, 1);
     }
 
-    /// A reported kill has no owner.
+    /// It is not known, or only in part, whose a reported kill is.
     pub fn unattributed(&self, reason: Unattributed) {
-        tracing::warn!(reason = reason.as_str(), "An OOM kill has no known owner.");
+        let text = match reason {
+            Unattributed::UnknownContainer => "The container of an OOM kill is not known.",
+            Unattributed::UnknownPod | Unattributed::UnknownCgroup => {
+                "An OOM kill has no known owner."
+            }
+        };
+        tracing::warn!(reason = reason.as_str(), "{text}");
         self.metrics.unattributed(reason);
     }
 

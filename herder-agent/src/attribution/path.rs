@@ -199,7 +199,7 @@ fn slices_lead_to(above: &[&str], slice: &str) -> bool {
 
 /// `kubepods[/<qos>]/pod<uid>`.
 fn cgroupfs_pod(above: &[&str], name: &str) -> Option<(PodUid, QosClass)> {
-    let pod_uid = PodUid::parse(name.strip_prefix("pod")?)?;
+    let pod_uid = PodUid::parse_any(name.strip_prefix("pod")?)?;
     let qos = match above {
         [.., root, "burstable"] if *root == ROOT => QosClass::Burstable,
         [.., root, "besteffort"] if *root == ROOT => QosClass::BestEffort,

@@ -51,9 +51,11 @@ fn row(kill: &Value, now: SystemTime) -> Vec<Cell> {
     ]
 }
 
-/// The container, by its names or else its cgroup.
+/// The container, by its names or else its cgroup; the pod, where it is none of its
+/// containers, or not known which.
 pub(super) fn place(one: &Value) -> String {
     match ["namespace", "pod", "container"].map(|key| one[key].as_str()) {
+        [Some(namespace), Some(pod), Some("")] => format!("{namespace}/{pod}"),
         [Some(namespace), Some(pod), Some(container)] => format!("{namespace}/{pod}/{container}"),
         _ => one["cgroup"].as_str().unwrap_or("unknown").to_owned(),
     }
@@ -98,8 +100,10 @@ mod tests {
         restarted["restarted"] = json!({"reason": "OOMKilled"});
         let mut unknown = kill("subprocess", "x");
         unknown["victim"] = json!({"comm": "x", "pid": 1});
+        let mut sandbox = kill("init", "sentry");
+        sandbox["container"] = json!("");
         let text = Kills::default().more(
-            &[kill("subprocess", "gunicorn"), host, restarted, unknown],
+            &[kill("subprocess", "gunicorn"), host, restarted, unknown, sandbox],
             now(),
             false,
         );
@@ -109,6 +113,7 @@ AGE      KIND        WHERE              VICTIM    PID   MEMORY  LIMIT      RULE 
 30s ago  group       /c                 hog       4711  89MiB   container  -     no, 3 processes
 30s ago  init        shop/web-0/worker  postgres  4711  89MiB   container  web   no, restarted
 30s ago  subprocess  shop/web-0/worker  x         1     -       container  web   yes
+30s ago  init        shop/web-0         sentry    4711  89MiB   container  web   no, 3 processes
 ";
         assert_eq!(text, expected);
     }

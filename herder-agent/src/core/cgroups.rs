@@ -58,9 +58,16 @@ impl Core {
     /// those of a container of a pod a while after the pod.
     pub(super) fn forget_series(&self, id: CgroupId) {
         if let Some(path) = self.tree.path(id).filter(|_| self.tree.is_gone(id)) {
-            self.reporter.owner_left(&self.owner(path));
+            let owner = self.owner(path);
+            self.reporter.owner_left(&owner);
             // Before it had a name it may have been told of by its path.
             self.reporter.owner_left(&Owner::Host { cgroup: self.container_of(path) });
+            // What is a pod's but no container has the series of its kills there.
+            let of_pod =
+                matches!(owner, Owner::Host { .. }).then(|| self.naming.owner_of_kill(path));
+            if let Some(owner) = of_pod.flatten() {
+                self.reporter.owner_left(&owner);
+            }
         }
     }
 

@@ -4,12 +4,22 @@ use super::{Core, decoded};
 use crate::{
     attribution::Owner,
     cgroup::{CgroupId, CgroupPath},
-    oom::{OomKill, assemble::Outcome, classify::Scene},
+    oom::{Limit, OomKill, assemble::Outcome, classify::Scene},
     probe::{Event, monotonic_now},
     report::{KillReport, NoKill, Unattributed},
     source::Source,
 };
 use std::time::Duration;
+
+/// Outside of its containers the limit that was hit is the pod's.
+pub(super) fn limit_of(owner: &Owner, limit: Limit) -> Limit {
+    match owner {
+        Owner::Container(names) if names.container.is_empty() && limit == Limit::Container => {
+            Limit::Pod
+        }
+        _ => limit,
+    }
+}
 
 impl Core {
     /// Takes what the kernel told about victims.
@@ -105,7 +115,7 @@ impl Core {
         let report = KillReport {
             pod,
             kind,
-            limit,
+            limit: limit_of(&owner, limit),
             owner,
             cgroup,
             victim_owners: owners,
@@ -116,8 +126,11 @@ impl Core {
     }
 
     fn owner_of(&self, id: CgroupId) -> Owner {
-        let path = self.tree.path(id).map(|path| self.container_of(path));
-        self.owner(&path.unwrap_or_else(CgroupPath::root))
+        let Some(path) = self.tree.path(id) else {
+            return Owner::Host { cgroup: CgroupPath::root() };
+        };
+        let of_pod = self.naming.owner_of_kill(path);
+        of_pod.unwrap_or_else(|| self.owner(&self.container_of(path)))
     }
 
     /// The container that a cgroup belongs to: the nearest one that a rule

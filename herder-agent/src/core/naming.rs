@@ -5,7 +5,10 @@
 //! called. The runtime, where it is asked, says all of it, and first. No IO but
 //! reading a bundle.
 
+mod elimination;
+mod kills;
 mod learnt;
+mod siblings;
 
 use crate::{
     attribution::{
@@ -19,18 +22,22 @@ use crate::{
     pods::{
         Event, Pod,
         bundle::{BundleRole, Bundles},
-        store::{PodChange, PodStore, Resolved},
+        store::{PodChange, PodStore},
     },
     policy::{PodSubject, Policy, Subject, Verdict},
 };
+use elimination::Patience;
 use learnt::LearntContainers;
+use siblings::Siblings;
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     iter,
-    ops::Bound::{Excluded, Unbounded},
 };
 use tokio::time::Instant;
+
+/// Pods without cgroups of which the order of their last ones is remembered.
+const MOST_ENDED: usize = 256;
 
 /// What is known of pods, and which cgroups are theirs.
 #[derive(Debug)]
@@ -38,9 +45,10 @@ pub struct Naming {
     pods: Option<PodStore>,
     learnt: LearntContainers,
     bundles: Bundles,
-    /// Living cgroups at or below each pod's, in the order in which they were
-    /// made; with the container whose own cgroup it is.
-    cgroups: HashMap<PodUid, BTreeMap<CgroupId, Option<ContainerId>>>,
+    /// Cgroups at or below each pod's.
+    cgroups: HashMap<PodUid, Siblings>,
+    /// Those pods of them that have none left, the longest ago first.
+    ended: VecDeque<PodUid>,
     roots: KubeletRoots,
     /// Cgroups on the way to pods that belong to others than root, who may put into them
     /// what they like. There are none but where somebody has given them away.
@@ -64,6 +72,7 @@ impl Naming {
             learnt: LearntContainers::default(),
             bundles,
             cgroups: HashMap::new(),
+            ended: VecDeque::new(),
             roots: KubeletRoots::default(),
             of_others: HashSet::new(),
         }
@@ -103,18 +112,32 @@ impl Naming {
     pub(super) fn made(&mut self, id: CgroupId, path: &CgroupPath) {
         let Some(cgroup) = self.parse(path) else { return };
         let top = cgroup.container().filter(|container| container.place == Place::Top);
-        let ids = self.cgroups.entry(cgroup.pod_uid).or_default();
-        ids.insert(id, top.map(|container| container.id));
+        let siblings = self.cgroups.entry(cgroup.pod_uid).or_default();
+        siblings.made(id, top.map(|container| container.id));
+        if let Some(pods) = &mut self.pods {
+            pods.set_running(cgroup.pod_uid, true);
+        }
     }
 
     pub(super) fn removed(&mut self, id: CgroupId, path: &CgroupPath) {
         self.of_others.remove(path);
-        let Some(cgroup) = PodCgroup::below(&self.roots, path) else { return };
-        if let Some(ids) = self.cgroups.get_mut(&cgroup.pod_uid) {
-            ids.remove(&id);
-            if ids.is_empty() {
-                self.cgroups.remove(&cgroup.pod_uid);
-            }
+        let Some(PodCgroup { pod_uid, .. }) = PodCgroup::below(&self.roots, path) else { return };
+        let Some(siblings) = self.cgroups.get_mut(&pod_uid) else { return };
+        if siblings.removed(id) && siblings.all_gone() {
+            self.pod_ended(pod_uid);
+        }
+    }
+
+    fn pod_ended(&mut self, uid: PodUid) {
+        if let Some(pods) = &mut self.pods {
+            pods.set_running(uid, false);
+        }
+        self.ended.push_back(uid);
+        if self.ended.len() > MOST_ENDED
+            && let Some(oldest) = self.ended.pop_front()
+            && self.cgroups.get(&oldest).is_some_and(Siblings::all_gone)
+        {
+            self.cgroups.remove(&oldest);
         }
     }
 
@@ -147,23 +170,22 @@ impl Naming {
         }
     }
 
-    /// Forgets pods that were deleted long ago, and gives their cgroups, if any.
+    /// Forgets pods that were deleted and ended long ago, and gives their cgroups, if any.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<CgroupId> {
-        let living = self.cgroups.values().flat_map(BTreeMap::values).flatten().copied();
+        let living = self.cgroups.values().flat_map(Siblings::containers);
         self.learnt.expire(&living.collect(), now);
         let forgotten = self.pods.as_mut().map_or_else(Vec::new, |pods| pods.expire(now));
         forgotten.iter().flat_map(|pod| self.cgroups_of(pod)).collect()
     }
 
-    /// A pod that is there, or was until a while ago, and its cgroups.
+    /// A pod that is there, or was not long ago, and its cgroups.
     pub(super) fn pod(&self, uid: PodUid) -> Option<(&Pod, Vec<CgroupId>)> {
         let pod = self.pods.as_ref()?.known(uid)?;
         Some((pod, self.cgroups_of(pod)))
     }
 
     fn cgroups_of(&self, pod: &Pod) -> Vec<CgroupId> {
-        let ids = self.cgroups.get(&pod.cgroup_uid());
-        ids.map_or_else(Vec::new, |ids| ids.keys().copied().collect())
+        self.cgroups_with(pod.cgroup_uid())
     }
 
     /// Whether the pods of the node are known, if there is to be anybody who tells of them.
@@ -173,11 +195,17 @@ impl Naming {
 
     /// Whether a cgroup is a container's whose name is yet to be told.
     pub(super) fn awaits_name(&self, path: &CgroupPath) -> bool {
-        PodCgroup::parse(path).is_some_and(|cgroup| cgroup.container().is_some())
+        self.parse(path).is_some_and(|cgroup| cgroup.container().is_some())
             && !matches!(self.owner(path), Owner::Container(_))
     }
 
-    /// Whether a pod of this name is there now.
+    /// The cgroups of the pod whose cgroups carry this uid.
+    pub(super) fn cgroups_with(&self, uid: PodUid) -> Vec<CgroupId> {
+        let siblings = self.cgroups.get(&uid);
+        siblings.map_or_else(Vec::new, |siblings| siblings.living().collect())
+    }
+
+    /// Whether a pod of this name is there now, or its containers are.
     pub(super) fn is_there(&self, names: &ContainerNames) -> bool {
         let ContainerNames { namespace, pod, .. } = names;
         let listed = self.pods.as_ref().is_some_and(PodStore::synced);
@@ -202,7 +230,7 @@ impl Naming {
     fn named_cgroup(&self, cgroup: &PodCgroup) -> Option<Named<'_>> {
         let id = cgroup.container()?.id;
         let learnt = self.learnt.named(id);
-        let resolved = self.pods.as_ref().and_then(|pods| resolve(pods, cgroup, id));
+        let resolved = self.pods.as_ref().and_then(|pods| pods.resolve(cgroup));
         // The API server's labels are those that the pod has now; the runtime's are
         // those that it had when it was made.
         let pod = resolved.map(|resolved| resolved.pod).or(learnt.map(|(pod, _)| pod))?;
@@ -213,27 +241,22 @@ impl Naming {
         }
         let name = match self.bundles.role(id) {
             Some(BundleRole::Container(name)) => Some(Cow::Owned(name)),
-            Some(BundleRole::Sandbox) | None => None,
+            Some(BundleRole::Sandbox) => None,
+            None => self.only_candidate(pod, cgroup, id, Patience::Waiting).map(Cow::Borrowed),
         };
         Some(Named { pod, name })
     }
 
     /// Whether a container without a name is the pod's sandbox: its bundle says
     /// so, or a container of the pod that has a name was made after it. The
-    /// sandbox is made first, and the status tells of all containers at once.
+    /// sandbox is made first, and status and runtime tell of all containers at once.
     fn is_sandbox(&self, cgroup: &PodCgroup, id: ContainerId) -> bool {
         if self.bundles.role(id) == Some(BundleRole::Sandbox) {
             return true;
         }
-        let (Some(pods), Some(ids)) = (&self.pods, self.cgroups.get(&cgroup.pod_uid)) else {
-            return false;
-        };
-        let own = ids.iter().find(|(_, container)| **container == Some(id));
-        let named = |id| pods.by_container(id).is_some_and(|found| found.container.is_some());
-        own.is_some_and(|(own, _)| {
-            let mut younger = ids.range((Excluded(own), Unbounded));
-            younger.any(|(_, container)| container.is_some_and(named))
-        })
+        let siblings = self.cgroups.get(&cgroup.pod_uid);
+        let named = |id| self.told_name(cgroup.pod_uid, id).is_some();
+        siblings.is_some_and(|them| them.younger(id).any(named))
     }
 
     /// Who a container's outermost cgroup belongs to.
@@ -278,16 +301,6 @@ impl Naming {
             verdict => verdict,
         }
     }
-}
-
-/// The pod of a container's cgroup. A static pod's has the hash of its manifest for a
-/// UID. Its mirror's annotation has it too, but any pod may claim that; the status,
-/// from the kubelet, is asked first. A pod whose own UID is not known stays unknown,
-/// even if another one has a container of this ID.
-fn resolve<'a>(pods: &'a PodStore, cgroup: &PodCgroup, id: ContainerId) -> Option<Resolved<'a>> {
-    let by_hash = matches!(cgroup.pod_uid, PodUid::ConfigHash(_));
-    let from_status = by_hash.then(|| pods.by_container(id)).flatten();
-    from_status.or_else(|| pods.resolve(cgroup))
 }
 
 #[cfg(test)]

@@ -82,12 +82,13 @@ impl Notices {
         true
     }
 
-    /// Tells of a kill in a container, whose cgroup has this directory.
+    /// Tells of a kill in a container, whose cgroup has this directory; or in none that is
+    /// known, so that nobody can say what of it goes on.
     fn kill(&self, report: &KillReport, pod: &Pod, container: &str, cgroup: PathBuf) {
         let spec = pod.container(container);
         let limit = spec.and_then(|container| container.memory_limit);
         let message = message::kill(report, &pod.names(container), limit);
-        let goes_on = report.kind == Kind::Subprocess;
+        let goes_on = report.kind == Kind::Subprocess && !container.is_empty();
         let left = goes_on.then(|| Left { cgroup, since: Instant::now() });
         let reason = Reason::of_kill(report.kind);
         self.tell(Occurrence { left, ..Occurrence::new(About::new(pod, spec), reason, message) });
@@ -132,9 +133,9 @@ impl Core {
             let Owner::Container(names) = owner else { continue };
             let path = self.tree.path(victim.cgroup).map(|path| self.container_of(path));
             let Some(path) = path.filter(|_| told.insert(names)) else { continue };
-            if let Some(named) = self.naming.named(&path) {
+            if let Some(pod) = self.naming.pod_of(&path) {
                 let cgroup = self.root.join(path.relative());
-                self.notices.kill(report, named.pod, &names.container, cgroup);
+                self.notices.kill(report, pod, &names.container, cgroup);
             }
         }
     }

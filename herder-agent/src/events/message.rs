@@ -18,7 +18,7 @@ use std::fmt::Write;
 /// (`NoteLengthLimit`, pkg/apis/core/validation/events.go).
 pub const LONGEST: usize = 1024;
 
-/// The text for what a kill did to one container. `limit` is the container's
+/// The text for what a kill did to one container, or to a pod outside of them. `limit` is the container's
 /// memory limit in bytes. What is left running is told later by [`goes_on`].
 pub fn kill(report: &KillReport, container: &ContainerNames, limit: Option<u64>) -> String {
     let owned = report.kill.victims.iter().zip(&report.victim_owners);
@@ -27,20 +27,25 @@ pub fn kill(report: &KillReport, container: &ContainerNames, limit: Option<u64>)
         .map(|(victim, _)| victim)
         .collect();
     let first = victims.first().filter(|first| first.is_named()).map(|first| process(first));
-    let (name, count) = (&container.container, victims.len());
+    let count = victims.len();
+    // A process of the pod may be in no container, or nobody has said in which.
+    let (of, whole) = match container.container.as_str() {
+        "" => ("the pod (container not known)".to_owned(), "A cgroup of the pod".to_owned()),
+        name => (format!("container {name}"), format!("Container {name}")),
+    };
     let mut text = match (report.kind, first) {
         (Kind::Subprocess, Some(first)) => {
-            format!("Process {first} of container {name} was killed")
+            format!("Process {first} of {of} was killed")
         }
-        (Kind::Subprocess, None) => format!("A process of container {name} was killed"),
+        (Kind::Subprocess, None) => format!("A process of {of} was killed"),
         (Kind::Init, Some(first)) => {
-            format!("The main process {first} of container {name} was killed")
+            format!("The main process {first} of {of} was killed")
         }
-        (Kind::Init, None) => format!("The main process of container {name} was killed"),
+        (Kind::Init, None) => format!("The main process of {of} was killed"),
         (Kind::Group, Some(first)) => {
-            format!("Container {name} was killed as a group ({count} seen), first {first},")
+            format!("{whole} was killed as a group ({count} seen), first {first},")
         }
-        (Kind::Group, None) => format!("Container {name} was killed as a group ({count} counted)"),
+        (Kind::Group, None) => format!("{whole} was killed as a group ({count} counted)"),
     } + " for lack of memory; ";
     text += &match (report.limit, limit) {
         (Limit::Container, Some(limit)) => format!("the container's limit is {}.", size(limit)),
@@ -51,7 +56,7 @@ pub fn kill(report: &KillReport, container: &ContainerNames, limit: Option<u64>)
         (Limit::Node, _) => "the node ran out of memory.".to_owned(),
         (Limit::Unknown, _) => "the kernel did not say whose limit was hit.".to_owned(),
     };
-    if report.kind != Kind::Subprocess {
+    if report.kind != Kind::Subprocess && !container.container.is_empty() {
         text += " The container ends.";
     }
     text

@@ -54,24 +54,27 @@ impl Lost {
     }
 }
 
-/// Why a kill has no owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Why it is not known whose a kill is, or only in part; what is least known comes last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Unattributed {
-    /// The victim's cgroup id was never seen.
-    UnknownCgroup,
+    /// The pod is known, but the container's name did not arrive in time.
+    UnknownContainer,
     /// The cgroup is a pod's, but its names did not arrive in time.
     UnknownPod,
+    /// The victim's cgroup id was never seen.
+    UnknownCgroup,
 }
 
 impl Unattributed {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::UnknownCgroup, Self::UnknownPod];
+    pub const ALL: [Self; 3] = [Self::UnknownContainer, Self::UnknownPod, Self::UnknownCgroup];
 
     /// The value of the `reason` label.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::UnknownCgroup => "unknown-cgroup",
+            Self::UnknownContainer => "unknown-container",
             Self::UnknownPod => "unknown-pod",
+            Self::UnknownCgroup => "unknown-cgroup",
         }
     }
 }

@@ -6,7 +6,7 @@ use herder_agent::{
     core::Command,
     pods::{
         restarts::Reason,
-        store::{PodChange, PodStore},
+        store::{GRACE, PodChange, PodStore},
         watch::{Followers, watch},
     },
 };
@@ -205,6 +205,35 @@ async fn kills_restarts_deletions_and_labels_are_followed() {
         assert!(!ended.live);
     }
     assert_eq!(follower.server.failures(), []);
+}
+
+/// A pod that is deleted while its containers run on is found by their cgroups until they
+/// are gone, and a while longer.
+#[tokio::test]
+async fn a_deleted_pod_is_found_while_its_containers_run() {
+    let replies = vec![whole("streaming-list"), open("watch-pods-node-1")];
+    let mut follower = Follower::of(replies).await;
+    let restarted = |follower: &Follower| {
+        follower.changes.iter().find_map(|change| match change {
+            PodChange::Restarted(restart) => restart.ended,
+            _ => None,
+        })
+    };
+    follower.until("a restart", |follower| restarted(follower).is_some()).await;
+    let ended = restarted(&follower).unwrap();
+    let uid = follower.store.by_container(ended).unwrap().pod.uid;
+    follower.store.set_running(uid, true);
+    follower.until("it is deleted", |follower| follower.store.get(uid).is_none()).await;
+    let hours = Instant::now() + GRACE * 100;
+    follower.store.expire(hours);
+    let found = follower.store.by_container(ended).unwrap();
+    assert_eq!((found.pod.name.as_ref(), found.live), ("oom-restart", false));
+    assert!(follower.store.has("wire", "oom-restart"));
+    follower.store.set_running(uid, false);
+    follower.store.expire(hours + GRACE / 2);
+    assert!(follower.store.known(uid).is_some(), "kills are told later than they happen");
+    follower.store.expire(hours + GRACE);
+    assert!(follower.store.known(uid).is_none());
 }
 
 #[tokio::test]

@@ -53,15 +53,14 @@ const TESTS_OF_PODS: &[&[Test]] = &[pods::TESTS, pod_faults::TESTS];
 const TIMED_TESTS: &[&[Test]] = &[enforcement::TIMED, counts::TIMED];
 
 /// Faults of what surrounds the agent.
-const TESTS_OF_FAULTS: &[&[Test]] =
-    &[
-        faults::TESTS,
-        unseen::TESTS,
-        enforcement::ENDLESS,
-        clients::TESTS,
-        addresses::TESTS,
-        nodes::TESTS_OF_COUNTS,
-    ];
+const TESTS_OF_FAULTS: &[&[Test]] = &[
+    faults::TESTS,
+    unseen::TESTS,
+    enforcement::ENDLESS,
+    clients::TESTS,
+    addresses::TESTS,
+    nodes::TESTS_OF_COUNTS,
+];
 
 /// Those of programs that were built to log.
 const TESTS_OF_LOGGING: &[&[Test]] = &[robustness::TESTS_OF_LOGGING];

@@ -18,6 +18,10 @@ pub const TESTS: &[Test] = &[
     ("names_that_never_come", names_that_never_come),
     ("annotation_of_a_running_pod", annotation_of_a_running_pod),
     ("bundle_tells_the_name", bundle_tells_the_name),
+    ("names_that_come_in_part", names_that_come_in_part),
+    ("only_container_is_named_at_once", only_container_is_named_at_once),
+    ("kill_in_the_pods_own_cgroup", kill_in_the_pods_own_cgroup),
+    ("static_pod_is_found_by_its_mirror_only", static_pod_is_found_by_its_mirror_only),
     ("pod_that_is_deleted", pod_that_is_deleted),
     ("pod_is_told_of_kills", pod_is_told_of_kills),
     ("pod_is_told_of_a_bad_annotation", pod_is_told_of_a_bad_annotation),
@@ -63,6 +67,11 @@ pub fn pod(version: u32, id: Option<&str>, annotation: Option<&str>) -> Value {
         "spec": {"containers": [{"name": "worker"}]},
         "status": {"containerStatuses": statuses}
     })
+}
+
+/// The pod's sandbox, which is made before its containers.
+fn sandbox() -> Cgroup {
+    Cgroup::make(&cgroup().replace(ID, &ID.replace('e', "0")))
 }
 
 pub fn agent(more: &[&str]) -> Agent {
@@ -154,16 +163,107 @@ fn bundle_tells_the_name() {
     agent.assert_nothing_lost();
 }
 
-/// A pod that was deleted by force: its containers end later, and their kills are
-/// still its own.
+/// Two containers, of which the kubelet has told no ID, since it waits for an image. What
+/// is known of the kill is told when it was waited for long enough, or the agent ends.
+fn names_that_come_in_part() {
+    let mut pod = pod(1, None, None);
+    pod["spec"]["containers"] = json!([{"name": "worker"}, {"name": "logger"}]);
+    let _api = Api::start(&pod);
+    let mut agent = agent(&[]);
+    let _sandbox = sandbox();
+    let container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
+    eventually("the kill has happened", || container.cgroup.event("oom_kill") == 1);
+    sleep(Duration::from_millis(500));
+    assert!(agent.stop().success());
+    let log = Agent::log();
+    let line = log.lines().find(|line| line.contains("OOM kill.")).expect("the kill is told");
+    for part in [r#"namespace="shop""#, r#"pod="web-0""#, r#"container="""#, r#"rule="web""#] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    assert!(log.contains("The container of an OOM kill is not known."), "{log}");
+}
+
+/// Where a pod has a single container, nobody has to tell its name.
+fn only_container_is_named_at_once() {
+    let _api = Api::start(&pod(1, None, None));
+    let agent = agent(&[]);
+    let _sandbox = sandbox();
+    let _container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
+    let kills = agent.wait_for_kills(1);
+    let told = ["pod", "container", "rule"].map(|key| kills[0][key].clone());
+    assert_eq!(told, ["web-0", "worker", "web"]);
+    assert_eq!(agent.metric(KILLS), 1.0);
+    agent.assert_nothing_lost();
+}
+
+/// As gVisor has it: all of a pod runs in the pod's cgroup, and no container is known.
+fn kill_in_the_pods_own_cgroup() {
+    let api = Api::start(&pod(1, Some(ID), None));
+    let agent = agent(&[]);
+    let path = format!("/kubepods/burstable/pod{UID}");
+    let container = Container::start(&path, 60, &["idle", "hog:100"]);
+    let kills = agent.wait_for_kills(1);
+    let told = ["namespace", "pod", "container", "limit", "rule"].map(|key| kills[0][key].clone());
+    assert_eq!(told[..4], ["shop", "web-0", "", "pod"]);
+    assert_eq!(told[4], Value::Null, "it is no container that a rule could name");
+    let series = r#"herder_oom_kills_total{container="",kind="group",limit="pod",namespace="shop",pod="web-0"}"#;
+    assert_eq!(agent.metric(series), 1.0);
+    let told = api.event("ContainerGroupOOMKilled");
+    assert_eq!(told["involvedObject"]["uid"], UID);
+    assert_eq!(told["involvedObject"].get("fieldPath"), None, "it is about the pod");
+    assert_eq!(container.cgroup.oom_group(), "1", "left alone");
+    agent.assert_nothing_lost();
+}
+
+/// Its manifest has a uid of its own. A pod that claims to be it decides nothing, also
+/// while the mirror's status has no container yet.
+fn static_pod_is_found_by_its_mirror_only() {
+    let annotations = |mirror: Option<&str>, wish: Option<&str>| {
+        json!({
+            "kubernetes.io/config.hash": "etcd-node-1", "kubernetes.io/config.mirror": mirror,
+            "herder.dev/oom-group": wish
+        })
+    };
+    let mut forged = pod(1, Some(&ID.replace('e', "f")), None);
+    forged["metadata"]["uid"] = UID.replace('0', "1").into();
+    forged["metadata"]["namespace"] = "tenant".into();
+    forged["metadata"]["annotations"] = annotations(None, Some("single-process"));
+    let mut mirror = pod(2, None, None);
+    mirror["metadata"]["annotations"] = annotations(Some("etcd-node-1"), None);
+    mirror["status"]["startTime"] = "2026-11-23T23:54:36Z".into();
+    let api = Api::serve(std::slice::from_ref(&forged));
+    let agent = agent(&[]);
+    let path = cgroup().replace(&UID.replace('-', "_"), "etcd_node_1");
+    let container = Container::start(&path, 60, &["idle"]);
+    sleep(Duration::from_secs(1));
+    assert_eq!(container.cgroup.oom_group(), "1", "the other pod's wish is its own");
+    api.tell("ADDED", &mirror);
+    eventually("the rule holds", || container.cgroup.oom_group() == "0");
+    mirror["status"]["containerStatuses"] =
+        pod(3, Some(ID), None)["status"]["containerStatuses"].clone();
+    api.modified(&mirror);
+    drop(container);
+    let scope = Cgroup::made(&path);
+    eventually("the container has ended", || scope.processes().is_empty());
+    let _container = Container::start(&path, 60, &["idle", "hog:100"]);
+    let kills = agent.wait_for_kills(1);
+    let told = ["namespace", "pod", "container", "pod_uid"].map(|key| kills[0][key].clone());
+    assert_eq!(told, ["shop", "web-0", "worker", "etcd-node-1"]);
+    agent.assert_nothing_lost();
+}
+
+/// A pod that was deleted by force: its containers end later. Until then its rule holds,
+/// and their kills are its own.
 fn pod_that_is_deleted() {
     let api = Api::start(&pod(1, Some(ID), None));
     let agent = agent(&[]);
     api.tell("DELETED", &pod(2, Some(ID), None));
-    let _container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
+    let container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
     let kills = agent.wait_for_kills(1);
-    let told = ["namespace", "pod", "container"].map(|key| kills[0][key].clone());
-    assert_eq!(told, ["shop", "web-0", "worker"]);
+    let told = ["namespace", "pod", "container", "rule"].map(|key| kills[0][key].clone());
+    assert_eq!(told, ["shop", "web-0", "worker", "web"]);
+    container.cgroup.set("memory.oom.group", "1");
+    eventually("the rule holds", || container.cgroup.oom_group() == "0");
     assert_eq!(api.event("SubprocessOOMKilled")["involvedObject"]["uid"], UID);
     agent.assert_nothing_lost();
 }
@@ -288,8 +388,8 @@ fn pod_restart_is_tied_to_its_kill() {
 fn pod_sandbox_is_never_touched() {
     let api = Api::start(&pod(1, None, None));
     let agent = agent(&[]);
-    let path = cgroup().replace(ID, &ID.replace('e', "0"));
-    let sandbox = Cgroup::make(&path);
+    let sandbox = sandbox();
+    let path = sandbox.path().to_owned();
     let container = Container::start(&cgroup(), 60, &["idle"]);
     eventually("the rule holds", || container.cgroup.oom_group() == "0");
     api.modified(&pod(2, Some(ID), None));

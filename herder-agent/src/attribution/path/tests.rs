@@ -133,14 +133,19 @@ fn every_layout_is_read() {
 }
 
 #[test]
-fn static_pods_carry_their_config_hash() {
-    for template in [
-        "/kubepods.slice/kubepods-pod{hash}.slice/cri-containerd-{id}.scope",
-        "/kubepods/burstable/pod{hash}/{id}",
-    ] {
-        let cgroup = parse(&fill(template)).unwrap();
-        assert_eq!(cgroup.pod_uid, PodUid::parse(HASH).unwrap());
-        assert!(cgroup.container().is_some());
+fn static_pods_carry_the_hash_or_the_uid_of_their_manifest() {
+    let digest = "5f".repeat(32);
+    for uid in [HASH, UUID, &UUID.to_uppercase(), "etcd", "kube-apiserver", "a-pod", &digest] {
+        for template in [
+            "/kubepods.slice/kubepods-pod{static_}.slice/cri-containerd-{id}.scope",
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{static_}.slice/crio-{id}.scope",
+            "/kubepods/burstable/pod{static}/{id}",
+        ] {
+            let path = template.replace("{static_}", &uid.replace('-', "_"));
+            let cgroup = parse(&fill(&path.replace("{static}", uid))).unwrap();
+            assert_eq!(Some(cgroup.pod_uid), PodUid::parse_any(uid), "{path}");
+            assert!(cgroup.container().is_some(), "{path}");
+        }
     }
 }
 
@@ -170,9 +175,11 @@ fn all_else_is_the_host() {
         "/xkubepods/pod{uid}/{id}",
         // Uids that are none.
         "/kubepods.slice/kubepods-pod{uid}.slice/crio-{id}.scope",
-        "/kubepods/podnonsense/{id}",
+        "/kubepods/podnon_sense/{id}",
         "/kubepods/pod/{id}",
-        "/kubepods/pod{hash}0/{id}",
+        "/kubepods/nonsense/{id}",
+        "/kubepods.slice/kubepods-pod.slice/crio-{id}.scope",
+        "/kubepods/pod{hash}{hash}0/{id}",
         // A runtime and a kubelet whose drivers differ: a known mistake.
         "/system.slice/kubepods-burstable-pod{uid_}.slice:cri-containerd:{id}",
         // Who owns a cgroup can name those in it as he likes.
@@ -303,6 +310,7 @@ fn mutated_paths_are_read_strictly_or_not_at_all() {
         "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{hash}.slice/crio-conmon-{id}.scope",
         "/kubepods/besteffort/pod{uid}/{id}/a/b",
         "/kubelet/kubepods/pod{hash}/crio-{id}",
+        "/kubepods.slice/kubepods-podkube_apiserver.slice/crio-{id}.scope",
     ]
     .map(fill);
     let snippets = [

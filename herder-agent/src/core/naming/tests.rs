@@ -1,7 +1,10 @@
 //! Pods as the API server tells them, cgroups as the runtimes make them.
 
 use super::*;
-use crate::{config::Config, pods::wire::PodObject};
+use crate::{
+    config::Config,
+    pods::{store::GRACE, wire::PodObject},
+};
 use serde_json::{Value, json};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -158,18 +161,6 @@ async fn annotations_change_while_containers_run() {
 }
 
 #[tokio::test]
-async fn a_static_pods_cgroups_are_found_by_its_hash() {
-    let mut naming = naming();
-    let path = cgroup(&format!("/kubepods/pod{HASH}/{}", id('a')));
-    naming.made(CgroupId(7), &path);
-    let annotations = json!({ "kubernetes.io/config.hash": HASH });
-    naming.apply(pod(&[("worker", 'a')], &annotations), Instant::now());
-    assert_eq!(owner(&naming, &path), "shop/web-0/worker");
-    let (_, ids) = naming.pod(PodUid::parse(UID).unwrap()).unwrap();
-    assert_eq!(ids, [CgroupId(7)]);
-}
-
-#[tokio::test]
 async fn a_bundle_names_a_container_and_the_sandbox() {
     let bundles = std::env::temp_dir().join(format!("herder-bundles-{}", std::process::id()));
     for (letter, role) in [('a', "container"), ('f', "sandbox")] {
@@ -190,8 +181,9 @@ async fn a_bundle_names_a_container_and_the_sandbox() {
     std::fs::remove_dir_all(bundles).unwrap();
 }
 
+/// Its containers run on after a deletion by force, and after the grace period.
 #[tokio::test(start_paused = true)]
-async fn a_deleted_pod_leaves_its_cgroups_to_be_decided_again() {
+async fn a_deleted_pod_keeps_names_and_rule_while_it_has_cgroups() {
     let begin = Instant::now();
     let mut naming = naming();
     naming.made(CgroupId(1), &path('a'));
@@ -199,11 +191,19 @@ async fn a_deleted_pod_leaves_its_cgroups_to_be_decided_again() {
     let names = ["shop", "web-0", "worker"].map(str::to_owned);
     let [namespace, pod, container] = names;
     let names = ContainerNames { namespace, pod, container };
-    assert!(naming.is_there(&names));
     naming.apply(Event::Deleted(PodUid::parse(UID).unwrap()), begin);
+    let hour = begin + Duration::from_secs(3600);
+    for now in [begin, begin + GRACE, hour] {
+        assert_eq!(naming.expire(now), []);
+        assert!(naming.is_there(&names), "its series stay");
+        assert_eq!(owner(&naming, &path('a')), "shop/web-0/worker");
+        assert_eq!(decided(&naming, &policy(RULE), &path('a')), "r 0");
+    }
+    naming.removed(CgroupId(1), &path('a'));
     assert!(!naming.is_there(&names));
-    assert_eq!(naming.expire(begin), []);
-    assert_eq!(naming.expire(begin + crate::pods::store::GRACE), [CgroupId(1)]);
+    naming.expire(hour + GRACE / 2);
+    assert_eq!(owner(&naming, &path('a')), "shop/web-0/worker", "a late kill");
+    naming.expire(hour + GRACE);
     assert_eq!(owner(&naming, &path('a')), "unnamed");
 }
 
@@ -271,7 +271,7 @@ async fn a_learnt_container_is_forgotten_a_while_after_its_cgroup() {
     let mut naming = Naming::new(false, Bundles::new(PathBuf::from("/nonexistent")));
     naming.learn(learnt('a', "worker", "web"), begin);
     naming.made(CgroupId(1), &path('a'));
-    let (hour, grace) = (Duration::from_secs(3600), crate::pods::store::GRACE);
+    let (hour, grace) = (Duration::from_secs(3600), GRACE);
     naming.expire(begin + hour);
     assert_eq!(owner(&naming, &path('a')), "shop/web-0/worker", "it is there");
     naming.removed(CgroupId(1), &path('a'));
@@ -338,3 +338,6 @@ fn pods_are_named_below_what_is_given_only() {
         ["host", "shop/web-0/worker"]
     );
 }
+
+mod kills;
+mod static_pods;

@@ -81,6 +81,31 @@ fn a_kill_is_told_in_full() {
     }
 }
 
+/// As in a sandbox that runs all of a pod.
+#[test]
+fn a_kill_in_no_known_container_is_told_of_the_pod() {
+    let text = |kind| {
+        let mut report = report(kind, Limit::Pod, "sentry", None);
+        report.victim_owners.fill(Owner::Container(names("")));
+        kill(&report, &names(""), None)
+    };
+    for (kind, begin) in [
+        (
+            Kind::Subprocess,
+            "Process sentry (pid 4711, 7 inside) of the pod (container not known) was",
+        ),
+        (
+            Kind::Init,
+            "The main process sentry (pid 4711, 7 inside) of the pod (container not known) was",
+        ),
+        (Kind::Group, "A cgroup of the pod was killed as a group (3 seen), first sentry"),
+    ] {
+        let text = text(kind);
+        assert!(text.starts_with(begin), "{text}");
+        assert!(!text.contains("The container ends"), "{text}");
+    }
+}
+
 #[test]
 fn what_is_left_is_told_where_it_is_known() {
     assert_eq!(goes_on(Some(3)), " The container goes on with 3 processes.");

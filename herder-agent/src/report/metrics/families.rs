@@ -135,7 +135,7 @@ impl Families {
             unattributed: counter(
                 &mut exposed,
                 "herder_kills_unattributed_total",
-                "Reported OOM kills whose owner is not known.",
+                "Reported OOM kills whose pod or cgroup, or only the container in the pod, is not known.",
                 ["reason"],
             ),
             unseen: counter(

@@ -45,7 +45,7 @@ function when(time) {
 
 const named = (one) => one.pod != null;
 const key = (one) => named(one) ? JSON.stringify([one.namespace, one.pod, one.container]) : String(one.cgroup);
-const title = (one) => named(one) ? one.namespace + '/' + one.pod + ' (' + one.container + ')' : one.cgroup ?? 'unknown cgroup';
+const title = (one) => named(one) ? one.namespace + '/' + one.pod + (one.container ? ' (' + one.container + ')' : '') : one.cgroup ?? 'unknown cgroup';
 
 function survival(kill) {
   if (kill.kind === 'subprocess') return 'the container lives on';
