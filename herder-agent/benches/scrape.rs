@@ -11,7 +11,7 @@
 use herder_agent::{
     attribution::{ContainerNames, Owner},
     cgroup::CgroupId,
-    oom::{Domain, Kind, Limit, OomKill, Victim},
+    oom::{Domain, Kind, Limit, OomKill, Victim, limit::Limits},
     report::{KillReport, Reporter},
     serve::{self, Readiness, State},
 };
@@ -45,6 +45,7 @@ fn kill(owner: &Owner, kind: Kind) -> KillReport {
         },
         kind,
         limit: Limit::Container,
+        limits: Limits::default(),
         owner: owner.clone(),
         cgroup: None,
         victim_owners: vec![owner.clone()],

@@ -10,6 +10,7 @@ mod cgroups;
 mod counts;
 mod deduced;
 mod kills;
+mod limits;
 mod losses;
 mod naming;
 mod notices;

@@ -12,7 +12,7 @@
 use herder_agent::{
     attribution::{ContainerNames, Owner},
     cgroup::{CgroupId, CgroupPath, tree::CgroupTree},
-    oom::{Domain, Kind, Limit, OomKill, Victim},
+    oom::{Domain, Kind, Limit, OomKill, Victim, limit::Limits},
     pods::{
         Event,
         store::{GRACE, PodStore},
@@ -191,6 +191,7 @@ fn one_kill(
         },
         kind: Kind::Subprocess,
         limit: Limit::Container,
+        limits: Limits::default(),
         owner: owner.clone(),
         cgroup: Some(cgroup),
         victim_owners: vec![owner.clone()],

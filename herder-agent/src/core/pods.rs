@@ -150,11 +150,12 @@ impl Core {
         if let Some(first) = report.victim_owners.first() {
             report.owner = first.clone();
         }
+        let Some(path) = report.cgroup.as_ref().map(|path| self.container_of(path)) else { return };
         if report.rule.is_none() {
-            let path = report.cgroup.as_ref().map(|path| self.container_of(path));
-            report.rule =
-                path.and_then(|path| self.wanted(&path)).map(|target| target.rule.to_string());
+            report.rule = self.wanted(&path).map(|target| target.rule.to_string());
         }
+        // The pod's spec says more than the cgroups did.
+        report.limit = report.limits.whose(self.naming.pods_own_limit(&path));
     }
 
     /// Names that did not come: the cgroup's path is what is known.

@@ -18,6 +18,7 @@ fn pod(namespace: &str, labels: &[(&str, &str)], annotation: Option<&str>) -> Po
         oom_group: annotation.map(Into::into),
         containers: Box::default(),
         more_containers: false,
+        memory_limit: None,
     }
 }
 

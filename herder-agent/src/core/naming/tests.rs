@@ -227,6 +227,7 @@ fn learnt(letter: char, name: &str, label: &str) -> Learnt {
         oom_group: None,
         containers: Box::default(),
         more_containers: false,
+        memory_limit: None,
     });
     let id = ContainerId::parse(&id(letter)).unwrap();
     Learnt { id, name: name.into(), pod, init: Some(77), instead_of: Some(true) }

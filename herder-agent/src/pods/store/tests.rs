@@ -42,6 +42,7 @@ fn pod(uid_text: &str, current: char, restarts: u32, last: Option<(char, Reason)
             memory_limit: Some(1 << 26),
         }]),
         more_containers: false,
+        memory_limit: None,
     }
 }
 
