@@ -26,6 +26,7 @@ mod enforcement;
 mod faults;
 mod init;
 mod kills;
+mod limits;
 mod pod_faults;
 mod pods;
 mod record;
@@ -44,7 +45,7 @@ type Test = (&'static str, fn());
 const TESTS: &[&[Test]] = &[kills::TESTS, enforcement::TESTS, robustness::TESTS, counts::TESTS];
 
 /// Those with an API server.
-const TESTS_OF_PODS: &[&[Test]] = &[pods::TESTS, pod_faults::TESTS];
+const TESTS_OF_PODS: &[&[Test]] = &[pods::TESTS, pod_faults::TESTS, limits::TESTS];
 
 /// Those that measure milliseconds.
 const TIMED_TESTS: &[&[Test]] = &[enforcement::TIMED, counts::TIMED];
