@@ -145,6 +145,7 @@ impl Core {
         };
         let told_within = if traced.at_exit { EXIT_WAIT } else { TOLD_WITHIN };
         let Hierarchy { root, resync_every } = hierarchy;
+        reporter.rules(policy.names());
         Core {
             naming,
             waiting: Waiting::default(),
@@ -287,6 +288,7 @@ impl Core {
         match command {
             Command::Policy(policy) => {
                 self.policy = policy;
+                self.reporter.rules(self.policy.names());
                 self.decide_all();
             }
             Command::Pod(event) => self.take_pod(event),

@@ -92,6 +92,13 @@ impl Policy {
         Policy(config)
     }
 
+    /// The names of the rules that want something, as metrics have them.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let wanting = self.0.rules.iter().filter(|rule| rule.oom_group != OomGroup::Leave);
+        let annotation = self.0.pod_annotations == PodAnnotations::Allow;
+        wanting.map(|rule| &*rule.name).chain(annotation.then_some(ANNOTATION_RULE))
+    }
+
     /// The first rule that matches decides, then the pod's annotation.
     pub fn decide(&self, subject: &Subject<'_>) -> Verdict {
         for rule in &self.0.rules {

@@ -256,6 +256,11 @@ impl Reporter {
         self.metrics.oom_group_write(write);
     }
 
+    /// Rules that may be the cause of writes, by their names.
+    pub fn rules<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        names.for_each(|name| self.metrics.rule(name));
+    }
+
     /// The effective value of a matched container, `None` when it is gone, and
     /// the value that its rule wants.
     pub fn oom_group_effective(&self, owner: &Owner, value: Option<bool>, wanted: bool) {

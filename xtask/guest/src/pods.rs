@@ -24,6 +24,7 @@ pub const TESTS: &[Test] = &[
     ("pod_is_told_what_is_in_the_way", pod_is_told_what_is_in_the_way),
     ("pod_restart_is_tied_to_its_kill", pod_restart_is_tied_to_its_kill),
     ("pod_sandbox_is_never_touched", pod_sandbox_is_never_touched),
+    ("log_as_json", log_as_json),
 ];
 
 const UID: &str = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
@@ -299,4 +300,32 @@ fn pod_sandbox_is_never_touched() {
     let writes =
         Agent::log().lines().filter(|line| line.contains("Wrote") && line.contains(&path)).count();
     assert_eq!(writes, 0);
+}
+
+/// Each line is an object with each text as it is, as the DaemonSet has it.
+fn log_as_json() {
+    let _api = Api::start(&pod(1, Some(ID), None));
+    let mut agent = agent(&["--log-format", "json"]);
+    let _container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
+    let kill = agent.wait_for_kills(1).remove(0);
+    assert!(agent.stop().success());
+    let log = Agent::log();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in &lines {
+        for (key, value) in line.as_object().unwrap() {
+            let text = value.as_str().unwrap_or_default();
+            assert!(!text.starts_with('"') && !text.starts_with("Some("), "{key}: {line:#}");
+        }
+    }
+    let of = |message: &str| {
+        let found = lines.iter().find(|line| line["message"] == message);
+        found.unwrap_or_else(|| panic!("no {message} in {log}"))
+    };
+    assert_eq!(of("Attached.")["mark"], "Task");
+    assert_eq!(of("Wrote memory.oom.group.")["cgroup"], cgroup());
+    let told = of("OOM kill.");
+    for key in ["kind", "limit", "cgroup", "container", "limit_bytes", "limit_cgroup"] {
+        assert_eq!(told[key], kill[key], "{told:#}");
+    }
+    assert_eq!(told["comm"], kill["victim"]["comm"]);
 }

@@ -156,6 +156,29 @@ fn a_first_kill_makes_no_series() {
     assert_eq!(all(), before);
 }
 
+#[test]
+fn a_first_write_or_revert_makes_no_series() {
+    let metrics = Metrics::default();
+    let written = |result: &WriteResult| {
+        metrics.oom_group_write(&OomGroupWrite {
+            cgroup: &CgroupPath::root(),
+            rule: "web",
+            old: true,
+            new: false,
+            cause: Cause::Revert,
+            result,
+            took: Duration::ZERO,
+            dry_run: false,
+        });
+    };
+    metrics.rule("web");
+    let before = lines(&metrics, "herder_oom_group_").len();
+    assert_eq!(before, 4);
+    let results = [WriteResult::Ok, WriteResult::Gone, WriteResult::Error("x".into())];
+    results.iter().for_each(written);
+    assert_eq!(lines(&metrics, "herder_oom_group_").len(), before);
+}
+
 /// Its container may be waiting to be started again for longer than that.
 #[test]
 fn series_stay_while_the_pod_is_there_and_as_long_again_after_it() {
