@@ -4,7 +4,10 @@
 //! stops reading therefore costs lines, which are counted, and never time.
 
 use crate::args::{LogFormat, RunArgs};
-use std::io::{self, IsTerminal};
+use std::{
+    env,
+    io::{self, IsTerminal},
+};
 use tracing::Dispatch;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter, util::SubscriberInitExt};
@@ -32,8 +35,7 @@ impl Telemetry {
         let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING);
         let (writer, guard) = builder.finish(io::stdout());
         let dropped = writer.error_counter();
-        let colours = io::stdout().is_terminal();
-        subscriber(args.log_format, filter, colours, writer).init();
+        subscriber(args.log_format, filter, colours(), writer).init();
         Ok(Telemetry { _writer: guard, dropped })
     }
 
@@ -41,6 +43,12 @@ impl Telemetry {
     pub fn dropped(&self) -> ErrorCounter {
         self.dropped.clone()
     }
+}
+
+/// Whether standard output is to have colours (https://no-color.org).
+pub fn colours() -> bool {
+    let unwanted = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal() && !unwanted
 }
 
 /// Writes lines in a format. Text from outside is to be handed in as a string: both

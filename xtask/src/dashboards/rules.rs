@@ -22,6 +22,7 @@ apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
   name: herder-agent
+  namespace: herder-system
   labels:
     app.kubernetes.io/name: herder
 spec:
