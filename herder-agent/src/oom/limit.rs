@@ -56,11 +56,7 @@ pub enum Place {
 
 impl Place {
     /// Of a domain with this path, if that is known.
-    pub fn new(
-        domain: Domain,
-        path: Option<&CgroupPath>,
-        container: Option<&CgroupPath>,
-    ) -> Self {
+    pub fn new(domain: Domain, path: Option<&CgroupPath>, container: Option<&CgroupPath>) -> Self {
         match (domain, path, container) {
             (Domain::Node, ..) => Place::Node,
             (Domain::Cgroup(_), Some(path), _) if *path == CgroupPath::root() => Place::Node,

@@ -274,7 +274,10 @@ mod tests {
                 ] },
             }));
             let pod = pod.unwrap();
-            assert_eq!((pod.memory_limit, pod.containers[0].memory_limit), (expected, Some(64 << 20)));
+            assert_eq!(
+                (pod.memory_limit, pod.containers[0].memory_limit),
+                (expected, Some(64 << 20))
+            );
         }
     }
 

@@ -116,9 +116,7 @@ fn limits_of_two_containers() {
     pod["spec"]["containers"] =
         json!(["worker", "side"].map(|name| json!({"name": name, "resources": limits})));
     let side_id = ID.replace('e', "1");
-    let status = |name: &str, id: &str| {
-        json!({"name": name, "containerID": format!("containerd://{id}"), "restartCount": 0})
-    };
+    let status = |name: &str, id: &str| json!({"name": name, "containerID": format!("containerd://{id}"), "restartCount": 0});
     pod["status"]["containerStatuses"] = json!([status("worker", ID), status("side", &side_id)]);
     let _api = Api::start(&pod);
     let agent = pods::agent(&[]);

@@ -169,7 +169,8 @@ fn same(prometheus: &Prometheus, one: &Expression) -> Result<()> {
 
 /// Of each series the newest value that is one, all together.
 fn sum(series: &[Value]) -> f64 {
-    let number = |sample: &Value| sample[1].as_str()?.parse::<f64>().ok().filter(|it| it.is_finite());
+    let number =
+        |sample: &Value| sample[1].as_str()?.parse::<f64>().ok().filter(|it| it.is_finite());
     let newest = |one: &Value| match one["values"].as_array() {
         Some(values) => values.iter().rev().find_map(number),
         None => number(&one["value"]),
@@ -190,12 +191,7 @@ fn asked_of(prometheus: &Prometheus, one: &Expression, clusters: &str) -> Result
 
 /// A Prometheus that has scraped everything, at this interval, and evaluated
 /// every rule since.
-pub fn fed(
-    program: &Path,
-    name: &str,
-    interval: Duration,
-    scraped: Scraped,
-) -> Result<Prometheus> {
+pub fn fed(program: &Path, name: &str, interval: Duration, scraped: Scraped) -> Result<Prometheus> {
     let nodes = record::nodes()?;
     let names: Vec<_> = nodes.keys().cloned().collect();
     let mut takes = BTreeMap::new();
@@ -266,7 +262,8 @@ fn config(
         quick.display()
     );
     let mut job = |name: &str| {
-        config += &format!("- job_name: {name}/herder-agent\n  honor_labels: true\n  static_configs:\n");
+        config +=
+            &format!("- job_name: {name}/herder-agent\n  honor_labels: true\n  static_configs:\n");
         // Each is scraped under other names.
         for (by, cluster) in [("", ""), ("/again", ""), ("/green", GREEN)] {
             let is_of_job = (name == "again") == (by == "/again");

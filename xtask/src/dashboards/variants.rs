@@ -152,7 +152,10 @@ mod tests {
             (names.collect::<Vec<_>>(), all[0]["values"].clone(), of)
         };
         let (names, _, changed) = series(Variant::TwoClusters);
-        assert_eq!(names, ["x_total{cluster=\"blue\",a=\"b\"}", "x_total{cluster=\"green\",a=\"b\"}"]);
+        assert_eq!(
+            names,
+            ["x_total{cluster=\"blue\",a=\"b\"}", "x_total{cluster=\"green\",a=\"b\"}"]
+        );
         let alerts = &changed["tests"][0]["alert_rule_test"][0]["exp_alerts"];
         assert_eq!(alerts[1]["exp_labels"], json!({"a": "b", "cluster": "green"}));
         assert_eq!(alerts.as_array().unwrap().len(), 2);

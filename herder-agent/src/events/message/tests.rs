@@ -101,7 +101,10 @@ fn a_limit_is_told_with_its_number() {
     let (container, pod) = (Limit::Container, Limit::Pod);
     let spec = Some(64 << 20);
     let table = [
-        (told(container, read(Place::Container), "main", spec), "the container's limit is 256 MiB."),
+        (
+            told(container, read(Place::Container), "main", spec),
+            "the container's limit is 256 MiB.",
+        ),
         // The pod's limit, which is only a sum.
         (told(container, read(Place::Parent), "main", None), "the container's limit is 256 MiB."),
         (told(container, read(Place::Parent), "side", spec), "the container's limit is 64 MiB."),

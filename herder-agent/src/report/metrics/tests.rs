@@ -138,9 +138,8 @@ fn matched_containers_begin_at_zero_and_outlive_the_container() {
 #[test]
 fn a_first_kill_makes_no_series() {
     let metrics = Metrics::default();
-    let all = || {
-        ["herder_oom_kill", "herder_host_oom_kill"].map(|family| lines(&metrics, family).len())
-    };
+    let all =
+        || ["herder_oom_kill", "herder_host_oom_kill"].map(|family| lines(&metrics, family).len());
     for owner in [pod("a"), host("/c")] {
         metrics.oom_group_effective(&owner, Some(false), false, Instant::now());
     }
