@@ -26,8 +26,8 @@ use std::{
 };
 use tokio::{runtime::Builder, sync::mpsc};
 
-/// Pods with one container each, which has eight series.
-const PODS: usize = 1250;
+/// Pods with one container each, which has fifteen series.
+const PODS: usize = 750;
 
 const KINDS: [Kind; 3] = [Kind::Subprocess, Kind::Init, Kind::Group];
 
