@@ -171,7 +171,7 @@ fn limits_that_only_cgroups_tell() {
         // With pod-level resources a container without a limit gets the pod's, and then
         // both have more than that together.
         let side = (!sum).then(|| Container::start(&beside('1'), 100, &["hog:10"]));
-        let container = Container::start(&cgroup(), 100, &["idle", "later:150"]);
+        let container = Container::start(&cgroup(), 100, &["idle", "hog:150"]);
         eventually("a kill", || !agent.kills().is_empty());
         let kill = agent.kills().remove(0);
         let limit = if sum { "container" } else { "pod" };
