@@ -18,7 +18,7 @@ pub const ANNOTATION_RULE: &str = "annotation";
 
 /// crun puts the container into a cgroup of this name below the scope
 /// (`run.oci.systemd.subgroup`), and writes `memory.oom.group` there.
-const CRUN_SUBGROUP: &str = "container";
+pub(crate) const CRUN_SUBGROUP: &str = "container";
 
 /// A `*` never crosses a `/`.
 const COMPONENTS: MatchOptions = MatchOptions {

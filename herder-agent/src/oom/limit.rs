@@ -7,7 +7,7 @@
 //! over its own part of it.
 
 use super::{Domain, Limit};
-use crate::cgroup::CgroupPath;
+use crate::{cgroup::CgroupPath, policy::CRUN_SUBGROUP};
 
 /// A container that has used this part of its limit is taken for one at its limit: the
 /// pause container, and what the kernel counts to the pod alone, take the rest.
@@ -44,7 +44,7 @@ pub enum Place {
     Unknown,
     /// It is the whole node.
     Node,
-    /// It is the container.
+    /// It is the container, or the one below it where crun puts all of its processes.
     Container,
     /// It lies inside of the container.
     Inside,
@@ -60,7 +60,7 @@ impl Place {
         match (domain, path, container) {
             (Domain::Node, ..) => Place::Node,
             (Domain::Cgroup(_), Some(path), _) if *path == CgroupPath::root() => Place::Node,
-            (Domain::Cgroup(_), Some(path), Some(container)) if path == container => {
+            (Domain::Cgroup(_), Some(path), Some(container)) if is_all_of(path, container) => {
                 Place::Container
             }
             (Domain::Cgroup(_), Some(path), Some(container)) if path.is_within(container) => {
@@ -73,6 +73,11 @@ impl Place {
             _ => Place::Unknown,
         }
     }
+}
+
+fn is_all_of(path: &CgroupPath, container: &CgroupPath) -> bool {
+    let is_crun = path.name() == CRUN_SUBGROUP && path.parent().as_ref() == Some(container);
+    path == container || is_crun
 }
 
 /// The limits around a kill, as they were read right after it.

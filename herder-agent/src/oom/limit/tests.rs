@@ -17,7 +17,9 @@ fn places_are_as_seen_from_the_container() {
         (Domain::Cgroup(CgroupId(1)), Some("/pods"), Place::Above),
         (Domain::Cgroup(CgroupId(1)), Some("/pods/pod"), Place::Parent),
         (Domain::Cgroup(CgroupId(1)), Some("/pods/pod/c1"), Place::Container),
+        (Domain::Cgroup(CgroupId(1)), Some("/pods/pod/c1/container"), Place::Container),
         (Domain::Cgroup(CgroupId(1)), Some("/pods/pod/c1/sub"), Place::Inside),
+        (Domain::Cgroup(CgroupId(1)), Some("/pods/pod/c1/sub/container"), Place::Inside),
         (Domain::Cgroup(CgroupId(1)), Some("/pods/pod/c2"), Place::Unknown),
         (Domain::Cgroup(CgroupId(1)), None, Place::Unknown),
     ];
