@@ -12,7 +12,7 @@ use herder_agent::{
     attribution::{ContainerNames, Owner, id::PodUid},
     cgroup::CgroupId,
     events::{About, Occurrence, Reason, correlate::Correlator},
-    oom::{Domain, Kind, Limit, OomKill, Victim},
+    oom::{Domain, Kind, Limit, OomKill, Victim, limit::Limits},
     pods::{ContainerKind, wire::PodObject},
     report::{KillReport, Reporter},
 };
@@ -50,7 +50,18 @@ fn report(owner: Owner, kind: Kind) -> KillReport {
         ended: None,
     };
     let (limit, victim_owners) = (Limit::Container, vec![owner.clone()]);
-    KillReport { kill, kind, limit, owner, cgroup: None, victim_owners, rule: None, pod: None }
+    let limits = Limits::default();
+    KillReport {
+        kill,
+        kind,
+        limit,
+        limits,
+        owner,
+        cgroup: None,
+        victim_owners,
+        rule: None,
+        pod: None,
+    }
 }
 
 /// Series and bytes of one node's scrape: nothing matched, all matched, all killed in each

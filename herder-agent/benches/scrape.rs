@@ -12,7 +12,7 @@ use herder_agent::{
     attribution::{ContainerNames, Owner},
     cgroup::CgroupId,
     core::Heartbeat,
-    oom::{Domain, Kind, Limit, OomKill, Victim},
+    oom::{Domain, Kind, Limit, OomKill, Victim, limit::Limits},
     report::{KillReport, Reporter},
     serve::{self, Readiness, State},
 };
@@ -27,8 +27,8 @@ use std::{
 };
 use tokio::{runtime::Builder, sync::mpsc};
 
-/// Pods with one container each, which has eight series.
-const PODS: usize = 1250;
+/// Pods with one container each, which has fifteen series.
+const PODS: usize = 750;
 
 const KINDS: [Kind; 3] = [Kind::Subprocess, Kind::Init, Kind::Group];
 
@@ -47,6 +47,7 @@ fn kill(owner: &Owner, kind: Kind) -> KillReport {
         },
         kind,
         limit: Limit::Container,
+        limits: Limits::default(),
         owner: owner.clone(),
         cgroup: None,
         victim_owners: vec![owner.clone()],

@@ -13,13 +13,14 @@ mod time;
 use crate::{
     args::{ContainersArgs, KillsArgs, Output},
     report::journal,
+    telemetry::colours,
 };
 use http::{Agent, Answer};
 use hyper::header::HeaderValue;
 use serde_json::Value;
 use std::{
     future::Future,
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     process::ExitCode,
     time::{Duration, SystemTime},
 };
@@ -202,7 +203,7 @@ struct Printer {
 
 impl Printer {
     fn new(output: Output) -> Self {
-        let colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let colours = colours();
         Printer { output, colours, table: kills::Kills::default() }
     }
 

@@ -11,6 +11,7 @@ mod counts;
 mod deduced;
 mod heartbeat;
 mod kills;
+mod limits;
 mod losses;
 mod naming;
 mod notices;
@@ -153,6 +154,7 @@ impl Core {
         };
         let told_within = if traced.at_exit { EXIT_WAIT } else { TOLD_WITHIN };
         let Hierarchy { root, begins_at, resync_every } = hierarchy;
+        reporter.rules(policy.names());
         Core {
             naming,
             waiting: Waiting::default(),
@@ -302,6 +304,7 @@ impl Core {
         match command {
             Command::Policy(policy) => {
                 self.policy = policy;
+                self.reporter.rules(self.policy.names());
                 self.decide_all();
             }
             Command::Pod(event) => self.take_pod(event),

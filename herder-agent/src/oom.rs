@@ -7,6 +7,7 @@
 pub mod assemble;
 pub mod classify;
 pub mod deduce;
+pub mod limit;
 
 use crate::cgroup::CgroupId;
 use serde::Serialize;
@@ -34,11 +35,12 @@ impl Kind {
     }
 }
 
-/// Whose memory limit was hit.
+/// Whose memory limit mattered ([`limit`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Limit {
-    /// The victim's container, or a cgroup inside of it.
+    /// The victim's container, or a cgroup inside of it. Also where the kernel hit the
+    /// pod's limit first, which was only the sum of its containers'.
     Container,
     /// A cgroup above the container: its pod, or a slice.
     Pod,

@@ -70,6 +70,9 @@ pub struct Pod {
     pub containers: Box<[Container]>,
     /// Some are left out: what happens in them is told by their cgroup.
     pub more_containers: bool,
+    /// The memory limit of the pod as a whole in bytes, if its spec has one (pod-level
+    /// resources), and not only its containers.
+    pub memory_limit: Option<u64>,
 }
 
 /// A container of a pod.
@@ -137,6 +140,7 @@ impl Pod {
             oom_group: oom_group.clone(),
             containers: Box::default(),
             more_containers: false,
+            memory_limit: None,
         }
     }
 

@@ -18,7 +18,7 @@ pub const ANNOTATION_RULE: &str = "annotation";
 
 /// crun puts the container into a cgroup of this name below the scope
 /// (`run.oci.systemd.subgroup`), and writes `memory.oom.group` there.
-const CRUN_SUBGROUP: &str = "container";
+pub(crate) const CRUN_SUBGROUP: &str = "container";
 
 /// A `*` never crosses a `/`.
 const COMPONENTS: MatchOptions = MatchOptions {
@@ -90,6 +90,13 @@ impl Policy {
     /// Takes a configuration.
     pub fn new(config: Config) -> Self {
         Policy(config)
+    }
+
+    /// The names of the rules that want something, as metrics have them.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let wanting = self.0.rules.iter().filter(|rule| rule.oom_group != OomGroup::Leave);
+        let annotation = self.0.pod_annotations == PodAnnotations::Allow;
+        wanting.map(|rule| &*rule.name).chain(annotation.then_some(ANNOTATION_RULE))
     }
 
     /// The first rule that matches decides, then the pod's annotation.

@@ -16,7 +16,7 @@ use crate::{
     cgroup::CgroupPath,
     events::send,
     nri::{Answer, Outcome},
-    oom::{Kind, Limit, OomKill},
+    oom::{Kind, Limit, OomKill, limit::Limits},
     pods::restarts::RestartSeen,
     policy::AnnotationError,
     probe::monotonic_now,
@@ -41,8 +41,10 @@ pub struct KillReport {
     pub kill: OomKill,
     /// What it means.
     pub kind: Kind,
-    /// Whose limit was hit.
+    /// Whose limit mattered.
     pub limit: Limit,
+    /// By what that was decided.
+    pub limits: Limits,
     /// Who the chosen victim belongs to.
     pub owner: Owner,
     /// The chosen victim's cgroup; none when it was never seen.
@@ -178,27 +180,30 @@ impl Reporter {
         let age = Duration::from_nanos(monotonic_now().saturating_sub(marked));
         self.metrics.kill(report, age);
         let record = KillRecord::new(report, age);
-        // Names from outside are written as quoted strings, so that they cannot
+        // Names from outside are strings, which both formats quote, so that they cannot
         // forge a line.
         tracing::info!(
             kind = report.kind.as_str(),
             limit = report.limit.as_str(),
+            limit_bytes = record.limit_bytes,
+            limit_cgroup = record.limit_cgroup,
+            container_limit_bytes = record.container_limit_bytes,
             namespace = record.namespace,
             pod = record.pod,
             container = record.container,
-            cgroup = ?record.cgroup.as_deref().unwrap_or("unknown"),
+            cgroup = record.cgroup.as_deref().unwrap_or("unknown"),
             pod_uid = record.pod_uid.map(tracing::field::display),
             container_id = record.container_id.map(tracing::field::display),
             rule = record.rule,
             processes = record.processes,
             pid = record.victim.pid,
             ns_pid = record.victim.ns_pid,
-            comm = record.victim.comm.as_deref().map(tracing::field::debug),
+            comm = record.victim.comm,
             uid = record.victim.uid,
             oom_score_adj = record.victim.oom_score_adj,
             anon_rss = record.victim.anon_rss,
             trigger_pid = record.trigger.as_ref().map(|trigger| trigger.pid),
-            trigger_comm = record.trigger.as_ref().map(|trigger| tracing::field::debug(&trigger.comm)),
+            trigger_comm = record.trigger.as_ref().map(|trigger| &*trigger.comm),
             age_us = u64::try_from(age.as_micros()).unwrap_or(u64::MAX),
             "OOM kill."
         );
@@ -242,7 +247,7 @@ impl Reporter {
     /// has them.
     pub fn unseen(&self, reason: Unseen, cgroup: Option<&CgroupPath>, processes: u64) {
         let cgroup = cgroup.map_or_else(|| "unknown".to_owned(), CgroupPath::to_string);
-        tracing::warn!(reason = reason.as_str(), ?cgroup, processes, "OOM kills were not seen.");
+        tracing::warn!(reason = reason.as_str(), cgroup, processes, "OOM kills were not seen.");
         self.metrics.unseen(reason, processes);
     }
 
@@ -258,15 +263,15 @@ impl Reporter {
         let (old, new, cgroup) = (u8::from(old), u8::from(new), cgroup.to_string());
         match write.result {
             _ if write.dry_run => {
-                tracing::info!(?cgroup, rule, old, new, "Dry run: would write memory.oom.group.");
+                tracing::info!(cgroup, rule, old, new, "Dry run: would write memory.oom.group.");
                 return;
             }
             WriteResult::Ok => {
-                tracing::info!(?cgroup, rule, old, new, ?cause, "Wrote memory.oom.group.");
+                tracing::info!(cgroup, rule, old, new, ?cause, "Wrote memory.oom.group.");
             }
             WriteResult::Gone => {
                 tracing::info!(
-                    ?cgroup,
+                    cgroup,
                     rule,
                     old,
                     new,
@@ -276,7 +281,7 @@ impl Reporter {
             }
             WriteResult::Error(error) => {
                 tracing::error!(
-                    ?cgroup,
+                    cgroup,
                     rule,
                     old,
                     new,
@@ -287,6 +292,11 @@ impl Reporter {
             }
         }
         self.metrics.oom_group_write(write);
+    }
+
+    /// Rules that may be the cause of writes, by their names.
+    pub fn rules<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        names.for_each(|name| self.metrics.rule(name));
     }
 
     /// The effective value of a matched container, `None` when it is gone, and
@@ -305,9 +315,9 @@ impl Reporter {
         let cgroup = cgroup.to_string();
         match obstacle {
             Some((obstacle, why)) => {
-                tracing::warn!(?cgroup, rule, reason = obstacle.as_str(), why, "Not enforceable.");
+                tracing::warn!(cgroup, rule, reason = obstacle.as_str(), why, "Not enforceable.");
             }
-            None => tracing::info!(?cgroup, rule, "Enforceable again, or gone."),
+            None => tracing::info!(cgroup, rule, "Enforceable again, or gone."),
         }
     }
 

@@ -4,9 +4,13 @@
 //! stops reading therefore costs lines, which are counted, and never time.
 
 use crate::args::{LogFormat, RunArgs};
-use std::io::{self, IsTerminal};
+use std::{
+    env,
+    io::{self, IsTerminal},
+};
+use tracing::Dispatch;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter, util::SubscriberInitExt};
 
 /// Lines that may wait to be written, some 300 bytes each.
 const WAITING: usize = 8192;
@@ -31,14 +35,7 @@ impl Telemetry {
         let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING);
         let (writer, guard) = builder.finish(io::stdout());
         let dropped = writer.error_counter();
-        let subscriber = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_ansi(io::stdout().is_terminal())
-            .with_writer(writer);
-        match args.log_format {
-            LogFormat::Text => subscriber.init(),
-            LogFormat::Json => subscriber.json().flatten_event(true).init(),
-        }
+        subscriber(args.log_format, filter, colours(), writer).init();
         Ok(Telemetry { _writer: guard, dropped })
     }
 
@@ -47,3 +44,26 @@ impl Telemetry {
         self.dropped.clone()
     }
 }
+
+/// Whether standard output is to have colours (https://no-color.org).
+pub fn colours() -> bool {
+    let unwanted = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal() && !unwanted
+}
+
+/// Writes lines in a format. Text from outside is to be handed in as a string: both
+/// formats then quote it themselves, once, so that it cannot forge a line.
+fn subscriber<W>(format: LogFormat, filter: EnvFilter, colours: bool, writer: W) -> Dispatch
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt().with_env_filter(filter);
+    let builder = builder.with_ansi(colours).with_writer(writer);
+    match format {
+        LogFormat::Text => builder.finish().into(),
+        LogFormat::Json => builder.json().flatten_event(true).finish().into(),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -14,7 +14,7 @@ use herder_agent::{
     cgroup::{CgroupId, CgroupPath, tree::CgroupTree},
     core::{Command, Heartbeat},
     enforce::{ContainerState, States},
-    oom::{Domain, Kind, Limit, OomKill, Victim},
+    oom::{Domain, Kind, Limit, OomKill, Victim, limit::Limits},
     pods::{
         Event,
         store::{GRACE, PodStore},
@@ -199,6 +199,7 @@ fn one_kill(
         },
         kind: Kind::Subprocess,
         limit: Limit::Container,
+        limits: Limits::default(),
         owner: owner.clone(),
         cgroup: Some(cgroup),
         victim_owners: vec![owner.clone()],
@@ -302,6 +303,8 @@ fn full_server() -> SocketAddr {
             limit: Limit::Container,
             owner: owner(0),
             cgroup: Some(cgroup.clone()),
+            limits: Limits::default(),
+            pod: None,
             victim_owners: vec![owner(0); 9],
             rule: Some("web".into()),
         });

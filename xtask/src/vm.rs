@@ -10,14 +10,14 @@ pub use console::Verdict;
 
 use crate::{
     build::{self, Built},
-    command::{asked, output, say},
+    command::{asked, colours, output, say},
     debian, image,
     initramfs::Initramfs,
     kernel::{self, Kernel, Series},
     rootfs,
 };
 use anyhow::{Context, Result, bail};
-use console::{Line, broken_by_emulator};
+use console::{Line, broken_by_emulator, plain};
 use std::{
     fs::File,
     io::{BufRead, BufReader},
@@ -251,12 +251,15 @@ impl Vm<'_> {
         });
         let mut log_file =
             File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let outcome =
-            console::follow(&received, &mut log_file, self.timeout, &mut |line| match line {
-                Line::Guest(text) => show(text),
-                Line::Other(text) if self.verbose => show(text),
-                Line::Other(_) => {}
-            });
+        let colours = colours();
+        let outcome = console::follow(&received, &mut log_file, self.timeout, &mut |line| {
+            let text = match line {
+                Line::Guest(text) => text,
+                Line::Other(text) if self.verbose => text,
+                Line::Other(_) => return,
+            };
+            show(&if colours { text.to_owned() } else { plain(text) });
+        });
         drop(qemu);
         // Some tens of MiB that only this run needs.
         let _ = std::fs::remove_file(initramfs);

@@ -104,7 +104,9 @@ impl Core {
             init: cgroup.as_ref().and_then(|path| self.naming.init(path)),
             path: |id| self.tree.path(id).cloned(),
         };
-        let (kind, limit) = (scene.kind(&kill), scene.limit(&kill));
+        let kind = scene.kind(&kill);
+        let limits = self.limits(&kill, container.as_ref());
+        let pods_own = container.as_ref().and_then(|path| self.naming.pods_own_limit(path));
         let owners: Vec<_> =
             kill.victims.iter().map(|victim| self.owner_of(victim.cgroup)).collect();
         let Some(owner) = owners.first().cloned() else {
@@ -115,7 +117,8 @@ impl Core {
         let report = KillReport {
             pod,
             kind,
-            limit: limit_of(&owner, limit),
+            limit: limit_of(&owner, limits.whose(pods_own)),
+            limits,
             owner,
             cgroup,
             victim_owners: owners,

@@ -170,6 +170,14 @@ impl Naming {
         }
     }
 
+    /// Whether the pod of a container has a memory limit of its own, beside those of its
+    /// containers; none if its spec is not known. The runtime tells no spec.
+    pub(super) fn pods_own_limit(&self, path: &CgroupPath) -> Option<bool> {
+        let cgroup = self.pod_cgroup(path)?;
+        let resolved = self.pods.as_ref()?.resolve(&cgroup)?;
+        Some(resolved.pod.memory_limit.is_some())
+    }
+
     /// Forgets pods that were deleted and ended long ago, and gives their cgroups, if any.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<CgroupId> {
         let living = self.cgroups.values().flat_map(Siblings::containers);

@@ -159,11 +159,12 @@ impl Core {
             report.owner = first.clone();
             report.limit = limit_of(&report.owner, report.limit);
         }
+        let Some(path) = report.cgroup.as_ref().map(|path| self.container_of(path)) else { return };
         if report.rule.is_none() {
-            let path = report.cgroup.as_ref().map(|path| self.container_of(path));
-            report.rule =
-                path.and_then(|path| self.wanted(&path)).map(|target| target.rule.to_string());
+            report.rule = self.wanted(&path).map(|target| target.rule.to_string());
         }
+        // The pod's spec says more than the cgroups did.
+        report.limit = report.limits.whose(self.naming.pods_own_limit(&path));
     }
 
     /// Names that did not come: what is known of the pod, or else the cgroup's path.

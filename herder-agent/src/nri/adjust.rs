@@ -138,6 +138,7 @@ pub fn pod(sandbox: &PodSandbox) -> Option<Pod> {
         oom_group: annotation.map(|text| wire::shortened(text)),
         containers: Box::default(),
         more_containers: false,
+        memory_limit: None,
     })
 }
 

@@ -354,7 +354,7 @@ async fn hand_over(plugin: &Plugin, learnt: &mut Vec<Learnt>) {
 
 fn configure(request: &ConfigureRequest) -> Bytes {
     let ConfigureRequest { runtime_name, runtime_version } = request;
-    tracing::info!(runtime = ?runtime_name, version = ?runtime_version, "NRI: connected.");
+    tracing::info!(runtime = runtime_name, version = runtime_version, "NRI: connected.");
     ConfigureResponse { events: event::MASK }.encode_to_vec().into()
 }
 

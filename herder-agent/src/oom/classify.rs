@@ -1,6 +1,6 @@
 //! What a kill means for the container it hit. Pure.
 
-use super::{Domain, Kind, Limit, OomKill, Victim};
+use super::{Kind, OomKill, Victim};
 use crate::cgroup::{CgroupId, CgroupPath};
 
 /// What is known around a kill.
@@ -34,22 +34,6 @@ impl<P: Fn(CgroupId) -> Option<CgroupPath>> Scene<'_, P> {
         }
     }
 
-    /// Whose limit was hit.
-    pub fn limit(&self, kill: &OomKill) -> Limit {
-        let domain = match kill.domain {
-            Domain::Unknown => return Limit::Unknown,
-            // A node that is a container ends where the mount begins.
-            Domain::Node | Domain::Outside => return Limit::Node,
-            Domain::Cgroup(id) => (self.path)(id),
-        };
-        match (domain, self.container) {
-            (Some(domain), _) if domain == CgroupPath::root() => Limit::Node,
-            (Some(domain), Some(container)) if domain.is_within(container) => Limit::Container,
-            (Some(domain), Some(container)) if container.is_within(&domain) => Limit::Pod,
-            _ => Limit::Unknown,
-        }
-    }
-
     /// The container's init is process 1 of a pid namespace, and its parent (the
     /// runtime's shim or monitor) is outside of the container. A process 1 whose
     /// parent is inside belongs to a namespace that the workload made itself:
@@ -73,7 +57,7 @@ impl<P: Fn(CgroupId) -> Option<CgroupPath>> Scene<'_, P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oom::{NsPid, Trigger};
+    use crate::oom::{Domain, NsPid, Trigger};
 
     fn path(text: &str) -> CgroupPath {
         CgroupPath::parse(text.as_bytes()).unwrap()
@@ -160,28 +144,6 @@ mod tests {
             let scene = Scene { container: Some(&container), oom_group: None, init, path: paths };
             let kill = kill(Some((7, 1)), Some(5), Some(false));
             assert_eq!(scene.kind(&kill), kind, "{init:?}");
-        }
-    }
-
-    #[test]
-    fn limits() {
-        let container = path("/pod/c1");
-        let table = [
-            (Domain::Unknown, Limit::Unknown),
-            (Domain::Node, Limit::Node),
-            (Domain::Outside, Limit::Node),
-            (Domain::Cgroup(CgroupId(0)), Limit::Node),
-            (Domain::Cgroup(CgroupId(1)), Limit::Pod),
-            (Domain::Cgroup(CgroupId(2)), Limit::Container),
-            (Domain::Cgroup(CgroupId(3)), Limit::Container),
-            (Domain::Cgroup(CgroupId(4)), Limit::Unknown),
-            (Domain::Cgroup(CgroupId(99)), Limit::Unknown),
-        ];
-        for (domain, limit) in table {
-            let scene =
-                Scene { container: Some(&container), oom_group: None, init: None, path: paths };
-            let kill = OomKill { domain, ..kill(None, None, None) };
-            assert_eq!(scene.limit(&kill), limit, "{domain:?}");
         }
     }
 }

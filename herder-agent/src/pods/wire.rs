@@ -58,6 +58,7 @@ struct Annotations {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Spec {
+    resources: Option<Resources>,
     init_containers: Option<Vec<ContainerSpec>>,
     containers: Option<Vec<ContainerSpec>>,
     ephemeral_containers: Option<Vec<ContainerSpec>>,
@@ -137,7 +138,9 @@ impl PodObject {
         .flatten()
         .map(|status| (status.name.clone(), status))
         .collect();
-        let containers = trim_containers(self.spec.unwrap_or_default(), statuses);
+        let mut spec = self.spec.unwrap_or_default();
+        let resources = spec.resources.take();
+        let containers = trim_containers(spec, statuses);
         let acknowledged = status.start_time.is_some()
             || containers.iter().any(|container| container.id.is_some());
         Some(Pod {
@@ -149,6 +152,7 @@ impl PodObject {
             oom_group: annotations.oom_group.as_deref().map(shortened),
             more_containers: containers.len() > MOST_CONTAINERS,
             containers: containers.into_iter().take(MOST_CONTAINERS).collect(),
+            memory_limit: memory_limit(resources),
         })
     }
 }
@@ -272,6 +276,30 @@ mod tests {
             let container = container(list, &spec, &status);
             assert_eq!((container.kind, container.restarts), (kind, 2));
             assert_eq!(container.id, ContainerId::parse(id), "{list}");
+        }
+    }
+
+    /// Pod-level resources: what the pod has as a whole, beside its containers.
+    #[test]
+    fn the_limit_of_the_pod_itself_is_read() {
+        let table = [
+            (json!({ "limits": { "memory": "128Mi" } }), Some(128 << 20)),
+            (json!({ "limits": { "cpu": "1" } }), None),
+            (json!({ "requests": { "memory": "128Mi" } }), None),
+            (Value::Null, None),
+        ];
+        for (resources, expected) in table {
+            let pod = trim(json!({
+                "metadata": { "name": "a", "namespace": "b", "uid": UID },
+                "spec": { "resources": resources, "containers": [
+                    { "name": "x", "resources": { "limits": { "memory": "64Mi" } } }
+                ] },
+            }));
+            let pod = pod.unwrap();
+            assert_eq!(
+                (pod.memory_limit, pod.containers[0].memory_limit),
+                (expected, Some(64 << 20))
+            );
         }
     }
 

@@ -5,6 +5,18 @@ fn policy(text: &str) -> Policy {
     Policy::new(Config::parse(text, "test").unwrap())
 }
 
+#[test]
+fn only_rules_that_want_something_have_names() {
+    let rules = "rules:\n- {name: a, cgroups: ['/a'], oomGroup: group}\n\
+                 - {name: b, cgroups: ['/b'], oomGroup: leave}\n";
+    let names = |more: &str| {
+        let policy = Policy::new(Config::parse(&format!("{rules}{more}"), "x").unwrap());
+        policy.names().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(names("podAnnotations: ignore"), ["a"]);
+    assert_eq!(names("podAnnotations: allow"), ["a", "annotation"]);
+}
+
 fn pod(namespace: &str, labels: &[(&str, &str)], annotation: Option<&str>) -> Pod {
     let mut labels: Vec<(Box<str>, Box<str>)> =
         labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
@@ -18,6 +30,7 @@ fn pod(namespace: &str, labels: &[(&str, &str)], annotation: Option<&str>) -> Po
         oom_group: annotation.map(Into::into),
         containers: Box::default(),
         more_containers: false,
+        memory_limit: None,
     }
 }
 

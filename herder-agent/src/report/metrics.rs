@@ -155,6 +155,14 @@ impl Metrics {
         self.families.ignored.add([reason.as_str()], 1);
     }
 
+    /// What a rule may be counted for begins at 0, so that a first failure is seen.
+    pub(super) fn rule(&self, name: &str) {
+        for result in ["ok", "gone", "error"] {
+            self.families.writes.begin([name, result]);
+        }
+        self.families.reverts.begin([name]);
+    }
+
     pub(super) fn oom_group_write(&self, write: &OomGroupWrite<'_>) {
         let result = match write.result {
             WriteResult::Ok => "ok",

@@ -27,8 +27,14 @@ pub struct KillRecord {
     pub time: String,
     /// Sub-process, init or group.
     pub kind: Kind,
-    /// Whose limit was hit.
+    /// Whose limit mattered.
     pub limit: Limit,
+    /// The limit that the kernel hit; none if that was not read.
+    pub limit_bytes: Option<u64>,
+    /// The cgroup that has it; none if it is the node that was full.
+    pub limit_cgroup: Option<String>,
+    /// The limit of the victim's container; none if it has none, or that was not read.
+    pub container_limit_bytes: Option<u64>,
     /// Namespace of the pod, if it is one.
     pub namespace: Option<String>,
     /// Name of the pod.
@@ -128,6 +134,9 @@ impl KillRecord {
             time: rfc3339(SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH)),
             kind: report.kind,
             limit: report.limit,
+            limit_bytes: report.limits.bytes,
+            limit_cgroup: report.limits.cgroup.as_ref().map(|path| path.as_str().to_owned()),
+            container_limit_bytes: report.limits.container.and_then(|memory| memory.limit),
             namespace: names.map(|names| names.namespace.clone()),
             pod: names.map(|names| names.pod.clone()),
             container: names.map(|names| names.container.clone()),

@@ -2,7 +2,10 @@ use super::*;
 use crate::{
     attribution::id::ContainerId,
     cgroup::CgroupId,
-    oom::{Domain, Trigger, Victim},
+    oom::{
+        Domain, Trigger, Victim,
+        limit::{Memory, Place},
+    },
     pods::restarts::Reason,
 };
 
@@ -35,6 +38,7 @@ pub(crate) fn report(owner: Owner, kind: Kind) -> KillReport {
         },
         kind,
         limit: Limit::Container,
+        limits: Limits::default(),
         owner: owner.clone(),
         cgroup: None,
         victim_owners: vec![owner],
@@ -69,6 +73,29 @@ fn a_record_says_what_the_path_says() {
     };
     assert_eq!(told(1), [UID, "Burstable", &id('a').to_string(), "cri-o", "-"]);
     assert_eq!(told(0), ["-"; 5], "of an unknown cgroup");
+}
+
+/// The limit that the kernel hit, and the container's own.
+#[test]
+fn a_record_has_the_numbers_of_both_limits() {
+    let reporter = Reporter::default();
+    let limits = Limits {
+        place: Place::Parent,
+        cgroup: CgroupPath::parse(b"/kubepods/pod").ok(),
+        bytes: Some(120 << 20),
+        container: Some(Memory { limit: Some(60 << 20), ..Memory::default() }),
+        ..Limits::default()
+    };
+    let kill = report(Owner::Container(names()), Kind::Subprocess);
+    reporter.kill(&KillReport { limits, ..kill.clone() });
+    reporter.kill(&kill);
+    let records = serde_json::to_value(reporter.kills(2)).unwrap();
+    let told = |at: usize| {
+        ["limit_bytes", "limit_cgroup", "container_limit_bytes"].map(|key| records[at][key].clone())
+    };
+    let expected = serde_json::json!([120 << 20, "/kubepods/pod", 60 << 20]);
+    assert_eq!(serde_json::json!(told(1)), expected);
+    assert!(told(0).iter().all(serde_json::Value::is_null), "not read");
 }
 
 #[test]

@@ -29,6 +29,7 @@ pub const TESTS: &[Test] = &[
     ("init_is_the_victim", init_is_the_victim),
     ("unkillable_member_survives", unkillable_member_survives),
     ("limit_of_the_pod", limit_of_the_pod),
+    ("limit_that_is_only_a_sum", limit_that_is_only_a_sum),
     ("node_out_of_memory", node_out_of_memory),
     ("leader_has_exited", leader_has_exited),
     ("many_threads", many_threads),
@@ -198,6 +199,26 @@ fn limit_of_the_pod() {
     assert_kill(&kills[0], "subprocess", "pod", "/pod/c2");
     assert_eq!(kills[0]["trigger"]["cgroup_id"], trigger.cgroup.id());
     assert!(alive(trigger.init()) && alive(victim.init()));
+    agent.assert_nothing_lost();
+}
+
+/// The pod's limit is that of its only container, and is hit first since the pause
+/// container counts too.
+fn limit_that_is_only_a_sum() {
+    let agent =
+        Agent::start("rules:\n- {name: m, cgroups: ['/pod/*'], oomGroup: single-process}\n");
+    let pod = Cgroup::make("/pod");
+    pod.limit(60);
+    let mut pause = run_in(&Cgroup::make("/pod/pause"), &["idle"]);
+    let container = Container::start("/pod/c1", 60, &["idle", "hog:100"]);
+    let kills = agent.wait_for_kills(1);
+    assert_kill(&kills[0], "subprocess", "container", "/pod/c1");
+    let limits = ["limit_cgroup", "limit_bytes", "container_limit_bytes"].map(|key| &kills[0][key]);
+    assert_eq!(limits, [&"/pod".into(), &Value::from(60 << 20), &Value::from(60 << 20)]);
+    let events = fs::read_to_string(container.cgroup.file("memory.events.local")).unwrap();
+    assert!(events.lines().any(|line| line == "oom 0"), "the kernel hit the pod's: {events}");
+    pause.kill().unwrap();
+    pause.wait().unwrap();
     agent.assert_nothing_lost();
 }
 

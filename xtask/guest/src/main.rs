@@ -27,6 +27,7 @@ mod enforcement;
 mod faults;
 mod init;
 mod kills;
+mod limits;
 mod nodes;
 mod pod_faults;
 mod pods;
@@ -47,7 +48,7 @@ const TESTS: &[&[Test]] =
     &[kills::TESTS, enforcement::TESTS, robustness::TESTS, counts::TESTS, nodes::TESTS];
 
 /// Those with an API server.
-const TESTS_OF_PODS: &[&[Test]] = &[pods::TESTS, pod_faults::TESTS];
+const TESTS_OF_PODS: &[&[Test]] = &[pods::TESTS, pod_faults::TESTS, limits::TESTS];
 
 /// Those that measure milliseconds.
 const TIMED_TESTS: &[&[Test]] = &[enforcement::TIMED, counts::TIMED];

@@ -29,6 +29,7 @@ pub const TESTS: &[Test] = &[
     ("pod_restart_is_tied_to_its_kill", pod_restart_is_tied_to_its_kill),
     ("pod_sandbox_is_never_touched", pod_sandbox_is_never_touched),
     ("pods_are_the_kubelets_only", pods_are_the_kubelets_only),
+    ("log_as_json", log_as_json),
 ];
 
 const UID: &str = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
@@ -440,4 +441,32 @@ fn pods_are_the_kubelets_only() {
     sleep(Duration::from_millis(500));
     assert_eq!(container.cgroup.oom_group(), "1");
     agent.assert_nothing_lost();
+}
+
+/// Each line is an object with each text as it is, as the DaemonSet has it.
+fn log_as_json() {
+    let _api = Api::start(&pod(1, Some(ID), None));
+    let mut agent = agent(&["--log-format", "json"]);
+    let _container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
+    let kill = agent.wait_for_kills(1).remove(0);
+    assert!(agent.stop().success());
+    let log = Agent::log();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in &lines {
+        for (key, value) in line.as_object().unwrap() {
+            let text = value.as_str().unwrap_or_default();
+            assert!(!text.starts_with('"') && !text.starts_with("Some("), "{key}: {line:#}");
+        }
+    }
+    let of = |message: &str| {
+        let found = lines.iter().find(|line| line["message"] == message);
+        found.unwrap_or_else(|| panic!("no {message} in {log}"))
+    };
+    assert_eq!(of("Attached.")["mark"], "Task");
+    assert_eq!(of("Wrote memory.oom.group.")["cgroup"], cgroup());
+    let told = of("OOM kill.");
+    for key in ["kind", "limit", "cgroup", "container", "limit_bytes", "limit_cgroup"] {
+        assert_eq!(told[key], kill[key], "{told:#}");
+    }
+    assert_eq!(told["comm"], kill["victim"]["comm"]);
 }

@@ -77,6 +77,34 @@ fn liveness(container: &Value) -> Result<()> {
     Ok(())
 }
 
+/// Checks the overlay: its own image and rules take the places of the shipped ones.
+pub fn overlay(objects: &[Value]) -> Result<()> {
+    let find = |kind: &str| {
+        let found = objects.iter().find(|object| object["kind"] == kind);
+        found.with_context(|| format!("no {kind}"))
+    };
+    let image = find("DaemonSet")?.pointer("/spec/template/spec/containers/0/image");
+    let image = image.and_then(Value::as_str).context("no image")?;
+    ensure!(image.starts_with("registry.example.com/"), "the image is still {image}");
+    let map = find("ConfigMap")?;
+    // Under another name the DaemonSet would be started again at each change.
+    ensure!(map["metadata"]["name"] == "herder-agent", "the rules are in {}", map["metadata"]);
+    let keys = map["data"].as_object().context("no data")?.len();
+    ensure!(keys == 1, "there are {keys} files of rules");
+    let config = config(map)?;
+    ensure!(config.rules.iter().any(|rule| &*rule.name == "forking"), "other rules are in force");
+    Ok(())
+}
+
+/// Whether a file of rules is one that the agent takes.
+#[cfg(test)]
+pub fn rules_of_the_overlay(file: &std::path::Path) -> Result<()> {
+    let text = std::fs::read_to_string(file)?;
+    let config = Config::parse(&text, "herder.yaml")?;
+    ensure!(!config.rules.is_empty(), "there are no rules");
+    Ok(())
+}
+
 /// The shipped rules steer the examples, and nothing else.
 fn rules(config_map: &Value) -> Result<()> {
     let config = config(config_map)?;

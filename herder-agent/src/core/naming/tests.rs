@@ -227,9 +227,26 @@ fn learnt(letter: char, name: &str, label: &str) -> Learnt {
         oom_group: None,
         containers: Box::default(),
         more_containers: false,
+        memory_limit: None,
     });
     let id = ContainerId::parse(&id(letter)).unwrap();
     Learnt { id, name: name.into(), pod, init: Some(77), instead_of: Some(true) }
+}
+
+/// The runtime tells no spec, so what it tells of a pod says nothing about its limit.
+#[tokio::test]
+async fn only_the_api_server_says_whether_a_pod_has_a_limit_of_its_own() {
+    let mut naming = naming();
+    assert_eq!(naming.pods_own_limit(&path('a')), None, "nothing is told");
+    naming.learn(learnt('a', "worker", "web"), Instant::now());
+    assert_eq!(naming.pods_own_limit(&path('a')), None, "only the runtime has told");
+    naming.apply(pod(&[], &Value::Null), Instant::now());
+    assert_eq!(naming.pods_own_limit(&path('a')), Some(false));
+    let Event::Applied(mut with_limit) = pod(&[], &Value::Null) else { panic!("a pod") };
+    with_limit.memory_limit = Some(1 << 27);
+    naming.apply(Event::Applied(with_limit), Instant::now());
+    assert_eq!(naming.pods_own_limit(&path('a')), Some(true));
+    assert_eq!(naming.pods_own_limit(&cgroup("/system.slice/x.service")), None);
 }
 
 #[tokio::test]

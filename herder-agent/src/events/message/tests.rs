@@ -1,7 +1,10 @@
 use super::*;
 use crate::{
     cgroup::CgroupId,
-    oom::{Domain, NsPid, OomKill, Trigger},
+    oom::{
+        Domain, NsPid, OomKill, Trigger,
+        limit::{Limits, Memory},
+    },
 };
 
 fn names(container: &str) -> ContainerNames {
@@ -39,6 +42,7 @@ fn report(kind: Kind, limit: Limit, comm: &str, sizes: Option<Sizes>) -> KillRep
         },
         kind,
         limit,
+        limits: Limits::default(),
         owner: owners[0].clone(),
         cgroup: None,
         victim_owners: owners.into(),
@@ -72,8 +76,7 @@ fn a_kill_is_told_in_full() {
         (
             text(Kind::Group, Limit::Pod, "side", None),
             "Container side was killed as a group (1 seen), first worker (pid 4713, 7 inside, \
-             48.5 MiB of memory), for lack of memory; a limit above the container was hit: that of \
-             its pod or node slice. The container ends.",
+             48.5 MiB of memory), for lack of memory; the pod's limit was hit. The container ends.",
         ),
     ];
     for (told, expected) in table {
@@ -103,6 +106,54 @@ fn a_kill_in_no_known_container_is_told_of_the_pod() {
         let text = text(kind);
         assert!(text.starts_with(begin), "{text}");
         assert!(!text.contains("The container ends"), "{text}");
+    }
+}
+
+/// What was read comes before what the spec says, which may be older.
+#[test]
+fn a_limit_is_told_with_its_number() {
+    let memory = Memory { limit: Some(256 << 20), ..Memory::default() };
+    let slice = CgroupPath::parse(b"/kubepods.slice").ok();
+    let read = |place| Limits {
+        place,
+        cgroup: slice.clone(),
+        bytes: Some(6 << 30),
+        container: Some(memory),
+        ..Limits::default()
+    };
+    let told = |limit, limits: Limits, name: &str, spec: Option<u64>| {
+        let report = KillReport { limits, ..report(Kind::Subprocess, limit, "x", None) };
+        let text = kill(&report, &names(name), spec);
+        text.split_once("; ").unwrap().1.to_owned()
+    };
+    let (container, pod) = (Limit::Container, Limit::Pod);
+    let spec = Some(64 << 20);
+    let table = [
+        (
+            told(container, read(Place::Container), "main", spec),
+            "the container's limit is 256 MiB.",
+        ),
+        // The pod's limit, which is only a sum.
+        (told(container, read(Place::Parent), "main", None), "the container's limit is 256 MiB."),
+        (told(container, read(Place::Parent), "side", spec), "the container's limit is 64 MiB."),
+        (told(container, read(Place::Parent), "side", None), "the container's limit was hit."),
+        (
+            told(container, read(Place::Inside), "main", spec),
+            "the limit of 6 GiB of a cgroup inside of the container was hit.",
+        ),
+        (told(pod, read(Place::Parent), "main", spec), "the pod's limit of 6 GiB was hit."),
+        (
+            told(pod, read(Place::Above), "side", spec),
+            "the limit of 6 GiB of /kubepods.slice, above the pod, was hit.",
+        ),
+        (
+            told(pod, Limits { place: Place::Above, ..Limits::default() }, "main", None),
+            "the limit of a slice, above the pod, was hit.",
+        ),
+        (told(Limit::Node, read(Place::Node), "main", spec), "the node ran out of memory."),
+    ];
+    for (text, expected) in table {
+        assert_eq!(text, expected);
     }
 }
 

@@ -43,6 +43,7 @@ fn pod(uid_text: &str, current: char, restarts: u32, last: Option<(char, Reason)
             completed: false,
         }]),
         more_containers: false,
+        memory_limit: None,
     }
 }
 

@@ -65,14 +65,11 @@ impl Series {
                 let labels = [&names.namespace, &names.pod, &names.container].map(String::as_str);
                 families.oom_group.set(labels, value.into());
                 families.oom_group_wanted.set(labels, wanted.into());
-                for kind in KINDS {
-                    let [namespace, pod, container] = labels;
-                    let kill =
-                        [namespace, pod, container, kind.as_str(), Limit::Container.as_str()];
-                    families.kills.begin(kill);
-                    families.processes.begin([namespace, pod, container, kind.as_str()]);
-                }
                 let [namespace, pod, container] = labels;
+                for (kind, limit) in first_kills() {
+                    families.kills.begin([namespace, pod, container, kind, limit]);
+                    families.processes.begin([namespace, pod, container, kind]);
+                }
                 families.restarts.begin([namespace, pod, container, Reason::OomKilled.as_str()]);
             }
             Owner::Unnamed { .. } => {}
@@ -83,9 +80,8 @@ impl Series {
                     families.host_oom_group.set([label.as_str()], value.into());
                     families.host_oom_group_wanted.set([label.as_str()], wanted.into());
                 }
-                for kind in KINDS {
-                    let kill = [label.as_str(), kind.as_str(), Limit::Container.as_str()];
-                    families.host_kills.begin(kill);
+                for (kind, limit) in first_kills() {
+                    families.host_kills.begin([label.as_str(), kind, limit]);
                 }
             }
         }
@@ -161,4 +157,11 @@ impl Series {
     }
 }
 
-const KINDS: [Kind; 3] = [Kind::Subprocess, Kind::Init, Kind::Group];
+/// Kind and limit of each kill that may be a container's first. Whose limit it is that is
+/// not known where the kernel does not say it, and there for all kills.
+fn first_kills() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let kinds = [Kind::Subprocess, Kind::Init, Kind::Group];
+    let limits = [Limit::Container, Limit::Pod, Limit::Node];
+    let each = move |kind: Kind| limits.map(|limit| (kind.as_str(), limit.as_str()));
+    kinds.into_iter().flat_map(each)
+}

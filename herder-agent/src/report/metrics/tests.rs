@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     attribution::ContainerNames,
     cgroup::{CgroupId, CgroupPath},
-    oom::{Domain, Kind, Limit, OomKill, Trigger, Victim},
+    oom::{Domain, Kind, Limit, OomKill, Trigger, Victim, limit::Limits},
 };
 
 fn host(path: &str) -> Owner {
@@ -43,6 +43,7 @@ fn report(owners: &[Owner], kind: Kind, cgroup: Option<&str>) -> KillReport {
         },
         kind,
         limit: Limit::Container,
+        limits: Limits::default(),
         owner: owners[0].clone(),
         cgroup: cgroup.map(|path| CgroupPath::parse(path.as_bytes()).unwrap()),
         victim_owners: owners.to_vec(),
@@ -124,16 +125,60 @@ fn matched_containers_begin_at_zero_and_outlive_the_container() {
     let metrics = Metrics::default();
     let now = Instant::now();
     metrics.oom_group_effective(&pod("a"), Some(false), true, now);
-    assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 3);
+    assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 9);
     assert_eq!(lines(&metrics, "herder_container_oom_group{").len(), 1);
     assert!(lines(&metrics, "herder_container_oom_group_wanted{")[0].ends_with(" 1"));
     metrics.oom_group_effective(&pod("a"), None, false, now);
     assert_eq!(lines(&metrics, "herder_container_oom_group_wanted{").len(), 0);
     assert_eq!(lines(&metrics, "herder_container_oom_group{").len(), 0);
     metrics.expire(now + Duration::from_secs(14 * 60), |_| false);
-    assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 3);
+    assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 9);
     metrics.expire(now + Duration::from_secs(15 * 60), |_| false);
     assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 0);
+}
+
+/// Else `increase()` would not see it.
+#[test]
+fn a_first_kill_makes_no_series() {
+    let metrics = Metrics::default();
+    let all =
+        || ["herder_oom_kill", "herder_host_oom_kill"].map(|family| lines(&metrics, family).len());
+    for owner in [pod("a"), host("/c")] {
+        metrics.oom_group_effective(&owner, Some(false), false, Instant::now());
+    }
+    let before = all();
+    for owner in [pod("a"), host("/c")] {
+        for kind in [Kind::Subprocess, Kind::Init, Kind::Group] {
+            for limit in [Limit::Container, Limit::Pod, Limit::Node] {
+                let kill = report(std::slice::from_ref(&owner), kind, Some("/c"));
+                metrics.kill(&KillReport { limit, ..kill }, Duration::ZERO);
+            }
+        }
+    }
+    assert_eq!(all(), before);
+}
+
+#[test]
+fn a_first_write_or_revert_makes_no_series() {
+    let metrics = Metrics::default();
+    let written = |result: &WriteResult| {
+        metrics.oom_group_write(&OomGroupWrite {
+            cgroup: &CgroupPath::root(),
+            rule: "web",
+            old: true,
+            new: false,
+            cause: Cause::Revert,
+            result,
+            took: Duration::ZERO,
+            dry_run: false,
+        });
+    };
+    metrics.rule("web");
+    let before = lines(&metrics, "herder_oom_group_").len();
+    assert_eq!(before, 4);
+    let results = [WriteResult::Ok, WriteResult::Gone, WriteResult::Error("x".into())];
+    results.iter().for_each(written);
+    assert_eq!(lines(&metrics, "herder_oom_group_").len(), before);
 }
 
 /// Its container may be waiting to be started again for longer than that.
@@ -153,7 +198,7 @@ fn series_stay_while_the_pod_is_there_and_as_long_again_after_it() {
     let later = now + Duration::from_secs(3600);
     metrics.expire(later, |names| names.pod == "a");
     metrics.expire(later + Duration::from_secs(59), |_| false);
-    assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 3);
+    assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 9);
     metrics.expire(later + Duration::from_secs(60), |_| false);
     let left = ["herder_oom_kills_total", "herder_container_restarts_total"];
     assert!(left.iter().all(|family| lines(&metrics, family).is_empty()));
@@ -167,7 +212,7 @@ fn a_container_that_comes_back_keeps_its_series() {
     metrics.oom_group_effective(&host("/c"), None, false, now);
     metrics.oom_group_effective(&host("/c"), Some(true), false, now);
     metrics.expire(now + Duration::from_secs(3600), |_| false);
-    assert_eq!(lines(&metrics, "herder_host_oom_kills_total").len(), 3);
+    assert_eq!(lines(&metrics, "herder_host_oom_kills_total").len(), 9);
     assert_eq!(
         lines(&metrics, "herder_host_oom_group{"),
         [r#"herder_host_oom_group{cgroup="/c"} 1"#]

@@ -57,6 +57,13 @@ function asked(trigger) {
   return trigger ? plain(trigger.comm) + ' (pid ' + trigger.pid + ')' : 'not known';
 }
 
+// The container's is the smaller one, also where the pod's was hit first, or one inside of the container.
+function limit(kill) {
+  const read = [kill.limit_bytes, kill.limit === 'container' ? kill.container_limit_bytes : null].filter(Number.isFinite);
+  const told = ['container', 'pod'].includes(kill.limit) && read.length > 0;
+  return kill.limit + (told ? ' ' + size(Math.min(...read)) : '');
+}
+
 function item(kill) {
   const made = element('li', '', kill.kind === 'subprocess' && 'subprocess');
   made.dataset.id = kill.id;
@@ -65,7 +72,7 @@ function item(kill) {
     element('span', plain(victim.comm ?? 'a process')),
     victim.pid === null ? ' – ' : ' (pid ' + victim.pid + ', ' + size(victim.anon_rss) + ') – ',
     element('span', survival(kill), kill.kind === 'subprocess' ? 'good' : 'bad'),
-    element('span', 'limit: ' + kill.limit + ' · asked for memory: ' + asked(kill.trigger) +
+    element('span', 'limit: ' + limit(kill) + ' · asked for memory: ' + asked(kill.trigger) +
       ' · rule: ' + plain(kill.rule ?? 'none'), 'detail'));
   return made;
 }
