@@ -15,7 +15,7 @@ use crate::{
     attribution::{ContainerNames, Owner},
     cgroup::CgroupPath,
     events::send,
-    nri::{Answer, Outcome},
+    nri::{Answer, Attempt, Outcome},
     oom::{Kind, Limit, OomKill},
     pods::restarts::RestartSeen,
     policy::AnnotationError,
@@ -332,9 +332,9 @@ impl Reporter {
         let said = match outcome {
             Outcome::Set => Some("NRI: set memory.oom.group."),
             Outcome::DryRun => Some("Dry run: would set memory.oom.group by NRI."),
-            Outcome::Conflict => {
-                Some("NRI: another plugin wants another memory.oom.group; left to the cgroup.")
-            }
+            Outcome::Conflict => Some(
+                "NRI: the container was not made with this memory.oom.group, so another plugin wants another one; left to the cgroup.",
+            ),
             Outcome::Kept | Outcome::NotAsked | Outcome::Unmatched | Outcome::Error => None,
         };
         if let (Some(said), Some(target)) = (said, target) {
@@ -358,6 +358,11 @@ impl Reporter {
     /// How long an answer took.
     pub fn nri_answered(&self, took: Duration) {
         self.metrics.nri_answered(took);
+    }
+
+    /// What became of one try to be asked by the runtime.
+    pub fn nri_connection(&self, attempt: Attempt) {
+        self.metrics.nri_connection(attempt);
     }
 
     /// Whether the runtime asks this agent.

@@ -1,7 +1,7 @@
 //! One connection to the runtime, from the registration to its end.
 
 use super::{
-    AdjustError, Answer, Learnt, NriError, Outcome, Plugin, Wish,
+    AdjustError, Answer, Attempt, Learnt, NriError, Outcome, Plugin, Wish,
     contested::Contested,
     learn,
     mux::{Connection, Demultiplexer, Kind, Message},
@@ -32,12 +32,18 @@ const NAME: &str = "herder";
 /// container for which two plugins set the same, so what is right is not set again.
 const INDEX: &str = "99";
 
-/// How long the runtime may take until all of its containers are told. It takes one
-/// new plugin after the other, and gives each five seconds.
-const SYNCHRONIZED_WITHIN: Duration = Duration::from_secs(30);
+/// CRI-O's name for itself. containerd tells plugins of a removal also where they have just
+/// contradicted each other (`UndoCreateContainer()`), CRI-O only where they have not.
+const CRI_O: &str = "cri-o";
 
-/// How long the runtime may take to read an answer. It gives plugins two seconds.
-const READ_WITHIN: Duration = Duration::from_secs(2);
+/// How long the runtime may take until all of its containers are told. It takes one
+/// new plugin after the other, gives each five seconds, and on a busy node needs a while
+/// to list its containers. It waits for nothing of ours meanwhile.
+const SYNCHRONIZED_WITHIN: Duration = Duration::from_secs(2 * 60);
+
+/// How long the runtime may take to read an answer. Its own patience with plugins, two
+/// seconds by default, ends before.
+const READ_WITHIN: Duration = Duration::from_secs(30);
 
 /// Containers that may wait for the core, which takes all at once.
 const MOST_LEARNT: usize = 4096;
@@ -68,6 +74,8 @@ pub(super) struct Session<'a> {
     containers: Vec<Container>,
     /// For which containers another plugin wants something else.
     contested: Contested,
+    /// What it tells of removals is only of containers that all plugins agreed on.
+    is_crio: bool,
     /// What the core has yet to be told.
     learnt: Vec<Learnt>,
     /// All of the runtime's containers are known, and it was answered.
@@ -83,6 +91,7 @@ impl<'a> Session<'a> {
             pods: HashMap::new(),
             containers: Vec::new(),
             contested: Contested::default(),
+            is_crio: false,
             learnt: Vec::new(),
             synchronized: false,
             listed: false,
@@ -148,6 +157,7 @@ impl<'a> Session<'a> {
                 if self.listed && !self.synchronized {
                     self.synchronized = true;
                     self.plugin.reporter.nri_connected(true);
+                    self.plugin.reporter.nri_connection(Attempt::Connected);
                 }
                 self.plugin.reporter.nri_answered(began.elapsed());
             }
@@ -176,24 +186,28 @@ impl<'a> Session<'a> {
 
     fn answer_method(&mut self, method: &str, payload: Bytes) -> Result<Bytes, AnswerError> {
         match method {
-            "Configure" => Ok(configure(&decode("configuration", payload)?)),
+            "Configure" => Ok(self.configure(&decode("configuration", payload)?)),
             "Synchronize" => Ok(self.synchronize(decode("list of containers", payload)?)),
             "CreateContainer" => self.create(decode("new container", payload)?),
             "UpdateContainer" => self.update(decode("update of a container", payload)?),
-            "PostStartContainer" => {
-                self.started(decode("start of a container", payload)?);
-                Ok(Bytes::new())
-            }
+            "PostCreateContainer" => self.news(event::POST_CREATE_CONTAINER, payload),
+            "PostStartContainer" => self.news(event::POST_START_CONTAINER, payload),
+            "RemoveContainer" => self.news(event::REMOVE_CONTAINER, payload),
             "StateChange" => {
                 let StateChangeEvent { event, pod, container } =
                     decode("news of a container", payload)?;
-                if event == event::POST_START_CONTAINER {
-                    self.started(ContainerRequest { pod, container, resources: None });
-                }
+                self.happened(event, ContainerRequest { pod, container, resources: None });
                 Ok(Bytes::new())
             }
             _ => Ok(Bytes::new()),
         }
+    }
+
+    fn configure(&mut self, request: &ConfigureRequest) -> Bytes {
+        let ConfigureRequest { runtime_name, runtime_version } = request;
+        tracing::info!(runtime = ?runtime_name, version = ?runtime_version, "NRI: connected.");
+        self.is_crio = runtime_name == CRI_O;
+        ConfigureResponse { events: event::MASK }.encode_to_vec().into()
     }
 
     fn synchronize(&mut self, request: SynchronizeRequest) -> Bytes {
@@ -244,9 +258,8 @@ impl<'a> Session<'a> {
         let mut adjust = None;
         if let Ok(wish) = &wish {
             let mut outcome = wish.as_ref().map_or(Outcome::Unmatched, |wish| self.outcome(wish));
-            let contradicts = wish.as_ref().is_some_and(|wish| wish.found.is_some());
-            if outcome == Outcome::Set && contradicts && self.contested.is(pod.uid, &container.name)
-            {
+            let Container { id, name, .. } = &container;
+            if outcome == Outcome::Set && self.contested.is(pod.uid, name, id, Instant::now()) {
                 outcome = Outcome::Conflict;
             }
             self.tell(&pod, &container, outcome, wish.as_ref());
@@ -280,11 +293,24 @@ impl<'a> Session<'a> {
         Ok(UpdateContainerResponse { update }.encode_to_vec().into())
     }
 
-    fn started(&mut self, request: ContainerRequest) {
-        if let Ok((sandbox, container, _)) = both("start of a container", request)
-            && let Some(pod) = pod(&sandbox)
-        {
-            self.contested.started(pod.uid, &container.name);
+    /// What newer runtimes tell by a method of its own.
+    fn news(&mut self, event: i32, payload: Bytes) -> Result<Bytes, AnswerError> {
+        self.happened(event, decode("news of a container", payload)?);
+        Ok(Bytes::new())
+    }
+
+    fn happened(&mut self, event: i32, request: ContainerRequest) {
+        let Ok((sandbox, container, _)) = both("news of a container", request) else { return };
+        let Some(pod) = pod(&sandbox) else { return };
+        let agreed = match event {
+            event::POST_CREATE_CONTAINER | event::POST_START_CONTAINER => true,
+            event::REMOVE_CONTAINER => self.is_crio,
+            _ => false,
+        };
+        if agreed {
+            self.contested.agreed(pod.uid, &container.name, &container.id, Instant::now());
+        }
+        if event == event::POST_START_CONTAINER {
             self.learn(learn(&Arc::new(pod), &container));
         }
     }
@@ -350,12 +376,6 @@ async fn hand_over(plugin: &Plugin, learnt: &mut Vec<Learnt>) {
         // It has ended, and so will this.
         Err(_) => learnt.clear(),
     }
-}
-
-fn configure(request: &ConfigureRequest) -> Bytes {
-    let ConfigureRequest { runtime_name, runtime_version } = request;
-    tracing::info!(runtime = ?runtime_name, version = ?runtime_version, "NRI: connected.");
-    ConfigureResponse { events: event::MASK }.encode_to_vec().into()
 }
 
 fn both(

@@ -203,6 +203,10 @@ impl Metrics {
         self.families.nri_answer_seconds.observe(took.as_secs_f64());
     }
 
+    pub(super) fn nri_connection(&self, attempt: nri::Attempt) {
+        self.families.nri_connections.add([attempt.as_str()], 1);
+    }
+
     pub(super) fn nri_connected(&self, connected: bool) {
         self.families.nri_connected.set([], connected.into());
     }

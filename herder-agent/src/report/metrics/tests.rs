@@ -71,6 +71,7 @@ fn every_family_of_the_contract_is_there_from_the_start() {
         ("herder_bad_annotations_total 0", 1),
         ("herder_nri_adjustments_total{result=", 7),
         ("herder_nri_connected 0", 1),
+        ("herder_nri_connections_total{result=", 6),
         ("herder_nri_answer_seconds_count 0", 1),
         ("herder_build_info{kernel=", 1),
         ("herder_kill_report_seconds_count 0", 1),
