@@ -12,7 +12,7 @@ use crate::{
     cgroup::dir::CgroupRoot,
     config::{self, Config, ConfigError},
     core::{Command, Core, Hierarchy, Leaving, Naming, Notices, Parts},
-    enforce::{Enforcer, Options},
+    enforce::{BUILT_WITHIN, Enforcer, Options},
     events::send::{EventQueue, EventWriter, OnOutcome},
     memory, nri,
     pods::{self, bundle::Bundles, current::CurrentPods, watch::Followers},
@@ -337,6 +337,7 @@ fn options(args: &RunArgs, descriptors: i32) -> Options {
         dry_run: args.dry_run,
         restore_on_exit: args.restore_on_exit,
         systemd_transient: args.node.systemd_transient_dir.clone(),
+        built_within: BUILT_WITHIN,
     }
 }
 

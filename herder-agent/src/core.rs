@@ -195,7 +195,7 @@ impl Core {
         loop {
             let due = self.assembler.deadline().into_iter().chain(self.source.deadline()).min();
             let (compared, save) = (self.reconciler.deadline(), self.leaving.due());
-            let rested = self.enforcer.rest_ends().map(Instant::from_std);
+            let rested = self.enforcer.due().map(Instant::from_std);
             turns = turns.wrapping_add(1);
             let mut survey = turns.is_multiple_of(SURVEY_EVERY);
             let appears = self.next_appears();
@@ -217,7 +217,7 @@ impl Core {
                 }
                 result = cgroups.ready() => { result?; self.take_cgroups(); }
                 () = sleep_until(rested.unwrap_or_else(Instant::now)), if rested.is_some() => {
-                    self.enforcer.correct_rested();
+                    self.enforcer.correct_due();
                 }
                 () = yield_now(), if appeared => {}
                 () = sleep_until(appears.unwrap_or_else(Instant::now)), if appears.is_some() && !appeared => {}

@@ -114,11 +114,9 @@ impl Core {
             return container;
         }
         let upwards = || std::iter::once(path.clone()).chain(path.ancestors());
-        let matched = upwards().find(|path| self.wanted(path).is_some()).map(|found| {
-            // crun's sub-cgroup stands for the scope above it.
-            let parent = found.parent().filter(|_| found.name() == "container");
-            parent.filter(|parent| self.wanted(parent).is_some()).unwrap_or(found)
-        });
+        let matched = upwards()
+            .find(|path| self.wanted(path).is_some())
+            .map(|found| self.scope_of(&found).unwrap_or(found));
         let unit = |path: &CgroupPath| {
             path.name().ends_with(".scope") || path.name().ends_with(".service")
         };
