@@ -47,10 +47,12 @@ fn report(owner: Owner, kind: Kind) -> KillReport {
         trigger: None,
         domain: Domain::Unknown,
         group: None,
+        group_cgroup: None,
         ended: None,
     };
     let (limit, victim_owners) = (Limit::Container, vec![owner.clone()]);
-    KillReport { kill, kind, limit, owner, cgroup: None, victim_owners, rule: None }
+    let (ends, group) = (kind != Kind::Subprocess, None);
+    KillReport { kill, kind, limit, ends, group, owner, cgroup: None, victim_owners, rule: None }
 }
 
 /// Series and bytes of one node's scrape: nothing matched, all matched, all killed in each

@@ -40,6 +40,10 @@ pub struct KillReport {
     pub kind: Kind,
     /// Whose limit was hit.
     pub limit: Limit,
+    /// Whether the container ends with it, as far as the kernel's decision tells.
+    pub ends: bool,
+    /// The cgroup that was killed as a group, if it is known which.
+    pub group: Option<CgroupPath>,
     /// Who the chosen victim belongs to.
     pub owner: Owner,
     /// The chosen victim's cgroup; none when it was never seen.
@@ -164,6 +168,7 @@ impl Reporter {
             pod = record.pod,
             container = record.container,
             cgroup = ?record.cgroup.as_deref().unwrap_or("unknown"),
+            group_cgroup = record.group_cgroup.as_deref().map(tracing::field::debug),
             pod_uid = record.pod_uid.map(tracing::field::display),
             container_id = record.container_id.map(tracing::field::display),
             rule = record.rule,

@@ -3,13 +3,13 @@
 use super::{Core, decoded};
 use crate::{
     attribution::Owner,
-    cgroup::{CgroupId, CgroupPath},
+    cgroup::{CgroupId, CgroupPath, dir::OOM_GROUP},
     oom::{OomKill, assemble::Outcome, classify::Scene},
     probe::{Event, monotonic_now},
     report::{KillReport, Unattributed},
     source::Source,
 };
-use std::time::Duration;
+use std::{iter, time::Duration};
 
 impl Core {
     /// Takes what the kernel told about victims.
@@ -74,16 +74,18 @@ impl Core {
         if container.is_none() {
             self.reporter.unattributed(Unattributed::UnknownCgroup);
         }
+        // Where the kernel does not say whether it was a group, the files do.
+        let by_file = kill.group.is_none().then(|| self.group_by_file(cgroup.as_ref()));
+        let (oom_group, by_file) = by_file.unwrap_or_default();
+        let group = kill.group_cgroup.and_then(|id| self.tree.path(id).cloned()).or(by_file);
         let scene = Scene {
             container: container.as_ref(),
-            oom_group: container.as_ref().filter(|_| kill.group.is_none()).and_then(|path| {
-                let file = self.root.join(path.relative()).join("memory.oom.group");
-                std::fs::read_to_string(file).ok().map(|value| value.trim() == "1")
-            }),
+            oom_group,
+            group: group.as_ref(),
             init: cgroup.as_ref().and_then(|path| self.naming.init(path)),
             path: |id| self.tree.path(id).cloned(),
         };
-        let (kind, limit) = (scene.kind(&kill), scene.limit(&kill));
+        let (kind, limit, ends) = (scene.kind(&kill), scene.limit(&kill), scene.ends(&kill));
         let owners: Vec<_> =
             kill.victims.iter().map(|victim| self.owner_of(victim.cgroup)).collect();
         let Some(owner) = owners.first().cloned() else {
@@ -93,6 +95,8 @@ impl Core {
         let report = KillReport {
             kind,
             limit,
+            ends,
+            group,
             owner,
             cgroup,
             victim_owners: owners,
@@ -100,6 +104,25 @@ impl Core {
             kill,
         };
         self.tell(report);
+    }
+
+    /// Whether a victim's cgroup is in a group, if that can be read, and which: the highest
+    /// cgroup up to the container that has `memory.oom.group=1`.
+    fn group_by_file(&self, cgroup: Option<&CgroupPath>) -> (Option<bool>, Option<CgroupPath>) {
+        let Some(cgroup) = cgroup else { return (None, None) };
+        let container = self.container_of(cgroup);
+        let inside = |path: &CgroupPath| path.is_within(&container);
+        let upwards = iter::once(cgroup.clone()).chain(cgroup.ancestors()).take_while(inside);
+        let (mut is_group, mut group) = (None, None);
+        for path in upwards {
+            let file = self.root.join(path.relative()).join(OOM_GROUP);
+            let Ok(value) = std::fs::read_to_string(file) else { continue };
+            is_group = Some(value.trim() == "1" || is_group == Some(true));
+            if value.trim() == "1" {
+                group = Some(path);
+            }
+        }
+        (is_group, group)
     }
 
     fn owner_of(&self, id: CgroupId) -> Owner {

@@ -38,9 +38,11 @@ pub fn kill(report: &KillReport, container: &ContainerNames, limit: Option<u64>)
         }
         (Kind::Init, None) => format!("The main process of container {name} was killed"),
         (Kind::Group, Some(first)) => {
-            format!("Container {name} was killed as a group ({count} seen), first {first},")
+            format!("{} was killed as a group ({count} seen), first {first},", group(report, name))
         }
-        (Kind::Group, None) => format!("Container {name} was killed as a group ({count} counted)"),
+        (Kind::Group, None) => {
+            format!("{} was killed as a group ({count} counted)", group(report, name))
+        }
     } + " for lack of memory; ";
     text += &match (report.limit, limit) {
         (Limit::Container, Some(limit)) => format!("the container's limit is {}.", size(limit)),
@@ -51,10 +53,22 @@ pub fn kill(report: &KillReport, container: &ContainerNames, limit: Option<u64>)
         (Limit::Node, _) => "the node ran out of memory.".to_owned(),
         (Limit::Unknown, _) => "the kernel did not say whose limit was hit.".to_owned(),
     };
-    if report.kind != Kind::Subprocess {
+    if report.ends {
         text += " The container ends.";
     }
     text
+}
+
+/// What was killed as a group: a container, or a part of one that it has made itself.
+fn group(report: &KillReport, container: &str) -> String {
+    match &report.group {
+        Some(group) if !report.ends => {
+            let name: String =
+                group.name().chars().take(100).flat_map(char::escape_debug).collect();
+            format!("The cgroup {name} of container {container}")
+        }
+        _ => format!("Container {container}"),
+    }
 }
 
 /// How a text about a killed process ends: with the number of processes of the
