@@ -368,6 +368,7 @@ fn crun_subgroup() {
 fn built_like_crun(agent: &Agent) {
     let scope = Cgroup::make("/matched/z.scope");
     let mut process = run_in(&scope, &["idle"]);
+    eventually("it is in the scope", || scope.processes().len() == 1);
     let inner = Cgroup::made("/matched/z.scope/container");
     fs::create_dir(format!("/sys/fs/cgroup{}", inner.path())).unwrap();
     inner.set("cgroup.procs", &process.id().to_string());
