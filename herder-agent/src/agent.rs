@@ -122,6 +122,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let enforcer = Enforcer::new(root, options(args, descriptors), reporter.clone());
     let enforcer = enforcer.with_left(left);
     let policy = Arc::new(Policy::new(config));
+    let awaited = nri::Awaited::default();
     let core = Core::new(Parts {
         source,
         policy: policy.clone(),
@@ -135,6 +136,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         notices: Notices::new(events),
         leaving: Leaving::new(state_file),
         node_before,
+        awaited: awaited.clone(),
     });
     let (commands, received) = mpsc::channel(COMMANDS);
     let core_runtime = start(current_thread(), "the core's runtime")?;
@@ -165,6 +167,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
             dry_run: args.dry_run,
             policies: followed,
             pods: current,
+            awaited,
             reporter: reporter.clone(),
             core: commands.downgrade(),
         };

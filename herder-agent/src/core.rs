@@ -26,7 +26,7 @@ use crate::{
         tree::{CgroupTree, Walk},
     },
     enforce::{ContainerState, Enforcer},
-    nri::Learnt,
+    nri::{Awaited, Learnt},
     oom::assemble::{Assembler, EXIT_WAIT},
     policy::Policy,
     probe::{
@@ -98,6 +98,8 @@ pub struct Parts {
     pub leaving: Leaving,
     /// What the kernel had counted of the node before the source was heard.
     pub node_before: Option<u64>,
+    /// Whose cgroups the plugin of the runtime waits for.
+    pub awaited: Awaited,
 }
 
 /// The state, and where it is told.
@@ -128,6 +130,7 @@ pub struct Core {
     leaving: Leaving,
     /// When the pods of the node were known for the first time.
     pods_known: Option<Instant>,
+    awaited: Awaited,
 }
 
 /// What a walk of the hierarchy found, and when it began.
@@ -152,6 +155,7 @@ impl Core {
             node_before: parts.node_before,
             leaving: parts.leaving,
             pods_known: None,
+            awaited: parts.awaited,
             assembler: Assembler::new(traced),
             source,
             walked: false,

@@ -11,12 +11,14 @@
 //! A connection that ends is made again. Nothing here waits for the core.
 
 mod adjust;
+mod awaited;
 mod contested;
 pub mod mux;
 mod session;
 pub mod wire;
 
 pub use adjust::{AdjustError, Wish, learn, pod, spec, swaps, wish};
+pub use awaited::Awaited;
 
 use crate::{
     apiserver::backoff::{Backoff, Pace, random},
@@ -209,6 +211,8 @@ pub struct Plugin {
     pub policies: watch::Receiver<Arc<Policy>>,
     /// What pods are labelled now, as far as the API server has told.
     pub pods: CurrentPods,
+    /// Whose cgroups the core has to notice.
+    pub awaited: Awaited,
     /// Where all is told.
     pub reporter: Arc<Reporter>,
     /// Who learns from the runtime. Ends when nobody can send to it any more.

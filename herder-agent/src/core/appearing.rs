@@ -29,6 +29,8 @@ pub(super) struct Appearing {
 
 impl Core {
     pub(super) fn cgroup_made(&mut self, made: CgroupEvent) {
+        // One that is gone again was there all the same.
+        self.awaited.cgroup_made(&made.path);
         let due = Instant::now();
         let id = made.id.or_else(|| self.inode(&made.path));
         if let Some(id) = id {

@@ -86,6 +86,7 @@ impl Core {
                     self.forget_cgroup(id);
                 }
                 for (id, path) in missed.made {
+                    self.awaited.cgroup_made(&path);
                     self.naming.made(id, &path);
                     self.count_cgroup(id, &path);
                     self.decide(id, &path, Origin::Existing);

@@ -1,8 +1,9 @@
 //! Containers for which another plugin wants another value. NRI lets only one plugin set
 //! it, and refuses to make the container if a second one does. The plugin whose value was
-//! refused is not told. But a runtime tells plugins of every container that all of them
-//! agreed on, also if it fails later: so a container of which nothing more is heard, and
-//! that is made once more, was refused.
+//! refused is not told. But a container that all of them agreed on shows: the runtime tells
+//! that it was made, or where that fails for another reason, such as a command that is not
+//! there, it got a cgroup before. So one of which nothing is seen, and that is made once
+//! more, was refused.
 
 use crate::attribution::id::PodUid;
 use std::{collections::HashMap, time::Duration};
@@ -53,6 +54,11 @@ impl Contested {
         }
         self.0.insert(key, Try { id: id.into(), state });
         state != State::Set
+    }
+
+    /// The ID of the last try, as long as it matters how that went.
+    pub(super) fn last(&self, pod: PodUid, container: &str) -> Option<Box<str>> {
+        Some(self.0.get(&(pod, container.into()))?.id.clone())
     }
 
     /// All plugins have agreed on a container: it was made, or failed for a reason of its own.

@@ -13,7 +13,7 @@ use super::{
     },
     wish,
 };
-use crate::{core::Command, pods::Pod};
+use crate::{attribution::id::PodUid, core::Command, pods::Pod};
 use bytes::{Bytes, BytesMut};
 use prost::{DecodeError, Message as _};
 use std::{
@@ -31,10 +31,6 @@ const NAME: &str = "herder";
 /// The last of all: only then does it see what others have set. NRI refuses to make a
 /// container for which two plugins set the same, so what is right is not set again.
 const INDEX: &str = "99";
-
-/// CRI-O's name for itself. containerd tells plugins of a removal also where they have just
-/// contradicted each other (`UndoCreateContainer()`), CRI-O only where they have not.
-const CRI_O: &str = "cri-o";
 
 /// How long the runtime may take until all of its containers are told. It takes one
 /// new plugin after the other, gives each five seconds, and on a busy node needs a while
@@ -74,8 +70,6 @@ pub(super) struct Session<'a> {
     containers: Vec<Container>,
     /// For which containers another plugin wants something else.
     contested: Contested,
-    /// What it tells of removals is only of containers that all plugins agreed on.
-    is_crio: bool,
     /// What the core has yet to be told.
     learnt: Vec<Learnt>,
     /// All of the runtime's containers are known, and it was answered.
@@ -91,7 +85,6 @@ impl<'a> Session<'a> {
             pods: HashMap::new(),
             containers: Vec::new(),
             contested: Contested::default(),
-            is_crio: false,
             learnt: Vec::new(),
             synchronized: false,
             listed: false,
@@ -186,13 +179,12 @@ impl<'a> Session<'a> {
 
     fn answer_method(&mut self, method: &str, payload: Bytes) -> Result<Bytes, AnswerError> {
         match method {
-            "Configure" => Ok(self.configure(&decode("configuration", payload)?)),
+            "Configure" => Ok(configure(&decode("configuration", payload)?)),
             "Synchronize" => Ok(self.synchronize(decode("list of containers", payload)?)),
             "CreateContainer" => self.create(decode("new container", payload)?),
             "UpdateContainer" => self.update(decode("update of a container", payload)?),
             "PostCreateContainer" => self.news(event::POST_CREATE_CONTAINER, payload),
             "PostStartContainer" => self.news(event::POST_START_CONTAINER, payload),
-            "RemoveContainer" => self.news(event::REMOVE_CONTAINER, payload),
             "StateChange" => {
                 let StateChangeEvent { event, pod, container } =
                     decode("news of a container", payload)?;
@@ -201,13 +193,6 @@ impl<'a> Session<'a> {
             }
             _ => Ok(Bytes::new()),
         }
-    }
-
-    fn configure(&mut self, request: &ConfigureRequest) -> Bytes {
-        let ConfigureRequest { runtime_name, runtime_version } = request;
-        tracing::info!(runtime = ?runtime_name, version = ?runtime_version, "NRI: connected.");
-        self.is_crio = runtime_name == CRI_O;
-        ConfigureResponse { events: event::MASK }.encode_to_vec().into()
     }
 
     fn synchronize(&mut self, request: SynchronizeRequest) -> Bytes {
@@ -258,8 +243,7 @@ impl<'a> Session<'a> {
         let mut adjust = None;
         if let Ok(wish) = &wish {
             let mut outcome = wish.as_ref().map_or(Outcome::Unmatched, |wish| self.outcome(wish));
-            let Container { id, name, .. } = &container;
-            if outcome == Outcome::Set && self.contested.is(pod.uid, name, id, Instant::now()) {
+            if outcome == Outcome::Set && self.is_contested(pod.uid, &container) {
                 outcome = Outcome::Conflict;
             }
             self.tell(&pod, &container, outcome, wish.as_ref());
@@ -273,6 +257,20 @@ impl<'a> Session<'a> {
         self.learn(learnt);
         wish?;
         Ok(CreateContainerResponse { adjust }.encode_to_vec().into())
+    }
+
+    /// Whether a value is better not set. Who is not heard of after its last try, and got no
+    /// cgroup either, was refused.
+    fn is_contested(&mut self, pod: PodUid, container: &Container) -> bool {
+        let (name, now) = (&container.name, Instant::now());
+        let awaited = &self.plugin.awaited;
+        if let Some(last) = self.contested.last(pod, name)
+            && awaited.take(&last)
+        {
+            self.contested.agreed(pod, name, &last, now);
+        }
+        awaited.wait_for(&container.id);
+        self.contested.is(pod, name, &container.id, now)
     }
 
     /// An update is changed only if it is known to ask for the other value. A runtime that
@@ -302,12 +300,7 @@ impl<'a> Session<'a> {
     fn happened(&mut self, event: i32, request: ContainerRequest) {
         let Ok((sandbox, container, _)) = both("news of a container", request) else { return };
         let Some(pod) = pod(&sandbox) else { return };
-        let agreed = match event {
-            event::POST_CREATE_CONTAINER | event::POST_START_CONTAINER => true,
-            event::REMOVE_CONTAINER => self.is_crio,
-            _ => false,
-        };
-        if agreed {
+        if matches!(event, event::POST_CREATE_CONTAINER | event::POST_START_CONTAINER) {
             self.contested.agreed(pod.uid, &container.name, &container.id, Instant::now());
         }
         if event == event::POST_START_CONTAINER {
@@ -376,6 +369,12 @@ async fn hand_over(plugin: &Plugin, learnt: &mut Vec<Learnt>) {
         // It has ended, and so will this.
         Err(_) => learnt.clear(),
     }
+}
+
+fn configure(request: &ConfigureRequest) -> Bytes {
+    let ConfigureRequest { runtime_name, runtime_version } = request;
+    tracing::info!(runtime = ?runtime_name, version = ?runtime_version, "NRI: connected.");
+    ConfigureResponse { events: event::MASK }.encode_to_vec().into()
 }
 
 fn both(

@@ -28,6 +28,7 @@ struct Scene {
     reporter: Arc<Reporter>,
     policies: watch::Sender<Arc<Policy>>,
     pods: CurrentPods,
+    awaited: Awaited,
     commands: Option<mpsc::Sender<Command>>,
     received: mpsc::Receiver<Command>,
     plugin: JoinHandle<()>,
@@ -46,18 +47,28 @@ impl Scene {
         let (policies, followed) = watch::channel(policy);
         let (commands, received) = mpsc::channel(1);
         let reporter = Arc::new(Reporter::default());
-        let pods = CurrentPods::default();
+        let (pods, awaited) = (CurrentPods::default(), Awaited::default());
         let plugin = Plugin {
             socket: socket.clone(),
             expected: false,
             dry_run,
             policies: followed,
             pods: pods.clone(),
+            awaited: awaited.clone(),
             reporter: reporter.clone(),
             core: commands.downgrade(),
         };
         let plugin = tokio::spawn(plugin.run(pace));
-        Scene { socket, reporter, policies, pods, commands: Some(commands), received, plugin }
+        Scene {
+            socket,
+            reporter,
+            policies,
+            pods,
+            awaited,
+            commands: Some(commands),
+            received,
+            plugin,
+        }
     }
 
     fn metric(&self, series: &str) -> String {

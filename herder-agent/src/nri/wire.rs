@@ -297,16 +297,13 @@ pub mod event {
     pub const POST_START_CONTAINER: i32 = 7;
     /// A container is about to be given something else.
     pub const UPDATE_CONTAINER: i32 = 8;
-    /// A container was removed, or what there was of one that could not be made.
-    pub const REMOVE_CONTAINER: i32 = 11;
 
     /// The bits of all that are asked for. Each one more is one more answer that
     /// the runtime waits for.
     pub const MASK: i32 = bit(CREATE_CONTAINER)
         | bit(POST_CREATE_CONTAINER)
         | bit(POST_START_CONTAINER)
-        | bit(UPDATE_CONTAINER)
-        | bit(REMOVE_CONTAINER);
+        | bit(UPDATE_CONTAINER);
 
     const fn bit(event: i32) -> i32 {
         1 << (event - 1)

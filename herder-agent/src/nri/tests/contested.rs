@@ -1,8 +1,19 @@
 //! Only what another plugin wants is contested.
 
 use super::*;
-use crate::nri::wire::event::{POST_CREATE_CONTAINER, POST_START_CONTAINER, REMOVE_CONTAINER};
+use crate::{
+    cgroup::CgroupPath,
+    nri::wire::event::{POST_CREATE_CONTAINER, POST_START_CONTAINER},
+};
 use tokio::{net::UnixListener, time::sleep};
+
+impl Scene {
+    /// The core sees a new cgroup.
+    fn cgroup_made(&self, prefix: &str, number: u32) {
+        let path = format!("/kubepods.slice/{prefix}-{}.scope", container(number, 0).id);
+        self.awaited.cgroup_made(&CgroupPath::parse(path.as_bytes()).unwrap());
+    }
+}
 
 async fn meet(listener: &UnixListener, name: &str) -> Runtime {
     let mut runtime = Runtime::accept(listener).await;
@@ -12,18 +23,33 @@ async fn meet(listener: &UnixListener, name: &str) -> Runtime {
     runtime
 }
 
-/// What a runtime tells of a container that was adjusted, and is then made once more.
+/// What is seen of a container that was adjusted, before it is made once more.
+enum Seen {
+    Event(i32),
+    /// The core sees a cgroup of this prefix.
+    Cgroup(&'static str),
+}
+
 #[tokio::test]
 async fn what_fails_by_itself_is_adjusted_each_time() {
-    let table: [(&str, &str, &[i32]); 6] = [
-        ("containerd", "its command is not there", &[POST_CREATE_CONTAINER, REMOVE_CONTAINER]),
-        ("cri-o", "its command is not there", &[REMOVE_CONTAINER]),
-        ("cri-o", "it is made, and does not start", &[POST_CREATE_CONTAINER, REMOVE_CONTAINER]),
-        ("cri-o", "it took too long, but it is there", &[POST_START_CONTAINER]),
-        ("containerd", "it was not removed yet", &[POST_CREATE_CONTAINER]),
-        ("containerd", "it ran", &[POST_CREATE_CONTAINER, POST_START_CONTAINER]),
+    let (made, started) = (Seen::Event(POST_CREATE_CONTAINER), Seen::Event(POST_START_CONTAINER));
+    let table: [(&str, &str, &[Seen]); 6] = [
+        ("containerd", "its command is not there, which its start finds out", &[made]),
+        ("cri-o", "its command is not there, which runc create finds out", &[Seen::Cgroup("crio")]),
+        ("cri-o", "its monitor ends", &[Seen::Cgroup("crio-conmon")]),
+        ("cri-o", "it took too long, but it is there", &[started]),
+        (
+            "containerd",
+            "it ran",
+            &[
+                Seen::Event(POST_CREATE_CONTAINER),
+                Seen::Cgroup("cri-containerd"),
+                Seen::Event(POST_START_CONTAINER),
+            ],
+        ),
+        ("a new one", "nothing is told of it", &[Seen::Cgroup("new")]),
     ];
-    for (number, (name, case, events)) in table.into_iter().enumerate() {
+    for (number, (name, case, seen)) in table.into_iter().enumerate() {
         let scene = Scene::new(&format!("fails-{number}"), false);
         let listener = listen(&scene.socket);
         let mut runtime = meet(&listener, name).await;
@@ -31,45 +57,50 @@ async fn what_fails_by_itself_is_adjusted_each_time() {
         for id in [1, 2, 3, 4, 5, 6, 7, 8, 8, 8] {
             let value = runtime.create(&about(pod(), container(id, 0))).await;
             assert_eq!(value.as_deref(), Some("0"), "{name}: {case}");
-            for event in events {
-                runtime.tell(*event, container(id, 0)).await;
+            for seen in seen {
+                match seen {
+                    Seen::Event(event) => runtime.tell(*event, container(id, 0)).await,
+                    Seen::Cgroup(prefix) => scene.cgroup_made(prefix, id),
+                }
             }
-            let update = ContainerRequest {
-                resources: Some(resources("1")),
-                ..about(pod(), container(id, 0))
-            };
+            let resources = Some(resources("1"));
+            let update = ContainerRequest { resources, ..about(pod(), container(id, 0)) };
             runtime.ask("UpdateContainer", update.encode_to_vec()).await;
         }
         assert_eq!(scene.answers("conflict"), "0", "{name}: {case}");
     }
 }
 
-/// Else it would never be made. containerd tells of the removal of what it did not make.
+/// Else it would never be made.
 #[tokio::test(start_paused = true)]
 async fn a_container_that_another_plugin_wants_otherwise_is_made_at_the_second_try() {
-    for (name, refused) in [("containerd", &[REMOVE_CONTAINER][..]), ("cri-o", &[])] {
-        let scene = Scene::new(&format!("contested-{name}"), false);
-        let listener = listen(&scene.socket);
-        let mut runtime = meet(&listener, name).await;
-        assert_eq!(runtime.create(&about(pod(), container(1, 0))).await.as_deref(), Some("0"));
-        for event in refused {
-            runtime.tell(*event, container(1, 0)).await;
-        }
-        for id in [2, 3, 4] {
-            assert_eq!(runtime.create(&about(pod(), container(id, 0))).await, None, "{name}");
-            runtime.tell(POST_CREATE_CONTAINER, container(id, 0)).await;
-            runtime.tell(POST_START_CONTAINER, container(id, 0)).await;
-            runtime.tell(REMOVE_CONTAINER, container(id, 0)).await;
-        }
-        assert_eq!(scene.answers("conflict"), "3");
-        let sidecar = Container { name: "sidecar".into(), ..container(5, 0) };
-        assert_eq!(runtime.create(&about(pod(), sidecar)).await.as_deref(), Some("0"));
-        sleep(Duration::from_secs(11 * 60)).await;
-        assert_eq!(
-            runtime.create(&about(pod(), container(6, 0))).await.as_deref(),
-            Some("0"),
-            "the other plugin may be gone"
-        );
+    let scene = Scene::new("contested", false);
+    let listener = listen(&scene.socket);
+    let mut runtime = meet(&listener, "cri-o").await;
+    assert_eq!(runtime.create(&about(pod(), container(1, 0))).await.as_deref(), Some("0"));
+    for id in [2, 3, 4] {
+        assert_eq!(runtime.create(&about(pod(), container(id, 0))).await, None);
+        scene.cgroup_made("crio", id);
+        runtime.tell(POST_CREATE_CONTAINER, container(id, 0)).await;
+        runtime.tell(POST_START_CONTAINER, container(id, 0)).await;
+    }
+    assert_eq!(scene.answers("conflict"), "3");
+    let sidecar = Container { name: "sidecar".into(), ..container(5, 0) };
+    assert_eq!(runtime.create(&about(pod(), sidecar)).await.as_deref(), Some("0"));
+    sleep(Duration::from_secs(11 * 60)).await;
+    let value = runtime.create(&about(pod(), container(6, 0))).await;
+    assert_eq!(value.as_deref(), Some("0"), "the other plugin may be gone");
+}
+
+/// What fails before it gets a cgroup looks like a contested one, once, and no longer.
+#[tokio::test]
+async fn what_fails_without_a_value_too_is_not_contested() {
+    let scene = Scene::new("early", false);
+    let listener = listen(&scene.socket);
+    let mut runtime = meet(&listener, "cri-o").await;
+    for id in [1, 3, 5] {
+        assert_eq!(runtime.create(&about(pod(), container(id, 0))).await.as_deref(), Some("0"));
+        assert_eq!(runtime.create(&about(pod(), container(id + 1, 0))).await, None);
     }
 }
 
