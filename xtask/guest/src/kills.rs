@@ -161,6 +161,8 @@ fn group_kill_inside() {
         } else {
             assert_eq!(processes, 3, "{kill:#}");
             eventually("both were reaped", || container.deaths() == 2);
+            let lives_on = r#"herder_host_oom_kills_total{cgroup="/matched/c1",kind="subprocess",limit="container"}"#;
+            assert_eq!(agent.metric(lives_on), 1.0);
             assert!(alive(container.init()) && !container.ended());
         }
         assert_eq!(job.oom_group(), "1", "not the agent's");

@@ -56,6 +56,25 @@ fn lines(metrics: &Metrics, prefix: &str) -> Vec<String> {
     text.lines().filter(|line| line.starts_with(prefix)).map(str::to_owned).collect()
 }
 
+/// Whoever counts which containers ended must not count a group that one has made inside.
+#[test]
+fn a_group_inside_of_a_container_is_sub_processes() {
+    let metrics = Metrics::default();
+    for ends in [false, true] {
+        let kill = KillReport { ends, ..report(&[pod("a"), pod("a")], Kind::Group, None) };
+        metrics.kill(&kill, Duration::ZERO);
+    }
+    let kills = |kind: &str| {
+        let labels = format!("container=\"worker\",kind=\"{kind}\",");
+        let found = lines(&metrics, "herder_oom_kills_total{").into_iter();
+        found
+            .filter(|line| line.contains(&labels))
+            .map(|line| line.ends_with("} 1"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((kills("subprocess"), kills("group")), (vec![true], vec![true]));
+}
+
 #[test]
 fn every_family_of_the_contract_is_there_from_the_start() {
     let metrics = Metrics::default();
