@@ -47,15 +47,19 @@ fn report(owner: Owner, kind: Kind) -> KillReport {
         trigger: None,
         domain: Domain::Unknown,
         group: None,
+        group_cgroup: None,
         ended: None,
     };
     let (limit, victim_owners) = (Limit::Container, vec![owner.clone()]);
     let limits = Limits::default();
+    let (ends, group) = (kind != Kind::Subprocess, None);
     KillReport {
         kill,
         kind,
         limit,
         limits,
+        ends,
+        group,
         owner,
         cgroup: None,
         victim_owners,

@@ -13,7 +13,7 @@ use crate::{
     cgroup::{CgroupId, dir::CgroupRoot},
     config::{self, Config, ConfigError},
     core::{Command, Core, Heartbeat, Hierarchy, Leaving, Naming, Notices, Parts},
-    enforce::{Enforcer, Options},
+    enforce::{BUILT_WITHIN, Enforcer, Options},
     events::send::{EventQueue, EventWriter, OnOutcome},
     memory, nri,
     pods::{self, bundle::Bundles, current::CurrentPods, watch::Followers},
@@ -128,6 +128,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let enforcer = enforcer.with_left(left);
     let policy = Arc::new(Policy::new(config));
     let heartbeat = Heartbeat::default();
+    let awaited = nri::Awaited::default();
     let core = Core::new(Parts {
         heartbeat: heartbeat.clone(),
         source,
@@ -144,6 +145,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         notices: Notices::new(events),
         leaving: Leaving::new(state_file),
         node_before,
+        awaited: awaited.clone(),
     });
     let (commands, received) = mpsc::channel(COMMANDS);
     let core_runtime = start(current_thread(), "the core's runtime")?;
@@ -173,6 +175,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
             dry_run: args.dry_run,
             policies: followed,
             pods: current,
+            awaited,
             reporter: reporter.clone(),
             core: commands.downgrade(),
         };
@@ -363,6 +366,7 @@ fn options(args: &RunArgs, descriptors: i32) -> Options {
         dry_run: args.dry_run,
         restore_on_exit: args.restore_on_exit,
         systemd_transient: args.node.systemd_transient_dir.clone(),
+        built_within: BUILT_WITHIN,
     }
 }
 

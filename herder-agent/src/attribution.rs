@@ -1,5 +1,6 @@
 //! Whose cgroup is it: a container of a pod, or the host's own.
 
+pub mod crun;
 pub mod id;
 pub mod kubelet;
 pub mod path;

@@ -30,7 +30,7 @@ use crate::{
         tree::{CgroupTree, Walk},
     },
     enforce::{Enforcer, StateKey, States},
-    nri::Learnt,
+    nri::{Awaited, Learnt},
     oom::assemble::{Assembler, EXIT_WAIT},
     policy::Policy,
     probe::{
@@ -106,6 +106,8 @@ pub struct Parts {
     pub node_before: Option<u64>,
     /// What shows others that the loop turns.
     pub heartbeat: Heartbeat,
+    /// Whose cgroups the plugin of the runtime waits for.
+    pub awaited: Awaited,
 }
 
 /// The state, and where it is told.
@@ -138,6 +140,7 @@ pub struct Core {
     /// When the pods of the node were known for the first time.
     pods_known: Option<Instant>,
     heartbeat: Heartbeat,
+    awaited: Awaited,
 }
 
 /// What a walk of the hierarchy found, and when it began.
@@ -164,6 +167,7 @@ impl Core {
             leaving: parts.leaving,
             pods_known: None,
             heartbeat: parts.heartbeat,
+            awaited: parts.awaited,
             assembler: Assembler::new(traced),
             source,
             walked: false,
@@ -211,7 +215,7 @@ impl Core {
         loop {
             let due = self.assembler.deadline().into_iter().chain(self.source.deadline()).min();
             let (compared, save) = (self.reconciler.deadline(), self.leaving.due());
-            let rested = self.enforcer.rest_ends().map(Instant::from_std);
+            let rested = self.enforcer.due().map(Instant::from_std);
             turns = turns.wrapping_add(1);
             self.heartbeat.beat();
             let mut survey = turns.is_multiple_of(SURVEY_EVERY);
@@ -234,7 +238,7 @@ impl Core {
                 }
                 result = cgroups.ready() => { result?; self.take_cgroups(); }
                 () = sleep_until(rested.unwrap_or_else(Instant::now)), if rested.is_some() => {
-                    self.enforcer.correct_rested();
+                    self.enforcer.correct_due();
                 }
                 () = yield_now(), if appeared => {}
                 () = sleep_until(appears.unwrap_or_else(Instant::now)), if appears.is_some() && !appeared => {}

@@ -14,6 +14,7 @@ mod left;
 mod news;
 mod obstacle;
 mod pace;
+mod states;
 mod watch;
 
 pub use container::ContainerState;
@@ -32,12 +33,12 @@ use crate::{
 };
 use container::{Container, Context};
 use std::{
-    cell::Cell,
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    cell::{Cell, RefCell},
+    collections::{HashMap, HashSet, VecDeque},
     os::fd::BorrowedFd,
     path::PathBuf,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 use watch::Watches;
 
@@ -53,6 +54,22 @@ pub struct Options {
     pub descriptors: i32,
     /// Where systemd keeps the unit files of transient scopes.
     pub systemd_transient: PathBuf,
+    /// How long a cgroup may be without the memory controller before that is told:
+    /// [`BUILT_WITHIN`].
+    pub built_within: Duration,
+}
+
+/// Runtimes make a cgroup first and enable its controllers a while later: crun took 0.06 to
+/// 0.5 s, on a node with little to do.
+pub const BUILT_WITHIN: Duration = Duration::from_secs(5);
+
+/// Where a container is.
+#[derive(Clone, Debug)]
+pub struct Place<'a> {
+    /// Its cgroup.
+    pub path: &'a CgroupPath,
+    /// The scope around it, if crun has made this cgroup in it and a rule matches both.
+    pub scope: Option<CgroupPath>,
 }
 
 /// A container's place among all. While a cgroup is made anew, two have its path.
@@ -118,6 +135,8 @@ impl Enforcer {
                 reporter,
                 news: Cell::new(false),
                 leaves: Cell::new(false),
+                inner: RefCell::default(),
+                built: RefCell::default(),
             },
             containers: HashMap::new(),
             watches: Watches::new(),
@@ -217,20 +236,20 @@ impl Enforcer {
     pub fn govern(
         &mut self,
         id: CgroupId,
-        path: &CgroupPath,
+        place: Place<'_>,
         origin: Origin,
         target: Target,
         owner: Owner,
     ) {
         let seen = Instant::now();
         if let Some(container) = self.containers.get_mut(&id) {
-            if container.take_over(target, owner, &self.context) {
+            if container.take_over(place.scope, target, owner, &self.context) {
                 self.correct(id, seen);
                 self.unsurveyed.push_back(id);
             }
             return;
         }
-        let opened = Container::open(id, path, origin, target, owner, &self.context);
+        let opened = Container::open(id, place, origin, target, owner, &self.context);
         let Ok(mut container) = opened else { return };
         let left = self.left.remove(&id);
         if let Some(value) = left.and_then(|left| left.give_back) {
@@ -268,12 +287,17 @@ impl Enforcer {
     fn end(&mut self, mut container: Container) {
         self.resting.retain(|(_, id)| *id != container.id());
         container.end(&mut self.watches, &self.context);
-        // When a container is started again, its new cgroup may be there before
-        // the old one is removed; the value of that one is shown now.
-        if let Some(other) = self.containers.values().find(|other| other.same_owner(&container)) {
+        self.show_other(container.owner());
+        self.report_obstacles();
+    }
+
+    /// A value of an owner is gone. When a container is started again, its new cgroup may be
+    /// there before the old one is removed, and a scope is there without crun's cgroup in it.
+    fn show_other(&self, owner: &Owner) {
+        let other = |it: &&Container| it.can_show_for(owner, &self.context);
+        if let Some(other) = self.containers.values().find(other) {
             other.show_again(&self.context);
         }
-        self.report_obstacles();
     }
 
     /// Takes some of what inotify told, and corrects each changed value once:
@@ -314,23 +338,39 @@ impl Enforcer {
     }
 
     fn correct(&mut self, id: CgroupId, seen: Instant) {
-        let gone = match self.containers.get_mut(&id) {
-            Some(container) => !container.correct(&self.context, seen),
-            None => false,
-        };
-        if gone {
+        let Some(container) = self.containers.get_mut(&id) else { return };
+        let had_value = container.has_value();
+        let is_there = container.correct(&self.context, seen);
+        if !is_there {
             self.removed(id);
+        } else if had_value && !container.has_value() {
+            let owner = container.owner().clone();
+            self.show_other(&owner);
         }
     }
 
-    /// When [`Self::correct_rested`] has something to do.
-    pub fn rest_ends(&self) -> Option<Instant> {
-        self.resting.front().map(|(until, _)| *until)
+    /// When [`Self::correct_due`] has something to do.
+    pub fn due(&self) -> Option<Instant> {
+        let built = self.context.built.borrow().front().map(|(until, _)| *until);
+        self.resting.front().map(|(until, _)| *until).into_iter().chain(built).min()
     }
 
-    /// Corrects what has rested since somebody changed it too often.
-    pub fn correct_rested(&mut self) {
+    /// Corrects what has rested since somebody changed it too often, and looks again at
+    /// what had no memory controller.
+    pub fn correct_due(&mut self) {
         let now = Instant::now();
+        self.correct_rested(now);
+        let due = || self.context.built.borrow_mut().pop_front_if(|(until, _)| *until <= now);
+        let built: Vec<_> = std::iter::from_fn(due).map(|(_, id)| id).collect();
+        for id in &built {
+            self.correct(*id, now);
+        }
+        if !built.is_empty() {
+            self.report_obstacles();
+        }
+    }
+
+    fn correct_rested(&mut self, now: Instant) {
         while let Some((_, id)) = self.resting.pop_front_if(|(until, _)| *until <= now) {
             if let Some(container) = self.containers.get_mut(&id) {
                 container.wake();
@@ -389,37 +429,6 @@ impl Enforcer {
                 container.restore(&self.context);
             }
         }
-    }
-
-    /// The matched containers after one, or from the first on, in the order of the paths: so
-    /// many at most.
-    pub fn states(&self, after: Option<&StateKey>, most: usize) -> States {
-        let key = |container: &&Container| (container.path().clone(), container.id());
-        let follows = |container: &&Container| {
-            after.is_none_or(|(path, id)| (container.path(), container.id()) > (path, *id))
-        };
-        let order = |one: &&Container, other: &&Container| {
-            (one.path(), one.id()).cmp(&(other.path(), other.id()))
-        };
-        let mut found: Vec<&Container> = self.containers.values().filter(follows).collect();
-        let more = found.len() > most;
-        if more {
-            found.select_nth_unstable_by(most, order);
-            found.truncate(most);
-        }
-        found.sort_unstable_by(order);
-        States {
-            next: found.last().filter(|_| more).map(key),
-            states: found.into_iter().map(Container::state).collect(),
-        }
-    }
-
-    fn report_obstacles(&self) {
-        let mut counts = BTreeMap::new();
-        for obstacle in self.containers.values().filter_map(Container::obstacle) {
-            *counts.entry(obstacle).or_insert(0usize) += 1;
-        }
-        self.context.reporter.obstacles(&counts);
     }
 }
 

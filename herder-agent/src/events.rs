@@ -16,6 +16,7 @@ use crate::{
     attribution::id::PodUid,
     oom::Kind,
     pods::{Container, ContainerKind, Pod},
+    report::KillReport,
 };
 use jiff::Timestamp;
 
@@ -100,11 +101,11 @@ impl About {
 
 impl Reason {
     /// The reason for a kill.
-    pub fn of_kill(kind: Kind) -> Self {
-        match kind {
-            Kind::Subprocess => Reason::SubprocessOomKilled,
+    pub fn of_kill(report: &KillReport) -> Self {
+        match report.kind {
             Kind::Init => Reason::ContainerInitOomKilled,
-            Kind::Group => Reason::ContainerGroupOomKilled,
+            Kind::Group if report.ends => Reason::ContainerGroupOomKilled,
+            Kind::Subprocess | Kind::Group => Reason::SubprocessOomKilled,
         }
     }
 

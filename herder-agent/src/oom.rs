@@ -20,7 +20,8 @@ pub enum Kind {
     Subprocess,
     /// The container's init was the victim; the container ends.
     Init,
-    /// The kernel killed a cgroup as a group (`memory.oom.group`).
+    /// The kernel killed a cgroup as a group (`memory.oom.group`): the container's, or one
+    /// inside that the workload has made, and then the container may live on.
     Group,
 }
 
@@ -180,7 +181,10 @@ pub struct OomKill {
     pub domain: Domain,
     /// Whether the kernel killed a group, if it said so.
     pub group: Option<bool>,
-    /// Whether the container ended with it, where nothing tells if the victim was its
-    /// init.
+    /// The cgroup that it killed as a group, if it said which: the container's, one above
+    /// that, or one inside that the workload has made.
+    pub group_cgroup: Option<CgroupId>,
+    /// Whether the container ended with it, where nothing tells if its init was among the
+    /// victims.
     pub ended: Option<bool>,
 }

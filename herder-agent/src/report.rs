@@ -15,7 +15,7 @@ use crate::{
     attribution::{ContainerNames, Owner, path::PodCgroup},
     cgroup::CgroupPath,
     events::send,
-    nri::{Answer, Outcome},
+    nri::{Answer, Attempt, Outcome},
     oom::{Kind, Limit, OomKill, limit::Limits},
     pods::restarts::RestartSeen,
     policy::AnnotationError,
@@ -45,6 +45,10 @@ pub struct KillReport {
     pub limit: Limit,
     /// By what that was decided.
     pub limits: Limits,
+    /// Whether the container ends with it, as far as the kernel's decision tells.
+    pub ends: bool,
+    /// The cgroup that was killed as a group, if it is known which.
+    pub group: Option<CgroupPath>,
     /// Who the chosen victim belongs to.
     pub owner: Owner,
     /// The chosen victim's cgroup; none when it was never seen.
@@ -192,6 +196,7 @@ impl Reporter {
             pod = record.pod,
             container = record.container,
             cgroup = record.cgroup.as_deref().unwrap_or("unknown"),
+            group_cgroup = record.group_cgroup,
             pod_uid = record.pod_uid.map(tracing::field::display),
             container_id = record.container_id.map(tracing::field::display),
             rule = record.rule,
@@ -380,9 +385,9 @@ impl Reporter {
         let said = match outcome {
             Outcome::Set => Some("NRI: set memory.oom.group."),
             Outcome::DryRun => Some("Dry run: would set memory.oom.group by NRI."),
-            Outcome::Conflict => {
-                Some("NRI: another plugin wants another memory.oom.group; left to the cgroup.")
-            }
+            Outcome::Conflict => Some(
+                "NRI: the container was not made with this memory.oom.group, so another plugin wants another one; left to the cgroup.",
+            ),
             Outcome::Kept | Outcome::NotAsked | Outcome::Unmatched | Outcome::Error => None,
         };
         if let (Some(said), Some(target)) = (said, target) {
@@ -406,6 +411,11 @@ impl Reporter {
     /// How long an answer took.
     pub fn nri_answered(&self, took: Duration) {
         self.metrics.nri_answered(took);
+    }
+
+    /// What became of one try to be asked by the runtime.
+    pub fn nri_connection(&self, attempt: Attempt) {
+        self.metrics.nri_connection(attempt);
     }
 
     /// Whether the runtime asks this agent.

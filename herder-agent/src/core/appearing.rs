@@ -34,6 +34,8 @@ pub(super) struct Appearing {
 
 impl Core {
     pub(super) fn cgroup_made(&mut self, made: CgroupEvent) {
+        // One that is gone again was there all the same.
+        self.awaited.cgroup_made(&made.path);
         let due = Instant::now();
         let is_sought = made.base == Base::Hierarchy && self.begins_at != CgroupId::HIERARCHY_ROOT;
         let id = made.id.or_else(|| self.inode(&made.path).filter(|_| !is_sought));

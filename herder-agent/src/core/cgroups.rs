@@ -3,12 +3,12 @@
 
 use super::{Core, Walked, decoded};
 use crate::{
-    attribution::Owner,
+    attribution::{Owner, crun},
     cgroup::{
         CgroupId, CgroupPath,
         tree::{self, Walk},
     },
-    enforce::Origin,
+    enforce::{Origin, Place},
     policy::{Target, Verdict},
     probe::{Event, decode::CgroupEvent, monotonic_now},
     source::Source,
@@ -97,6 +97,7 @@ impl Core {
                     self.forget_cgroup(id);
                 }
                 for (id, path) in missed.made {
+                    self.awaited.cgroup_made(&path);
                     self.take_owners(id, &path);
                     self.count_cgroup(id, &path);
                     self.decide(id, &path, Origin::Existing);
@@ -174,7 +175,9 @@ impl Core {
             Verdict::Matched(target) => {
                 // What its spec has said since we changed it is not what anybody wanted.
                 let origin = self.naming.adjusted(path).map_or(origin, Origin::Adjusted);
-                self.enforcer.govern(id, path, origin, target, self.owner(path));
+                let scope = self.scope_of(path);
+                let owner = self.owner(scope.as_ref().unwrap_or(path));
+                self.enforcer.govern(id, Place { path, scope }, origin, target, owner);
                 return;
             }
             Verdict::BadAnnotation(error) => self.notice_bad_annotation(path, &error),
@@ -190,6 +193,12 @@ impl Core {
             Verdict::Matched(target) => Some(target),
             _ => None,
         }
+    }
+
+    /// The scope that is one container with this cgroup, which crun has made in it; not if
+    /// a rule wants something of this cgroup alone.
+    pub(super) fn scope_of(&self, path: &CgroupPath) -> Option<CgroupPath> {
+        crun::scope(path).filter(|scope| self.wanted(scope).is_some())
     }
 
     pub(super) fn owner(&self, path: &CgroupPath) -> Owner {

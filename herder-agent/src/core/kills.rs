@@ -3,13 +3,13 @@
 use super::{Core, decoded};
 use crate::{
     attribution::Owner,
-    cgroup::{CgroupId, CgroupPath},
+    cgroup::{CgroupId, CgroupPath, dir::OOM_GROUP},
     oom::{Limit, OomKill, assemble::Outcome, classify::Scene},
     probe::{Event, monotonic_now},
     report::{KillReport, NoKill, Unattributed},
     source::Source,
 };
-use std::time::Duration;
+use std::{iter, time::Duration};
 
 /// Outside of its containers the limit that was hit is the pod's.
 pub(super) fn limit_of(owner: &Owner, limit: Limit) -> Limit {
@@ -95,16 +95,18 @@ impl Core {
         if container.is_none() {
             self.reporter.unattributed(Unattributed::UnknownCgroup);
         }
+        // Where the kernel does not say whether it was a group, the files do.
+        let by_file = kill.group.is_none().then(|| self.group_by_file(cgroup.as_ref()));
+        let (oom_group, by_file) = by_file.unwrap_or_default();
+        let group = kill.group_cgroup.and_then(|id| self.tree.path(id).cloned()).or(by_file);
         let scene = Scene {
             container: container.as_ref(),
-            oom_group: container.as_ref().filter(|_| kill.group.is_none()).and_then(|path| {
-                let file = self.root.join(path.relative()).join("memory.oom.group");
-                std::fs::read_to_string(file).ok().map(|value| value.trim() == "1")
-            }),
+            oom_group,
+            group: group.as_ref(),
             init: cgroup.as_ref().and_then(|path| self.naming.init(path)),
             path: |id| self.tree.path(id).cloned(),
         };
-        let kind = scene.kind(&kill);
+        let (kind, ends) = (scene.kind(&kill), scene.ends(&kill));
         let limits = self.limits(&kill, container.as_ref());
         let pods_own = container.as_ref().and_then(|path| self.naming.pods_own_limit(path));
         let owners: Vec<_> =
@@ -119,6 +121,8 @@ impl Core {
             kind,
             limit: limit_of(&owner, limits.whose(pods_own)),
             limits,
+            ends,
+            group,
             owner,
             cgroup,
             victim_owners: owners,
@@ -126,6 +130,25 @@ impl Core {
             kill,
         };
         self.tell(report);
+    }
+
+    /// Whether a victim's cgroup is in a group, if that can be read, and which: the highest
+    /// cgroup up to the container that has `memory.oom.group=1`.
+    fn group_by_file(&self, cgroup: Option<&CgroupPath>) -> (Option<bool>, Option<CgroupPath>) {
+        let Some(cgroup) = cgroup else { return (None, None) };
+        let container = self.container_of(cgroup);
+        let inside = |path: &CgroupPath| path.is_within(&container);
+        let upwards = iter::once(cgroup.clone()).chain(cgroup.ancestors()).take_while(inside);
+        let (mut is_group, mut group) = (None, None);
+        for path in upwards {
+            let file = self.root.join(path.relative()).join(OOM_GROUP);
+            let Ok(value) = std::fs::read_to_string(file) else { continue };
+            is_group = Some(value.trim() == "1" || is_group == Some(true));
+            if value.trim() == "1" {
+                group = Some(path);
+            }
+        }
+        (is_group, group)
     }
 
     fn owner_of(&self, id: CgroupId) -> Owner {
@@ -143,11 +166,9 @@ impl Core {
             return container;
         }
         let upwards = || std::iter::once(path.clone()).chain(path.ancestors());
-        let matched = upwards().find(|path| self.wanted(path).is_some()).map(|found| {
-            // crun's sub-cgroup stands for the scope above it.
-            let parent = found.parent().filter(|_| found.name() == "container");
-            parent.filter(|parent| self.wanted(parent).is_some()).unwrap_or(found)
-        });
+        let matched = upwards()
+            .find(|path| self.wanted(path).is_some())
+            .map(|found| self.scope_of(&found).unwrap_or(found));
         let unit = |path: &CgroupPath| {
             path.name().ends_with(".scope") || path.name().ends_with(".service")
         };

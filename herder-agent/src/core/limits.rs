@@ -5,12 +5,12 @@
 
 use super::Core;
 use crate::{
+    attribution::crun,
     cgroup::CgroupPath,
     oom::{
         Domain, OomKill,
         limit::{Limits, Memory, Parts, Place},
     },
-    policy::CRUN_SUBGROUP,
 };
 use std::{fs, path::Path};
 
@@ -58,7 +58,7 @@ fn memory(directory: &Path) -> Option<Memory> {
 
 /// A container's limit. crun may give it to the cgroup below, where it puts the processes.
 fn containers_limit(directory: &Path) -> Option<Option<u64>> {
-    let below = || limit(&directory.join(CRUN_SUBGROUP)).flatten();
+    let below = || limit(&directory.join(crun::SUBGROUP)).flatten();
     limit(directory).map(|own| own.or_else(below))
 }
 

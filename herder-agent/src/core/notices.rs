@@ -7,7 +7,6 @@ use crate::{
     cgroup::CgroupPath,
     enforce::{News, What},
     events::{About, Left, Occurrence, Reason, message, send::EventQueue},
-    oom::Kind,
     pods::Pod,
     policy::{AnnotationError, Target},
     report::{KillReport, Obstacle},
@@ -88,9 +87,9 @@ impl Notices {
         let spec = pod.container(container);
         let limit = spec.and_then(|container| container.memory_limit);
         let message = message::kill(report, &pod.names(container), limit);
-        let goes_on = report.kind == Kind::Subprocess && !container.is_empty();
+        let goes_on = !report.ends && !container.is_empty();
         let left = goes_on.then(|| Left { cgroup, since: Instant::now() });
-        let reason = Reason::of_kill(report.kind);
+        let reason = Reason::of_kill(report);
         self.tell(Occurrence { left, ..Occurrence::new(About::new(pod, spec), reason, message) });
     }
 

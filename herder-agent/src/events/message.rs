@@ -45,15 +45,31 @@ pub fn kill(report: &KillReport, container: &ContainerNames, spec: Option<u64>) 
         }
         (Kind::Init, None) => format!("The main process of {of} was killed"),
         (Kind::Group, Some(first)) => {
-            format!("{whole} was killed as a group ({count} seen), first {first},")
+            let group = group(report, &whole, &of);
+            format!("{group} was killed as a group ({count} seen), first {first},")
         }
-        (Kind::Group, None) => format!("{whole} was killed as a group ({count} counted)"),
+        (Kind::Group, None) => {
+            let group = group(report, &whole, &of);
+            format!("{group} was killed as a group ({count} counted)")
+        }
     } + " for lack of memory; ";
     text += &limit(report, container, spec);
-    if report.kind != Kind::Subprocess && !container.container.is_empty() {
+    if report.ends && !container.container.is_empty() {
         text += " The container ends.";
     }
     text
+}
+
+/// What was killed as a group: a container, or a part of one that it has made itself.
+fn group(report: &KillReport, whole: &str, of: &str) -> String {
+    match &report.group {
+        Some(group) if !report.ends => {
+            let name: String =
+                group.name().chars().take(100).flat_map(char::escape_debug).collect();
+            format!("The cgroup {name} of {of}")
+        }
+        _ => whole.to_owned(),
+    }
 }
 
 /// Whose limit mattered, with its number where that is known.

@@ -271,13 +271,15 @@ impl Assembler {
             self.outcomes.push(Outcome::Missing(expected - open.seen));
         }
         let Some(trigger) = open.trigger else { return };
-        let group = open.end.filter(|_| self.traced.groups).map(|end| end.group);
+        let end = open.end.filter(|_| self.traced.groups);
+        let group = end.map(|end| end.group);
         let domain = open.end.map_or(Domain::Unknown, |end| end.domain);
         self.outcomes.push(Outcome::Kill(OomKill {
             victims: open.victims,
             trigger: Some(trigger),
             domain,
             group,
+            group_cgroup: end.and_then(|end| end.group_cgroup),
             ended: None,
         }));
     }

@@ -7,7 +7,7 @@
 //! over its own part of it.
 
 use super::{Domain, Limit};
-use crate::{cgroup::CgroupPath, policy::CRUN_SUBGROUP};
+use crate::{attribution::crun, cgroup::CgroupPath};
 
 /// A container that has used this part of its limit is taken for one at its limit: the
 /// pause container, and what the kernel counts to the pod alone, take the rest.
@@ -77,8 +77,7 @@ impl Place {
 }
 
 fn is_all_of(path: &CgroupPath, container: &CgroupPath) -> bool {
-    let is_crun = path.name() == CRUN_SUBGROUP && path.parent().as_ref() == Some(container);
-    path == container || is_crun
+    path == container || crun::scope(path).as_ref() == Some(container)
 }
 
 /// The limits around a kill, as they were read right after it.

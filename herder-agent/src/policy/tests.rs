@@ -67,6 +67,52 @@ fn globs_match_whole_components() {
     }
 }
 
+/// A workload that may make cgroups of its own gets nothing by their names.
+#[test]
+fn a_glob_crosses_no_slash_but_crun_s() {
+    let table = [
+        ("/demo/match-*", &["/demo/match-b", "/demo/match-b.scope/container"][..]),
+        ("/demo/match-?", &["/demo/match-b"]),
+        ("/demo/match-[ab]", &["/demo/match-b"]),
+        ("/demo/match-[!a]", &["/demo/match-b"]),
+        ("/demo?match-b", &[]),
+        ("/demo[/]match-b", &[]),
+        ("/demo[!a]match-b", &[]),
+        ("/*", &["/a", "/x.scope/container"]),
+        ("/*/*", &["/demo/match-b", "/demo/match-b.scope/container", "/x.scope/container"]),
+        ("/demo/*.scope", &["/demo/match-b.scope/container"]),
+        ("/demo/*/container", &["/demo/match-b/container", "/demo/match-b.scope/container"]),
+        ("/**/match-b", &["/demo/match-b"]),
+        (
+            "/demo/**",
+            &[
+                "/demo/match-b",
+                "/demo/match-b/container",
+                "/demo/match-b/container/container",
+                "/demo/match-b.scope/container",
+                "/demo/match-b.scope/container/container",
+            ],
+        ),
+    ];
+    let paths = [
+        "/a",
+        "/demo/match-b",
+        "/demo/match-b/container",
+        "/demo/match-b/container/container",
+        "/demo/match-b.scope/container",
+        "/demo/match-b.scope/container/container",
+        "/x.scope/container",
+    ];
+    for (glob, expected) in table {
+        let policy = policy(&format!(
+            "rules:\n- {{name: r, cgroups: ['{glob}'], oomGroup: single-process}}\n"
+        ));
+        let matched: Vec<_> =
+            paths.into_iter().filter(|path| decided(&policy, path, None) == "r 0").collect();
+        assert_eq!(matched, expected, "{glob}");
+    }
+}
+
 /// A later rule must not hold for the seconds in which the name is not known.
 #[test]
 fn a_container_without_a_name_waits_for_the_first_rule_that_asks_for_it() {

@@ -57,6 +57,8 @@ pub struct Decision {
     pub domain: Domain,
     /// Whether a cgroup was killed as a group.
     pub group: bool,
+    /// Which one, if that could be read.
+    pub group_cgroup: Option<CgroupId>,
     /// Signals sent.
     pub kills: u32,
     /// Marks made.
@@ -184,6 +186,10 @@ fn decision(record: &DecisionRecord) -> Decision {
         decision: record.decision,
         domain,
         group: record.group_cgroup != 0,
+        group_cgroup: match record.group_cgroup {
+            0 | u64::MAX => None,
+            id => Some(CgroupId(id)),
+        },
         kills: record.kills,
         marks: record.marks,
     }
@@ -326,6 +332,18 @@ mod tests {
         assert_eq!(made(0, 0, whole), event(whole, Base::Hierarchy));
         let between = [&name.repeat(3), &b"/"[..], &[b'n'; 253], b"/"].concat();
         assert!(between.len() == PATH_LEN - 1 && made(0, 0, &between).is_ok());
+    }
+
+    #[test]
+    fn a_group_is_one_although_it_is_not_known_which() {
+        for (number, group, cgroup) in
+            [(0, false, None), (7, true, Some(CgroupId(7))), (u64::MAX, true, None)]
+        {
+            let header = header(RecordKind::Decision, 0);
+            let record = DecisionRecord { header, group_cgroup: number, ..Default::default() };
+            let Ok(Event::Decided(decision)) = decode(bytes_of(&record), PAGE) else { panic!() };
+            assert_eq!((decision.group, decision.group_cgroup), (group, cgroup));
+        }
     }
 
     #[test]

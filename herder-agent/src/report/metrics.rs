@@ -16,6 +16,7 @@ use crate::{
     attribution::{ContainerNames, Owner},
     events::send::Outcome,
     nri,
+    oom::Kind,
     pods::restarts::RestartSeen,
 };
 use families::Families;
@@ -110,7 +111,10 @@ impl Metrics {
     pub(super) fn kill(&self, report: &KillReport, age: Duration) {
         let families = &self.families;
         families.report_seconds.observe(age.as_secs_f64());
-        let (kind, limit) = (report.kind.as_str(), report.limit.as_str());
+        // A group inside of a container that lives on is sub-processes to whoever counts
+        // which containers ended.
+        let kind = if report.ends { report.kind } else { Kind::Subprocess };
+        let (kind, limit) = (kind.as_str(), report.limit.as_str());
         let mut series = self.series();
         match &report.owner {
             Owner::Container(names) => {
@@ -239,6 +243,10 @@ impl Metrics {
 
     pub(super) fn nri_answered(&self, took: Duration) {
         self.families.nri_answer_seconds.observe(took.as_secs_f64());
+    }
+
+    pub(super) fn nri_connection(&self, attempt: nri::Attempt) {
+        self.families.nri_connections.add([attempt.as_str()], 1);
     }
 
     pub(super) fn nri_connected(&self, connected: bool) {

@@ -43,6 +43,8 @@ pub struct KillRecord {
     pub container: Option<String>,
     /// The chosen victim's cgroup.
     pub cgroup: Option<String>,
+    /// The cgroup that was killed as a group, if it was one and it is known which.
+    pub group_cgroup: Option<String>,
     /// The pod's UID as its cgroup has it, that is, a static pod's config hash.
     pub pod_uid: Option<PodUid>,
     /// The pod's quality-of-service class.
@@ -141,6 +143,7 @@ impl KillRecord {
             pod: names.map(|names| names.pod.clone()),
             container: names.map(|names| names.container.clone()),
             cgroup: report.cgroup.as_ref().map(CgroupPath::to_string),
+            group_cgroup: report.group.as_ref().map(CgroupPath::to_string),
             pod_uid: pod.map(|pod| pod.pod_uid),
             qos_class: pod.map(|pod| pod.qos),
             container_id: container.map(|container| container.id),

@@ -183,6 +183,7 @@ async fn play_core(commands: &mut mpsc::Receiver<Command>, containers: usize, an
         let last = (first + most).min(containers);
         let state = |number: usize| ContainerState {
             cgroup: CgroupPath::parse(format!("/c{number}").as_bytes()).unwrap(),
+            inner_cgroup: None,
             owner: Owner::Host { cgroup: CgroupPath::root() },
             rule: "rule".into(),
             wanted: 0,

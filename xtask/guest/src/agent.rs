@@ -149,8 +149,12 @@ impl Agent {
 
     /// The state of a matched container.
     pub fn container(&self, cgroup: &str) -> Option<Value> {
-        let all: Vec<Value> = serde_json::from_str(&self.get("/api/v1/containers")).unwrap();
-        all.into_iter().find(|container| container["cgroup"] == cgroup)
+        self.containers().into_iter().find(|container| container["cgroup"] == cgroup)
+    }
+
+    /// The states of all.
+    pub fn containers(&self) -> Vec<Value> {
+        serde_json::from_str(&self.get("/api/v1/containers")).unwrap()
     }
 
     /// The value of a series, by its text before the value; 0 if it is not there.

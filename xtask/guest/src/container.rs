@@ -119,6 +119,26 @@ impl Container {
         container
     }
 
+    /// A container that may write to its cgroup (KEP-5474) and has made a job in it, to be
+    /// killed as a group; its init is in a cgroup beside that, or is part of the job.
+    pub fn start_with_job(path: &str, init_in_job: bool) -> (Self, Cgroup) {
+        let job = Cgroup::make(&format!("{path}/job"));
+        let init = Cgroup::make(&format!("{path}/init"));
+        let cgroup = Cgroup::made(path);
+        cgroup.limit(200);
+        cgroup.set("memory.oom.group", "1");
+        job.limit(60);
+        job.set("memory.oom.group", "1");
+        let enters = if init_in_job { job.path() } else { init.path() };
+        let notes = format!("/tmp/notes{}", path.replace('/', "-"));
+        let idle = format!("job:{}=idle", job.path());
+        let mut shim: Command = role("shim", &[enters, "tree", &notes, &idle, &idle]);
+        let shim = shim.spawn().unwrap();
+        let members = 2 + usize::from(init_in_job);
+        eventually("the job runs", || job.processes().len() == members);
+        (Container { cgroup: Cgroup::made(enters), shim, notes }, job)
+    }
+
     /// The init's process id on the node: it was the first.
     pub fn init(&self) -> u32 {
         let in_namespace = |pid: &u32| {

@@ -26,6 +26,7 @@ pub const TESTS: &[Test] = &[
     ("group_kill", group_kill),
     ("group_kill_of_a_container", group_kill_of_a_container),
     ("group_kill_of_one", group_kill_of_one),
+    ("group_kill_inside", group_kill_inside),
     ("init_is_the_victim", init_is_the_victim),
     ("unkillable_member_survives", unkillable_member_survives),
     ("limit_of_the_pod", limit_of_the_pod),
@@ -143,6 +144,36 @@ fn group_kill_of_one() {
     let kills = agent.wait_for_kills(1);
     assert_kill(&kills[0], "group", "container", "/unmatched");
     assert_eq!(kills[0]["processes"], 1);
+    agent.assert_nothing_lost();
+}
+
+/// A container has made a cgroup that is killed as a group. It lives on, unless its init is
+/// in that. Neither is its value the agent's.
+fn group_kill_inside() {
+    let agent = Agent::start(MATCHED);
+    for (number, path) in (1..).zip(["/matched/c1", "/matched/c2"]) {
+        let init_in_job = number == 2;
+        let (mut container, job) = Container::start_with_job(path, init_in_job);
+        let whole = Cgroup::made(path);
+        eventually("the container's own is 0", || whole.oom_group() == "0");
+        run_in(&job, &["hog", "100"]).wait().unwrap();
+        let kill = &agent.wait_for_kills(number)[number - 1];
+        assert_kill(kill, "group", "container", job.path());
+        assert_eq!([&kill["group_cgroup"], &kill["rule"]], [job.path(), "matched"], "{kill:#}");
+        let processes = kill["processes"].as_u64().unwrap();
+        if init_in_job {
+            // When the init goes, the kernel ends what it has not marked yet.
+            assert!((2..=4).contains(&processes), "{kill:#}");
+            eventually("the container ended", || container.ended());
+        } else {
+            assert_eq!(processes, 3, "{kill:#}");
+            eventually("both were reaped", || container.deaths() == 2);
+            let lives_on = r#"herder_host_oom_kills_total{cgroup="/matched/c1",kind="subprocess",limit="container"}"#;
+            assert_eq!(agent.metric(lives_on), 1.0);
+            assert!(alive(container.init()) && !container.ended());
+        }
+        assert_eq!(job.oom_group(), "1", "not the agent's");
+    }
     agent.assert_nothing_lost();
 }
 

@@ -7,7 +7,7 @@ use crate::{
     Test,
     agent::{Agent, eventually},
     api::Api,
-    container::{Cgroup, Container},
+    container::{Cgroup, Container, run_in},
 };
 use serde_json::{Value, json};
 use std::{fs, thread::sleep, time::Duration};
@@ -24,6 +24,7 @@ pub const TESTS: &[Test] = &[
     ("static_pod_is_found_by_its_mirror_only", static_pod_is_found_by_its_mirror_only),
     ("pod_that_is_deleted", pod_that_is_deleted),
     ("pod_is_told_of_kills", pod_is_told_of_kills),
+    ("pod_is_told_of_a_group_inside", pod_is_told_of_a_group_inside),
     ("pod_is_told_of_a_bad_annotation", pod_is_told_of_a_bad_annotation),
     ("pod_is_told_what_is_in_the_way", pod_is_told_what_is_in_the_way),
     ("pod_restart_is_tied_to_its_kill", pod_restart_is_tied_to_its_kill),
@@ -314,6 +315,28 @@ fn pod_is_told_of_kills() {
     eventually("the container has ended", || container.ended());
     eventually("it is counted", || agent.metric(r#"herder_events_total{result="created"}"#) == 1.0);
     assert_eq!(agent.total("herder_api_errors_total"), 0.0);
+}
+
+/// A cgroup that the container has made is killed as a group: that is no end of the
+/// container, unless its init is in it.
+fn pod_is_told_of_a_group_inside() {
+    let api = Api::start(&pod(1, Some(ID), None));
+    for (init_in_job, reason, end) in [
+        (false, "SubprocessOOMKilled", "The container goes on with 1 process."),
+        (true, "ContainerGroupOOMKilled", "The container ends."),
+    ] {
+        let agent = agent(&[]);
+        let (container, job) = Container::start_with_job(&cgroup(), init_in_job);
+        run_in(&job, &["hog", "100"]).wait().unwrap();
+        let told = api.event(reason);
+        let message = told["message"].as_str().unwrap();
+        let begin =
+            if init_in_job { "Container worker" } else { "The cgroup job of container worker" };
+        assert!(message.starts_with(&format!("{begin} was killed as a group (")), "{message}");
+        assert!(message.ends_with(end), "{message}");
+        assert_eq!(agent.wait_for_kills(1)[0]["kind"], "group");
+        drop(container);
+    }
 }
 
 /// One Event for a value that cannot be understood, and the count.

@@ -1,7 +1,7 @@
 //! What is handed to the queue, and what is not.
 
 use super::*;
-use crate::{attribution::ContainerNames, pods::wire::PodObject};
+use crate::{attribution::ContainerNames, oom::Kind, pods::wire::PodObject};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::mpsc::Receiver;
@@ -109,6 +109,10 @@ async fn a_kill_is_told_with_the_limit_and_what_is_left_to_count() {
     assert!(occurrence.message.contains("the container's limit is 64 MiB"), "{occurrence:?}");
     assert_eq!(occurrence.left.unwrap().cgroup, PathBuf::from("/c"));
     report.kind = Kind::Group;
+    notices.kill(&report, &pod, "worker", PathBuf::from("/c"));
+    let occurrence = receiver.try_recv().unwrap();
+    assert!(occurrence.left.is_some(), "a part of it was killed as a group");
+    report.ends = true;
     notices.kill(&report, &pod, "worker", PathBuf::from("/c"));
     let occurrence = receiver.try_recv().unwrap();
     assert_eq!((occurrence.reason, occurrence.left), (Reason::ContainerGroupOomKilled, None));

@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
-    cgroup::CgroupId,
+    cgroup::{CgroupId, CgroupPath},
+    events::Reason,
     oom::{
         Domain, NsPid, OomKill, Trigger,
         limit::{Limits, Memory},
@@ -38,9 +39,12 @@ fn report(kind: Kind, limit: Limit, comm: &str, sizes: Option<Sizes>) -> KillRep
             ended: None,
             domain: Domain::Unknown,
             group: None,
+            group_cgroup: None,
             victims: [4711, 4712, 4713].map(victim).into(),
         },
         kind,
+        ends: kind != Kind::Subprocess,
+        group: None,
         limit,
         limits: Limits::default(),
         owner: owners[0].clone(),
@@ -48,6 +52,28 @@ fn report(kind: Kind, limit: Limit, comm: &str, sizes: Option<Sizes>) -> KillRep
         victim_owners: owners.into(),
         rule: None,
     }
+}
+
+/// The container has made cgroups of its own, and one of them was killed.
+#[test]
+fn a_group_inside_is_no_end_of_the_container() {
+    let group = CgroupPath::parse("/pod/main/job\u{202e}".as_bytes()).ok();
+    let inside = |kind| KillReport {
+        ends: false,
+        group: group.clone(),
+        ..report(kind, Limit::Container, "worker", None)
+    };
+    let killed = inside(Kind::Group);
+    assert_eq!(
+        kill(&killed, &names("main"), None) + &goes_on(Some(2)),
+        "The cgroup job\\u{202e} of container main was killed as a group (2 seen), first worker \
+         (pid 4711, 7 inside), for lack of memory; the container's limit was hit. The container \
+         goes on with 2 processes."
+    );
+    let ended = KillReport { ends: true, ..killed.clone() };
+    assert!(kill(&ended, &names("main"), None).starts_with("Container main was killed"));
+    let reasons = [&killed, &ended].map(|it| Reason::of_kill(it).as_str());
+    assert_eq!(reasons, ["SubprocessOOMKilled", "ContainerGroupOOMKilled"]);
 }
 
 #[test]

@@ -33,7 +33,14 @@ fn mark(tgid: u32, tid: u32, decision: Option<u64>) -> Mark {
 }
 
 fn end(decision: u64, kills: u32, marks: u32, group: bool) -> Decision {
-    Decision { decision, domain: Domain::Cgroup(CgroupId(10)), group, kills, marks }
+    Decision {
+        decision,
+        domain: Domain::Cgroup(CgroupId(10)),
+        group,
+        group_cgroup: None,
+        kills,
+        marks,
+    }
 }
 
 /// Each outcome in short: the processes of a kill and whether it is a group.

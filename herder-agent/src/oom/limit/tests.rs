@@ -9,17 +9,17 @@ fn path(text: &str) -> CgroupPath {
 
 #[test]
 fn places_are_as_seen_from_the_container() {
-    let container = path("/pods/pod/c1");
+    let container = path("/pods/pod/c1.scope");
     let table = [
         (Domain::Unknown, None, Place::Unknown),
         (Domain::Node, None, Place::Node),
         (Domain::Cgroup(CgroupId(1)), Some("/"), Place::Node),
         (Domain::Cgroup(CgroupId(1)), Some("/pods"), Place::Above),
         (Domain::Cgroup(CgroupId(1)), Some("/pods/pod"), Place::Parent),
-        (Domain::Cgroup(CgroupId(1)), Some("/pods/pod/c1"), Place::Container),
-        (Domain::Cgroup(CgroupId(1)), Some("/pods/pod/c1/container"), Place::Container),
-        (Domain::Cgroup(CgroupId(1)), Some("/pods/pod/c1/sub"), Place::Inside),
-        (Domain::Cgroup(CgroupId(1)), Some("/pods/pod/c1/sub/container"), Place::Inside),
+        (Domain::Cgroup(CgroupId(1)), Some("/pods/pod/c1.scope"), Place::Container),
+        (Domain::Cgroup(CgroupId(1)), Some("/pods/pod/c1.scope/container"), Place::Container),
+        (Domain::Cgroup(CgroupId(1)), Some("/pods/pod/c1.scope/sub"), Place::Inside),
+        (Domain::Cgroup(CgroupId(1)), Some("/pods/pod/c1.scope/sub/container"), Place::Inside),
         (Domain::Cgroup(CgroupId(1)), Some("/pods/pod/c2"), Place::Unknown),
         (Domain::Cgroup(CgroupId(1)), None, Place::Unknown),
     ];

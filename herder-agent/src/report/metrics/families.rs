@@ -52,6 +52,7 @@ pub(super) struct Families {
     pub(super) build_info: Family<4>,
     pub(super) nri_adjustments: Family<1>,
     pub(super) nri_connected: Family<0>,
+    pub(super) nri_connections: Family<1>,
     pub(super) nri_answer_seconds: Histogram,
 }
 
@@ -234,6 +235,12 @@ impl Families {
                 "Whether the container runtime asks this agent before it makes containers, by NRI.",
                 [],
             ),
+            nri_connections: counter(
+                &mut exposed,
+                "herder_nri_connections_total",
+                "Tries to be asked by the container runtime.",
+                ["result"],
+            ),
             nri_answer_seconds: histogram(
                 &registry,
                 "herder_nri_answer_seconds",
@@ -280,6 +287,9 @@ impl Families {
         }
         for outcome in nri::Outcome::ALL {
             self.nri_adjustments.begin([outcome.as_str()]);
+        }
+        for attempt in nri::Attempt::ALL {
+            self.nri_connections.begin([attempt.as_str()]);
         }
         self.nri_connected.set([], 0);
         self.config_watched.set([], 0);

@@ -39,9 +39,12 @@ fn report(owners: &[Owner], kind: Kind, cgroup: Option<&str>) -> KillReport {
             trigger: Some(trigger),
             domain: Domain::Unknown,
             group: None,
+            group_cgroup: None,
             ended: None,
         },
         kind,
+        ends: kind != Kind::Subprocess,
+        group: None,
         limit: Limit::Container,
         limits: Limits::default(),
         owner: owners[0].clone(),
@@ -55,6 +58,25 @@ fn report(owners: &[Owner], kind: Kind, cgroup: Option<&str>) -> KillReport {
 fn lines(metrics: &Metrics, prefix: &str) -> Vec<String> {
     let text = String::from_utf8(metrics.exposition().0).unwrap();
     text.lines().filter(|line| line.starts_with(prefix)).map(str::to_owned).collect()
+}
+
+/// Whoever counts which containers ended must not count a group that one has made inside.
+#[test]
+fn a_group_inside_of_a_container_is_sub_processes() {
+    let metrics = Metrics::default();
+    for ends in [false, true] {
+        let kill = KillReport { ends, ..report(&[pod("a"), pod("a")], Kind::Group, None) };
+        metrics.kill(&kill, Duration::ZERO);
+    }
+    let kills = |kind: &str| {
+        let labels = format!("container=\"worker\",kind=\"{kind}\",");
+        let found = lines(&metrics, "herder_oom_kills_total{").into_iter();
+        found
+            .filter(|line| line.contains(&labels))
+            .map(|line| line.ends_with("} 1"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((kills("subprocess"), kills("group")), (vec![true], vec![true]));
 }
 
 #[test]
@@ -75,6 +97,7 @@ fn every_family_of_the_contract_is_there_from_the_start() {
         ("herder_bad_annotations_total 0", 1),
         ("herder_nri_adjustments_total{result=", 7),
         ("herder_nri_connected 0", 1),
+        ("herder_nri_connections_total{result=", 6),
         ("herder_nri_answer_seconds_count 0", 1),
         ("herder_build_info{kernel=", 1),
         ("herder_kill_report_seconds_count 0", 1),
