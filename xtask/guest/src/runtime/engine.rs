@@ -68,6 +68,12 @@ impl Engine {
         self.systemd
     }
 
+    /// The cgroup of the container's pod, which is the kubelet's or systemd's.
+    pub fn pod(&self, name: &Name) -> Cgroup {
+        let path = name.cgroup(self.systemd);
+        Cgroup::made(path.rsplit_once('/').expect("a pod's cgroup above").0)
+    }
+
     /// Starts what has to run beside the containers.
     pub fn begin(&self) -> Option<Daemon> {
         (self.tool == Tool::Containerd).then(Daemon::start)
