@@ -157,14 +157,14 @@ impl Core {
         }
         if let Some(first) = report.victim_owners.first() {
             report.owner = first.clone();
-            report.limit = limit_of(&report.owner, report.limit);
         }
         let Some(path) = report.cgroup.as_ref().map(|path| self.container_of(path)) else { return };
         if report.rule.is_none() {
             report.rule = self.wanted(&path).map(|target| target.rule.to_string());
         }
         // The pod's spec says more than the cgroups did.
-        report.limit = report.limits.whose(self.naming.pods_own_limit(&path));
+        let limit = report.limits.whose(self.naming.pods_own_limit(&path));
+        report.limit = limit_of(&report.owner, limit);
     }
 
     /// Names that did not come: what is known of the pod, or else the cgroup's path.

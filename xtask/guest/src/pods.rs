@@ -198,12 +198,15 @@ fn only_container_is_named_at_once() {
     agent.assert_nothing_lost();
 }
 
-/// As gVisor has it: all of a pod runs in the pod's cgroup, and no container is known.
+/// As gVisor has it: all of a pod runs in the pod's cgroup, and no container is known. The
+/// API server tells the pod after the kill.
 fn kill_in_the_pods_own_cgroup() {
-    let api = Api::start(&pod(1, Some(ID), None));
+    let api = Api::serve(&[]);
     let agent = agent(&[]);
     let path = format!("/kubepods/burstable/pod{UID}");
     let container = Container::start(&path, 60, &["idle", "hog:100"]);
+    eventually("the kill has happened", || container.cgroup.event("oom_kill") >= 1);
+    api.tell("ADDED", &pod(1, Some(ID), None));
     let kills = agent.wait_for_kills(1);
     let told = ["namespace", "pod", "container", "limit", "rule"].map(|key| kills[0][key].clone());
     assert_eq!(told[..4], ["shop", "web-0", "", "pod"]);
