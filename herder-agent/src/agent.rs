@@ -7,7 +7,7 @@ mod reload;
 mod scheduling;
 
 use crate::{
-    apiserver::{self, ConnectError, OnFailure, Times},
+    apiserver::{self, ApiServer, ConnectError, OnFailure, Times},
     args::{EventSwitch, NriSwitch, RunArgs, Switch},
     attribution::kubelet::KubeletRoots,
     cgroup::{CgroupId, dir::CgroupRoot},
@@ -98,8 +98,8 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
 
     let counted = reporter.clone();
     let on_failure: OnFailure = Arc::new(move |failure| counted.api_error(failure));
-    let client = runtime.block_on(client(args.kubernetes, on_failure.clone()))?;
-    let (events, writer) = events(args, client.as_ref(), &reporter).unzip();
+    let api_server = runtime.block_on(api_server(args.kubernetes, on_failure))?;
+    let (events, writer) = events(args, api_server.as_ref(), &reporter).unzip();
 
     let readiness = Readiness::default();
     let walked = readiness.latch("first walk of the cgroups");
@@ -140,7 +140,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
             begins_at,
             resync_every: Duration::from_secs(args.resync_seconds),
         },
-        naming: Naming::new(client.is_some(), Bundles::new(args.bundle_dir.clone()))
+        naming: Naming::new(api_server.is_some(), Bundles::new(args.bundle_dir.clone()))
             .below(KubeletRoots::given(&args.node.kubelet_cgroup_root)),
         notices: Notices::new(events),
         leaving: Leaving::new(state_file),
@@ -158,13 +158,13 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     start(core, "the core's thread")?;
 
     let current = CurrentPods::default();
-    if let Some(client) = client {
+    if let Some(server) = api_server {
         let node = args.node_name.clone();
         let pace = Times::default().pace;
         let current = asks_runtime.then(|| current.clone());
         let to = Followers { core: commands.downgrade(), current };
         runtime.spawn(async move {
-            pods::watch::watch(client, &node, pace, to, on_failure).await;
+            pods::watch::watch(server, &node, pace, to).await;
         });
     }
     let (policies, followed) = watch::channel(policy);
@@ -286,10 +286,10 @@ async fn terminated() {
 }
 
 /// Access to the API server, if it is wanted and there.
-async fn client(
+async fn api_server(
     kubernetes: Switch,
     on_failure: OnFailure,
-) -> Result<Option<kube::Client>, ConnectError> {
+) -> Result<Option<ApiServer>, ConnectError> {
     let connect = |elsewhere| apiserver::connect(elsewhere, Times::default(), on_failure);
     match kubernetes {
         Switch::Off => Ok(None),
@@ -304,15 +304,15 @@ async fn client(
 /// Where Events are handed in and who writes them, if there are to be any.
 fn events(
     args: &RunArgs,
-    client: Option<&kube::Client>,
+    server: Option<&ApiServer>,
     reporter: &Arc<Reporter>,
 ) -> Option<(EventQueue, EventWriter)> {
-    let client = client.filter(|_| args.events == EventSwitch::On)?.clone();
+    let server = server.filter(|_| args.events == EventSwitch::On)?.clone();
     let counted = reporter.clone();
     let on_outcome: OnOutcome = Arc::new(move |outcome| counted.event(outcome));
     let (queue, receiver) = EventQueue::new(on_outcome.clone());
     let pace = Times::default().pace;
-    Some((queue, EventWriter::new(receiver, client, &args.node_name, pace, on_outcome)))
+    Some((queue, EventWriter::new(receiver, server, &args.node_name, pace, on_outcome)))
 }
 
 /// The runtime names containers by paths of the whole mount, and those that it makes are

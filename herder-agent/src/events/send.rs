@@ -1,4 +1,4 @@
-//! Writes Events to the API server: the only part of `events` that knows kube.
+//! Writes Events to the API server: the only part of `events` that knows it.
 //!
 //! The queue is short and never waited for. A request that fails for a while is
 //! tried again; one that the server refuses is counted and dropped.
@@ -9,38 +9,29 @@ use super::{
     message,
 };
 use crate::apiserver::{
-    Failure,
+    ApiServer, Failure, RequestError,
     backoff::{Backoff, Pace, random},
 };
-use http_body_util::{BodyExt, Limited};
 use hyper::{Method, Request, header::CONTENT_TYPE};
 use jiff::Timestamp;
-use kube::{Client, client::Body};
+use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::json;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use tokio::{
     sync::mpsc::{Receiver, Sender, channel},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 
 /// Occurrences that may wait. A pod's share is 25 at once, so this is a node's
 /// bad day; each takes some hundred bytes.
 const QUEUE: usize = 128;
 
-/// Tries for one Event; with the default pace about two minutes, as long as
-/// client-go goes on (`maxTriesPerEvent` 12, 10 s apart; tools/record/event.go).
-const TRIES: u32 = 7;
+/// Tries for one Event, as client-go's `maxTriesPerEvent` (tools/record/event.go); with the
+/// default pace they take one to two minutes, client-go's 10 s apart two.
+const TRIES: u32 = 12;
 
 /// Longest answer that is read, bytes: an Event comes back, or a Status.
 const LARGEST_ANSWER: usize = 64 << 10;
-
-/// How long an answer may take once its head is there.
-const ANSWER: Duration = Duration::from_secs(70);
-
-/// The cause in the 403 of a namespace that is being deleted
-/// (`NamespaceTerminatingCause`, k8s.io/api/core/v1/types.go): nothing that a
-/// ClusterRole could allow.
-const TERMINATING: &str = "NamespaceTerminating";
 
 /// `source.component` and `reportingComponent`.
 const COMPONENT: &str = "herder";
@@ -91,7 +82,7 @@ pub struct EventQueue {
 pub struct EventWriter {
     receiver: Receiver<Occurrence>,
     on_outcome: OnOutcome,
-    client: Client,
+    server: ApiServer,
     node: String,
     pace: Pace,
     correlator: Correlator,
@@ -117,7 +108,7 @@ impl EventWriter {
     /// The writer of a queue, which is to be run in a task of its own.
     pub fn new(
         receiver: Receiver<Occurrence>,
-        client: Client,
+        server: ApiServer,
         node: &str,
         pace: Pace,
         on_outcome: OnOutcome,
@@ -125,7 +116,7 @@ impl EventWriter {
         EventWriter {
             receiver,
             on_outcome,
-            client,
+            server,
             node: node.to_owned(),
             pace,
             correlator: Correlator::default(),
@@ -151,12 +142,12 @@ impl EventWriter {
         let mut tries = 0;
         loop {
             tries += 1;
-            let failure = match self.request(outgoing, update).await {
+            let error = match self.request(outgoing, update).await {
                 Ok(()) if update => return Outcome::Updated,
                 Ok(()) => return Outcome::Created,
-                Err(failure) => failure,
+                Err(error) => error,
             };
-            match failure {
+            match error.failure() {
                 // Events expire after an hour (`--event-ttl`), and one that was
                 // suppressed never was: then it is written anew.
                 Failure::NotFound if update => {
@@ -171,24 +162,27 @@ impl EventWriter {
                 | Failure::Connection
                 | Failure::Cut
                 | Failure::Timeout
+                // What is between may hang, restart, or want somebody to sign in.
+                | Failure::Malformed
                     if tries < TRIES =>
                 {
                     sleep(backoff.after_failure(random())).await;
                 }
                 failure => {
-                    self.give_up(outgoing, failure);
+                    self.give_up(outgoing, &error);
                     return Outcome::Failed(failure);
                 }
             }
         }
     }
 
-    fn give_up(&mut self, outgoing: &Outgoing, failure: Failure) {
+    fn give_up(&mut self, outgoing: &Outgoing, error: &RequestError) {
         self.correlator.forget(outgoing);
-        if failure == Failure::Forbidden {
+        if error.failure() == Failure::Forbidden {
             if !self.forbidden_told {
                 self.forbidden_told = true;
                 tracing::warn!(
+                    %error,
                     "The ClusterRole does not allow events: add the verbs create and patch, or \
                      turn them off with --events off. This is said once."
                 );
@@ -199,12 +193,12 @@ impl EventWriter {
             namespace = %outgoing.about.namespace,
             pod = %outgoing.about.pod,
             reason = outgoing.reason.as_str(),
-            failure = failure.as_str(),
+            %error,
             "An Event could not be written."
         );
     }
 
-    async fn request(&self, outgoing: &Outgoing, update: bool) -> Result<(), Failure> {
+    async fn request(&self, outgoing: &Outgoing, update: bool) -> Result<(), RequestError> {
         let namespace = &outgoing.about.namespace;
         let collection = format!("/api/v1/namespaces/{namespace}/events");
         let request = if update {
@@ -212,33 +206,18 @@ impl EventWriter {
                 .method(Method::PATCH)
                 .uri(format!("{collection}/{}", outgoing.name))
                 .header(CONTENT_TYPE, "application/strategic-merge-patch+json")
-                .body(Body::from(self.patch(outgoing)))
+                .body(self.patch(outgoing))
         } else {
             Request::builder()
                 .method(Method::POST)
                 .uri(collection)
                 .header(CONTENT_TYPE, "application/json")
-                .body(Body::from(self.object(outgoing)))
+                .body(self.object(outgoing))
         };
-        let request = request.map_err(|_| Failure::Malformed)?;
-        let response = self.client.send(request).await.map_err(|_| Failure::Connection)?;
-        let failure = Failure::of_status(response.status());
-        let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect();
-        let body = timeout(ANSWER, body).await.map_err(|_| Failure::Timeout)?;
-        match (failure, body) {
-            (Some(failure), Ok(body)) => {
-                let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
-                tracing::debug!(
-                    failure = failure.as_str(),
-                    answer = text.trim(),
-                    "An Event failed."
-                );
-                Err(if text.contains(TERMINATING) { Failure::NotFound } else { failure })
-            }
-            (Some(failure), Err(_)) => Err(failure),
-            (None, Ok(_)) => Ok(()),
-            (None, Err(_)) => Err(Failure::Cut),
-        }
+        let malformed = |error: hyper::http::Error| RequestError::Malformed(error.to_string());
+        let request = request.map_err(|error| self.server.failed(malformed(error)))?;
+        let answer = self.server.send(request).await?;
+        answer.json::<Written>(LARGEST_ANSWER).await.map(drop)
     }
 
     fn patch(&self, outgoing: &Outgoing) -> Vec<u8> {
@@ -281,6 +260,18 @@ impl EventWriter {
         .to_string()
         .into_bytes()
     }
+}
+
+/// The answer to both requests.
+#[derive(Deserialize)]
+struct Written {
+    #[serde(rename = "kind", deserialize_with = "is_event")]
+    _kind: (),
+}
+
+fn is_event<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    let kind = String::deserialize(deserializer)?;
+    if kind == "Event" { Ok(()) } else { Err(D::Error::custom(format!("{kind:?} instead of an Event"))) }
 }
 
 /// With what could not be known at once.

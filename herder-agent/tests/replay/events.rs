@@ -37,7 +37,7 @@ async fn tell(replies: Vec<Reply>, messages: &[&str]) -> (Vec<Outcome>, Vec<Aske
     let seen = outcomes.clone();
     let on_outcome: OnOutcome = Arc::new(move |outcome| seen.lock().unwrap().push(outcome));
     let (queue, receiver) = EventQueue::new(on_outcome.clone());
-    let writer = EventWriter::new(receiver, server.client.clone(), "node-1", pace(), on_outcome);
+    let writer = EventWriter::new(receiver, server.api.clone(), "node-1", pace(), on_outcome);
     for message in messages {
         queue.tell(occurrence(message));
     }

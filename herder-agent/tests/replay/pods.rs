@@ -38,9 +38,8 @@ impl Follower {
     fn at(server: Server) -> Follower {
         let (core, commands) = mpsc::channel(4);
         let to = Followers { core: core.downgrade(), current: None };
-        let (client, on_failure) = (server.client.clone(), server.on_failure.clone());
-        let watch =
-            tokio::spawn(async move { watch(client, "node-1", pace(), to, on_failure).await });
+        let api = server.api.clone();
+        let watch = tokio::spawn(async move { watch(api, "node-1", pace(), to).await });
         Follower {
             server,
             store: PodStore::default(),

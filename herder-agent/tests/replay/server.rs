@@ -1,7 +1,7 @@
 //! A server that answers each request with the next recording, whatever is
 //! asked, and remembers what was asked.
 
-use herder_agent::apiserver::{Failure, OnFailure, Times, backoff::Pace, connect_with};
+use herder_agent::apiserver::{ApiServer, Failure, OnFailure, Times, backoff::Pace, connect_with};
 use std::{
     path::Path,
     sync::{Arc, Mutex},
@@ -92,8 +92,7 @@ pub(crate) struct Asked {
 
 /// A running server and what its client did.
 pub(crate) struct Server {
-    pub(crate) client: kube::Client,
-    pub(crate) on_failure: OnFailure,
+    pub(crate) api: ApiServer,
     asked: Arc<Mutex<Vec<Asked>>>,
     failures: Arc<Mutex<Vec<Failure>>>,
 }
@@ -116,8 +115,7 @@ impl Server {
         let on_failure: OnFailure = Arc::new(move |failure| seen.lock().unwrap().push(failure));
         let config = kube::Config::new(format!("http://{address}").parse().unwrap());
         Server {
-            client: connect_with(config, times, on_failure.clone()).unwrap(),
-            on_failure,
+            api: connect_with(config, times, on_failure).unwrap(),
             asked,
             failures,
         }
