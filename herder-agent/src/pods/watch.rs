@@ -245,32 +245,33 @@ impl Feed {
     /// What follows from the end of a list or watch, and how long to wait; nothing more
     /// once the core is gone.
     fn stopped(&mut self, stop: Stop) -> Option<Duration> {
-        let lived = self.answered.map(|since| since.elapsed());
-        match stop {
-            Stop::CoreGone => return None,
-            Stop::Closed => self.closed(lived.unwrap_or_default()),
-            Stop::Failed(error) if self.refuses_streaming(&error) => {
+        let now = Instant::now();
+        match (stop, self.answered) {
+            (Stop::CoreGone, _) => return None,
+            (Stop::Failed(error), _) if self.refuses_streaming(&error) => {
                 tracing::info!("The API server has no streaming list, so pods are listed the old way.");
                 self.streaming = false;
                 return Some(Duration::ZERO);
             }
-            Stop::Failed(error) if error.failure() == Failure::Expired => {
+            (Stop::Failed(error), _) if error.failure() == Failure::Expired => {
                 tracing::info!(%error, "The pods are listed anew: the API server no longer has what came after the last change seen.");
                 self.version = None;
                 self.answered();
+                return Some(self.pauses.expired(now, random()));
             }
-            Stop::Failed(error) if lived.is_some() => self.broke_off(&error),
-            Stop::Failed(error) => {
+            (Stop::Failed(error), None) => {
                 let wait = self.pauses.unanswered(random());
                 self.unanswered(&error, wait);
                 return Some(wait);
             }
+            (Stop::Failed(error), Some(_)) => self.broke_off(&error),
+            (Stop::Closed, began) => self.closed(began.unwrap_or(now), now),
         }
-        Some(self.pauses.ended(lived.unwrap_or_default(), random()))
+        Some(self.pauses.ended(self.answered.unwrap_or(now), now, random()))
     }
 
-    fn closed(&mut self, lived: Duration) {
-        self.empty_watches = if lived < SHORT { self.empty_watches + 1 } else { 0 };
+    fn closed(&mut self, began: Instant, now: Instant) {
+        self.empty_watches = if now - began < SHORT { self.empty_watches + 1 } else { 0 };
         if self.empty_watches >= EMPTY_WATCHES {
             tracing::info!("The pods are listed anew: the API server ends each watch at once.");
             self.empty_watches = 0;

@@ -1,6 +1,6 @@
 //! Events, and all the ways in which a server does not take one.
 
-use super::server::{Asked, Reply, Server, pace, recorded, whole};
+use super::server::{Asked, Reply, Server, no_answers, pace, recorded, whole};
 use herder_agent::{
     apiserver::Failure,
     attribution::id::PodUid,
@@ -15,6 +15,9 @@ use std::{
     path::Path,
     sync::{Arc, Mutex},
 };
+
+/// How often one Event is tried.
+const TRIES: usize = 12;
 
 /// What the pod of the recordings has to tell.
 fn occurrence(message: &str) -> Occurrence {
@@ -33,6 +36,10 @@ fn occurrence(message: &str) -> Occurrence {
 /// Tells the messages to a server with these replies, until all are done.
 async fn tell(replies: Vec<Reply>, messages: &[&str]) -> (Vec<Outcome>, Vec<Asked>) {
     let server = Server::play(replies).await;
+    (tell_to(&server, messages).await, server.asked())
+}
+
+async fn tell_to(server: &Server, messages: &[&str]) -> Vec<Outcome> {
     let outcomes = Arc::new(Mutex::new(Vec::new()));
     let seen = outcomes.clone();
     let on_outcome: OnOutcome = Arc::new(move |outcome| seen.lock().unwrap().push(outcome));
@@ -43,8 +50,7 @@ async fn tell(replies: Vec<Reply>, messages: &[&str]) -> (Vec<Outcome>, Vec<Aske
     }
     drop(queue);
     writer.run().await;
-    let outcomes = outcomes.lock().unwrap().clone();
-    (outcomes, server.asked())
+    outcomes.lock().unwrap().clone()
 }
 
 /// The body of a recorded request.
@@ -115,6 +121,29 @@ async fn what_is_refused_is_not_tried_again() {
     }
 }
 
+/// Whatever is no answer of an API server is counted, tried again, and in the end told.
+#[tokio::test]
+async fn what_is_no_answer_is_counted_and_tried_again() {
+    for (what, reply) in no_answers("Event") {
+        let server = Server::play(vec![reply(), reply(), whole("event-post-201")]).await;
+        let outcomes = tell_to(&server, &["a"]).await;
+        assert_eq!(outcomes, [Outcome::Created], "{what}");
+        assert_eq!(server.failures(), [Failure::Malformed; 2], "{what}");
+        let methods: Vec<_> = server.asked().iter().map(|asked| asked.line.clone()).collect();
+        assert!(methods.iter().all(|line| line.starts_with("POST ")), "{what}: {methods:?}");
+
+        let replies = vec![whole("event-post-201"), reply(), whole("event-patch-200")];
+        let server = Server::play(replies).await;
+        let outcomes = tell_to(&server, &["a", "a"]).await;
+        assert_eq!(outcomes, [Outcome::Created, Outcome::Updated], "{what}");
+        assert_eq!(server.failures(), [Failure::Malformed], "{what}");
+    }
+    let page = || no_answers("Event").remove(0).1();
+    let server = Server::play((0..TRIES).map(|_| page()).collect()).await;
+    assert_eq!(tell_to(&server, &["a"]).await, [Outcome::Failed(Failure::Malformed)]);
+    assert_eq!(server.failures(), [Failure::Malformed; TRIES]);
+}
+
 /// The answer of a server that deletes the namespace. Not recorded, but put
 /// together from `NamespaceLifecycle` (plugin/pkg/admission/namespace/lifecycle).
 #[tokio::test]
@@ -166,10 +195,10 @@ async fn an_event_that_expired_is_written_anew() {
 
 #[tokio::test]
 async fn an_unreachable_server_costs_one_event_at_a_time() {
-    let replies = (0..7).map(|_| Reply::Nothing).collect();
+    let replies = (0..TRIES).map(|_| Reply::Nothing).collect();
     let (outcomes, asked) = tell(replies, &["a"]).await;
     assert_eq!(outcomes, [Outcome::Failed(Failure::Connection)]);
-    assert_eq!(asked.len(), 7);
+    assert_eq!(asked.len(), TRIES);
 }
 
 #[tokio::test]

@@ -5,11 +5,12 @@ use herder_agent::apiserver::{ApiServer, Failure, OnFailure, Times, backoff::Pac
 use std::{
     path::Path,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    time::Instant,
 };
 
 /// Ends every answer that is complete.
@@ -23,6 +24,8 @@ pub(crate) enum Reply {
     Open(Vec<u8>),
     /// Nothing: the connection is closed.
     Nothing,
+    /// Nothing, to this request and all others for so long.
+    Away(Duration),
 }
 
 /// A recording of `fixtures/k8s-wire`.
@@ -78,6 +81,44 @@ pub(crate) fn no_streaming_list() -> Reply {
         body.len()
     );
     Reply::Whole([head.as_bytes(), body.as_bytes()].concat())
+}
+
+/// An answer with this status and content type, whole in itself.
+pub(crate) fn answer(status: &str, content_type: &str, body: &str) -> Reply {
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\
+         Location: /login\r\nConnection: close\r\n\r\n"
+    );
+    Reply::Whole([head.as_bytes(), body.as_bytes()].concat())
+}
+
+/// What comes with a status of success, or a redirect, and is no answer about this kind of
+/// object.
+pub(crate) fn no_answers(kind: &'static str) -> Vec<(&'static str, Box<dyn Fn() -> Reply>)> {
+    const PAGE: &str = "<!doctype html>\n<title>Sign in</title>\n\n<form>\n</form>\n";
+    const JSON: &str = "application/json";
+    let status = r#"{"kind":"Status","apiVersion":"v1","status":"Success","code":200}"#;
+    let table: Vec<(_, &str, &str, String)> = vec![
+        ("a page", "200 OK", "text/html; charset=utf-8", PAGE.into()),
+        ("a page of no type", "200 OK", "", PAGE.into()),
+        ("a page that claims to be JSON", "200 OK", JSON, PAGE.into()),
+        ("a redirect", "302 Found", "text/html", PAGE.into()),
+        ("a redirect with JSON", "307 Temporary Redirect", JSON, "{}".into()),
+        ("nothing of another type", "204 No Content", "text/plain", String::new()),
+        ("half of it", "200 OK", JSON, format!(r#"{{"kind":"{kind}","metadata":{{"#)),
+        ("a number", "200 OK", JSON, "1\n".into()),
+        ("nothing in it", "200 OK", JSON, "{}\n".into()),
+        ("a Status", "200 OK", JSON, status.to_owned() + "\n"),
+        ("another kind", "200 OK", JSON, r#"{"kind":"Node","metadata":{"resourceVersion":"1"},"items":[]}"#.into()),
+        ("no text", "200 OK", JSON, "\u{0}\u{1}\n".into()),
+        ("Protobuf", "200 OK", "application/vnd.kubernetes.protobuf", "k8s\u{0}".into()),
+    ];
+    let reply = |(what, status, content_type, body): (_, &'static str, &'static str, String)| {
+        let reply = move || answer(status, content_type, &body);
+        (what, Box::new(reply) as Box<dyn Fn() -> Reply>)
+    };
+    table.into_iter().map(reply).collect()
 }
 
 /// What was asked.
@@ -138,8 +179,12 @@ pub(crate) fn pace() -> Pace {
 async fn serve(listener: TcpListener, replies: Vec<Reply>, asked: Arc<Mutex<Vec<Asked>>>) {
     let mut replies = replies.into_iter();
     let mut kept = Vec::new();
+    let mut away_until = Instant::now();
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
+        if Instant::now() < away_until {
+            continue;
+        }
         let Some(request) = read_request(&mut stream).await else {
             continue;
         };
@@ -155,6 +200,7 @@ async fn serve(listener: TcpListener, replies: Vec<Reply>, asked: Arc<Mutex<Vec<
                 kept.push(stream);
             }
             Some(Reply::Nothing) => drop(stream),
+            Some(Reply::Away(time)) => away_until = Instant::now() + time,
             None => kept.push(stream),
         }
     }

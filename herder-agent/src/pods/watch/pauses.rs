@@ -7,6 +7,7 @@
 
 use crate::apiserver::backoff::{Backoff, Pace};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// A watch that lived this long was a good one, however it ended.
 const GOOD: Duration = Duration::from_secs(30);
@@ -14,14 +15,17 @@ const GOOD: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Pauses {
     unanswered: Backoff,
-    short: Backoff,
-    /// Since the last good watch nothing has ended.
-    fresh: bool,
+    again: Backoff,
+    /// When a watch ended that was not good.
+    ended: Option<Instant>,
+    /// When a version was too old.
+    expired: Option<Instant>,
 }
 
 impl Pauses {
     pub(super) fn new(pace: Pace) -> Self {
-        Pauses { unanswered: Backoff::new(pace), short: Backoff::new(pace), fresh: true }
+        let (unanswered, again) = (Backoff::new(pace), Backoff::new(pace));
+        Pauses { unanswered, again, ended: None, expired: None }
     }
 
     /// The server has answered.
@@ -34,13 +38,28 @@ impl Pauses {
         self.unanswered.after_failure(random)
     }
 
-    /// What it answered has ended after that time; so long to wait.
-    pub(super) fn ended(&mut self, after: Duration, random: u64) -> Duration {
-        if after >= GOOD {
-            self.short.reset();
-            self.fresh = true;
+    /// A watch has ended that began then; so long to wait.
+    pub(super) fn ended(&mut self, began: Instant, now: Instant, random: u64) -> Duration {
+        if now - began >= GOOD {
+            self.ended = None;
         }
-        if std::mem::take(&mut self.fresh) { Duration::ZERO } else { self.short.after_failure(random) }
+        let before = self.ended.replace(now);
+        self.wait(before, now, random)
+    }
+
+    /// The version was too old; so long to wait for the next list.
+    pub(super) fn expired(&mut self, now: Instant, random: u64) -> Duration {
+        let before = self.expired.replace(now);
+        self.wait(before, now, random)
+    }
+
+    /// Not at all, if the same did not happen just before.
+    fn wait(&mut self, before: Option<Instant>, now: Instant, random: u64) -> Duration {
+        if before.is_some_and(|before| now - before < GOOD) {
+            return self.again.after_failure(random);
+        }
+        self.again.reset();
+        Duration::ZERO
     }
 }
 
@@ -65,13 +84,34 @@ mod tests {
     #[test]
     fn what_ends_is_asked_for_at_once_but_not_in_a_loop() {
         let mut pauses = Pauses::new(Pace::default());
+        let mut now = Instant::now();
         let mut ended = |after| {
+            let began = now;
+            now += Duration::from_secs(after);
             // In between there is always an answer.
             pauses.answered();
-            seconds(pauses.ended(Duration::from_secs(after), 0))
+            let wait = pauses.ended(began, now, 0);
+            now += wait;
+            seconds(wait)
         };
         assert_eq!([ended(0), ended(1), ended(0), ended(5)], [0.0, 0.8, 1.6, 3.2]);
         assert_eq!([ended(0), ended(0), ended(0)], [6.4, 7.5, 7.5]);
         assert_eq!([ended(30), ended(0), ended(290), ended(290)], [0.0, 0.8, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn a_version_that_is_too_old_is_replaced_at_once_but_not_in_a_loop() {
+        let mut pauses = Pauses::new(Pace::default());
+        let mut now = Instant::now();
+        // The watch before was cut, and another server knows less.
+        assert_eq!(pauses.ended(now, now, 0), Duration::ZERO);
+        let mut expired = |after| {
+            now += Duration::from_secs(after);
+            let wait = pauses.expired(now, 0);
+            now += wait;
+            seconds(wait)
+        };
+        assert_eq!([expired(0), expired(0), expired(0)], [0.0, 0.8, 1.6]);
+        assert_eq!([expired(29), expired(30), expired(0)], [3.2, 0.0, 0.8]);
     }
 }
