@@ -7,6 +7,8 @@ use crate::causes::{Causes, chain};
 use rustls::{AlertDescription, CertificateError};
 use std::{error::Error, io};
 
+const CLOSED: &str = "the connection was closed at the other end; does the API server, or a load balancer in front of it, restart?";
+
 /// The error with its causes, and what to do, if that is known.
 pub(super) fn told(error: &(dyn Error + 'static)) -> String {
     let causes = Causes(error);
@@ -25,8 +27,13 @@ fn advice(error: &(dyn Error + 'static)) -> Option<&'static str> {
         let inner = error.get_ref().and_then(|inner| advice(inner));
         return inner.or_else(|| of_kind(error.kind()));
     }
-    if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
-        return Some("what answers there speaks no HTTP/1.1; is the server's URL right, with https if it expects TLS?");
+    if let Some(error) = error.downcast_ref::<hyper::Error>() {
+        let speaks_else = "what answers there speaks no HTTP/1.1; is the server's URL right, with https if it expects TLS?";
+        return match error {
+            error if error.is_parse() => Some(speaks_else),
+            error if error.is_incomplete_message() => Some(CLOSED),
+            _ => None,
+        };
     }
     // The type of hyper-util's connector is its own.
     (error.to_string() == "dns error").then_some(
@@ -51,9 +58,7 @@ fn of_kind(kind: io::ErrorKind) -> Option<&'static str> {
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe
-        | io::ErrorKind::UnexpectedEof => {
-            "the connection was closed at the other end; does the API server, or a load balancer in front of it, restart?"
-        }
+        | io::ErrorKind::UnexpectedEof => CLOSED,
         io::ErrorKind::PermissionDenied => {
             "the kernel does not allow the connection; look for a rule of the firewall or a security module"
         }
