@@ -13,8 +13,8 @@ use std::{
 /// Causes that are followed; a chain that is longer, or a circle, ends here.
 const MOST: usize = 16;
 
-/// The longest line, bytes: a server may answer with a page.
-const LONGEST: usize = 1000;
+/// The longest line, bytes. The longest error is the verifier's, which has its log in it.
+const LONGEST: usize = 16 * 1024;
 
 /// Displays an error with its causes. A cause that the text has already is not
 /// repeated, and nothing breaks the line.
@@ -49,7 +49,7 @@ mod tests {
     use std::io;
 
     #[derive(Debug)]
-    struct Layer(&'static str, Option<Box<dyn Error>>);
+    struct Layer(&'static str, Option<Box<Layer>>);
 
     impl Display for Layer {
         fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
@@ -59,13 +59,13 @@ mod tests {
 
     impl Error for Layer {
         fn source(&self) -> Option<&(dyn Error + 'static)> {
-            self.1.as_deref()
+            self.1.as_deref().map(|error| error as _)
         }
     }
 
     fn layers(texts: &[&'static str]) -> Layer {
         let (first, rest) = texts.split_first().unwrap();
-        Layer(first, (!rest.is_empty()).then(|| Box::new(layers(rest)) as Box<dyn Error>))
+        Layer(first, (!rest.is_empty()).then(|| Box::new(layers(rest))))
     }
 
     #[test]
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_line_is_bounded() {
-        let long: &'static str = "ä".repeat(5000).leak();
+        let long: &'static str = "ä".repeat(LONGEST).leak();
         let line = Causes(&layers(&[long, "b"])).to_string();
         assert!(line.len() < LONGEST + 10 && line.ends_with('…'), "{}", line.len());
         let deep = layers(&["x"; 100]);

@@ -1,7 +1,7 @@
 //! Lists and watches of pods.
 
 use super::server::{
-    Reply, Server, answer, events, no_answers, no_streaming_list, open, pace, watch_of, whole,
+    Reply, Server, answer, events, logged, no_answers, no_streaming_list, open, pace, watch_of, whole,
 };
 use herder_agent::{
     apiserver::{Failure, Times, backoff::Pace},
@@ -345,6 +345,28 @@ async fn a_pod_without_a_uid_is_left_out_and_counted() {
     assert_eq!(follower.server.failures(), [Failure::Malformed]);
 }
 
+/// An outage that changes its face is told again; the server that refuses is told by what
+/// it says.
+#[tokio::test]
+async fn what_an_outage_is_about_is_told_as_often_as_it_changes() {
+    let (log, _guard) = logged();
+    let replies = vec![
+        Reply::Nothing,
+        Reply::Nothing,
+        whole("forbidden-403"),
+        whole("forbidden-403"),
+        answer("200 OK", "text/html", "<html>"),
+        open("streaming-list"),
+    ];
+    let mut follower = Follower::of(replies).await;
+    follower.until_synced().await;
+    assert_eq!(log.lines("closed at the other end").len(), 1, "{log:?}");
+    assert_eq!(log.lines("refuses to tell the pods").len(), 1, "{log:?}");
+    assert_eq!(log.lines("403 Forbidden: ").len(), 1, "{log:?}");
+    assert_eq!(log.lines("200 OK with text/html").len(), 1, "{log:?}");
+    assert_eq!(log.lines("answers again").len(), 1, "{log:?}");
+}
+
 #[tokio::test]
 async fn retry_after_is_honoured() {
     let table = [
@@ -435,6 +457,7 @@ async fn after_an_outage_the_agent_is_back_within_seconds() {
         whole("watch-gone-410"),
         open("streaming-list"),
     ];
+    let (log, _guard) = logged();
     let mut follower = follower_in_production(replies).await;
     follower.until_asked(4).await;
     let asked = follower.server.asked();
@@ -442,6 +465,15 @@ async fn after_an_outage_the_agent_is_back_within_seconds() {
     assert!(late <= Duration::from_secs(15), "{late:?} late");
     let relisted = asked[3].at - asked[2].at;
     assert!(relisted < Duration::from_millis(100), "listed after another {relisted:?}");
+    // Both ends of the outage are told once, however often the server was asked meanwhile.
+    let [begin] = &log.lines("does not answer")[..] else { unreachable!("{log:?}") };
+    for part in ["WARN", "http://127.0.0.1", "client error", "closed at the other end"] {
+        assert!(begin.contains(part), "{part}: {begin}");
+    }
+    let [end] = &log.lines("answers again")[..] else { unreachable!("{log:?}") };
+    let seconds = end.split(' ').find_map(|word| word.parse::<u64>().ok()).unwrap();
+    assert!(end.contains("INFO") && (150..=165).contains(&seconds), "{end}");
+    assert_eq!(log.lines("").len(), 3, "and that the list is a new one: {log:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -171,6 +171,45 @@ impl Server {
     }
 }
 
+/// What the agent logs on this thread while the guard lives.
+pub(crate) fn logged() -> (Log, tracing::subscriber::DefaultGuard) {
+    let log = Log::default();
+    let writer = log.clone();
+    let filter = herder_agent::telemetry::filter("info").unwrap();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_env_filter(filter);
+    let subscriber = subscriber.with_writer(move || writer.clone()).finish();
+    (log, tracing::subscriber::set_default(subscriber))
+}
+
+/// Lines of a log.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Those with this in them.
+    pub(crate) fn lines(&self, part: &str) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
+    }
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_list().entries(self.lines("")).finish()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Real waits, only shorter.
 pub(crate) fn pace() -> Pace {
     Pace { first: Duration::from_millis(1), longest: Duration::from_millis(8) }

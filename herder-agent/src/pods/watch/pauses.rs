@@ -112,6 +112,6 @@ mod tests {
             seconds(wait)
         };
         assert_eq!([expired(0), expired(0), expired(0)], [0.0, 0.8, 1.6]);
-        assert_eq!([expired(29), expired(30), expired(0)], [3.2, 0.0, 0.8]);
+        assert_eq!([expired(28), expired(30), expired(0)], [3.2, 0.0, 0.8]);
     }
 }
