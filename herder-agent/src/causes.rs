@@ -21,7 +21,9 @@ const LONGEST: usize = 16 * 1024;
 pub struct Causes<'a>(pub &'a (dyn Error + 'static));
 
 /// The error and its causes, outermost first.
-pub fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+pub fn chain<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     successors(Some(error), |&error| error.source()).take(MOST)
 }
 
@@ -74,8 +76,14 @@ mod tests {
             (&["a"][..], "a"),
             (&["a", "b", "c"], "a: b: c"),
             // As `thiserror` types do that display their source too.
-            (&["ServiceError: client error", "client error", "refused"], "ServiceError: client error: refused"),
-            (&["cannot ask: refused; is it there?", "refused"], "cannot ask: refused; is it there?"),
+            (
+                &["ServiceError: client error", "client error", "refused"],
+                "ServiceError: client error: refused",
+            ),
+            (
+                &["cannot ask: refused; is it there?", "refused"],
+                "cannot ask: refused; is it there?",
+            ),
             (&["a", "", " b\n"], "a: b"),
             (&["<html>\n<p>\x1b[2J"], "<html> <p> [2J"),
         ] {

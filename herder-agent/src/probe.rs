@@ -128,7 +128,9 @@ impl Probe {
         if facts.oom_kill_process || facts.mark_oom_victim {
             match Btf::from_sys_fs() {
                 Ok(parsed) => btf = Some(parsed),
-                Err(error) => tracing::warn!(error = %Causes(&error), "Cannot trace kernel functions."),
+                Err(error) => {
+                    tracing::warn!(error = %Causes(&error), "Cannot trace kernel functions.")
+                }
             }
         }
         let at_exit = !facts.describes_at_mark();

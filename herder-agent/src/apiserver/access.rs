@@ -76,8 +76,7 @@ async fn of_kubeconfig(mut kubeconfig: Kubeconfig) -> Result<Config, ConnectErro
         }
     }
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-    let mut config =
-        config.map_err(|error| ConnectError::NoConfig(Causes(&error).to_string()))?;
+    let mut config = config.map_err(|error| ConnectError::NoConfig(Causes(&error).to_string()))?;
     config.proxy_url = None;
     Ok(config)
 }

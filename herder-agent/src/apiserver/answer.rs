@@ -49,7 +49,9 @@ pub enum RequestError {
         terminating: bool,
     },
     /// Something that is no JSON.
-    #[error("{status} with {found} instead of JSON; does a proxy or a page to sign in answer for the API server?")]
+    #[error(
+        "{status} with {found} instead of JSON; does a proxy or a page to sign in answer for the API server?"
+    )]
     NotJson {
         /// Its status.
         status: StatusCode,
@@ -60,7 +62,9 @@ pub enum RequestError {
     #[error("the answer broke off: {}", diagnosis::told(&**.0))]
     Cut(#[source] BoxError),
     /// JSON, but not what was asked for.
-    #[error("the answer is not what was asked for: {0}; does anything but an API server answer there?")]
+    #[error(
+        "the answer is not what was asked for: {0}; does anything but an API server answer there?"
+    )]
     Malformed(String),
     /// The server tells of an error within a watch.
     #[error("the watch ended with {code}: {message}")]
@@ -134,11 +138,16 @@ impl Answer {
         let found = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let found = found.unwrap_or_default().to_owned();
         let body = response.into_body();
-        let mut answer = Answer { body, server: server.clone(), read: BytesMut::new(), searched: 0 };
+        let mut answer =
+            Answer { body, server: server.clone(), read: BytesMut::new(), searched: 0 };
         if let Some(failure) = Failure::of_status(status) {
             return Err(server.failed(answer.refusal(status, failure).await));
         }
-        if found.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
+        if found
+            .split(';')
+            .next()
+            .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+        {
             return Ok(answer);
         }
         let found = if found.is_empty() { "no content type".to_owned() } else { found };
@@ -174,7 +183,9 @@ impl Answer {
         let all = async {
             while self.more().await? {
                 if self.read.len() > largest {
-                    return Err(RequestError::Malformed(format!("it is longer than {largest} bytes")));
+                    return Err(RequestError::Malformed(format!(
+                        "it is longer than {largest} bytes"
+                    )));
                 }
             }
             serde_json::from_slice(&self.read).map_err(|error| malformed(&error))

@@ -96,7 +96,9 @@ fn of_tls(error: &rustls::Error) -> Option<&'static str> {
             AlertDescription::UnrecognisedName => {
                 "the server does not know that name; ask it by another, or set tls-server-name"
             }
-            _ => "the server ended the handshake; look at the client certificate of the kubeconfig, if it has one",
+            _ => {
+                "the server ended the handshake; look at the client certificate of the kubeconfig, if it has one"
+            }
         },
         rustls::Error::InvalidMessage(_) | rustls::Error::InappropriateMessage { .. } => {
             "what answers there speaks no TLS; is the server's URL right?"

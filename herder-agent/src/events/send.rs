@@ -271,7 +271,11 @@ struct Written {
 
 fn is_event<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
     let kind = String::deserialize(deserializer)?;
-    if kind == "Event" { Ok(()) } else { Err(D::Error::custom(format!("{kind:?} instead of an Event"))) }
+    if kind == "Event" {
+        Ok(())
+    } else {
+        Err(D::Error::custom(format!("{kind:?} instead of an Event")))
+    }
 }
 
 /// With what could not be known at once.

@@ -10,7 +10,10 @@ mod wire;
 
 use super::{Event, current::CurrentPods};
 use crate::{
-    apiserver::{Answer, ApiServer, Failure, RequestError, backoff::{Pace, random}},
+    apiserver::{
+        Answer, ApiServer, Failure, RequestError,
+        backoff::{Pace, random},
+    },
     core::Command,
 };
 use kube::api::{ListParams, Request, WatchParams};
@@ -238,7 +241,10 @@ impl Feed {
         self.pauses.answered();
         if let Some(outage) = self.outage.take() {
             let seconds = outage.since.elapsed().as_secs();
-            tracing::info!(server = self.server.url(), "The API server answers again after {seconds} s.");
+            tracing::info!(
+                server = self.server.url(),
+                "The API server answers again after {seconds} s."
+            );
         }
     }
 
@@ -249,7 +255,9 @@ impl Feed {
         match (stop, self.answered) {
             (Stop::CoreGone, _) => return None,
             (Stop::Failed(error), _) if self.refuses_streaming(&error) => {
-                tracing::info!("The API server has no streaming list, so pods are listed the old way.");
+                tracing::info!(
+                    "The API server has no streaming list, so pods are listed the old way."
+                );
                 self.streaming = false;
                 return Some(Duration::ZERO);
             }
@@ -284,7 +292,9 @@ impl Feed {
         if self.version.is_none() {
             self.failed_lists += 1;
             if self.streaming && self.failed_lists >= STREAMING_TRIES {
-                tracing::info!("A list in a stream did not come to its end, so pods are listed the old way.");
+                tracing::info!(
+                    "A list in a stream did not come to its end, so pods are listed the old way."
+                );
                 self.streaming = false;
             }
         }
@@ -318,6 +328,7 @@ impl Feed {
     /// apimachinery/pkg/apis/meta/internalversion/validation/validation.go).
     fn refuses_streaming(&self, error: &RequestError) -> bool {
         let asked = self.streaming && self.version.is_none();
-        asked && matches!(error, RequestError::Refused { status, .. } if matches!(status.as_u16(), 400 | 422))
+        asked
+            && matches!(error, RequestError::Refused { status, .. } if matches!(status.as_u16(), 400 | 422))
     }
 }

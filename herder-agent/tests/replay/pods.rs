@@ -1,7 +1,8 @@
 //! Lists and watches of pods.
 
 use super::server::{
-    Reply, Server, answer, events, logged, no_answers, no_streaming_list, open, pace, watch_of, whole,
+    Reply, Server, answer, events, logged, no_answers, no_streaming_list, open, pace, watch_of,
+    whole,
 };
 use herder_agent::{
     apiserver::{Failure, Times, backoff::Pace},

@@ -17,10 +17,9 @@ use tokio::{
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        ServerConfig,
+        RootCertStore, ServerConfig,
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
         server::WebPkiClientVerifier,
-        RootCertStore,
         version::TLS12,
     },
 };
@@ -78,7 +77,8 @@ impl Server {
 fn tls(name: &str, wants_certificate: bool) -> ServerConfig {
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     // Of TLS 1.3 the client learns only with the answer that it was refused.
-    let versions = if wants_certificate { &[&TLS12][..] } else { tokio_rustls::rustls::ALL_VERSIONS };
+    let versions =
+        if wants_certificate { &[&TLS12][..] } else { tokio_rustls::rustls::ALL_VERSIONS };
     let config = ServerConfig::builder_with_provider(provider.clone());
     let config = config.with_protocol_versions(versions).unwrap();
     let mut roots = RootCertStore::empty();
@@ -98,7 +98,8 @@ fn tls(name: &str, wants_certificate: bool) -> ServerConfig {
 async fn accept(config: ServerConfig, stream: TcpStream) {
     let Ok(mut stream) = TlsAcceptor::from(Arc::new(config)).accept(stream).await else { return };
     if stream.read(&mut [0; 4096]).await.is_ok() {
-        let answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+        let answer =
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
         stream.write_all(answer).await.unwrap();
     }
 }
@@ -122,11 +123,26 @@ async fn each_way_not_to_be_reached_is_told_with_its_cause_and_what_to_do() {
     use Failure::{Connection, Timeout};
     let table = [
         ("https", Server::Absent, Connection, ["Connection refused", "is the API server running"]),
-        ("https", Server::Closes, Connection, ["client error (Connect): ", "closed at the other end"]),
+        (
+            "https",
+            Server::Closes,
+            Connection,
+            ["client error (Connect): ", "closed at the other end"],
+        ),
         ("http", Server::Closes, Connection, ["client error", "closed at the other end"]),
         ("https", Server::Silent, Timeout, ["no answer within 2s", "hangs"]),
-        ("https", Server::Plain(b"HTTP/1.1 400 x\r\n\r\n"), Connection, ["InvalidContentType", "speaks no TLS"]),
-        ("http", Server::Plain(b"\x15\x03\x01\x00\x02\x02\x46"), Connection, ["invalid HTTP", "with https"]),
+        (
+            "https",
+            Server::Plain(b"HTTP/1.1 400 x\r\n\r\n"),
+            Connection,
+            ["InvalidContentType", "speaks no TLS"],
+        ),
+        (
+            "http",
+            Server::Plain(b"\x15\x03\x01\x00\x02\x02\x46"),
+            Connection,
+            ["invalid HTTP", "with https"],
+        ),
         ("https", Server::Tls("expired"), Connection, ["certificate expired", "the node's clock"]),
         ("https", Server::Tls("early"), Connection, ["not valid yet", "set the clock"]),
         ("https", Server::Tls("other-name"), Connection, ["api.example.com", "subjectAltName"]),
@@ -174,6 +190,9 @@ async fn a_page_is_told_by_its_type() {
     let server = super::server::Server::play(vec![page()]).await;
     let request = Request::get("/version").body(Vec::new()).unwrap();
     let error = server.api.send(request).await.err().unwrap().to_string();
-    assert!(error.contains("200 OK with text/html; charset=utf-8") && error.contains("proxy"), "{error}");
+    assert!(
+        error.contains("200 OK with text/html; charset=utf-8") && error.contains("proxy"),
+        "{error}"
+    );
     assert!(!error.contains("Sign in"), "{error}");
 }

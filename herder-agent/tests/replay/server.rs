@@ -110,7 +110,12 @@ pub(crate) fn no_answers(kind: &'static str) -> Vec<(&'static str, Box<dyn Fn() 
         ("a number", "200 OK", JSON, "1\n".into()),
         ("nothing in it", "200 OK", JSON, "{}\n".into()),
         ("a Status", "200 OK", JSON, status.to_owned() + "\n"),
-        ("another kind", "200 OK", JSON, r#"{"kind":"Node","metadata":{"resourceVersion":"1"},"items":[]}"#.into()),
+        (
+            "another kind",
+            "200 OK",
+            JSON,
+            r#"{"kind":"Node","metadata":{"resourceVersion":"1"},"items":[]}"#.into(),
+        ),
         ("no text", "200 OK", JSON, "\u{0}\u{1}\n".into()),
         ("Protobuf", "200 OK", "application/vnd.kubernetes.protobuf", "k8s\u{0}".into()),
     ];
@@ -155,11 +160,7 @@ impl Server {
         let seen = failures.clone();
         let on_failure: OnFailure = Arc::new(move |failure| seen.lock().unwrap().push(failure));
         let config = kube::Config::new(format!("http://{address}").parse().unwrap());
-        Server {
-            api: connect_with(config, times, on_failure).unwrap(),
-            asked,
-            failures,
-        }
+        Server { api: connect_with(config, times, on_failure).unwrap(), asked, failures }
     }
 
     pub(crate) fn asked(&self) -> Vec<Asked> {

@@ -65,9 +65,10 @@ impl<'de> Deserialize<'de> for Line {
                 let ends = bookmark.metadata.annotations.contains_key(LIST_ENDS);
                 Line::Bookmark(bookmark.metadata.resource_version, ends)
             }
-            WatchEvent::Error(status) => {
-                Line::Error { code: status.code, message: status.message.chars().take(300).collect() }
-            }
+            WatchEvent::Error(status) => Line::Error {
+                code: status.code,
+                message: status.message.chars().take(300).collect(),
+            },
         })
     }
 }
@@ -91,7 +92,11 @@ impl<'de> Deserialize<'de> for WatchedPod {
 
 fn is_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
     let kind = String::deserialize(deserializer)?;
-    if kind == "PodList" { Ok(()) } else { Err(D::Error::custom(format!("{kind:?} instead of a PodList"))) }
+    if kind == "PodList" {
+        Ok(())
+    } else {
+        Err(D::Error::custom(format!("{kind:?} instead of a PodList")))
+    }
 }
 
 /// Go writes `null` for a list without items.
