@@ -11,7 +11,7 @@
 use herder_agent::{
     attribution::{ContainerNames, Owner, id::PodUid},
     cgroup::CgroupId,
-    events::{About, Occurrence, Reason, correlate::Correlator},
+    events::{About, Occurrence, Reason, correlate::Correlator, gate::Untold},
     oom::{Domain, Kind, Limit, OomKill, Victim, limit::Limits},
     pods::{ContainerKind, wire::PodObject},
     report::{KillReport, Reporter},
@@ -113,7 +113,9 @@ fn events(every: Duration) {
             let text = format!("Process worker (pid {kills}) was killed");
             kills += 1;
             let occurrence = Occurrence::new(about, Reason::SubprocessOomKilled, text);
-            let asked = usize::from(correlator.correlate(occurrence, begin + at).is_some());
+            let asked = usize::from(
+                correlator.correlate(occurrence, Untold::default(), begin + at).is_some(),
+            );
             at_once += if at.is_zero() { asked } else { 0 };
             minute += if at < Duration::from_secs(60) { asked } else { 0 };
             hour += asked;

@@ -30,7 +30,7 @@ use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tracing_appender::non_blocking::ErrorCounter;
 
@@ -41,7 +41,7 @@ const COMMANDS: usize = 64;
 const DRAIN: Duration = Duration::from_secs(3);
 
 /// How long the last Events may take after that.
-const LAST_EVENTS: Duration = Duration::from_secs(1);
+const LAST_EVENTS: Duration = Duration::from_secs(2);
 
 /// When what only the start needs is let go once more: the first list of pods, and the
 /// values of what ran before.
@@ -188,17 +188,27 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         });
         start(thread, "the thread of NRI")?;
     }
-    let writing = writer.map(|writer| runtime.spawn(writer.run()));
+    let (stopping, stopped) = oneshot::channel::<()>();
+    let writing = writer.map(|writer| {
+        runtime.spawn(writer.run(async {
+            let _ = stopped.await;
+            sleep(LAST_EVENTS).await;
+        }))
+    });
     let serving =
         Serving { listeners, readiness, heartbeat, dropped, node: args.node_name.clone() };
     let reload = Reload { path, loaded, hangup, policies };
     runtime.block_on(supervise(reload, reporter, serving, commands));
     // Meanwhile the core ends, unless somebody is still connected, and with it the
     // queue; what is in it then is all.
+    drop(stopping);
     if let Some(writing) = writing
-        && runtime.block_on(async { timeout(LAST_EVENTS, writing).await }).is_err()
+        && let Ok(unwritten @ 1..) = runtime.block_on(writing)
     {
-        tracing::warn!("Some Events were not written before the end.");
+        tracing::warn!(
+            events = unwritten,
+            "Some Events were not written before the end; the API server or its answers are slow."
+        );
     }
     // The core ends when nobody can send to it any more. Connections that are cut
     // still can until this runtime has let go of them, so it has to run on.

@@ -6,8 +6,10 @@
 //! is counted and dropped, for the log and the metrics have it as well.
 
 pub mod correlate;
+pub mod gate;
 mod left;
 pub mod message;
+mod recent;
 pub mod send;
 
 pub use left::Left;

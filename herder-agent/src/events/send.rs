@@ -4,22 +4,29 @@
 //! tried again; one that the server refuses is counted and dropped.
 
 use super::{
-    Occurrence,
-    correlate::{Correlator, Outgoing},
+    Occurrence, Reason,
+    correlate::{Correlator, Outgoing, UPDATE_EVERY},
+    gate::{Gate, Pass, Untold},
     message,
 };
-use crate::apiserver::{
-    ApiServer, Failure, RequestError,
-    backoff::{Backoff, Pace, random},
+use crate::{
+    apiserver::{
+        ApiServer, Failure, RequestError,
+        backoff::{Backoff, Pace, random},
+    },
+    attribution::id::PodUid,
 };
 use hyper::{Method, Request, header::CONTENT_TYPE};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::json;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::{
-    sync::mpsc::{Receiver, Sender, channel},
-    time::{Instant, sleep},
+    sync::{
+        Notify,
+        mpsc::{Receiver, Sender, channel},
+    },
+    time::{Instant, sleep, sleep_until},
 };
 
 /// Occurrences that may wait. A pod's share is 25 at once, so this is a node's
@@ -43,7 +50,7 @@ pub enum Outcome {
     Created,
     /// An Event was counted up.
     Updated,
-    /// The pod's share was used up.
+    /// It is only counted, in the Event of some like it.
     Suppressed,
     /// The queue was full.
     Dropped,
@@ -68,77 +75,195 @@ impl Outcome {
     }
 }
 
-/// Told of the outcome of every occurrence; counts it.
+/// Told of the outcome of every occurrence, and of each time that one is counted up; counts
+/// it.
 pub type OnOutcome = Arc<dyn Fn(Outcome) + Send + Sync>;
 
 /// Where occurrences are handed in.
-#[derive(Clone)]
 pub struct EventQueue {
-    sender: Sender<Occurrence>,
+    sender: Sender<Waiting>,
+    gate: Gate,
+    behind: Arc<Notify>,
     on_outcome: OnOutcome,
 }
 
+/// The other end of the queue.
+pub struct Inbox {
+    receiver: Receiver<Waiting>,
+    behind: Arc<Notify>,
+}
+
+/// An occurrence, with what is like it and is not handed in.
+type Waiting = (Occurrence, Untold);
+
 /// Writes what the queue brings.
 pub struct EventWriter {
-    receiver: Receiver<Occurrence>,
+    inbox: Inbox,
     on_outcome: OnOutcome,
     server: ApiServer,
     node: String,
     pace: Pace,
     correlator: Correlator,
+    /// When Events are counted up that say less than what happened.
+    due: Option<Instant>,
+    /// Of what was taken out of the queue, so many are not yet done.
+    open: usize,
     forbidden_told: bool,
 }
 
 impl EventQueue {
     /// A queue and its end, which an [`EventWriter`] takes.
-    pub fn new(on_outcome: OnOutcome) -> (Self, Receiver<Occurrence>) {
+    pub fn new(on_outcome: OnOutcome) -> (Self, Inbox) {
         let (sender, receiver) = channel(QUEUE);
-        (EventQueue { sender, on_outcome }, receiver)
+        let behind = Arc::<Notify>::default();
+        let inbox = Inbox { receiver, behind: behind.clone() };
+        (EventQueue { sender, gate: Gate::default(), behind, on_outcome }, inbox)
     }
 
     /// Hands an occurrence in, or drops it when the queue is full.
     pub fn tell(&self, occurrence: Occurrence) {
-        if self.sender.try_send(occurrence).is_err() {
+        self.hand_in(occurrence, Untold::default());
+    }
+
+    /// Hands a kill in, which is built only for that; or counts it, if some like it were
+    /// told just before.
+    pub fn tell_kill(
+        &mut self,
+        pod: PodUid,
+        container: &str,
+        reason: Reason,
+        build: impl FnOnce() -> Occurrence,
+    ) {
+        match self.gate.pass(pod, container, reason, Instant::now()) {
+            Pass::Tell(untold) => self.hand_in(build(), untold),
+            Pass::Counted { first } => {
+                (self.on_outcome)(Outcome::Suppressed);
+                if first {
+                    self.behind.notify_one();
+                }
+            }
+        }
+    }
+
+    fn hand_in(&self, occurrence: Occurrence, untold: Untold) {
+        if self.sender.try_send((occurrence, untold)).is_err() {
             (self.on_outcome)(Outcome::Dropped);
         }
+    }
+}
+
+impl Inbox {
+    /// What waits, if there is something.
+    pub fn take(&mut self) -> Option<Occurrence> {
+        self.receiver.try_recv().ok().map(|(occurrence, _)| occurrence)
     }
 }
 
 impl EventWriter {
     /// The writer of a queue, which is to be run in a task of its own.
     pub fn new(
-        receiver: Receiver<Occurrence>,
+        inbox: Inbox,
         server: ApiServer,
         node: &str,
         pace: Pace,
         on_outcome: OnOutcome,
     ) -> Self {
         EventWriter {
-            receiver,
+            inbox,
             on_outcome,
             server,
             node: node.to_owned(),
             pace,
             correlator: Correlator::default(),
+            due: None,
+            open: 0,
             forbidden_told: false,
         }
     }
 
-    /// Runs until all queues are gone and what they brought is written.
-    pub async fn run(mut self) {
-        while let Some(occurrence) = self.receiver.recv().await {
-            let occurrence = completed(occurrence).await;
-            let outcome = match self.correlator.correlate(occurrence, Instant::now()) {
-                Some(outgoing) => self.write(&outgoing).await,
-                None => Outcome::Suppressed,
+    /// Runs until the queue is gone and what it brought is written, or until `end`. Tells
+    /// how much was not written.
+    pub async fn run(mut self, end: impl Future<Output = ()>) -> usize {
+        tokio::select! {
+            biased;
+            () = self.write_all() => {}
+            () = end => {}
+        }
+        while self.inbox.take().is_some() {
+            self.open += 1;
+        }
+        (0..self.open).for_each(|_| (self.on_outcome)(Outcome::Dropped));
+        self.open
+    }
+
+    async fn write_all(&mut self) {
+        loop {
+            let due = self.due;
+            tokio::select! {
+                biased;
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    self.catch_up(UPDATE_EVERY).await;
+                }
+                waiting = self.inbox.receiver.recv() => match waiting {
+                    Some((occurrence, untold)) => self.take(occurrence, untold).await,
+                    None => break,
+                },
+                () = self.inbox.behind.notified() => self.fall_behind(),
+            }
+        }
+        self.catch_up(Duration::ZERO).await;
+    }
+
+    async fn take(&mut self, mut occurrence: Occurrence, untold: Untold) {
+        self.open += 1;
+        let left = occurrence.left.take();
+        let outcome = match self.correlator.correlate(occurrence, untold, Instant::now()) {
+            Some(mut outgoing) => {
+                if let Some(left) = left {
+                    let more = message::goes_on(left.count().await);
+                    self.correlator.append(&mut outgoing, &more);
+                }
+                self.write(&outgoing).await
+            }
+            None => {
+                self.fall_behind();
+                Outcome::Suppressed
+            }
+        };
+        self.open -= 1;
+        (self.on_outcome)(outcome);
+    }
+
+    /// Some Event says less than what happened.
+    fn fall_behind(&mut self) {
+        self.due.get_or_insert_with(|| Instant::now() + UPDATE_EVERY);
+    }
+
+    /// Counts up what was last written so long ago, as far as that is allowed.
+    async fn catch_up(&mut self, after: Duration) {
+        self.due = None;
+        for one in self.correlator.behind() {
+            let now = Instant::now();
+            let due = now >= one.at + after;
+            let event = due.then(|| self.correlator.catch_up(one, Timestamp::now(), now));
+            let Some(outgoing) = event.flatten() else {
+                self.fall_behind();
+                continue;
             };
+            self.open += 1;
+            let outcome = self.write(&outgoing).await;
+            self.open -= 1;
             (self.on_outcome)(outcome);
+            if matches!(outcome, Outcome::Failed(_)) {
+                // The others would only keep waiting what comes new.
+                return self.fall_behind();
+            }
         }
     }
 
     async fn write(&mut self, outgoing: &Outgoing) -> Outcome {
         let mut backoff = Backoff::new(self.pace);
-        let mut update = outgoing.is_update();
+        let mut update = outgoing.is_update;
         let mut tries = 0;
         loop {
             tries += 1;
@@ -276,14 +401,6 @@ fn is_event<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> 
     } else {
         Err(D::Error::custom(format!("{kind:?} instead of an Event")))
     }
-}
-
-/// With what could not be known at once.
-async fn completed(mut occurrence: Occurrence) -> Occurrence {
-    if let Some(left) = occurrence.left.take() {
-        occurrence.message += &message::goes_on(left.count().await);
-    }
-    occurrence
 }
 
 /// A time as `metav1.Time` has it: whole seconds, UTC.
