@@ -129,7 +129,7 @@ impl Probe {
             match Btf::from_sys_fs() {
                 Ok(parsed) => btf = Some(parsed),
                 Err(error) => {
-                    tracing::warn!(error = %Causes(&error), "Cannot trace kernel functions.")
+                    tracing::warn!(error = %Causes(&error), "Cannot trace kernel functions.");
                 }
             }
         }

@@ -93,9 +93,12 @@ pub(crate) fn answer(status: &str, content_type: &str, body: &str) -> Reply {
     Reply::Whole([head.as_bytes(), body.as_bytes()].concat())
 }
 
+/// Makes the same reply each time.
+pub(crate) type MakeReply = Box<dyn Fn() -> Reply>;
+
 /// What comes with a status of success, or a redirect, and is no answer about this kind of
 /// object.
-pub(crate) fn no_answers(kind: &'static str) -> Vec<(&'static str, Box<dyn Fn() -> Reply>)> {
+pub(crate) fn no_answers(kind: &'static str) -> Vec<(&'static str, MakeReply)> {
     const PAGE: &str = "<!doctype html>\n<title>Sign in</title>\n\n<form>\n</form>\n";
     const JSON: &str = "application/json";
     let status = r#"{"kind":"Status","apiVersion":"v1","status":"Success","code":200}"#;
@@ -121,7 +124,7 @@ pub(crate) fn no_answers(kind: &'static str) -> Vec<(&'static str, Box<dyn Fn() 
     ];
     let reply = |(what, status, content_type, body): (_, &'static str, &'static str, String)| {
         let reply = move || answer(status, content_type, &body);
-        (what, Box::new(reply) as Box<dyn Fn() -> Reply>)
+        (what, Box::new(reply) as MakeReply)
     };
     table.into_iter().map(reply).collect()
 }

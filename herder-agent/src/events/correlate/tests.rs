@@ -123,9 +123,9 @@ async fn memory_is_bounded() {
         correlator.correlate(occurrence(&pod, "a", 0), Untold::default(), at);
     }
     let sizes = (
-        correlator.similar.entries.len(),
-        correlator.told.entries.len(),
-        correlator.allowed.entries.len(),
+        correlator.kinds.iter().count(),
+        correlator.told.iter().count(),
+        correlator.allowed.iter().count(),
     );
     assert_eq!(sizes, (REMEMBERED, REMEMBERED, REMEMBERED));
     // Who came last is still known.
@@ -140,4 +140,51 @@ fn names_are_valid_however_long_the_pod() {
     assert!(name.len() <= LONGEST_NAME && name.starts_with("aaa"), "{name}");
     assert!(!name.contains("-."), "{name}");
     assert_eq!(event_name("cart", time(0)), "cart.18fae27693b40000");
+}
+
+/// Events of a kill each that the pod's or the node's share did not allow, are made up for
+/// when it does; and none says more than what happened.
+#[tokio::test(start_paused = true)]
+async fn what_was_not_told_is_made_up_for() {
+    let mut now = Instant::now();
+    let mut correlator = Correlator::default();
+    let untold = Untold::default();
+    let mut told = Vec::new();
+    // All of the node's share, and then a pod that has three kills of three processes.
+    for pod in 0..NODE_BURST {
+        let occurrence = occurrence(&format!("pod-{pod}"), "a", 0);
+        assert!(correlator.correlate(occurrence, Untold::default(), now).is_some());
+    }
+    for number in 0..3 {
+        let occurrence = occurrence("cart", &format!("pid {number}"), 0);
+        told.extend(correlator.correlate(occurrence, untold.clone(), now));
+    }
+    assert_eq!(told, []);
+    let behind = correlator.behind();
+    assert_eq!(behind.len(), 1);
+    let none = behind.into_iter().find_map(|one| correlator.catch_up(one, time(1), now));
+    assert_eq!(none, None);
+    now += NODE_REFILL * 2;
+    let one = correlator.behind().remove(0);
+    let made = correlator.catch_up(one, time(2), now).unwrap();
+    assert_eq!((made.count, made.is_update), (3, false));
+    assert_eq!(made.message, format!("{COMBINED}pid 2"));
+    assert!(correlator.behind().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_text_is_kept_for_the_next_time() {
+    let now = Instant::now();
+    let mut correlator = Correlator::default();
+    let told = |correlator: &mut Correlator| {
+        let occurrence = occurrence("cart", "a", 0);
+        correlator.correlate(occurrence, Untold::default(), now).unwrap()
+    };
+    let mut first = told(&mut correlator);
+    correlator.append(&mut first, " and b");
+    assert_eq!(first.message, "a and b");
+    let key = (first.about.clone(), first.reason, first.text);
+    assert_eq!(correlator.told.get_mut(&key).unwrap().message, "a and b");
+    correlator.append(&mut first, &"c".repeat(2000));
+    assert_eq!(first.message.len(), message::LONGEST);
 }
