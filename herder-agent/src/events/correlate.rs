@@ -24,10 +24,14 @@ pub const SPAM_REFILL: Duration = Duration::from_secs(300);
 /// Requests of a node at once, for all of its pods.
 pub const NODE_BURST: u32 = 100;
 
+/// What of these is only for the first Event about something: that the other pods of the
+/// node are hit too says more than how one goes on.
+pub const NODE_RESERVE: u32 = NODE_BURST / 2;
+
 /// Time for one more. The kubelet allows itself 50 a second (`eventRecordQPS`, 1.27), but
 /// when all nodes of a cluster run out of memory together, their agents share one API
 /// server (docs/scale.md).
-pub const NODE_REFILL: Duration = Duration::from_secs(1);
+pub const NODE_REFILL: Duration = Duration::from_secs(5);
 
 /// So many different texts for one reason, and they are combined into one
 /// (`defaultAggregateMaxEvents`).
@@ -104,6 +108,8 @@ struct Kind {
     /// Whose Event counts what was not told.
     current: Text,
     untold: Untold,
+    /// Some of it was told just now.
+    has_event: bool,
 }
 
 #[derive(Debug)]
@@ -189,7 +195,7 @@ impl Correlator {
         });
         told.count = told.count.saturating_add(more).saturating_add(1);
         told.message.clone_from(&message);
-        if !self.allow(about, now) {
+        if !self.allow(about, reason, now) {
             return None;
         }
         Some(self.told.get_mut(&key)?.outgoing(key, message, time, now))
@@ -225,7 +231,7 @@ impl Correlator {
     /// How one of them is to be now; none if its pod's share or the node's is used up.
     pub fn catch_up(&mut self, one: Behind, time: Timestamp, now: Instant) -> Option<Outgoing> {
         let Behind { key, several, .. } = one;
-        if !self.allow(key.0.clone(), now) {
+        if !self.allow(key.0.clone(), key.1, now) {
             return None;
         }
         let told = self.told.get_mut(&key)?;
@@ -274,10 +280,12 @@ impl Correlator {
             texts: BTreeSet::new(),
             last: now,
             current: Text::Combined,
+            has_event: false,
             untold: Untold::default(),
         });
         if now.saturating_duration_since(kind.last) > SIMILAR_WITHIN {
             kind.texts.clear();
+            kind.has_event = false;
         }
         kind.last = now;
         kind.untold = untold;
@@ -292,16 +300,24 @@ impl Correlator {
         (Text::Combined, message::fit(format!("{COMBINED}{message}")))
     }
 
-    /// A request takes one of the pod's share and one of the node's.
-    fn allow(&mut self, mut about: About, now: Instant) -> bool {
+    /// A request takes one of the pod's share and one of the node's, of which some is kept
+    /// for what does not only go on.
+    fn allow(&mut self, about: About, reason: Reason, now: Instant) -> bool {
+        let kind = (about, reason);
+        let goes_on = self.kinds.get_mut(&kind).is_some_and(|kind| kind.has_event);
+        let mut about = kind.0.clone();
         about.container = None;
         let pod = self.allowed.entry(about, now, || Share::whole(SPAM_BURST, now));
         pod.refill(SPAM_BURST, SPAM_REFILL, now);
         let node = self.node.get_or_insert_with(|| Share::whole(NODE_BURST, now));
         node.refill(NODE_BURST, NODE_REFILL, now);
-        let allowed = pod.requests > 0 && node.requests > 0;
+        let reserve = if goes_on { NODE_RESERVE } else { 0 };
+        let allowed = pod.requests > 0 && node.requests > reserve;
         pod.requests -= u32::from(allowed);
         node.requests -= u32::from(allowed);
+        if let Some(kind) = self.kinds.get_mut(&kind) {
+            kind.has_event |= allowed;
+        }
         allowed
     }
 }

@@ -118,7 +118,7 @@ async fn memory_is_bounded() {
     let now = Instant::now();
     let mut correlator = Correlator::default();
     for number in 0..2000 {
-        let at = now + Duration::from_secs(number);
+        let at = now + NODE_REFILL * number;
         let pod = format!("pod-{number}");
         correlator.correlate(occurrence(&pod, "a", 0), Untold::default(), at);
     }
@@ -129,7 +129,8 @@ async fn memory_is_bounded() {
     );
     assert_eq!(sizes, (REMEMBERED, REMEMBERED, REMEMBERED));
     // Who came last is still known.
-    let again = correlator.correlate(occurrence("pod-1999", "a", 0), Untold::default(), now);
+    let later = now + NODE_REFILL * 2100;
+    let again = correlator.correlate(occurrence("pod-1999", "a", 0), Untold::default(), later);
     assert!(again.unwrap().is_update);
 }
 
@@ -187,4 +188,24 @@ async fn more_text_is_kept_for_the_next_time() {
     assert_eq!(correlator.told.get_mut(&key).unwrap().message, "a and b");
     correlator.append(&mut first, &"c".repeat(2000));
     assert_eq!(first.message.len(), message::LONGEST);
+}
+
+/// In a storm all over the node each pod gets its first Event before any gets another.
+#[tokio::test(start_paused = true)]
+async fn what_goes_on_leaves_something_for_what_is_new() {
+    let now = Instant::now();
+    let mut correlator = Correlator::default();
+    let mut told = |pod: u32, text: &str| {
+        let occurrence = occurrence(&format!("pod-{pod}"), text, 0);
+        correlator.correlate(occurrence, Untold::default(), now).is_some()
+    };
+    for pod in 0..20 {
+        for text in ["a", "b", "c"] {
+            told(pod, text);
+        }
+    }
+    let first = (20..60).filter(|pod| told(*pod, "a")).count();
+    assert_eq!(first, 40);
+    let again = (20..60).filter(|pod| told(*pod, "b")).count();
+    assert_eq!(again, 0);
 }
