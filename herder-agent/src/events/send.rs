@@ -291,7 +291,9 @@ impl EventWriter {
                 | Failure::Malformed
                     if tries < TRIES =>
                 {
-                    sleep(backoff.after_failure(random())).await;
+                    let wait = backoff.after_failure(random());
+                    tracing::debug!(%error, ?wait, "An Event is tried again.");
+                    sleep(wait).await;
                 }
                 failure => {
                     self.give_up(outgoing, &error);
