@@ -85,6 +85,11 @@ impl RequestError {
         })
     }
 
+    /// What the server told within a watch.
+    pub fn watch(code: u16, message: &str) -> Self {
+        RequestError::Watch { code, message: one_line(message) }
+    }
+
     /// How it is counted.
     pub fn failure(&self) -> Failure {
         match self {
@@ -168,8 +173,7 @@ impl Answer {
         });
         let causes = refusal.details.and_then(|details| details.causes).unwrap_or_default();
         let terminating = causes.iter().any(|cause| cause.reason.as_deref() == Some(TERMINATING));
-        let message: String = refusal.message.split_whitespace().collect::<Vec<_>>().join(" ");
-        let message = message.chars().filter(|c| !c.is_control()).take(300).collect();
+        let message = one_line(&refusal.message);
         let failure = if terminating { Failure::NotFound } else { failure };
         RequestError::Refused { status, failure, message, terminating }
     }
@@ -245,6 +249,12 @@ impl Answer {
             }
         }
     }
+}
+
+/// What the server says, or whoever answers for it, so that it can be logged.
+fn one_line(text: &str) -> String {
+    let words = text.split_whitespace().flat_map(|word| [" ", word]).skip(1);
+    words.flat_map(str::chars).filter(|c| !c.is_control()).take(300).collect()
 }
 
 fn malformed(error: &serde_json::Error) -> RequestError {

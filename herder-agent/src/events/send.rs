@@ -292,7 +292,7 @@ impl EventWriter {
                     if tries < TRIES =>
                 {
                     let wait = backoff.after_failure(random());
-                    tracing::debug!(%error, ?wait, "An Event is tried again.");
+                    tracing::debug!(error = error.to_string(), ?wait, "An Event is tried again.");
                     sleep(wait).await;
                 }
                 failure => {
@@ -309,7 +309,7 @@ impl EventWriter {
             if !self.forbidden_told {
                 self.forbidden_told = true;
                 tracing::warn!(
-                    %error,
+                    error = error.to_string(),
                     "The ClusterRole does not allow events: add the verbs create and patch, or \
                      turn them off with --events off. This is said once."
                 );
@@ -320,7 +320,7 @@ impl EventWriter {
             namespace = %outgoing.about.namespace,
             pod = %outgoing.about.pod,
             reason = outgoing.reason.as_str(),
-            %error,
+            error = error.to_string(),
             "An Event could not be written."
         );
     }

@@ -169,7 +169,7 @@ impl Feed {
                 }
                 Line::Bookmark(version, _) => Some(version),
                 Line::Error { code, message } => {
-                    return Err(self.server.failed(RequestError::Watch { code, message }).into());
+                    return Err(self.server.failed(RequestError::watch(code, &message)).into());
                 }
             };
             if !listing {
@@ -262,7 +262,10 @@ impl Feed {
                 return Some(Duration::ZERO);
             }
             (Stop::Failed(error), _) if error.failure() == Failure::Expired => {
-                tracing::info!(%error, "The pods are listed anew: the API server no longer has what came after the last change seen.");
+                tracing::info!(
+                    error = error.to_string(),
+                    "The pods are listed anew: the API server no longer has what came after the last change seen."
+                );
                 self.version = None;
                 self.answered();
                 return Some(self.pauses.expired(now, random()));
@@ -288,7 +291,11 @@ impl Feed {
     }
 
     fn broke_off(&mut self, error: &RequestError) {
-        tracing::info!(server = self.server.url(), %error, "Following the pods broke off; what is known stays in use.");
+        tracing::info!(
+            server = self.server.url(),
+            error = error.to_string(),
+            "Following the pods broke off; what is known stays in use."
+        );
         if self.version.is_none() {
             self.failed_lists += 1;
             if self.streaming && self.failed_lists >= STREAMING_TRIES {
@@ -309,14 +316,26 @@ impl Feed {
         let mut cause = error.to_string();
         cause.retain(|letter| !letter.is_ascii_digit());
         if self.outage.as_ref().is_some_and(|outage| outage.cause == cause) {
-            tracing::debug!(%error, ?wait, "The API server still does not answer.");
+            tracing::debug!(
+                error = error.to_string(),
+                ?wait,
+                "The API server still does not answer."
+            );
             return;
         }
         let server = self.server.url();
         if matches!(error, RequestError::Refused { .. }) {
-            tracing::warn!(server, %error, "The API server refuses to tell the pods; what is known stays in use.");
+            tracing::warn!(
+                server,
+                error = error.to_string(),
+                "The API server refuses to tell the pods; what is known stays in use."
+            );
         } else {
-            tracing::warn!(server, %error, "The API server does not answer; what is known of the pods stays in use.");
+            tracing::warn!(
+                server,
+                error = error.to_string(),
+                "The API server does not answer; what is known of the pods stays in use."
+            );
         }
         let since = self.outage.as_ref().map_or_else(Instant::now, |outage| outage.since);
         self.outage = Some(Outage { since, cause });

@@ -1,7 +1,7 @@
 //! The ways in which an API server is not reached. Each is told in a line of its own, with
 //! its cause and what to do.
 
-use super::server::no_answers;
+use super::server::{answer, no_answers};
 use herder_agent::apiserver::{Failure, OnFailure, Times, connect_with};
 use hyper::Request;
 use kube::Config;
@@ -195,4 +195,20 @@ async fn a_page_is_told_by_its_type() {
         "{error}"
     );
     assert!(!error.contains("Sign in"), "{error}");
+}
+
+/// A refusal is told by what it says, in a line, and not as long as whoever says it likes.
+#[tokio::test]
+async fn a_refusal_is_told_by_what_it_says() {
+    let long =
+        "no\n\n2026-01-01T00:00:00Z  INFO \u{1b}[31m OOM kill.".to_owned() + &"x".repeat(5000);
+    let status = serde_json::json!({"kind": "Status", "message": long, "code": 403}).to_string();
+    for (kind, body) in [("application/json", status), ("text/plain", long)] {
+        let server = super::server::Server::play(vec![answer("403 Forbidden", kind, &body)]).await;
+        let request = Request::get("/version").body(Vec::new()).unwrap();
+        let error = server.api.send(request).await.err().unwrap().to_string();
+        assert!(error.starts_with("403 Forbidden: no 2026-01-01T00:00:00Z INFO"), "{error}");
+        assert!(error.len() < 400 && !error.contains(char::is_control), "{error}");
+        assert_eq!(server.failures(), [Failure::Forbidden]);
+    }
 }

@@ -1,9 +1,7 @@
 //! What is handed to the queue, and what is not.
 
 use super::*;
-use crate::{
-    attribution::ContainerNames, events::send::Inbox, oom::Kind, pods::wire::PodObject,
-};
+use crate::{attribution::ContainerNames, events::send::Inbox, oom::Kind, pods::wire::PodObject};
 use serde_json::{Value, json};
 use std::sync::Arc;
 

@@ -65,10 +65,7 @@ impl<'de> Deserialize<'de> for Line {
                 let ends = bookmark.metadata.annotations.contains_key(LIST_ENDS);
                 Line::Bookmark(bookmark.metadata.resource_version, ends)
             }
-            WatchEvent::Error(status) => Line::Error {
-                code: status.code,
-                message: status.message.chars().take(300).collect(),
-            },
+            WatchEvent::Error(status) => Line::Error { code: status.code, message: status.message },
         })
     }
 }
