@@ -9,6 +9,7 @@ pub mod correlate;
 pub mod gate;
 mod left;
 pub mod message;
+mod object;
 mod recent;
 pub mod send;
 

@@ -7,7 +7,7 @@ use super::{
     Occurrence, Reason,
     correlate::{Correlator, Outgoing, UPDATE_EVERY},
     gate::{Gate, Pass, Untold},
-    message,
+    message, object,
 };
 use crate::{
     apiserver::{
@@ -18,8 +18,6 @@ use crate::{
 };
 use hyper::{Method, Request, header::CONTENT_TYPE};
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, de::Error as _};
-use serde_json::json;
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{
@@ -39,9 +37,6 @@ const TRIES: u32 = 12;
 
 /// Longest answer that is read, bytes: an Event comes back, or a Status.
 const LARGEST_ANSWER: usize = 64 << 10;
-
-/// `source.component` and `reportingComponent`.
-const COMPONENT: &str = "herder";
 
 /// What became of an occurrence. A metric label, so the set is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -333,79 +328,17 @@ impl EventWriter {
                 .method(Method::PATCH)
                 .uri(format!("{collection}/{}", outgoing.name))
                 .header(CONTENT_TYPE, "application/strategic-merge-patch+json")
-                .body(self.patch(outgoing))
+                .body(object::patch(outgoing))
         } else {
             Request::builder()
                 .method(Method::POST)
                 .uri(collection)
                 .header(CONTENT_TYPE, "application/json")
-                .body(self.object(outgoing))
+                .body(object::object(outgoing, &self.node))
         };
         let malformed = |error: hyper::http::Error| RequestError::Malformed(error.to_string());
         let request = request.map_err(|error| self.server.failed(malformed(error)))?;
         let answer = self.server.send(request).await?;
-        answer.json::<Written>(LARGEST_ANSWER).await.map(drop)
+        answer.json::<object::Written>(LARGEST_ANSWER).await.map(drop)
     }
-
-    fn patch(&self, outgoing: &Outgoing) -> Vec<u8> {
-        json!({
-            "count": outgoing.count,
-            "lastTimestamp": seconds(outgoing.last),
-            "message": outgoing.message,
-        })
-        .to_string()
-        .into_bytes()
-    }
-
-    fn object(&self, outgoing: &Outgoing) -> Vec<u8> {
-        let about = &outgoing.about;
-        let mut involved = json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "name": about.pod,
-            "namespace": about.namespace,
-            "uid": about.uid,
-        });
-        if let (Some(path), Some(involved)) = (about.field_path(), involved.as_object_mut()) {
-            involved.insert("fieldPath".to_owned(), path.into());
-        }
-        json!({
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": { "name": outgoing.name, "namespace": about.namespace },
-            "involvedObject": involved,
-            "reason": outgoing.reason.as_str(),
-            "message": outgoing.message,
-            "type": outgoing.reason.event_type(),
-            "count": outgoing.count,
-            "firstTimestamp": seconds(outgoing.first),
-            "lastTimestamp": seconds(outgoing.last),
-            "source": { "component": COMPONENT, "host": self.node },
-            "reportingComponent": COMPONENT,
-            "reportingInstance": self.node,
-        })
-        .to_string()
-        .into_bytes()
-    }
-}
-
-/// The answer to both requests.
-#[derive(Deserialize)]
-struct Written {
-    #[serde(rename = "kind", deserialize_with = "is_event")]
-    _kind: (),
-}
-
-fn is_event<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
-    let kind = String::deserialize(deserializer)?;
-    if kind == "Event" {
-        Ok(())
-    } else {
-        Err(D::Error::custom(format!("{kind:?} instead of an Event")))
-    }
-}
-
-/// A time as `metav1.Time` has it: whole seconds, UTC.
-fn seconds(time: Timestamp) -> String {
-    Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
 }
