@@ -7,7 +7,7 @@ mod reload;
 mod scheduling;
 
 use crate::{
-    apiserver::{self, ConnectError, OnFailure, Times},
+    apiserver::{self, ApiServer, ConnectError, OnFailure, Times},
     args::{EventSwitch, NriSwitch, RunArgs, Switch},
     attribution::kubelet::KubeletRoots,
     cgroup::{CgroupId, dir::CgroupRoot},
@@ -30,7 +30,7 @@ use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tracing_appender::non_blocking::ErrorCounter;
 
@@ -41,7 +41,7 @@ const COMMANDS: usize = 64;
 const DRAIN: Duration = Duration::from_secs(3);
 
 /// How long the last Events may take after that.
-const LAST_EVENTS: Duration = Duration::from_secs(1);
+const LAST_EVENTS: Duration = Duration::from_secs(2);
 
 /// When what only the start needs is let go once more: the first list of pods, and the
 /// values of what ran before.
@@ -98,8 +98,8 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
 
     let counted = reporter.clone();
     let on_failure: OnFailure = Arc::new(move |failure| counted.api_error(failure));
-    let client = runtime.block_on(client(args.kubernetes, on_failure.clone()))?;
-    let (events, writer) = events(args, client.as_ref(), &reporter).unzip();
+    let api_server = runtime.block_on(api_server(args.kubernetes, on_failure))?;
+    let (events, writer) = events(args, api_server.as_ref(), &reporter).unzip();
 
     let readiness = Readiness::default();
     let walked = readiness.latch("first walk of the cgroups");
@@ -140,7 +140,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
             begins_at,
             resync_every: Duration::from_secs(args.resync_seconds),
         },
-        naming: Naming::new(client.is_some(), Bundles::new(args.bundle_dir.clone()))
+        naming: Naming::new(api_server.is_some(), Bundles::new(args.bundle_dir.clone()))
             .below(KubeletRoots::given(&args.node.kubelet_cgroup_root)),
         notices: Notices::new(events),
         leaving: Leaving::new(state_file),
@@ -158,13 +158,13 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     start(core, "the core's thread")?;
 
     let current = CurrentPods::default();
-    if let Some(client) = client {
+    if let Some(server) = api_server {
         let node = args.node_name.clone();
         let pace = Times::default().pace;
         let current = asks_runtime.then(|| current.clone());
         let to = Followers { core: commands.downgrade(), current };
         runtime.spawn(async move {
-            pods::watch::watch(client, &node, pace, to, on_failure).await;
+            pods::watch::watch(server, &node, pace, to).await;
         });
     }
     let (policies, followed) = watch::channel(policy);
@@ -188,17 +188,27 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         });
         start(thread, "the thread of NRI")?;
     }
-    let writing = writer.map(|writer| runtime.spawn(writer.run()));
+    let (stopping, stopped) = oneshot::channel::<()>();
+    let writing = writer.map(|writer| {
+        runtime.spawn(writer.run(async {
+            let _ = stopped.await;
+            sleep(LAST_EVENTS).await;
+        }))
+    });
     let serving =
         Serving { listeners, readiness, heartbeat, dropped, node: args.node_name.clone() };
     let reload = Reload { path, loaded, hangup, policies };
     runtime.block_on(supervise(reload, reporter, serving, commands));
     // Meanwhile the core ends, unless somebody is still connected, and with it the
     // queue; what is in it then is all.
+    drop(stopping);
     if let Some(writing) = writing
-        && runtime.block_on(async { timeout(LAST_EVENTS, writing).await }).is_err()
+        && let Ok(unwritten @ 1..) = runtime.block_on(writing)
     {
-        tracing::warn!("Some Events were not written before the end.");
+        tracing::warn!(
+            events = unwritten,
+            "Some Events were not written before the end; the API server or its answers are slow."
+        );
     }
     // The core ends when nobody can send to it any more. Connections that are cut
     // still can until this runtime has let go of them, so it has to run on.
@@ -286,10 +296,10 @@ async fn terminated() {
 }
 
 /// Access to the API server, if it is wanted and there.
-async fn client(
+async fn api_server(
     kubernetes: Switch,
     on_failure: OnFailure,
-) -> Result<Option<kube::Client>, ConnectError> {
+) -> Result<Option<ApiServer>, ConnectError> {
     let connect = |elsewhere| apiserver::connect(elsewhere, Times::default(), on_failure);
     match kubernetes {
         Switch::Off => Ok(None),
@@ -304,15 +314,15 @@ async fn client(
 /// Where Events are handed in and who writes them, if there are to be any.
 fn events(
     args: &RunArgs,
-    client: Option<&kube::Client>,
+    server: Option<&ApiServer>,
     reporter: &Arc<Reporter>,
 ) -> Option<(EventQueue, EventWriter)> {
-    let client = client.filter(|_| args.events == EventSwitch::On)?.clone();
+    let server = server.filter(|_| args.events == EventSwitch::On)?.clone();
     let counted = reporter.clone();
     let on_outcome: OnOutcome = Arc::new(move |outcome| counted.event(outcome));
     let (queue, receiver) = EventQueue::new(on_outcome.clone());
     let pace = Times::default().pace;
-    Some((queue, EventWriter::new(receiver, client, &args.node_name, pace, on_outcome)))
+    Some((queue, EventWriter::new(receiver, server, &args.node_name, pace, on_outcome)))
 }
 
 /// The runtime names containers by paths of the whole mount, and those that it makes are

@@ -137,7 +137,8 @@ pub struct RunArgs {
     #[arg(long, env = "HERDER_NODE_NAME", value_name = "NAME", default_value_t = host_name())]
     pub node_name: String,
     /// Whether to ask a Kubernetes API server for the pods of this node: `auto`
-    /// does so in a pod with a service account, `on` also with a kubeconfig.
+    /// does so in a pod with a service account, `on` also with a kubeconfig. The
+    /// connection is direct: HTTPS_PROXY is ignored, and a kubeconfig's proxy-url refused.
     #[arg(long, env = "HERDER_KUBERNETES", value_enum, default_value = "auto")]
     pub kubernetes: Switch,
     /// Whether to tell pods' owners of kills and of enforcement by Kubernetes

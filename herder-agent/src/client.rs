@@ -12,6 +12,7 @@ mod time;
 
 use crate::{
     args::{ContainersArgs, KillsArgs, Output},
+    causes::Causes,
     report::journal,
     telemetry::colours,
 };
@@ -47,7 +48,7 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The connection broke.
-    #[error("the agent at {url} broke off: {source}")]
+    #[error("the agent at {url} broke off: {}", Causes(source))]
     Broken {
         /// Who was asked.
         url: String,

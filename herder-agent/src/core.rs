@@ -299,6 +299,8 @@ impl Core {
         self.take_kills();
         self.expire_kills(u64::MAX);
         self.give_up_naming();
+        // What follows takes seconds, most of all to detach the programs.
+        self.notices.close();
         self.enforcer.shutdown();
         self.save_last_state().await;
         Ok(())

@@ -6,8 +6,11 @@
 //! is counted and dropped, for the log and the metrics have it as well.
 
 pub mod correlate;
+pub mod gate;
 mod left;
 pub mod message;
+mod object;
+mod recent;
 pub mod send;
 
 pub use left::Left;

@@ -23,6 +23,7 @@ pub use awaited::Awaited;
 use crate::{
     apiserver::backoff::{Backoff, Pace, random},
     attribution::id::ContainerId,
+    causes::Causes,
     core::Command,
     pods::{Pod, current::CurrentPods},
     policy::{Policy, Target},
@@ -262,7 +263,7 @@ impl Plugin {
         if missing && !self.expected {
             tracing::info!(%socket, "The runtime offers no NRI; values are corrected after it wrote them.");
         } else {
-            tracing::warn!(%socket, %error, "No NRI; values are corrected after the runtime wrote them. It is tried again and again, as herder_nri_connections_total counts.");
+            tracing::warn!(%socket, error = %Causes(error), "No NRI; values are corrected after the runtime wrote them. It is tried again and again, as herder_nri_connections_total counts.");
         }
     }
 }

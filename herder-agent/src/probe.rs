@@ -15,7 +15,7 @@ pub use decode::{Decision, DecodeError, Event, Mark};
 pub use layout::{KernelFacts, MarkArgument};
 pub use object::{OBJECT, STUB};
 
-use crate::cgroup::CgroupId;
+use crate::{causes::Causes, cgroup::CgroupId};
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
     maps::{MapData, MapError, PerCpuArray, RingBuf},
@@ -40,12 +40,12 @@ pub enum ProbeError {
     Stub,
     /// The kernel refused a map, or the object is damaged.
     #[error(
-        "cannot load the eBPF object (needs CAP_BPF and CAP_PERFMON, below Linux 5.11 also CAP_SYS_RESOURCE): {0}"
+        "cannot load the eBPF object (needs CAP_BPF and CAP_PERFMON, below Linux 5.11 also CAP_SYS_RESOURCE): {}", Causes(.0)
     )]
     Load(#[from] EbpfError),
     /// The kernel refused a program that nothing works without.
     #[error(
-        "cannot attach eBPF program {program} (needs CAP_BPF and CAP_PERFMON, and no lockdown of confidentiality): {source}"
+        "cannot attach eBPF program {program} (needs CAP_BPF and CAP_PERFMON, and no lockdown of confidentiality): {}", Causes(&**source)
     )]
     Attach {
         /// Its name.
@@ -57,7 +57,7 @@ pub enum ProbeError {
     #[error("the eBPF object has no usable {0}; agent and programs are of different builds")]
     Missing(&'static str),
     /// A map cannot be read.
-    #[error("cannot open the eBPF map {map}: {source}")]
+    #[error("cannot open the eBPF map {map}: {}", Causes(&**source))]
     Map {
         /// Its name.
         map: &'static str,
@@ -128,7 +128,9 @@ impl Probe {
         if facts.oom_kill_process || facts.mark_oom_victim {
             match Btf::from_sys_fs() {
                 Ok(parsed) => btf = Some(parsed),
-                Err(error) => tracing::warn!(%error, "Cannot trace kernel functions."),
+                Err(error) => {
+                    tracing::warn!(error = %Causes(&error), "Cannot trace kernel functions.");
+                }
             }
         }
         let at_exit = !facts.describes_at_mark();
@@ -136,7 +138,7 @@ impl Probe {
             // Where the function is in BTF but cannot be traced (no trampolines
             // on this architecture), the victims are described at their exit.
             Err(ProbeError::Attach { program: MARKING, source }) => {
-                tracing::warn!(error = %source, "Cannot trace mark_oom_victim.");
+                tracing::warn!(error = %Causes(&*source), "Cannot trace mark_oom_victim.");
                 Self::attach_route(options, facts, btf.as_ref(), true)
             }
             other => other,
@@ -235,7 +237,7 @@ impl Probe {
             let total = match self.losses.get(&(loss as u32), 0) {
                 Ok(values) => values.iter().sum::<u64>(),
                 Err(error) => {
-                    tracing::warn!(%error, ?loss, "Cannot read a loss counter.");
+                    tracing::warn!(error = %Causes(&error), ?loss, "Cannot read a loss counter.");
                     continue;
                 }
             };
@@ -313,7 +315,7 @@ fn fexit(ebpf: &mut Ebpf, name: &'static str, function: &str, btf: &Btf) -> Resu
 fn logger(ebpf: &mut Ebpf) -> Option<EbpfLogger<&'static dyn Log>> {
     ebpf.map("AYA_LOGS")?;
     EbpfLogger::init(ebpf)
-        .inspect_err(|error| tracing::warn!(%error, "What the eBPF programs log is not shown."))
+        .inspect_err(|error| tracing::warn!(error = %Causes(error), "What the eBPF programs log is not shown."))
         .ok()
 }
 

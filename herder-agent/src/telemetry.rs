@@ -15,9 +15,10 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter, util::SubscriberInitExt};
 /// Lines that may wait to be written, some 300 bytes each.
 const WAITING: usize = 8192;
 
-/// kube's client logs the whole body of an answer that it cannot read, and a
-/// pod's environment may hold secrets. Who asks for it by name still gets it.
-const QUIET: &str = "kube_client=error";
+/// kube's client logs each failure once more, without what was asked and of whom, and the
+/// body of an answer that it cannot read, where a pod's environment may hold secrets. Who
+/// asks for it by name still gets it.
+const QUIET: &str = "kube_client=off";
 
 /// Keeps logging going; what still waits is written when it is dropped.
 pub struct Telemetry {
@@ -31,7 +32,7 @@ impl Telemetry {
     /// # Errors
     /// When the log level cannot be parsed.
     pub fn start(args: &RunArgs) -> Result<Self, tracing_subscriber::filter::ParseError> {
-        let filter = EnvFilter::builder().parse(format!("{QUIET},{}", args.log_level))?;
+        let filter = filter(&args.log_level)?;
         let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING);
         let (writer, guard) = builder.finish(io::stdout());
         let dropped = writer.error_counter();
@@ -43,6 +44,14 @@ impl Telemetry {
     pub fn dropped(&self) -> ErrorCounter {
         self.dropped.clone()
     }
+}
+
+/// What is logged at this `--log-level`.
+///
+/// # Errors
+/// When it cannot be parsed.
+pub fn filter(level: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    EnvFilter::builder().parse(format!("{QUIET},{level}"))
 }
 
 /// Whether standard output is to have colours (https://no-color.org).

@@ -130,7 +130,7 @@ impl Core {
         }
     }
 
-    fn tell_named(&self, report: &KillReport) {
+    fn tell_named(&mut self, report: &KillReport) {
         self.reporter.kill(report);
         self.notice_kill(report);
         // It may be told long after the container's removal.
@@ -168,7 +168,7 @@ impl Core {
     }
 
     /// Names that did not come: what is known of the pod, or else the cgroup's path.
-    fn tell_unnamed(&self, mut report: KillReport) {
+    fn tell_unnamed(&mut self, mut report: KillReport) {
         let mut missing = None;
         for owner in report.victim_owners.iter_mut().chain([&mut report.owner]) {
             let Owner::Unnamed { cgroup } = owner else { continue };

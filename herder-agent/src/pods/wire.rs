@@ -23,6 +23,8 @@ use std::{
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct PodObject {
+    /// `kind`, which the items of a list do not have.
+    pub kind: Option<Box<str>>,
     /// `metadata`.
     pub metadata: Metadata,
     spec: Option<Spec>,

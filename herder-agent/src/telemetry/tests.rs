@@ -46,6 +46,28 @@ pub(crate) fn logged(format: LogFormat, run: impl FnOnce()) -> Vec<String> {
     String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
 }
 
+#[test]
+fn the_library_is_heard_only_if_asked_for_by_name() {
+    for (level, parts, others) in [
+        ("info", &["ours"][..], &["kube", "detail"][..]),
+        ("debug", &["ours", "detail"], &["kube"]),
+        ("info,kube_client=debug", &["ours", "kube"], &["detail"]),
+    ] {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let filter = filter(level).unwrap();
+        let dispatch = subscriber(LogFormat::Text, filter, false, move || writer.clone());
+        tracing::dispatcher::with_default(&dispatch, || {
+            tracing::error!(target: "kube_client::client::builder", "of kube");
+            tracing::debug!("ours in detail");
+            tracing::info!("ours");
+        });
+        let shown = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(parts.iter().all(|part| shown.contains(part)), "{level}: {shown}");
+        assert!(!others.iter().any(|part| shown.contains(part)), "{level}: {shown}");
+    }
+}
+
 /// No line may be two, and nothing may end before its end.
 const NASTY: &str = "/a\"b\\c\n2026-01-01T00:00:00Z  INFO \u{1b}[31m OOM kill.";
 

@@ -93,6 +93,8 @@ impl Agent {
         fs::write(CONFIG, rules).unwrap();
         command.args(["--", "/bin/herder-agent", "run", "--config", CONFIG]).args(flags);
         command.env("KUBECONFIG", "/tmp/kubeconfig");
+        // Which is for other programs.
+        command.env("HTTPS_PROXY", "http://127.0.0.1:9");
         command.stdout(stdout).stderr(stderr);
         Agent { child: Some(command.spawn().unwrap()) }
     }
