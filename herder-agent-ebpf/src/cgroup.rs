@@ -42,14 +42,17 @@ fn report(ctx: &RawTracePointContext, kind: RecordKind) -> i32 {
     };
     // SAFETY: this CPU's own element, with one user at a time (see above).
     let scratch = unsafe { &mut *scratch };
+    let (flags, above) = cgroup.place();
     scratch.record = CgroupRecord {
         header: Header {
             kind: kind as u32,
-            flags: 0,
+            flags,
             // SAFETY: the helper has no preconditions.
             time: unsafe { bpf_ktime_get_ns() },
         },
         cgroup: cgroup.id().unwrap_or(0),
+        above,
+        reserved: 0,
     };
     let path: *const u8 = ctx.arg(1);
     // SAFETY: the helper checks the address and copies at most the given length.

@@ -5,7 +5,7 @@
 //! killed, and which marks are no kills. All of it runs under `oom_lock`.
 
 use crate::{
-    kernel::{Address, mem_cgroup_id, oom_domain},
+    kernel::{Address, Cgroup, mem_cgroup, oom_domain},
     maps::{DECISIONS, Decision, KILLS, count},
 };
 use aya_ebpf::{
@@ -24,14 +24,15 @@ pub(crate) fn current_tid() -> u32 {
 #[fentry(function = "oom_kill_process")]
 fn decision_begin(ctx: FEntryContext) -> i32 {
     let domain = oom_domain(Address(ctx.arg(0)));
+    let (domain_cgroup, place) = domain.unwrap_or((0, 0));
     let decision = Decision {
         // SAFETY: the helper has no preconditions.
         began: unsafe { bpf_ktime_get_ns() },
-        domain_cgroup: domain.unwrap_or(0),
+        domain_cgroup,
         group_cgroup: 0,
         kills: 0,
         marks: 0,
-        domain_known: u32::from(domain.is_some()),
+        flags: if domain.is_some() { place | flag::DOMAIN } else { 0 },
         reserved: 0,
     };
     if DECISIONS.insert(&current_tid(), &decision, 0).is_err() {
@@ -56,7 +57,7 @@ fn decision_group(ctx: FEntryContext) -> i32 {
     if let Some(decision) = DECISIONS.get_ptr_mut(&current_tid()) {
         // The function is called for group kills only; where the id cannot be
         // read, a number that is no cgroup still says that it was one.
-        let group = mem_cgroup_id(Address(ctx.arg(0))).unwrap_or(u64::MAX);
+        let group = mem_cgroup(Address(ctx.arg(0))).and_then(Cgroup::id).unwrap_or(u64::MAX);
         // SAFETY: only this thread touches the entry of its own id.
         unsafe { (*decision).group_cgroup = group };
     }
@@ -73,7 +74,7 @@ fn decision_end(ctx: FExitContext) -> i32 {
     let record = DecisionRecord {
         header: Header {
             kind: RecordKind::Decision as u32,
-            flags: if decision.domain_known != 0 { flag::DOMAIN } else { 0 },
+            flags: decision.flags,
             // SAFETY: the helper has no preconditions.
             time: unsafe { bpf_ktime_get_ns() },
         },

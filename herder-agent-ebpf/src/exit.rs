@@ -103,6 +103,7 @@ fn describe_pending(task: u64) {
     record.uid = bpf_get_current_uid_gid() as u32;
     // SAFETY: the helper has no preconditions.
     record.cgroup = unsafe { bpf_get_current_cgroup_id() };
+    victim::charge(&mut record, Task(Address(task)));
     record.comm = bpf_get_current_comm().unwrap_or_default();
     lineage::submit(record.cgroup, u32::MAX, |level| {
         // SAFETY: the helper has no preconditions; it gives 0 for what is not there.

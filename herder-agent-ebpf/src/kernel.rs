@@ -2,13 +2,23 @@
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use herder_agent_ebpf::{
-    COMM_LEN,
+    COMM_LEN, flag,
     layout::{ABSENT, KernelLayout},
 };
 
 /// Overwritten by the agent before the programs are loaded.
 #[unsafe(no_mangle)]
 static LAYOUT: KernelLayout = KernelLayout::UNKNOWN;
+
+/// Id of the cgroup that the agent's mount begins at. Overwritten like [`LAYOUT`].
+#[unsafe(no_mangle)]
+static MOUNT: u64 = HIERARCHY_ROOT;
+
+/// Id of the hierarchy's own root (`cgroup_setup_root()`, kernel/cgroup/cgroup.c).
+const HIERARCHY_ROOT: u64 = 1;
+
+/// How far up it is looked. A path of [`herder_agent_ebpf::PATH_LEN`] has no more levels.
+const MOST_LEVELS: u32 = 512;
 
 /// The value of one field of [`LAYOUT`]. Volatile, because the compiler would
 /// otherwise fold in the value from this file.
@@ -110,6 +120,15 @@ impl Task {
         css_set.follow(offset!(css_set_dfl_cgrp)).map(Cgroup)
     }
 
+    /// Id of the cgroup that its memory is charged to: `css_set.subsys` has the state that
+    /// is in effect, which is an ancestor's where its own cgroup is threaded or lacks the
+    /// controller (`find_existing_css_set()`, kernel/cgroup/cgroup.c).
+    #[inline(always)]
+    pub(crate) fn memory_cgroup(self) -> Option<u64> {
+        let state = self.0.follow(offset!(task_cgroups))?.follow(offset!(css_set_memory))?;
+        Cgroup(state.follow(offset!(css_cgroup))?).on_v2()?.id()
+    }
+
     /// Process id in the task's own pid namespace, and the depth of that. Only
     /// right for a thread-group leader: other threads have ids of their own.
     #[inline(always)]
@@ -179,24 +198,70 @@ impl Cgroup {
     pub(crate) fn hierarchy(self) -> Option<i32> {
         self.0.follow(offset!(cgroup_root))?.read(offset!(cgroup_root_hierarchy_id))
     }
-}
 
-/// Cgroup id of a `struct mem_cgroup`. None on hosts whose memory controller is
-/// on cgroup v1: ids of its hierarchy mean other cgroups on v2.
-#[inline(always)]
-pub(crate) fn mem_cgroup_id(memcg: Address) -> Option<u64> {
-    let cgroup = Cgroup(memcg.follow(offset!(mem_cgroup_cgroup))?);
-    match cgroup.hierarchy() {
-        Some(0) | None => cgroup.id(),
-        Some(_) => None,
+    /// The cgroup itself, unless it is known to be one of v1: ids of those hierarchies
+    /// mean other cgroups on v2.
+    #[inline(always)]
+    fn on_v2(self) -> Option<Self> {
+        matches!(self.hierarchy(), Some(0) | None).then_some(self)
+    }
+
+    /// `cgroup_parent()`, include/linux/cgroup.h.
+    #[inline(always)]
+    fn parent(self) -> Option<Self> {
+        let (parent, own) = (offset!(cgroup_parent), offset!(cgroup_self));
+        if own == ABSENT {
+            return None;
+        }
+        let parent = self.0.follow(parent)?;
+        Some(Self(Address(parent.0.wrapping_sub(u64::from(own)))))
+    }
+
+    /// Whether the agent's mount shows it: one of [`flag::INSIDE`], [`flag::OUTSIDE`] and 0,
+    /// and how many levels are above the mount.
+    #[inline(always)]
+    pub(crate) fn place(self) -> (u32, u32) {
+        // SAFETY: the global lives for ever and is only written before loading.
+        let mount = unsafe { core::ptr::read_volatile(&raw const MOUNT) };
+        if mount == HIERARCHY_ROOT {
+            return (0, 0);
+        }
+        let mut at = self;
+        for _ in 0..MOST_LEVELS {
+            match at.id() {
+                Some(id) if id == mount => {
+                    return match at.0.read(offset!(cgroup_level)) {
+                        Some(level) => (flag::INSIDE, level),
+                        None => (0, 0),
+                    };
+                }
+                Some(HIERARCHY_ROOT) => return (flag::OUTSIDE, 0),
+                Some(_) => {}
+                None => return (0, 0),
+            }
+            match at.parent() {
+                Some(parent) => at = parent,
+                None => return (0, 0),
+            }
+        }
+        (0, 0)
     }
 }
 
-/// The memory cgroup of a `struct oom_control`: `Some(0)` is the node.
+/// The cgroup of a `struct mem_cgroup`; none if it is not on v2.
 #[inline(always)]
-pub(crate) fn oom_domain(control: Address) -> Option<u64> {
+pub(crate) fn mem_cgroup(memcg: Address) -> Option<Cgroup> {
+    Cgroup(memcg.follow(offset!(mem_cgroup_cgroup))?).on_v2()
+}
+
+/// The memory cgroup of a `struct oom_control`, as id and [`Cgroup::place`]: 0 is the node.
+#[inline(always)]
+pub(crate) fn oom_domain(control: Address) -> Option<(u64, u32)> {
     match control.read::<u64>(offset!(oom_control_memcg))? {
-        0 => Some(0),
-        memcg => mem_cgroup_id(Address(memcg)),
+        0 => Some((0, 0)),
+        memcg => {
+            let cgroup = mem_cgroup(Address(memcg))?;
+            Some((cgroup.id()?, cgroup.place().0))
+        }
     }
 }

@@ -38,14 +38,22 @@ kernel_layout! {
     cgroup_kn,
     /// `cgroup.root`
     cgroup_root,
-    /// `cgroup.level`: 0 is the root
-    cgroup_level,
     /// `cgroup.ancestors`: addresses by level, itself included (Linux 6.1)
     cgroup_ancestors,
     /// `cgroup.ancestor_ids`: their ids instead, before
     cgroup_ancestor_ids,
     /// `cgroup_root.hierarchy_id`; 0 is the v2 hierarchy
     cgroup_root_hierarchy_id,
+    /// `cgroup.self`
+    cgroup_self,
+    /// `cgroup.self.parent`: the `self` of the cgroup above
+    cgroup_parent,
+    /// `cgroup.level`: how many are above it
+    cgroup_level,
+    /// The element of `css_set.subsys` that is the memory controller's
+    css_set_memory,
+    /// `cgroup_subsys_state.cgroup`
+    css_cgroup,
     /// `kernfs_node.id`
     kernfs_node_id,
     /// `task_struct.pid`

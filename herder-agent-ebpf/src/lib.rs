@@ -78,6 +78,13 @@ pub mod flag {
     /// The record was taken when the victim exited, not when it was marked:
     /// the route for kernels without usable BTF. `time` is still the mark's.
     pub const AT_EXIT: u32 = 1 << 7;
+    /// The record's cgroup is the one that the agent's mount begins at, or is below it.
+    /// Neither this nor [`OUTSIDE`] is set where that cannot be told, or where the mount
+    /// begins at the hierarchy's root, so that all cgroups are inside.
+    pub const INSIDE: u32 = 1 << 8;
+    /// The record's cgroup is above or beside what the agent's mount shows. Of a decision
+    /// that is the one whose limit was hit.
+    pub const OUTSIDE: u32 = 1 << 9;
 }
 
 /// A process that the kernel chose to die: one call of `trace_mark_victim()`.
@@ -93,6 +100,9 @@ pub struct VictimRecord {
     pub cgroup: u64,
     /// Cgroup of the victim's parent process.
     pub parent_cgroup: u64,
+    /// Cgroup that the victim's memory is charged to: its own, or the nearest above that
+    /// has the memory controller; 0 if not known.
+    pub memory_cgroup: u64,
     /// When the victim's thread group began, `CLOCK_BOOTTIME` nanoseconds.
     pub start_boottime: u64,
     /// Cgroup of the trigger, the task whose allocation failed.
@@ -183,6 +193,11 @@ pub struct CgroupRecord {
     pub header: Header,
     /// Id of the cgroup; 0 where the kernel has no BTF.
     pub cgroup: u64,
+    /// With [`flag::INSIDE`], how many of the path's first components are above what the
+    /// agent's mount shows.
+    pub above: u32,
+    /// Unused; zero.
+    pub reserved: u32,
 }
 
 /// Why the programs could not hand something over: indexes of the `LOSSES` map.
@@ -233,11 +248,11 @@ impl Loss {
 
 const _: () = {
     assert!(size_of::<Header>() == 16);
-    assert!(size_of::<VictimRecord>() == 16 + 5 * 8 + 8 * 4 + 4 * 8 + 2 * COMM_LEN);
+    assert!(size_of::<VictimRecord>() == 16 + 6 * 8 + 8 * 4 + 4 * 8 + 2 * COMM_LEN);
     assert!(size_of::<DecisionRecord>() == 16 + 3 * 8 + 2 * 4);
     assert!(size_of::<LineageRecord>() == 16 + 8 + 8 * LEVELS);
     assert!(size_of::<ExitRecord>() == 16 + 8 + 2 * 4);
-    assert!(size_of::<CgroupRecord>() == 16 + 8);
+    assert!(size_of::<CgroupRecord>() == 16 + 8 + 2 * 4);
     // The ring buffer hands out records at multiples of 8 bytes.
     assert!(align_of::<VictimRecord>() == 8 && align_of::<DecisionRecord>() == 8);
     assert!(align_of::<ExitRecord>() == 8 && align_of::<CgroupRecord>() == 8);

@@ -72,7 +72,7 @@ pub(crate) struct Decision {
     pub(crate) group_cgroup: u64,
     pub(crate) kills: u32,
     pub(crate) marks: u32,
-    pub(crate) domain_known: u32,
+    pub(crate) flags: u32,
     pub(crate) reserved: u32,
 }
 

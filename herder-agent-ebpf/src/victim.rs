@@ -98,6 +98,7 @@ fn describe(record: &mut VictimRecord, task: Task) -> Option<()> {
     record.tgid = task.tgid()?;
     let cgroup = task.cgroup()?;
     record.cgroup = cgroup.id()?;
+    charge(record, task);
     tell_lineage(cgroup.0.0);
     // The leader speaks for the process even after it has exited: its pid in
     // the namespace, its start and its name are the process's own.
@@ -140,6 +141,15 @@ fn tell_lineage(cgroup: u64) {
     let cgroup = Cgroup(Address(cgroup));
     if let (Some(id), Some(level)) = (cgroup.id(), cgroup.level()) {
         lineage::submit(id, level, |level| cgroup.above(level));
+    }
+}
+
+/// Fills in which cgroup has its memory, and whether the agent's mount shows its own.
+#[inline(always)]
+pub(crate) fn charge(record: &mut VictimRecord, task: Task) {
+    record.memory_cgroup = task.memory_cgroup().unwrap_or(0);
+    if let Some(cgroup) = task.cgroup() {
+        record.header.flags |= cgroup.place().0;
     }
 }
 

@@ -11,8 +11,12 @@
 use herder_agent::{
     attribution::{ContainerNames, Owner, id::PodUid},
     cgroup::CgroupId,
-    events::{About, Occurrence, Reason, correlate::Correlator},
-    oom::{Domain, Kind, Limit, OomKill, Victim},
+    events::{
+        About, Occurrence, Reason,
+        correlate::{Correlator, UPDATE_EVERY},
+        gate::{Gate, Pass},
+    },
+    oom::{Domain, Kind, Limit, OomKill, Victim, limit::Limits},
     pods::{ContainerKind, wire::PodObject},
     report::{KillReport, Reporter},
 };
@@ -47,10 +51,25 @@ fn report(owner: Owner, kind: Kind) -> KillReport {
         trigger: None,
         domain: Domain::Unknown,
         group: None,
+        group_cgroup: None,
         ended: None,
     };
     let (limit, victim_owners) = (Limit::Container, vec![owner.clone()]);
-    KillReport { kill, kind, limit, owner, cgroup: None, victim_owners, rule: None }
+    let limits = Limits::default();
+    let (ends, group) = (kind != Kind::Subprocess, None);
+    KillReport {
+        kill,
+        kind,
+        limit,
+        limits,
+        ends,
+        group,
+        owner,
+        cgroup: None,
+        victim_owners,
+        rule: None,
+        pod: None,
+    }
 }
 
 /// Series and bytes of one node's scrape: nothing matched, all matched, all killed in each
@@ -84,26 +103,39 @@ fn series() {
 
 /// Requests of one node for an hour in which each pod has a kill every so often.
 fn events(every: Duration) {
-    let (mut correlator, begin) = (Correlator::default(), Instant::now());
+    let (mut gate, mut correlator) = (Gate::default(), Correlator::default());
     let (mut at_once, mut minute, mut hour, mut kills) = (0, 0, 0, 0usize);
-    let mut at = Duration::ZERO;
-    while at < Duration::from_secs(3600) {
-        for pod in 0..PODS {
-            let about = About {
-                namespace: "shop".into(),
-                pod: format!("pod-{pod}").into(),
-                uid: PodUid::parse("2c39abf0-f543-4c05-8cfe-3839410aef01").unwrap(),
-                container: Some((ContainerKind::Regular, "main".into())),
-            };
-            let text = format!("Process worker (pid {kills}) was killed");
-            kills += 1;
-            let occurrence = Occurrence::new(about, Reason::SubprocessOomKilled, text);
-            let asked = usize::from(correlator.correlate(occurrence, begin + at).is_some());
-            at_once += if at.is_zero() { asked } else { 0 };
-            minute += if at < Duration::from_secs(60) { asked } else { 0 };
-            hour += asked;
+    let (begin, time) = (Instant::now(), jiff::Timestamp::now());
+    for second in 0..3600 {
+        let now = begin + Duration::from_secs(second);
+        let mut asked = 0;
+        if second % every.as_secs() == 0 {
+            for pod in 0..PODS {
+                let uid = format!("2c39abf0-f543-4c05-8cfe-{pod:012}");
+                let about = About {
+                    namespace: "shop".into(),
+                    pod: format!("pod-{pod}").into(),
+                    uid: PodUid::parse(&uid).unwrap(),
+                    container: Some((ContainerKind::Regular, "main".into())),
+                };
+                let text = format!("Process worker (pid {kills}) was killed");
+                kills += 1;
+                let reason = Reason::SubprocessOomKilled;
+                if let Pass::Tell(untold) = gate.pass(about.uid, "main", reason, now) {
+                    let occurrence = Occurrence::new(about, reason, text);
+                    asked += usize::from(correlator.correlate(occurrence, untold, now).is_some());
+                }
+            }
         }
-        at += every;
+        if second % UPDATE_EVERY.as_secs() == 0 {
+            for one in correlator.behind() {
+                let due = now >= one.at + UPDATE_EVERY;
+                asked += usize::from(due && correlator.catch_up(one, time, now).is_some());
+            }
+        }
+        at_once += if second == 0 { asked } else { 0 };
+        minute += if second < 60 { asked } else { 0 };
+        hour += asked;
     }
     println!(
         "a kill in each pod every {} s: {kills} kills of a node in an hour, {at_once} requests at once, {minute} in a minute, {hour} in an hour; {} a second in the cluster over the hour",

@@ -11,7 +11,8 @@
 use herder_agent::{
     attribution::{ContainerNames, Owner},
     cgroup::CgroupId,
-    oom::{Domain, Kind, Limit, OomKill, Victim},
+    core::Heartbeat,
+    oom::{Domain, Kind, Limit, OomKill, Victim, limit::Limits},
     report::{KillReport, Reporter},
     serve::{self, Readiness, State},
 };
@@ -26,8 +27,8 @@ use std::{
 };
 use tokio::{runtime::Builder, sync::mpsc};
 
-/// Pods with one container each, which has eight series.
-const PODS: usize = 1250;
+/// Pods with one container each, which has fifteen series.
+const PODS: usize = 750;
 
 const KINDS: [Kind; 3] = [Kind::Subprocess, Kind::Init, Kind::Group];
 
@@ -36,15 +37,20 @@ const TIMES: usize = 500;
 
 fn kill(owner: &Owner, kind: Kind) -> KillReport {
     KillReport {
+        pod: None,
         kill: OomKill {
             victims: vec![Victim::nameless(CgroupId(1), 0)],
             trigger: None,
             domain: Domain::Unknown,
             group: None,
+            group_cgroup: None,
             ended: None,
         },
         kind,
+        ends: kind != Kind::Subprocess,
+        group: None,
         limit: Limit::Container,
+        limits: Limits::default(),
         owner: owner.clone(),
         cgroup: None,
         victim_owners: vec![owner.clone()],
@@ -69,7 +75,8 @@ fn reporter() -> Arc<Reporter> {
 
 fn scrape(address: std::net::SocketAddr) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    // In the oldest version of HTTP an answer ends with its connection.
+    write!(stream, "GET /metrics HTTP/1.0\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -92,12 +99,13 @@ fn timed(mut run: impl FnMut()) -> Value {
 fn main() {
     let reporter = reporter();
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let listener = runtime.block_on(serve::bind(([127, 0, 0, 1], 0).into())).unwrap();
-    let address = listener.local_addr().unwrap();
+    let listeners = runtime.block_on(async { serve::bind(&[([127, 0, 0, 1], 0).into()]) }).unwrap();
+    let address = listeners.addresses()[0];
     // Nobody asks the core here.
     let (core, _commands) = mpsc::channel(1);
-    let state = State::new(reporter.clone(), Readiness::default(), core, None, "node-1");
-    thread::spawn(move || runtime.block_on(serve::run(listener, state, pending())));
+    let (ready, heartbeat) = (Readiness::default(), Heartbeat::default());
+    let state = State::new(reporter.clone(), ready, core, heartbeat, None, "node-1");
+    thread::spawn(move || runtime.block_on(serve::run(listeners, state, pending())));
     let answer = scrape(address);
     let body = answer.split_once("\r\n\r\n").unwrap().1;
     let series = body.lines().filter(|line| !line.starts_with('#')).count();

@@ -7,30 +7,30 @@ mod reload;
 mod scheduling;
 
 use crate::{
-    apiserver::{self, ConnectError, OnFailure, Times},
+    apiserver::{self, ApiServer, ConnectError, OnFailure, Times},
     args::{EventSwitch, NriSwitch, RunArgs, Switch},
-    cgroup::dir::CgroupRoot,
-    config::{Config, ConfigError},
-    core::{Command, Core, Hierarchy, Leaving, Naming, Notices, Parts},
-    enforce::{Enforcer, Options},
+    attribution::kubelet::KubeletRoots,
+    cgroup::{CgroupId, dir::CgroupRoot},
+    config::{self, Config, ConfigError},
+    core::{Command, Core, Heartbeat, Hierarchy, Leaving, Naming, Notices, Parts},
+    enforce::{BUILT_WITHIN, Enforcer, Options},
     events::send::{EventQueue, EventWriter, OnOutcome},
     memory, nri,
     pods::{self, bundle::Bundles, current::CurrentPods, watch::Followers},
     policy::Policy,
     probe::ProbeOptions,
     report::Reporter,
-    serve::{self, Readiness, ServeError},
+    serve::{self, Listeners, Readiness, ServeError},
     source::{Source, SourceError},
     state::{State, StateFile},
 };
 use reload::Reload;
-use std::{io, path::Path, sync::Arc, thread, time::Duration};
+use std::{io, net::SocketAddr, path::Path, sync::Arc, thread, time::Duration};
 use tokio::{
-    net::TcpListener,
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tracing_appender::non_blocking::ErrorCounter;
 
@@ -41,7 +41,7 @@ const COMMANDS: usize = 64;
 const DRAIN: Duration = Duration::from_secs(3);
 
 /// How long the last Events may take after that.
-const LAST_EVENTS: Duration = Duration::from_secs(1);
+const LAST_EVENTS: Duration = Duration::from_secs(2);
 
 /// When what only the start needs is let go once more: the first list of pods, and the
 /// values of what ran before.
@@ -82,66 +82,70 @@ pub enum AgentError {
 /// what to do.
 pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     memory::no_huge_pages();
-    memory::step("begin");
     let descriptors = limits::raise();
-    // Read before it is taken, so that a change in between is seen later.
-    let loaded = args.node.config.as_deref().and_then(|path| std::fs::read(path).ok());
-    let config = args.node.config.as_deref().map(Config::load).transpose()?.unwrap_or_default();
+    let path = args.node.config.as_deref();
+    let loaded = path.map(config::read).transpose()?;
+    let config = path.zip(loaded.as_deref()).map(|(path, text)| taken(path, text));
+    let config = config.transpose()?.unwrap_or_default();
     let retention = Duration::from_secs(args.series_retention_seconds);
     let reporter = Arc::new(Reporter::new(retention));
     let runtime = start(current_thread(), "the server's runtime")?;
     // Before anything that takes time: SIGHUP would end the process.
     let hangup = runtime.block_on(async { signal(SignalKind::hangup()) });
     let hangup = start(hangup, "waiting for SIGHUP")?;
-    let listener = runtime.block_on(serve::bind(args.listen))?;
+    let listeners = runtime.block_on(async { serve::bind(&args.listen) })?;
+    let listen = listeners.addresses();
 
     let counted = reporter.clone();
     let on_failure: OnFailure = Arc::new(move |failure| counted.api_error(failure));
-    let client = runtime.block_on(client(args.kubernetes, on_failure.clone()))?;
-    let (events, writer) = events(args, client.as_ref(), &reporter).unzip();
+    let api_server = runtime.block_on(api_server(args.kubernetes, on_failure))?;
+    let (events, writer) = events(args, api_server.as_ref(), &reporter).unzip();
 
-    memory::step("before attach");
     let readiness = Readiness::default();
     let walked = readiness.latch("first walk of the cgroups");
     let attached = readiness.latch("source of kills");
     let root = open_root(&args.node.cgroup_root);
     let (state_file, state) = left(args.state_file.as_deref());
     // Before the source is heard, so that what it tells did not happen before.
-    let (left, node_before) = meanwhile::tell(state, root.as_ref(), &reporter);
-    let programs = ProbeOptions { btf: !args.no_btf, kill_ring_bytes: args.kill_ring_bytes };
-    let source = Source::attach(args.source, programs, &args.node.cgroup_root)?;
+    let mount = &args.node.cgroup_root;
+    let begins_at = root.as_ref().map_or(CgroupId::HIERARCHY_ROOT, CgroupRoot::id);
+    let (left, node_before) = meanwhile::tell(state, root.as_ref(), mount, &reporter);
+    let programs =
+        ProbeOptions { btf: !args.no_btf, kill_ring_bytes: args.kill_ring_bytes, mount: begins_at };
+    let source = Source::attach(args.source, programs, mount)?;
     attached.release();
-    memory::step("attached");
     memory::give_back();
     memory::let_file_go();
-    memory::step("attached, given back");
     runtime.spawn(async {
-        for n in 0..10 {
-            tokio::time::sleep(STARTED / 10).await;
-            memory::step(&format!("{n} s"));
-        }
+        tokio::time::sleep(STARTED).await;
         memory::give_back();
         memory::let_file_go();
-        memory::step("given back");
     });
     reporter.attached(source.name());
-    tell_attached(args, &source);
+    tell_attached(args, &source, &listen);
+    let asks_runtime = asks_runtime(args, root.as_ref());
     let enforcer = Enforcer::new(root, options(args, descriptors), reporter.clone());
     let enforcer = enforcer.with_left(left);
     let policy = Arc::new(Policy::new(config));
+    let heartbeat = Heartbeat::default();
+    let awaited = nri::Awaited::default();
     let core = Core::new(Parts {
+        heartbeat: heartbeat.clone(),
         source,
         policy: policy.clone(),
         enforcer,
         reporter: reporter.clone(),
         hierarchy: Hierarchy {
-            root: args.node.cgroup_root.clone(),
+            root: mount.clone(),
+            begins_at,
             resync_every: Duration::from_secs(args.resync_seconds),
         },
-        naming: Naming::new(client.is_some(), Bundles::new(args.bundle_dir.clone())),
+        naming: Naming::new(api_server.is_some(), Bundles::new(args.bundle_dir.clone()))
+            .below(KubeletRoots::given(&args.node.kubelet_cgroup_root)),
         notices: Notices::new(events),
         leaving: Leaving::new(state_file),
         node_before,
+        awaited: awaited.clone(),
     });
     let (commands, received) = mpsc::channel(COMMANDS);
     let core_runtime = start(current_thread(), "the core's runtime")?;
@@ -153,15 +157,14 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     });
     start(core, "the core's thread")?;
 
-    let asks_runtime = args.node.nri != NriSwitch::Off;
     let current = CurrentPods::default();
-    if let Some(client) = client {
+    if let Some(server) = api_server {
         let node = args.node_name.clone();
         let pace = Times::default().pace;
         let current = asks_runtime.then(|| current.clone());
         let to = Followers { core: commands.downgrade(), current };
         runtime.spawn(async move {
-            pods::watch::watch(client, &node, pace, to, on_failure).await;
+            pods::watch::watch(server, &node, pace, to).await;
         });
     }
     let (policies, followed) = watch::channel(policy);
@@ -172,6 +175,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
             dry_run: args.dry_run,
             policies: followed,
             pods: current,
+            awaited,
             reporter: reporter.clone(),
             core: commands.downgrade(),
         };
@@ -184,16 +188,27 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         });
         start(thread, "the thread of NRI")?;
     }
-    let writing = writer.map(|writer| runtime.spawn(writer.run()));
-    let serving = Serving { listener, readiness, dropped, node: args.node_name.clone() };
-    let reload = Reload { path: args.node.config.as_deref(), loaded, hangup, policies };
+    let (stopping, stopped) = oneshot::channel::<()>();
+    let writing = writer.map(|writer| {
+        runtime.spawn(writer.run(async {
+            let _ = stopped.await;
+            sleep(LAST_EVENTS).await;
+        }))
+    });
+    let serving =
+        Serving { listeners, readiness, heartbeat, dropped, node: args.node_name.clone() };
+    let reload = Reload { path, loaded, hangup, policies };
     runtime.block_on(supervise(reload, reporter, serving, commands));
     // Meanwhile the core ends, unless somebody is still connected, and with it the
     // queue; what is in it then is all.
+    drop(stopping);
     if let Some(writing) = writing
-        && runtime.block_on(async { timeout(LAST_EVENTS, writing).await }).is_err()
+        && let Ok(unwritten @ 1..) = runtime.block_on(writing)
     {
-        tracing::warn!("Some Events were not written before the end.");
+        tracing::warn!(
+            events = unwritten,
+            "Some Events were not written before the end; the API server or its answers are slow."
+        );
     }
     // The core ends when nobody can send to it any more. Connections that are cut
     // still can until this runtime has let go of them, so it has to run on.
@@ -201,7 +216,15 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     ended.map_err(|error| AgentError::Core(error.to_string()))
 }
 
-fn tell_attached(args: &RunArgs, source: &Source) {
+/// The configuration that the agent begins with.
+fn taken(path: &Path, text: &str) -> Result<Config, ConfigError> {
+    if config::is_empty(text) {
+        tracing::warn!(path = %path.display(), "The configuration is empty: no rule matches anything.");
+    }
+    Config::parse(text, &path.display().to_string())
+}
+
+fn tell_attached(args: &RunArgs, source: &Source, listen: &[SocketAddr]) {
     let probe = match source {
         Source::Ebpf(probe) => Some(probe),
         Source::MemoryEvents(_) => None,
@@ -209,7 +232,7 @@ fn tell_attached(args: &RunArgs, source: &Source) {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         node = args.node_name,
-        listen = %args.listen,
+        ?listen,
         source = source.name(),
         mark = probe.map(|probe| tracing::field::debug(probe.facts.mark)),
         decisions = probe.map(|probe| probe.traced.decisions_since.is_some()),
@@ -220,8 +243,9 @@ fn tell_attached(args: &RunArgs, source: &Source) {
 
 /// What the server needs.
 struct Serving {
-    listener: TcpListener,
+    listeners: Listeners,
     readiness: Readiness,
+    heartbeat: Heartbeat,
     dropped: ErrorCounter,
     node: String,
 }
@@ -233,11 +257,11 @@ async fn supervise(
     serving: Serving,
     commands: mpsc::Sender<Command>,
 ) {
-    let Serving { listener, readiness, dropped, node } = serving;
+    let Serving { listeners, readiness, heartbeat, dropped, node } = serving;
     let (stop, stopped) = tokio::sync::watch::channel(());
-    let state =
-        serve::State::new(reporter.clone(), readiness, commands.clone(), Some(dropped), &node);
-    let server = tokio::spawn(serve::run(listener, state, async move {
+    let (told, core) = (reporter.clone(), commands.clone());
+    let state = serve::State::new(told, readiness, core, heartbeat, Some(dropped), &node);
+    let server = tokio::spawn(serve::run(listeners, state, async move {
         let mut stopped = stopped;
         // An error means that the sender is gone, which is the signal itself.
         let _ = stopped.changed().await;
@@ -272,10 +296,10 @@ async fn terminated() {
 }
 
 /// Access to the API server, if it is wanted and there.
-async fn client(
+async fn api_server(
     kubernetes: Switch,
     on_failure: OnFailure,
-) -> Result<Option<kube::Client>, ConnectError> {
+) -> Result<Option<ApiServer>, ConnectError> {
     let connect = |elsewhere| apiserver::connect(elsewhere, Times::default(), on_failure);
     match kubernetes {
         Switch::Off => Ok(None),
@@ -290,15 +314,31 @@ async fn client(
 /// Where Events are handed in and who writes them, if there are to be any.
 fn events(
     args: &RunArgs,
-    client: Option<&kube::Client>,
+    server: Option<&ApiServer>,
     reporter: &Arc<Reporter>,
 ) -> Option<(EventQueue, EventWriter)> {
-    let client = client.filter(|_| args.events == EventSwitch::On)?.clone();
+    let server = server.filter(|_| args.events == EventSwitch::On)?.clone();
     let counted = reporter.clone();
     let on_outcome: OnOutcome = Arc::new(move |outcome| counted.event(outcome));
     let (queue, receiver) = EventQueue::new(on_outcome.clone());
     let pace = Times::default().pace;
-    Some((queue, EventWriter::new(receiver, client, &args.node_name, pace, on_outcome)))
+    Some((queue, EventWriter::new(receiver, server, &args.node_name, pace, on_outcome)))
+}
+
+/// The runtime names containers by paths of the whole mount, and those that it makes are
+/// not all below a directory of that.
+fn asks_runtime(args: &RunArgs, root: Option<&CgroupRoot>) -> bool {
+    if args.node.nri == NriSwitch::Off {
+        return false;
+    }
+    let is_whole = root.is_none_or(CgroupRoot::is_mount_point);
+    if !is_whole {
+        tracing::warn!(
+            path = %args.node.cgroup_root.display(),
+            "NRI is not used: --cgroup-root names a directory below the mount of cgroup v2."
+        );
+    }
+    is_whole
 }
 
 /// Enforcement needs cgroup v2; kills are observed without it too.
@@ -336,6 +376,7 @@ fn options(args: &RunArgs, descriptors: i32) -> Options {
         dry_run: args.dry_run,
         restore_on_exit: args.restore_on_exit,
         systemd_transient: args.node.systemd_transient_dir.clone(),
+        built_within: BUILT_WITHIN,
     }
 }
 

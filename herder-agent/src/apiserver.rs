@@ -1,18 +1,29 @@
-//! The one connection to the API server, and the manners it is used with.
+//! The one connection to the API server.
 //!
-//! kube's own client retries out of sight, and its watcher starts a watch that
-//! ends at once again and again without a pause. So every request passes
-//! through `manners`, which waits as long as the server asked for, puts a
-//! pause between watches, gives up on a server that does not answer, and counts
-//! all that fails.
+//! kube gives it TLS and credentials, but retries out of sight. So whatever is asked goes
+//! through [`ApiServer::send`], which waits as long as the server wants, gives up on one
+//! that does not answer, takes nothing for an answer that is none, and counts all that
+//! fails, once each.
 
+mod access;
+mod answer;
 pub mod backoff;
-mod manners;
+mod diagnosis;
+
+pub use access::{ConnectError, connect, connect_with};
+pub use answer::{Answer, RequestError};
 
 use backoff::Pace;
-use hyper::StatusCode;
-use kube::{Client, Config, client::ClientBuilder};
-use std::{sync::Arc, time::Duration};
+use hyper::{Request, Response, StatusCode, header::RETRY_AFTER};
+use kube::{Client, client::Body};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// The longest `Retry-After` that is honoured.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Why a request to the API server failed. A metric label, so the set is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,14 +62,84 @@ pub type OnFailure = Arc<dyn Fn(Failure) + Send + Sync>;
 /// Times of the connection; the defaults are for production.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
-    /// For the head of an answer. The server itself gives up on a request after
-    /// 60 s (`--request-timeout`).
+    /// For the head of an answer, and for all of one that is no watch. The server itself
+    /// gives up on such a request after 60 s (`--request-timeout`).
     pub answer: Duration,
     /// Without a byte within an answer. A watch brings a bookmark every minute
     /// and ends after 290 s.
     pub silence: Duration,
     /// Between watches, and after failures.
     pub pace: Pace,
+}
+
+/// The API server, as the agent asks it. Its copies keep the same `Retry-After`.
+#[derive(Clone)]
+pub struct ApiServer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client: Client,
+    url: String,
+    times: Times,
+    on_failure: OnFailure,
+    not_before: Mutex<Option<Instant>>,
+}
+
+impl ApiServer {
+    fn new(client: Client, url: String, times: Times, on_failure: OnFailure) -> Self {
+        let not_before = Mutex::default();
+        ApiServer { shared: Arc::new(Shared { client, url, times, on_failure, not_before }) }
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &str {
+        &self.shared.url
+    }
+
+    /// Asks, and gives the answer when its head is there and is that of JSON.
+    ///
+    /// # Errors
+    /// When there is no such answer; it is counted already.
+    pub async fn send(&self, request: Request<Vec<u8>>) -> Result<Answer, RequestError> {
+        if let Some(allowed) = self.shared.not_before() {
+            sleep_until(allowed).await;
+        }
+        let sent = self.shared.client.send(request.map(Body::from));
+        let times = self.shared.times;
+        let response = match timeout(times.answer, sent).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(self.failed(RequestError::of(error))),
+            Err(_) => return Err(self.failed(RequestError::Timeout(times.answer))),
+        };
+        self.shared.heard(&response);
+        Answer::check(response, self.clone()).await
+    }
+
+    /// Counts a failure that only shows within an answer.
+    pub fn failed(&self, error: RequestError) -> RequestError {
+        (self.shared.on_failure)(error.failure());
+        error
+    }
+}
+
+impl Shared {
+    fn not_before(&self) -> Option<Instant> {
+        *self.not_before.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn heard<B>(&self, response: &Response<B>) {
+        if let Some(wait) = retry_after(response) {
+            let lock = self.not_before.lock();
+            *lock.unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + wait);
+        }
+    }
+}
+
+/// How long the server wants to be left alone.
+fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
 }
 
 impl Failure {
@@ -79,9 +160,11 @@ impl Failure {
         Self::Malformed,
     ];
 
-    /// The failure that a status code means, if it means one.
+    /// The failure that a status code means; none if the request succeeded. The API server
+    /// redirects nobody, but a proxy does that wants somebody to sign in.
     pub fn of_status(status: StatusCode) -> Option<Self> {
         match status.as_u16() {
+            200..=299 => None,
             429 => Some(Failure::Throttled),
             401 => Some(Failure::Unauthorized),
             403 => Some(Failure::Forbidden),
@@ -90,7 +173,7 @@ impl Failure {
             410 => Some(Failure::Expired),
             400..=499 => Some(Failure::Refused),
             500..=599 => Some(Failure::Server),
-            _ => None,
+            _ => Some(Failure::Malformed),
         }
     }
 
@@ -124,79 +207,16 @@ impl Default for Times {
     }
 }
 
-/// Why there is no client.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// Neither a service account nor a kubeconfig.
-    #[error(
-        "no access to a Kubernetes API server: {0}; run in a pod with a service account, give a kubeconfig, or use --kubernetes off"
-    )]
-    NoConfig(String),
-    /// A certificate or credential is broken.
-    #[error("the configured access to the API server cannot be used: {0}")]
-    Unusable(#[source] kube::Error),
-}
-
-/// A client for the cluster that the agent runs in, or with `elsewhere` also for
-/// the one that a kubeconfig names. Nothing is sent yet.
-///
-/// # Errors
-/// When there is no configuration, or none that can be used.
-pub async fn connect(
-    elsewhere: bool,
-    times: Times,
-    on_failure: OnFailure,
-) -> Result<Client, ConnectError> {
-    let config = match Config::incluster() {
-        Ok(config) => config,
-        Err(error) if !elsewhere => return Err(ConnectError::NoConfig(error.to_string())),
-        Err(_) => {
-            Config::infer().await.map_err(|error| ConnectError::NoConfig(error.to_string()))?
-        }
-    };
-    connect_with(config, times, on_failure)
-}
-
-/// A client for this configuration.
-///
-/// # Errors
-/// When the configuration's certificates or credentials cannot be used.
-pub fn connect_with(
-    mut config: Config,
-    times: Times,
-    on_failure: OnFailure,
-) -> Result<Client, ConnectError> {
-    config.default_retry = false;
-    config.read_timeout = Some(times.silence);
-    config.reset_reader_on_write = true;
-    let layer = manners::Manners::new(times, on_failure);
-    let client = ClientBuilder::try_from(config).map_err(ConnectError::Unusable)?;
-    Ok(client.with_layer(&layer).build())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn a_client_for_tls_can_be_built_and_counts_a_refused_connection() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
-        let mut config = Config::new(format!("https://{address}").parse().unwrap());
-        config.root_cert = Some(Vec::new());
-        let (sender, receiver) = std::sync::mpsc::channel();
-        let on_failure: OnFailure = Arc::new(move |failure| sender.send(failure).unwrap());
-        let client = connect_with(config, Times::default(), on_failure).unwrap();
-        client.apiserver_version().await.unwrap_err();
-        assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [Failure::Connection]);
-    }
 
     #[test]
     fn every_status_that_is_no_success_is_a_failure() {
         for (status, failure) in [
             (200, None),
             (201, None),
+            (302, Some(Failure::Malformed)),
             (400, Some(Failure::Refused)),
             (401, Some(Failure::Unauthorized)),
             (403, Some(Failure::Forbidden)),
@@ -207,9 +227,37 @@ mod tests {
             (429, Some(Failure::Throttled)),
             (500, Some(Failure::Server)),
             (504, Some(Failure::Server)),
+            (999, Some(Failure::Malformed)),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(Failure::of_status(status), failure, "{status}");
+        }
+    }
+
+    /// The head of a recorded answer.
+    fn recorded(raw: &str) -> Response<()> {
+        let mut lines = raw.split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap();
+        let mut response = Response::builder().status(status);
+        for header in lines.take_while(|line| !line.is_empty()) {
+            let (name, value) = header.split_once(": ").unwrap();
+            response = response.header(name, value);
+        }
+        response.body(()).unwrap()
+    }
+
+    #[test]
+    fn the_server_says_how_long_it_wants_to_be_left_alone() {
+        let table = [
+            (include_str!("../tests/fixtures/k8s-wire/throttled-429-list.response.raw"), Some(1)),
+            (include_str!("../tests/fixtures/k8s-wire/list-rv-in-future.response.raw"), Some(1)),
+            (include_str!("../tests/fixtures/k8s-wire/eviction-429.response.raw"), Some(10)),
+            (include_str!("../tests/fixtures/k8s-wire/forbidden-403.response.raw"), None),
+            ("HTTP/1.1 429 x\r\nRetry-After: 86400\r\n\r\n", Some(60)),
+            ("HTTP/1.1 503 x\r\nRetry-After: Fri, 31 Dec 1999 23:59:59 GMT\r\n\r\n", None),
+        ];
+        for (raw, seconds) in table {
+            assert_eq!(retry_after(&recorded(raw)), seconds.map(Duration::from_secs), "{raw}");
         }
     }
 }

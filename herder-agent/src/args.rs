@@ -1,5 +1,6 @@
 //! The command line. Every flag of `run` and `check` is an environment variable too.
 
+use crate::{attribution::kubelet, cgroup::CgroupPath};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -11,6 +12,9 @@ pub struct Cli {
     #[command(subcommand)]
     pub task: Task,
 }
+
+/// Where an agent listens if nothing else is said.
+pub const PORT: u16 = 9469;
 
 /// Version and revision.
 const VERSION: &str = match option_env!("HERDER_REVISION") {
@@ -38,8 +42,8 @@ pub enum Task {
 /// Which agent to ask, and how to print what it says.
 #[derive(Debug, Args)]
 pub struct AgentArgs {
-    /// Address of the agent. In a cluster: kubectl -n herder-system port-forward
-    /// POD 9469.
+    /// Address of the agent, or of a proxy to it with its path. In a cluster: kubectl -n
+    /// herder-system port-forward POD 9469.
     #[arg(long, env = "HERDER_URL", value_name = "URL", default_value = "http://127.0.0.1:9469")]
     pub url: String,
     /// How to print it.
@@ -77,9 +81,23 @@ pub struct NodeArgs {
     /// changes and on SIGHUP.
     #[arg(long, env = "HERDER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where the cgroup v2 hierarchy is mounted, read-write, as the host sees it.
+    /// Where the cgroup v2 hierarchy is mounted, read-write, as the host sees it. It may
+    /// be a part of it, for a node that is a container, or a directory below the mount:
+    /// paths of cgroups begin there, and kills elsewhere are ignored.
     #[arg(long, env = "HERDER_CGROUP_ROOT", value_name = "DIR", default_value = "/sys/fs/cgroup")]
     pub cgroup_root: PathBuf,
+    /// Below which cgroups of the mount the kubelet makes its pods: its own --cgroup-root,
+    /// or the cgroup kubepods itself. By default where kubelets have it: /kubepods,
+    /// /kubepods.slice, /kubelet/kubepods, and what systemd's driver makes of another
+    /// --cgroup-root (/NAME.slice/NAME-kubepods.slice). May be several, with commas.
+    #[arg(
+        long,
+        env = "HERDER_KUBELET_CGROUP_ROOT",
+        value_name = "PATH",
+        value_delimiter = ',',
+        value_parser = kubelet::parse
+    )]
+    pub kubelet_cgroup_root: Vec<CgroupPath>,
     /// Where systemd keeps the unit files of transient scopes; read to find scopes
     /// that systemd stops at any OOM kill (OOMPolicy=kill). May be missing.
     #[arg(
@@ -110,14 +128,17 @@ pub struct RunArgs {
     /// What `check` takes too.
     #[command(flatten)]
     pub node: NodeArgs,
-    /// Address of the page, /metrics, /livez, /readyz and /api/v1.
-    #[arg(long, env = "HERDER_LISTEN", value_name = "ADDR:PORT", default_value = "0.0.0.0:9469")]
-    pub listen: SocketAddr,
+    /// Address of the page, /metrics, /livez, /readyz and /api/v1; may be given several
+    /// times, or as a list with commas. Without it, port 9469 of all addresses, of IPv6 and
+    /// IPv4 or of whichever the node has.
+    #[arg(long, env = "HERDER_LISTEN", value_name = "ADDR:PORT", value_delimiter = ',')]
+    pub listen: Vec<SocketAddr>,
     /// Name of this node, as Kubernetes knows it.
     #[arg(long, env = "HERDER_NODE_NAME", value_name = "NAME", default_value_t = host_name())]
     pub node_name: String,
     /// Whether to ask a Kubernetes API server for the pods of this node: `auto`
-    /// does so in a pod with a service account, `on` also with a kubeconfig.
+    /// does so in a pod with a service account, `on` also with a kubeconfig. The
+    /// connection is direct: HTTPS_PROXY is ignored, and a kubeconfig's proxy-url refused.
     #[arg(long, env = "HERDER_KUBERNETES", value_enum, default_value = "auto")]
     pub kubernetes: Switch,
     /// Whether to tell pods' owners of kills and of enforcement by Kubernetes
@@ -287,14 +308,19 @@ mod tests {
     #[test]
     fn defaults_and_mistakes() {
         let Task::Run(run) = Cli::try_parse_from(["a", "run"]).unwrap().task else { panic!() };
-        assert_eq!(run.listen.port(), 9469);
+        assert_eq!(run.listen, []);
         assert!(!run.dry_run && !run.restore_on_exit && run.node.config.is_none());
+        let listen = ["a", "run", "--listen", "[::1]:80,127.0.0.1:81", "--listen", "[::]:82"];
+        let Task::Run(run) = Cli::try_parse_from(listen).unwrap().task else { panic!() };
+        assert_eq!(run.listen.iter().map(SocketAddr::port).collect::<Vec<_>>(), [80, 81, 82]);
         for bad in [
             &["a", "run", "--listen", "9469"][..],
+            &["a", "run", "--listen", "[::1]:80,"],
             &["a", "run", "--resync-seconds", "0"],
             &["a", "run", "--kubernetes", "maybe"],
             &["a", "run", "--events", "auto"],
             &["a", "run", "--source", "perf"],
+            &["a", "run", "--kubelet-cgroup-root", "kubelet"],
             &["a", "run", "--nri", "maybe"],
             &["a", "run", "--series-retention-seconds", "0"],
             &["a"],

@@ -1,6 +1,8 @@
 //! Whose cgroup is it: a container of a pod, or the host's own.
 
+pub mod crun;
 pub mod id;
+pub mod kubelet;
 pub mod path;
 
 use crate::cgroup::CgroupPath;

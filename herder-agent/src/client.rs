@@ -10,13 +10,18 @@ mod kills;
 mod table;
 mod time;
 
-use crate::args::{ContainersArgs, KillsArgs, Output};
+use crate::{
+    args::{ContainersArgs, KillsArgs, Output},
+    causes::Causes,
+    report::journal,
+    telemetry::colours,
+};
 use http::{Agent, Answer};
 use hyper::header::HeaderValue;
 use serde_json::Value;
 use std::{
     future::Future,
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     process::ExitCode,
     time::{Duration, SystemTime},
 };
@@ -24,6 +29,9 @@ use tokio::runtime::Builder;
 
 /// How long to wait before a cut stream is opened again.
 const AGAIN: Duration = Duration::from_secs(2);
+
+/// Kills that are asked for at once.
+const PAGE: u64 = 100;
 
 /// Why there is nothing to print.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +48,7 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The connection broke.
-    #[error("the agent at {url} broke off: {source}")]
+    #[error("the agent at {url} broke off: {}", Causes(source))]
     Broken {
         /// Who was asked.
         url: String,
@@ -77,19 +85,41 @@ pub enum ClientError {
 pub fn kills(args: &KillsArgs) -> ExitCode {
     ended(async {
         let agent = Agent::new(&args.agent.url)?;
-        let path = format!("/api/v1/kills?limit={}", args.limit);
-        let text = agent.get(&path).await?;
-        let mut kills: Vec<Value> = agent.json(&text)?;
-        // The newest is where the eye is: at the end.
-        kills.reverse();
         let mut print = Printer::new(args.agent.output);
-        print.kills(&kills)?;
+        let last = last(&agent, args.limit.into(), |kills| print.kills(kills)).await?;
         if args.follow {
-            let last = kills.last().and_then(|kill| kill["id"].as_u64()).unwrap_or(0);
             follow(&agent, last, &mut print).await?;
         }
         Ok(())
     })
+}
+
+/// Gives the last kills, so many at most, a page at a time: in the agent's own container, all
+/// of them at once would count against its memory limit. The newest is where the eye is: at
+/// the end. Tells its number.
+async fn last(
+    agent: &Agent,
+    limit: u64,
+    mut print: impl FnMut(&[Value]) -> Result<(), ClientError>,
+) -> Result<u64, ClientError> {
+    let page = async |query: String| -> Result<Vec<Value>, ClientError> {
+        agent.json(&agent.get(&format!("/api/v1/kills{query}")).await?)
+    };
+    let number = |kill: &Value| kill["id"].as_u64().unwrap_or(0);
+    let newest = page("?limit=1".into()).await?.first().map_or(0, number);
+    let kept = u64::try_from(journal::KEPT).unwrap_or(u64::MAX);
+    let mut after = newest.saturating_sub(limit.min(kept));
+    if after == newest {
+        print(&[])?;
+    }
+    while after < newest {
+        let until = newest.min(after + PAGE);
+        let mut kills = page(format!("?limit={}&before={}", until - after, until + 1)).await?;
+        kills.reverse();
+        print(&kills)?;
+        after = until;
+    }
+    Ok(newest)
 }
 
 /// Prints the matched containers.
@@ -174,7 +204,7 @@ struct Printer {
 
 impl Printer {
     fn new(output: Output) -> Self {
-        let colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let colours = colours();
         Printer { output, colours, table: kills::Kills::default() }
     }
 

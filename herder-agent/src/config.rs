@@ -3,23 +3,29 @@
 //! What is wrong is told with file, line and column. A file that does not parse
 //! is never half taken.
 
-use crate::policy::{ANNOTATION_RULE, OomGroup};
+mod names;
+mod raw;
+mod syntax;
+
+use crate::policy::OomGroup;
 use glob::Pattern;
+use raw::{RawConfig, Wrong};
 use serde::Deserialize;
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::Location;
 use std::{
-    collections::{BTreeMap, HashSet},
-    fmt, fs,
+    collections::BTreeMap,
+    fs,
     io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::Arc,
 };
 
+/// `O_NONBLOCK`, in the type that the standard library takes.
+const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+
 /// Largest file that is read, bytes. ConfigMaps hold at most 1 MiB.
 const LARGEST: u64 = 1 << 20;
-
-/// Most rules; each is a metric label and is tried for each container.
-const MOST_RULES: usize = 500;
 
 /// A valid configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -116,6 +122,14 @@ pub enum ConfigError {
         /// What the system said.
         source: io::Error,
     },
+    /// The file has lost its content.
+    #[error(
+        "the configuration {path} has become empty; write `rules: []` if no rule is wanted any more"
+    )]
+    Emptied {
+        /// Its path.
+        path: String,
+    },
     /// The file is not what it should be.
     #[error("{path}:{place}: {why}")]
     Invalid {
@@ -134,24 +148,7 @@ impl Config {
     /// # Errors
     /// When it cannot be read or is invalid.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let name = path.display().to_string();
-        let read = || {
-            let metadata = fs::metadata(path)?;
-            // Reading a pipe would wait for somebody to write.
-            if !metadata.is_file() {
-                return Err(io::Error::other("it is no regular file"));
-            }
-            let size = metadata.len();
-            if size > LARGEST {
-                return Err(io::Error::other(format!("{size} bytes; at most {LARGEST} are read")));
-            }
-            // Not more than that, whatever the file is and however it grows.
-            let mut text = String::new();
-            fs::File::open(path)?.take(LARGEST).read_to_string(&mut text)?;
-            Ok(text)
-        };
-        let text = read().map_err(|source| ConfigError::Read { path: name.clone(), source })?;
-        Self::parse(&text, &name)
+        Self::parse(&read(path)?, &path.display().to_string())
     }
 
     /// Parses the text of a file; `name` is for error messages.
@@ -161,176 +158,53 @@ impl Config {
     pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
         let invalid =
             |place: String, why: String| ConfigError::Invalid { path: name.into(), place, why };
-        // An empty file, or one of comments only, has no rules.
-        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        if is_empty(text) {
             return Ok(Self::default());
         }
         let raw: RawConfig = serde_saphyr::from_str(text).map_err(|error| {
-            let place = error.location().map_or_else(|| "?".into(), place);
-            let why = error.without_snippet().to_string();
-            // The place is told already, in the form that editors understand.
-            invalid(place, why.split(" at line ").next().unwrap_or(&why).to_owned())
+            let place = error.location().map_or_else(|| "1:1".into(), place);
+            invalid(place, syntax::explained(&error))
         })?;
         raw.check().map_err(|Wrong(location, why)| invalid(place(location), why))
     }
 }
 
-fn place(location: Location) -> String {
-    format!("{}:{}", location.line(), location.column())
-}
-
-/// Something wrong at a place.
-struct Wrong(Location, String);
-
-fn wrong<T>(at: Location, why: impl fmt::Display) -> Result<T, Wrong> {
-    Err(Wrong(at, why.to_string()))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct RawConfig {
-    #[serde(default)]
-    rules: Vec<Spanned<RawRule>>,
-    #[serde(default)]
-    pod_annotations: PodAnnotations,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct RawRule {
-    name: Spanned<String>,
-    cgroups: Option<Vec<Spanned<String>>>,
-    pods: Option<RawPods>,
-    oom_group: OomGroup,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct RawPods {
-    namespaces: Option<Vec<Spanned<String>>>,
-    #[serde(default)]
-    selector: RawSelector,
-    containers: Option<Vec<Spanned<String>>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct RawSelector {
-    #[serde(default)]
-    match_labels: BTreeMap<String, String>,
-    #[serde(default)]
-    match_expressions: Vec<Spanned<RawRequirement>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct RawRequirement {
-    key: String,
-    operator: Operator,
-    #[serde(default)]
-    values: Vec<String>,
-}
-
-impl RawConfig {
-    fn check(self) -> Result<Config, Wrong> {
-        if let Some(rule) = self.rules.get(MOST_RULES) {
-            return wrong(rule.referenced, format!("more than {MOST_RULES} rules"));
+/// The text of a file, of which there may be at most a MiB.
+///
+/// # Errors
+/// When it cannot be read, or is no regular file, too large, or not UTF-8.
+pub fn read(path: &Path) -> Result<String, ConfigError> {
+    let read = || {
+        // Opening a pipe would wait for somebody to write.
+        let file = fs::OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("it is no regular file"));
         }
-        let mut names = HashSet::new();
-        let mut rules = Vec::new();
-        for raw in self.rules {
-            let at = raw.value.name.referenced;
-            let rule = raw.value.check(raw.referenced)?;
-            if !names.insert(rule.name.clone()) {
-                return wrong(at, format!("a second rule is named {:?}", rule.name));
-            }
-            rules.push(rule);
+        // Not more than that, whatever the file is and however it grows.
+        let mut bytes = Vec::new();
+        file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > LARGEST {
+            let size = metadata.len();
+            return Err(io::Error::other(format!("{size} bytes; at most {LARGEST} are read")));
         }
-        Ok(Config { rules, pod_annotations: self.pod_annotations })
-    }
-}
-
-impl RawRule {
-    fn check(self, at: Location) -> Result<Rule, Wrong> {
-        let name = self.name.value;
-        let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
-        if name.is_empty() || name.len() > 63 || !name.chars().all(plain) {
-            let why = "is no rule name: 1 to 63 letters, digits, '-', '_' or '.'";
-            return wrong(self.name.referenced, format!("{name:?} {why}"));
-        }
-        if name == ANNOTATION_RULE {
-            return wrong(
-                self.name.referenced,
-                "\"annotation\" is how pod annotations are counted",
-            );
-        }
-        let selects = match (self.cgroups, self.pods) {
-            (Some(globs), None) if globs.is_empty() => {
-                return wrong(at, format!("rule {name:?} has an empty list of cgroups"));
-            }
-            (Some(globs), None) => {
-                for glob in &globs {
-                    let path = glob.value.as_str();
-                    if !path.starts_with('/') || path.ends_with('/') {
-                        let why = "is no cgroup path: it must begin with '/' and end with a name";
-                        return wrong(glob.referenced, format!("{:?} {why}", glob.value));
-                    }
-                }
-                Selects::Cgroups(patterns(globs)?)
-            }
-            (None, Some(pods)) => Selects::Pods(pods.check(at)?),
-            _ => {
-                return wrong(at, format!("rule {name:?} needs either `cgroups` or `pods`"));
-            }
-        };
-        Ok(Rule { name: name.into(), selects, oom_group: self.oom_group })
-    }
-}
-
-impl RawPods {
-    fn check(self, at: Location) -> Result<PodSelector, Wrong> {
-        let expressions = self.selector.match_expressions.into_iter();
-        let expressions = expressions.map(|raw| {
-            let needs = matches!(raw.value.operator, Operator::In | Operator::NotIn);
-            if needs == raw.value.values.is_empty() {
-                let why = if needs { "needs values" } else { "takes no values" };
-                return wrong(raw.referenced, format!("operator {:?} {why}", raw.value.operator));
-            }
-            let RawRequirement { key, operator, values } = raw.value;
-            Ok(Requirement { key, operator, values })
-        });
-        Ok(PodSelector {
-            namespaces: names(self.namespaces, at, "namespaces")?,
-            selector: LabelSelector {
-                match_labels: self.selector.match_labels,
-                match_expressions: expressions.collect::<Result<_, _>>()?,
-            },
-            containers: names(self.containers, at, "containers")?,
-        })
-    }
-}
-
-/// Names that a pod rule is for; an empty list would match nothing.
-fn names(
-    globs: Option<Vec<Spanned<String>>>,
-    at: Location,
-    what: &str,
-) -> Result<Option<Vec<Pattern>>, Wrong> {
-    match globs {
-        Some(globs) if globs.is_empty() => {
-            wrong(at, format!("an empty list of {what} matches nothing; leave it out to match all"))
-        }
-        globs => globs.map(patterns).transpose(),
-    }
-}
-
-fn patterns(globs: Vec<Spanned<String>>) -> Result<Vec<Pattern>, Wrong> {
-    let parse = |glob: Spanned<String>| {
-        Pattern::new(&glob.value).or_else(|error| {
-            wrong(glob.referenced, format!("{:?} is no glob: {error}", glob.value))
+        String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            io::Error::other(format!("byte {at} is not UTF-8 text; save the file as UTF-8"))
         })
     };
-    globs.into_iter().map(parse).collect()
+    read().map_err(|source| ConfigError::Read { path: path.display().to_string(), source })
+}
+
+/// Whether there is nothing in a file but comments and white space. It is a configuration
+/// without rules, and also what a file is for a moment while an editor writes it.
+pub fn is_empty(text: &str) -> bool {
+    let text = text.trim_start_matches('\u{feff}');
+    text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+}
+
+fn place(location: Location) -> String {
+    format!("{}:{}", location.line(), location.column())
 }
 
 #[cfg(test)]

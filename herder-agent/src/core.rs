@@ -9,22 +9,26 @@ mod appearing;
 mod cgroups;
 mod counts;
 mod deduced;
+mod heartbeat;
 mod kills;
+mod limits;
 mod losses;
 mod naming;
 mod notices;
+mod owners;
 mod pods;
 mod walking;
 
 pub use counts::Leaving;
+pub use heartbeat::Heartbeat;
 pub use naming::Naming;
 pub use notices::Notices;
 
 use self::{appearing::Appearing, pods::Waiting};
 use crate::{
     cgroup::{CgroupId, CgroupPath, tree::CgroupTree},
-    enforce::{ContainerState, Enforcer},
-    nri::Learnt,
+    enforce::{Enforcer, StateKey, States},
+    nri::{Awaited, Learnt},
     oom::assemble::{Assembler, EXIT_WAIT},
     policy::Policy,
     probe::{
@@ -66,15 +70,17 @@ pub enum Command {
     Pod(crate::pods::Event),
     /// Take what the container runtime told about containers.
     Learnt(Vec<Learnt>),
-    /// Tell the state of each matched container.
-    Containers(oneshot::Sender<Vec<ContainerState>>),
+    /// Tell the state of some matched containers: at most so many after one, or of the first.
+    Containers(Option<StateKey>, usize, oneshot::Sender<States>),
 }
 
-/// The v2 hierarchy.
+/// The v2 hierarchy, or the part of it that the agent looks at.
 #[derive(Clone, Debug)]
 pub struct Hierarchy {
     /// Where it is mounted.
     pub root: PathBuf,
+    /// The cgroup that is there.
+    pub begins_at: CgroupId,
     /// How often all of it is looked at again.
     pub resync_every: Duration,
 }
@@ -99,6 +105,10 @@ pub struct Parts {
     pub leaving: Leaving,
     /// What the kernel had counted of the node before the source was heard.
     pub node_before: Option<u64>,
+    /// What shows others that the loop turns.
+    pub heartbeat: Heartbeat,
+    /// Whose cgroups the plugin of the runtime waits for.
+    pub awaited: Awaited,
 }
 
 /// The state, and where it is told.
@@ -115,6 +125,7 @@ pub struct Core {
     enforcer: Enforcer,
     reporter: Arc<Reporter>,
     root: PathBuf,
+    begins_at: CgroupId,
     resync_every: Duration,
     page: u64,
     naming: Naming,
@@ -131,6 +142,10 @@ pub struct Core {
     /// What the node had counted before the source was heard, until that is compared.
     node_before: Option<u64>,
     leaving: Leaving,
+    /// When the pods of the node were known for the first time.
+    pods_known: Option<Instant>,
+    heartbeat: Heartbeat,
+    awaited: Awaited,
 }
 
 impl Core {
@@ -143,7 +158,8 @@ impl Core {
             Source::MemoryEvents(_) => Traced::default(),
         };
         let told_within = if traced.at_exit { EXIT_WAIT } else { TOLD_WITHIN };
-        let Hierarchy { root, resync_every } = hierarchy;
+        let Hierarchy { root, begins_at, resync_every } = hierarchy;
+        reporter.rules(policy.names());
         Core {
             naming,
             waiting: Waiting::default(),
@@ -151,6 +167,9 @@ impl Core {
             reconciler: Reconciler::new(told_within),
             node_before: parts.node_before,
             leaving: parts.leaving,
+            pods_known: None,
+            heartbeat: parts.heartbeat,
+            awaited: parts.awaited,
             assembler: Assembler::new(traced),
             source,
             walked: false,
@@ -161,6 +180,7 @@ impl Core {
             enforcer,
             reporter,
             root,
+            begins_at,
             resync_every,
             page: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
             losses: Losses::default(),
@@ -174,29 +194,33 @@ impl Core {
     /// and gives values back if asked to. `ready` is called after the first walk.
     ///
     /// # Errors
-    /// When the kernel's events cannot be waited for.
+    /// When the kernel's events cannot be waited for, or the mount begins at another
+    /// cgroup than before.
     pub async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
         ready: impl FnOnce(),
     ) -> io::Result<()> {
         let (kills, cgroups) = self.source.readable()?;
-        let changes = self.enforcer.inotify().map(Readable::register).transpose()?;
-        self.first_walk();
+        let mut changes = self.enforcer.inotify().map(Readable::register).transpose()?;
+        self.first_walk()?;
         ready();
         let mut resync = interval(self.resync_every);
         resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
         resync.reset();
         let mut walking: Option<Walking> = None;
         let mut walked = Instant::now();
+        // On a quiet node nothing else wakes the loop for long.
+        let mut beats = heartbeat::beats();
         // Somebody changes values faster than they are corrected.
         let mut fighting = false;
         let mut turns = 0u32;
         loop {
             let due = self.assembler.deadline().into_iter().chain(self.source.deadline()).min();
             let (compared, save) = (self.reconciler.deadline(), self.leaving.due());
-            let rested = self.enforcer.rest_ends().map(Instant::from_std);
+            let rested = self.enforcer.due().map(Instant::from_std);
             turns = turns.wrapping_add(1);
+            self.heartbeat.beat();
             let mut survey = turns.is_multiple_of(SURVEY_EVERY);
             let appears = self.next_appears();
             let appeared = appears.is_some_and(|due| due <= Instant::now());
@@ -217,7 +241,7 @@ impl Core {
                 }
                 result = cgroups.ready() => { result?; self.take_cgroups(); }
                 () = sleep_until(rested.unwrap_or_else(Instant::now)), if rested.is_some() => {
-                    self.enforcer.correct_rested();
+                    self.enforcer.correct_due();
                 }
                 () = yield_now(), if appeared => {}
                 () = sleep_until(appears.unwrap_or_else(Instant::now)), if appears.is_some() && !appeared => {}
@@ -233,7 +257,11 @@ impl Core {
                 _ = resync.tick(), if walking.is_none() => walking = Some(self.start_walk()),
                 (began, step) = next_step(&mut walking) => {
                     walked = Instant::now();
-                    self.take_step(began, step);
+                    self.take_step(began, step)?;
+                    // There may be an inotify instance only now.
+                    if walking.is_none() && changes.is_none() {
+                        changes = self.enforcer.inotify().map(Readable::register).transpose()?;
+                    }
                 }
                 () = sleep_until(self.waiting.due()), if !self.waiting.is_empty() => self.name_kills(),
                 () = sleep_until(instant(compared)), if compared.is_some() => self.settle_counts(),
@@ -241,6 +269,7 @@ impl Core {
                 () = self.leaving.saved() => {}
                 () = yield_now(), if self.enforcer.surveying() || !self.uncounted.is_empty() => survey = true,
                 () = yield_now(), if others_turn => {}
+                _ = beats.tick() => {}
             }
             // Whoever changes a value, or makes cgroups, without end must keep neither
             // kills nor new containers waiting, nor the agent from ending.
@@ -272,6 +301,8 @@ impl Core {
         self.take_kills();
         self.expire_kills(u64::MAX);
         self.give_up_naming();
+        // What follows takes seconds, most of all to detach the programs.
+        self.notices.close();
         self.enforcer.shutdown();
         self.save_last_state().await;
         Ok(())
@@ -282,9 +313,9 @@ impl Core {
             Command::Policy(policy) => self.take_policy(policy),
             Command::Pod(event) => self.take_pod(event),
             Command::Learnt(containers) => self.take_learnt(containers),
-            Command::Containers(answer) => {
+            Command::Containers(after, most, answer) => {
                 // Whoever asked may have gone away, which is no concern of ours.
-                let _ = answer.send(self.enforcer.states());
+                let _ = answer.send(self.enforcer.states(after.as_ref(), most));
             }
         }
     }
@@ -324,8 +355,11 @@ fn decoded(record: &[u8], page: u64, reporter: &Reporter) -> Option<Event> {
     match error {
         DecodeError::Short { .. } => reporter.lost(Lost::ShortRecord, 1),
         DecodeError::UnknownKind(_) => reporter.lost(Lost::UnknownRecord, 1),
-        // No kill: a cgroup that no rule can name.
-        DecodeError::Path(_) => {}
+        // Each cgroup that somebody makes may be one of these.
+        DecodeError::Path(_) | DecodeError::Level { .. } => {
+            reporter.cgroup_unread(&error);
+            return None;
+        }
     }
     tracing::warn!(%error, "Cannot decode a record of the eBPF programs.");
     None

@@ -4,11 +4,12 @@
 //! a trial says more than any list of capabilities.
 
 mod checks;
+mod kubelet;
 
-use crate::args::CheckArgs;
+use crate::{args::CheckArgs, telemetry::colours};
 use std::{
     fmt,
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     process::ExitCode,
 };
 
@@ -39,7 +40,7 @@ pub struct Finding {
 /// Runs all checks and prints them. 0 if none failed.
 pub fn run(args: &CheckArgs) -> ExitCode {
     let findings = checks::all(&args.node);
-    let colours = io::stdout().is_terminal();
+    let colours = colours();
     // Without a reader there is nobody to tell.
     let _ = io::stdout().write_all(Report { findings: &findings, colours }.to_string().as_bytes());
     if failed(&findings) { ExitCode::FAILURE } else { ExitCode::SUCCESS }

@@ -10,9 +10,11 @@
 //! and take microseconds, so they are done in place.
 
 mod container;
+mod left;
 mod news;
 mod obstacle;
 mod pace;
+mod states;
 mod watch;
 
 pub use container::ContainerState;
@@ -31,12 +33,12 @@ use crate::{
 };
 use container::{Container, Context};
 use std::{
-    cell::Cell,
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    cell::{Cell, RefCell},
+    collections::{HashMap, HashSet, VecDeque},
     os::fd::BorrowedFd,
     path::PathBuf,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 use watch::Watches;
 
@@ -52,6 +54,34 @@ pub struct Options {
     pub descriptors: i32,
     /// Where systemd keeps the unit files of transient scopes.
     pub systemd_transient: PathBuf,
+    /// How long a cgroup may be without the memory controller before that is told:
+    /// [`BUILT_WITHIN`].
+    pub built_within: Duration,
+}
+
+/// Runtimes make a cgroup first and enable its controllers a while later: crun took 0.06 to
+/// 0.5 s, on a node with little to do.
+pub const BUILT_WITHIN: Duration = Duration::from_secs(5);
+
+/// Where a container is.
+#[derive(Clone, Debug)]
+pub struct Place<'a> {
+    /// Its cgroup.
+    pub path: &'a CgroupPath,
+    /// The scope around it, if crun has made this cgroup in it and a rule matches both.
+    pub scope: Option<CgroupPath>,
+}
+
+/// A container's place among all. While a cgroup is made anew, two have its path.
+pub type StateKey = (CgroupPath, CgroupId);
+
+/// Some matched containers.
+#[derive(Debug)]
+pub struct States {
+    /// Their states, in the order of the paths.
+    pub states: Vec<ContainerState>,
+    /// The last of them, if there are more.
+    pub next: Option<StateKey>,
 }
 
 /// How a cgroup came to be known, and so what its first value means.
@@ -113,6 +143,8 @@ impl Enforcer {
                 reporter,
                 news: Cell::new(false),
                 leaves: Cell::new(false),
+                inner: RefCell::default(),
+                built: RefCell::default(),
             },
             containers: HashMap::new(),
             watches: Watches::new(),
@@ -149,6 +181,7 @@ impl Enforcer {
             path: Some(container.path().clone()),
             oom_kills: None,
             give_back: container.give_back(),
+            rule: Some(container.rule().clone()),
         };
         let known = self.containers.iter().map(|(id, container)| (*id, left(container)));
         self.left.iter().map(|(id, left)| (*id, left.clone())).chain(known).collect()
@@ -158,6 +191,23 @@ impl Enforcer {
     /// may yet be matched, when its pod's names are known.
     pub fn retain_left(&mut self, is_there: impl Fn(CgroupId) -> bool) {
         self.left.retain(|id, _| is_there(*id));
+    }
+
+    /// Cgroups that an earlier agent left, and that are under no rule yet.
+    pub fn left(&self) -> impl Iterator<Item = CgroupId> {
+        self.left.keys().copied()
+    }
+
+    /// Gives back what an earlier agent wrote where no rule matches any more: rules that
+    /// went while no agent was running. What is not said to be so is kept.
+    pub fn restore_left(&mut self, unmatched: impl Fn(CgroupId) -> bool) {
+        let done: Vec<_> = self.left.extract_if(|id, _| unmatched(*id)).collect();
+        for (id, left) in &done {
+            left::restore(*id, left, &self.context);
+        }
+        if !done.is_empty() {
+            self.context.leaves.set(true);
+        }
     }
 
     fn count(&mut self, id: CgroupId) {
@@ -207,14 +257,14 @@ impl Enforcer {
     pub fn govern(
         &mut self,
         id: CgroupId,
-        path: &CgroupPath,
+        place: Place<'_>,
         origin: Origin,
         target: Target,
         owner: Owner,
     ) {
         let seen = Instant::now();
         if let Some(container) = self.containers.get_mut(&id) {
-            if container.take_over(target, owner, &self.context) {
+            if container.take_over(place.scope, target, owner, &self.context) {
                 self.correct(id, seen);
                 self.unsurveyed.push_back(id);
             }
@@ -222,12 +272,12 @@ impl Enforcer {
         }
         if self.containers.len() >= MOST {
             if self.beyond.is_empty() {
-                tracing::warn!(cgroup = ?path, rule = &*target.rule, "More than {MOST} cgroups are matched: this one is not enforceable, nor are others.");
+                tracing::warn!(cgroup = %place.path, rule = &*target.rule, "More than {MOST} cgroups are matched: this one is not enforceable, nor are others.");
             }
             self.beyond.insert(id);
             return;
         }
-        let opened = Container::open(id, path, origin, target, owner, &self.context);
+        let opened = Container::open(id, place, origin, target, owner, &self.context);
         let Ok(mut container) = opened else { return };
         let left = self.left.remove(&id);
         if let Some(value) = left.and_then(|left| left.give_back) {
@@ -267,12 +317,17 @@ impl Enforcer {
     fn end(&mut self, mut container: Container) {
         self.resting.retain(|(_, id)| *id != container.id());
         container.end(&mut self.watches, &self.context);
-        // When a container is started again, its new cgroup may be there before
-        // the old one is removed; the value of that one is shown now.
-        if let Some(other) = self.containers.values().find(|other| other.same_owner(&container)) {
+        self.show_other(container.owner());
+        self.report_obstacles();
+    }
+
+    /// A value of an owner is gone. When a container is started again, its new cgroup may be
+    /// there before the old one is removed, and a scope is there without crun's cgroup in it.
+    fn show_other(&self, owner: &Owner) {
+        let other = |it: &&Container| it.can_show_for(owner, &self.context);
+        if let Some(other) = self.containers.values().find(other) {
             other.show_again(&self.context);
         }
-        self.report_obstacles();
     }
 
     /// Takes some of what inotify told, and corrects each changed value once:
@@ -313,23 +368,39 @@ impl Enforcer {
     }
 
     fn correct(&mut self, id: CgroupId, seen: Instant) {
-        let gone = match self.containers.get_mut(&id) {
-            Some(container) => !container.correct(&self.context, seen),
-            None => false,
-        };
-        if gone {
+        let Some(container) = self.containers.get_mut(&id) else { return };
+        let had_value = container.has_value();
+        let is_there = container.correct(&self.context, seen);
+        if !is_there {
             self.removed(id);
+        } else if had_value && !container.has_value() {
+            let owner = container.owner().clone();
+            self.show_other(&owner);
         }
     }
 
-    /// When [`Self::correct_rested`] has something to do.
-    pub fn rest_ends(&self) -> Option<Instant> {
-        self.resting.front().map(|(until, _)| *until)
+    /// When [`Self::correct_due`] has something to do.
+    pub fn due(&self) -> Option<Instant> {
+        let built = self.context.built.borrow().front().map(|(until, _)| *until);
+        self.resting.front().map(|(until, _)| *until).into_iter().chain(built).min()
     }
 
-    /// Corrects what has rested since somebody changed it too often.
-    pub fn correct_rested(&mut self) {
+    /// Corrects what has rested since somebody changed it too often, and looks again at
+    /// what had no memory controller.
+    pub fn correct_due(&mut self) {
         let now = Instant::now();
+        self.correct_rested(now);
+        let due = || self.context.built.borrow_mut().pop_front_if(|(until, _)| *until <= now);
+        let built: Vec<_> = std::iter::from_fn(due).map(|(_, id)| id).collect();
+        for id in &built {
+            self.correct(*id, now);
+        }
+        if !built.is_empty() {
+            self.report_obstacles();
+        }
+    }
+
+    fn correct_rested(&mut self, now: Instant) {
         while let Some((_, id)) = self.resting.pop_front_if(|(until, _)| *until <= now) {
             if let Some(container) = self.containers.get_mut(&id) {
                 container.wake();
@@ -347,6 +418,7 @@ impl Enforcer {
     /// which, so that a thousand containers do not keep the caller from its other
     /// work; [`Self::survey_some`] does it.
     pub fn resync(&mut self) {
+        self.watches.renew();
         // Who has waited longest comes first.
         let waiting: HashSet<_> = self.unsurveyed.iter().copied().collect();
         let others = self.containers.keys().filter(|id| !waiting.contains(id));
@@ -387,23 +459,6 @@ impl Enforcer {
                 container.restore(&self.context);
             }
         }
-    }
-
-    /// Each matched container, in the order of the paths.
-    pub fn states(&self) -> Vec<ContainerState> {
-        let mut states: Vec<_> = self.containers.values().map(Container::state).collect();
-        states.sort_by(|one, other| one.cgroup.cmp(&other.cgroup));
-        states
-    }
-
-    fn report_obstacles(&self) {
-        let not_kept = usize::try_from(self.not_kept).unwrap_or(usize::MAX);
-        let too_many = self.beyond.len().saturating_add(not_kept);
-        let mut counts = BTreeMap::from([(Obstacle::TooMany, too_many)]);
-        for obstacle in self.containers.values().filter_map(Container::obstacle) {
-            *counts.entry(obstacle).or_insert(0usize) += 1;
-        }
-        self.context.reporter.obstacles(&counts);
     }
 }
 

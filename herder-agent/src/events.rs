@@ -6,8 +6,11 @@
 //! is counted and dropped, for the log and the metrics have it as well.
 
 pub mod correlate;
+pub mod gate;
 mod left;
 pub mod message;
+mod object;
+mod recent;
 pub mod send;
 
 pub use left::Left;
@@ -16,6 +19,7 @@ use crate::{
     attribution::id::PodUid,
     oom::Kind,
     pods::{Container, ContainerKind, Pod},
+    report::KillReport,
 };
 use jiff::Timestamp;
 
@@ -100,11 +104,11 @@ impl About {
 
 impl Reason {
     /// The reason for a kill.
-    pub fn of_kill(kind: Kind) -> Self {
-        match kind {
-            Kind::Subprocess => Reason::SubprocessOomKilled,
+    pub fn of_kill(report: &KillReport) -> Self {
+        match report.kind {
             Kind::Init => Reason::ContainerInitOomKilled,
-            Kind::Group => Reason::ContainerGroupOomKilled,
+            Kind::Group if report.ends => Reason::ContainerGroupOomKilled,
+            Kind::Subprocess | Kind::Group => Reason::SubprocessOomKilled,
         }
     }
 

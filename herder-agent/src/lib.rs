@@ -18,6 +18,7 @@
 //! thread; `agent` wires it to the rest.
 
 pub mod args;
+pub mod causes;
 pub mod config;
 pub mod telemetry;
 

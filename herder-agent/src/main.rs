@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use herder_agent::args::{Cli, Task};
-use herder_agent::{agent, client, doctor, telemetry::Telemetry};
+use herder_agent::{agent, causes::Causes, client, doctor, telemetry::Telemetry};
 use std::{
     fs::OpenOptions,
     io::{self, Write},
@@ -23,7 +23,8 @@ fn main() -> ExitCode {
     let result = Telemetry::start(&args)
         .map_err(|error| format!("--log-level {}: {error}", args.log_level))
         .and_then(|telemetry| {
-            let ran = agent::run(&args, telemetry.dropped()).map_err(|error| error.to_string());
+            let ran =
+                agent::run(&args, telemetry.dropped()).map_err(|error| Causes(&error).to_string());
             ran.inspect_err(|error| tracing::error!(error, "Cannot run."))
         });
     let Err(error) = result else { return ExitCode::SUCCESS };

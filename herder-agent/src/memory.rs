@@ -15,41 +15,8 @@ pub(crate) fn no_huge_pages() {
     }
 }
 
-pub(crate) fn step(what: &str) {
-    let read = |name: &str| {
-        fs::read_to_string(format!("/sys/fs/cgroup/agent/{name}"))
-            .unwrap_or_default()
-            .trim()
-            .parse::<u64>()
-            .unwrap_or(0)
-            >> 10
-    };
-    let (peak, now) = (read("memory.peak"), read("memory.current"));
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = |name: &str| {
-        status
-            .lines()
-            .find(|line| line.starts_with(name))
-            .unwrap_or_default()
-            .split_whitespace()
-            .nth(1)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    tracing::error!(
-        what,
-        now,
-        peak,
-        rss = line("VmRSS"),
-        anon = line("RssAnon"),
-        file = line("RssFile"),
-        "STEP"
-    );
-}
-
 /// Returns free pages of the heap to the kernel (glibc's `malloc_trim(3)`): the
-/// kernel's BTF, parsed, is more than ten times what the agent needs from then on, and the
-/// metrics of a thousand containers take megabytes while they are written.
+/// kernel's BTF, parsed, is more than ten times what the agent needs from then on.
 pub(crate) fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: the call has no preconditions and touches free memory only.

@@ -11,23 +11,26 @@
 //! A connection that ends is made again. Nothing here waits for the core.
 
 mod adjust;
+mod awaited;
 mod contested;
 pub mod mux;
 mod session;
 pub mod wire;
 
 pub use adjust::{AdjustError, Wish, learn, pod, spec, swaps, wish};
+pub use awaited::Awaited;
 
 use crate::{
     apiserver::backoff::{Backoff, Pace, random},
     attribution::id::ContainerId,
+    causes::Causes,
     core::Command,
     pods::{Pod, current::CurrentPods},
     policy::{Policy, Target},
     report::Reporter,
 };
 use session::Session;
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     net::UnixStream,
     sync::{mpsc::WeakSender, watch},
@@ -37,9 +40,9 @@ use tokio::{
 /// How soon a lost runtime is looked for again, and how often a missing one.
 pub const PACE: Pace = Pace { first: Duration::from_millis(250), longest: Duration::from_secs(5) };
 
-/// The longest wait for a runtime that is there and ends the connection again and again:
-/// each time it lists its containers, and makes none meanwhile.
-const LONGEST_CUT: Duration = Duration::from_secs(5 * 60);
+/// The longest step between tries with a runtime that is there and does not keep the
+/// connection: it may list its containers each time, and makes none meanwhile.
+const LONGEST_CUT: Duration = Duration::from_secs(15);
 
 /// A connection that lasted so long was a good one.
 const GOOD: Duration = Duration::from_secs(60);
@@ -124,8 +127,11 @@ pub struct Answer<'a> {
 /// Why there is no connection, or none any more.
 #[derive(Debug, thiserror::Error)]
 pub enum NriError {
-    /// There is no runtime, it does not want plugins, or it went away.
-    #[error(transparent)]
+    /// There is no runtime, or it does not want plugins.
+    #[error("cannot connect: {0}")]
+    Unreachable(io::Error),
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
     Io(#[from] io::Error),
     /// The runtime closed the connection.
     #[error("the runtime closed the connection")]
@@ -141,6 +147,59 @@ pub enum NriError {
     Silent(&'static str),
 }
 
+/// What became of one try to be asked by the runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Attempt {
+    /// It has told its containers, and asks from now on.
+    Connected,
+    /// There is no socket, or nobody listens.
+    Unreachable,
+    /// It would not have this plugin.
+    Refused,
+    /// It did not tell its containers, or read an answer, in time.
+    TimedOut,
+    /// It ended the connection before it had told its containers.
+    Closed,
+    /// What it sent is not NRI.
+    Malformed,
+}
+
+impl Attempt {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Connected,
+        Self::Unreachable,
+        Self::Refused,
+        Self::TimedOut,
+        Self::Closed,
+        Self::Malformed,
+    ];
+
+    /// The value of the `result` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Unreachable => "unreachable",
+            Self::Refused => "refused",
+            Self::TimedOut => "timeout",
+            Self::Closed => "closed",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+impl NriError {
+    fn attempt(&self) -> Attempt {
+        match self {
+            Self::Unreachable(_) => Attempt::Unreachable,
+            Self::Io(_) | Self::Closed => Attempt::Closed,
+            Self::Frame(_) => Attempt::Malformed,
+            Self::Refused(_) => Attempt::Refused,
+            Self::Silent(_) => Attempt::TimedOut,
+        }
+    }
+}
+
 /// A plugin, whether or not it is connected.
 pub struct Plugin {
     /// Where the runtime listens.
@@ -153,6 +212,8 @@ pub struct Plugin {
     pub policies: watch::Receiver<Arc<Policy>>,
     /// What pods are labelled now, as far as the API server has told.
     pub pods: CurrentPods,
+    /// Whose cgroups the core has to notice.
+    pub awaited: Awaited,
     /// Where all is told.
     pub reporter: Arc<Reporter>,
     /// Who learns from the runtime. Ends when nobody can send to it any more.
@@ -164,7 +225,7 @@ impl Plugin {
     pub async fn run(self, pace: Pace) {
         let mut missing = Backoff::new(pace);
         let mut cut = Backoff::new(Pace { longest: LONGEST_CUT, ..pace });
-        let mut told = None;
+        let mut told = BTreeSet::new();
         loop {
             let (error, wait) = match UnixStream::connect(&self.socket).await {
                 Ok(stream) => {
@@ -173,36 +234,37 @@ impl Plugin {
                     let mut session = Session::new(&self, stream);
                     let Err(error) = session.run().await;
                     if session.synchronized {
-                        told = None;
+                        told.clear();
+                    } else {
+                        self.reporter.nri_connection(error.attempt());
                     }
-                    if began.elapsed() >= GOOD {
+                    if began.elapsed() >= GOOD && session.synchronized {
                         cut.reset();
                     }
                     (error, cut.after_failure(random()))
                 }
-                Err(error) => (error.into(), missing.after_failure(random())),
+                Err(error) => {
+                    self.reporter.nri_connection(Attempt::Unreachable);
+                    (NriError::Unreachable(error), missing.after_failure(random()))
+                }
             };
             self.reporter.nri_connected(false);
-            self.tell(&error, &mut told);
+            // Each reason once until there is a connection again; the metric has each try.
+            if told.insert(error.attempt()) {
+                self.tell(&error);
+            }
             sleep(wait).await;
         }
     }
 
-    /// Tells why there is no connection, once as long as it is the same reason.
-    fn tell(&self, error: &NriError, told: &mut Option<String>) {
-        let text = error.to_string();
-        if told.as_ref() == Some(&text) {
-            return;
-        }
+    fn tell(&self, error: &NriError) {
         let socket = self.socket.display();
-        let missing =
-            matches!(error, NriError::Io(error) if error.kind() == io::ErrorKind::NotFound);
+        let missing = matches!(error, NriError::Unreachable(error) if error.kind() == io::ErrorKind::NotFound);
         if missing && !self.expected {
             tracing::info!(%socket, "The runtime offers no NRI; values are corrected after it wrote them.");
         } else {
-            tracing::warn!(%socket, %error, "No NRI; values are corrected after the runtime wrote them.");
+            tracing::warn!(%socket, error = %Causes(error), "No NRI; values are corrected after the runtime wrote them. It is tried again and again, as herder_nri_connections_total counts.");
         }
-        *told = Some(text);
     }
 }
 

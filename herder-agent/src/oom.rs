@@ -7,6 +7,7 @@
 pub mod assemble;
 pub mod classify;
 pub mod deduce;
+pub mod limit;
 
 use crate::cgroup::CgroupId;
 use serde::Serialize;
@@ -19,7 +20,8 @@ pub enum Kind {
     Subprocess,
     /// The container's init was the victim; the container ends.
     Init,
-    /// The kernel killed a cgroup as a group (`memory.oom.group`).
+    /// The kernel killed a cgroup as a group (`memory.oom.group`): the container's, or one
+    /// inside that the workload has made, and then the container may live on.
     Group,
 }
 
@@ -34,11 +36,12 @@ impl Kind {
     }
 }
 
-/// Whose memory limit was hit.
+/// Whose memory limit mattered ([`limit`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Limit {
-    /// The victim's container, or a cgroup inside of it.
+    /// The victim's container, or a cgroup inside of it. Also where the kernel hit the
+    /// pod's limit first, which was only the sum of its containers'.
     Container,
     /// A cgroup above the container: its pod, or a slice.
     Pod,
@@ -77,6 +80,12 @@ pub struct Victim {
     pub cgroup: CgroupId,
     /// The cgroup its parent was in, if known.
     pub parent_cgroup: Option<CgroupId>,
+    /// The cgroup whose kill the kernel counts it as: its own, or the nearest above that
+    /// has the memory controller; none if nothing tells.
+    pub memory_cgroup: Option<CgroupId>,
+    /// The agent's mount does not show its cgroup: it is another node's, or is not to be
+    /// looked at.
+    pub is_outside: bool,
     /// Command name; chosen by the process itself, so never trusted.
     pub comm: String,
     /// Real user id.
@@ -98,6 +107,8 @@ impl Victim {
             start_boottime: 0,
             cgroup,
             parent_cgroup: None,
+            memory_cgroup: None,
+            is_outside: false,
             comm: String::new(),
             uid: 0,
             oom_score_adj: None,
@@ -153,6 +164,8 @@ pub enum Domain {
     Node,
     /// This cgroup.
     Cgroup(CgroupId),
+    /// One that the agent's mount does not show, and so one above it.
+    Outside,
     /// The kernel did not say.
     Unknown,
 }
@@ -168,7 +181,10 @@ pub struct OomKill {
     pub domain: Domain,
     /// Whether the kernel killed a group, if it said so.
     pub group: Option<bool>,
-    /// Whether the container ended with it, where nothing tells if the victim was its
-    /// init.
+    /// The cgroup that it killed as a group, if it said which: the container's, one above
+    /// that, or one inside that the workload has made.
+    pub group_cgroup: Option<CgroupId>,
+    /// Whether the container ended with it, where nothing tells if its init was among the
+    /// victims.
     pub ended: Option<bool>,
 }

@@ -55,8 +55,8 @@ pub enum Event {
 pub struct Pod {
     /// `metadata.uid`.
     pub uid: PodUid,
-    /// The uid in the cgroup path, if that is another: a static pod's
-    /// annotation `kubernetes.io/config.hash`.
+    /// The uid in the cgroup path, if that is another: that of the static pod which
+    /// this one mirrors, once the kubelet has acknowledged it.
     pub config_hash: Option<PodUid>,
     /// `metadata.namespace`.
     pub namespace: Box<str>,
@@ -70,6 +70,9 @@ pub struct Pod {
     pub containers: Box<[Container]>,
     /// Some are left out: what happens in them is told by their cgroup.
     pub more_containers: bool,
+    /// The memory limit of the pod as a whole in bytes, if its spec has one (pod-level
+    /// resources), and not only its containers.
+    pub memory_limit: Option<u64>,
 }
 
 /// A container of a pod.
@@ -87,6 +90,8 @@ pub struct Container {
     pub last_terminated: Option<Termination>,
     /// Its memory limit in bytes, if it has one.
     pub memory_limit: Option<u64>,
+    /// It ran to its end and is not started again: an init container that ended well.
+    pub completed: bool,
 }
 
 /// What a container is for.
@@ -135,6 +140,7 @@ impl Pod {
             oom_group: oom_group.clone(),
             containers: Box::default(),
             more_containers: false,
+            memory_limit: None,
         }
     }
 

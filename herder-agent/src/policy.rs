@@ -5,6 +5,7 @@ mod annotation;
 pub use annotation::{AnnotationError, LONGEST as LONGEST_ANNOTATION};
 
 use crate::{
+    attribution::crun,
     cgroup::CgroupPath,
     config::{Config, LabelSelector, Operator, PodAnnotations, PodSelector, Requirement, Selects},
     pods::Pod,
@@ -16,11 +17,7 @@ use std::sync::Arc;
 /// The name that a pod's annotation has among the rules.
 pub const ANNOTATION_RULE: &str = "annotation";
 
-/// crun puts the container into a cgroup of this name below the scope
-/// (`run.oci.systemd.subgroup`), and writes `memory.oom.group` there.
-const CRUN_SUBGROUP: &str = "container";
-
-/// A `*` never crosses a `/`.
+/// No `*`, `?` or `[…]` ever matches a `/`; only `**` stands for any number of components.
 const COMPONENTS: MatchOptions = MatchOptions {
     case_sensitive: true,
     require_literal_separator: true,
@@ -92,6 +89,13 @@ impl Policy {
         Policy(config)
     }
 
+    /// The names of the rules that want something, as metrics have them.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let wanting = self.0.rules.iter().filter(|rule| rule.oom_group != OomGroup::Leave);
+        let annotation = self.0.pod_annotations == PodAnnotations::Allow;
+        wanting.map(|rule| &*rule.name).chain(annotation.then_some(ANNOTATION_RULE))
+    }
+
     /// The first rule that matches decides, then the pod's annotation.
     pub fn decide(&self, subject: &Subject<'_>) -> Verdict {
         for rule in &self.0.rules {
@@ -136,8 +140,7 @@ fn selects_cgroup(globs: &[Pattern], cgroup: &CgroupPath) -> bool {
         path.as_str() != "/"
             && globs.iter().any(|glob| glob.matches_with(path.as_str(), COMPONENTS))
     };
-    let subgroup = || cgroup.parent().filter(|_| cgroup.name() == CRUN_SUBGROUP);
-    matches(cgroup) || subgroup().is_some_and(|scope| matches(&scope))
+    matches(cgroup) || crun::scope(cgroup).is_some_and(|scope| matches(&scope))
 }
 
 /// None as long as it depends on what is not known: the container's name, or

@@ -16,6 +16,7 @@ pub use decode::{Decision, DecodeError, Event, Mark};
 pub use layout::{KernelFacts, MarkArgument};
 pub use object::{OBJECT, STUB};
 
+use crate::{causes::Causes, cgroup::CgroupId};
 use aya::{
     Ebpf, EbpfError,
     maps::{MapData, MapError, PerCpuArray, RingBuf},
@@ -42,12 +43,12 @@ pub enum ProbeError {
     Stub,
     /// The kernel refused a map, or the object is damaged.
     #[error(
-        "cannot load the eBPF object (needs CAP_BPF and CAP_PERFMON, below Linux 5.11 also CAP_SYS_RESOURCE): {0}"
+        "cannot load the eBPF object (needs CAP_BPF and CAP_PERFMON, below Linux 5.11 also CAP_SYS_RESOURCE): {}", Causes(.0)
     )]
     Load(#[from] EbpfError),
     /// The kernel refused a program that nothing works without.
     #[error(
-        "cannot attach eBPF program {program} (needs CAP_BPF and CAP_PERFMON, and no lockdown of confidentiality): {source}"
+        "cannot attach eBPF program {program} (needs CAP_BPF and CAP_PERFMON, and no lockdown of confidentiality): {}", Causes(&**source)
     )]
     Attach {
         /// Its name.
@@ -59,7 +60,7 @@ pub enum ProbeError {
     #[error("the eBPF object has no usable {0}; agent and programs are of different builds")]
     Missing(&'static str),
     /// A map cannot be read.
-    #[error("cannot open the eBPF map {map}: {source}")]
+    #[error("cannot open the eBPF map {map}: {}", Causes(&**source))]
     Map {
         /// Its name.
         map: &'static str,
@@ -110,6 +111,9 @@ pub struct ProbeOptions {
     pub btf: bool,
     /// Size of the ring buffer of kills, bytes: a power of two of whole pages.
     pub kill_ring_bytes: Option<u32>,
+    /// The cgroup that the agent's mount begins at. The kernel names cgroups by paths from
+    /// the hierarchy's root, and tells of those too that the mount does not show.
+    pub mount: CgroupId,
 }
 
 impl Probe {
@@ -123,13 +127,12 @@ impl Probe {
             return Err(ProbeError::Stub);
         }
         let facts = if options.btf { kernel_facts() } else { KernelFacts::UNKNOWN };
-        crate::memory::step("facts");
         let at_exit = !facts.describes_at_mark();
         match Self::attach_route(options, facts, at_exit) {
             // Where the function is in BTF but cannot be traced (no trampolines
             // on this architecture), the victims are described at their exit.
             Err(ProbeError::Attach { program: MARKING, source }) => {
-                tracing::warn!(error = %source, "Cannot trace mark_oom_victim.");
+                tracing::warn!(error = %Causes(&*source), "Cannot trace mark_oom_victim.");
                 Self::attach_route(options, facts, true)
             }
             other => other,
@@ -152,11 +155,11 @@ impl Probe {
             &describe_at_exit,
             true,
         );
+        loader.override_global("MOUNT", &options.mount.0, true);
         if let Some(bytes) = options.kill_ring_bytes {
             loader.map_max_entries("KILLS", bytes);
         }
         let mut ebpf = loader.load(OBJECT)?;
-        crate::memory::step("maps");
         let logger = logger(&mut ebpf);
         let mut traced = Traced { at_exit: may_wait, ..Traced::default() };
 
@@ -184,7 +187,6 @@ impl Probe {
         {
             fentry(&mut ebpf, MARKING, "mark_oom_victim", id)?;
         }
-        crate::memory::step("fentries");
         let exit = tracepoint(&mut ebpf, "process_exit", "sched_process_exit");
         traced.exits = if may_wait { exit.map(|()| true)? } else { optional(exit) };
         traced.cgroups = optional(tracepoint(&mut ebpf, "cgroup_mkdir", "cgroup_mkdir"))
@@ -237,7 +239,7 @@ impl Probe {
             let total = match self.losses.get(&(loss as u32), 0) {
                 Ok(values) => values.iter().sum::<u64>(),
                 Err(error) => {
-                    tracing::warn!(%error, ?loss, "Cannot read a loss counter.");
+                    tracing::warn!(error = %Causes(&error), ?loss, "Cannot read a loss counter.");
                     continue;
                 }
             };
@@ -324,7 +326,7 @@ fn fexit(
 fn logger(ebpf: &mut Ebpf) -> Option<EbpfLogger<&'static dyn Log>> {
     ebpf.map("AYA_LOGS")?;
     EbpfLogger::init(ebpf)
-        .inspect_err(|error| tracing::warn!(%error, "What the eBPF programs log is not shown."))
+        .inspect_err(|error| tracing::warn!(error = %Causes(error), "What the eBPF programs log is not shown."))
         .ok()
 }
 

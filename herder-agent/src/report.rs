@@ -12,11 +12,11 @@ pub use record::KillRecord;
 
 use crate::{
     apiserver::Failure,
-    attribution::{ContainerNames, Owner},
+    attribution::{ContainerNames, Owner, path::PodCgroup},
     cgroup::CgroupPath,
     events::send,
-    nri::{Answer, Outcome},
-    oom::{Kind, Limit, OomKill},
+    nri::{Answer, Attempt, Outcome},
+    oom::{Kind, Limit, OomKill, limit::Limits},
     pods::restarts::RestartSeen,
     policy::AnnotationError,
     probe::monotonic_now,
@@ -26,10 +26,13 @@ use lock::{Held, Lock};
 use metrics::Metrics;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
-use tokio::sync::broadcast;
+use tokio::sync::watch;
 
 /// A kill that is fully known.
 #[derive(Clone, Debug)]
@@ -38,8 +41,14 @@ pub struct KillReport {
     pub kill: OomKill,
     /// What it means.
     pub kind: Kind,
-    /// Whose limit was hit.
+    /// Whose limit mattered.
     pub limit: Limit,
+    /// By what that was decided.
+    pub limits: Limits,
+    /// Whether the container ends with it, as far as the kernel's decision tells.
+    pub ends: bool,
+    /// The cgroup that was killed as a group, if it is known which.
+    pub group: Option<CgroupPath>,
     /// Who the chosen victim belongs to.
     pub owner: Owner,
     /// The chosen victim's cgroup; none when it was never seen.
@@ -48,6 +57,8 @@ pub struct KillReport {
     pub victim_owners: Vec<Owner>,
     /// The rule that the container is under, if any.
     pub rule: Option<String>,
+    /// What the chosen victim's cgroup is of a pod, if it is one's.
+    pub pod: Option<PodCgroup>,
 }
 
 /// Why the value of a cgroup was written.
@@ -99,6 +110,7 @@ pub struct Reporter {
     metrics: Metrics,
     journal: Lock<Journal>,
     source: OnceLock<&'static str>,
+    told_unread: AtomicBool,
 }
 
 impl Default for Reporter {
@@ -114,7 +126,12 @@ impl Reporter {
     }
 
     fn of(metrics: Metrics) -> Self {
-        Reporter { metrics, journal: Lock::new(Journal::default()), source: OnceLock::new() }
+        Reporter {
+            metrics,
+            journal: Lock::new(Journal::default()),
+            source: OnceLock::new(),
+            told_unread: AtomicBool::new(false),
+        }
     }
 
     /// Kills are heard of, and where, by its name. Of several calls the first counts.
@@ -137,12 +154,24 @@ impl Reporter {
         self.journal().newest(limit)
     }
 
-    /// Kills after the one of number `last`, and all from now on.
-    pub fn follow(
-        &self,
-        last: Option<u64>,
-    ) -> (Vec<Arc<KillRecord>>, broadcast::Receiver<Arc<KillRecord>>) {
-        self.journal().follow(last)
+    /// The number of the newest kill; 0 if there is none.
+    pub fn last_kill(&self) -> u64 {
+        self.journal().last()
+    }
+
+    /// The newest kept kill with a smaller number.
+    pub fn kill_before(&self, id: u64) -> Option<Arc<KillRecord>> {
+        self.journal().before(id)
+    }
+
+    /// The oldest kept kill with a larger number.
+    pub fn kill_after(&self, id: u64) -> Option<Arc<KillRecord>> {
+        self.journal().after(id)
+    }
+
+    /// Wakes with each kill from now on.
+    pub fn news_of_kills(&self) -> watch::Receiver<()> {
+        self.journal().news()
     }
 
     fn journal(&self) -> Held<'_, Journal> {
@@ -155,27 +184,31 @@ impl Reporter {
         let age = Duration::from_nanos(monotonic_now().saturating_sub(marked));
         self.metrics.kill(report, age);
         let record = KillRecord::new(report, age);
-        // Names from outside are written as quoted strings, so that they cannot
+        // Names from outside are strings, which both formats quote, so that they cannot
         // forge a line.
         tracing::info!(
             kind = report.kind.as_str(),
             limit = report.limit.as_str(),
+            limit_bytes = record.limit_bytes,
+            limit_cgroup = record.limit_cgroup,
+            container_limit_bytes = record.container_limit_bytes,
             namespace = record.namespace,
             pod = record.pod,
             container = record.container,
-            cgroup = ?record.cgroup.as_deref().unwrap_or("unknown"),
+            cgroup = record.cgroup.as_deref().unwrap_or("unknown"),
+            group_cgroup = record.group_cgroup,
             pod_uid = record.pod_uid.map(tracing::field::display),
             container_id = record.container_id.map(tracing::field::display),
             rule = record.rule,
             processes = record.processes,
             pid = record.victim.pid,
             ns_pid = record.victim.ns_pid,
-            comm = record.victim.comm.as_deref().map(tracing::field::debug),
+            comm = record.victim.comm,
             uid = record.victim.uid,
             oom_score_adj = record.victim.oom_score_adj,
             anon_rss = record.victim.anon_rss,
             trigger_pid = record.trigger.as_ref().map(|trigger| trigger.pid),
-            trigger_comm = record.trigger.as_ref().map(|trigger| tracing::field::debug(&trigger.comm)),
+            trigger_comm = record.trigger.as_ref().map(|trigger| &*trigger.comm),
             age_us = u64::try_from(age.as_micros()).unwrap_or(u64::MAX),
             "OOM kill."
         );
@@ -194,17 +227,32 @@ impl Reporter {
         self.metrics.lost(reason, times);
     }
 
-    /// A reported kill has no owner.
+    /// The kernel told of a cgroup by a path that says nothing. The first is logged; there
+    /// may be as many as somebody makes.
+    pub fn cgroup_unread(&self, error: &dyn std::error::Error) {
+        if !self.told_unread.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "A cgroup is found by the next walk only; others like it are counted in herder_records_lost_total.");
+        }
+        self.metrics.lost(Lost::CgroupPath, 1);
+    }
+
+    /// It is not known, or only in part, whose a reported kill is.
     pub fn unattributed(&self, reason: Unattributed) {
-        tracing::warn!(reason = reason.as_str(), "An OOM kill has no known owner.");
+        let text = match reason {
+            Unattributed::UnknownContainer => "The container of an OOM kill is not known.",
+            Unattributed::UnknownPod | Unattributed::UnknownCgroup => {
+                "An OOM kill has no known owner."
+            }
+        };
+        tracing::warn!(reason = reason.as_str(), "{text}");
         self.metrics.unattributed(reason);
     }
 
     /// Processes that the kernel counted and nobody told; of no cgroup if only the node's count
     /// has them.
     pub fn unseen(&self, reason: Unseen, cgroup: Option<&CgroupPath>, processes: u64) {
-        let cgroup = cgroup.map_or("unknown", CgroupPath::as_str);
-        tracing::warn!(reason = reason.as_str(), ?cgroup, processes, "OOM kills were not seen.");
+        let cgroup = cgroup.map_or_else(|| "unknown".to_owned(), CgroupPath::to_string);
+        tracing::warn!(reason = reason.as_str(), cgroup, processes, "OOM kills were not seen.");
         self.metrics.unseen(reason, processes);
     }
 
@@ -217,18 +265,18 @@ impl Reporter {
     /// A write of `memory.oom.group`, or in a dry run the wish for one.
     pub fn oom_group_write(&self, write: &OomGroupWrite<'_>) {
         let OomGroupWrite { cgroup, rule, old, new, cause, .. } = *write;
-        let (old, new, cgroup) = (u8::from(old), u8::from(new), cgroup.as_str());
+        let (old, new, cgroup) = (u8::from(old), u8::from(new), cgroup.to_string());
         match write.result {
             _ if write.dry_run => {
-                tracing::info!(?cgroup, rule, old, new, "Dry run: would write memory.oom.group.");
+                tracing::info!(cgroup, rule, old, new, "Dry run: would write memory.oom.group.");
                 return;
             }
             WriteResult::Ok => {
-                tracing::info!(?cgroup, rule, old, new, ?cause, "Wrote memory.oom.group.");
+                tracing::info!(cgroup, rule, old, new, ?cause, "Wrote memory.oom.group.");
             }
             WriteResult::Gone => {
                 tracing::info!(
-                    ?cgroup,
+                    cgroup,
                     rule,
                     old,
                     new,
@@ -238,7 +286,7 @@ impl Reporter {
             }
             WriteResult::Error(error) => {
                 tracing::error!(
-                    ?cgroup,
+                    cgroup,
                     rule,
                     old,
                     new,
@@ -249,6 +297,11 @@ impl Reporter {
             }
         }
         self.metrics.oom_group_write(write);
+    }
+
+    /// Rules that may be the cause of writes, by their names.
+    pub fn rules<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        names.for_each(|name| self.metrics.rule(name));
     }
 
     /// The effective value of a matched container, `None` when it is gone, and
@@ -264,12 +317,12 @@ impl Reporter {
 
     /// A matched container cannot be steered, or (with `None`) now can.
     pub fn obstacle(&self, cgroup: &CgroupPath, rule: &str, obstacle: Option<(Obstacle, String)>) {
-        let cgroup = cgroup.as_str();
+        let cgroup = cgroup.to_string();
         match obstacle {
             Some((obstacle, why)) => {
-                tracing::warn!(?cgroup, rule, reason = obstacle.as_str(), why, "Not enforceable.");
+                tracing::warn!(cgroup, rule, reason = obstacle.as_str(), why, "Not enforceable.");
             }
-            None => tracing::info!(?cgroup, rule, "Enforceable again, or gone."),
+            None => tracing::info!(cgroup, rule, "Enforceable again, or gone."),
         }
     }
 
@@ -291,6 +344,11 @@ impl Reporter {
             tracing::info!("All cgroups are kept again.");
         }
         self.metrics.not_kept(now);
+    }
+
+    /// It was tried to watch for changes of the configuration file.
+    pub fn config_watched(&self, watched: bool) {
+        self.metrics.config_watched(watched);
     }
 
     /// The configuration was read again.
@@ -342,9 +400,9 @@ impl Reporter {
         let said = match outcome {
             Outcome::Set => Some("NRI: set memory.oom.group."),
             Outcome::DryRun => Some("Dry run: would set memory.oom.group by NRI."),
-            Outcome::Conflict => {
-                Some("NRI: another plugin wants another memory.oom.group; left to the cgroup.")
-            }
+            Outcome::Conflict => Some(
+                "NRI: the container was not made with this memory.oom.group, so another plugin wants another one; left to the cgroup.",
+            ),
             Outcome::Kept | Outcome::NotAsked | Outcome::Unmatched | Outcome::Error => None,
         };
         if let (Some(said), Some(target)) = (said, target) {
@@ -368,6 +426,11 @@ impl Reporter {
     /// How long an answer took.
     pub fn nri_answered(&self, took: Duration) {
         self.metrics.nri_answered(took);
+    }
+
+    /// What became of one try to be asked by the runtime.
+    pub fn nri_connection(&self, attempt: Attempt) {
+        self.metrics.nri_connection(attempt);
     }
 
     /// Whether the runtime asks this agent.

@@ -1,46 +1,60 @@
 //! The HTTP server:
 //!
 //! * `GET /metrics`: for Prometheus
-//! * `GET /livez`: the server answers
+//! * `GET /livez`: the core's loop turns
 //! * `GET /readyz`: the programs are attached and the first walk is done
-//! * `GET /api/v1/kills`: the last kills, newest first; `?limit=N`
+//! * `GET /api/v1/kills`: the last kills, newest first; `?limit=N&before=ID`
 //! * `GET /api/v1/kills/stream`: kills as they happen (server-sent events)
 //! * `GET /api/v1/containers`: the matched containers
 //! * `GET /api/v1/node`: which node this is
 //! * `GET /`: a page that shows all that to people
 //!
-//! It only reads, and has no secrets to tell. Whatever a client does costs it a
-//! bounded amount of memory and delays nobody else; no address gets all connections.
+//! It only reads, and has no secrets to tell. Whatever clients do delays nobody else, and
+//! costs a bounded amount of memory, less than 12 MiB:
+//!
+//! * [`places::SERVED`] connections that have asked something, with at most a head (16 KiB, and
+//!   what is parsed of it), two pieces of an answer (32 KiB and one record each), and in the
+//!   kernel some 130 KiB that the client has not taken and 16 KiB that it sent;
+//! * [`places::NEW`] that have not, with a descriptor and 16 KiB in the kernel.
 
+mod head;
+mod listen;
 mod page;
-mod peers;
+mod peer;
+mod pieces;
+mod places;
 mod readiness;
 mod respond;
+mod socket;
 mod stream;
 
+pub use listen::{Listeners, ServeError, bind};
 pub use readiness::{Latch, Readiness};
 
-use crate::{core::Command, report::Reporter};
+use crate::{
+    core::{Command, Heartbeat},
+    report::Reporter,
+};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use peers::Peers;
+use peer::{Doing, Peer};
+use places::Places;
+use socket::Socket;
 use std::{
-    collections::VecDeque, convert::Infallible, future::Future, io, net::SocketAddr, pin::pin,
-    sync::Arc, time::Duration,
+    convert::Infallible,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
 };
-use stream::{Streaming, Streams};
+use stream::Streams;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::{mpsc, watch},
-    task::{AbortHandle, JoinSet},
-    time::{Instant, sleep, sleep_until, timeout},
+    task::{JoinSet, yield_now},
+    time::{sleep, timeout},
 };
 use tracing_appender::non_blocking::ErrorCounter;
-
-/// Connections that are served at once; who comes then takes the place of the oldest that
-/// is no stream. Each may hold one answer of at most some MiB (`/api/v1/kills` when all
-/// were group kills).
-const CONNECTIONS: usize = 24;
 
 /// How long a client may take to send the head of its request.
 const HEAD: Duration = Duration::from_secs(5);
@@ -48,23 +62,12 @@ const HEAD: Duration = Duration::from_secs(5);
 /// How long a connection may last in whole, unless it is a stream.
 const CONNECTION: Duration = Duration::from_secs(60);
 
-/// How long a place is its client's at least. Of a flood of connections each could else be
-/// cut before it is looked at; so a full backlog (1,024) is through in half a second.
-const ASK: Duration = Duration::from_millis(10);
-
-/// Largest head of a request, bytes.
+/// Largest head of a request, bytes. So much of an answer is kept until the socket takes it,
+/// too, before the next piece is made.
 const LARGEST_HEAD: usize = 16 * 1024;
 
 /// How long requests that are being answered may take at the end.
 const FINISH: Duration = Duration::from_secs(2);
-
-/// The port cannot be had.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}; choose another address with --listen")]
-pub struct ServeError {
-    address: SocketAddr,
-    source: io::Error,
-}
 
 /// What the server tells about.
 #[derive(Clone)]
@@ -72,6 +75,7 @@ pub struct State {
     reporter: Arc<Reporter>,
     readiness: Readiness,
     core: mpsc::Sender<Command>,
+    heartbeat: Heartbeat,
     dropped: Option<ErrorCounter>,
     node: Arc<str>,
 }
@@ -82,115 +86,82 @@ impl State {
         reporter: Arc<Reporter>,
         readiness: Readiness,
         core: mpsc::Sender<Command>,
+        heartbeat: Heartbeat,
         dropped: Option<ErrorCounter>,
         node: &str,
     ) -> Self {
-        State { reporter, readiness, core, dropped, node: node.into() }
+        State { reporter, readiness, core, heartbeat, dropped, node: node.into() }
     }
-}
-
-/// Takes the port, so that a start-up with a taken port fails early.
-///
-/// # Errors
-/// When the address cannot be bound.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|source| ServeError { address, source })
 }
 
 /// Serves until `stop` is done, then ends the streams and finishes what it is
 /// answering.
-pub async fn run(listener: TcpListener, state: State, stop: impl Future<Output = ()>) {
-    let mut oldest_first = VecDeque::with_capacity(CONNECTIONS);
-    let peers = Peers::default();
+pub async fn run(mut listeners: Listeners, state: State, stop: impl Future<Output = ()>) {
+    let places = Places::default();
     let mut connections = JoinSet::new();
     let (serving, ended) = watch::channel(());
     let streams = Streams::new(ended);
     let mut stop = pin!(stop);
     loop {
-        let full_until = full_until(&mut oldest_first);
-        let accepted = async {
-            if let Some(until) = full_until {
-                sleep_until(until).await;
-            }
-            listener.accept().await
-        };
         tokio::select! {
             () = &mut stop => break,
-            accepted = accepted => match accepted {
-                Ok((stream, peer)) => match peers.enter(peer.ip()) {
-                    Some(place) => {
-                        make_room(&mut oldest_first);
-                        let (state, streams) = (state.clone(), streams.clone());
-                        let streaming = Streaming::default();
-                        let shown = streaming.clone();
-                        let task = connections.spawn(async move {
-                            serve(stream, state, streams, streaming).await;
-                            drop(place);
-                        });
-                        oldest_first.push_back((task, shown, Instant::now()));
-                    }
-                    None => peers::refuse(stream),
-                },
+            accepted = listeners.accept() => match accepted {
+                Ok((stream, address)) => {
+                    let peer = Peer::new(address);
+                    let (state, streams) = (state.clone(), streams.clone());
+                    let connection = serve(stream, state, streams, places.clone(), peer.clone());
+                    places.enter(peer, connections.spawn(connection));
+                    // So that it is looked at before others make it go.
+                    yield_now().await;
+                }
                 // Out of descriptors, say: it gets better when connections end.
                 Err(error) => {
                     tracing::warn!(%error, "Cannot accept a connection.");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    sleep(Duration::from_millis(100)).await;
                 }
             },
             Some(_) = connections.join_next() => {}
         }
     }
-    drop((listener, serving));
+    drop((listeners, serving));
+    places.close();
     let finished = async { while connections.join_next().await.is_some() {} };
     if timeout(FINISH, finished).await.is_err() {
         tracing::debug!("Some connections were cut.");
     }
 }
 
-/// A connection, whether it is a stream, and since when.
-type Open = (AbortHandle, Streaming, Instant);
-
-/// When the next connection may be accepted, if all places are taken by some that have just
-/// come.
-fn full_until(oldest_first: &mut VecDeque<Open>) -> Option<Instant> {
-    oldest_first.retain(|(task, ..)| !task.is_finished());
-    let oldest = oldest_first.iter().find(|(_, streaming, _)| !streaming.get());
-    oldest.filter(|_| oldest_first.len() >= CONNECTIONS).map(|(_, _, since)| *since + ASK)
-}
-
-/// Whoever has waited longest, for its request or for its answer to be taken, has had
-/// more time than an honest client needs; so nobody is kept out by clients that do
-/// nothing, however many addresses they have. There are fewer streams than places.
-fn make_room(oldest_first: &mut VecDeque<Open>) {
-    if oldest_first.len() >= CONNECTIONS
-        && let Some(oldest) = oldest_first.iter().position(|(_, streaming, _)| !streaming.get())
-        && let Some((task, ..)) = oldest_first.remove(oldest)
-    {
-        task.abort();
+async fn serve(stream: TcpStream, state: State, streams: Streams, places: Places, peer: Peer) {
+    if !timeout(HEAD, head::arrives(&stream)).await.is_ok_and(|asks| asks.is_ok_and(|asks| asks)) {
+        return;
     }
-}
-
-async fn serve(stream: TcpStream, state: State, streams: Streams, streaming: Streaming) {
-    let service = service_fn(|request| {
-        let (state, streams, streaming) = (state.clone(), streams.clone(), streaming.clone());
-        async move {
-            Ok::<_, Infallible>(respond::respond(&request, &state, &streams, &streaming).await)
-        }
+    places.serve(&peer);
+    let socket = Socket::new(stream, peer.clone());
+    let asks = peer.clone();
+    let service = service_fn(move |request| {
+        let (state, streams, peer) = (state.clone(), streams.clone(), asks.clone());
+        Box::pin(async move {
+            Ok::<_, Infallible>(respond::respond(&request, &state, &streams, &peer).await)
+        })
     });
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(LARGEST_HEAD)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    // What a client does wrong is its own affair.
-    tokio::select! {
-        _ = &mut connection => return,
-        () = sleep(CONNECTION) => {}
+        .serve_connection(TokioIo::new(socket), service);
+    {
+        let mut ended = pin!(poll_fn(|context| connection.poll_without_shutdown(context)));
+        // What a client does wrong is its own affair.
+        tokio::select! {
+            _ = &mut ended => {}
+            () = sleep(CONNECTION) => {
+                if peer.doing() != Doing::Streaming || timeout(stream::LONGEST, ended).await.is_err() {
+                    return;
+                }
+            }
+        }
     }
-    if streaming.get() {
-        let _ = timeout(stream::LONGEST, connection).await;
-    }
+    connection.into_parts().io.into_inner().finish().await;
 }
 
 #[cfg(test)]

@@ -7,10 +7,14 @@ pub use tally::{Tally, TallyError};
 
 use crate::{
     args::SourceChoice,
+    cgroup::CgroupId,
     probe::{Probe, ProbeError, ProbeOptions, readable::Readable},
     reconcile::parse_oom_kill,
 };
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 /// The source that is in use.
 pub enum Source {
@@ -101,8 +105,14 @@ impl Source {
     }
 }
 
-/// Processes that the kernel has killed on this node since it was booted (`oom_kill` of
-/// `/proc/vmstat`); none if it does not tell.
-pub fn node_kills() -> Option<u64> {
-    parse_oom_kill(&fs::read_to_string("/proc/vmstat").ok()?)
+/// Processes that the kernel has killed on this node; none if it does not tell. Where the
+/// mount begins at the hierarchy's root that is `oom_kill` of `/proc/vmstat`. A node that is
+/// a container shares that file with others, but what its own cgroup counts in
+/// `memory.events` includes all below it, those that are gone too.
+pub fn node_kills(root: &Path, begins_at: CgroupId) -> Option<u64> {
+    let file = match begins_at {
+        CgroupId::HIERARCHY_ROOT => PathBuf::from("/proc/vmstat"),
+        _ => root.join("memory.events"),
+    };
+    parse_oom_kill(&fs::read_to_string(file).ok()?)
 }

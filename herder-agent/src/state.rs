@@ -10,6 +10,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// Nobody's state is larger; a wrong path must not fill the memory.
@@ -27,24 +28,38 @@ pub struct Left {
     pub oom_kills: Option<u64>,
     /// The value to give back, if this agent has written another one.
     pub give_back: Option<bool>,
+    /// The rule that it was under. The first versions did not say.
+    #[serde(default)]
+    pub rule: Option<Arc<str>>,
 }
 
 /// What is known of each.
 pub type Leaves = HashMap<CgroupId, Left>;
 
 /// What is known of a node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
-    /// `oom_kill` of `/proc/vmstat` up to which all is told, if it was read.
+    /// The cgroup that the node begins at, for those who look at it from there.
+    pub begins_at: CgroupId,
+    /// Processes killed in the node up to which all is told, if that was read.
     pub oom_kills: Option<u64>,
     /// What is known of each matched cgroup.
     pub cgroups: Leaves,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        let begins_at = CgroupId::HIERARCHY_ROOT;
+        State { begins_at, oom_kills: None, cgroups: Leaves::new() }
+    }
 }
 
 /// The file's content.
 #[derive(Debug, Serialize, Deserialize)]
 struct Saved {
     boot_id: String,
+    /// Earlier versions took each mount for the whole hierarchy.
+    begins_at: Option<u64>,
     /// The first versions had none.
     oom_kills: Option<u64>,
     cgroups: HashMap<u64, Left>,
@@ -116,7 +131,8 @@ impl StateFile {
             return Ok(State::default());
         }
         let cgroups = saved.cgroups.into_iter().map(|(id, left)| (CgroupId(id), left)).collect();
-        Ok(State { oom_kills: saved.oom_kills, cgroups })
+        let begins_at = saved.begins_at.map_or(CgroupId::HIERARCHY_ROOT, CgroupId);
+        Ok(State { begins_at, oom_kills: saved.oom_kills, cgroups })
     }
 
     /// Puts a state in the place of the one before, as a whole.
@@ -125,7 +141,12 @@ impl StateFile {
     /// When the directory cannot be written.
     pub fn save(&self, state: &State) -> Result<(), StateError> {
         let cgroups = state.cgroups.iter().map(|(id, left)| (id.0, left.clone())).collect();
-        let saved = Saved { boot_id: self.boot_id.clone(), oom_kills: state.oom_kills, cgroups };
+        let saved = Saved {
+            boot_id: self.boot_id.clone(),
+            begins_at: Some(state.begins_at.0),
+            oom_kills: state.oom_kills,
+            cgroups,
+        };
         let text = serde_json::to_vec(&saved)
             .map_err(|source| StateError::Json { path: self.path.clone(), source })?;
         let new = self.path.with_extension("new");
@@ -155,8 +176,9 @@ mod tests {
         let file = file("state");
         assert_eq!(file.load().unwrap(), State::default(), "the first agent of a node");
         let path = CgroupPath::parse(b"/a").ok();
-        let left = Left { path, oom_kills: Some(3), give_back: Some(true) };
-        let state = State { oom_kills: Some(9), cgroups: Leaves::from([(CgroupId(7), left)]) };
+        let left = Left { path, oom_kills: Some(3), give_back: Some(true), rule: Some("r".into()) };
+        let cgroups = Leaves::from([(CgroupId(7), left)]);
+        let state = State { begins_at: CgroupId(5), oom_kills: Some(9), cgroups };
         file.save(&state).unwrap();
         assert_eq!(file.load().unwrap(), state);
         let later = StateFile { boot_id: "another".into(), ..file.clone() };

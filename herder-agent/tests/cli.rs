@@ -55,3 +55,48 @@ fn a_wrong_configuration_is_named_with_its_line() {
         assert!(told.contains(part), "no {part} in: {told}");
     }
 }
+
+/// What the agent says at its start with this cluster in its kubeconfig, and a proxy in its
+/// environment. There is no cgroup that it could begin with, so it goes no further.
+fn with_a_proxy(name: &str, proxy: &str, cluster: &str) -> String {
+    let directory = std::env::temp_dir().join(format!("herder-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("kubeconfig");
+    let authority = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls/ca.pem");
+    let text = format!(
+        "{{apiVersion: v1, kind: Config, current-context: c, users: [{{name: u, user: {{}}}}], \
+         contexts: [{{name: c, context: {{cluster: c, user: u}}}}], clusters: [{{name: c, cluster: \
+         {{server: 'https://127.0.0.1:1', certificate-authority: '{authority}'{cluster}}}}}]}}"
+    );
+    std::fs::write(&file, text).unwrap();
+    let root = directory.to_str().unwrap();
+    let flags = ["--kubernetes", "on", "--nri", "off", "--listen", "127.0.0.1:0"];
+    let output = Command::new(env!("CARGO_BIN_EXE_herder-agent"))
+        .args(["run", "--source", "memory-events", "--cgroup-root", root])
+        .args(flags)
+        .env("KUBECONFIG", &file)
+        .env_remove("KUBERNETES_SERVICE_HOST")
+        .envs(["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY"].map(|name| (name, proxy)))
+        .output()
+        .unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Also one that could not be used.
+#[test]
+fn a_proxy_of_the_environment_is_not_for_the_api_server() {
+    for (name, proxy) in [("good", "http://proxy:3128"), ("bad", "no url at all"), ("none", "")] {
+        let told = with_a_proxy(name, proxy, "");
+        assert!(told.contains("memory controller"), "with {proxy:?} it comes so far: {told}");
+    }
+}
+
+#[test]
+fn a_proxy_of_the_kubeconfig_is_refused() {
+    let told = with_a_proxy("kubeconfig", "", ", proxy-url: 'http://proxy:3128'");
+    for part in ["proxy-url", "cluster c", "without a proxy"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}

@@ -11,5 +11,7 @@
 mod events;
 #[path = "replay/pods.rs"]
 mod pods;
+#[path = "replay/reached.rs"]
+mod reached;
 #[path = "replay/server.rs"]
 mod server;

@@ -68,6 +68,8 @@ pub enum Measure {
     Idle,
     /// What it costs all that start, end, and signal processes.
     Overhead,
+    /// What Kubernetes Events cost the agent in a storm of kills.
+    Events,
     /// Of the image and of the program.
     Sizes,
     /// An hour of kills, and of pods that come and go.
@@ -75,7 +77,7 @@ pub enum Measure {
 }
 
 impl Measure {
-    const ALL: [Measure; 11] = [
+    const ALL: [Measure; 12] = [
         Measure::Memory,
         Measure::Shown,
         Measure::Seen,
@@ -85,6 +87,7 @@ impl Measure {
         Measure::Scrape,
         Measure::Idle,
         Measure::Overhead,
+        Measure::Events,
         Measure::Sizes,
         Measure::Soak,
     ];
@@ -101,6 +104,7 @@ impl Measure {
             Measure::Scrape => "scrape",
             Measure::Idle => "idle",
             Measure::Overhead => "overhead",
+            Measure::Events => "events",
             Measure::Sizes => "sizes",
             Measure::Soak => "soak",
         }
@@ -112,6 +116,11 @@ impl Measure {
         // cAdvisor looks at a thousand containers for longer than anybody waits, and an
         // hour's work takes more than three if it is counted.
         !matches!(self, Measure::Memory | Measure::Scrape | Measure::Sizes | Measure::Soak)
+    }
+
+    /// Whether other programs are measured too.
+    fn compares(self) -> bool {
+        self != Measure::Events
     }
 
     /// What the guest is told; none if no guest is needed.
@@ -137,6 +146,7 @@ impl Measure {
             }
             Measure::Idle => vec![("seconds", size.of([10, 300, 3600]))],
             Measure::Overhead => vec![("turns", size.of([1, 10, 50]))],
+            Measure::Events => vec![("kills", size.of([50, 1000, 5000]))],
             Measure::Soak => vec![("minutes", size.of([2, 60, 60]))],
             Measure::Scrape | Measure::Sizes => return None,
         })
@@ -220,7 +230,7 @@ fn in_guest(
     let vm = Vm {
         kernel,
         built,
-        root: Some(rootfs::bench()?),
+        root: measure.compares().then(rootfs::bench).transpose()?,
         parameters,
         // The file system is memory too, and for a moment twice.
         memory: 6144,

@@ -5,6 +5,7 @@ use std::{
     env,
     ffi::OsStr,
     fs::File,
+    io::IsTerminal,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Instant,
@@ -85,6 +86,12 @@ pub fn run_timed(what: &str, command: &mut Command) -> Result<()> {
 pub fn asked(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Whether standard output is to have colours (https://no-color.org).
+pub fn colours() -> bool {
+    let unwanted = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stdout().is_terminal() && !unwanted
 }
 
 /// Tells the user what a task does.

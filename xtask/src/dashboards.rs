@@ -12,6 +12,7 @@ mod schema;
 mod source;
 #[cfg(test)]
 mod tests;
+mod variants;
 
 use crate::{
     command::{made as made_directory, say, workspace},

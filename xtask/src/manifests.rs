@@ -29,6 +29,16 @@ const COMBINED: [[&str; 3]; 2] =
 /// What stands for components in the table of what is granted.
 const EXAMPLE: [&str; 1] = ["an example"];
 
+/// How a cluster adds its own.
+const OVERLAY: &str = "deploy/examples/overlay";
+
+/// Where the agents are.
+const NAMESPACE: &str = "herder-system";
+
+/// Kinds that have no namespace.
+const CLUSTER_WIDE: [&str; 4] =
+    ["Namespace", "ClusterRole", "ClusterRoleBinding", "SecurityContextConstraints"];
+
 /// A name, and the objects that are applied under it.
 struct Rendered {
     name: String,
@@ -56,13 +66,16 @@ fn deploy_is_valid() -> Result<()> {
     }
     refuses_mistakes(&schemas, &distinct)?;
     for rendered in &all {
+        placed(&rendered.objects).with_context(|| rendered.name.clone())?;
         let granted = grants::granted(&rendered.objects);
         compare(&granted, &grants::expected(&rendered.components)?)
             .with_context(|| format!("{} grants other rights", rendered.name))?;
-        if rendered.components != EXAMPLE {
-            agreement::agent(&rendered.objects, agreement::AGENT)
-                .with_context(|| format!("{} does not fit the agent", rendered.name))?;
-        }
+        let fits = match rendered.name.as_str() {
+            OVERLAY => agreement::overlay(&rendered.objects),
+            _ if rendered.components == EXAMPLE => Ok(()),
+            _ => agreement::agent(&rendered.objects, agreement::AGENT),
+        };
+        fits.with_context(|| format!("{} does not fit the agent", rendered.name))?;
     }
     say(&format!(
         "deploy/: {} renderings, {} different objects valid for {} ({:.1} s)",
@@ -88,6 +101,10 @@ fn render_all(kubectl: &Kubectl) -> Result<Vec<Rendered>> {
         let objects = kubectl.render(&components).with_context(|| format!("rendering {name}"))?;
         all.push(Rendered { name, components, objects });
     }
+    let overlay = workspace().join(OVERLAY);
+    let objects = kubectl.kustomize(&overlay).with_context(|| format!("rendering {OVERLAY}"))?;
+    let components = components_of(&overlay)?;
+    all.push(Rendered { name: OVERLAY.to_owned(), components, objects });
     for (name, text) in yaml_files(&workspace().join("deploy/examples"))? {
         let objects = render::objects(&text).with_context(|| format!("reading {name}"))?;
         all.push(Rendered { name, components: EXAMPLE.map(Into::into).into(), objects });
@@ -111,6 +128,36 @@ fn components(directory: &Path) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+/// The components that a kustomization lists, by their names.
+fn components_of(directory: &Path) -> Result<Vec<String>> {
+    let file = directory.join("kustomization.yaml");
+    let text =
+        fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let all = render::objects(&text)?;
+    let listed = all.iter().filter_map(|one| one["components"].as_array()).flatten();
+    let names = listed.filter_map(Value::as_str).filter_map(|path| path.rsplit('/').next());
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// Whether each object is in a namespace of its own choice, or cluster-wide. Without one
+/// it would land in whichever is current.
+fn placed(objects: &[Value]) -> Result<()> {
+    for object in objects {
+        let kind = object["kind"].as_str().unwrap_or_default();
+        let (name, namespace) = (&object["metadata"]["name"], &object["metadata"]["namespace"]);
+        let is_cluster_wide = CLUSTER_WIDE.contains(&kind);
+        ensure!(
+            namespace.is_null() == is_cluster_wide,
+            "{kind} {name} is in namespace {namespace}"
+        );
+        for subject in object["subjects"].as_array().into_iter().flatten() {
+            let where_it_is = &subject["namespace"];
+            ensure!(*where_it_is == NAMESPACE, "{kind} {name} is for {subject}");
+        }
+    }
+    Ok(())
 }
 
 /// Name and text of each YAML file of a directory.
@@ -181,6 +228,55 @@ mod tests {
         objects.filter(|object| object["kind"] != "Kustomization").collect()
     }
 
+    /// The base gets its namespace from its kustomization, what components add has to say
+    /// its own.
+    #[test]
+    fn what_components_add_has_a_namespace_or_is_cluster_wide() {
+        let mut added = 0;
+        for component in components(&workspace().join("deploy/components")).unwrap() {
+            let directory = workspace().join("deploy/components").join(&component);
+            for (name, text) in yaml_files(&directory).unwrap() {
+                let objects = render::objects(&text).unwrap();
+                if objects[0]["kind"] != "Component" {
+                    placed(&objects).with_context(|| name.clone()).unwrap();
+                    let elsewhere = objects.iter().find(|object| {
+                        let namespace = &object["metadata"]["namespace"];
+                        !namespace.is_null() && namespace != NAMESPACE
+                    });
+                    assert_eq!(elsewhere, None, "{name}");
+                    added += objects.len();
+                }
+            }
+        }
+        assert!(added > 5, "only {added} objects were looked at");
+    }
+
+    #[test]
+    fn an_object_without_its_namespace_is_seen() {
+        let of = |kind: &str, namespace: Value| {
+            placed(&[json!({"kind": kind, "metadata": {"name": "x", "namespace": namespace}})])
+        };
+        assert!(of("PrometheusRule", Value::Null).is_err());
+        assert!(of("PrometheusRule", json!(NAMESPACE)).is_ok());
+        assert!(of("ClusterRole", Value::Null).is_ok());
+        assert!(of("ClusterRole", json!(NAMESPACE)).is_err());
+        let binding = json!({
+            "kind": "ClusterRoleBinding", "metadata": {"name": "x"},
+            "subjects": [{"kind": "ServiceAccount", "name": "x"}]
+        });
+        assert!(placed(&[binding]).is_err());
+    }
+
+    /// Without kubectl: what it lists is there, and its rules are rules.
+    #[test]
+    fn the_overlay_names_what_is_there() {
+        let overlay = workspace().join(OVERLAY);
+        let names = components_of(&overlay).unwrap();
+        let known = components(&workspace().join("deploy/components")).unwrap();
+        assert!(!names.is_empty() && names.iter().all(|name| known.contains(name)), "{names:?}");
+        agreement::rules_of_the_overlay(&overlay.join("herder.yaml")).unwrap();
+    }
+
     #[test]
     fn the_base_grants_what_the_table_says() {
         compare(&grants::granted(&base()), &grants::expected(&[]).unwrap()).unwrap();
@@ -199,6 +295,22 @@ mod tests {
             ("DaemonSet", "/spec/template/spec/containers/0/env/1/name", json!("HERDER_CONFIGS")),
             ("DaemonSet", "/spec/template/spec/containers/0/env/2/value", json!("/host/cgroups")),
             ("DaemonSet", "/spec/template/spec/containers/0/ports/0/containerPort", json!(9468)),
+            (
+                "DaemonSet",
+                "/spec/template/spec/containers/0/livenessProbe/failureThreshold",
+                json!(3),
+            ),
+            (
+                "DaemonSet",
+                "/spec/template/spec/containers/0/livenessProbe/timeoutSeconds",
+                json!(1),
+            ),
+            (
+                "DaemonSet",
+                "/spec/template/spec/containers/0/livenessProbe/httpGet/path",
+                json!("/readyz"),
+            ),
+            ("DaemonSet", "/spec/template/spec/volumes/2/name", json!("other")),
             ("ConfigMap", "/data/herder.yaml", json!("rulez: []")),
             ("ConfigMap", "/data/herder.yaml", json!("rules: []")),
         ];
@@ -241,7 +353,8 @@ mod tests {
             ("/spec/template/spec/containers/0/ports/0/hostPort", json!(9469)),
             ("/spec/template/spec/containers/0/envFrom", json!([{"secretRef": {"name": "x"}}])),
             ("/spec/template/spec/volumes/1/hostPath/path", json!("/sys")),
-            ("/spec/template/spec/volumes/2", json!({"name": "x", "secret": {}})),
+            ("/spec/template/spec/volumes/2/emptyDir/medium", json!("Memory")),
+            ("/spec/template/spec/volumes/3", json!({"name": "x", "secret": {}})),
         ];
         for (pointer, value) in table {
             let mut objects = base();

@@ -1,7 +1,8 @@
-//! The agent's page in a real browser: a real agent in a VM, its port forwarded,
-//! and Chromium, which must show a kill that happens while it looks.
+//! The agent's page in a real browser: a real agent in a VM, its port forwarded, a proxy that
+//! serves it below a path, and Chromium, which must show a kill that happens while it looks.
 
 pub mod browser;
+mod proxy;
 
 use crate::{
     build::{self, Built},
@@ -39,11 +40,11 @@ const SCREENS: [(&str, Screen); 3] = [
 const SLOW_LIST: &str = "
     {
         const fetch = window.fetch;
-        const newest = async () => (await (await fetch('/api/v1/kills?limit=1')).json())[0]?.id ?? 0;
+        const newest = async () => (await (await fetch('api/v1/kills?limit=1')).json())[0]?.id ?? 0;
         const pause = (time) => new Promise((done) => setTimeout(done, time));
         window.fetch = async (path) => {
             const answer = await fetch(path);
-            if (path !== '/api/v1/kills' || window.listed !== undefined) return answer;
+            if (path !== 'api/v1/kills' || window.listed !== undefined) return answer;
             const [last] = await answer.clone().json();
             while (await newest() < (last?.id ?? 0) + 2) await pause(100);
             await pause(500);
@@ -103,7 +104,7 @@ pub fn check(kernel: &Kernel, built: &Built) -> Result<()> {
 
 fn look(port: u16) -> Result<()> {
     wait("the agent is ready", || Ok(ready(port)))?;
-    let url = format!("http://127.0.0.1:{port}/");
+    let url = proxy::serve(port)?;
     let mut browser = Browser::start()?;
     browser.before_each_page(SLOW_LIST)?;
     browser.open(&url)?;
@@ -133,12 +134,15 @@ fn look(port: u16) -> Result<()> {
         std::fs::write(&path, browser.screenshot()?)?;
         say(&format!("{}", path.display()));
     }
+    let direct = format!("http://127.0.0.1:{port}/");
+    browser.open(&direct)?;
+    is(&mut browser, "the page is live without a proxy too", live)?;
     let complaints = browser.complaints();
     if !complaints.is_empty() {
         bail!("the browser complains:\n{}", complaints.join("\n"));
     }
-    let elsewhere: Vec<_> =
-        browser.requests().into_iter().filter(|asked| !asked.starts_with(&url)).collect();
+    let mut elsewhere = browser.requests();
+    elsewhere.retain(|asked| !asked.starts_with(&url) && !asked.starts_with(&direct));
     if !elsewhere.is_empty() {
         bail!("the page asks elsewhere: {}", elsewhere.join(", "));
     }

@@ -10,14 +10,14 @@ pub use console::Verdict;
 
 use crate::{
     build::{self, Built},
-    command::{asked, output, say},
+    command::{asked, colours, output, say},
     debian, image,
     initramfs::Initramfs,
     kernel::{self, Kernel, Series},
     rootfs,
 };
 use anyhow::{Context, Result, bail};
-use console::{Line, broken_by_emulator};
+use console::{Line, broken_by_emulator, plain};
 use std::{
     fs::File,
     io::{BufRead, BufReader},
@@ -117,7 +117,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// The boots that a kernel's tests take: with cgroup v2, for what is measured in
 /// milliseconds, with an API server, for faults of what surrounds the agent, without
-/// cgroup v2, and locked down.
+/// cgroup v2, and locked down and without IPv6.
 pub const MODES: [&str; 6] = ["test", "timed", "pods", "faults", "v1", "lockdown"];
 
 /// Boots with the same settings.
@@ -251,12 +251,15 @@ impl Vm<'_> {
         });
         let mut log_file =
             File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let outcome =
-            console::follow(&received, &mut log_file, self.timeout, &mut |line| match line {
-                Line::Guest(text) => show(text),
-                Line::Other(text) if self.verbose => show(text),
-                Line::Other(_) => {}
-            });
+        let colours = colours();
+        let outcome = console::follow(&received, &mut log_file, self.timeout, &mut |line| {
+            let text = match line {
+                Line::Guest(text) => text,
+                Line::Other(text) if self.verbose => text,
+                Line::Other(_) => return,
+            };
+            show(&if colours { text.to_owned() } else { plain(text) });
+        });
         drop(qemu);
         // Some tens of MiB that only this run needs.
         let _ = std::fs::remove_file(initramfs);
@@ -286,8 +289,12 @@ impl Vm<'_> {
 
     fn qemu(&self, initramfs: &std::path::Path) -> Command {
         let parameters = self.parameters.iter();
-        let parameters: String =
+        let mut parameters: String =
             parameters.map(|(name, value)| format!(" herder.{name}={value}")).collect();
+        // Nothing of what is tested there takes it, and no boot is needed for that alone.
+        if self.parameters.contains(&("mode", "lockdown".into())) {
+            parameters.push_str(" ipv6.disable=1");
+        }
         // Before other work of this machine, where that is allowed: what is waited
         // for here is time that the guest's clock counts.
         let mut qemu = Command::new("nice");

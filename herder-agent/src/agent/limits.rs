@@ -4,7 +4,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors that are kept from containers: for connections, the API server, the
 /// configuration, and what a walk of the cgroups opens.
-const RESERVED: u64 = 64;
+const RESERVED: u64 = 128;
 
 /// Raises the limit of open files, of which each matched container takes one,
 /// and that of locked memory, which kernels below 5.11 charge eBPF maps to. Gives

@@ -2,19 +2,22 @@
 //! kernel's counts of now.
 
 use crate::{
-    cgroup::dir::CgroupRoot,
+    cgroup::{CgroupId, dir::CgroupRoot},
     report::{Reporter, Unseen},
     source::node_kills,
     state::{Leaves, State},
 };
+use std::path::Path;
 
 /// Tells it, of each cgroup that is still there and of the rest of the node, and gives what
 /// else was left, and what the node counts.
 pub(super) fn tell(
     state: State,
     root: Option<&CgroupRoot>,
+    mount: &Path,
     reporter: &Reporter,
 ) -> (Leaves, Option<u64>) {
+    let begins_at = root.map_or(CgroupId::HIERARCHY_ROOT, CgroupRoot::id);
     let mut leaves = state.cgroups;
     let mut told = 0;
     for (id, left) in &mut leaves {
@@ -28,8 +31,10 @@ pub(super) fn tell(
             told += meanwhile;
         }
     }
-    let now = node_kills();
-    if let (Some(earlier), Some(now)) = (state.oom_kills, now) {
+    let now = node_kills(mount, begins_at);
+    // What an agent counted that looked from elsewhere says nothing here.
+    let earlier = state.oom_kills.filter(|_| state.begins_at == begins_at);
+    if let (Some(earlier), Some(now)) = (earlier, now) {
         let others = now.saturating_sub(earlier).saturating_sub(told);
         if others > 0 {
             reporter.unseen(Unseen::AgentDown, None, others);

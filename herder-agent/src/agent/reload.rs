@@ -1,38 +1,43 @@
 //! Takes a changed configuration file: when it changes, and on SIGHUP.
-//!
-//! The directory is watched and not the file, since editors and the kubelet
-//! (ConfigMap volumes: a symbolic link `..data` is swapped) put a new file in
-//! place of the old one.
+
+mod chain;
 
 use crate::{
-    config::Config, core::Command, policy::Policy, probe::readable::Readable, report::Reporter,
+    config::{self, Config, ConfigError},
+    core::Command,
+    policy::Policy,
+    report::Reporter,
 };
-use rustix::fs::inotify;
-use std::{
-    future::pending,
-    io,
-    mem::MaybeUninit,
-    os::fd::{AsFd, OwnedFd},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use chain::ChainWatch;
+use std::{future::pending, path::Path, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::Signal,
     sync::{mpsc, watch},
     time::sleep,
 };
 
-/// A file is often written in several steps; this much later it is whole.
+/// A file is often written in several steps: it is whole when it was the same for so long.
 const SETTLE: Duration = Duration::from_millis(100);
+
+/// A file that never stays the same is read as it is after so many looks.
+const LOOKS: usize = 20;
+
+/// How often the file is read although nothing told of a change.
+const WATCHED: Duration = Duration::from_secs(60);
+
+/// The same where changes cannot be watched; each time it is tried again.
+const UNWATCHED: Duration = Duration::from_secs(10);
+
+/// The text of the file, or why it cannot be read.
+pub(super) type Text = Result<String, ConfigError>;
 
 /// What is watched, and what is known of it.
 pub(super) struct Reload<'a> {
     pub(super) path: Option<&'a Path>,
     /// The file as it was when the agent took it.
-    pub(super) loaded: Option<Vec<u8>>,
+    pub(super) loaded: Option<String>,
     pub(super) hangup: Signal,
-    /// Who else than the core has to know the rules.
+    /// The rules, for all others than the core.
     pub(super) policies: watch::Sender<Arc<Policy>>,
 }
 
@@ -43,80 +48,88 @@ impl Reload<'_> {
             while self.hangup.recv().await.is_some() {}
             return pending().await;
         };
-        let directory = Directory::watch(path)
-            .inspect_err(|error| {
-                tracing::warn!(%error, path = %path.display(), "Only SIGHUP reloads the configuration.");
-            })
-            .ok();
+        let mut known = self.loaded.take().map(Ok);
+        let mut chain = ChainWatch::new(path);
+        let mut unwatched = false;
         let mut asked = false;
         loop {
-            // The first time at once: it may have changed before it was watched.
-            let now = std::fs::read(path).ok();
-            if asked || now != self.loaded {
-                self.loaded = now;
-                reload(path, &self.policies, &commands, &reporter).await;
+            // Before the file is read, so that no change in between is missed.
+            let watched = chain.renew();
+            reporter.config_watched(watched.is_ok());
+            match (&watched, std::mem::replace(&mut unwatched, watched.is_err())) {
+                (Err(error), false) => tracing::warn!(
+                    %error,
+                    "Changes of the configuration are not watched for; it is read every {} s.",
+                    UNWATCHED.as_secs()
+                ),
+                (Ok(()), true) => tracing::info!("Changes of the configuration are watched for."),
+                _ => {}
             }
+            let now = settled(path, known.as_ref()).await;
+            if asked || known.as_ref().is_none_or(|known| !same(known, &now)) {
+                self.take(path, &now, &commands, &reporter).await;
+                known = Some(now);
+            }
+            let pause = if watched.is_ok() { WATCHED } else { UNWATCHED };
             asked = tokio::select! {
                 _ = self.hangup.recv() => true,
-                () = changed(directory.as_ref()) => false,
+                () = chain.changed() => false,
+                () = sleep(pause) => false,
             };
-            sleep(SETTLE).await;
         }
     }
-}
 
-async fn reload(
-    path: &Path,
-    policies: &watch::Sender<Arc<Policy>>,
-    commands: &mpsc::Sender<Command>,
-    reporter: &Reporter,
-) {
-    match Config::load(path) {
-        Ok(config) => {
-            let policy = Arc::new(Policy::new(config));
-            policies.send_replace(policy.clone());
-            // A closed channel means that the agent is stopping.
-            if commands.send(Command::Policy(policy)).await.is_ok() {
-                reporter.config_reload(None);
+    async fn take(
+        &self,
+        path: &Path,
+        text: &Text,
+        commands: &mpsc::Sender<Command>,
+        reporter: &Reporter,
+    ) {
+        let name = path.display().to_string();
+        let parsed = match text {
+            Ok(text) if config::is_empty(text) => &Err(ConfigError::Emptied { path: name }),
+            Ok(text) => &Config::parse(text, &name),
+            Err(error) => return reporter.config_reload(Some(error)),
+        };
+        match parsed {
+            Ok(config) => {
+                let policy = Arc::new(Policy::new(config.clone()));
+                self.policies.send_replace(policy.clone());
+                // A closed channel means that the agent is stopping.
+                if commands.send(Command::Policy(policy)).await.is_ok() {
+                    reporter.config_reload(None);
+                }
             }
+            Err(error) => reporter.config_reload(Some(error)),
         }
-        Err(error) => reporter.config_reload(Some(&error)),
     }
 }
 
-async fn changed(directory: Option<&Directory>) {
-    let Some(directory) = directory else {
-        return pending().await;
-    };
-    if directory.readable.ready().await.is_err() {
-        return pending().await;
+/// The file, when it is what it was before, or has been the same for a while.
+async fn settled(path: &Path, known: Option<&Text>) -> Text {
+    let mut now = config::read(path);
+    for _ in 0..LOOKS {
+        if known.is_some_and(|known| same(known, &now)) {
+            break;
+        }
+        sleep(SETTLE).await;
+        let later = config::read(path);
+        if same(&now, &later) {
+            break;
+        }
+        now = later;
     }
-    directory.drain();
+    now
 }
 
-struct Directory {
-    descriptor: OwnedFd,
-    readable: Readable,
-}
-
-impl Directory {
-    fn watch(file: &Path) -> io::Result<Self> {
-        let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let descriptor =
-            inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
-        let changes = inotify::WatchFlags::CLOSE_WRITE
-            | inotify::WatchFlags::MOVED_TO
-            | inotify::WatchFlags::CREATE
-            | inotify::WatchFlags::DELETE;
-        inotify::add_watch(&descriptor, parent.unwrap_or(Path::new(".")), changes)?;
-        let readable = Readable::register(descriptor.as_fd())?;
-        Ok(Directory { descriptor, readable })
-    }
-
-    /// What changed does not matter: the file is read and compared anyway.
-    fn drain(&self) {
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut events = inotify::Reader::new(&self.descriptor, &mut buffer);
-        while events.next().is_ok() {}
+fn same(one: &Text, other: &Text) -> bool {
+    match (one, other) {
+        (Ok(one), Ok(other)) => one == other,
+        (Err(one), Err(other)) => one.to_string() == other.to_string(),
+        _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,11 +21,12 @@ pub struct Pace {
     pub longest: Duration,
 }
 
-/// client-go's own for list and watch (`NewReflectorWithOptions()`,
-/// tools/cache/reflector.go, client-go 0.36: 800 ms, doubled up to 30 s).
+/// It begins as client-go's own for list and watch (`NewReflectorWithOptions()`,
+/// tools/cache/reflector.go, client-go 0.36: 800 ms, doubled up to 30 s), but ends at 15 s,
+/// jitter included: an agent has one watch, of few pods, and without it new pods have no names.
 impl Default for Pace {
     fn default() -> Self {
-        Pace { first: Duration::from_millis(800), longest: Duration::from_secs(30) }
+        Pace { first: Duration::from_millis(800), longest: Duration::from_millis(7500) }
     }
 }
 

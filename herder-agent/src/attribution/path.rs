@@ -3,7 +3,8 @@
 //! The path is there before the API knows the container, and stays true while
 //! the API is away, so this is the base of all attribution. It reads only the
 //! layouts that the kubelet and the runtimes are known to make; a path that is
-//! none of them is the host's. A wrong owner is worse than none.
+//! none of them is the host's. A wrong owner is worse than none. A pod is one only where
+//! the kubelet has its pods ([`KubeletRoots`]): others may name cgroups as they like.
 //!
 //! The outermost pod counts: whatever a container makes inside its own cgroup,
 //! a nested cluster included, belongs to that container.
@@ -11,7 +12,10 @@
 //! A sandbox's cgroup (the pause container) has the very form of a container's.
 //! Only the pod's status or the runtime's bundle tell the two apart.
 
-use super::id::{ContainerId, PodUid};
+use super::{
+    id::{ContainerId, PodUid},
+    kubelet::KubeletRoots,
+};
 use crate::cgroup::CgroupPath;
 use serde::Serialize;
 
@@ -101,25 +105,29 @@ pub enum Place {
 /// The component before the pod, in either driver.
 const ROOT: &str = "kubepods";
 
-/// Whose subtree belongs to people logged in: they may name cgroups in it as
-/// they like, also like a pod's.
-const USERS: &str = "user.slice";
-
 impl PodCgroup {
+    /// The pod and part that a path belongs to, where kubelets are known to have their
+    /// pods.
+    pub fn parse(path: &CgroupPath) -> Option<Self> {
+        Self::below(&KubeletRoots::WellKnown, path)
+    }
+
     /// The pod and part that a path belongs to; none for the host's cgroups,
     /// to which the common parents of the pods belong.
-    pub fn parse(path: &CgroupPath) -> Option<Self> {
+    pub fn below(roots: &KubeletRoots, path: &CgroupPath) -> Option<Self> {
         let components: Vec<&str> = path.as_str().split('/').skip(1).collect();
         let (at, driver, (pod_uid, qos)) =
             components.iter().enumerate().find_map(|(at, name)| {
                 let above = components.get(..at)?;
-                systemd_pod(above, name)
-                    .map(|pod| (at, Driver::Systemd, pod))
-                    .or_else(|| cgroupfs_pod(above, name).map(|pod| (at, Driver::Cgroupfs, pod)))
+                let (driver, pod) = systemd_pod(above, name)
+                    .map(|pod| (Driver::Systemd, pod))
+                    .or_else(|| cgroupfs_pod(above, name).map(|pod| (Driver::Cgroupfs, pod)))?;
+                let root = match pod.1 {
+                    QosClass::Guaranteed => above,
+                    QosClass::Burstable | QosClass::BestEffort => above.split_last()?.1,
+                };
+                roots.has(root).then_some((at, driver, pod))
             })?;
-        if components.iter().take(at).any(|name| *name == USERS) {
-            return None;
-        }
         let part = match components.get(at + 1..)? {
             [] => Part::Pod,
             [name, below @ ..] => part_of_pod(driver, name, below),
@@ -135,6 +143,15 @@ impl PodCgroup {
             Place::Below(levels) => levels,
         };
         std::iter::successors(Some(path.clone()), CgroupPath::parent).nth(levels)
+    }
+
+    /// The pod's own cgroup, if what was read from `path` is that, or a container's.
+    pub fn pod_path(&self, path: &CgroupPath) -> Option<CgroupPath> {
+        match self.part {
+            Part::Pod => Some(path.clone()),
+            Part::Container(ContainerCgroup { place: Place::Top, .. }) => path.parent(),
+            Part::Container(_) | Part::Monitor(_) | Part::Other => None,
+        }
     }
 
     /// The container, if the cgroup is at or below one.
@@ -182,7 +199,7 @@ fn slices_lead_to(above: &[&str], slice: &str) -> bool {
 
 /// `kubepods[/<qos>]/pod<uid>`.
 fn cgroupfs_pod(above: &[&str], name: &str) -> Option<(PodUid, QosClass)> {
-    let pod_uid = PodUid::parse(name.strip_prefix("pod")?)?;
+    let pod_uid = PodUid::parse_any(name.strip_prefix("pod")?)?;
     let qos = match above {
         [.., root, "burstable"] if *root == ROOT => QosClass::Burstable,
         [.., root, "besteffort"] if *root == ROOT => QosClass::BestEffort,

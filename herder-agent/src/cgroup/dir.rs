@@ -73,9 +73,10 @@ pub enum DirError {
     Other(Errno),
 }
 
-/// The mount point of the v2 hierarchy.
+/// Where the agent looks at the v2 hierarchy, or at a part of it: the mount point, or a
+/// directory below it.
 #[derive(Debug)]
-pub struct CgroupRoot(OwnedFd);
+pub struct CgroupRoot(OwnedFd, CgroupId);
 
 impl CgroupRoot {
     /// Opens the mount point and checks what it is.
@@ -97,7 +98,22 @@ impl CgroupRoot {
     fn open_any(path: &Path) -> Result<Self, RootError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::open(path, flags, Mode::empty());
-        opened.map(CgroupRoot).map_err(|error| open_error(path, error))
+        let opened = opened.and_then(|root| Ok((fstat(&root)?.st_ino, root)));
+        opened
+            .map(|(inode, root)| CgroupRoot(root, CgroupId(inode)))
+            .map_err(|error| open_error(path, error))
+    }
+
+    /// The cgroup that the mount begins at.
+    pub fn id(&self) -> CgroupId {
+        self.1
+    }
+
+    /// Whether this is where something is mounted, and not a directory below that.
+    pub fn is_mount_point(&self) -> bool {
+        let above = openat(&self.0, "..", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let device = |directory: &OwnedFd| fstat(directory).ok().map(|about| about.st_dev);
+        above.is_ok_and(|above| device(&above) != device(&self.0))
     }
 
     /// Any directory in place of a cgroup mount.
@@ -296,6 +312,13 @@ mod tests {
         fs::remove_dir_all(fake.0.join("a")).unwrap();
         assert_eq!(directory.oom_group(), Err(DirError::Gone));
         assert_eq!(fake.open("/a").unwrap_err(), DirError::Gone);
+    }
+
+    #[test]
+    fn a_directory_is_told_from_a_mount_point() {
+        let fake = Fake::new("point");
+        assert!(!CgroupRoot::for_test(&fake.0.join("a")).is_mount_point());
+        assert!(CgroupRoot::for_test(Path::new("/proc")).is_mount_point());
     }
 
     #[test]

@@ -25,6 +25,8 @@ const LONGEST_LINE: usize = 1 << 20;
 pub(super) struct Agent {
     url: String,
     authority: String,
+    /// What a proxy has before the agent's own paths, without a slash at its end.
+    below: String,
 }
 
 /// The body of an answer.
@@ -38,10 +40,11 @@ impl Agent {
     pub(super) fn new(url: &str) -> Result<Self, ClientError> {
         let wrong = || ClientError::Url(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| wrong())?;
-        let plain = uri.scheme_str() == Some("http") && uri.path() == "/" && uri.query().is_none();
+        let plain = uri.scheme_str() == Some("http") && uri.query().is_none();
         let host = uri.host().filter(|_| plain).ok_or_else(wrong)?;
         let authority = format!("{host}:{}", uri.port_u16().unwrap_or(9469));
-        Ok(Agent { url: url.to_owned(), authority })
+        let below = uri.path().trim_end_matches('/').to_owned();
+        Ok(Agent { url: url.to_owned(), authority, below })
     }
 
     /// The text of an answer.
@@ -76,7 +79,8 @@ impl Agent {
         // Its errors are also those of the body.
         tokio::spawn(connection);
         let mut request = Request::new(Empty::<Bytes>::new());
-        // `Agent::new` has parsed the authority, and paths are constants.
+        // `Agent::new` has parsed authority and path, and the rest is ours.
+        let path = format!("{}{path}", self.below);
         *request.uri_mut() = path.parse().map_err(|_| ClientError::Url(self.url.clone()))?;
         let host = HeaderValue::from_str(&self.authority);
         request.headers_mut().insert(HOST, host.map_err(|_| ClientError::Url(self.url.clone()))?);

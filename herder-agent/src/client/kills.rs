@@ -45,15 +45,30 @@ fn row(kill: &Value, now: SystemTime) -> Vec<Cell> {
         Cell::new(text(&victim["comm"]), Look::Plain),
         Cell::new(number(&victim["pid"]), Look::Plain),
         Cell::new(memory, Look::Plain),
-        Cell::new(text(&kill["limit"]), Look::Plain),
+        Cell::new(limit(kill), Look::Plain),
         Cell::new(text(&kill["rule"]), Look::Plain),
         Cell::new(survived(kill, alive), look),
     ]
 }
 
-/// The container, by its names or else its cgroup.
+/// Whose limit mattered, and how large it is. The container's is the smaller one, also
+/// where the pod's was hit first, or one inside of the container.
+fn limit(kill: &Value) -> String {
+    let whose = kill["limit"].as_str().unwrap_or("-");
+    let (hit, own) = (kill["limit_bytes"].as_u64(), kill["container_limit_bytes"].as_u64());
+    let bytes = match whose {
+        "container" => hit.into_iter().chain(own).min(),
+        "pod" => hit,
+        _ => None,
+    };
+    bytes.map_or(whose.to_owned(), |bytes| format!("{whose} {}", size(bytes)))
+}
+
+/// The container, by its names or else its cgroup; the pod, where it is none of its
+/// containers, or not known which.
 pub(super) fn place(one: &Value) -> String {
     match ["namespace", "pod", "container"].map(|key| one[key].as_str()) {
+        [Some(namespace), Some(pod), Some("")] => format!("{namespace}/{pod}"),
         [Some(namespace), Some(pod), Some(container)] => format!("{namespace}/{pod}/{container}"),
         _ => one["cgroup"].as_str().unwrap_or("unknown").to_owned(),
     }
@@ -98,17 +113,24 @@ mod tests {
         restarted["restarted"] = json!({"reason": "OOMKilled"});
         let mut unknown = kill("subprocess", "x");
         unknown["victim"] = json!({"comm": "x", "pid": 1});
+        unknown["limit_bytes"] = json!(256 << 20);
+        unknown["container_limit_bytes"] = json!(128 << 20);
+        host["limit"] = json!("pod");
+        host["limit_bytes"] = json!(256 << 20);
+        let mut sandbox = kill("init", "sentry");
+        sandbox["container"] = json!("");
         let text = Kills::default().more(
-            &[kill("subprocess", "gunicorn"), host, restarted, unknown],
+            &[kill("subprocess", "gunicorn"), host, restarted, unknown, sandbox],
             now(),
             false,
         );
         let expected = "\
-AGE      KIND        WHERE              VICTIM    PID   MEMORY  LIMIT      RULE  SURVIVED
-30s ago  subprocess  shop/web-0/worker  gunicorn  4711  89MiB   container  web   yes
-30s ago  group       /c                 hog       4711  89MiB   container  -     no, 3 processes
-30s ago  init        shop/web-0/worker  postgres  4711  89MiB   container  web   no, restarted
-30s ago  subprocess  shop/web-0/worker  x         1     -       container  web   yes
+AGE      KIND        WHERE              VICTIM    PID   MEMORY  LIMIT             RULE  SURVIVED
+30s ago  subprocess  shop/web-0/worker  gunicorn  4711  89MiB   container         web   yes
+30s ago  group       /c                 hog       4711  89MiB   pod 256MiB        -     no, 3 processes
+30s ago  init        shop/web-0/worker  postgres  4711  89MiB   container         web   no, restarted
+30s ago  subprocess  shop/web-0/worker  x         1     -       container 128MiB  web   yes
+30s ago  init        shop/web-0         sentry    4711  89MiB   container         web   no, 3 processes
 ";
         assert_eq!(text, expected);
     }

@@ -4,20 +4,26 @@ use super::*;
 use crate::{
     attribution::Owner,
     cgroup::CgroupPath,
+    core::Heartbeat,
     oom::Kind,
     report::{Reporter, tests::report},
     serve::{self, Readiness, State},
 };
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::mpsc,
+};
 
 async fn agent() -> (Agent, Arc<Reporter>) {
-    let listener = serve::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
+    let listeners = serve::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+    let url = format!("http://{}", listeners.addresses()[0]);
     let reporter = Arc::<Reporter>::default();
     let (core, _) = mpsc::channel(1);
-    let state = State::new(reporter.clone(), Readiness::default(), core, None, "node-1");
-    tokio::spawn(serve::run(listener, state, std::future::pending()));
+    let (ready, heartbeat) = (Readiness::default(), Heartbeat::default());
+    let state = State::new(reporter.clone(), ready, core, heartbeat, None, "node-1");
+    tokio::spawn(serve::run(listeners, state, std::future::pending()));
     (Agent::new(&url).unwrap(), reporter)
 }
 
@@ -48,13 +54,63 @@ async fn kills_are_asked_and_followed() {
 }
 
 #[tokio::test]
+async fn the_last_kills_come_oldest_first_a_page_at_a_time() {
+    let (agent, reporter) = agent().await;
+    let asked = async |limit| {
+        let (mut all, mut most) = (Vec::new(), 0);
+        let last = last(&agent, limit, |kills| {
+            most = most.max(kills.len());
+            all.extend(kills.iter().map(|kill| kill["id"].as_u64().unwrap()));
+            Ok(())
+        });
+        (last.await.unwrap(), all, most)
+    };
+    assert_eq!(asked(20).await, (0, vec![], 0));
+    (0..1050).for_each(|_| kill(&reporter));
+    for (limit, first, most) in [(20, 1031, 20), (100, 951, 100), (250, 801, 100), (5000, 51, 100)]
+    {
+        assert_eq!(asked(limit).await, (1050, (first..=1050).collect(), most), "{limit}");
+    }
+    assert_eq!(asked(0).await, (1050, vec![], 0));
+}
+
+#[tokio::test]
+async fn an_agent_of_ipv6_is_asked() {
+    let listeners = serve::bind(&["[::1]:0".parse().unwrap()]).unwrap();
+    let url = format!("http://{}", listeners.addresses()[0]);
+    let (core, _) = mpsc::channel(1);
+    let (ready, heartbeat) = (Readiness::default(), Heartbeat::default());
+    let state = State::new(Arc::default(), ready, core, heartbeat, None, "node-1");
+    tokio::spawn(serve::run(listeners, state, std::future::pending()));
+    assert_eq!(Agent::new(&url).unwrap().get("/api/v1/kills").await.unwrap(), "[]");
+}
+
+/// As `kubectl proxy` has it, with a slash at the end or without.
+#[tokio::test]
+async fn an_agent_below_a_path_is_asked() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    for end in ["", "/"] {
+        let agent = Agent::new(&format!("http://{address}/api/v1/pods/x:9469/proxy{end}")).unwrap();
+        let asked = tokio::spawn(async move { agent.get("/api/v1/node").await.unwrap() });
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = [0; 1024];
+        let length = stream.read(&mut head).await.unwrap();
+        let expected = b"GET /api/v1/pods/x:9469/proxy/api/v1/node HTTP/1.1\r\n";
+        assert!(head[..length].starts_with(expected), "{}", head[..length].escape_ascii());
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await.unwrap();
+        assert_eq!(asked.await.unwrap(), "{}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_named() {
     let (agent, _) = agent().await;
     let refused = agent.get("/nothing").await.unwrap_err().to_string();
     assert!(refused.contains("404"), "{refused}");
     let core = agent.get("/api/v1/containers").await.unwrap_err().to_string();
     assert!(core.contains("503") && core.contains("core"), "{core}");
-    for wrong in ["127.0.0.1:9469", "https://x", "http://x/path", "", "http://"] {
+    for wrong in ["127.0.0.1:9469", "https://x", "http://x/?path", "", "http://"] {
         assert!(matches!(Agent::new(wrong), Err(ClientError::Url(_))), "{wrong}");
     }
     let nobody = Agent::new("http://127.0.0.1:1").unwrap().get("/").await.unwrap_err().to_string();

@@ -6,9 +6,11 @@ use crate::{
     cgroup::{CgroupId, CgroupPath, tree::Role},
     enforce::Origin,
     policy::Verdict,
-    probe::{decode::CgroupEvent, monotonic_now},
+    probe::{
+        decode::{Base, CgroupEvent, is_cut},
+        monotonic_now,
+    },
 };
-use herder_agent_ebpf::PATH_LEN;
 use std::{os::unix::fs::MetadataExt, time::Duration};
 use tokio::time::Instant;
 
@@ -27,6 +29,8 @@ pub(super) struct Appearing {
     /// None where the kernel has no BTF to tell it by.
     pub(super) id: Option<CgroupId>,
     path: CgroupPath,
+    /// Its path may begin above the mount.
+    is_sought: bool,
     /// When it is tried, again if it could not be opened before.
     pub(super) due: Instant,
     until: Instant,
@@ -34,13 +38,16 @@ pub(super) struct Appearing {
 
 impl Core {
     pub(super) fn cgroup_made(&mut self, made: CgroupEvent) {
+        // One that is gone again was there all the same.
+        self.awaited.cgroup_made(&made.path);
         if is_cut(&made.path) {
-            // Its container's kills are told by those above it; a walk finds the rest.
+            // A kill in it is told by what lies above it, and a walk finds its path.
             self.tree.refuse(Role::Other, 1);
             return;
         }
-        let id = made.id.or_else(|| self.inode(&made.path));
-        if let Some(id) = id
+        let is_sought = made.base == Base::Hierarchy && self.begins_at != CgroupId::HIERARCHY_ROOT;
+        let id = made.id.or_else(|| self.inode(&made.path).filter(|_| !is_sought));
+        if let Some(id) = id.filter(|_| !is_sought)
             && (!self.enters(id, &made.path) || self.is_left_alone(&made.path))
         {
             return;
@@ -51,7 +58,19 @@ impl Core {
         }
         let due = Instant::now();
         let until = due + APPEARS_WITHIN;
-        self.appearing.push_back(Appearing { id, path: made.path, due, until });
+        self.appearing.push_back(Appearing { id, path: made.path, is_sought, due, until });
+    }
+
+    /// Where the mount shows a cgroup of which it is only known what it is called from the
+    /// hierarchy's root. Without an id the event is no more than a reason to look: what is
+    /// there, and is new, is a cgroup of ours, whichever the event was about.
+    fn find(&self, appearing: &Appearing) -> Option<(CgroupId, CgroupPath)> {
+        let paths = (0..).map_while(|level| appearing.path.from_level(level));
+        let mut found = paths.filter_map(|path| Some((self.inode(&path)?, path)));
+        found.find(|(id, _)| match appearing.id {
+            Some(wanted) => *id == wanted,
+            None => self.tree.path(*id).is_none(),
+        })
     }
 
     /// Whether nothing is to be done about a cgroup, not even to be told.
@@ -83,6 +102,21 @@ impl Core {
         let Some(mut appearing) = next.and_then(|next| self.appearing.remove(next)) else {
             return;
         };
+        if appearing.is_sought {
+            match self.find(&appearing) {
+                Some((id, path)) => {
+                    if !self.enters(id, &path) || self.is_left_alone(&path) {
+                        return;
+                    }
+                    appearing = Appearing { id: Some(id), path, is_sought: false, ..appearing };
+                }
+                None if now >= appearing.until => return,
+                None => {
+                    appearing.due = now + APPEARS_RETRY;
+                    return self.appearing.push_back(appearing);
+                }
+            }
+        }
         if appearing.id.is_none() {
             appearing.id = self.inode(&appearing.path);
             if let Some(id) = appearing.id
@@ -107,9 +141,4 @@ impl Core {
         let directory = std::fs::metadata(self.root.join(path.relative())).ok()?;
         Some(CgroupId(directory.ino()))
     }
-}
-
-/// Whether the kernel has cut a path, which is then another cgroup's, or nobody's.
-fn is_cut(path: &CgroupPath) -> bool {
-    path.as_str().len() >= PATH_LEN - 1
 }

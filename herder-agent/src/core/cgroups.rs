@@ -3,14 +3,22 @@
 
 use super::{Core, Naming, decoded};
 use crate::{
-    attribution::Owner,
+    attribution::{Owner, crun},
     cgroup::{CgroupId, CgroupPath, tree::Role},
-    enforce::Origin,
+    enforce::{Origin, Place},
     policy::{Policy, Target, Verdict},
     probe::{Event, decode::CgroupEvent, monotonic_now},
     source::Source,
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::HashSet, fs, io, os::unix::fs::MetadataExt, path::PathBuf, sync::Arc,
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// How long after the pods are known their containers' names are, at the latest: the kubelet
+/// tells those of a pod that is just being made some seconds later.
+const NAMED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Events of cgroups that are kept at once.
 const MOST_AT_ONCE: usize = 256;
@@ -54,7 +62,7 @@ impl Core {
 
     /// From now on it can be named, and its kills are counted.
     pub(super) fn named_and_counted(&mut self, id: CgroupId, path: &CgroupPath) {
-        self.naming.made(id, path);
+        self.take_owners(id, path);
         self.count_cgroup(id, path);
     }
 
@@ -78,20 +86,62 @@ impl Core {
     /// those of a container of a pod a while after the pod.
     pub(super) fn forget_series(&self, id: CgroupId) {
         if let Some((_, path)) = self.tree.nearest(id).filter(|(id, _)| self.tree.is_gone(*id)) {
-            self.reporter.owner_left(&self.owner(path));
+            let owner = self.owner(path);
+            self.reporter.owner_left(&owner);
             // Before it had a name it may have been told of by its path.
             self.reporter.owner_left(&Owner::Host { cgroup: self.container_of(path) });
+            // What is a pod's but no container has the series of its kills there.
+            let of_pod =
+                matches!(owner, Owner::Host { .. }).then(|| self.naming.owner_of_kill(path));
+            if let Some(owner) = of_pod.flatten() {
+                self.reporter.owner_left(&owner);
+            }
         }
+    }
+
+    /// A directory below the mount may be removed and made again. Then neither the programs
+    /// nor who writes know it: the next agent does.
+    pub(super) fn begins_as_before(&self) -> io::Result<()> {
+        let now = fs::metadata(&self.root).map(|about| about.ino()).ok();
+        match now {
+            Some(now) if self.enforcer.has_root() && now != self.begins_at.0 => {
+                let path = self.root.display();
+                Err(io::Error::other(format!("{path} is another cgroup than at the start")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives back what an earlier agent wrote where no rule matches any more, once all cgroups
+    /// and pods are known. A container without a name may yet match a rule.
+    pub(super) fn restore_left(&mut self) {
+        if !self.naming.knows_pods() {
+            return;
+        }
+        let since = *self.pods_known.get_or_insert_with(Instant::now);
+        let named_by_now = since.elapsed() > NAMED_WITHIN;
+        let unmatched = |id| {
+            self.tree.path(id).is_some_and(|path| {
+                (named_by_now || !self.naming.awaits_name(path)) && self.wanted(path).is_none()
+            })
+        };
+        let done: HashSet<_> = self.enforcer.left().filter(|id| unmatched(*id)).collect();
+        self.enforcer.restore_left(|id| done.contains(&id));
     }
 
     /// Takes other rules.
     pub(super) fn take_policy(&mut self, policy: Arc<Policy>) {
         self.policy = policy;
+        self.reporter.rules(self.policy.names());
         self.tree.sort(|path| role(&self.naming, &self.policy, path));
         if self.not_kept != [0; 2] {
             // Among those that are not kept some may be matched now.
             self.losses.cgroups_unseen();
         }
+        self.decide_all();
+    }
+
+    pub(super) fn decide_all(&mut self) {
         let living: Vec<_> = self.tree.living().map(|(id, _)| id).collect();
         self.decide_some(living);
     }
@@ -111,7 +161,9 @@ impl Core {
             Verdict::Matched(target) => {
                 // What its spec has said since we changed it is not what anybody wanted.
                 let origin = self.naming.adjusted(path).map_or(origin, Origin::Adjusted);
-                self.enforcer.govern(id, path, origin, target, self.owner(path));
+                let scope = self.scope_of(path);
+                let owner = self.owner(scope.as_ref().unwrap_or(path));
+                self.enforcer.govern(id, Place { path, scope }, origin, target, owner);
                 return;
             }
             Verdict::BadAnnotation(error) => self.notice_bad_annotation(path, &error),
@@ -127,6 +179,12 @@ impl Core {
             Verdict::Matched(target) => Some(target),
             _ => None,
         }
+    }
+
+    /// The scope that is one container with this cgroup, which crun has made in it; not if
+    /// a rule wants something of this cgroup alone.
+    pub(super) fn scope_of(&self, path: &CgroupPath) -> Option<CgroupPath> {
+        crun::scope(path).filter(|scope| self.wanted(scope).is_some())
     }
 
     pub(super) fn owner(&self, path: &CgroupPath) -> Owner {

@@ -3,6 +3,7 @@
 
 use super::Core;
 use crate::{
+    cgroup::{CgroupId, dir::EVENTS},
     enforce::Counted,
     oom::OomKill,
     probe::monotonic_now,
@@ -10,7 +11,7 @@ use crate::{
     source::{Source, node_kills},
     state::{State, StateError, StateFile},
 };
-use std::time::Duration;
+use std::{iter, os::unix::fs::MetadataExt, time::Duration};
 use tokio::{
     task::{JoinHandle, spawn_blocking},
     time::{Instant, timeout},
@@ -87,7 +88,7 @@ impl Core {
 
     /// Reads what the kernel counted of the node as a whole.
     pub(super) fn count_node(&mut self) {
-        let Some(oom_kills) = node_kills() else { return };
+        let Some(oom_kills) = node_kills(&self.root, self.begins_at) else { return };
         match self.node_before.take() {
             Some(before) => self.reconciler.begin_node(before, oom_kills, monotonic_now()),
             None => self.reconciler.read_node(oom_kills, monotonic_now()),
@@ -101,9 +102,24 @@ impl Core {
             // A kill that was deduced from counts has what they have.
             let twice =
                 number == 0 && kill.group != Some(false) && matches!(self.source, Source::Ebpf(_));
-            self.reconciler.told(victim.cgroup, twice, victim.time, now);
+            let counts = victim.memory_cgroup.or_else(|| self.memory_cgroup(victim.cgroup));
+            self.reconciler.told(counts.unwrap_or(victim.cgroup), twice, victim.time, now);
         }
         self.leaving.touch();
+    }
+
+    /// Where the kernel counts what is killed in a cgroup, if only its files can tell: the
+    /// nearest that counts, from the cgroup upwards. One that is threaded, or was made for
+    /// itself by a container, may have no memory controller.
+    fn memory_cgroup(&self, cgroup: CgroupId) -> Option<CgroupId> {
+        if self.reconciler.count(cgroup).is_some() {
+            return Some(cgroup);
+        }
+        let path = self.path_or_above(cgroup)?;
+        let upwards = iter::once(path.clone()).chain(path.ancestors());
+        let mut directories = upwards.map(|path| self.root.join(path.relative()));
+        let counts = directories.find(|directory| directory.join(EVENTS).exists())?;
+        Some(CgroupId(counts.metadata().ok()?.ino()))
     }
 
     /// Compares the counts that are due.
@@ -128,7 +144,8 @@ impl Core {
             left.oom_kills = self.reconciler.explained(*id);
         }
         self.count_node();
-        self.leaving.save(State { oom_kills: self.reconciler.node_explained(), cgroups });
+        let oom_kills = self.reconciler.node_explained();
+        self.leaving.save(State { begins_at: self.begins_at, oom_kills, cgroups });
     }
 
     /// Saves the last state, unless the disk is too slow.

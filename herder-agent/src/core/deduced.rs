@@ -66,7 +66,10 @@ impl Core {
         let container = self.container_of(path);
         let Source::MemoryEvents(tally) = &mut self.source else { return };
         let (Some(id), Some(counts)) = (tally.id(path), tally.counts(path)) else { return };
-        let oom_group = tally.oom_group(&container);
+        let inside = |path: &CgroupPath| path.is_within(&container);
+        let upwards = iter::once(path.clone()).chain(path.ancestors()).take_while(inside);
+        let group = upwards.filter(|path| tally.oom_group(path)).last();
+        let oom_group = group.as_ref().and_then(|path| Some((tally.id(path)?, path)));
         let place = Place { id, path, container: &container, oom_group };
         tally.deducer.read(place, counts, monotonic_now());
     }

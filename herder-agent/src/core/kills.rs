@@ -3,13 +3,23 @@
 use super::{Core, decoded};
 use crate::{
     attribution::Owner,
-    cgroup::{CgroupId, CgroupPath, tree::Role},
-    oom::{OomKill, assemble::Outcome, classify::Scene},
+    cgroup::{CgroupId, CgroupPath, dir::OOM_GROUP, tree::Role},
+    oom::{Limit, OomKill, assemble::Outcome, classify::Scene},
     probe::{Event, decode::Lineage, monotonic_now},
-    report::{KillReport, Unattributed},
+    report::{KillReport, NoKill, Unattributed},
     source::Source,
 };
-use std::time::Duration;
+use std::{iter, time::Duration};
+
+/// Outside of its containers the limit that was hit is the pod's.
+pub(super) fn limit_of(owner: &Owner, limit: Limit) -> Limit {
+    match owner {
+        Owner::Container(names) if names.container.is_empty() && limit == Limit::Container => {
+            Limit::Pod
+        }
+        _ => limit,
+    }
+}
 
 impl Core {
     /// Takes what the kernel told about victims.
@@ -38,7 +48,7 @@ impl Core {
                     }
                 }
                 Event::Lineage(Lineage { cgroup, above }) => self.tree.lies_below(cgroup, &above),
-                Event::CgroupMade(_) | Event::CgroupRemoved(_) => {}
+                Event::CgroupMade(_) | Event::CgroupRemoved(_) | Event::CgroupOutside => {}
             }
         }
         self.report_kills();
@@ -56,13 +66,24 @@ impl Core {
     fn report_kills(&mut self) {
         for outcome in self.assembler.outcomes() {
             match outcome {
-                Outcome::Kill(kill) => self.report_kill(kill),
+                Outcome::Kill(kill) => {
+                    let kill = self.of_this_node(kill);
+                    self.report_kill(kill);
+                }
                 Outcome::Missing(count) => self.losses.missing(count),
                 Outcome::NoKill(reason, victim) => {
                     self.reporter.no_kill(reason, victim.tgid, victim.tid);
                 }
             }
         }
+    }
+
+    /// A kill without those of its victims that the mount does not show.
+    fn of_this_node(&self, mut kill: OomKill) -> OomKill {
+        for victim in kill.victims.extract_if(.., |victim| victim.is_outside) {
+            self.reporter.no_kill(NoKill::OutsideMount, victim.tgid, victim.tid);
+        }
+        kill
     }
 
     pub(super) fn report_kill(&mut self, kill: OomKill) {
@@ -75,25 +96,34 @@ impl Core {
         if container.is_none() {
             self.reporter.unattributed(Unattributed::UnknownCgroup);
         }
+        // Where the kernel does not say whether it was a group, the files do.
+        let by_file = kill.group.is_none().then(|| self.group_by_file(cgroup.as_ref()));
+        let (oom_group, by_file) = by_file.unwrap_or_default();
+        let group = kill.group_cgroup.and_then(|id| self.tree.path(id).cloned()).or(by_file);
         let scene = Scene {
             container: container.as_ref(),
-            oom_group: container.as_ref().filter(|_| kill.group.is_none()).and_then(|path| {
-                let file = self.root.join(path.relative()).join("memory.oom.group");
-                std::fs::read_to_string(file).ok().map(|value| value.trim() == "1")
-            }),
+            oom_group,
+            group: group.as_ref(),
             init: cgroup.as_ref().and_then(|path| self.naming.init(path)),
             path: |id| self.path_or_above(id),
         };
-        let (kind, limit) = (scene.kind(&kill), scene.limit(&kill));
+        let (kind, ends) = (scene.kind(&kill), scene.ends(&kill));
+        let limits = self.limits(&kill, container.as_ref());
+        let pods_own = container.as_ref().and_then(|path| self.naming.pods_own_limit(path));
         let owners: Vec<_> =
             kill.victims.iter().map(|victim| self.owner_of(victim.cgroup)).collect();
         let Some(owner) = owners.first().cloned() else {
             return;
         };
         let rule = container.as_ref().and_then(|path| self.wanted(path));
+        let pod = cgroup.as_ref().and_then(|path| self.naming.parse(path));
         let report = KillReport {
+            pod,
             kind,
-            limit,
+            limit: limit_of(&owner, limits.whose(pods_own)),
+            limits,
+            ends,
+            group,
             owner,
             cgroup,
             victim_owners: owners,
@@ -105,7 +135,7 @@ impl Core {
 
     /// The path of a cgroup, or of the nearest one above it that is kept, if that says whose
     /// it is: above a container there may be one that nobody has told of.
-    fn path_or_above(&self, id: CgroupId) -> Option<CgroupPath> {
+    pub(super) fn path_or_above(&self, id: CgroupId) -> Option<CgroupPath> {
         let (nearest, path) = self.tree.nearest(id)?;
         let tells = nearest == id
             || self.tree.role(nearest) == Some(Role::Other)
@@ -114,9 +144,31 @@ impl Core {
         tells.then(|| path.clone())
     }
 
+    /// Whether a victim's cgroup is in a group, if that can be read, and which: the highest
+    /// cgroup up to the container that has `memory.oom.group=1`.
+    fn group_by_file(&self, cgroup: Option<&CgroupPath>) -> (Option<bool>, Option<CgroupPath>) {
+        let Some(cgroup) = cgroup else { return (None, None) };
+        let container = self.container_of(cgroup);
+        let inside = |path: &CgroupPath| path.is_within(&container);
+        let upwards = iter::once(cgroup.clone()).chain(cgroup.ancestors()).take_while(inside);
+        let (mut is_group, mut group) = (None, None);
+        for path in upwards {
+            let file = self.root.join(path.relative()).join(OOM_GROUP);
+            let Ok(value) = std::fs::read_to_string(file) else { continue };
+            is_group = Some(value.trim() == "1" || is_group == Some(true));
+            if value.trim() == "1" {
+                group = Some(path);
+            }
+        }
+        (is_group, group)
+    }
+
     fn owner_of(&self, id: CgroupId) -> Owner {
-        let path = self.path_or_above(id).map(|path| self.container_of(&path));
-        self.owner(&path.unwrap_or_else(CgroupPath::root))
+        let Some(path) = self.path_or_above(id) else {
+            return Owner::Host { cgroup: CgroupPath::root() };
+        };
+        let of_pod = self.naming.owner_of_kill(&path);
+        of_pod.unwrap_or_else(|| self.owner(&self.container_of(&path)))
     }
 
     /// The container that a cgroup belongs to: the nearest one that a rule
@@ -126,11 +178,9 @@ impl Core {
             return container;
         }
         let upwards = || std::iter::once(path.clone()).chain(path.ancestors());
-        let matched = upwards().find(|path| self.wanted(path).is_some()).map(|found| {
-            // crun's sub-cgroup stands for the scope above it.
-            let parent = found.parent().filter(|_| found.name() == "container");
-            parent.filter(|parent| self.wanted(parent).is_some()).unwrap_or(found)
-        });
+        let matched = upwards()
+            .find(|path| self.wanted(path).is_some())
+            .map(|found| self.scope_of(&found).unwrap_or(found));
         let unit = |path: &CgroupPath| {
             path.name().ends_with(".scope") || path.name().ends_with(".service")
         };

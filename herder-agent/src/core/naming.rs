@@ -5,12 +5,16 @@
 //! called. The runtime, where it is asked, says all of it, and first. No IO but
 //! reading a bundle.
 
+mod elimination;
+mod kills;
 mod learnt;
+mod siblings;
 
 use crate::{
     attribution::{
         ContainerNames, Owner,
         id::{ContainerId, PodUid},
+        kubelet::KubeletRoots,
         path::{ContainerCgroup, Part, Place, PodCgroup, Runtime},
     },
     cgroup::{CgroupId, CgroupPath},
@@ -18,17 +22,22 @@ use crate::{
     pods::{
         Event, Pod,
         bundle::{BundleRole, Bundles},
-        store::{PodChange, PodStore, Resolved},
+        store::{PodChange, PodStore},
     },
     policy::{PodSubject, Policy, Subject, Verdict},
 };
+use elimination::Patience;
 use learnt::LearntContainers;
+use siblings::Siblings;
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap},
-    ops::Bound::{Excluded, Unbounded},
+    collections::{HashMap, HashSet, VecDeque},
+    iter,
 };
 use tokio::time::Instant;
+
+/// Pods without cgroups of which the order of their last ones is remembered.
+const MOST_ENDED: usize = 256;
 
 /// What is known of pods, and which cgroups are theirs.
 #[derive(Debug)]
@@ -36,9 +45,14 @@ pub struct Naming {
     pods: Option<PodStore>,
     learnt: LearntContainers,
     bundles: Bundles,
-    /// Living cgroups of each pod's containers, in the order in which they were
-    /// made; with the container whose outermost it is.
-    cgroups: HashMap<PodUid, BTreeMap<CgroupId, Option<ContainerId>>>,
+    /// Cgroups at or below each pod's.
+    cgroups: HashMap<PodUid, Siblings>,
+    /// Those pods of them that have none left, the longest ago first.
+    ended: VecDeque<PodUid>,
+    roots: KubeletRoots,
+    /// Cgroups on the way to pods that belong to others than root, who may put into them
+    /// what they like. There are none but where somebody has given them away.
+    of_others: HashSet<CgroupPath>,
 }
 
 /// A container, or the sandbox, of a known pod.
@@ -58,35 +72,83 @@ impl Naming {
             learnt: LearntContainers::default(),
             bundles,
             cgroups: HashMap::new(),
+            ended: VecDeque::new(),
+            roots: KubeletRoots::default(),
+            of_others: HashSet::new(),
         }
     }
 
+    /// Takes pods only for those that are below these.
+    #[must_use]
+    pub fn below(mut self, roots: KubeletRoots) -> Self {
+        self.roots = roots;
+        self
+    }
+
+    /// The pod and part that a cgroup belongs to, whether or not anything is known of it.
+    pub(super) fn parse(&self, path: &CgroupPath) -> Option<PodCgroup> {
+        let mut upwards = iter::once(path.clone()).chain(path.ancestors());
+        let is_of_others =
+            !self.of_others.is_empty() && upwards.any(|path| self.of_others.contains(&path));
+        PodCgroup::below(&self.roots, path).filter(|_| !is_of_others)
+    }
+
+    /// The pod's own cgroup, if this is that or a container's. All of the way to it must be
+    /// root's.
+    pub(super) fn pod_path(&self, path: &CgroupPath) -> Option<CgroupPath> {
+        PodCgroup::below(&self.roots, path)?.pod_path(path)
+    }
+
+    /// Takes the uppermost cgroup on the way to a pod that is not root's, if one is not.
+    /// Says whether this is new.
+    pub(super) fn belongs_to(&mut self, pod: &CgroupPath, other: Option<CgroupPath>) -> bool {
+        if !self.of_others.is_empty() {
+            let was = |path: &CgroupPath| pod.is_within(path) && other.as_ref() != Some(path);
+            self.of_others.retain(|path| !was(path));
+        }
+        other.is_some_and(|other| self.of_others.insert(other))
+    }
+
     pub(super) fn made(&mut self, id: CgroupId, path: &CgroupPath) {
-        let Some(cgroup) = PodCgroup::parse(path) else { return };
-        let Some(container) = own(&cgroup) else { return };
-        let top = Some(container).filter(|container| container.place == Place::Top);
-        let ids = self.cgroups.entry(cgroup.pod_uid).or_default();
-        ids.insert(id, top.map(|container| container.id));
+        let Some(cgroup) = self.parse(path) else { return };
+        let top = cgroup.container().filter(|container| container.place == Place::Top);
+        let siblings = self.cgroups.entry(cgroup.pod_uid).or_default();
+        siblings.made(id, top.map(|container| container.id));
+        if let Some(pods) = &mut self.pods {
+            pods.set_running(cgroup.pod_uid, true);
+        }
     }
 
     /// Whether a cgroup is a container's own, or lies in one.
     pub(super) fn lies_in_container(&self, path: &CgroupPath) -> bool {
-        PodCgroup::parse(path).is_some_and(|cgroup| cgroup.container().is_some())
+        self.parse(path).is_some_and(|cgroup| cgroup.container().is_some())
     }
 
     /// Whether a cgroup is a pod's or a container's own, and nothing that one made for itself.
     pub(super) fn is_own(&self, path: &CgroupPath) -> bool {
-        let cgroup = PodCgroup::parse(path);
+        let cgroup = self.parse(path);
         cgroup.is_some_and(|cgroup| cgroup.part == Part::Pod || own(&cgroup).is_some())
     }
 
     pub(super) fn removed(&mut self, id: CgroupId, path: &CgroupPath) {
-        let Some(cgroup) = PodCgroup::parse(path) else { return };
-        if let Some(ids) = self.cgroups.get_mut(&cgroup.pod_uid) {
-            ids.remove(&id);
-            if ids.is_empty() {
-                self.cgroups.remove(&cgroup.pod_uid);
-            }
+        self.of_others.remove(path);
+        let Some(PodCgroup { pod_uid, .. }) = PodCgroup::below(&self.roots, path) else { return };
+        let Some(siblings) = self.cgroups.get_mut(&pod_uid) else { return };
+        if siblings.removed(id) && siblings.all_gone() {
+            self.pod_ended(pod_uid);
+        }
+    }
+
+    fn pod_ended(&mut self, uid: PodUid) {
+        if let Some(pods) = &mut self.pods {
+            pods.set_running(uid, false);
+        }
+        self.ended.push_back(uid);
+        if self.ended.len() > MOST_ENDED
+            && let Some(oldest) = self.ended.pop_front()
+            && self.cgroups.get(&oldest).is_some_and(Siblings::all_gone)
+        {
+            self.cgroups.remove(&oldest);
         }
     }
 
@@ -105,13 +167,13 @@ impl Naming {
 
     /// The init of the container that a cgroup lies in, if the runtime has told.
     pub(super) fn init(&self, path: &CgroupPath) -> Option<u32> {
-        self.learnt.init(PodCgroup::parse(path)?.container()?.id)
+        self.learnt.init(self.parse(path)?.container()?.id)
     }
 
     /// The value that a container's cgroup would have got, if its runtime was asked for
     /// ours. With crun, which CRI-O has by default, that is not the container's outermost.
     pub(super) fn adjusted(&self, path: &CgroupPath) -> Option<bool> {
-        let cgroup = PodCgroup::parse(path)?;
+        let cgroup = self.parse(path)?;
         let container = cgroup.container()?;
         match (container.place, container.runtime) {
             (Place::Below(_), _) | (Place::Top, Runtime::CriO) => None,
@@ -119,26 +181,50 @@ impl Naming {
         }
     }
 
-    /// Forgets pods that were deleted long ago, and gives their cgroups, if any.
+    /// Whether the pod of a container has a memory limit of its own, beside those of its
+    /// containers; none if its spec is not known. The runtime tells no spec.
+    pub(super) fn pods_own_limit(&self, path: &CgroupPath) -> Option<bool> {
+        let cgroup = self.pod_cgroup(path)?;
+        let resolved = self.pods.as_ref()?.resolve(&cgroup)?;
+        Some(resolved.pod.memory_limit.is_some())
+    }
+
+    /// Forgets pods that were deleted and ended long ago, and gives their cgroups, if any.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<CgroupId> {
-        let living = self.cgroups.values().flat_map(BTreeMap::values).flatten().copied();
+        let living = self.cgroups.values().flat_map(Siblings::containers);
         self.learnt.expire(&living.collect(), now);
         let forgotten = self.pods.as_mut().map_or_else(Vec::new, |pods| pods.expire(now));
         forgotten.iter().flat_map(|pod| self.cgroups_of(pod)).collect()
     }
 
-    /// A pod that is there, or was until a while ago, and its cgroups.
+    /// A pod that is there, or was not long ago, and its cgroups.
     pub(super) fn pod(&self, uid: PodUid) -> Option<(&Pod, Vec<CgroupId>)> {
         let pod = self.pods.as_ref()?.known(uid)?;
         Some((pod, self.cgroups_of(pod)))
     }
 
     fn cgroups_of(&self, pod: &Pod) -> Vec<CgroupId> {
-        let ids = self.cgroups.get(&pod.cgroup_uid());
-        ids.map_or_else(Vec::new, |ids| ids.keys().copied().collect())
+        self.cgroups_with(pod.cgroup_uid())
     }
 
-    /// Whether a pod of this name is there now.
+    /// Whether the pods of the node are known, if there is to be anybody who tells of them.
+    pub(super) fn knows_pods(&self) -> bool {
+        self.pods.as_ref().is_none_or(PodStore::synced)
+    }
+
+    /// Whether a cgroup is a container's whose name is yet to be told.
+    pub(super) fn awaits_name(&self, path: &CgroupPath) -> bool {
+        self.parse(path).is_some_and(|cgroup| cgroup.container().is_some())
+            && !matches!(self.owner(path), Owner::Container(_))
+    }
+
+    /// The cgroups of the pod whose cgroups carry this uid.
+    pub(super) fn cgroups_with(&self, uid: PodUid) -> Vec<CgroupId> {
+        let siblings = self.cgroups.get(&uid);
+        siblings.map_or_else(Vec::new, |siblings| siblings.living().collect())
+    }
+
+    /// Whether a pod of this name is there now, or its containers are.
     pub(super) fn is_there(&self, names: &ContainerNames) -> bool {
         let ContainerNames { namespace, pod, .. } = names;
         let listed = self.pods.as_ref().is_some_and(PodStore::synced);
@@ -151,7 +237,7 @@ impl Naming {
         let learnt = |cgroup: &PodCgroup| {
             cgroup.container().is_some_and(|container| self.learnt.has(container.id))
         };
-        PodCgroup::parse(path).filter(|cgroup| self.pods.is_some() || learnt(cgroup))
+        self.parse(path).filter(|cgroup| self.pods.is_some() || learnt(cgroup))
     }
 
     /// The pod of a container's cgroup and, as far as it is known, which of its
@@ -163,7 +249,7 @@ impl Naming {
     fn named_cgroup(&self, cgroup: &PodCgroup) -> Option<Named<'_>> {
         let id = cgroup.container()?.id;
         let learnt = self.learnt.named(id);
-        let resolved = self.pods.as_ref().and_then(|pods| resolve(pods, cgroup, id));
+        let resolved = self.pods.as_ref().and_then(|pods| pods.resolve(cgroup));
         // The API server's labels are those that the pod has now; the runtime's are
         // those that it had when it was made.
         let pod = resolved.map(|resolved| resolved.pod).or(learnt.map(|(pod, _)| pod))?;
@@ -174,27 +260,22 @@ impl Naming {
         }
         let name = match self.bundles.role(id) {
             Some(BundleRole::Container(name)) => Some(Cow::Owned(name)),
-            Some(BundleRole::Sandbox) | None => None,
+            Some(BundleRole::Sandbox) => None,
+            None => self.only_candidate(pod, cgroup, id, Patience::Waiting).map(Cow::Borrowed),
         };
         Some(Named { pod, name })
     }
 
     /// Whether a container without a name is the pod's sandbox: its bundle says
     /// so, or a container of the pod that has a name was made after it. The
-    /// sandbox is made first, and the status tells of all containers at once.
+    /// sandbox is made first, and status and runtime tell of all containers at once.
     fn is_sandbox(&self, cgroup: &PodCgroup, id: ContainerId) -> bool {
         if self.bundles.role(id) == Some(BundleRole::Sandbox) {
             return true;
         }
-        let (Some(pods), Some(ids)) = (&self.pods, self.cgroups.get(&cgroup.pod_uid)) else {
-            return false;
-        };
-        let own = ids.iter().find(|(_, container)| **container == Some(id));
-        let named = |id| pods.by_container(id).is_some_and(|found| found.container.is_some());
-        own.is_some_and(|(own, _)| {
-            let mut younger = ids.range((Excluded(own), Unbounded));
-            younger.any(|(_, container)| container.is_some_and(named))
-        })
+        let siblings = self.cgroups.get(&cgroup.pod_uid);
+        let named = |id| self.told_name(cgroup.pod_uid, id).is_some();
+        siblings.is_some_and(|them| them.younger(id).any(named))
     }
 
     /// Who a container's outermost cgroup belongs to.
@@ -243,16 +324,6 @@ impl Naming {
 /// The container whose own cgroup it is: the one that the runtime asked for, or crun's below.
 fn own(cgroup: &PodCgroup) -> Option<&ContainerCgroup> {
     cgroup.container().filter(|it| matches!(it.place, Place::Top | Place::Payload))
-}
-
-/// The pod of a container's cgroup. A static pod's has the hash of its manifest for a
-/// UID. Its mirror's annotation has it too, but any pod may claim that; the status,
-/// from the kubelet, is asked first. A pod whose own UID is not known stays unknown,
-/// even if another one has a container of this ID.
-fn resolve<'a>(pods: &'a PodStore, cgroup: &PodCgroup, id: ContainerId) -> Option<Resolved<'a>> {
-    let by_hash = matches!(cgroup.pod_uid, PodUid::ConfigHash(_));
-    let from_status = by_hash.then(|| pods.by_container(id)).flatten();
-    from_status.or_else(|| pods.resolve(cgroup))
 }
 
 #[cfg(test)]

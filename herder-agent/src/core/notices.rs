@@ -7,7 +7,6 @@ use crate::{
     cgroup::CgroupPath,
     enforce::{News, What},
     events::{About, Left, Occurrence, Reason, message, send::EventQueue},
-    oom::Kind,
     pods::Pod,
     policy::{AnnotationError, Target},
     report::{KillReport, Obstacle},
@@ -82,21 +81,36 @@ impl Notices {
         true
     }
 
-    /// Tells of a kill in a container, whose cgroup has this directory.
-    fn kill(&self, report: &KillReport, pod: &Pod, container: &str, cgroup: PathBuf) {
-        let spec = pod.container(container);
-        let limit = spec.and_then(|container| container.memory_limit);
-        let message = message::kill(report, &pod.names(container), limit);
-        let goes_on = report.kind == Kind::Subprocess;
-        let left = goes_on.then(|| Left { cgroup, since: Instant::now() });
-        let reason = Reason::of_kill(report.kind);
-        self.tell(Occurrence { left, ..Occurrence::new(About::new(pod, spec), reason, message) });
+    /// Tells of a kill in a container, whose cgroup has this directory; or in none that is
+    /// known, so that nobody can say what of it goes on.
+    fn kill(
+        &mut self,
+        report: &KillReport,
+        pod: &Pod,
+        container: &str,
+        cgroup: impl FnOnce() -> PathBuf,
+    ) {
+        let Some(queue) = &mut self.queue else { return };
+        let reason = Reason::of_kill(report);
+        queue.tell_kill(pod.uid, container, reason, || {
+            let spec = pod.container(container);
+            let limit = spec.and_then(|container| container.memory_limit);
+            let message = message::kill(report, &pod.names(container), limit);
+            let goes_on = !report.ends && !container.is_empty();
+            let left = goes_on.then(|| Left { cgroup: cgroup(), since: Instant::now() });
+            Occurrence { left, ..Occurrence::new(About::new(pod, spec), reason, message) }
+        });
     }
 
     fn tell(&self, occurrence: Occurrence) {
         if let Some(queue) = &self.queue {
             queue.tell(occurrence);
         }
+    }
+
+    /// Nothing more is told, and nobody has to wait for it.
+    pub(super) fn close(&mut self) {
+        self.queue = None;
     }
 
     /// Forgets pods that are long gone.
@@ -126,15 +140,15 @@ impl Core {
     }
 
     /// Tells of a kill on each container that it hit.
-    pub(super) fn notice_kill(&self, report: &KillReport) {
+    pub(super) fn notice_kill(&mut self, report: &KillReport) {
         let mut told = BTreeSet::new();
         for (victim, owner) in report.kill.victims.iter().zip(&report.victim_owners) {
             let Owner::Container(names) = owner else { continue };
             let path = self.tree.nearest(victim.cgroup).map(|(_, path)| self.container_of(path));
             let Some(path) = path.filter(|_| told.insert(names)) else { continue };
-            if let Some(named) = self.naming.named(&path) {
-                let cgroup = self.root.join(path.relative());
-                self.notices.kill(report, named.pod, &names.container, cgroup);
+            if let Some(pod) = self.naming.pod_of(&path) {
+                let cgroup = || self.root.join(path.relative());
+                self.notices.kill(report, pod, &names.container, cgroup);
             }
         }
     }

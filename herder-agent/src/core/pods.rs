@@ -4,7 +4,7 @@
 //! A kill whose names are not known yet waits for them for a bounded time: it is
 //! never counted under the wrong series, and never dropped.
 
-use super::Core;
+use super::{Core, kills::limit_of};
 use crate::{
     attribution::{Owner, id::PodUid},
     nri::Learnt,
@@ -41,6 +41,7 @@ impl Core {
             match change {
                 PodChange::Upserted(uid) => self.decide_pod(uid),
                 PodChange::Deleted(uid) => self.pod_left(uid),
+                PodChange::Forgotten(uid) => self.decide_some(self.naming.cgroups_with(uid)),
                 PodChange::Restarted(restart) => restarts.push(restart),
                 PodChange::LabelsLeftOut(uid) => self.labels_left_out(uid),
                 PodChange::ContainersLeftOut(uid) => self.containers_left_out(uid),
@@ -88,11 +89,16 @@ impl Core {
         );
     }
 
-    fn pod_left(&self, uid: PodUid) {
-        let Some((pod, _)) = self.naming.pod(uid) else { return };
-        for container in &pod.containers {
-            self.reporter.owner_left(&Owner::Container(pod.names(&container.name)));
+    /// What still runs of it keeps its names and its rule. Where this was one of two that
+    /// mirror a static pod, they are now the other's.
+    fn pod_left(&mut self, uid: PodUid) {
+        let Some((pod, cgroups)) = self.naming.pod(uid) else { return };
+        let names = pod.containers.iter().map(|container| container.name.as_ref());
+        // Kills of none of its containers have series, too.
+        for name in names.chain([""]) {
+            self.reporter.owner_left(&Owner::Container(pod.names(name)));
         }
+        self.decide_some(cgroups);
     }
 
     /// Forgets pods that are long gone, and what was decided by them.
@@ -124,7 +130,7 @@ impl Core {
         }
     }
 
-    fn tell_named(&self, report: &KillReport) {
+    fn tell_named(&mut self, report: &KillReport) {
         self.reporter.kill(report);
         self.notice_kill(report);
         // It may be told long after the container's removal.
@@ -143,31 +149,41 @@ impl Core {
 
     fn name(&self, report: &mut KillReport) {
         for owner in &mut report.victim_owners {
-            if let Owner::Unnamed { cgroup } = owner {
-                *owner = self.naming.owner(cgroup);
+            if let Owner::Unnamed { cgroup } = owner
+                && let Some(named) = self.naming.owner_of_kill(cgroup)
+            {
+                *owner = named;
             }
         }
         if let Some(first) = report.victim_owners.first() {
             report.owner = first.clone();
         }
+        let Some(path) = report.cgroup.as_ref().map(|path| self.container_of(path)) else { return };
         if report.rule.is_none() {
-            let path = report.cgroup.as_ref().map(|path| self.container_of(path));
-            report.rule =
-                path.and_then(|path| self.wanted(&path)).map(|target| target.rule.to_string());
+            report.rule = self.wanted(&path).map(|target| target.rule.to_string());
         }
+        // The pod's spec says more than the cgroups did.
+        let limit = report.limits.whose(self.naming.pods_own_limit(&path));
+        report.limit = limit_of(&report.owner, limit);
     }
 
-    /// Names that did not come: the cgroup's path is what is known.
-    fn tell_unnamed(&self, mut report: KillReport) {
-        let mut unnamed = false;
+    /// Names that did not come: what is known of the pod, or else the cgroup's path.
+    fn tell_unnamed(&mut self, mut report: KillReport) {
+        let mut missing = None;
         for owner in report.victim_owners.iter_mut().chain([&mut report.owner]) {
-            if let Owner::Unnamed { cgroup } = owner {
-                *owner = Owner::Host { cgroup: cgroup.clone() };
-                unnamed = true;
-            }
+            let Owner::Unnamed { cgroup } = owner else { continue };
+            let (named, why) = match self.naming.owner_at_last(cgroup) {
+                Some((names, is_known)) => {
+                    let why = (!is_known).then_some(Unattributed::UnknownContainer);
+                    (Owner::Container(names), why)
+                }
+                None => (Owner::Host { cgroup: cgroup.clone() }, Some(Unattributed::UnknownPod)),
+            };
+            *owner = named;
+            missing = missing.max(why);
         }
-        if unnamed {
-            self.reporter.unattributed(Unattributed::UnknownPod);
+        if let Some(why) = missing {
+            self.reporter.unattributed(why);
         }
         self.tell_named(&report);
     }

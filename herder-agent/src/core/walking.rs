@@ -43,13 +43,16 @@ pub(super) async fn next_step(walking: &mut Option<Walking>) -> (u64, Step) {
 
 impl Core {
     /// Finds all that is there before the agent is ready.
-    pub(super) fn first_walk(&mut self) {
+    ///
+    /// # Errors
+    /// When another cgroup is where the mount began.
+    pub(super) fn first_walk(&mut self) -> io::Result<()> {
         let (began, root) = (self.begin_walk(), self.hierarchy());
         let walked = walk(root.as_deref(), |part| {
             self.take_part(began, part);
             ControlFlow::Continue(())
         });
-        self.end_walk(began, walked);
+        self.end_walk(began, walked)
     }
 
     /// Begins one of those that follow.
@@ -73,11 +76,16 @@ impl Core {
         monotonic_now()
     }
 
-    pub(super) fn take_step(&mut self, began: u64, step: Step) {
+    /// Takes what comes next of one.
+    ///
+    /// # Errors
+    /// When another cgroup is where the mount began.
+    pub(super) fn take_step(&mut self, began: u64, step: Step) -> io::Result<()> {
         match step {
             Step::Found(part) => self.take_part(began, part),
-            Step::Ended(walked) => self.end_walk(began, walked),
+            Step::Ended(walked) => self.end_walk(began, walked)?,
         }
+        Ok(())
     }
 
     fn take_part(&mut self, began: u64, part: Part) {
@@ -115,11 +123,12 @@ impl Core {
     }
 
     fn appears(&mut self, id: CgroupId, path: &CgroupPath) {
+        self.awaited.cgroup_made(path);
         self.named_and_counted(id, path);
         self.decide(id, path, Origin::Existing);
     }
 
-    fn end_walk(&mut self, began: u64, walked: io::Result<Walked>) {
+    fn end_walk(&mut self, began: u64, walked: io::Result<Walked>) -> io::Result<()> {
         self.take_cgroups();
         for _ in 0..self.appearing.len() {
             self.try_appearing();
@@ -129,6 +138,7 @@ impl Core {
         let complete = walked.as_ref().is_ok_and(Walked::is_complete);
         match walked {
             Ok(walked) => {
+                self.begins_as_before()?;
                 if let Some((path, error)) = walked.first_unread {
                     let unread = walked.unread;
                     tracing::warn!(%error, path, unread, "Cgroups cannot be read, nor what is below them.");
@@ -145,6 +155,7 @@ impl Core {
         if complete {
             let tree = &self.tree;
             self.enforcer.retain_left(|id| tree.path(id).is_some() && !tree.is_gone(id));
+            self.restore_left();
         }
         let late = mem::take(&mut self.late);
         for id in late.into_iter().chain(self.enforcer.take_beyond()) {
@@ -153,6 +164,7 @@ impl Core {
             }
         }
         self.after_walk(now);
+        Ok(())
     }
 
     fn after_walk(&mut self, now: u64) {
@@ -185,13 +197,13 @@ impl Core {
 
 /// Without a v2 mount there is nothing to walk: whatever else is mounted there has
 /// ids of its own, which mean other cgroups here. All processes are then in the
-/// root of v2, the first node of its kernfs (`kernfs_create_root()`).
+/// root of v2.
 fn walk(root: Option<&Path>, mut take: impl FnMut(Part) -> ControlFlow<()>) -> io::Result<Walked> {
     match root {
         Some(root) => walk::walk(root, take),
         None => {
             // Whether more is wanted does not matter.
-            let _ = take(vec![(CgroupId(1), CgroupPath::root())]);
+            let _ = take(vec![(CgroupId::HIERARCHY_ROOT, CgroupPath::root())]);
             Ok(Walked::default())
         }
     }

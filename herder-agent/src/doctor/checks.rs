@@ -1,9 +1,10 @@
 //! What is looked at, in the order in which it matters.
 
-use super::{Finding, Outcome};
+use super::{Finding, Outcome, kubelet};
 use crate::{
     args::{NodeArgs, NriSwitch},
     cgroup::{
+        CgroupId,
         dir::{CgroupRoot, OOM_GROUP},
         walk,
     },
@@ -32,13 +33,19 @@ pub(super) fn all(args: &NodeArgs) -> Vec<Finding> {
         mount(&args.cgroup_root),
         controller(&args.cgroup_root),
         writable(&args.cgroup_root),
+        kubelet::pods(&args.cgroup_root, &args.kubelet_cgroup_root),
         systemd(&args.systemd_transient_dir),
         nri(args.nri, &args.nri_socket),
         config(args.config.as_deref()),
     ]
 }
 
-fn finding(what: &'static str, outcome: Outcome, found: impl Into<String>, mend: &str) -> Finding {
+pub(super) fn finding(
+    what: &'static str,
+    outcome: Outcome,
+    found: impl Into<String>,
+    mend: &str,
+) -> Finding {
     Finding { what, outcome, found: found.into(), mend: mend.into() }
 }
 
@@ -123,7 +130,8 @@ fn capabilities(without_programs: Outcome) -> Finding {
 }
 
 fn attach(without_programs: Outcome) -> Finding {
-    match Probe::attach(ProbeOptions { btf: true, kill_ring_bytes: None }) {
+    let mount = CgroupId::HIERARCHY_ROOT;
+    match Probe::attach(ProbeOptions { btf: true, kill_ring_bytes: None, mount }) {
         Ok(probe) => {
             let traced = probe.traced;
             let parts = [
@@ -166,7 +174,19 @@ fn attach(without_programs: Outcome) -> Finding {
 
 fn mount(root: &Path) -> Finding {
     match CgroupRoot::open(root) {
-        Ok(_) => finding("cgroup v2", Outcome::Ok, root.display().to_string(), ""),
+        Ok(opened) if opened.id() == CgroupId::HIERARCHY_ROOT => {
+            finding("cgroup v2", Outcome::Ok, format!("{}, all of it", root.display()), "")
+        }
+        Ok(opened) => finding(
+            "cgroup v2",
+            Outcome::Ok,
+            format!(
+                "{} shows a part of it, below cgroup {}: rules' paths begin there, kills outside of it are ignored, and what cgroups above it have in memory.oom.group is not known",
+                root.display(),
+                opened.id().0
+            ),
+            "",
+        ),
         Err(error) => finding(
             "cgroup v2",
             Outcome::Warn,

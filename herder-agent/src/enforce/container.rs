@@ -6,7 +6,7 @@ mod told;
 pub use told::ContainerState;
 
 use super::{
-    Options, Origin,
+    Options, Origin, Place,
     news::{Fight, News, Untold},
     obstacle, obstacle_of,
     pace::Pace,
@@ -21,7 +21,13 @@ use crate::{
     policy::Target,
     report::{Cause, Obstacle, Reporter, WriteResult},
 };
-use std::{cell::Cell, io, sync::Arc, time::Instant};
+use std::{
+    cell::{Cell, RefCell},
+    collections::{HashMap, VecDeque},
+    io,
+    sync::Arc,
+    time::Instant,
+};
 
 /// What all containers share.
 pub(super) struct Context {
@@ -32,12 +38,18 @@ pub(super) struct Context {
     pub(super) news: Cell<bool>,
     /// What is to be left to the next agent has changed.
     pub(super) leaves: Cell<bool>,
+    /// Scopes in which crun has made the cgroup whose value counts.
+    pub(super) inner: RefCell<HashMap<CgroupPath, CgroupId>>,
+    /// When cgroups without the memory controller are looked at again.
+    pub(super) built: RefCell<VecDeque<(Instant, CgroupId)>>,
 }
 
 /// A matched container; its directory is open, or what is in the way is an obstacle.
 pub(super) struct Container {
     id: CgroupId,
     path: CgroupPath,
+    /// The scope around it, if crun has made it in one that is matched too.
+    scope: Option<CgroupPath>,
     owner: Owner,
     target: Target,
     directory: Option<CgroupDir>,
@@ -58,6 +70,8 @@ pub(super) struct Container {
     /// This agent, or one before it, has written the value.
     ours: bool,
     file_obstacle: Option<(Obstacle, String)>,
+    /// Until then nobody wonders that it has no memory controller.
+    built_until: Option<Instant>,
     surroundings: Option<(Obstacle, String)>,
     no_watch: Option<(Obstacle, String)>,
     told: Option<Obstacle>,
@@ -73,7 +87,7 @@ pub(super) struct Container {
 impl Container {
     pub(super) fn open(
         id: CgroupId,
-        path: &CgroupPath,
+        place: Place<'_>,
         origin: Origin,
         target: Target,
         owner: Owner,
@@ -81,10 +95,12 @@ impl Container {
     ) -> Result<Self, DirError> {
         let mut container = Container {
             id,
-            path: path.clone(),
+            path: place.path.clone(),
+            scope: place.scope,
             owner,
             target,
             file_obstacle: None,
+            built_until: None,
             directory: None,
             watched: Watched::default(),
             effective: None,
@@ -142,10 +158,19 @@ impl Container {
     }
 
     /// Takes another rule or owner; tells whether anything changed.
-    pub(super) fn take_over(&mut self, target: Target, owner: Owner, context: &Context) -> bool {
-        if self.target == target && self.owner == owner {
+    pub(super) fn take_over(
+        &mut self,
+        scope: Option<CgroupPath>,
+        target: Target,
+        owner: Owner,
+        context: &Context,
+    ) -> bool {
+        if self.target == target && self.owner == owner && self.scope == scope {
             return false;
         }
+        self.is_inner_of_scope(false, context);
+        self.scope = scope;
+        self.is_inner_of_scope(self.effective.is_some(), context);
         if self.owner != owner {
             context.reporter.oom_group_effective(&self.owner, None, self.target.value);
             self.owner = owner;
@@ -205,6 +230,16 @@ impl Container {
     /// Where it is.
     pub(super) fn path(&self) -> &CgroupPath {
         &self.path
+    }
+
+    /// The rule that it is under.
+    pub(super) fn rule(&self) -> &Arc<str> {
+        &self.target.rule
+    }
+
+    /// The scope that is one container with it.
+    pub(super) fn scope(&self) -> Option<&CgroupPath> {
+        self.scope.as_ref()
     }
 
     /// Processes that the kernel killed in it.
@@ -302,17 +337,30 @@ impl Container {
         };
         match result {
             Ok(value) => {
-                self.file_obstacle = None;
+                (self.file_obstacle, self.built_until) = (None, None);
                 self.show(Some(value), context);
             }
             Err(DirError::Gone) => return false,
             Err(error) => {
+                if error == DirError::NoController {
+                    self.has_no_controller(context, seen);
+                }
                 let obstacle = obstacle_of(&error).unwrap_or(Obstacle::ReadOnly);
                 self.file_obstacle = Some((obstacle, error.to_string()));
             }
         }
         self.tell_obstacle(context);
         true
+    }
+
+    /// Its runtime may be about to enable it, or somebody has taken it away.
+    fn has_no_controller(&mut self, context: &Context, seen: Instant) {
+        self.show(None, context);
+        if self.built_until.is_none() {
+            let until = seen + context.options.built_within;
+            self.built_until = Some(until);
+            context.built.borrow_mut().push_back((until, self.id));
+        }
     }
 
     fn note_write(&mut self, cause: Cause, context: &Context, now: Instant) {
@@ -337,10 +385,12 @@ impl Container {
         self.untold.take().map(news).collect()
     }
 
-    /// Looks for what overrides a value of 0. For 1 nothing does.
+    /// Looks for what overrides a value of 0. For 1 nothing does. What is around a scope is
+    /// around crun's cgroup in it too.
     pub(super) fn check_surroundings(&mut self, context: &Context) {
         self.surroundings = None;
         if !self.target.value
+            && self.scope.is_none()
             && let Some(root) = &context.root
         {
             let root = root.proc_path();
@@ -368,11 +418,18 @@ impl Container {
     }
 
     fn obstacle_text(&self) -> Option<&(Obstacle, String)> {
-        self.file_obstacle.as_ref().or(self.surroundings.as_ref()).or(self.no_watch.as_ref())
+        let file = self.file_obstacle.as_ref().filter(|_| !self.is_being_built());
+        file.or(self.surroundings.as_ref()).or(self.no_watch.as_ref())
+    }
+
+    /// It has no memory controller, which may be yet to come. Within a scope it needs none:
+    /// the kernel then goes by the scope's value.
+    fn is_being_built(&self) -> bool {
+        self.built_until.is_some_and(|until| self.scope.is_some() || Instant::now() < until)
     }
 }
 
-fn write_result(written: &Result<(), DirError>) -> WriteResult {
+pub(super) fn write_result(written: &Result<(), DirError>) -> WriteResult {
     match written {
         Ok(()) => WriteResult::Ok,
         Err(DirError::Gone) => WriteResult::Gone,

@@ -1,4 +1,5 @@
 mod given_back;
+mod inner;
 
 use super::*;
 use crate::cgroup::dir::{EVENTS, OOM_GROUP};
@@ -13,6 +14,7 @@ use std::{
 struct Fake {
     root: PathBuf,
     enforcer: Enforcer,
+    reporter: Arc<Reporter>,
 }
 
 impl Fake {
@@ -26,10 +28,12 @@ impl Fake {
             restore_on_exit: false,
             descriptors: i32::MAX,
             systemd_transient: root.join("transient"),
+            built_within: Duration::ZERO,
         };
         change(&mut options);
         let opened = Some(CgroupRoot::for_test(&root));
-        Fake { enforcer: Enforcer::new(opened, options, Arc::default()), root }
+        let reporter = Arc::<Reporter>::default();
+        Fake { enforcer: Enforcer::new(opened, options, reporter.clone()), root, reporter }
     }
 
     fn make(&self, path: &str, value: &str) {
@@ -53,12 +57,28 @@ impl Fake {
     }
 
     fn govern_as(&mut self, origin: Origin, path: &str, value: bool) -> CgroupId {
+        self.govern_in(None, origin, path, value)
+    }
+
+    fn govern_in(
+        &mut self,
+        scope: Option<&str>,
+        origin: Origin,
+        path: &str,
+        value: bool,
+    ) -> CgroupId {
         let id = self.id(path);
-        let cgroup = CgroupPath::parse(path.as_bytes()).unwrap();
-        let owner = Owner::Host { cgroup: cgroup.clone() };
+        let cgroup = |path: &str| CgroupPath::parse(path.as_bytes()).unwrap();
+        let (path, scope) = (cgroup(path), scope.map(cgroup));
+        let owner = Owner::Host { cgroup: scope.clone().unwrap_or(path.clone()) };
         let target = Target { rule: "rule".into(), value };
-        self.enforcer.govern(id, &cgroup, origin, target, owner);
+        self.enforcer.govern(id, Place { path: &path, scope }, origin, target, owner);
         id
+    }
+
+    fn metric(&self, series: &str) -> Option<String> {
+        let text = String::from_utf8(self.reporter.metrics().exposition().0).unwrap();
+        text.lines().find_map(|line| Some(line.strip_prefix(series)?.trim().to_owned()))
     }
 
     fn write(&self, path: &str, value: &str) {
@@ -95,13 +115,37 @@ impl Fake {
     }
 
     fn state(&self) -> ContainerState {
-        self.enforcer.states().remove(0)
+        self.enforcer.states(None, 1).states.remove(0)
     }
 }
 
 impl Drop for Fake {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+#[test]
+fn states_come_some_at_a_time_each_once() {
+    let mut fake = Fake::new("states", |_| {});
+    let paths: Vec<_> = (0..10).map(|number| format!("/c{number}")).collect();
+    for path in paths.iter().rev() {
+        fake.make(path, "0");
+        fake.govern(path, false);
+    }
+    for most in [1, 3, 5, 10, 11] {
+        let (mut all, mut after, mut asked) = (Vec::new(), None, 0);
+        loop {
+            let states = fake.enforcer.states(after.as_ref(), most);
+            assert!(states.states.len() <= most);
+            all.extend(states.states.iter().map(|state| state.cgroup.as_str().to_owned()));
+            asked += 1;
+            after = states.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!((all, asked), (paths.clone(), paths.len().div_ceil(most)), "{most} at a time");
     }
 }
 

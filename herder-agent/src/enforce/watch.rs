@@ -84,6 +84,14 @@ impl File {
     }
 }
 
+fn instance() -> io::Result<OwnedFd> {
+    let instance = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC);
+    instance.map_err(|error| {
+        let advice = "raise the sysctl fs.inotify.max_user_instances; each resync tries again";
+        io::Error::other(format!("there is no inotify instance: {error}; {advice}"))
+    })
+}
+
 /// An inotify instance and whose watches it holds.
 pub(super) struct Watches {
     inotify: io::Result<OwnedFd>,
@@ -92,12 +100,14 @@ pub(super) struct Watches {
 
 impl Watches {
     pub(super) fn new() -> Self {
-        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC);
-        let inotify = inotify.map_err(|error| {
-            let advice = "raise the sysctl fs.inotify.max_user_instances, and start the agent anew";
-            io::Error::other(format!("there is no inotify instance: {error}; {advice}"))
-        });
-        Watches { inotify, watches: HashMap::new() }
+        Watches { inotify: instance(), watches: HashMap::new() }
+    }
+
+    /// Tries again where there was no inotify instance to be had.
+    pub(super) fn renew(&mut self) {
+        if self.inotify.is_err() {
+            self.inotify = instance();
+        }
     }
 
     pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {

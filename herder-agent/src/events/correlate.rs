@@ -2,14 +2,14 @@
 //! not told at all. Pure.
 //!
 //! It does what client-go's `EventCorrelator` does for the kubelet
-//! (tools/record/events_cache.go, client-go 0.36), with its constants: an
-//! endless kill loop in one pod costs the API server 25 requests and then one
-//! every five minutes.
+//! (tools/record/events_cache.go, client-go 0.36), with its constants, and lets a node ask
+//! for less. What is not told at its time is counted all the same, and the last Event of its
+//! kind says so as soon as the shares of its pod and of the node allow.
 
-use super::{About, Occurrence, Reason, message};
+use super::{About, Occurrence, Reason, gate::Untold, message, recent::Recent};
 use jiff::Timestamp;
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     hash::{DefaultHasher, Hash, Hasher},
     time::Duration,
 };
@@ -24,10 +24,14 @@ pub const SPAM_REFILL: Duration = Duration::from_secs(300);
 /// Requests of a node at once, for all of its pods.
 pub const NODE_BURST: u32 = 100;
 
+/// What of these is only for the first Event about something: that the other pods of the
+/// node are hit too says more than how one goes on.
+pub const NODE_RESERVE: u32 = NODE_BURST / 2;
+
 /// Time for one more. The kubelet allows itself 50 a second (`eventRecordQPS`, 1.27), but
 /// when all nodes of a cluster run out of memory together, their agents share one API
 /// server (docs/scale.md).
-pub const NODE_REFILL: Duration = Duration::from_secs(1);
+pub const NODE_REFILL: Duration = Duration::from_secs(5);
 
 /// So many different texts for one reason, and they are combined into one
 /// (`defaultAggregateMaxEvents`).
@@ -37,9 +41,8 @@ pub const SIMILAR: usize = 10;
 /// (`defaultAggregateIntervalInSeconds`).
 pub const SIMILAR_WITHIN: Duration = Duration::from_secs(600);
 
-/// Entries of each memory; the longest unused goes first. client-go keeps 4096
-/// for the events of a whole node, of which this agent's are the rarest.
-pub const REMEMBERED: usize = 512;
+/// An Event is counted up no more often, for what was not told at its time.
+pub const UPDATE_EVERY: Duration = Duration::from_secs(10);
 
 /// `combined` messages begin so, in client-go as here.
 const COMBINED: &str = "(combined from similar events): ";
@@ -64,20 +67,16 @@ pub struct Outgoing {
     pub first: Timestamp,
     /// The last time.
     pub last: Timestamp,
-}
-
-impl Outgoing {
-    /// Whether an Event of this name was written before, so that it only needs
-    /// to be changed.
-    pub fn is_update(&self) -> bool {
-        self.count > 1
-    }
+    /// Whether an Event of this name was written before, so that it only needs to be
+    /// changed.
+    pub is_update: bool,
+    text: Text,
 }
 
 /// The memory of what was told.
 #[derive(Debug, Default)]
 pub struct Correlator {
-    similar: Recent<(About, Reason), Similar>,
+    kinds: Recent<(About, Reason), Kind>,
     told: Recent<(About, Reason, Text), Told>,
     allowed: Recent<About, Share>,
     node: Option<Share>,
@@ -91,17 +90,37 @@ enum Text {
     Combined,
 }
 
+/// An Event that says less than what happened.
 #[derive(Debug)]
-struct Similar {
+pub struct Behind {
+    /// Since when.
+    pub at: Instant,
+    key: (About, Reason, Text),
+    /// There were other texts.
+    several: bool,
+}
+
+/// What happens to one container, for one reason.
+#[derive(Debug)]
+struct Kind {
     texts: BTreeSet<u64>,
     last: Instant,
+    /// Whose Event counts what was not told.
+    current: Text,
+    untold: Untold,
+    /// Some of it was told just now.
+    has_event: bool,
 }
 
 #[derive(Debug)]
 struct Told {
     name: String,
-    count: u32,
+    message: String,
     first: Timestamp,
+    count: u32,
+    /// The count that its Event has; 0 as long as there is none.
+    written: u32,
+    at: Instant,
 }
 
 /// Requests that are allowed now, and since when there was one more.
@@ -127,34 +146,123 @@ impl Share {
     }
 }
 
+impl Told {
+    /// What has no Event, and will have none.
+    fn take_unwritten(&mut self) -> u32 {
+        if self.written == 0 { std::mem::take(&mut self.count) } else { 0 }
+    }
+
+    /// The Event as it is to be now.
+    fn outgoing(
+        &mut self,
+        key: (About, Reason, Text),
+        message: String,
+        last: Timestamp,
+        now: Instant,
+    ) -> Outgoing {
+        let (about, reason, text) = key;
+        let is_update = self.written > 0;
+        self.written = self.count;
+        self.at = now;
+        let (name, count, first) = (self.name.clone(), self.count, self.first);
+        Outgoing { name, about, reason, message, count, first, last, is_update, text }
+    }
+}
+
 impl Correlator {
-    /// What to write for an occurrence; none if the pod's share is
-    /// used up.
-    pub fn correlate(&mut self, occurrence: Occurrence, now: Instant) -> Option<Outgoing> {
+    /// What to write for an occurrence; none if its pod's share or the node's is used up.
+    /// What is like it and not handed in is counted by `untold`.
+    pub fn correlate(
+        &mut self,
+        occurrence: Occurrence,
+        untold: Untold,
+        now: Instant,
+    ) -> Option<Outgoing> {
         let Occurrence { about, reason, message, time, left: _ } = occurrence;
-        let message = message::fit(message);
-        let (text, message) = self.combine(&about, reason, message, now);
-        let told = self.told.entry((about.clone(), reason, text), now, || Told {
-            name: event_name(&about.pod, time),
-            count: 0,
-            first: time,
+        let before = self.before(&(about.clone(), reason), &untold);
+        let (text, message) = self.combine(&about, reason, message::fit(message), untold, now);
+        let key = (about.clone(), reason, text);
+        let more = before.filter(|before| *before != text).map_or(0, |before| {
+            self.told.get_mut(&(about.clone(), reason, before)).map_or(0, Told::take_unwritten)
         });
-        told.count = told.count.saturating_add(1);
-        let outgoing = Outgoing {
-            name: told.name.clone(),
-            reason,
-            message,
-            count: told.count,
-            first: told.first,
-            last: time,
-            about: about.clone(),
+        let told = self.told.entry(key.clone(), now, || Told {
+            name: event_name(&about.pod, time),
+            message: String::new(),
+            first: time,
+            count: 0,
+            written: 0,
+            at: now,
+        });
+        told.count = told.count.saturating_add(more).saturating_add(1);
+        told.message.clone_from(&message);
+        if !self.allow(about, reason, now) {
+            return None;
+        }
+        Some(self.told.get_mut(&key)?.outgoing(key, message, time, now))
+    }
+
+    /// More text for what was just made, which could not be known before.
+    pub fn append(&mut self, outgoing: &mut Outgoing, more: &str) {
+        outgoing.message = message::fit(std::mem::take(&mut outgoing.message) + more);
+        let key = (outgoing.about.clone(), outgoing.reason, outgoing.text);
+        if let Some(told) = self.told.get_mut(&key) {
+            told.message.clone_from(&outgoing.message);
+        }
+    }
+
+    /// Events that say less than what happened, the longest unchanged first.
+    pub fn behind(&mut self) -> Vec<Behind> {
+        let kinds: Vec<_> = self.kinds.iter().map(|(key, _)| key.clone()).collect();
+        let mut behind = Vec::new();
+        for kind in kinds {
+            let Some(current) = self.settle(&kind) else { continue };
+            let several = self.kinds.get_mut(&kind).is_some_and(|kind| kind.texts.len() > 1);
+            let key = (kind.0, kind.1, current);
+            if let Some(told) = self.told.get_mut(&key)
+                && told.count > told.written
+            {
+                behind.push(Behind { at: told.at, key, several });
+            }
+        }
+        behind.sort_by_key(|one| one.at);
+        behind
+    }
+
+    /// How one of them is to be now; none if its pod's share or the node's is used up.
+    pub fn catch_up(&mut self, one: Behind, time: Timestamp, now: Instant) -> Option<Outgoing> {
+        let Behind { key, several, .. } = one;
+        if !self.allow(key.0.clone(), key.1, now) {
+            return None;
+        }
+        let told = self.told.get_mut(&key)?;
+        let message = match several && !told.message.starts_with(COMBINED) {
+            true => message::fit(format!("{COMBINED}{}", told.message)),
+            false => told.message.clone(),
         };
-        self.allow(about, now).then_some(outgoing)
+        Some(told.outgoing(key, message, time, now))
     }
 
     /// An Event could not be written: the next of its kind starts anew.
     pub fn forget(&mut self, outgoing: &Outgoing) {
-        self.told.entries.retain(|_, (told, _)| told.name != outgoing.name);
+        let kind = (outgoing.about.clone(), outgoing.reason);
+        self.told.remove(&(kind.0.clone(), kind.1, outgoing.text));
+        // With its count, so that the next is not only counted.
+        self.kinds.remove(&kind);
+    }
+
+    /// Whose Event was the last. What was only counted until now is its own, unless that
+    /// goes on.
+    fn before(&mut self, kind: &(About, Reason), untold: &Untold) -> Option<Text> {
+        let before = self.kinds.get_mut(kind)?;
+        if before.untold.is(untold) { Some(before.current) } else { self.settle(kind) }
+    }
+
+    /// Takes over what was only counted; tells whose it is.
+    fn settle(&mut self, kind: &(About, Reason)) -> Option<Text> {
+        let Kind { current, untold, .. } = self.kinds.get_mut(kind)?;
+        let told = self.told.get_mut(&(kind.0.clone(), kind.1, *current))?;
+        told.count = told.count.saturating_add(untold.take());
+        Some(*current)
     }
 
     fn combine(
@@ -162,37 +270,54 @@ impl Correlator {
         about: &About,
         reason: Reason,
         message: String,
+        untold: Untold,
         now: Instant,
     ) -> (Text, String) {
         let mut hasher = DefaultHasher::new();
         message.hash(&mut hasher);
         let text = hasher.finish();
-        let similar = self
-            .similar
-            .entry((about.clone(), reason), now, || Similar { texts: BTreeSet::new(), last: now });
-        if now.saturating_duration_since(similar.last) > SIMILAR_WITHIN {
-            similar.texts.clear();
+        let kind = self.kinds.entry((about.clone(), reason), now, || Kind {
+            texts: BTreeSet::new(),
+            last: now,
+            current: Text::Combined,
+            has_event: false,
+            untold: Untold::default(),
+        });
+        if now.saturating_duration_since(kind.last) > SIMILAR_WITHIN {
+            kind.texts.clear();
+            kind.has_event = false;
         }
-        similar.last = now;
-        similar.texts.insert(text);
-        if similar.texts.len() < SIMILAR {
-            return (Text::One(text), message);
+        kind.last = now;
+        kind.untold = untold;
+        kind.texts.insert(text);
+        if kind.texts.len() < SIMILAR {
+            kind.current = Text::One(text);
+            return (kind.current, message);
         }
         // Full it stays, and no fuller.
-        similar.texts.pop_first();
+        kind.texts.pop_first();
+        kind.current = Text::Combined;
         (Text::Combined, message::fit(format!("{COMBINED}{message}")))
     }
 
-    /// A request takes one of the pod's share and one of the node's.
-    fn allow(&mut self, mut about: About, now: Instant) -> bool {
+    /// A request takes one of the pod's share and one of the node's, of which some is kept
+    /// for what does not only go on.
+    fn allow(&mut self, about: About, reason: Reason, now: Instant) -> bool {
+        let kind = (about, reason);
+        let goes_on = self.kinds.get_mut(&kind).is_some_and(|kind| kind.has_event);
+        let mut about = kind.0.clone();
         about.container = None;
         let pod = self.allowed.entry(about, now, || Share::whole(SPAM_BURST, now));
         pod.refill(SPAM_BURST, SPAM_REFILL, now);
         let node = self.node.get_or_insert_with(|| Share::whole(NODE_BURST, now));
         node.refill(NODE_BURST, NODE_REFILL, now);
-        let allowed = pod.requests > 0 && node.requests > 0;
+        let reserve = if goes_on { NODE_RESERVE } else { 0 };
+        let allowed = pod.requests > 0 && node.requests > reserve;
         pod.requests -= u32::from(allowed);
         node.requests -= u32::from(allowed);
+        if let Some(kind) = self.kinds.get_mut(&kind) {
+            kind.has_event |= allowed;
+        }
         allowed
     }
 }
@@ -206,168 +331,5 @@ fn event_name(pod: &str, time: Timestamp) -> String {
     format!("{}{suffix}", pod.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()))
 }
 
-/// A map of the entries used last.
-#[derive(Debug)]
-struct Recent<K, V> {
-    entries: HashMap<K, (V, Instant)>,
-}
-
-impl<K, V> Default for Recent<K, V> {
-    fn default() -> Self {
-        Recent { entries: HashMap::new() }
-    }
-}
-
-impl<K: Clone + Eq + Hash, V> Recent<K, V> {
-    fn entry(&mut self, key: K, now: Instant, new: impl FnOnce() -> V) -> &mut V {
-        if self.entries.len() >= REMEMBERED && !self.entries.contains_key(&key) {
-            let oldest = self.entries.iter().min_by_key(|(_, (_, used))| *used);
-            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                self.entries.remove(&oldest);
-            }
-        }
-        let (value, used) = self.entries.entry(key).or_insert_with(|| (new(), now));
-        *used = now;
-        value
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{attribution::id::PodUid, pods::ContainerKind};
-
-    fn about(pod: &str) -> About {
-        About {
-            namespace: "shop".into(),
-            pod: pod.into(),
-            uid: PodUid::parse("2c39abf0-f543-4c05-8cfe-3839410aef01").unwrap(),
-            container: Some((ContainerKind::Regular, "main".into())),
-        }
-    }
-
-    fn occurrence(pod: &str, text: &str, seconds: i64) -> Occurrence {
-        let reason = Reason::SubprocessOomKilled;
-        Occurrence { time: time(seconds), ..Occurrence::new(about(pod), reason, text.to_owned()) }
-    }
-
-    fn time(seconds: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_same_again_counts_up() {
-        let now = Instant::now();
-        let mut correlator = Correlator::default();
-        let mut tell = |text, at| correlator.correlate(occurrence("cart", text, at), now);
-        let first = tell("a", 0).unwrap();
-        assert_eq!((first.count, first.is_update()), (1, false));
-        let again = tell("a", 5).unwrap();
-        assert_eq!((again.count, again.is_update()), (2, true));
-        assert_eq!((&again.name, again.first), (&first.name, time(0)));
-        assert_eq!(again.last, time(5));
-        let other = tell("b", 6).unwrap();
-        assert_eq!(other.count, 1);
-        assert_ne!(other.name, first.name);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn many_similar_ones_are_combined_until_there_is_a_pause() {
-        let mut now = Instant::now();
-        let mut correlator = Correlator::default();
-        let mut combined = Vec::new();
-        for number in 0..12 {
-            let text = format!("pid {number}");
-            let told = correlator.correlate(occurrence("cart", &text, number), now).unwrap();
-            if told.message == format!("{COMBINED}{text}") {
-                combined.push((number, told.count));
-            } else {
-                assert_eq!((told.message, told.count), (text, 1));
-            }
-        }
-        assert_eq!(combined, [(9, 1), (10, 2), (11, 3)]);
-        now += SIMILAR_WITHIN + Duration::from_secs(1);
-        let told = correlator.correlate(occurrence("cart", "pid 99", 700), now);
-        assert_eq!(told.unwrap().message, "pid 99");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_pod_has_a_share_and_gets_more_with_time() {
-        let mut now = Instant::now();
-        let mut correlator = Correlator::default();
-        let mut told =
-            |pod: &str, now| correlator.correlate(occurrence(pod, "a", 0), now).is_some();
-        let burst = (0..40).filter(|_| told("cart", now)).count();
-        assert_eq!(burst, 25);
-        assert!(told("other", now), "every pod has its own");
-        now += SPAM_REFILL - Duration::from_secs(1);
-        assert!(!told("cart", now));
-        now += Duration::from_secs(1);
-        assert!(told("cart", now));
-        assert!(!told("cart", now));
-        now += SPAM_REFILL * 100;
-        let burst = (0..40).filter(|_| told("cart", now)).count();
-        assert_eq!(burst, 25);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn all_pods_of_a_node_share_what_it_may_ask_for() {
-        let mut now = Instant::now();
-        let mut correlator = Correlator::default();
-        let told = |correlator: &mut Correlator, pods: u32, now| {
-            let mut each = (0..pods).map(|pod| occurrence(&format!("pod-{pod}"), "a", 0));
-            each.by_ref().filter_map(|it| correlator.correlate(it, now)).count()
-        };
-        assert_eq!(told(&mut correlator, 110, now), 100);
-        now += NODE_REFILL * 5;
-        assert_eq!(told(&mut correlator, 110, now), 5);
-        now += NODE_REFILL * 1000;
-        assert_eq!(told(&mut correlator, 110, now), 100);
-        now += NODE_REFILL * 1000;
-        // The node's lack took nothing of a pod's own share.
-        let last =
-            (0..40).filter(|_| correlator.correlate(occurrence("pod-109", "a", 0), now).is_some());
-        assert_eq!(last.count(), 25);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_was_not_told_still_counts() {
-        let mut now = Instant::now();
-        let mut correlator = Correlator::default();
-        for _ in 0..30 {
-            correlator.correlate(occurrence("cart", "a", 0), now);
-        }
-        now += SPAM_REFILL;
-        let told = correlator.correlate(occurrence("cart", "a", 300), now);
-        assert_eq!(told.unwrap().count, 31);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn memory_is_bounded() {
-        let now = Instant::now();
-        let mut correlator = Correlator::default();
-        for number in 0..2000 {
-            let at = now + Duration::from_secs(number);
-            let pod = format!("pod-{number}");
-            correlator.correlate(occurrence(&pod, "a", 0), at);
-        }
-        let sizes = (
-            correlator.similar.entries.len(),
-            correlator.told.entries.len(),
-            correlator.allowed.entries.len(),
-        );
-        assert_eq!(sizes, (REMEMBERED, REMEMBERED, REMEMBERED));
-        // Who came last is still known.
-        let again = correlator.correlate(occurrence("pod-1999", "a", 0), now);
-        assert!(again.unwrap().is_update());
-    }
-
-    #[test]
-    fn names_are_valid_however_long_the_pod() {
-        let long = format!("{}-{}", "a".repeat(235), "b".repeat(17));
-        let name = event_name(&long, time(0));
-        assert!(name.len() <= LONGEST_NAME && name.starts_with("aaa"), "{name}");
-        assert!(!name.contains("-."), "{name}");
-        assert_eq!(event_name("cart", time(0)), "cart.18fae27693b40000");
-    }
-}
+mod tests;

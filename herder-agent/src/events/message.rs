@@ -7,7 +7,8 @@
 
 use crate::{
     attribution::{ContainerNames, Owner},
-    oom::{Kind, Limit, Sizes, Victim},
+    cgroup::CgroupPath,
+    oom::{Kind, Limit, Sizes, Victim, limit::Place},
     pods::OOM_GROUP_ANNOTATION,
     policy::ANNOTATION_RULE,
     report::KillReport,
@@ -18,43 +19,83 @@ use std::fmt::Write;
 /// (`NoteLengthLimit`, pkg/apis/core/validation/events.go).
 pub const LONGEST: usize = 1024;
 
-/// The text for what a kill did to one container. `limit` is the container's
-/// memory limit in bytes. What is left running is told later by [`goes_on`].
-pub fn kill(report: &KillReport, container: &ContainerNames, limit: Option<u64>) -> String {
+/// The text for what a kill did to one container, or to a pod outside of them. `spec` is the
+/// memory limit in bytes that the pod's spec gives the container. What is left running is told
+/// later by [`goes_on`].
+pub fn kill(report: &KillReport, container: &ContainerNames, spec: Option<u64>) -> String {
     let owned = report.kill.victims.iter().zip(&report.victim_owners);
     let victims: Vec<&Victim> = owned
         .filter(|(_, owner)| matches!(owner, Owner::Container(names) if names == container))
         .map(|(victim, _)| victim)
         .collect();
     let first = victims.first().filter(|first| first.is_named()).map(|first| process(first));
-    let (name, count) = (&container.container, victims.len());
+    let count = victims.len();
+    // A process of the pod may be in no container, or nobody has said in which.
+    let (of, whole) = match container.container.as_str() {
+        "" => ("the pod (container not known)".to_owned(), "A cgroup of the pod".to_owned()),
+        name => (format!("container {name}"), format!("Container {name}")),
+    };
     let mut text = match (report.kind, first) {
         (Kind::Subprocess, Some(first)) => {
-            format!("Process {first} of container {name} was killed")
+            format!("Process {first} of {of} was killed")
         }
-        (Kind::Subprocess, None) => format!("A process of container {name} was killed"),
+        (Kind::Subprocess, None) => format!("A process of {of} was killed"),
         (Kind::Init, Some(first)) => {
-            format!("The main process {first} of container {name} was killed")
+            format!("The main process {first} of {of} was killed")
         }
-        (Kind::Init, None) => format!("The main process of container {name} was killed"),
+        (Kind::Init, None) => format!("The main process of {of} was killed"),
         (Kind::Group, Some(first)) => {
-            format!("Container {name} was killed as a group ({count} seen), first {first},")
+            let group = group(report, &whole, &of);
+            format!("{group} was killed as a group ({count} seen), first {first},")
         }
-        (Kind::Group, None) => format!("Container {name} was killed as a group ({count} counted)"),
+        (Kind::Group, None) => {
+            let group = group(report, &whole, &of);
+            format!("{group} was killed as a group ({count} counted)")
+        }
     } + " for lack of memory; ";
-    text += &match (report.limit, limit) {
-        (Limit::Container, Some(limit)) => format!("the container's limit is {}.", size(limit)),
-        (Limit::Container, None) => "the container's limit was hit.".to_owned(),
-        (Limit::Pod, _) => {
-            "a limit above the container was hit: that of its pod or node slice.".to_owned()
-        }
-        (Limit::Node, _) => "the node ran out of memory.".to_owned(),
-        (Limit::Unknown, _) => "the kernel did not say whose limit was hit.".to_owned(),
-    };
-    if report.kind != Kind::Subprocess {
+    text += &limit(report, container, spec);
+    if report.ends && !container.container.is_empty() {
         text += " The container ends.";
     }
     text
+}
+
+/// What was killed as a group: a container, or a part of one that it has made itself.
+fn group(report: &KillReport, whole: &str, of: &str) -> String {
+    match &report.group {
+        Some(group) if !report.ends => {
+            let name: String =
+                group.name().chars().take(100).flat_map(char::escape_debug).collect();
+            format!("The cgroup {name} of {of}")
+        }
+        _ => whole.to_owned(),
+    }
+}
+
+/// Whose limit mattered, with its number where that is known.
+fn limit(report: &KillReport, container: &ContainerNames, spec: Option<u64>) -> String {
+    let limits = &report.limits;
+    // A kill may hit several containers; what was read is of the chosen victim's.
+    let is_own = matches!(&report.owner, Owner::Container(names) if names == container);
+    let read = limits.container.filter(|_| is_own).and_then(|memory| memory.limit);
+    let of = |bytes: Option<u64>| bytes.map_or_else(String::new, |it| format!(" of {}", size(it)));
+    match (report.limit, limits.place) {
+        (Limit::Container, Place::Inside) if is_own => {
+            format!("the limit{} of a cgroup inside of the container was hit.", of(limits.bytes))
+        }
+        (Limit::Container, _) => match read.or(spec) {
+            Some(bytes) => format!("the container's limit is {}.", size(bytes)),
+            None => "the container's limit was hit.".to_owned(),
+        },
+        (Limit::Pod, Place::Above) => {
+            let path = limits.cgroup.as_ref().map_or("a slice", CgroupPath::as_str);
+            let path = path.escape_debug();
+            format!("the limit{} of {path}, above the pod, was hit.", of(limits.bytes))
+        }
+        (Limit::Pod, _) => format!("the pod's limit{} was hit.", of(limits.bytes)),
+        (Limit::Node, _) => "the node ran out of memory.".to_owned(),
+        (Limit::Unknown, _) => "the kernel did not say whose limit was hit.".to_owned(),
+    }
 }
 
 /// How a text about a killed process ends: with the number of processes of the

@@ -1,49 +1,42 @@
-//! Writes Events to the API server: the only part of `events` that knows kube.
+//! Writes Events to the API server: the only part of `events` that knows it.
 //!
 //! The queue is short and never waited for. A request that fails for a while is
 //! tried again; one that the server refuses is counted and dropped.
 
 use super::{
-    Occurrence,
-    correlate::{Correlator, Outgoing},
-    message,
+    Occurrence, Reason,
+    correlate::{Correlator, Outgoing, UPDATE_EVERY},
+    gate::{Gate, Pass, Untold},
+    message, object,
 };
-use crate::apiserver::{
-    Failure,
-    backoff::{Backoff, Pace, random},
+use crate::{
+    apiserver::{
+        ApiServer, Failure, RequestError,
+        backoff::{Backoff, Pace, random},
+    },
+    attribution::id::PodUid,
 };
-use http_body_util::{BodyExt, Limited};
 use hyper::{Method, Request, header::CONTENT_TYPE};
 use jiff::Timestamp;
-use kube::{Client, client::Body};
-use serde_json::json;
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    sync::mpsc::{Receiver, Sender, channel},
-    time::{Instant, sleep, timeout},
+    sync::{
+        Notify,
+        mpsc::{Receiver, Sender, channel},
+    },
+    time::{Instant, sleep, sleep_until},
 };
 
 /// Occurrences that may wait. A pod's share is 25 at once, so this is a node's
 /// bad day; each takes some hundred bytes.
 const QUEUE: usize = 128;
 
-/// Tries for one Event; with the default pace about two minutes, as long as
-/// client-go goes on (`maxTriesPerEvent` 12, 10 s apart; tools/record/event.go).
-const TRIES: u32 = 7;
+/// Tries for one Event, as client-go's `maxTriesPerEvent` (tools/record/event.go); with the
+/// default pace they take one to two minutes, client-go's 10 s apart two.
+const TRIES: u32 = 12;
 
 /// Longest answer that is read, bytes: an Event comes back, or a Status.
 const LARGEST_ANSWER: usize = 64 << 10;
-
-/// How long an answer may take once its head is there.
-const ANSWER: Duration = Duration::from_secs(70);
-
-/// The cause in the 403 of a namespace that is being deleted
-/// (`NamespaceTerminatingCause`, k8s.io/api/core/v1/types.go): nothing that a
-/// ClusterRole could allow.
-const TERMINATING: &str = "NamespaceTerminating";
-
-/// `source.component` and `reportingComponent`.
-const COMPONENT: &str = "herder";
 
 /// What became of an occurrence. A metric label, so the set is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,7 +45,7 @@ pub enum Outcome {
     Created,
     /// An Event was counted up.
     Updated,
-    /// The pod's share was used up.
+    /// It is only counted, in the Event of some like it.
     Suppressed,
     /// The queue was full.
     Dropped,
@@ -77,86 +70,204 @@ impl Outcome {
     }
 }
 
-/// Told of the outcome of every occurrence; counts it.
+/// Told of the outcome of every occurrence, and of each time that one is counted up; counts
+/// it.
 pub type OnOutcome = Arc<dyn Fn(Outcome) + Send + Sync>;
 
 /// Where occurrences are handed in.
-#[derive(Clone)]
 pub struct EventQueue {
-    sender: Sender<Occurrence>,
+    sender: Sender<Waiting>,
+    gate: Gate,
+    behind: Arc<Notify>,
     on_outcome: OnOutcome,
 }
 
+/// The other end of the queue.
+pub struct Inbox {
+    receiver: Receiver<Waiting>,
+    behind: Arc<Notify>,
+}
+
+/// An occurrence, with what is like it and is not handed in.
+type Waiting = (Occurrence, Untold);
+
 /// Writes what the queue brings.
 pub struct EventWriter {
-    receiver: Receiver<Occurrence>,
+    inbox: Inbox,
     on_outcome: OnOutcome,
-    client: Client,
+    server: ApiServer,
     node: String,
     pace: Pace,
     correlator: Correlator,
+    /// When Events are counted up that say less than what happened.
+    due: Option<Instant>,
+    /// Of what was taken out of the queue, so many are not yet done.
+    open: usize,
     forbidden_told: bool,
 }
 
 impl EventQueue {
     /// A queue and its end, which an [`EventWriter`] takes.
-    pub fn new(on_outcome: OnOutcome) -> (Self, Receiver<Occurrence>) {
+    pub fn new(on_outcome: OnOutcome) -> (Self, Inbox) {
         let (sender, receiver) = channel(QUEUE);
-        (EventQueue { sender, on_outcome }, receiver)
+        let behind = Arc::<Notify>::default();
+        let inbox = Inbox { receiver, behind: behind.clone() };
+        (EventQueue { sender, gate: Gate::default(), behind, on_outcome }, inbox)
     }
 
     /// Hands an occurrence in, or drops it when the queue is full.
     pub fn tell(&self, occurrence: Occurrence) {
-        if self.sender.try_send(occurrence).is_err() {
+        self.hand_in(occurrence, Untold::default());
+    }
+
+    /// Hands a kill in, which is built only for that; or counts it, if some like it were
+    /// told just before.
+    pub fn tell_kill(
+        &mut self,
+        pod: PodUid,
+        container: &str,
+        reason: Reason,
+        build: impl FnOnce() -> Occurrence,
+    ) {
+        match self.gate.pass(pod, container, reason, Instant::now()) {
+            Pass::Tell(untold) => self.hand_in(build(), untold),
+            Pass::Counted { first } => {
+                (self.on_outcome)(Outcome::Suppressed);
+                if first {
+                    self.behind.notify_one();
+                }
+            }
+        }
+    }
+
+    fn hand_in(&self, occurrence: Occurrence, untold: Untold) {
+        if self.sender.try_send((occurrence, untold)).is_err() {
             (self.on_outcome)(Outcome::Dropped);
         }
+    }
+}
+
+impl Inbox {
+    /// What waits, if there is something.
+    pub fn take(&mut self) -> Option<Occurrence> {
+        self.receiver.try_recv().ok().map(|(occurrence, _)| occurrence)
     }
 }
 
 impl EventWriter {
     /// The writer of a queue, which is to be run in a task of its own.
     pub fn new(
-        receiver: Receiver<Occurrence>,
-        client: Client,
+        inbox: Inbox,
+        server: ApiServer,
         node: &str,
         pace: Pace,
         on_outcome: OnOutcome,
     ) -> Self {
         EventWriter {
-            receiver,
+            inbox,
             on_outcome,
-            client,
+            server,
             node: node.to_owned(),
             pace,
             correlator: Correlator::default(),
+            due: None,
+            open: 0,
             forbidden_told: false,
         }
     }
 
-    /// Runs until all queues are gone and what they brought is written.
-    pub async fn run(mut self) {
-        while let Some(occurrence) = self.receiver.recv().await {
-            let occurrence = completed(occurrence).await;
-            let outcome = match self.correlator.correlate(occurrence, Instant::now()) {
-                Some(outgoing) => self.write(&outgoing).await,
-                None => Outcome::Suppressed,
+    /// Runs until the queue is gone and what it brought is written, or until `end`. Tells
+    /// how much was not written.
+    pub async fn run(mut self, end: impl Future<Output = ()>) -> usize {
+        tokio::select! {
+            biased;
+            () = self.write_all() => {}
+            () = end => {}
+        }
+        while self.inbox.take().is_some() {
+            self.open += 1;
+        }
+        (0..self.open).for_each(|_| (self.on_outcome)(Outcome::Dropped));
+        self.open
+    }
+
+    async fn write_all(&mut self) {
+        loop {
+            let due = self.due;
+            tokio::select! {
+                biased;
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    self.catch_up(UPDATE_EVERY).await;
+                }
+                waiting = self.inbox.receiver.recv() => match waiting {
+                    Some((occurrence, untold)) => self.take(occurrence, untold).await,
+                    None => break,
+                },
+                () = self.inbox.behind.notified() => self.fall_behind(),
+            }
+        }
+        self.catch_up(Duration::ZERO).await;
+    }
+
+    async fn take(&mut self, mut occurrence: Occurrence, untold: Untold) {
+        self.open += 1;
+        let left = occurrence.left.take();
+        let outcome = match self.correlator.correlate(occurrence, untold, Instant::now()) {
+            Some(mut outgoing) => {
+                if let Some(left) = left {
+                    let more = message::goes_on(left.count().await);
+                    self.correlator.append(&mut outgoing, &more);
+                }
+                self.write(&outgoing).await
+            }
+            None => {
+                self.fall_behind();
+                Outcome::Suppressed
+            }
+        };
+        self.open -= 1;
+        (self.on_outcome)(outcome);
+    }
+
+    /// Some Event says less than what happened.
+    fn fall_behind(&mut self) {
+        self.due.get_or_insert_with(|| Instant::now() + UPDATE_EVERY);
+    }
+
+    /// Counts up what was last written so long ago, as far as that is allowed.
+    async fn catch_up(&mut self, after: Duration) {
+        self.due = None;
+        for one in self.correlator.behind() {
+            let now = Instant::now();
+            let due = now >= one.at + after;
+            let event = due.then(|| self.correlator.catch_up(one, Timestamp::now(), now));
+            let Some(outgoing) = event.flatten() else {
+                self.fall_behind();
+                continue;
             };
+            self.open += 1;
+            let outcome = self.write(&outgoing).await;
+            self.open -= 1;
             (self.on_outcome)(outcome);
+            if matches!(outcome, Outcome::Failed(_)) {
+                // The others would only keep waiting what comes new.
+                return self.fall_behind();
+            }
         }
     }
 
     async fn write(&mut self, outgoing: &Outgoing) -> Outcome {
         let mut backoff = Backoff::new(self.pace);
-        let mut update = outgoing.is_update();
+        let mut update = outgoing.is_update;
         let mut tries = 0;
         loop {
             tries += 1;
-            let failure = match self.request(outgoing, update).await {
+            let error = match self.request(outgoing, update).await {
                 Ok(()) if update => return Outcome::Updated,
                 Ok(()) => return Outcome::Created,
-                Err(failure) => failure,
+                Err(error) => error,
             };
-            match failure {
+            match error.failure() {
                 // Events expire after an hour (`--event-ttl`), and one that was
                 // suppressed never was: then it is written anew.
                 Failure::NotFound if update => {
@@ -171,24 +282,29 @@ impl EventWriter {
                 | Failure::Connection
                 | Failure::Cut
                 | Failure::Timeout
+                // What is between may hang, restart, or want somebody to sign in.
+                | Failure::Malformed
                     if tries < TRIES =>
                 {
-                    sleep(backoff.after_failure(random())).await;
+                    let wait = backoff.after_failure(random());
+                    tracing::debug!(error = error.to_string(), ?wait, "An Event is tried again.");
+                    sleep(wait).await;
                 }
                 failure => {
-                    self.give_up(outgoing, failure);
+                    self.give_up(outgoing, &error);
                     return Outcome::Failed(failure);
                 }
             }
         }
     }
 
-    fn give_up(&mut self, outgoing: &Outgoing, failure: Failure) {
+    fn give_up(&mut self, outgoing: &Outgoing, error: &RequestError) {
         self.correlator.forget(outgoing);
-        if failure == Failure::Forbidden {
+        if error.failure() == Failure::Forbidden {
             if !self.forbidden_told {
                 self.forbidden_told = true;
                 tracing::warn!(
+                    error = error.to_string(),
                     "The ClusterRole does not allow events: add the verbs create and patch, or \
                      turn them off with --events off. This is said once."
                 );
@@ -199,12 +315,12 @@ impl EventWriter {
             namespace = %outgoing.about.namespace,
             pod = %outgoing.about.pod,
             reason = outgoing.reason.as_str(),
-            failure = failure.as_str(),
+            error = error.to_string(),
             "An Event could not be written."
         );
     }
 
-    async fn request(&self, outgoing: &Outgoing, update: bool) -> Result<(), Failure> {
+    async fn request(&self, outgoing: &Outgoing, update: bool) -> Result<(), RequestError> {
         let namespace = &outgoing.about.namespace;
         let collection = format!("/api/v1/namespaces/{namespace}/events");
         let request = if update {
@@ -212,86 +328,17 @@ impl EventWriter {
                 .method(Method::PATCH)
                 .uri(format!("{collection}/{}", outgoing.name))
                 .header(CONTENT_TYPE, "application/strategic-merge-patch+json")
-                .body(Body::from(self.patch(outgoing)))
+                .body(object::patch(outgoing))
         } else {
             Request::builder()
                 .method(Method::POST)
                 .uri(collection)
                 .header(CONTENT_TYPE, "application/json")
-                .body(Body::from(self.object(outgoing)))
+                .body(object::object(outgoing, &self.node))
         };
-        let request = request.map_err(|_| Failure::Malformed)?;
-        let response = self.client.send(request).await.map_err(|_| Failure::Connection)?;
-        let failure = Failure::of_status(response.status());
-        let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect();
-        let body = timeout(ANSWER, body).await.map_err(|_| Failure::Timeout)?;
-        match (failure, body) {
-            (Some(failure), Ok(body)) => {
-                let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
-                tracing::debug!(
-                    failure = failure.as_str(),
-                    answer = text.trim(),
-                    "An Event failed."
-                );
-                Err(if text.contains(TERMINATING) { Failure::NotFound } else { failure })
-            }
-            (Some(failure), Err(_)) => Err(failure),
-            (None, Ok(_)) => Ok(()),
-            (None, Err(_)) => Err(Failure::Cut),
-        }
+        let malformed = |error: hyper::http::Error| RequestError::Malformed(error.to_string());
+        let request = request.map_err(|error| self.server.failed(malformed(error)))?;
+        let answer = self.server.send(request).await?;
+        answer.json::<object::Written>(LARGEST_ANSWER).await.map(drop)
     }
-
-    fn patch(&self, outgoing: &Outgoing) -> Vec<u8> {
-        json!({
-            "count": outgoing.count,
-            "lastTimestamp": seconds(outgoing.last),
-            "message": outgoing.message,
-        })
-        .to_string()
-        .into_bytes()
-    }
-
-    fn object(&self, outgoing: &Outgoing) -> Vec<u8> {
-        let about = &outgoing.about;
-        let mut involved = json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "name": about.pod,
-            "namespace": about.namespace,
-            "uid": about.uid,
-        });
-        if let (Some(path), Some(involved)) = (about.field_path(), involved.as_object_mut()) {
-            involved.insert("fieldPath".to_owned(), path.into());
-        }
-        json!({
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": { "name": outgoing.name, "namespace": about.namespace },
-            "involvedObject": involved,
-            "reason": outgoing.reason.as_str(),
-            "message": outgoing.message,
-            "type": outgoing.reason.event_type(),
-            "count": outgoing.count,
-            "firstTimestamp": seconds(outgoing.first),
-            "lastTimestamp": seconds(outgoing.last),
-            "source": { "component": COMPONENT, "host": self.node },
-            "reportingComponent": COMPONENT,
-            "reportingInstance": self.node,
-        })
-        .to_string()
-        .into_bytes()
-    }
-}
-
-/// With what could not be known at once.
-async fn completed(mut occurrence: Occurrence) -> Occurrence {
-    if let Some(left) = occurrence.left.take() {
-        occurrence.message += &message::goes_on(left.count().await);
-    }
-    occurrence
-}
-
-/// A time as `metav1.Time` has it: whole seconds, UTC.
-fn seconds(time: Timestamp) -> String {
-    Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
 }

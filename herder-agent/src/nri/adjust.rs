@@ -117,14 +117,20 @@ pub fn learn(pod: &Arc<Pod>, container: &Container) -> Option<Learnt> {
     Some(Learnt { id, name: name.into(), pod: pod.clone(), init, instead_of: None })
 }
 
+/// The label by which a kubelet marks its own (`KubernetesPodUIDLabel`,
+/// k8s.io/kubelet/pkg/types/labels.go).
+const KUBELETS_LABEL: &str = "io.kubernetes.pod.uid";
+
 /// A pod as it was when it was made, with no more than is used of it; none if no kubelet
-/// made it.
+/// made it. A static pod's uid may be any word, as may that of a pod by other means.
 pub fn pod(sandbox: &PodSandbox) -> Option<Pod> {
     let annotation = sandbox.annotations.get(OOM_GROUP_ANNOTATION);
     let labels =
         sandbox.labels.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into()));
+    let is_kubelets = sandbox.labels.get(KUBELETS_LABEL) == Some(&sandbox.uid);
+    let any = || PodUid::parse_any(&sandbox.uid).filter(|_| is_kubelets);
     Some(Pod {
-        uid: PodUid::parse(&sandbox.uid)?,
+        uid: PodUid::parse(&sandbox.uid).or_else(any)?,
         config_hash: None,
         namespace: sandbox.namespace.as_str().into(),
         name: sandbox.name.as_str().into(),
@@ -132,6 +138,7 @@ pub fn pod(sandbox: &PodSandbox) -> Option<Pod> {
         oom_group: annotation.map(|text| wire::shortened(text)),
         containers: Box::default(),
         more_containers: false,
+        memory_limit: None,
     })
 }
 

@@ -1,7 +1,7 @@
 //! One connection to the runtime, from the registration to its end.
 
 use super::{
-    AdjustError, Answer, Learnt, NriError, Outcome, Plugin, Wish,
+    AdjustError, Answer, Attempt, Learnt, NriError, Outcome, Plugin, Wish,
     contested::Contested,
     learn,
     mux::{Connection, Demultiplexer, Kind, Message},
@@ -13,7 +13,7 @@ use super::{
     },
     wish,
 };
-use crate::{core::Command, pods::Pod};
+use crate::{attribution::id::PodUid, core::Command, pods::Pod};
 use bytes::{Bytes, BytesMut};
 use prost::{DecodeError, Message as _};
 use std::{
@@ -33,11 +33,13 @@ const NAME: &str = "herder";
 const INDEX: &str = "99";
 
 /// How long the runtime may take until all of its containers are told. It takes one
-/// new plugin after the other, and gives each five seconds.
-const SYNCHRONIZED_WITHIN: Duration = Duration::from_secs(30);
+/// new plugin after the other, gives each five seconds, and on a busy node needs a while
+/// to list its containers. It waits for nothing of ours meanwhile.
+const SYNCHRONIZED_WITHIN: Duration = Duration::from_secs(2 * 60);
 
-/// How long the runtime may take to read an answer. It gives plugins two seconds.
-const READ_WITHIN: Duration = Duration::from_secs(2);
+/// How long the runtime may take to read an answer. Its own patience with plugins, two
+/// seconds by default, ends before.
+const READ_WITHIN: Duration = Duration::from_secs(30);
 
 /// Containers that may wait for the core, which takes all at once.
 const MOST_LEARNT: usize = 4096;
@@ -148,6 +150,7 @@ impl<'a> Session<'a> {
                 if self.listed && !self.synchronized {
                     self.synchronized = true;
                     self.plugin.reporter.nri_connected(true);
+                    self.plugin.reporter.nri_connection(Attempt::Connected);
                 }
                 self.plugin.reporter.nri_answered(began.elapsed());
             }
@@ -180,16 +183,12 @@ impl<'a> Session<'a> {
             "Synchronize" => Ok(self.synchronize(decode("list of containers", payload)?)),
             "CreateContainer" => self.create(decode("new container", payload)?),
             "UpdateContainer" => self.update(decode("update of a container", payload)?),
-            "PostStartContainer" => {
-                self.started(decode("start of a container", payload)?);
-                Ok(Bytes::new())
-            }
+            "PostCreateContainer" => self.news(event::POST_CREATE_CONTAINER, payload),
+            "PostStartContainer" => self.news(event::POST_START_CONTAINER, payload),
             "StateChange" => {
                 let StateChangeEvent { event, pod, container } =
                     decode("news of a container", payload)?;
-                if event == event::POST_START_CONTAINER {
-                    self.started(ContainerRequest { pod, container, resources: None });
-                }
+                self.happened(event, ContainerRequest { pod, container, resources: None });
                 Ok(Bytes::new())
             }
             _ => Ok(Bytes::new()),
@@ -244,9 +243,7 @@ impl<'a> Session<'a> {
         let mut adjust = None;
         if let Ok(wish) = &wish {
             let mut outcome = wish.as_ref().map_or(Outcome::Unmatched, |wish| self.outcome(wish));
-            let contradicts = wish.as_ref().is_some_and(|wish| wish.found.is_some());
-            if outcome == Outcome::Set && contradicts && self.contested.is(pod.uid, &container.name)
-            {
+            if outcome == Outcome::Set && self.is_contested(pod.uid, &container) {
                 outcome = Outcome::Conflict;
             }
             self.tell(&pod, &container, outcome, wish.as_ref());
@@ -260,6 +257,20 @@ impl<'a> Session<'a> {
         self.learn(learnt);
         wish?;
         Ok(CreateContainerResponse { adjust }.encode_to_vec().into())
+    }
+
+    /// Whether a value is better not set. Who is not heard of after its last try, and got no
+    /// cgroup either, was refused.
+    fn is_contested(&mut self, pod: PodUid, container: &Container) -> bool {
+        let (name, now) = (&container.name, Instant::now());
+        let awaited = &self.plugin.awaited;
+        if let Some(last) = self.contested.last(pod, name)
+            && awaited.take(&last)
+        {
+            self.contested.agreed(pod, name, &last, now);
+        }
+        awaited.wait_for(&container.id);
+        self.contested.is(pod, name, &container.id, now)
     }
 
     /// An update is changed only if it is known to ask for the other value. A runtime that
@@ -280,11 +291,19 @@ impl<'a> Session<'a> {
         Ok(UpdateContainerResponse { update }.encode_to_vec().into())
     }
 
-    fn started(&mut self, request: ContainerRequest) {
-        if let Ok((sandbox, container, _)) = both("start of a container", request)
-            && let Some(pod) = pod(&sandbox)
-        {
-            self.contested.started(pod.uid, &container.name);
+    /// What newer runtimes tell by a method of its own.
+    fn news(&mut self, event: i32, payload: Bytes) -> Result<Bytes, AnswerError> {
+        self.happened(event, decode("news of a container", payload)?);
+        Ok(Bytes::new())
+    }
+
+    fn happened(&mut self, event: i32, request: ContainerRequest) {
+        let Ok((sandbox, container, _)) = both("news of a container", request) else { return };
+        let Some(pod) = pod(&sandbox) else { return };
+        if matches!(event, event::POST_CREATE_CONTAINER | event::POST_START_CONTAINER) {
+            self.contested.agreed(pod.uid, &container.name, &container.id, Instant::now());
+        }
+        if event == event::POST_START_CONTAINER {
             self.learn(learn(&Arc::new(pod), &container));
         }
     }
@@ -354,7 +373,7 @@ async fn hand_over(plugin: &Plugin, learnt: &mut Vec<Learnt>) {
 
 fn configure(request: &ConfigureRequest) -> Bytes {
     let ConfigureRequest { runtime_name, runtime_version } = request;
-    tracing::info!(runtime = ?runtime_name, version = ?runtime_version, "NRI: connected.");
+    tracing::info!(runtime = runtime_name, version = runtime_version, "NRI: connected.");
     ConfigureResponse { events: event::MASK }.encode_to_vec().into()
 }
 

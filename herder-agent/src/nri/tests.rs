@@ -1,10 +1,12 @@
 //! Is the runtime answered right, and never kept waiting?
 
+mod connection;
+mod contested;
 mod runtime;
 
 use super::{
     wire::{
-        Container, ContainerRequest, LinuxResources, PodSandbox, Status, SynchronizeRequest,
+        Container, ContainerRequest, LinuxResources, PodSandbox, SynchronizeRequest,
         SynchronizeResponse, UpdateContainerResponse,
     },
     *,
@@ -13,7 +15,7 @@ use crate::config::Config;
 use bytes::Bytes;
 use prost::Message as _;
 use runtime::{Runtime, about, container, listen, pod, resources};
-use tokio::{io::AsyncWriteExt as _, sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 const RULES: &str =
     "rules:\n- {name: r, pods: {selector: {matchLabels: {app: web}}}, oomGroup: single-process}";
@@ -26,6 +28,7 @@ struct Scene {
     reporter: Arc<Reporter>,
     policies: watch::Sender<Arc<Policy>>,
     pods: CurrentPods,
+    awaited: Awaited,
     commands: Option<mpsc::Sender<Command>>,
     received: mpsc::Receiver<Command>,
     plugin: JoinHandle<()>,
@@ -33,6 +36,10 @@ struct Scene {
 
 impl Scene {
     fn new(name: &str, dry_run: bool) -> Self {
+        Self::paced(name, dry_run, QUICK)
+    }
+
+    fn paced(name: &str, dry_run: bool, pace: Pace) -> Self {
         let file = format!("herder-nri-{}-{name}", std::process::id());
         let socket = std::env::temp_dir().join(file);
         let _ = std::fs::remove_file(&socket);
@@ -40,24 +47,38 @@ impl Scene {
         let (policies, followed) = watch::channel(policy);
         let (commands, received) = mpsc::channel(1);
         let reporter = Arc::new(Reporter::default());
-        let pods = CurrentPods::default();
+        let (pods, awaited) = (CurrentPods::default(), Awaited::default());
         let plugin = Plugin {
             socket: socket.clone(),
             expected: false,
             dry_run,
             policies: followed,
             pods: pods.clone(),
+            awaited: awaited.clone(),
             reporter: reporter.clone(),
             core: commands.downgrade(),
         };
-        let plugin = tokio::spawn(plugin.run(QUICK));
-        Scene { socket, reporter, policies, pods, commands: Some(commands), received, plugin }
+        let plugin = tokio::spawn(plugin.run(pace));
+        Scene {
+            socket,
+            reporter,
+            policies,
+            pods,
+            awaited,
+            commands: Some(commands),
+            received,
+            plugin,
+        }
     }
 
     fn metric(&self, series: &str) -> String {
         let text = String::from_utf8(self.reporter.metrics().exposition().0).unwrap();
         let found = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         found.unwrap_or_default().to_owned()
+    }
+
+    fn attempts(&self, result: &str) -> String {
+        self.metric(&format!("herder_nri_connections_total{{result=\"{result}\"}}"))
     }
 
     fn answers(&self, result: &str) -> String {
@@ -148,21 +169,6 @@ async fn the_labels_are_those_of_now() {
     assert_eq!(runtime.create(&about(other, container(2, 0))).await.as_deref(), Some("0"));
 }
 
-/// Else it would never be made.
-#[tokio::test]
-async fn a_container_that_another_plugin_wants_otherwise_is_made_at_the_second_try() {
-    let scene = Scene::new("contested", false);
-    let listener = listen(&scene.socket);
-    let (mut runtime, _) = Runtime::meet(&listener, Vec::new()).await;
-    assert_eq!(runtime.create(&about(pod(), container(1, 0))).await.as_deref(), Some("0"));
-    assert_eq!(runtime.create(&about(pod(), container(2, 0))).await, None);
-    assert_eq!(scene.answers("conflict"), "1");
-    let sidecar = |number| Container { name: "sidecar".into(), ..container(number, 0) };
-    assert_eq!(runtime.create(&about(pod(), sidecar(3))).await.as_deref(), Some("0"));
-    runtime.ask("PostStartContainer", about(pod(), sidecar(3)).encode_to_vec()).await;
-    assert_eq!(runtime.create(&about(pod(), sidecar(4))).await.as_deref(), Some("0"));
-}
-
 #[tokio::test]
 async fn a_dry_run_changes_nothing() {
     let mut scene = Scene::new("dry", true);
@@ -234,39 +240,6 @@ async fn a_busy_core_keeps_no_container_waiting() {
         learnt += scene.learnt().await.len();
     }
     assert_eq!(learnt, 299, "and it learns of all in the end");
-}
-
-#[tokio::test]
-async fn a_runtime_that_comes_late_goes_and_comes_again_is_met_each_time() {
-    let scene = Scene::new("again", false);
-    assert_eq!(scene.metric("herder_nri_connected"), "0");
-    tokio::time::sleep(Duration::from_millis(30)).await;
-    for _ in 0..3 {
-        let listener = listen(&scene.socket);
-        let (runtime, _) = Runtime::meet(&listener, Vec::new()).await;
-        assert_eq!(scene.metric("herder_nri_connected"), "1");
-        drop((runtime, listener));
-        let gone = async {
-            while scene.metric("herder_nri_connected") != "0" {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        timeout(Duration::from_secs(5), gone).await.unwrap();
-    }
-    assert!(!scene.plugin.is_finished());
-}
-
-#[tokio::test]
-async fn a_runtime_that_refuses_or_talks_nonsense_is_asked_again() {
-    let scene = Scene::new("refuses", false);
-    let listener = listen(&scene.socket);
-    let mut runtime = Runtime::accept(&listener).await;
-    let status = Status { code: 3, message: "invalid plugin name".into() };
-    runtime.register(Some(status)).await;
-    let mut runtime = Runtime::accept(&listener).await;
-    runtime.stream.write_all(&[0xff; 8]).await.unwrap();
-    let _ = Runtime::meet(&listener, Vec::new()).await;
-    assert_eq!(scene.metric("herder_nri_connected"), "1");
 }
 
 /// Else the agent would never end: the core waits until nobody can send to it.

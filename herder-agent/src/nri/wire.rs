@@ -107,8 +107,8 @@ pub struct SynchronizeResponse {
     pub more: bool,
 }
 
-/// What is asked about one container: `CreateContainerRequest`,
-/// `PostStartContainerRequest` and `UpdateContainerRequest` have the same numbers.
+/// What is asked or told about one container: `CreateContainerRequest`,
+/// `UpdateContainerRequest`, `PostStartContainerRequest` and the like have the same numbers.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ContainerRequest {
     /// Its pod.
@@ -122,7 +122,7 @@ pub struct ContainerRequest {
     pub resources: Option<LinuxResources>,
 }
 
-/// `StateChangeEvent`, by which runtimes tell what they wait for no answer to.
+/// `StateChangeEvent`, by which runtimes tell what is over already.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct StateChangeEvent {
     /// What happened.
@@ -291,6 +291,8 @@ pub struct LinuxContainerUpdate {
 pub mod event {
     /// A container is about to be made.
     pub const CREATE_CONTAINER: i32 = 4;
+    /// A container was made.
+    pub const POST_CREATE_CONTAINER: i32 = 5;
     /// A container was started.
     pub const POST_START_CONTAINER: i32 = 7;
     /// A container is about to be given something else.
@@ -298,7 +300,10 @@ pub mod event {
 
     /// The bits of all that are asked for. Each one more is one more answer that
     /// the runtime waits for.
-    pub const MASK: i32 = bit(CREATE_CONTAINER) | bit(POST_START_CONTAINER) | bit(UPDATE_CONTAINER);
+    pub const MASK: i32 = bit(CREATE_CONTAINER)
+        | bit(POST_CREATE_CONTAINER)
+        | bit(POST_START_CONTAINER)
+        | bit(UPDATE_CONTAINER);
 
     const fn bit(event: i32) -> i32 {
         1 << (event - 1)

@@ -78,6 +78,7 @@ struct Open {
 struct Killed {
     start_boottime: u64,
     marked: u64,
+    is_outside: bool,
 }
 
 impl Open {
@@ -128,8 +129,9 @@ impl Assembler {
         match no_kill {
             Some(reason) => self.outcomes.push(Outcome::NoKill(reason, mark.victim)),
             None => {
-                let Victim { tgid, start_boottime, time, .. } = mark.victim;
-                self.killed.insert(tgid, Killed { start_boottime, marked: time });
+                let Victim { tgid, start_boottime, time, is_outside, .. } = mark.victim;
+                let killed = Killed { start_boottime, marked: time, is_outside };
+                self.killed.insert(tgid, killed);
             }
         }
         if let Some(decision) = decision {
@@ -137,10 +139,10 @@ impl Assembler {
         }
     }
 
-    /// Whether a process was killed a short while ago, so that its exit is a
-    /// victim's.
+    /// Whether a process was killed a short while ago, so that its exit is that of a
+    /// victim which is told.
     pub fn has_killed(&self, tgid: u32) -> bool {
-        self.killed.contains_key(&tgid)
+        self.killed.get(&tgid).is_some_and(|killed| !killed.is_outside)
     }
 
     fn is_repeated(&self, victim: &Victim) -> bool {
@@ -269,13 +271,15 @@ impl Assembler {
             self.outcomes.push(Outcome::Missing(expected - open.seen));
         }
         let Some(trigger) = open.trigger else { return };
-        let group = open.end.filter(|_| self.traced.groups).map(|end| end.group);
+        let end = open.end.filter(|_| self.traced.groups);
+        let group = end.map(|end| end.group);
         let domain = open.end.map_or(Domain::Unknown, |end| end.domain);
         self.outcomes.push(Outcome::Kill(OomKill {
             victims: open.victims,
             trigger: Some(trigger),
             domain,
             group,
+            group_cgroup: end.and_then(|end| end.group_cgroup),
             ended: None,
         }));
     }

@@ -1,14 +1,20 @@
 //! What a kill means for the container it hit. Pure.
 
-use super::{Domain, Kind, Limit, OomKill, Victim};
-use crate::cgroup::{CgroupId, CgroupPath};
+use super::{Kind, OomKill, Victim};
+use crate::{
+    attribution::crun,
+    cgroup::{CgroupId, CgroupPath},
+};
 
 /// What is known around a kill.
 pub struct Scene<'a, P: Fn(CgroupId) -> Option<CgroupPath>> {
     /// The container of the chosen victim, if its cgroup is known.
     pub container: Option<&'a CgroupPath>,
-    /// Whether the container's `memory.oom.group` was 1, if that is known.
+    /// Whether a `memory.oom.group` of it says that it is a group, where the kernel does not
+    /// say, and if that is known.
     pub oom_group: Option<bool>,
+    /// The cgroup that was killed as a group, if it is known which.
+    pub group: Option<&'a CgroupPath>,
     /// Process ID of the container's init, if its runtime has told.
     pub init: Option<u32>,
     /// Paths of cgroups.
@@ -34,18 +40,19 @@ impl<P: Fn(CgroupId) -> Option<CgroupPath>> Scene<'_, P> {
         }
     }
 
-    /// Whose limit was hit.
-    pub fn limit(&self, kill: &OomKill) -> Limit {
-        let domain = match kill.domain {
-            Domain::Unknown => return Limit::Unknown,
-            Domain::Node => return Limit::Node,
-            Domain::Cgroup(id) => (self.path)(id),
+    /// Whether the container ends with it. Of a group that the workload has made inside of
+    /// it, that is so only with the init in it.
+    pub fn ends(&self, kill: &OomKill) -> bool {
+        let init_died =
+            || kill.ended.unwrap_or_else(|| kill.victims.iter().any(|it| self.is_init(it)));
+        let is_part = match (self.group, self.container) {
+            (Some(group), Some(container)) => is_part_of(group, container),
+            _ => false,
         };
-        match (domain, self.container) {
-            (Some(domain), _) if domain == CgroupPath::root() => Limit::Node,
-            (Some(domain), Some(container)) if domain.is_within(container) => Limit::Container,
-            (Some(domain), Some(container)) if container.is_within(&domain) => Limit::Pod,
-            _ => Limit::Unknown,
+        match self.kind(kill) {
+            Kind::Subprocess => false,
+            Kind::Init => true,
+            Kind::Group => !is_part || init_died(),
         }
     }
 
@@ -69,10 +76,18 @@ impl<P: Fn(CgroupId) -> Option<CgroupPath>> Scene<'_, P> {
     }
 }
 
+/// Whether a cgroup is only a part of a container. crun's, in the container's scope, is all
+/// of it.
+pub fn is_part_of(cgroup: &CgroupPath, container: &CgroupPath) -> bool {
+    cgroup != container
+        && cgroup.is_within(container)
+        && crun::scope(cgroup).as_ref() != Some(container)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oom::{NsPid, Trigger};
+    use crate::oom::{Domain, NsPid, Trigger};
 
     fn path(text: &str) -> CgroupPath {
         CgroupPath::parse(text.as_bytes()).unwrap()
@@ -92,6 +107,8 @@ mod tests {
             start_boottime: 0,
             cgroup: CgroupId(2),
             parent_cgroup: parent.map(CgroupId),
+            memory_cgroup: None,
+            is_outside: false,
             comm: String::new(),
             uid: 0,
             oom_score_adj: None,
@@ -103,8 +120,13 @@ mod tests {
             trigger: Some(trigger),
             domain: Domain::Unknown,
             group,
+            group_cgroup: None,
             ended: None,
         }
+    }
+
+    fn scene(container: &CgroupPath) -> Scene<'_, impl Fn(CgroupId) -> Option<CgroupPath>> {
+        Scene { container: Some(container), oom_group: None, group: None, init: None, path: paths }
     }
 
     #[test]
@@ -144,8 +166,10 @@ mod tests {
             ("only the file says group", Some((1, 1)), Some(5), None, Some(true), Kind::Group),
         ];
         for (case, ns_pid, parent, group, oom_group, kind) in table {
-            let scene = Scene { container: Some(&container), oom_group, init: None, path: paths };
-            assert_eq!(scene.kind(&kill(ns_pid, parent, group)), kind, "{case}");
+            let scene = Scene { oom_group, ..scene(&container) };
+            let kill = kill(ns_pid, parent, group);
+            assert_eq!(scene.kind(&kill), kind, "{case}");
+            assert_eq!(scene.ends(&kill), kind != Kind::Subprocess, "{case}");
         }
     }
 
@@ -154,30 +178,49 @@ mod tests {
     fn the_runtime_knows_the_init_of_a_shared_namespace() {
         let container = path("/pod/c1");
         for (init, kind) in [(Some(5), Kind::Init), (Some(6), Kind::Subprocess)] {
-            let scene = Scene { container: Some(&container), oom_group: None, init, path: paths };
+            let scene = Scene { init, ..scene(&container) };
             let kill = kill(Some((7, 1)), Some(5), Some(false));
             assert_eq!(scene.kind(&kill), kind, "{init:?}");
         }
     }
 
+    /// The workload may make cgroups and have them killed as groups.
     #[test]
-    fn limits() {
-        let container = path("/pod/c1");
+    fn a_group_inside_ends_the_container_only_if_its_init_is_in_it() {
+        let (scope, init) = (path("/pod/c1.scope"), 1);
         let table = [
-            (Domain::Unknown, Limit::Unknown),
-            (Domain::Node, Limit::Node),
-            (Domain::Cgroup(CgroupId(0)), Limit::Node),
-            (Domain::Cgroup(CgroupId(1)), Limit::Pod),
-            (Domain::Cgroup(CgroupId(2)), Limit::Container),
-            (Domain::Cgroup(CgroupId(3)), Limit::Container),
-            (Domain::Cgroup(CgroupId(4)), Limit::Unknown),
-            (Domain::Cgroup(CgroupId(99)), Limit::Unknown),
+            ("the container", "/pod/c1.scope", vec![4, 5], true),
+            ("the container, the init was dead before", "/pod/c1.scope", vec![4], true),
+            ("crun's, which is all of it", "/pod/c1.scope/container", vec![4, 5], true),
+            ("its pod", "/pod", vec![4, 5], true),
+            ("a child", "/pod/c1.scope/job", vec![4, 5], false),
+            ("a child of a child", "/pod/c1.scope/a/job", vec![4], false),
+            ("a child of crun's", "/pod/c1.scope/container/job", vec![4, 5], false),
+            ("a child with the init, chosen", "/pod/c1.scope/job", vec![init, 4], true),
+            ("a child with the init, not chosen", "/pod/c1.scope/job", vec![4, init], true),
         ];
-        for (domain, limit) in table {
-            let scene =
-                Scene { container: Some(&container), oom_group: None, init: None, path: paths };
-            let kill = OomKill { domain, ..kill(None, None, None) };
-            assert_eq!(scene.limit(&kill), limit, "{domain:?}");
+        for (case, group, pids, ends) in table {
+            let group = path(group);
+            let scene = Scene { group: Some(&group), ..scene(&scope) };
+            let victim = |pid| kill(Some((pid, 1)), Some(5), None).victims.remove(0);
+            let kill = OomKill {
+                victims: pids.into_iter().map(victim).collect(),
+                ..kill(None, None, Some(true))
+            };
+            assert_eq!((scene.kind(&kill), scene.ends(&kill)), (Kind::Group, ends), "{case}");
+        }
+        let unknown = kill(Some((4, 1)), Some(5), Some(true));
+        assert!(scene(&scope).ends(&unknown), "it is not known which group it was");
+    }
+
+    /// Without eBPF only what became of the container tells.
+    #[test]
+    fn what_became_of_the_container_counts_more_than_who_died() {
+        let (container, group) = (path("/pod/c1"), path("/pod/c1/sub"));
+        for ended in [true, false] {
+            let scene = Scene { group: Some(&group), ..scene(&container) };
+            let kill = OomKill { ended: Some(ended), ..kill(None, None, Some(true)) };
+            assert_eq!((scene.kind(&kill), scene.ends(&kill)), (Kind::Group, ended));
         }
     }
 }

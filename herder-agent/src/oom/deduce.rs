@@ -6,7 +6,7 @@
 //! which kills belong together; whether the container's init was among them shows in
 //! what became of the container.
 
-use super::{Domain, OomKill, Victim};
+use super::{Domain, OomKill, Victim, classify::is_part_of};
 use crate::cgroup::{CgroupId, CgroupPath};
 use std::{collections::HashMap, mem};
 
@@ -81,8 +81,8 @@ struct Open {
     since: u64,
     /// When it is looked at next.
     due: u64,
-    /// The kernel does not count groups, and the container's `memory.oom.group` was 1.
-    by_file: bool,
+    /// The kernel does not count groups, and a `memory.oom.group` says that this is one.
+    by_file: Option<Sign>,
 }
 
 /// Where a count was read.
@@ -94,8 +94,8 @@ pub struct Place<'a> {
     pub path: &'a CgroupPath,
     /// The container it belongs to.
     pub container: &'a CgroupPath,
-    /// Whether the container's `memory.oom.group` is 1.
-    pub oom_group: bool,
+    /// The highest cgroup, from this one up to the container, whose `memory.oom.group` is 1.
+    pub oom_group: Option<(CgroupId, &'a CgroupPath)>,
 }
 
 /// Turns changes of counts into kills. Pure; times are nanoseconds of any clock.
@@ -126,11 +126,12 @@ impl Deducer {
         if killed == 0 {
             return;
         }
-        let by_file = counts.oom_group_kill.is_none() && place.oom_group;
+        let by_file = place.oom_group.filter(|_| counts.oom_group_kill.is_none());
+        let by_file = by_file.map(|(id, path)| Sign { id, path: path.clone(), at: now });
         match self.open.iter_mut().find(|open| open.container == *place.container) {
             Some(open) => {
                 open.victims.push((place.id, killed));
-                open.by_file |= by_file;
+                open.by_file = open.by_file.take().or(by_file);
             }
             None => self.open.push(Open {
                 container: place.container.clone(),
@@ -163,9 +164,10 @@ impl Deducer {
         let mut kills = Vec::new();
         for mut open in mem::take(&mut self.open) {
             let age = now.saturating_sub(open.since);
-            let group = open.by_file || self.groups.iter().any(|sign| open.concerns(sign));
-            let ended = ended(&open.container);
-            if age < GATHER || !(group || ended || age >= FATE) {
+            let (group, whole) = self.group(&open);
+            // What the kernel killed as a whole need not be waited for.
+            let ended = ended(&open.container) || whole;
+            if age < GATHER || !(ended || age >= FATE) {
                 if open.due <= now {
                     open.due = now.saturating_add(GATHER);
                 }
@@ -176,6 +178,15 @@ impl Deducer {
             open.tell(domain, group, ended, &mut kills);
         }
         kills
+    }
+
+    /// The cgroup that was killed as a group, and whether it is all of the container.
+    fn group(&self, open: &Open) -> (Option<CgroupId>, bool) {
+        let highest = self.groups.iter().filter(|sign| open.concerns(sign));
+        let highest = highest.min_by_key(|sign| sign.path.as_str().len());
+        let group = open.by_file.as_ref().or(highest);
+        let whole = group.is_some_and(|sign| !is_part_of(&sign.path, &open.container));
+        (group.map(|sign| sign.id), whole)
     }
 
     /// The nearest cgroup that was over its limit; if none was, the node as a whole.
@@ -193,31 +204,30 @@ impl Open {
             && (sign.path.is_within(&self.container) || self.container.is_within(&sign.path))
     }
 
-    fn tell(self, domain: Domain, group: bool, ended: bool, kills: &mut Vec<OomKill>) {
+    fn tell(self, domain: Domain, group: Option<CgroupId>, ended: bool, kills: &mut Vec<OomKill>) {
         let victim = |id| Victim::nameless(id, self.since);
         let mut victims: Vec<_> =
             self.victims.iter().flat_map(|(id, times)| (0..*times).map(|_| victim(*id))).collect();
-        let kill = |victims, group, ended| OomKill {
+        let kill = |victims, ended| OomKill {
             victims,
             trigger: None,
             domain,
-            group: Some(group),
+            group: Some(group.is_some()),
+            group_cgroup: group,
             ended: Some(ended),
         };
-        if group {
+        if group.is_some() {
             // The kernel counts the chosen victim of a group twice.
             if victims.len() > 1 {
                 victims.pop();
             }
-            kills.push(kill(victims, true, ended));
+            kills.push(kill(victims, ended));
             return;
         }
         let last = victims.len().saturating_sub(1);
         // The container ends with its init, so that is the last of them.
         let each = victims.into_iter().enumerate();
-        kills.extend(
-            each.map(|(number, victim)| kill(vec![victim], false, ended && number == last)),
-        );
+        kills.extend(each.map(|(number, victim)| kill(vec![victim], ended && number == last)));
     }
 }
 

@@ -70,6 +70,7 @@ mod tests {
             oom_group: None,
             containers: Box::default(),
             more_containers: false,
+            memory_limit: None,
         }))
     }
 

@@ -13,7 +13,7 @@ use crate::{
     policy::LONGEST_ANNOTATION,
 };
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use std::{
     collections::{BTreeMap, HashMap},
     mem::size_of,
@@ -23,6 +23,8 @@ use std::{
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct PodObject {
+    /// `kind`, which the items of a list do not have.
+    pub kind: Option<Box<str>>,
     /// `metadata`.
     pub metadata: Metadata,
     spec: Option<Spec>,
@@ -49,6 +51,8 @@ pub struct Metadata {
 struct Annotations {
     #[serde(rename = "kubernetes.io/config.hash")]
     config_hash: Option<String>,
+    #[serde(rename = "kubernetes.io/config.mirror")]
+    config_mirror: Option<String>,
     #[serde(rename = "herder.dev/oom-group")]
     oom_group: Option<Box<str>>,
 }
@@ -56,6 +60,7 @@ struct Annotations {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Spec {
+    resources: Option<Resources>,
     init_containers: Option<Vec<ContainerSpec>>,
     containers: Option<Vec<ContainerSpec>>,
     ephemeral_containers: Option<Vec<ContainerSpec>>,
@@ -84,6 +89,7 @@ struct Limits {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Status {
+    start_time: Option<IgnoredAny>,
     init_container_statuses: Option<Vec<ContainerStatus>>,
     container_statuses: Option<Vec<ContainerStatus>>,
     ephemeral_container_statuses: Option<Vec<ContainerStatus>>,
@@ -96,6 +102,7 @@ struct ContainerStatus {
     #[serde(rename = "containerID")]
     container_id: Option<String>,
     restart_count: i64,
+    state: Option<State>,
     last_state: Option<State>,
     resources: Option<Resources>,
 }
@@ -133,17 +140,36 @@ impl PodObject {
         .flatten()
         .map(|status| (status.name.clone(), status))
         .collect();
-        let containers = trim_containers(self.spec.unwrap_or_default(), statuses);
+        let mut spec = self.spec.unwrap_or_default();
+        let resources = spec.resources.take();
+        let containers = trim_containers(spec, statuses);
+        let acknowledged = status.start_time.is_some()
+            || containers.iter().any(|container| container.id.is_some());
         Some(Pod {
             uid: PodUid::parse(&metadata.uid?)?,
-            config_hash: annotations.config_hash.and_then(|hash| PodUid::parse(&hash)),
+            config_hash: annotations.mirrored().filter(|_| acknowledged),
             namespace: metadata.namespace?,
             name: metadata.name?,
             labels: bounded(metadata.labels.unwrap_or_default()),
             oom_group: annotations.oom_group.as_deref().map(shortened),
             more_containers: containers.len() > MOST_CONTAINERS,
             containers: containers.into_iter().take(MOST_CONTAINERS).collect(),
+            memory_limit: memory_limit(resources),
         })
+    }
+}
+
+impl Annotations {
+    /// The uid of the static pod whose mirror this is (`CreateMirrorPod()`,
+    /// pkg/kubelet/pod/mirror_client.go).
+    ///
+    /// Anybody may give a pod both annotations, so that alone proves nothing. But the
+    /// kubelet runs no pod that has them, and acknowledges in the status, which nobody
+    /// else may write, only what has name, namespace and hash of a static pod.
+    fn mirrored(&self) -> Option<PodUid> {
+        let hash = self.config_hash.as_ref()?;
+        let is_mirror = self.config_mirror.as_ref() == Some(hash);
+        PodUid::parse_any(hash).filter(|_| is_mirror)
     }
 }
 
@@ -184,6 +210,7 @@ fn trim_containers(spec: Spec, mut statuses: HashMap<Box<str>, ContainerStatus>)
 fn trim_container(kind: ContainerKind, spec: ContainerSpec, status: ContainerStatus) -> Container {
     let id = |text: Option<String>| text.and_then(|text| ContainerId::parse_status(&text));
     let last_terminated = status.last_state.and_then(|state| state.terminated);
+    let ended = status.state.and_then(|state| state.terminated);
     Container {
         name: spec.name,
         kind,
@@ -197,6 +224,7 @@ fn trim_container(kind: ContainerKind, spec: ContainerSpec, status: ContainerSta
         }),
         // After a resize in place the status says what holds, not the spec.
         memory_limit: memory_limit(status.resources).or_else(|| memory_limit(spec.resources)),
+        completed: kind == ContainerKind::Init && ended.is_some_and(|ended| ended.exit_code == 0),
     }
 }
 
@@ -250,6 +278,30 @@ mod tests {
             let container = container(list, &spec, &status);
             assert_eq!((container.kind, container.restarts), (kind, 2));
             assert_eq!(container.id, ContainerId::parse(id), "{list}");
+        }
+    }
+
+    /// Pod-level resources: what the pod has as a whole, beside its containers.
+    #[test]
+    fn the_limit_of_the_pod_itself_is_read() {
+        let table = [
+            (json!({ "limits": { "memory": "128Mi" } }), Some(128 << 20)),
+            (json!({ "limits": { "cpu": "1" } }), None),
+            (json!({ "requests": { "memory": "128Mi" } }), None),
+            (Value::Null, None),
+        ];
+        for (resources, expected) in table {
+            let pod = trim(json!({
+                "metadata": { "name": "a", "namespace": "b", "uid": UID },
+                "spec": { "resources": resources, "containers": [
+                    { "name": "x", "resources": { "limits": { "memory": "64Mi" } } }
+                ] },
+            }));
+            let pod = pod.unwrap();
+            assert_eq!(
+                (pod.memory_limit, pod.containers[0].memory_limit),
+                (expected, Some(64 << 20))
+            );
         }
     }
 
@@ -337,20 +389,72 @@ mod tests {
 
     #[test]
     fn annotations_in_use_are_read_and_others_are_not() {
-        let hash = "ca0757b5d25d60b3db9d57dce6d10c2d";
         let pod = trim(json!({ "metadata": {
             "name": "a", "namespace": "b", "uid": UID,
             "labels": { "z": "1", "app": "x" },
             "annotations": {
-                "kubernetes.io/config.hash": hash,
                 OOM_GROUP_ANNOTATION: "worker=group",
                 "kubectl.kubernetes.io/last-applied-configuration": "{}",
             },
         } }));
         let pod = pod.unwrap();
-        assert_eq!(pod.cgroup_uid(), PodUid::parse(hash).unwrap());
         assert_eq!(pod.oom_group.as_deref(), Some("worker=group"));
         assert_eq!((pod.label("app"), pod.label("b")), (Some("x"), None));
         assert_eq!(pod.label("z"), Some("1"));
+    }
+
+    /// Anybody who may make pods can give one any annotation.
+    #[test]
+    fn only_what_the_kubelet_acknowledged_is_a_mirror() {
+        const HASH: &str = "ca0757b5d25d60b3db9d57dce6d10c2d";
+        let id = format!("containerd://{}", "5f".repeat(32));
+        let started = json!({ "startTime": "2026-11-23T23:54:36Z" });
+        let running = json!({ "containerStatuses": [{ "name": "x", "containerID": id }] });
+        let waiting = json!({ "phase": "Pending", "containerStatuses": [{ "name": "x" }] });
+        let annotated = |hash: &str, mirror: &str| {
+            json!({
+                "kubernetes.io/config.hash": hash, "kubernetes.io/config.mirror": mirror,
+                "kubernetes.io/config.source": "file",
+            })
+        };
+        let table = [
+            ("a mirror", annotated(HASH, HASH), &started, Some(HASH)),
+            ("one that runs", annotated(HASH, HASH), &running, Some(HASH)),
+            ("of a pod with a UUID", annotated(UID, UID), &started, Some(UID)),
+            ("of a pod with a word", annotated("etcd", "etcd"), &started, Some("etcd")),
+            ("not acknowledged", annotated(HASH, HASH), &waiting, None),
+            ("not acknowledged, no status", annotated(HASH, HASH), &Value::Null, None),
+            ("another mirror", annotated(HASH, UID), &started, None),
+            ("no hash", json!({ "kubernetes.io/config.mirror": HASH }), &started, None),
+            ("no mirror", json!({ "kubernetes.io/config.hash": HASH }), &running, None),
+            ("no uid of a cgroup", annotated("a/b", "a/b"), &started, None),
+            ("empty", annotated("", ""), &started, None),
+        ];
+        for (case, annotations, status, expected) in table {
+            let pod = trim(json!({
+                "metadata": { "name": "a", "namespace": "b", "uid": UID, "annotations": annotations },
+                "spec": { "containers": [{ "name": "x" }] },
+                "status": status,
+            }));
+            assert_eq!(pod.unwrap().config_hash, expected.and_then(PodUid::parse_any), "{case}");
+        }
+    }
+
+    #[test]
+    fn only_an_init_container_that_ended_well_is_completed() {
+        let ended = |code: i32| json!({ "terminated": { "exitCode": code } });
+        let table = [
+            ("initContainers", Value::Null, ended(0), true),
+            ("initContainers", Value::Null, ended(1), false),
+            ("initContainers", Value::Null, json!({ "running": {} }), false),
+            ("initContainers", Value::Null, Value::Null, false),
+            ("initContainers", "Always".into(), ended(0), false),
+            ("containers", Value::Null, ended(0), false),
+        ];
+        for (list, policy, state, expected) in table {
+            let spec = json!({ "name": "x", "restartPolicy": policy });
+            let container = container(list, &spec, &json!({ "name": "x", "state": state }));
+            assert_eq!(container.completed, expected, "{list} {policy} {state}");
+        }
     }
 }

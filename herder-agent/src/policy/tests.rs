@@ -5,6 +5,18 @@ fn policy(text: &str) -> Policy {
     Policy::new(Config::parse(text, "test").unwrap())
 }
 
+#[test]
+fn only_rules_that_want_something_have_names() {
+    let rules = "rules:\n- {name: a, cgroups: ['/a'], oomGroup: group}\n\
+                 - {name: b, cgroups: ['/b'], oomGroup: leave}\n";
+    let names = |more: &str| {
+        let policy = Policy::new(Config::parse(&format!("{rules}{more}"), "x").unwrap());
+        policy.names().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(names("podAnnotations: ignore"), ["a"]);
+    assert_eq!(names("podAnnotations: allow"), ["a", "annotation"]);
+}
+
 fn pod(namespace: &str, labels: &[(&str, &str)], annotation: Option<&str>) -> Pod {
     let mut labels: Vec<(Box<str>, Box<str>)> =
         labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
@@ -18,6 +30,7 @@ fn pod(namespace: &str, labels: &[(&str, &str)], annotation: Option<&str>) -> Po
         oom_group: annotation.map(Into::into),
         containers: Box::default(),
         more_containers: false,
+        memory_limit: None,
     }
 }
 
@@ -51,6 +64,52 @@ fn globs_match_whole_components() {
     ];
     for (path, expected) in table {
         assert_eq!(decided(&policy, path, None), expected, "{path}");
+    }
+}
+
+/// A workload that may make cgroups of its own gets nothing by their names.
+#[test]
+fn a_glob_crosses_no_slash_but_crun_s() {
+    let table = [
+        ("/demo/match-*", &["/demo/match-b", "/demo/match-b.scope/container"][..]),
+        ("/demo/match-?", &["/demo/match-b"]),
+        ("/demo/match-[ab]", &["/demo/match-b"]),
+        ("/demo/match-[!a]", &["/demo/match-b"]),
+        ("/demo?match-b", &[]),
+        ("/demo[/]match-b", &[]),
+        ("/demo[!a]match-b", &[]),
+        ("/*", &["/a", "/x.scope/container"]),
+        ("/*/*", &["/demo/match-b", "/demo/match-b.scope/container", "/x.scope/container"]),
+        ("/demo/*.scope", &["/demo/match-b.scope/container"]),
+        ("/demo/*/container", &["/demo/match-b/container", "/demo/match-b.scope/container"]),
+        ("/**/match-b", &["/demo/match-b"]),
+        (
+            "/demo/**",
+            &[
+                "/demo/match-b",
+                "/demo/match-b/container",
+                "/demo/match-b/container/container",
+                "/demo/match-b.scope/container",
+                "/demo/match-b.scope/container/container",
+            ],
+        ),
+    ];
+    let paths = [
+        "/a",
+        "/demo/match-b",
+        "/demo/match-b/container",
+        "/demo/match-b/container/container",
+        "/demo/match-b.scope/container",
+        "/demo/match-b.scope/container/container",
+        "/x.scope/container",
+    ];
+    for (glob, expected) in table {
+        let policy = policy(&format!(
+            "rules:\n- {{name: r, cgroups: ['{glob}'], oomGroup: single-process}}\n"
+        ));
+        let matched: Vec<_> =
+            paths.into_iter().filter(|path| decided(&policy, path, None) == "r 0").collect();
+        assert_eq!(matched, expected, "{glob}");
     }
 }
 

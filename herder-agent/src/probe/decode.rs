@@ -7,10 +7,13 @@ use crate::{
 };
 use bytemuck::{AnyBitPattern, pod_read_unaligned};
 use herder_agent_ebpf::{
-    CgroupRecord, DecisionRecord, ExitRecord, Header, LEVELS, LineageRecord, RecordKind,
+    CgroupRecord, DecisionRecord, ExitRecord, Header, LEVELS, LineageRecord, PATH_LEN, RecordKind,
     VictimRecord, flag,
 };
 use std::mem::offset_of;
+
+/// The name of a cgroup whose path was cut.
+const CUT: &str = "…";
 
 /// Something the kernel did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +35,8 @@ pub enum Event {
     CgroupRemoved(CgroupEvent),
     /// Which cgroups lie above a victim's.
     Lineage(Lineage),
+    /// A cgroup was made or removed that the agent's mount does not show.
+    CgroupOutside,
 }
 
 /// A call of `trace_mark_victim()`.
@@ -56,6 +61,8 @@ pub struct Decision {
     pub domain: Domain,
     /// Whether a cgroup was killed as a group.
     pub group: bool,
+    /// Which one, if that could be read.
+    pub group_cgroup: Option<CgroupId>,
     /// Signals sent.
     pub kills: u32,
     /// Marks made.
@@ -69,6 +76,17 @@ pub struct CgroupEvent {
     pub id: Option<CgroupId>,
     /// Its path.
     pub path: CgroupPath,
+    /// Where the path begins.
+    pub base: Base,
+}
+
+/// Where a path begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// At the cgroup that the agent's mount begins at.
+    Mount,
+    /// At the hierarchy's root, where the mount may begin too.
+    Hierarchy,
 }
 
 /// What lies above the cgroup of a victim.
@@ -97,6 +115,12 @@ pub enum DecodeError {
     /// A cgroup whose path cannot be used.
     #[error(transparent)]
     Path(#[from] PathError),
+    /// A cgroup whose path was cut above the mount.
+    #[error("a cgroup's path was cut within the {levels} levels above the mount")]
+    Level {
+        /// Levels above the mount.
+        levels: u32,
+    },
 }
 
 /// Decodes one record. `page` is the page size in bytes.
@@ -115,9 +139,9 @@ pub fn decode(bytes: &[u8], page: u64) -> Result<Event, DecodeError> {
         let after = record.header.time.saturating_sub(record.marked);
         Ok(Event::Exited { tgid: record.tgid, after })
     } else if kind == RecordKind::CgroupMkdir as u32 {
-        Ok(Event::CgroupMade(cgroup(bytes, kind)?))
+        Ok(cgroup(bytes, kind)?.map_or(Event::CgroupOutside, Event::CgroupMade))
     } else if kind == RecordKind::CgroupRmdir as u32 {
-        Ok(Event::CgroupRemoved(cgroup(bytes, kind)?))
+        Ok(cgroup(bytes, kind)?.map_or(Event::CgroupOutside, Event::CgroupRemoved))
     } else if kind == RecordKind::Lineage as u32 {
         lineage(bytes).ok_or(DecodeError::Short { kind, length: bytes.len() })
     } else {
@@ -143,6 +167,8 @@ fn mark(record: &VictimRecord, page: u64) -> Mark {
             start_boottime: record.start_boottime,
             cgroup: CgroupId(record.cgroup),
             parent_cgroup: has(flag::PARENT).then_some(CgroupId(record.parent_cgroup)),
+            memory_cgroup: (record.memory_cgroup != 0).then_some(CgroupId(record.memory_cgroup)),
+            is_outside: has(flag::OUTSIDE),
             comm: comm(&record.comm),
             uid: record.uid,
             oom_score_adj: has(flag::SCORE).then_some(record.oom_score_adj),
@@ -168,12 +194,17 @@ fn decision(record: &DecisionRecord) -> Decision {
     let domain = match record.domain_cgroup {
         _ if record.header.flags & flag::DOMAIN == 0 => Domain::Unknown,
         0 => Domain::Node,
+        _ if record.header.flags & flag::OUTSIDE != 0 => Domain::Outside,
         id => Domain::Cgroup(CgroupId(id)),
     };
     Decision {
         decision: record.decision,
         domain,
         group: record.group_cgroup != 0,
+        group_cgroup: match record.group_cgroup {
+            0 | u64::MAX => None,
+            id => Some(CgroupId(id)),
+        },
         kills: record.kills,
         marks: record.marks,
     }
@@ -189,11 +220,35 @@ fn lineage(bytes: &[u8]) -> Option<Event> {
     Some(Event::Lineage(Lineage { cgroup, above }))
 }
 
-fn cgroup(bytes: &[u8], kind: u32) -> Result<CgroupEvent, DecodeError> {
+/// None for a cgroup that the agent's mount does not show.
+fn cgroup(bytes: &[u8], kind: u32) -> Result<Option<CgroupEvent>, DecodeError> {
     let record: CgroupRecord = read(bytes, kind)?;
-    let path = bytes.get(size_of::<CgroupRecord>()..).unwrap_or_default();
-    let path = CgroupPath::parse(until_nul(path))?;
-    Ok(CgroupEvent { id: (record.cgroup != 0).then_some(CgroupId(record.cgroup)), path })
+    if record.header.flags & flag::OUTSIDE != 0 {
+        return Ok(None);
+    }
+    let whole = kernel_path(until_nul(bytes.get(size_of::<CgroupRecord>()..).unwrap_or_default()))?;
+    let id = (record.cgroup != 0).then_some(CgroupId(record.cgroup));
+    if record.header.flags & flag::INSIDE == 0 {
+        return Ok(Some(CgroupEvent { id, path: whole, base: Base::Hierarchy }));
+    }
+    let above = usize::try_from(record.above).unwrap_or(usize::MAX);
+    let path = whole.from_level(above).ok_or(DecodeError::Level { levels: record.above })?;
+    Ok(Some(CgroupEvent { id, path, base: Base::Mount }))
+}
+
+/// The kernel cuts a path that is too long, also within a name. Where the cgroup is still
+/// holds for those above it, so one that has no name stands for it.
+fn kernel_path(bytes: &[u8]) -> Result<CgroupPath, PathError> {
+    if bytes.len() < PATH_LEN - 1 {
+        return CgroupPath::parse(bytes);
+    }
+    let end = bytes.iter().rposition(|byte| *byte == b'/').unwrap_or_default();
+    CgroupPath::parse(bytes.get(..end).unwrap_or_default())?.child(CUT.as_bytes())
+}
+
+/// Whether the kernel has cut a path, so that it is not the cgroup's own.
+pub fn is_cut(path: &CgroupPath) -> bool {
+    path.name() == CUT
 }
 
 /// A command name as text: the process chose it, so it may be anything.
@@ -272,6 +327,53 @@ mod tests {
         assert_eq!(domain(&record), Domain::Node);
         record.domain_cgroup = 5;
         assert_eq!(domain(&record), Domain::Cgroup(CgroupId(5)));
+        record.header.flags |= flag::OUTSIDE;
+        assert_eq!(domain(&record), Domain::Outside);
+    }
+
+    fn of_cgroup(flags: u32, above: u32) -> CgroupRecord {
+        let header = header(RecordKind::CgroupMkdir, flags);
+        CgroupRecord { header, cgroup: 9, above, reserved: 0 }
+    }
+
+    /// A mount that begins below the hierarchy's root shows a part of what the kernel
+    /// tells of, by shorter paths.
+    #[test]
+    fn paths_begin_where_the_mount_does() {
+        let made = |flags, above, path: &[u8]| {
+            decode(&[bytes_of(&of_cgroup(flags, above)), path].concat(), PAGE)
+        };
+        let event = |path: &[u8], base| {
+            let path = CgroupPath::parse(path).unwrap();
+            Ok(Event::CgroupMade(CgroupEvent { id: Some(CgroupId(9)), path, base }))
+        };
+        let path = b"/docker/n1.scope/kubepods/c1\0";
+        assert_eq!(made(flag::INSIDE, 2, path), event(b"/kubepods/c1", Base::Mount));
+        assert_eq!(made(flag::INSIDE, 4, path), event(b"/", Base::Mount));
+        assert_eq!(made(0, 0, path), event(&path[..path.len() - 1], Base::Hierarchy));
+        assert_eq!(made(flag::OUTSIDE, 0, path), Ok(Event::CgroupOutside));
+        assert_eq!(made(flag::INSIDE, 5, path), Err(DecodeError::Level { levels: 5 }));
+        let name = [&b"/"[..], &[b'n'; 255]].concat();
+        let cut = &name.repeat(5)[..PATH_LEN - 1];
+        let known = [&name.repeat(3), "/…".as_bytes()].concat();
+        assert_eq!(made(0, 0, cut), event(&known, Base::Hierarchy));
+        assert_eq!(made(flag::INSIDE, 1, cut), event(&known[256..], Base::Mount));
+        let whole = &cut[..PATH_LEN - 2];
+        assert_eq!(made(0, 0, whole), event(whole, Base::Hierarchy));
+        let between = [&name.repeat(3), &b"/"[..], &[b'n'; 253], b"/"].concat();
+        assert!(between.len() == PATH_LEN - 1 && made(0, 0, &between).is_ok());
+    }
+
+    #[test]
+    fn a_group_is_one_although_it_is_not_known_which() {
+        for (number, group, cgroup) in
+            [(0, false, None), (7, true, Some(CgroupId(7))), (u64::MAX, true, None)]
+        {
+            let header = header(RecordKind::Decision, 0);
+            let record = DecisionRecord { header, group_cgroup: number, ..Default::default() };
+            let Ok(Event::Decided(decision)) = decode(bytes_of(&record), PAGE) else { panic!() };
+            assert_eq!((decision.group, decision.group_cgroup), (group, cgroup));
+        }
     }
 
     #[test]
@@ -295,11 +397,13 @@ mod tests {
 
     #[test]
     fn a_cgroup_path_ends_at_its_nul_and_must_be_plain() {
-        let record = CgroupRecord { header: header(RecordKind::CgroupMkdir, 0), cgroup: 9 };
+        let record = of_cgroup(0, 0);
         let with = |path: &[u8]| [bytes_of(&record), path].concat();
         let Ok(Event::CgroupMade(made)) = decode(&with(b"/a/b\0xx"), PAGE) else { panic!() };
         assert_eq!((made.id, made.path.as_str()), (Some(CgroupId(9)), "/a/b"));
-        for bad in [&b""[..], b"relative\0", b"/a/../b\0", b"/\xff\0"] {
+        let Ok(Event::CgroupMade(odd)) = decode(&with(b"/a/\xff\0"), PAGE) else { panic!() };
+        assert_eq!(odd.path.to_string(), "/a/\\xff");
+        for bad in [&b""[..], b"relative\0", b"/a/../b\0"] {
             assert!(matches!(decode(&with(bad), PAGE), Err(DecodeError::Path(_))), "{bad:?}");
         }
     }

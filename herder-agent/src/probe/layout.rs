@@ -103,11 +103,13 @@ impl KernelFacts {
 }
 
 /// Every name that is looked up in BTF.
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 23] = [
     "task_struct",
     "css_set",
     "cgroup",
     "cgroup_root",
+    "cgroup_subsys_state",
+    "memory_cgrp_id",
     "kernfs_node",
     "cred",
     "signal_struct",
@@ -137,10 +139,14 @@ fn layout(btf: &Btf<'_>) -> KernelLayout {
         css_set_dfl_cgrp: offset("css_set", "dfl_cgrp"),
         cgroup_kn: offset("cgroup", "kn"),
         cgroup_root: offset("cgroup", "root"),
-        cgroup_level: offset("cgroup", "level"),
         cgroup_ancestors: offset("cgroup", "ancestors"),
         cgroup_ancestor_ids: offset("cgroup", "ancestor_ids"),
         cgroup_root_hierarchy_id: offset("cgroup_root", "hierarchy_id"),
+        cgroup_self: offset("cgroup", "self"),
+        cgroup_parent: offset("cgroup", "self.parent"),
+        cgroup_level: offset("cgroup", "level"),
+        css_set_memory: memory_of_css_set(btf).unwrap_or(ABSENT),
+        css_cgroup: offset("cgroup_subsys_state", "cgroup"),
         kernfs_node_id: offset("kernfs_node", "id"),
         task_pid: offset("task_struct", "pid"),
         task_tgid: offset("task_struct", "tgid"),
@@ -168,6 +174,14 @@ fn layout(btf: &Btf<'_>) -> KernelLayout {
         oom_control_memcg: offset("oom_control", "memcg"),
         mem_cgroup_cgroup: offset("mem_cgroup", "css.cgroup"),
     }
+}
+
+/// Where `css_set.subsys`, an array of pointers, has the memory controller.
+fn memory_of_css_set(btf: &Btf<'_>) -> Option<u32> {
+    let (array, kind) = btf.member("css_set", "subsys")?;
+    let Kind::Array(pointer, _) = btf.kind(kind)? else { return None };
+    let index = btf.enumerator("memory_cgrp_id")?;
+    array.checked_add(index.checked_mul(btf.size(pointer)?)?)
 }
 
 /// Offset of the first counter's value in `mm_struct`, and size of a counter.

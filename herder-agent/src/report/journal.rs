@@ -10,25 +10,23 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use tokio::sync::broadcast;
+use tokio::sync::watch;
 
 /// Kills that are kept, 1 to 4 KiB each.
 pub const KEPT: usize = 1000;
-
-/// Kills that a follower may be behind, before it misses some.
-const BEHIND: usize = 64;
 
 /// The last [`KEPT`] kills.
 #[derive(Debug)]
 pub struct Journal {
     kills: VecDeque<Arc<KillRecord>>,
     last: u64,
-    live: broadcast::Sender<Arc<KillRecord>>,
+    /// Wakes those who follow; they read the kills here, each at its own pace.
+    news: watch::Sender<()>,
 }
 
 impl Default for Journal {
     fn default() -> Self {
-        Journal { kills: VecDeque::new(), last: 0, live: broadcast::Sender::new(BEHIND) }
+        Journal { kills: VecDeque::new(), last: 0, news: watch::Sender::new(()) }
     }
 }
 
@@ -40,24 +38,29 @@ impl Journal {
         if self.kills.len() == KEPT {
             self.kills.pop_front();
         }
-        let record = Arc::new(record);
-        if self.live.receiver_count() > 0 {
-            // An error means that the last of them has just gone.
-            let _ = self.live.send(record.clone());
-        }
-        self.kills.push_back(record);
+        self.kills.push_back(Arc::new(record));
+        self.news.send_replace(());
     }
 
-    /// Follows the kills from now on. Also gives those after the kill of number
-    /// `last`, oldest first; all of them if the agent has been started anew since
-    /// that number was given.
-    pub fn follow(
-        &self,
-        last: Option<u64>,
-    ) -> (Vec<Arc<KillRecord>>, broadcast::Receiver<Arc<KillRecord>>) {
-        let last = last.map_or(self.last, |last| if last > self.last { 0 } else { last });
-        let since = self.kills.iter().filter(|kill| kill.id > last);
-        (since.cloned().collect(), self.live.subscribe())
+    /// The number of the newest kill; 0 if there is none.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Wakes with each kill from now on.
+    pub fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
+    }
+
+    /// The newest kept kill with a smaller number.
+    pub fn before(&self, id: u64) -> Option<Arc<KillRecord>> {
+        let older = self.kills.partition_point(|kill| kill.id < id);
+        self.kills.get(older.checked_sub(1)?).cloned()
+    }
+
+    /// The oldest kept kill with a larger number.
+    pub fn after(&self, id: u64) -> Option<Arc<KillRecord>> {
+        self.kills.get(self.kills.partition_point(|kill| kill.id <= id)).cloned()
     }
 
     /// A killed process is gone, so long after its mark. Process ids are reused,

@@ -17,9 +17,12 @@ use crate::{
     cgroup::tree::Role,
     events::send::Outcome,
     nri,
+    oom::Kind,
     pods::restarts::RestartSeen,
 };
 use families::Families;
+use family::Key;
+pub(crate) use family::PIECE;
 use prometheus::{TEXT_FORMAT, TextEncoder};
 use series::Series;
 use std::{
@@ -32,6 +35,16 @@ const UNKNOWN: &str = "unknown";
 
 /// How long the series of a container outlive it, if nobody says otherwise.
 const RETENTION: Duration = Duration::from_secs(15 * 60);
+
+/// The content type of the exposition.
+pub const EXPOSITION: &str = TEXT_FORMAT;
+
+/// Where an exposition begins, or goes on.
+#[derive(Debug, Default)]
+pub struct Place {
+    family: usize,
+    after: Option<Key>,
+}
 
 /// All families, and which series they have.
 #[derive(Debug)]
@@ -58,12 +71,19 @@ impl Metrics {
         self.families.build(name);
     }
 
-    /// The text exposition, and its content type.
-    pub fn exposition(&self) -> (Vec<u8>, &'static str) {
-        let mut text = String::with_capacity(16 * 1024);
-        for family in &self.families.exposed {
-            if let Err(error) = family.expose(&mut text) {
+    /// The text exposition from a place on: a little more than a [`PIECE`] at most, and where
+    /// it goes on, if it does.
+    pub fn piece(&self, mut place: Place) -> (String, Option<Place>) {
+        let mut text = String::new();
+        while let Some(family) = self.families.exposed.get(place.family) {
+            let after = family.expose(&mut text, place.after.as_ref()).unwrap_or_else(|error| {
                 tracing::error!(%error, "Cannot write the metrics.");
+                None
+            });
+            let family = place.family + usize::from(after.is_none());
+            place = Place { family, after };
+            if text.len() >= PIECE {
+                return (text, Some(place));
             }
         }
         if let Err(error) =
@@ -71,7 +91,18 @@ impl Metrics {
         {
             tracing::error!(%error, "Cannot write the metrics.");
         }
-        (text.into_bytes(), TEXT_FORMAT)
+        (text, None)
+    }
+
+    /// The whole of it, and its content type.
+    pub fn exposition(&self) -> (Vec<u8>, &'static str) {
+        let (mut text, mut place) = self.piece(Place::default());
+        while let Some(next) = place {
+            let (more, rest) = self.piece(next);
+            text.push_str(&more);
+            place = rest;
+        }
+        (text.into_bytes(), EXPOSITION)
     }
 
     fn series(&self) -> Held<'_, Series> {
@@ -81,7 +112,10 @@ impl Metrics {
     pub(super) fn kill(&self, report: &KillReport, age: Duration) {
         let families = &self.families;
         families.report_seconds.observe(age.as_secs_f64());
-        let (kind, limit) = (report.kind.as_str(), report.limit.as_str());
+        // A group inside of a container that lives on is sub-processes to whoever counts
+        // which containers ended.
+        let kind = if report.ends { report.kind } else { Kind::Subprocess };
+        let (kind, limit) = (kind.as_str(), report.limit.as_str());
         let mut series = self.series();
         match &report.owner {
             Owner::Container(names) => {
@@ -124,6 +158,14 @@ impl Metrics {
 
     pub(super) fn no_kill(&self, reason: NoKill) {
         self.families.ignored.add([reason.as_str()], 1);
+    }
+
+    /// What a rule may be counted for begins at 0, so that a first failure is seen.
+    pub(super) fn rule(&self, name: &str) {
+        for result in ["ok", "gone", "error"] {
+            self.families.writes.begin([name, result]);
+        }
+        self.families.reverts.begin([name]);
     }
 
     pub(super) fn oom_group_write(&self, write: &OomGroupWrite<'_>) {
@@ -179,6 +221,11 @@ impl Metrics {
         self.families.reloads.add([result], 1);
     }
 
+    pub(super) fn config_watched(&self, watched: bool) {
+        self.families.config_watched.set([], watched.into());
+        self.families.config_watch_failures.inc_by(u64::from(!watched));
+    }
+
     pub(super) fn restart(&self, restart: &RestartSeen) {
         let ContainerNames { namespace, pod, container } = &restart.names;
         let labels: [&str; 4] = [namespace, pod, container, restart.reason.as_str()];
@@ -203,6 +250,10 @@ impl Metrics {
 
     pub(super) fn nri_answered(&self, took: Duration) {
         self.families.nri_answer_seconds.observe(took.as_secs_f64());
+    }
+
+    pub(super) fn nri_connection(&self, attempt: nri::Attempt) {
+        self.families.nri_connections.add([attempt.as_str()], 1);
     }
 
     pub(super) fn nri_connected(&self, connected: bool) {

@@ -12,6 +12,8 @@ pub enum Lost {
     UnknownRecord,
     /// A decision ended, but not all of its victims' records arrived.
     VictimMissing,
+    /// A made or removed cgroup was told of by a path that says nothing.
+    CgroupPath,
 }
 
 impl Lost {
@@ -32,6 +34,7 @@ impl Lost {
             Lost::ShortRecord => "short-record",
             Lost::UnknownRecord => "unknown-record",
             Lost::VictimMissing => "victim-missing",
+            Lost::CgroupPath => "cgroup-path",
         }
     }
 
@@ -41,34 +44,38 @@ impl Lost {
         match self {
             Lost::Kernel(loss) => loss.loses_kill(),
             Lost::ShortRecord | Lost::UnknownRecord | Lost::VictimMissing => true,
+            Lost::CgroupPath => false,
         }
     }
 
     /// All of them.
     pub fn all() -> impl Iterator<Item = Lost> {
-        let own = [Lost::ShortRecord, Lost::UnknownRecord, Lost::VictimMissing];
+        let own = [Lost::ShortRecord, Lost::UnknownRecord, Lost::VictimMissing, Lost::CgroupPath];
         herder_agent_ebpf::Loss::ALL.into_iter().map(Lost::Kernel).chain(own)
     }
 }
 
-/// Why a kill has no owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Why it is not known whose a kill is, or only in part; what is least known comes last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Unattributed {
-    /// The victim's cgroup id was never seen.
-    UnknownCgroup,
+    /// The pod is known, but the container's name did not arrive in time.
+    UnknownContainer,
     /// The cgroup is a pod's, but its names did not arrive in time.
     UnknownPod,
+    /// The victim's cgroup id was never seen.
+    UnknownCgroup,
 }
 
 impl Unattributed {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::UnknownCgroup, Self::UnknownPod];
+    pub const ALL: [Self; 3] = [Self::UnknownContainer, Self::UnknownPod, Self::UnknownCgroup];
 
     /// The value of the `reason` label.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::UnknownCgroup => "unknown-cgroup",
+            Self::UnknownContainer => "unknown-container",
             Self::UnknownPod => "unknown-pod",
+            Self::UnknownCgroup => "unknown-cgroup",
         }
     }
 }
@@ -95,24 +102,28 @@ impl Unseen {
     }
 }
 
-/// Why a mark of the kernel is no kill of its own.
+/// Why a mark of the kernel is no kill of its own, or none of this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NoKill {
     /// The task was already dying (`task_will_free_mem()`).
     AlreadyDying,
     /// Another thread of a process that is already reported.
     Duplicate,
+    /// A kill in a cgroup that the agent's mount does not show: in another node, where
+    /// nodes are containers, or outside of what `--cgroup-root` names.
+    OutsideMount,
 }
 
 impl NoKill {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::AlreadyDying, Self::Duplicate];
+    pub const ALL: [Self; 3] = [Self::AlreadyDying, Self::Duplicate, Self::OutsideMount];
 
     /// The value of the `reason` label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AlreadyDying => "already-dying",
             Self::Duplicate => "duplicate",
+            Self::OutsideMount => "outside-mount",
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::{
         id::{ContainerId, PodUid},
         path::{PodCgroup, QosClass, Runtime},
     },
+    cgroup::CgroupPath,
     oom::{Kind, Limit, Victim},
     pods::restarts::Reason,
 };
@@ -26,8 +27,14 @@ pub struct KillRecord {
     pub time: String,
     /// Sub-process, init or group.
     pub kind: Kind,
-    /// Whose limit was hit.
+    /// Whose limit mattered.
     pub limit: Limit,
+    /// The limit that the kernel hit; none if that was not read.
+    pub limit_bytes: Option<u64>,
+    /// The cgroup that has it; none if it is the node that was full.
+    pub limit_cgroup: Option<String>,
+    /// The limit of the victim's container; none if it has none, or that was not read.
+    pub container_limit_bytes: Option<u64>,
     /// Namespace of the pod, if it is one.
     pub namespace: Option<String>,
     /// Name of the pod.
@@ -36,6 +43,8 @@ pub struct KillRecord {
     pub container: Option<String>,
     /// The chosen victim's cgroup.
     pub cgroup: Option<String>,
+    /// The cgroup that was killed as a group, if it was one and it is known which.
+    pub group_cgroup: Option<String>,
     /// The pod's UID as its cgroup has it, that is, a static pod's config hash.
     pub pod_uid: Option<PodUid>,
     /// The pod's quality-of-service class.
@@ -118,7 +127,7 @@ impl KillRecord {
             Owner::Host { .. } | Owner::Unnamed { .. } => None,
         };
         // The path says so much whether or not the API server does.
-        let pod = report.cgroup.as_ref().and_then(PodCgroup::parse);
+        let pod = report.pod;
         let container = pod.as_ref().and_then(PodCgroup::container);
         let kill = &report.kill;
         let victims: Vec<_> = kill.victims.iter().take(LISTED).map(ProcessRecord::new).collect();
@@ -127,10 +136,14 @@ impl KillRecord {
             time: rfc3339(SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH)),
             kind: report.kind,
             limit: report.limit,
+            limit_bytes: report.limits.bytes,
+            limit_cgroup: report.limits.cgroup.as_ref().map(|path| path.as_str().to_owned()),
+            container_limit_bytes: report.limits.container.and_then(|memory| memory.limit),
             namespace: names.map(|names| names.namespace.clone()),
             pod: names.map(|names| names.pod.clone()),
             container: names.map(|names| names.container.clone()),
-            cgroup: report.cgroup.as_ref().map(|path| path.as_str().to_owned()),
+            cgroup: report.cgroup.as_ref().map(CgroupPath::to_string),
+            group_cgroup: report.group.as_ref().map(CgroupPath::to_string),
             pod_uid: pod.map(|pod| pod.pod_uid),
             qos_class: pod.map(|pod| pod.qos),
             container_id: container.map(|container| container.id),

@@ -2,7 +2,10 @@ use super::*;
 use crate::{
     attribution::id::ContainerId,
     cgroup::CgroupId,
-    oom::{Domain, Trigger, Victim},
+    oom::{
+        Domain, Trigger, Victim,
+        limit::{Memory, Place},
+    },
     pods::restarts::Reason,
 };
 
@@ -16,6 +19,8 @@ pub(crate) fn report(owner: Owner, kind: Kind) -> KillReport {
         start_boottime: 0,
         cgroup: CgroupId(1),
         parent_cgroup: None,
+        memory_cgroup: None,
+        is_outside: false,
         comm: "hog".into(),
         uid: 0,
         oom_score_adj: None,
@@ -23,15 +28,20 @@ pub(crate) fn report(owner: Owner, kind: Kind) -> KillReport {
     };
     let trigger = Trigger { tid: 1, tgid: 1, cgroup: CgroupId(1), comm: "x".into() };
     KillReport {
+        pod: None,
         kill: OomKill {
             victims: vec![victim],
             trigger: Some(trigger),
             domain: Domain::Unknown,
             group: None,
+            group_cgroup: None,
             ended: None,
         },
         kind,
+        ends: kind != Kind::Subprocess,
+        group: None,
         limit: Limit::Container,
+        limits: Limits::default(),
         owner: owner.clone(),
         cgroup: None,
         victim_owners: vec![owner],
@@ -56,7 +66,8 @@ fn a_record_says_what_the_path_says() {
     let owner = Owner::Container(names());
     let path = format!("/kubepods/burstable/pod{UID}/crio-{}/below", id('a'));
     let cgroup = CgroupPath::parse(path.as_bytes()).ok();
-    reporter.kill(&KillReport { cgroup, ..report(owner.clone(), Kind::Init) });
+    let pod = cgroup.as_ref().and_then(PodCgroup::parse);
+    reporter.kill(&KillReport { cgroup, pod, ..report(owner.clone(), Kind::Init) });
     reporter.kill(&report(owner, Kind::Init));
     let records = serde_json::to_value(reporter.kills(2)).unwrap();
     let told = |at: usize| {
@@ -67,13 +78,37 @@ fn a_record_says_what_the_path_says() {
     assert_eq!(told(0), ["-"; 5], "of an unknown cgroup");
 }
 
+/// The limit that the kernel hit, and the container's own.
+#[test]
+fn a_record_has_the_numbers_of_both_limits() {
+    let reporter = Reporter::default();
+    let limits = Limits {
+        place: Place::Parent,
+        cgroup: CgroupPath::parse(b"/kubepods/pod").ok(),
+        bytes: Some(120 << 20),
+        container: Some(Memory { limit: Some(60 << 20), ..Memory::default() }),
+        ..Limits::default()
+    };
+    let kill = report(Owner::Container(names()), Kind::Subprocess);
+    reporter.kill(&KillReport { limits, ..kill.clone() });
+    reporter.kill(&kill);
+    let records = serde_json::to_value(reporter.kills(2)).unwrap();
+    let told = |at: usize| {
+        ["limit_bytes", "limit_cgroup", "container_limit_bytes"].map(|key| records[at][key].clone())
+    };
+    let expected = serde_json::json!([120 << 20, "/kubepods/pod", 60 << 20]);
+    assert_eq!(serde_json::json!(told(1)), expected);
+    assert!(told(0).iter().all(serde_json::Value::is_null), "not read");
+}
+
 #[test]
 fn a_restart_is_tied_to_the_kill_that_ended_the_incarnation() {
     let reporter = Reporter::default();
     let kill = |letter, kind| {
         let path = format!("/kubepods/pod{UID}/{}", id(letter));
         let cgroup = CgroupPath::parse(path.as_bytes()).ok();
-        reporter.kill(&KillReport { cgroup, ..report(Owner::Container(names()), kind) });
+        let pod = cgroup.as_ref().and_then(PodCgroup::parse);
+        reporter.kill(&KillReport { cgroup, pod, ..report(Owner::Container(names()), kind) });
     };
     let restart = |ended, reason| {
         reporter.restart(&RestartSeen { names: names(), reason, times: 1, ended });

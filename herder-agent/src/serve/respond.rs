@@ -2,37 +2,37 @@
 
 use super::{
     State, page,
-    stream::{Streaming, Streams},
+    peer::{Answering, Peer},
+    pieces::{Kills, NoAnswer, Pieces},
+    stream::Streams,
 };
-use crate::{core::Command, memory, report::journal};
+use crate::report::{Reporter, journal, metrics};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use http_body_util::{Either, Full, StreamBody};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Frame,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LINK, X_CONTENT_TYPE_OPTIONS},
 };
 use serde::Serialize;
-use std::{convert::Infallible, time::Duration};
-use tokio::{sync::oneshot, time::timeout};
+use std::{sync::Arc, time::Duration};
 
 /// How long the core may take to answer.
-const CORE: Duration = Duration::from_secs(1);
+pub(super) const CORE: Duration = Duration::from_secs(1);
 
-/// A text that has outgrown its first buffer, bytes: the smaller ones that it left behind, and
-/// whatever else was answered since the last scrape, lie between what is kept, where the heap
-/// does not shrink by itself.
-const LARGE: usize = 16 * 1024;
+/// How long the core's loop may stand still before a restart is what helps. It turns every
+/// few seconds; on a node whose processors are all taken it may be kept waiting for many.
+const STILL: Duration = Duration::from_secs(60);
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
-const ENDPOINTS: &str = "/\n/metrics\n/livez\n/readyz\n/api/v1/kills?limit=N\n/api/v1/kills/stream\n/api/v1/containers\n/api/v1/node\n";
+const ENDPOINTS: &str = "/\n/metrics\n/livez\n/readyz\n/api/v1/kills?limit=N&before=ID\n/api/v1/kills/stream\n/api/v1/containers\n/api/v1/node\n";
 
-/// All at once, or a stream.
+/// All at once, or in pieces.
 pub(super) type Body =
-    Either<Full<Bytes>, StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>>;
+    Either<Full<Bytes>, StreamBody<BoxStream<'static, Result<Frame<Bytes>, NoAnswer>>>>;
 
 pub(super) type Answer = Response<Body>;
 
@@ -51,8 +51,9 @@ pub(super) async fn respond<B>(
     request: &Request<B>,
     state: &State,
     streams: &Streams,
-    streaming: &Streaming,
+    peer: &Peer,
 ) -> Answer {
+    let answering = peer.answering();
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD.\n".into());
         answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -60,18 +61,15 @@ pub(super) async fn respond<B>(
     }
     match request.uri().path() {
         "/metrics" => {
-            let metrics = state.reporter.metrics();
+            let reporter = state.reporter.clone();
             if let Some(dropped) = &state.dropped {
-                metrics
-                    .log_lines_dropped(u64::try_from(dropped.dropped_lines()).unwrap_or(u64::MAX));
+                let lines = u64::try_from(dropped.dropped_lines()).unwrap_or(u64::MAX);
+                reporter.metrics().log_lines_dropped(lines);
             }
-            let (text, kind) = metrics.exposition();
-            if text.len() > LARGE {
-                memory::give_back();
-            }
-            answer(StatusCode::OK, kind, text)
+            let pieces = Pieces::Metrics { reporter, place: metrics::Place::default() };
+            in_pieces(pieces, metrics::EXPOSITION, answering).await
         }
-        "/livez" => text(StatusCode::OK, "ok\n".into()),
+        "/livez" => alive(state.heartbeat.silent_for()),
         "/readyz" => match state.readiness.missing() {
             missing if missing.is_empty() => {
                 let source = state.reporter.source().unwrap_or("none");
@@ -82,15 +80,15 @@ pub(super) async fn respond<B>(
                 text(StatusCode::SERVICE_UNAVAILABLE, why)
             }
         },
-        "/api/v1/kills" => match limit(request.uri().query()) {
-            Some(limit) => json(&state.reporter.kills(limit)),
-            None => text(StatusCode::BAD_REQUEST, "limit must be a number\n".into()),
-        },
+        "/api/v1/kills" => kills(request.uri().query(), &state.reporter, answering).await,
         "/api/v1/kills/stream" if *request.method() == Method::HEAD => {
             text(StatusCode::OK, String::new())
         }
-        "/api/v1/kills/stream" => streams.open(request.headers(), &state.reporter, streaming),
-        "/api/v1/containers" => containers(state).await,
+        "/api/v1/kills/stream" => streams.open(request.headers(), &state.reporter, peer),
+        "/api/v1/containers" => {
+            let pieces = Pieces::Containers { core: state.core.clone(), after: None };
+            in_pieces(pieces, JSON, answering).await
+        }
         "/api/v1/node" => {
             let system = rustix::system::uname();
             let kernel = &system.release().to_string_lossy();
@@ -101,26 +99,53 @@ pub(super) async fn respond<B>(
     }
 }
 
-/// The number in `limit=N`; all without it.
-fn limit(query: Option<&str>) -> Option<usize> {
-    let mut pairs = query.unwrap_or_default().split('&');
-    match pairs.find_map(|pair| pair.strip_prefix("limit=")) {
-        Some(number) => number.parse().ok(),
-        None => Some(journal::KEPT),
+/// Only whether the core's loop turns: neither its work nor the server's load counts.
+fn alive(silent: Duration) -> Answer {
+    let seconds = silent.as_secs();
+    if silent < STILL {
+        text(StatusCode::OK, format!("ok\nthe core's loop turned {seconds} s ago\n"))
+    } else {
+        let why = format!("the core's loop has not turned for {seconds} s\n");
+        text(StatusCode::SERVICE_UNAVAILABLE, why)
     }
 }
 
-/// Asks the core, whose state it is.
-async fn containers(state: &State) -> Answer {
-    let (ask, answered) = oneshot::channel();
-    let asked = async {
-        state.core.send(Command::Containers(ask)).await.ok()?;
-        answered.await.ok()
+/// A page of the kills, the newest first: those before `before`, `limit` at most. A header
+/// has the address of the next page, if there is one.
+async fn kills(query: Option<&str>, reporter: &Arc<Reporter>, answering: Answering) -> Answer {
+    let (Some(limit), Some(before)) = (number(query, "limit"), number(query, "before")) else {
+        return text(StatusCode::BAD_REQUEST, "limit and before must be numbers\n".into());
     };
-    match timeout(CORE, asked).await {
-        Ok(Some(containers)) => json(&containers),
-        _ => text(StatusCode::SERVICE_UNAVAILABLE, "the core does not answer\n".into()),
+    let kept = u64::try_from(journal::KEPT).unwrap_or(u64::MAX);
+    let limit = limit.map_or(kept, |limit| limit.min(kept));
+    let end = reporter.last_kill().saturating_add(1);
+    let before = before.map_or(end, |before| before.min(end));
+    let after = before.saturating_sub(1).saturating_sub(limit);
+    let next = reporter.kill_before(after + 1).map(|_| after + 1).filter(|_| limit > 0);
+    let page = Kills { reporter: reporter.clone(), before, after };
+    let mut answer = in_pieces(Pieces::Kills(page), JSON, answering).await;
+    // Relative to the page itself, wherever a proxy has it.
+    let link = next.map(|next| format!("<?limit={limit}&before={next}>; rel=\"next\""));
+    if let Some(link) = link.and_then(|link| HeaderValue::from_str(&link).ok()) {
+        answer.headers_mut().insert(LINK, link);
     }
+    answer
+}
+
+/// The number in `KEY=N`, if there is one; nothing if it is none.
+fn number(query: Option<&str>, key: &str) -> Option<Option<u64>> {
+    let mut pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    match pairs.find(|(name, _)| *name == key) {
+        Some((_, number)) => number.parse().ok().map(Some),
+        None => Some(None),
+    }
+}
+
+async fn in_pieces(pieces: Pieces, kind: &'static str, answering: Answering) -> Answer {
+    pieces
+        .answer(kind, answering)
+        .await
+        .unwrap_or_else(|error| text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")))
 }
 
 fn json(value: &impl Serialize) -> Answer {
@@ -135,7 +160,20 @@ pub(super) fn text(status: StatusCode, body: String) -> Answer {
 }
 
 pub(super) fn answer(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
-    let mut answer = Response::new(Either::Left(Full::new(Bytes::from(body))));
+    let body = Either::Left(Full::new(Bytes::from(body)));
+    with_headers(status, kind, body)
+}
+
+/// What comes in pieces, of which nobody knows yet how long they are.
+pub(super) fn streamed(
+    kind: &'static str,
+    frames: BoxStream<'static, Result<Frame<Bytes>, NoAnswer>>,
+) -> Answer {
+    with_headers(StatusCode::OK, kind, Either::Right(StreamBody::new(frames)))
+}
+
+fn with_headers(status: StatusCode, kind: &'static str, body: Body) -> Answer {
+    let mut answer = Response::new(body);
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));

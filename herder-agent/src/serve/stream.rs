@@ -1,37 +1,38 @@
 //! Kills as they happen: server-sent events, for the page, for
 //! `herder-agent kills --follow`, and for curl.
 //!
-//! A stream costs a slot and one place in the journal's bounded channel. A client
-//! that reads too slowly for that is told how many kills it missed, and delays
-//! nobody.
+//! A stream holds the number of the last kill that it has written, and reads the next one
+//! in the journal when the client has read that. A client that is too slow for the journal is
+//! told how many kills it missed, and delays nobody.
 
-use super::respond::{Answer, text};
+use super::{
+    peer::Peer,
+    respond::{Answer, streamed, text},
+};
 use crate::report::{KillRecord, Reporter};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http_body_util::{Either, StreamBody};
 use hyper::{
     HeaderMap, StatusCode,
     body::Frame,
-    header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue},
+    header::{CONNECTION, HeaderValue},
 };
 use std::{
-    collections::VecDeque,
-    convert::Infallible,
     fmt::Write,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch},
+    sync::watch,
     time::{Instant, sleep_until},
 };
 
 /// Streams at once. They hold a connection each, of the few that are served.
 pub(super) const STREAMS: usize = 12;
+
+/// Streams of one address: a browser opens so many connections.
+pub(super) const OF_ONE_ADDRESS: usize = 6;
 
 /// How long one may last. Browsers and `--follow` then ask again, with the number
 /// of the last kill they have.
@@ -43,46 +44,44 @@ const ALIVE: Duration = Duration::from_secs(15);
 /// All streams of a server.
 #[derive(Clone)]
 pub(super) struct Streams {
-    slots: Arc<Semaphore>,
+    /// Whose they are.
+    open: Arc<Mutex<Vec<IpAddr>>>,
     /// Closed when the server stops.
     serving: watch::Receiver<()>,
 }
 
-/// Whether a connection has become a stream, which may last longer than others.
-#[derive(Clone, Default)]
-pub(super) struct Streaming(Arc<AtomicBool>);
-
-impl Streaming {
-    pub(super) fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
+/// One of the streams, until it is dropped.
+struct Slot {
+    streams: Streams,
+    address: IpAddr,
 }
 
 impl Streams {
     /// They end when the sender of `serving` is dropped.
     pub(super) fn new(serving: watch::Receiver<()>) -> Self {
-        Streams { slots: Arc::new(Semaphore::new(STREAMS)), serving }
+        Streams { open: Arc::default(), serving }
     }
 
     /// Answers with a stream that begins after the kill `Last-Event-ID`, or now.
     pub(super) fn open(
         &self,
         headers: &HeaderMap,
-        reporter: &Reporter,
-        streaming: &Streaming,
+        reporter: &Arc<Reporter>,
+        peer: &Peer,
     ) -> Answer {
-        let Ok(slot) = self.slots.clone().try_acquire_owned() else {
-            let why = format!("{STREAMS} streams are open already\n");
-            return text(StatusCode::SERVICE_UNAVAILABLE, why);
+        let slot = match self.enter(peer.address()) {
+            Ok(slot) => slot,
+            Err(why) => return text(StatusCode::SERVICE_UNAVAILABLE, why),
         };
+        peer.follows();
+        let newest = reporter.last_kill();
         let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
-        let (missed, live) = reporter.follow(last);
-        streaming.0.store(true, Ordering::Relaxed);
         let now = Instant::now();
         let live = Live {
-            // So that the client knows at once that it is connected.
-            waiting: [hello()].into_iter().chain(missed.iter().map(event)).collect(),
-            live,
+            // An agent that was started anew counts from 1 again.
+            last: last.map_or(newest, |last| if last > newest { 0 } else { last }),
+            news: reporter.news_of_kills(),
+            reporter: reporter.clone(),
             serving: self.serving.clone(),
             alive: now + ALIVE,
             end: now + LONGEST,
@@ -90,48 +89,83 @@ impl Streams {
         };
         let frames = stream::unfold(live, |mut live| async {
             let bytes = live.next().await?;
-            Some((Ok::<_, Infallible>(Frame::data(bytes)), live))
+            Some((bytes, live))
         });
-        let mut answer = Answer::new(Either::Right(StreamBody::new(frames.boxed())));
-        let headers = answer.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // So that the client knows at once that it is connected.
+        let frames = stream::iter([hello()]).chain(frames).map(|bytes| Ok(Frame::data(bytes)));
+        let mut answer = streamed("text/event-stream", frames.boxed());
         // No other request may profit from the longer life of this connection.
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         answer
+    }
+
+    fn enter(&self, address: IpAddr) -> Result<Slot, String> {
+        self.with(|open| {
+            if open.len() >= STREAMS {
+                return Err(format!("{STREAMS} streams are open already\n"));
+            }
+            if open.iter().filter(|other| **other == address).count() >= OF_ONE_ADDRESS {
+                return Err(format!("{OF_ONE_ADDRESS} streams of your address are open already\n"));
+            }
+            open.push(address);
+            Ok(Slot { streams: self.clone(), address })
+        })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Vec<IpAddr>) -> T) -> T {
+        work(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.streams.with(|open| {
+            if let Some(place) = open.iter().position(|address| *address == self.address) {
+                open.swap_remove(place);
+            }
+        });
     }
 }
 
 /// One stream.
 struct Live {
-    waiting: VecDeque<Bytes>,
-    live: broadcast::Receiver<Arc<KillRecord>>,
+    /// The kill that was written last.
+    last: u64,
+    reporter: Arc<Reporter>,
+    news: watch::Receiver<()>,
     serving: watch::Receiver<()>,
     alive: Instant,
     end: Instant,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
 }
 
 impl Live {
     /// What is sent next; none at the end.
     async fn next(&mut self) -> Option<Bytes> {
-        if let Some(bytes) = self.waiting.pop_front() {
-            return Some(bytes);
-        }
-        tokio::select! {
-            // The server stops: nothing is ever sent on this channel.
-            _ = self.serving.changed() => None,
-            () = sleep_until(self.end) => None,
-            kill = self.live.recv() => match kill {
-                Ok(kill) => Some(event(&kill)),
-                Err(broadcast::error::RecvError::Lagged(missed)) => Some(lagged(missed)),
-                Err(broadcast::error::RecvError::Closed) => None,
-            },
-            () = sleep_until(self.alive) => {
-                self.alive = Instant::now() + ALIVE;
-                Some(Bytes::from_static(b": alive\n\n"))
+        loop {
+            if let Some(bytes) = self.kill() {
+                return Some(bytes);
+            }
+            tokio::select! {
+                // The server stops: nothing is ever sent on this channel.
+                _ = self.serving.changed() => return None,
+                () = sleep_until(self.end) => return None,
+                news = self.news.changed() => news.ok()?,
+                () = sleep_until(self.alive) => {
+                    self.alive = Instant::now() + ALIVE;
+                    return Some(Bytes::from_static(b": alive\n\n"));
+                }
             }
         }
+    }
+
+    /// The next kill that is not written yet, or how many there were before it that are not
+    /// kept any more.
+    fn kill(&mut self) -> Option<Bytes> {
+        let kill = self.reporter.kill_after(self.last)?;
+        let missed = kill.id.saturating_sub(self.last).saturating_sub(1);
+        self.last = kill.id.saturating_sub(u64::from(missed > 0));
+        Some(if missed > 0 { lagged(missed) } else { event(&kill) })
     }
 }
 

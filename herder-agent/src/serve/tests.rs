@@ -1,17 +1,31 @@
 //! Real requests over TCP. Time is tokio's and paused: it jumps to the next timer
 //! when nothing else is left to do.
 
-use super::*;
-use crate::{attribution::Owner, cgroup::CgroupPath, oom::Kind, report::tests::report};
+use super::{
+    places::{NEW, SERVED},
+    socket::UNREAD,
+    *,
+};
+use crate::{
+    attribution::Owner,
+    cgroup::{CgroupId, CgroupPath},
+    enforce::{ContainerState, States},
+    oom::Kind,
+    report::{journal, tests::report},
+};
+use serde_json::Value;
+use std::net::SocketAddr;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpSocket,
     sync::oneshot,
+    time::advance,
 };
 
 struct Server {
     address: SocketAddr,
     readiness: Readiness,
+    heartbeat: Heartbeat,
     reporter: Arc<Reporter>,
     commands: mpsc::Receiver<Command>,
     stop: oneshot::Sender<()>,
@@ -20,18 +34,20 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
-        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listeners = bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+        let address = listeners.addresses()[0];
         let readiness = Readiness::default();
         let (core, commands) = mpsc::channel(1);
         let reporter = Arc::<Reporter>::default();
         reporter.attached("ebpf");
-        let state = State::new(reporter.clone(), readiness.clone(), core, None, "node-1");
+        let heartbeat = Heartbeat::default();
+        let (told, ready) = (reporter.clone(), readiness.clone());
+        let state = State::new(told, ready, core, heartbeat.clone(), None, "node-1");
         let (stop, stopped) = oneshot::channel();
-        let ended = tokio::spawn(run(listener, state, async {
+        let ended = tokio::spawn(run(listeners, state, async {
             let _ = stopped.await;
         }));
-        Server { address, readiness, reporter, commands, stop, ended }
+        Server { address, readiness, heartbeat, reporter, commands, stop, ended }
     }
 
     /// Status line and everything after it.
@@ -89,6 +105,130 @@ async fn ready_only_when_every_latch_is_released() {
     has(&server.get("/readyz").await, 503, "other");
 }
 
+/// Nothing else makes the kubelet end the agent.
+#[tokio::test(start_paused = true)]
+async fn alive_while_the_core_turns() {
+    let server = Server::start().await;
+    let _not_ready = server.readiness.latch("one");
+    has(&server.get("/livez").await, 200, "ok");
+    advance(Duration::from_secs(59)).await;
+    has(&server.get("/livez").await, 200, "turned 59 s ago");
+    advance(Duration::from_secs(1)).await;
+    has(&server.get("/livez").await, 503, "the core's loop has not turned for 60 s");
+    server.heartbeat.beat();
+    has(&server.get("/livez").await, 200, "turned 0 s ago");
+}
+
+/// The body and the header of a page.
+fn page(answer: &str) -> (Vec<u64>, Option<&str>) {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let kills: Vec<Value> = serde_json::from_str(body).unwrap();
+    let next =
+        head.lines().find_map(|line| line.strip_prefix("link: <")?.strip_suffix(">; rel=\"next\""));
+    (kills.iter().map(|kill| kill["id"].as_u64().unwrap()).collect(), next)
+}
+
+#[tokio::test]
+async fn kills_come_in_pages() {
+    let server = Server::start().await;
+    let get = async |query: &str| {
+        // In the oldest version of HTTP a body is as it is.
+        let path = format!("/api/v1/kills{query}");
+        server.ask(&format!("GET {path} HTTP/1.0\r\n\r\n")).await
+    };
+    assert_eq!(page(&get("").await), (vec![], None));
+    (0..journal::KEPT + 5).for_each(|_| server.kill());
+    let (all, next) = (get("").await, None);
+    assert_eq!(page(&all), ((6..=1005).rev().collect(), next), "all that are kept");
+    let table = [
+        ("?limit=2", vec![1005, 1004], Some("?limit=2&before=1004")),
+        ("?limit=2&before=1004", vec![1003, 1002], Some("?limit=2&before=1002")),
+        ("?before=9", vec![8, 7, 6], None),
+        ("?limit=3&before=9", vec![8, 7, 6], None),
+        ("?limit=2&before=8", vec![7, 6], None),
+        ("?limit=2&before=7", vec![6], None),
+        ("?limit=2&before=6", vec![], None),
+        ("?before=0", vec![], None),
+        ("?limit=0", vec![], None),
+        ("?limit=1&before=18446744073709551615", vec![1005], Some("?limit=1&before=1005")),
+    ];
+    for (query, kills, next) in table {
+        assert_eq!(page(&get(query).await), (kills, next), "{query}");
+    }
+    assert_eq!(page(&get("?limit=18446744073709551615").await).0.len(), journal::KEPT);
+    for bad in ["?limit=", "?limit=-1", "?before=x", "?limit=18446744073709551616"] {
+        has(&server.get(&format!("/api/v1/kills{bad}")).await, 400, "must be numbers");
+    }
+    let (mut query, mut walked) = ("?limit=300".to_owned(), Vec::new());
+    loop {
+        let answer = get(&query).await;
+        let (kills, next) = page(&answer);
+        walked.extend(kills);
+        let Some(next) = next else { break };
+        query = next.to_owned();
+    }
+    assert_eq!(walked, (6..=1005).rev().collect::<Vec<_>>());
+}
+
+/// A core with so many matched containers.
+async fn play_core(commands: &mut mpsc::Receiver<Command>, containers: usize, answers: usize) {
+    let mut asked = 0;
+    while let Some(Command::Containers(after, most, answer)) = commands.recv().await {
+        asked += 1;
+        if asked > answers {
+            drop(answer);
+            continue;
+        }
+        let first = after.map_or(0, |(_, id)| usize::try_from(id.0).unwrap() + 1);
+        let last = (first + most).min(containers);
+        let state = |number: usize| ContainerState {
+            cgroup: CgroupPath::parse(format!("/c{number}").as_bytes()).unwrap(),
+            inner_cgroup: None,
+            owner: Owner::Host { cgroup: CgroupPath::root() },
+            rule: "rule".into(),
+            wanted: 0,
+            effective: Some(0),
+            first: None,
+            obstacle: None,
+            explanation: None,
+            writes: 1,
+            reverts: 0,
+        };
+        let more = last < containers;
+        let next = more.then(|| (CgroupPath::root(), CgroupId(last as u64 - 1)));
+        let _ = answer.send(States { states: (first..last).map(state).collect(), next });
+    }
+}
+
+#[tokio::test]
+async fn containers_come_piece_by_piece() {
+    for containers in [0, 1, 32, 33, 200] {
+        let mut server = Server::start().await;
+        let (_, mut none) = mpsc::channel(1);
+        std::mem::swap(&mut server.commands, &mut none);
+        tokio::spawn(async move { play_core(&mut none, containers, usize::MAX).await });
+        let answer = server.ask("GET /api/v1/containers HTTP/1.0\r\n\r\n").await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let all: Vec<Value> = serde_json::from_str(body).unwrap();
+        let paths: Vec<_> = all.iter().map(|one| one["cgroup"].as_str().unwrap()).collect();
+        let expected: Vec<_> = (0..containers).map(|number| format!("/c{number}")).collect();
+        assert_eq!(paths, expected);
+        assert_eq!(head.contains("content-length"), containers <= 32, "{head}");
+    }
+}
+
+/// Nobody takes a part of a list for all of it.
+#[tokio::test]
+async fn a_core_that_stops_answering_breaks_the_answer() {
+    let mut server = Server::start().await;
+    let (_, mut none) = mpsc::channel(1);
+    std::mem::swap(&mut server.commands, &mut none);
+    tokio::spawn(async move { play_core(&mut none, 200, 3).await });
+    let answer = server.get("/api/v1/containers").await;
+    has(&answer, 200, "/c95");
+    assert!(!answer.ends_with("0\r\n\r\n"), "{answer}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_core_that_does_not_answer_is_told() {
     let server = Server::start().await;
@@ -112,29 +252,87 @@ async fn slow_and_huge_requests_are_cut_and_others_served() {
 
 const LIVEZ: &str = "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
+/// What a client may do with a connection that it holds on to.
+const HELD: [&str; 5] = [
+    "",
+    "GET /livez HTTP/1.1\r\nHost:",
+    "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+    "GET /api/v1/kills HTTP/1.1\r\nHost: x\r\n\r\n",
+    "GET /api/v1/kills HTTP/1.1\r\nHost: x\r\n\r\nGET /api/v1/kills HTTP/1.1\r\nHost: x\r\n\r\n",
+];
+
+/// Less than a client gets for its request; more than others may keep a processor.
+const SOON: Duration = Duration::from_secs(3);
+
+/// The kubelet, and every pod of the host's network, have the node's address.
+#[tokio::test]
+async fn probes_of_an_address_get_in_whatever_else_it_holds() {
+    let server = Server::start().await;
+    (0..journal::KEPT).for_each(|_| server.kill());
+    let mut held = Vec::new();
+    for held_as in HELD.iter().cycle().take(3 * (NEW + SERVED)) {
+        let mut connection = server.connect(1).await;
+        connection.write_all(held_as.as_bytes()).await.unwrap();
+        held.push(connection);
+        for path in ["/livez", "/readyz", "/metrics"] {
+            let asked = async { has(&server.get(path).await, 200, "") };
+            timeout(SOON, asked).await.expect(path);
+        }
+    }
+}
+
+/// Also while connections come faster than they are looked at, and where the streams of the
+/// address are all taken.
+#[tokio::test]
+async fn probes_get_in_while_their_address_floods() {
+    let server = Arc::new(Server::start().await);
+    let mut streams = Vec::new();
+    for _ in 0..stream::OF_ONE_ADDRESS {
+        streams.push(server.follow("").await);
+    }
+    has(&server.get("/api/v1/kills/stream").await, 503, "streams of your address");
+    let flooding = server.clone();
+    let flood = tokio::spawn(async move {
+        let mut held = std::collections::VecDeque::new();
+        loop {
+            let mut connection = flooding.connect(1).await;
+            connection.write_all(b"GET /livez HTTP/1.1\r\nHost:").await.unwrap();
+            held.push_back(connection);
+            if held.len() > 1000 {
+                held.pop_front();
+            }
+        }
+    });
+    for _ in 0..100 {
+        let asked = async { has(&server.ask(LIVEZ).await, 200, "ok") };
+        timeout(SOON, asked).await.expect("an answer");
+    }
+    flood.abort();
+    server.kill();
+    for mut stream in streams {
+        has(&stream.until("data:").await, 200, "event-stream");
+    }
+}
+
 /// A pod that takes all it can get takes nothing from the kubelet and Prometheus.
 #[tokio::test]
-async fn one_address_gets_a_share_and_others_are_served() {
+async fn one_address_keeps_nobody_out() {
     let server = Server::start().await;
+    (0..journal::KEPT).for_each(|_| server.kill());
+    let mut slow = server.connect(1).await;
+    slow.write_all(b"GET /livez HTTP/1.1\r\nHost:").await.unwrap();
     let mut taken = Vec::new();
-    for _ in 0..peers::OF_ONE_ADDRESS {
-        taken.push(server.follow_from(2, "").await);
+    for held_as in HELD.iter().cycle().take(3 * (NEW + SERVED)) {
+        let mut connection = server.connect(2).await;
+        connection.write_all(held_as.as_bytes()).await.unwrap();
+        taken.push(connection);
     }
-    for _ in 0..50 {
-        has(&server.ask_from(2, LIVEZ).await, 503, "connections of your address");
-    }
-    for path in ["/livez", "/metrics", "/", "/api/v1/kills"] {
-        has(&server.get(path).await, 200, "");
-    }
-    taken.push(server.follow("").await);
-    has(&taken.pop().unwrap().until("retry").await, 200, "event-stream");
-    // Those that go make room.
-    taken.truncate(1);
-    while !server.ask_from(2, LIVEZ).await.starts_with("HTTP/1.1 200") {
-        server.kill();
-    }
-    server.stop.send(()).unwrap();
-    server.ended.await.unwrap();
+    has(&server.ask_from(2, LIVEZ).await, 200, "ok");
+    // One that has no more than its share is none that makes room.
+    slow.write_all(b" x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).await.unwrap();
+    has(&answer, 200, "ok");
 }
 
 /// Many addresses take all places and ask for nothing, or ask and take no answer.
@@ -142,7 +340,7 @@ async fn one_address_gets_a_share_and_others_are_served() {
 async fn who_comes_is_served_though_all_places_are_taken() {
     let server = Server::start().await;
     let mut taken = Vec::new();
-    for address in 10..10 + 3 * u8::try_from(CONNECTIONS).unwrap() {
+    for address in 10..10 + 2 * u8::try_from(NEW + SERVED).unwrap() {
         let mut idle = server.connect(address).await;
         idle.write_all(b"GET /api/v1/kills HTTP/1.1\r\n").await.unwrap();
         if address % 2 == 0 {
@@ -154,7 +352,7 @@ async fn who_comes_is_served_though_all_places_are_taken() {
         has(&answer, 200, "ok");
     }
     let mut followed = server.follow_from(2, "").await;
-    for address in 10..10 + u8::try_from(CONNECTIONS).unwrap() {
+    for address in 10..10 + u8::try_from(NEW).unwrap() {
         taken.push(server.connect(address).await);
     }
     has(&timeout(HEAD / 2, server.ask_from(1, LIVEZ)).await.unwrap(), 200, "ok");
@@ -162,19 +360,63 @@ async fn who_comes_is_served_though_all_places_are_taken() {
     has(&followed.until("data:").await, 200, "event-stream");
 }
 
-#[test]
-fn addresses_are_counted_apart_and_forgotten() {
-    let peers = Peers::default();
-    let address = |text: &str| text.parse().unwrap();
-    let mut places: Vec<_> =
-        (0..peers::OF_ONE_ADDRESS).map(|_| peers.enter(address("10.0.0.1")).unwrap()).collect();
-    assert!(peers.enter(address("10.0.0.1")).is_none());
-    assert!(peers.enter(address("::ffff:10.0.0.1")).is_none(), "the same, on an IPv6 socket");
-    assert!(peers.enter(address("10.0.0.2")).is_some());
-    places.pop();
-    assert!(peers.enter(address("10.0.0.1")).is_some());
-    places.clear();
-    assert_eq!(peers.addresses(), 0);
+/// A reader that takes nothing is cut, also where it follows the kills.
+#[tokio::test]
+async fn who_does_not_read_is_cut() {
+    let server = Server::start().await;
+    (0..journal::KEPT).for_each(|_| server.kill());
+    for path in ["/api/v1/kills", "/api/v1/kills/stream"] {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut slow = socket.connect(server.address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nLast-Event-ID: 1\r\n\r\n");
+        slow.write_all(request.as_bytes()).await.unwrap();
+        // The server writes until the socket takes no more.
+        sleep(Duration::from_millis(200)).await;
+        tokio::time::pause();
+        advance(UNREAD + Duration::from_secs(1)).await;
+        tokio::time::resume();
+        let mut part = vec![0; 1 << 20];
+        let ends = async { while slow.read(&mut part).await.is_ok_and(|length| length > 0) {} };
+        timeout(Duration::from_secs(5), ends).await.expect("the end");
+    }
+}
+
+#[tokio::test]
+async fn it_listens_where_it_is_told_to() {
+    let listeners = bind(&["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()]).unwrap();
+    let addresses = listeners.addresses();
+    let (core, _commands) = mpsc::channel(1);
+    let (ready, heartbeat) = (Readiness::default(), Heartbeat::default());
+    let state = State::new(Arc::default(), ready, core, heartbeat, None, "node-1");
+    tokio::spawn(run(listeners, state, std::future::pending()));
+    for address in addresses.iter().chain(&addresses) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(LIVEZ.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        has(&answer, 200, "ok");
+    }
+}
+
+/// One socket has both families, unless IPv4 has one of its own.
+#[tokio::test]
+async fn all_addresses_of_ipv6_are_those_of_ipv4_too() {
+    let (all, all_of_ipv4) = ("[::]:0".parse().unwrap(), SocketAddr::from(([0, 0, 0, 0], 0)));
+    let both = bind(&[all]).unwrap();
+    let port = both.addresses()[0].port();
+    for address in
+        [SocketAddr::from(([127, 0, 0, 1], port)), format!("[::1]:{port}").parse().unwrap()]
+    {
+        TcpStream::connect(address).await.unwrap();
+    }
+    drop(both);
+    let listed = [SocketAddr::new(all.ip(), port), SocketAddr::new(all_of_ipv4.ip(), port)];
+    assert_eq!(bind(&listed).unwrap().addresses(), listed);
+    let taken = bind(&listed[1..]).unwrap();
+    let error = bind(&listed[..1]).unwrap_err().to_string();
+    assert!(error.contains(&format!("[::]:{port}")), "{error}");
+    drop(taken);
 }
 
 #[tokio::test]
@@ -189,7 +431,7 @@ async fn it_ends_when_told_to() {
 #[tokio::test]
 async fn a_taken_port_is_named() {
     let server = Server::start().await;
-    let error = bind(server.address).await.unwrap_err().to_string();
+    let error = bind(&[server.address]).unwrap_err().to_string();
     assert!(error.contains(&server.address.to_string()) && error.contains("--listen"), "{error}");
 }
 
@@ -200,15 +442,23 @@ async fn the_page_is_whole_and_strict() {
     let page = server.get("/").await;
     has(&page, 200, "text/html");
     has(&page, 200, "content-security-policy: default-src 'none'; script-src 'self'");
-    for part in page.split(['"', '=']).filter(|part| part.starts_with("/page.")) {
-        has(&server.get(part).await, 200, "nosniff");
+    let parts = page.split(['"', '=']).filter(|part| part.starts_with("page."));
+    for part in parts.chain(["page.svg"]) {
+        has(&server.get(&format!("/{part}")).await, 200, "nosniff");
     }
     let (_, html) = page.split_once("\r\n\r\n").unwrap();
     for inline in ["<style", "style=", "onclick", "onload", "javascript:", "http:", "https:"] {
         assert!(!html.contains(inline), "{inline}");
     }
-    assert_eq!(html.matches("<script").count(), html.matches("<script src=\"/page.js\"").count());
+    assert_eq!(html.matches("<script").count(), html.matches("<script src=\"page.js\"").count());
     let script = include_str!("page/page.js");
+    // A proxy may have the page below a path.
+    for path in ["/page.", "/api/", "/metrics"] {
+        for quote in ['"', '\'', '`', '='] {
+            let root = format!("{quote}{path}");
+            assert!(!html.contains(&root) && !script.contains(&root), "{root}");
+        }
+    }
     for markup in ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval("] {
         assert!(!script.contains(markup), "{markup}");
     }
@@ -291,10 +541,13 @@ async fn a_slow_client_is_told_what_it_missed() {
     let server = Server::start().await;
     let mut stream = server.follow("").await;
     // One thread: the server has no turn before the client reads.
-    (0..100).for_each(|_| server.kill());
-    let text = stream.until("id: 100\n").await;
+    let all = journal::KEPT + 36;
+    (0..all).for_each(|_| server.kill());
+    let text = stream.until(&format!("id: {all}\n")).await;
     assert!(text.contains("event: missed\ndata: {\"missed\":36}\n\n"), "{text}");
     assert!(!text.contains("id: 36\n") && text.contains("id: 37\n"), "{text}");
+    let mut late = server.follow("Last-Event-ID: 6\r\n").await;
+    assert!(late.until("id: 37\n").await.contains("{\"missed\":30}"));
 }
 
 #[tokio::test]

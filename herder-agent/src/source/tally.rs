@@ -14,7 +14,10 @@ use crate::{
         OomKill,
         deduce::{Counts, Deducer},
     },
-    probe::{Event, decode::CgroupEvent},
+    probe::{
+        Event,
+        decode::{Base, CgroupEvent},
+    },
 };
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use std::{
@@ -128,14 +131,14 @@ impl Tally {
         // What was made in it before it was watched.
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir())
-                && let Some(path) = child(path, entry.file_name().as_bytes())
+                && let Ok(path) = path.child(entry.file_name().as_bytes())
             {
                 if self.below.len() >= MOST_CHANGES {
                     self.overflow = true;
                     break;
                 }
                 let id = Some(CgroupId(entry.ino()));
-                self.below.push(Event::CgroupMade(CgroupEvent { id, path }));
+                self.below.push(Event::CgroupMade(CgroupEvent { id, path, base: Base::Mount }));
             }
         }
     }
@@ -198,12 +201,16 @@ impl Tally {
                 changes.counts.insert(*id);
             } else if let Some((_, path)) = self.directories.get(&event.wd())
                 && is(ReadFlags::ISDIR)
-                && let Some(path) = event.file_name().and_then(|name| child(path, name.to_bytes()))
+                && let Some(Ok(path)) = event.file_name().map(|name| path.child(name.to_bytes()))
             {
                 changes.cgroups.push(if is(ReadFlags::CREATE) {
-                    Event::CgroupMade(CgroupEvent { id: None, path })
+                    Event::CgroupMade(CgroupEvent { id: None, path, base: Base::Mount })
                 } else {
-                    Event::CgroupRemoved(CgroupEvent { id: self.ids.get(&path).copied(), path })
+                    Event::CgroupRemoved(CgroupEvent {
+                        id: self.ids.get(&path).copied(),
+                        path,
+                        base: Base::Mount,
+                    })
                 });
             }
             if changes.cgroups.len() >= MOST_CHANGES && events.is_buffer_empty() {
@@ -246,11 +253,4 @@ impl Tally {
 
 fn read(root: &Path, path: &CgroupPath, file: &str) -> Option<String> {
     fs::read_to_string(root.join(path.relative()).join(file)).ok()
-}
-
-fn child(parent: &CgroupPath, name: &[u8]) -> Option<CgroupPath> {
-    let mut path = parent.as_str().trim_end_matches('/').as_bytes().to_vec();
-    path.push(b'/');
-    path.extend_from_slice(name);
-    CgroupPath::parse(&path).ok()
 }

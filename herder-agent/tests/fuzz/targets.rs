@@ -18,7 +18,7 @@ use herder_agent::{
 };
 use kube::core::WatchEvent;
 use prost::Message as _;
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, os::unix::ffi::OsStrExt, sync::Arc};
 use tokio::time::Instant;
 
 /// Whether an input gets beyond the first check of its parser.
@@ -42,7 +42,9 @@ fn text(input: &[u8]) -> String {
 /// The kernel's path of a cgroup.
 pub(crate) fn path(input: &[u8]) {
     let Ok(path) = CgroupPath::parse(input) else { return };
-    assert_eq!(CgroupPath::parse(path.as_str().as_bytes()).unwrap(), path);
+    let opened = [b"/", path.relative().as_bytes()].concat();
+    assert_eq!(if input == b"/" { b"/." } else { input }, opened, "as it was");
+    assert!(!path.to_string().contains(|letter: char| letter.is_control()));
     assert!(path.ancestors().all(|above| path.is_within(&above)));
     let Some(cgroup) = PodCgroup::parse(&path) else { return };
     // What is told must be there, letter by letter.
@@ -80,12 +82,16 @@ pub(crate) fn annotation(input: &[u8]) {
 
 /// A record of the eBPF programs.
 pub(crate) fn record(input: &[u8]) {
-    use decode::Event::{CgroupMade, CgroupRemoved, Decided, Exited, Lineage, Marked};
+    use decode::Event::{
+        CgroupMade, CgroupOutside, CgroupRemoved, Decided, Exited, Lineage, Marked,
+    };
     match decode::decode(input, 4096) {
-        Ok(CgroupMade(event) | CgroupRemoved(event)) => path(event.path.as_str().as_bytes()),
+        Ok(CgroupMade(event) | CgroupRemoved(event)) => {
+            assert!(!event.path.to_string().contains(|letter: char| letter.is_control()));
+        }
         Ok(Marked(mark)) => assert!(!mark.victim.comm.contains('\0')),
         Ok(Lineage(lineage)) => assert!(lineage.above.len() <= 32),
-        Ok(Decided(_) | Exited { .. }) => {}
+        Ok(Decided(_) | Exited { .. } | CgroupOutside) => {}
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 }

@@ -1,8 +1,8 @@
 //! Events, and all the ways in which a server does not take one.
 
-use super::server::{Asked, Reply, Server, pace, recorded, whole};
+use super::server::{Asked, Reply, Server, no_answers, pace, recorded, whole};
 use herder_agent::{
-    apiserver::Failure,
+    apiserver::{Failure, Times},
     attribution::id::PodUid,
     events::{
         About, Occurrence, Reason,
@@ -12,9 +12,19 @@ use herder_agent::{
 };
 use serde_json::Value;
 use std::{
+    future::pending,
     path::Path,
     sync::{Arc, Mutex},
+    time::Duration,
 };
+use tokio::{
+    sync::oneshot,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+/// How often one Event is tried.
+const TRIES: usize = 12;
 
 /// What the pod of the recordings has to tell.
 fn occurrence(message: &str) -> Occurrence {
@@ -33,18 +43,21 @@ fn occurrence(message: &str) -> Occurrence {
 /// Tells the messages to a server with these replies, until all are done.
 async fn tell(replies: Vec<Reply>, messages: &[&str]) -> (Vec<Outcome>, Vec<Asked>) {
     let server = Server::play(replies).await;
+    (tell_to(&server, messages).await, server.asked())
+}
+
+async fn tell_to(server: &Server, messages: &[&str]) -> Vec<Outcome> {
     let outcomes = Arc::new(Mutex::new(Vec::new()));
     let seen = outcomes.clone();
     let on_outcome: OnOutcome = Arc::new(move |outcome| seen.lock().unwrap().push(outcome));
-    let (queue, receiver) = EventQueue::new(on_outcome.clone());
-    let writer = EventWriter::new(receiver, server.client.clone(), "node-1", pace(), on_outcome);
+    let (queue, inbox) = EventQueue::new(on_outcome.clone());
+    let writer = EventWriter::new(inbox, server.api.clone(), "node-1", pace(), on_outcome);
     for message in messages {
         queue.tell(occurrence(message));
     }
     drop(queue);
-    writer.run().await;
-    let outcomes = outcomes.lock().unwrap().clone();
-    (outcomes, server.asked())
+    assert_eq!(writer.run(pending()).await, 0, "all is done");
+    outcomes.lock().unwrap().clone()
 }
 
 /// The body of a recorded request.
@@ -115,6 +128,29 @@ async fn what_is_refused_is_not_tried_again() {
     }
 }
 
+/// Whatever is no answer of an API server is counted, tried again, and in the end told.
+#[tokio::test]
+async fn what_is_no_answer_is_counted_and_tried_again() {
+    for (what, reply) in no_answers("Event") {
+        let server = Server::play(vec![reply(), reply(), whole("event-post-201")]).await;
+        let outcomes = tell_to(&server, &["a"]).await;
+        assert_eq!(outcomes, [Outcome::Created], "{what}");
+        assert_eq!(server.failures(), [Failure::Malformed; 2], "{what}");
+        let methods: Vec<_> = server.asked().iter().map(|asked| asked.line.clone()).collect();
+        assert!(methods.iter().all(|line| line.starts_with("POST ")), "{what}: {methods:?}");
+
+        let replies = vec![whole("event-post-201"), reply(), whole("event-patch-200")];
+        let server = Server::play(replies).await;
+        let outcomes = tell_to(&server, &["a", "a"]).await;
+        assert_eq!(outcomes, [Outcome::Created, Outcome::Updated], "{what}");
+        assert_eq!(server.failures(), [Failure::Malformed], "{what}");
+    }
+    let page = || no_answers("Event").remove(0).1();
+    let server = Server::play((0..TRIES).map(|_| page()).collect()).await;
+    assert_eq!(tell_to(&server, &["a"]).await, [Outcome::Failed(Failure::Malformed)]);
+    assert_eq!(server.failures(), [Failure::Malformed; TRIES]);
+}
+
 /// The answer of a server that deletes the namespace. Not recorded, but put
 /// together from `NamespaceLifecycle` (plugin/pkg/admission/namespace/lifecycle).
 #[tokio::test]
@@ -166,10 +202,10 @@ async fn an_event_that_expired_is_written_anew() {
 
 #[tokio::test]
 async fn an_unreachable_server_costs_one_event_at_a_time() {
-    let replies = (0..7).map(|_| Reply::Nothing).collect();
+    let replies = (0..TRIES).map(|_| Reply::Nothing).collect();
     let (outcomes, asked) = tell(replies, &["a"]).await;
     assert_eq!(outcomes, [Outcome::Failed(Failure::Connection)]);
-    assert_eq!(asked.len(), 7);
+    assert_eq!(asked.len(), TRIES);
 }
 
 #[tokio::test]
@@ -181,4 +217,160 @@ async fn a_full_queue_drops_and_a_used_up_share_is_not_sent() {
     assert_eq!(count(Outcome::Dropped), 72);
     assert_eq!(count(Outcome::Suppressed), 103);
     assert_eq!((asked.len(), outcomes.len()), (25, 200));
+}
+
+/// A queue, and its writer until so long after it is stopped.
+struct Storm {
+    queue: EventQueue,
+    server: Server,
+    outcomes: Arc<Mutex<Vec<Outcome>>>,
+    stop: oneshot::Sender<()>,
+    writing: JoinHandle<usize>,
+}
+
+impl Storm {
+    const LAST: Duration = Duration::from_secs(2);
+
+    async fn of(replies: Vec<Reply>) -> Storm {
+        let server = Server::play_with(Times::default(), replies).await;
+        let outcomes = Arc::new(Mutex::new(Vec::new()));
+        let seen = outcomes.clone();
+        let on_outcome: OnOutcome = Arc::new(move |outcome| seen.lock().unwrap().push(outcome));
+        let (queue, inbox) = EventQueue::new(on_outcome.clone());
+        let api = server.api.clone();
+        let writer = EventWriter::new(inbox, api, "node-1", Times::default().pace, on_outcome);
+        let (stop, stopped) = oneshot::channel();
+        let writing = tokio::spawn(writer.run(async {
+            let _ = stopped.await;
+            sleep(Storm::LAST).await;
+        }));
+        Storm { queue, server, outcomes, stop, writing }
+    }
+
+    /// So many kills in a container, each of another process; tells how many were built.
+    fn kills(&mut self, container: &str, count: usize) -> usize {
+        let mut built = 0;
+        for number in 0..count {
+            let about = occurrence("").about;
+            self.queue.tell_kill(about.uid, container, Reason::SubprocessOomKilled, || {
+                built += 1;
+                occurrence(&format!("Process hog (pid {number})"))
+            });
+        }
+        built
+    }
+
+    async fn until_asked(&self, count: usize) -> Vec<Asked> {
+        for _ in 0..20_000 {
+            if self.server.asked().len() >= count {
+                break;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        assert!(
+            self.server.asked().len() >= count,
+            "{:#?} {:?}",
+            self.server.asked(),
+            self.outcomes
+        );
+        self.server.asked()
+    }
+
+    fn count(&self, outcome: Outcome) -> usize {
+        self.outcomes.lock().unwrap().iter().filter(|it| **it == outcome).count()
+    }
+
+    /// As the agent ends; tells how many were not written.
+    async fn stop(self) -> usize {
+        drop((self.queue, self.stop));
+        self.writing.await.unwrap()
+    }
+}
+
+fn body(asked: &Asked) -> Value {
+    serde_json::from_str(&asked.body).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_storm_some_kills_are_told_and_the_rest_is_counted_now_and_then() {
+    let replies = (0..3).map(|_| whole("event-post-201"));
+    let replies = replies.chain((0..3).map(|_| whole("event-patch-200"))).collect();
+    let mut storm = Storm::of(replies).await;
+    let begin = Instant::now();
+    assert_eq!(storm.kills("main", 1000), 3);
+    let asked = storm.until_asked(4).await;
+    assert!(asked[..3].iter().all(|asked| asked.line.starts_with("POST ")));
+    let waited = (asked[3].at - begin).as_secs();
+    assert!(asked[3].line.starts_with("PATCH ") && (10..12).contains(&waited), "{waited} s");
+    let update = body(&asked[3]);
+    assert_eq!(update["count"], 998, "with the third, that is all");
+    assert_eq!(update["message"], "(combined from similar events): Process hog (pid 2)");
+
+    assert_eq!(storm.kills("main", 500), 0);
+    let asked = storm.until_asked(5).await;
+    assert_eq!(body(&asked[4])["count"], 1498);
+    let waited = (asked[4].at - asked[3].at).as_secs();
+    assert!((10..12).contains(&waited), "no more often: {waited} s");
+
+    // What came last is told at the end, without waiting.
+    storm.kills("main", 5);
+    let (last, outcomes) = (Instant::now(), storm.outcomes.clone());
+    assert_eq!([Outcome::Created, Outcome::Updated].map(|it| storm.count(it)), [3, 2]);
+    assert_eq!(storm.count(Outcome::Suppressed), 997 + 500 + 5);
+    assert_eq!(storm.stop().await, 0);
+    assert!(last.elapsed() < Duration::from_millis(100));
+    assert_eq!(outcomes.lock().unwrap().last(), Some(&Outcome::Updated));
+}
+
+/// Nothing is asked for while nothing happens.
+#[tokio::test(start_paused = true)]
+async fn after_a_storm_there_is_quiet() {
+    let replies = (0..9).map(|_| whole("event-post-201")).collect();
+    let mut storm = Storm::of(replies).await;
+    storm.kills("main", 100);
+    storm.until_asked(4).await;
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!(storm.server.asked().len(), 4);
+}
+
+/// What a healthy server is told last is told, and nobody is warned.
+#[tokio::test(start_paused = true)]
+async fn at_the_end_all_is_written() {
+    let mut storm = Storm::of(vec![whole("event-post-201"), whole("event-post-201")]).await;
+    storm.kills("main", 2);
+    let (server, outcomes) = (storm.server.asked().len(), storm.outcomes.clone());
+    assert_eq!((server, storm.stop().await), (0, 0));
+    assert_eq!(*outcomes.lock().unwrap(), [Outcome::Created; 2]);
+}
+
+/// A server that does not answer keeps the agent no longer than that, which tells how much
+/// is lost.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_written_at_the_end_is_counted() {
+    for replies in [vec![Reply::Away(Duration::from_secs(600))], Vec::new()] {
+        let mut storm = Storm::of(replies).await;
+        storm.kills("main", 2);
+        storm.kills("side", 2);
+        let (begin, outcomes) = (Instant::now(), storm.outcomes.clone());
+        assert_eq!(storm.stop().await, 4);
+        assert_eq!(begin.elapsed().as_secs(), Storm::LAST.as_secs());
+        assert_eq!(*outcomes.lock().unwrap(), [Outcome::Dropped; 4]);
+    }
+}
+
+/// After an Event that was not taken the next kill is told anew: nobody knows of its count.
+#[tokio::test(start_paused = true)]
+async fn after_an_event_that_failed_the_next_is_a_new_one() {
+    let forbidden = (0..3).map(|_| whole("event-post-forbidden-403"));
+    let replies = forbidden.chain([whole("event-post-201")]).collect();
+    let mut storm = Storm::of(replies).await;
+    assert_eq!(storm.kills("main", 10), 3);
+    storm.until_asked(3).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(storm.kills("main", 1), 1);
+    let asked = storm.until_asked(4).await;
+    assert_eq!(
+        (body(&asked[3])["count"].clone(), asked[3].line.split(' ').next()),
+        (1.into(), Some("POST"))
+    );
 }

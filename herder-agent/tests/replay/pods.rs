@@ -1,12 +1,15 @@
 //! Lists and watches of pods.
 
-use super::server::{Reply, Server, events, no_streaming_list, open, pace, watch_of, whole};
+use super::server::{
+    Reply, Server, answer, events, logged, no_answers, no_streaming_list, open, pace, watch_of,
+    whole,
+};
 use herder_agent::{
-    apiserver::{Failure, Times},
+    apiserver::{Failure, Times, backoff::Pace},
     core::Command,
     pods::{
         restarts::Reason,
-        store::{PodChange, PodStore},
+        store::{GRACE, PodChange, PodStore},
         watch::{Followers, watch},
     },
 };
@@ -36,11 +39,14 @@ impl Follower {
     }
 
     fn at(server: Server) -> Follower {
+        Follower::with(server, pace())
+    }
+
+    fn with(server: Server, pace: Pace) -> Follower {
         let (core, commands) = mpsc::channel(4);
         let to = Followers { core: core.downgrade(), current: None };
-        let (client, on_failure) = (server.client.clone(), server.on_failure.clone());
-        let watch =
-            tokio::spawn(async move { watch(client, "node-1", pace(), to, on_failure).await });
+        let api = server.api.clone();
+        let watch = tokio::spawn(async move { watch(api, "node-1", pace, to).await });
         Follower {
             server,
             store: PodStore::default(),
@@ -207,6 +213,35 @@ async fn kills_restarts_deletions_and_labels_are_followed() {
     assert_eq!(follower.server.failures(), []);
 }
 
+/// A pod that is deleted while its containers run on is found by their cgroups until they
+/// are gone, and a while longer.
+#[tokio::test]
+async fn a_deleted_pod_is_found_while_its_containers_run() {
+    let replies = vec![whole("streaming-list"), open("watch-pods-node-1")];
+    let mut follower = Follower::of(replies).await;
+    let restarted = |follower: &Follower| {
+        follower.changes.iter().find_map(|change| match change {
+            PodChange::Restarted(restart) => restart.ended,
+            _ => None,
+        })
+    };
+    follower.until("a restart", |follower| restarted(follower).is_some()).await;
+    let ended = restarted(&follower).unwrap();
+    let uid = follower.store.by_container(ended).unwrap().pod.uid;
+    follower.store.set_running(uid, true);
+    follower.until("it is deleted", |follower| follower.store.get(uid).is_none()).await;
+    let hours = Instant::now() + GRACE * 100;
+    follower.store.expire(hours);
+    let found = follower.store.by_container(ended).unwrap();
+    assert_eq!((found.pod.name.as_ref(), found.live), ("oom-restart", false));
+    assert!(follower.store.has("wire", "oom-restart"));
+    follower.store.set_running(uid, false);
+    follower.store.expire(hours + GRACE / 2);
+    assert!(follower.store.known(uid).is_some(), "kills are told later than they happen");
+    follower.store.expire(hours + GRACE);
+    assert!(follower.store.known(uid).is_none());
+}
+
 #[tokio::test]
 async fn a_watch_is_taken_up_after_the_last_bookmark() {
     let replies = vec![whole("streaming-list"), whole("watch-pods-node-1")];
@@ -246,6 +281,91 @@ async fn failures_are_counted_and_tried_again() {
         assert_eq!(follower.server.failures(), vec![failure; times]);
         assert_eq!(follower.names(), ["steady"]);
     }
+}
+
+/// Lists, in a stream and the old way, and watches: what is no answer is counted once each
+/// time and takes nothing away.
+#[tokio::test]
+async fn what_is_no_answer_is_counted_and_is_no_list() {
+    for (what, reply) in no_answers("PodList") {
+        let streamed = vec![reply(), open("streaming-list")];
+        let listed = vec![no_streaming_list(), reply(), whole("list-pods-node-1")];
+        let watched = vec![whole("streaming-list"), reply(), open("streaming-list")];
+        for (replies, refused) in [(streamed, 0), (listed, 1), (watched, 0)] {
+            let (count, mut failures) = (replies.len(), vec![Failure::Refused; refused]);
+            failures.push(Failure::Malformed);
+            let mut follower = Follower::of(replies).await;
+            follower.until_asked(count).await;
+            follower.until_synced().await;
+            assert_eq!(follower.server.failures(), failures, "{what}");
+            let deleted = |change: &PodChange| matches!(change, PodChange::Deleted(_));
+            assert!(!follower.changes.iter().any(deleted), "{what}");
+        }
+    }
+}
+
+/// Lines of a watch that are not what they should be. What came before them stays.
+#[tokio::test]
+async fn a_line_that_is_no_event_ends_the_watch() {
+    let pod = &events("watch-pods-node-1")[0];
+    let node = pod.replacen(r#""kind":"Pod""#, r#""kind":"Node""#, 1);
+    let table = [
+        (pod[..pod.len() / 2].to_owned(), Failure::Malformed),
+        (node, Failure::Malformed),
+        (pod.replacen("ADDED", "BORED", 1).replacen("MODIFIED", "BORED", 1), Failure::Malformed),
+        (r#"{"type":"BOOKMARK","object":{"kind":"Pod","metadata":{}}}"#.into(), Failure::Malformed),
+        (
+            r#"{"type":"ERROR","object":{"kind":"Status","status":"Failure","message":"x","code":500}}"#.into(),
+            Failure::Watch,
+        ),
+    ];
+    for (line, failure) in table {
+        let watch = watch_of(&[pod.clone(), line.clone(), pod.clone()]);
+        let replies = vec![whole("streaming-list"), Reply::Open(watch), open("streaming-list")];
+        let mut follower = Follower::of(replies).await;
+        follower.until_asked(3).await;
+        assert!(follower.server.asked()[2].line.contains("sendInitialEvents=true"), "{line}");
+        assert_eq!(follower.server.failures(), [failure], "{line}");
+    }
+    // The end of a stream, however orderly, is no end of a line.
+    let half = answer("200 OK", "application/json", &pod[..pod.len() / 2]);
+    let mut follower = Follower::of(vec![whole("streaming-list"), half]).await;
+    follower.until_asked(3).await;
+    assert_eq!(follower.server.failures(), [Failure::Malformed]);
+}
+
+/// A pod of which nothing can be known takes no other with it.
+#[tokio::test]
+async fn a_pod_without_a_uid_is_left_out_and_counted() {
+    let mut events = events("streaming-list");
+    let nameless = events[0].replacen(r#""uid":""#, r#""uid":"x"#, 1);
+    events.insert(0, nameless);
+    let mut follower = Follower::of(vec![Reply::Open(watch_of(&events))]).await;
+    follower.until_synced().await;
+    assert_eq!(follower.names(), ["steady"]);
+    assert_eq!(follower.server.failures(), [Failure::Malformed]);
+}
+
+/// An outage that changes its face is told again; the server that refuses is told by what
+/// it says.
+#[tokio::test]
+async fn what_an_outage_is_about_is_told_as_often_as_it_changes() {
+    let (log, _guard) = logged();
+    let replies = vec![
+        Reply::Nothing,
+        Reply::Nothing,
+        whole("forbidden-403"),
+        whole("forbidden-403"),
+        answer("200 OK", "text/html", "<html>"),
+        open("streaming-list"),
+    ];
+    let mut follower = Follower::of(replies).await;
+    follower.until_synced().await;
+    assert_eq!(log.lines("closed at the other end").len(), 1, "{log:?}");
+    assert_eq!(log.lines("refuses to tell the pods").len(), 1, "{log:?}");
+    assert_eq!(log.lines("403 Forbidden: ").len(), 1, "{log:?}");
+    assert_eq!(log.lines("200 OK with text/html").len(), 1, "{log:?}");
+    assert_eq!(log.lines("answers again").len(), 1, "{log:?}");
 }
 
 #[tokio::test]
@@ -322,6 +442,82 @@ async fn a_server_that_was_away_for_long_is_listed_anew() {
     assert_eq!((away, failures.last()), (TRIES, Some(&Failure::Expired)));
     let deleted = |change: &&PodChange| matches!(change, PodChange::Deleted(_));
     assert_eq!(follower.changes.iter().filter(deleted).count(), 1);
+}
+
+/// What takes so long in production is told by a clock that jumps.
+async fn follower_in_production(replies: Vec<Reply>) -> Follower {
+    Follower::with(Server::play_with(Times::default(), replies).await, Times::default().pace)
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_the_agent_is_back_within_seconds() {
+    const OUTAGE: Duration = Duration::from_secs(150);
+    let replies = vec![
+        whole("streaming-list"),
+        Reply::Away(OUTAGE),
+        whole("watch-gone-410"),
+        open("streaming-list"),
+    ];
+    let (log, _guard) = logged();
+    let mut follower = follower_in_production(replies).await;
+    follower.until_asked(4).await;
+    let asked = follower.server.asked();
+    let late = asked[2].at - (asked[1].at + OUTAGE);
+    assert!(late <= Duration::from_secs(15), "{late:?} late");
+    let relisted = asked[3].at - asked[2].at;
+    assert!(relisted < Duration::from_millis(100), "listed after another {relisted:?}");
+    // Both ends of the outage are told once, however often the server was asked meanwhile.
+    let [begin] = &log.lines("does not answer")[..] else { unreachable!("{log:?}") };
+    for part in ["WARN", "http://127.0.0.1", "client error", "closed at the other end"] {
+        assert!(begin.contains(part), "{part}: {begin}");
+    }
+    let [end] = &log.lines("answers again")[..] else { unreachable!("{log:?}") };
+    let seconds = end.split(' ').find_map(|word| word.parse::<u64>().ok()).unwrap();
+    assert!(end.contains("INFO") && (150..=165).contains(&seconds), "{end}");
+    assert_eq!(log.lines("").len(), 3, "and that the list is a new one: {log:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_success_waits_begin_small_again() {
+    let away = || Reply::Away(Duration::from_secs(60));
+    let replies = vec![
+        whole("streaming-list"),
+        away(),
+        whole("watch-pods-node-1"),
+        Reply::Nothing,
+        open("watch-pods-node-1"),
+    ];
+    let mut follower = follower_in_production(replies).await;
+    follower.until_asked(5).await;
+    let asked = follower.server.asked();
+    let wait = asked[4].at - asked[3].at;
+    assert!(wait < Duration::from_millis(1700), "{wait:?} after a single failure");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_is_too_old_is_listed_at_once_but_not_in_a_loop() {
+    let mut expired = events("streaming-list");
+    expired.extend(events("watch-gone-410"));
+    let replies = (0..5).map(|_| Reply::Open(watch_of(&expired))).collect();
+    let mut follower = follower_in_production(replies).await;
+    follower.until_asked(5).await;
+    let asked = follower.server.asked();
+    let waits: Vec<_> = asked.windows(2).map(|two| (two[1].at - two[0].at).as_millis()).collect();
+    let bounds = [(0, 100), (800, 1700), (1600, 3300), (3200, 6500)];
+    for (wait, (least, most)) in waits.iter().zip(bounds) {
+        assert!((least..most).contains(wait), "{waits:?} ms");
+    }
+    assert_eq!(follower.server.failures()[..4], [Failure::Expired; 4]);
+}
+
+/// A cluster that was restored from a backup: it counts its versions from an earlier one.
+#[tokio::test]
+async fn a_version_that_is_too_new_is_listed_after_some_empty_watches() {
+    let empty = || whole("watch-rv-in-future");
+    let replies = vec![whole("streaming-list"), empty(), empty(), empty(), open("streaming-list")];
+    let mut follower = Follower::of(replies).await;
+    follower.until_asked(5).await;
+    assert!(follower.server.asked()[4].line.contains("sendInitialEvents=true"));
 }
 
 #[tokio::test]

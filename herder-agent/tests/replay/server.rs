@@ -1,15 +1,16 @@
 //! A server that answers each request with the next recording, whatever is
 //! asked, and remembers what was asked.
 
-use herder_agent::apiserver::{Failure, OnFailure, Times, backoff::Pace, connect_with};
+use herder_agent::apiserver::{ApiServer, Failure, OnFailure, Times, backoff::Pace, connect_with};
 use std::{
     path::Path,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    time::Instant,
 };
 
 /// Ends every answer that is complete.
@@ -23,6 +24,8 @@ pub(crate) enum Reply {
     Open(Vec<u8>),
     /// Nothing: the connection is closed.
     Nothing,
+    /// Nothing, to this request and all others for so long.
+    Away(Duration),
 }
 
 /// A recording of `fixtures/k8s-wire`.
@@ -80,6 +83,52 @@ pub(crate) fn no_streaming_list() -> Reply {
     Reply::Whole([head.as_bytes(), body.as_bytes()].concat())
 }
 
+/// An answer with this status and content type, whole in itself.
+pub(crate) fn answer(status: &str, content_type: &str, body: &str) -> Reply {
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\
+         Location: /login\r\nConnection: close\r\n\r\n"
+    );
+    Reply::Whole([head.as_bytes(), body.as_bytes()].concat())
+}
+
+/// Makes the same reply each time.
+pub(crate) type MakeReply = Box<dyn Fn() -> Reply>;
+
+/// What comes with a status of success, or a redirect, and is no answer about this kind of
+/// object.
+pub(crate) fn no_answers(kind: &'static str) -> Vec<(&'static str, MakeReply)> {
+    const PAGE: &str = "<!doctype html>\n<title>Sign in</title>\n\n<form>\n</form>\n";
+    const JSON: &str = "application/json";
+    let status = r#"{"kind":"Status","apiVersion":"v1","status":"Success","code":200}"#;
+    let table: Vec<(_, &str, &str, String)> = vec![
+        ("a page", "200 OK", "text/html; charset=utf-8", PAGE.into()),
+        ("a page of no type", "200 OK", "", PAGE.into()),
+        ("a page that claims to be JSON", "200 OK", JSON, PAGE.into()),
+        ("a redirect", "302 Found", "text/html", PAGE.into()),
+        ("a redirect with JSON", "307 Temporary Redirect", JSON, "{}".into()),
+        ("nothing of another type", "204 No Content", "text/plain", String::new()),
+        ("half of it", "200 OK", JSON, format!(r#"{{"kind":"{kind}","metadata":{{"#)),
+        ("a number", "200 OK", JSON, "1\n".into()),
+        ("nothing in it", "200 OK", JSON, "{}\n".into()),
+        ("a Status", "200 OK", JSON, status.to_owned() + "\n"),
+        (
+            "another kind",
+            "200 OK",
+            JSON,
+            r#"{"kind":"Node","metadata":{"resourceVersion":"1"},"items":[]}"#.into(),
+        ),
+        ("no text", "200 OK", JSON, "\u{0}\u{1}\n".into()),
+        ("Protobuf", "200 OK", "application/vnd.kubernetes.protobuf", "k8s\u{0}".into()),
+    ];
+    let reply = |(what, status, content_type, body): (_, &'static str, &'static str, String)| {
+        let reply = move || answer(status, content_type, &body);
+        (what, Box::new(reply) as MakeReply)
+    };
+    table.into_iter().map(reply).collect()
+}
+
 /// What was asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
@@ -92,8 +141,7 @@ pub(crate) struct Asked {
 
 /// A running server and what its client did.
 pub(crate) struct Server {
-    pub(crate) client: kube::Client,
-    pub(crate) on_failure: OnFailure,
+    pub(crate) api: ApiServer,
     asked: Arc<Mutex<Vec<Asked>>>,
     failures: Arc<Mutex<Vec<Failure>>>,
 }
@@ -115,12 +163,7 @@ impl Server {
         let seen = failures.clone();
         let on_failure: OnFailure = Arc::new(move |failure| seen.lock().unwrap().push(failure));
         let config = kube::Config::new(format!("http://{address}").parse().unwrap());
-        Server {
-            client: connect_with(config, times, on_failure.clone()).unwrap(),
-            on_failure,
-            asked,
-            failures,
-        }
+        Server { api: connect_with(config, times, on_failure).unwrap(), asked, failures }
     }
 
     pub(crate) fn asked(&self) -> Vec<Asked> {
@@ -132,6 +175,45 @@ impl Server {
     }
 }
 
+/// What the agent logs on this thread while the guard lives.
+pub(crate) fn logged() -> (Log, tracing::subscriber::DefaultGuard) {
+    let log = Log::default();
+    let writer = log.clone();
+    let filter = herder_agent::telemetry::filter("info").unwrap();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_env_filter(filter);
+    let subscriber = subscriber.with_writer(move || writer.clone()).finish();
+    (log, tracing::subscriber::set_default(subscriber))
+}
+
+/// Lines of a log.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Those with this in them.
+    pub(crate) fn lines(&self, part: &str) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
+    }
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_list().entries(self.lines("")).finish()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Real waits, only shorter.
 pub(crate) fn pace() -> Pace {
     Pace { first: Duration::from_millis(1), longest: Duration::from_millis(8) }
@@ -140,8 +222,12 @@ pub(crate) fn pace() -> Pace {
 async fn serve(listener: TcpListener, replies: Vec<Reply>, asked: Arc<Mutex<Vec<Asked>>>) {
     let mut replies = replies.into_iter();
     let mut kept = Vec::new();
+    let mut away_until = Instant::now();
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
+        if Instant::now() < away_until {
+            continue;
+        }
         let Some(request) = read_request(&mut stream).await else {
             continue;
         };
@@ -157,6 +243,7 @@ async fn serve(listener: TcpListener, replies: Vec<Reply>, asked: Arc<Mutex<Vec<
                 kept.push(stream);
             }
             Some(Reply::Nothing) => drop(stream),
+            Some(Reply::Away(time)) => away_until = Instant::now() + time,
             None => kept.push(stream),
         }
     }

@@ -1,6 +1,6 @@
 //! The real agent, run as a test needs it, and asked over HTTP.
 
-use crate::roles::role;
+use crate::{container::Cgroup, roles::role};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::{
@@ -8,7 +8,7 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     path::Path,
-    process::{Child, ChildStdout, ExitStatus, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -63,6 +63,17 @@ impl Agent {
         Self::spawn_with(rules, flags, capabilities, output)
     }
 
+    /// The same in a cgroup, from its first page on. Waits until it is ready.
+    pub fn start_in(cgroup: &Cgroup, rules: &str, flags: &[&str]) -> Self {
+        let log = File::create(LOG).unwrap();
+        let mut command = role("enter", &[cgroup.path(), "confined"]);
+        command.args(capabilities());
+        let output = [log.try_clone().unwrap().into(), log.into()];
+        let mut agent = Self::spawn_by(command, rules, flags, output);
+        agent.wait_until_ready();
+        agent
+    }
+
     /// The same with its standard output and error elsewhere.
     pub fn spawn_with(
         rules: &str,
@@ -70,26 +81,20 @@ impl Agent {
         capabilities: &[&str],
         output: [Stdio; 2],
     ) -> Self {
-        let [stdout, stderr] = output;
-        fs::write(CONFIG, rules).unwrap();
-        let mut command = role("confined", capabilities);
-        command.args(["--", "/bin/herder-agent", "run", "--config", CONFIG]).args(flags);
-        command.env("KUBECONFIG", "/tmp/kubeconfig");
-        command.stdout(stdout).stderr(stderr);
-        Agent { child: Some(command.spawn().unwrap()) }
+        let command = role("confined", capabilities);
+        Self::spawn_by(command, rules, flags, output)
     }
 
-    /// In a cgroup of its own, as a pod has one: all that it takes is charged to that.
-    pub fn start_in(cgroup: &str, rules: &str, flags: &[&str]) -> Self {
+    /// The same by a role that becomes `confined`.
+    pub fn spawn_by(mut command: Command, rules: &str, flags: &[&str], output: [Stdio; 2]) -> Self {
+        let [stdout, stderr] = output;
         fs::write(CONFIG, rules).unwrap();
-        let log = File::create(LOG).unwrap();
-        let mut command = role("enter", &[cgroup, "confined"]);
-        command.args(capabilities()).args(["--", "/bin/herder-agent", "run", "--config", CONFIG]);
-        command.args(flags).env("KUBECONFIG", "/tmp/kubeconfig");
-        command.stdout(log.try_clone().unwrap()).stderr(log);
-        let mut agent = Agent { child: Some(command.spawn().unwrap()) };
-        agent.wait_until_ready();
-        agent
+        command.args(["--", "/bin/herder-agent", "run", "--config", CONFIG]).args(flags);
+        command.env("KUBECONFIG", "/tmp/kubeconfig");
+        // Which is for other programs.
+        command.env("HTTPS_PROXY", "http://127.0.0.1:9");
+        command.stdout(stdout).stderr(stderr);
+        Agent { child: Some(command.spawn().unwrap()) }
     }
 
     /// One that somebody else has started.
@@ -117,15 +122,7 @@ impl Agent {
 
     /// Status and body; none while there is no server.
     pub fn try_get(&self, path: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect("127.0.0.1:9469").ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        let status = head.split_whitespace().nth(1)?.parse().ok()?;
-        let chunked = head.to_lowercase().contains("transfer-encoding: chunked");
-        assert!(!chunked, "answers have a known length");
-        Some((status, body.to_owned()))
+        ask("127.0.0.1:9469", path)
     }
 
     pub fn get(&self, path: &str) -> String {
@@ -152,8 +149,12 @@ impl Agent {
 
     /// The state of a matched container.
     pub fn container(&self, cgroup: &str) -> Option<Value> {
-        let all: Vec<Value> = serde_json::from_str(&self.get("/api/v1/containers")).unwrap();
-        all.into_iter().find(|container| container["cgroup"] == cgroup)
+        self.containers().into_iter().find(|container| container["cgroup"] == cgroup)
+    }
+
+    /// The states of all.
+    pub fn containers(&self) -> Vec<Value> {
+        serde_json::from_str(&self.get("/api/v1/containers")).unwrap()
     }
 
     /// The value of a series, by its text before the value; 0 if it is not there.
@@ -228,6 +229,18 @@ impl Agent {
     pub fn log() -> String {
         fs::read_to_string(LOG).unwrap_or_default()
     }
+}
+
+/// Status and body of an agent's answer; none while there is no server. In the oldest version
+/// of HTTP it ends where the connection does.
+pub fn ask(address: &str, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split_whitespace().nth(1)?.parse().ok()?;
+    Some((status, body.to_owned()))
 }
 
 /// What the agent needs on this kernel. Before 5.11 the memory of eBPF maps is

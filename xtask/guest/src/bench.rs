@@ -6,6 +6,7 @@
 
 mod busy;
 pub mod crowd;
+mod events;
 pub mod http;
 mod idle;
 mod lines;
@@ -32,6 +33,7 @@ const MEASURES: &[(&str, fn())] = &[
     ("ready", ready::ready),
     ("idle", idle::idle),
     ("overhead", overhead::overhead),
+    ("events", events::events),
     ("soak", soak::soak),
 ];
 

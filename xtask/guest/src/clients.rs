@@ -2,8 +2,8 @@
 
 use crate::{
     Test,
-    agent::{Agent, MATCHED},
-    container::Container,
+    agent::{Agent, MATCHED, eventually},
+    container::{Cgroup, Container},
     say,
 };
 use rustix::{
@@ -16,12 +16,16 @@ use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddrV4, TcpStream},
     os::fd::OwnedFd,
+    sync::atomic::{AtomicBool, Ordering},
+    thread::{self, sleep},
     time::{Duration, Instant},
 };
 
 pub const TESTS: &[Test] = &[
     ("ten_thousand_connections", ten_thousand_connections),
     ("requests_that_are_none", requests_that_are_none),
+    ("clients_cannot_kill_the_agent", clients_cannot_kill_the_agent),
+    ("probes_beside_a_flood", probes_beside_a_flood),
 ];
 
 const AGENT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9469);
@@ -88,7 +92,7 @@ fn ten_thousand_connections() {
     ));
     assert!(clients.len() > 9_000 && asked == 20);
     assert!(most < before.0 + 8 * 1024, "{most} KiB");
-    assert!(descriptors(&agent) < before.1 + 60);
+    assert!(descriptors(&agent) < before.1 + 100);
     drop(clients);
     agent.assert_nothing_lost();
 }
@@ -124,4 +128,117 @@ fn requests_that_are_none() {
     let after = memory(&agent, "VmRSS:");
     say(&format!("140 requests that are none: resident {before} → {after} KiB"));
     assert!(after < before + 4 * 1024);
+}
+
+/// Matched cgroups, with paths that are long enough for lists of some megabytes.
+const MATCHES: usize = 1000;
+
+/// Connections that each ask for something and read nothing.
+const UNREAD: u8 = 120;
+
+/// The agent has the memory that the shipped unit and DaemonSet give it. However long its lists
+/// are, clients that do not read them cost little of that, and others are answered.
+fn clients_cannot_kill_the_agent() {
+    let limited = Cgroup::make("/agent");
+    limited.limit(64);
+    let deep: String = (0..12).map(|level| format!("/{}{level}", "x".repeat(240))).collect();
+    let rules =
+        format!("rules:\n- {{name: deep, cgroups: ['{deep}/*'], oomGroup: single-process}}\n");
+    let agent = Agent::start_in(&limited, &rules, &["--log-level", "error"]);
+    for number in 0..MATCHES {
+        Cgroup::make(&format!("{deep}/c{number}"));
+    }
+    let list = || agent.get("/api/v1/containers");
+    eventually("all are known", || list().matches("\"rule\":\"deep\"").count() == MATCHES);
+    let now = || fs::read_to_string(limited.file("memory.current")).unwrap();
+    let now = || now().trim().parse::<u64>().unwrap() >> 10;
+    let rest = now();
+    let sizes = [list().len(), agent.get("/metrics").len()];
+    assert!(sizes[0] > 3 << 20 && sizes[1] > 2 << 20, "{sizes:?}");
+    for path in ["/api/v1/containers", "/metrics", "/api/v1/kills/stream"] {
+        let clients: Vec<_> = (0..UNREAD).map(|number| unread(number % 4 + 1, path)).collect();
+        let most = most_within(Duration::from_secs(3), || {
+            assert!(agent.get("/livez").starts_with("ok"));
+            now()
+        });
+        say(&format!("{rest} KiB, with {UNREAD} clients that do not read {path} {most} KiB"));
+        assert!(most < rest + 16 * 1024, "{most} KiB");
+        drop(clients);
+    }
+    // What is cut leaves nothing behind either.
+    let mut cut = 0;
+    let most = most_within(Duration::from_secs(5), || {
+        let clients: Vec<_> = (0..60).map(|number| unread(number % 4 + 1, "/metrics")).collect();
+        cut += clients.len();
+        now()
+    });
+    say(&format!("{rest} KiB, and {most} KiB while {cut} clients came and went"));
+    assert!(most < rest + 20 * 1024, "{most} KiB");
+    assert_eq!(limited.event("oom_kill"), 0);
+    assert_eq!(list().len(), sizes[0]);
+}
+
+fn unread(host: u8, path: &str) -> Option<TcpStream> {
+    let mut client = connection(Ipv4Addr::new(127, 0, 0, host))?;
+    let _ = write!(client, "GET {path} HTTP/1.1\r\nHost: x\r\nLast-Event-ID: 0\r\n\r\n");
+    Some(client)
+}
+
+/// The largest of what is measured for a while.
+fn most_within(time: Duration, mut measure: impl FnMut() -> u64) -> u64 {
+    let (until, mut most) = (Instant::now() + time, 0);
+    while Instant::now() < until {
+        most = most.max(measure());
+        sleep(Duration::from_millis(20));
+    }
+    most
+}
+
+/// The kubelet has the node's address, and so has every pod of the host's network.
+fn probes_beside_a_flood() {
+    let agent = Agent::start(MATCHED);
+    let held: Vec<_> = (0..6)
+        .map(|_| {
+            let mut client = TcpStream::connect(AGENT).unwrap();
+            client.write_all(b"GET /livez HTTP/1.1\r\nHost:").unwrap();
+            client
+        })
+        .collect();
+    let over = AtomicBool::new(false);
+    let (came, mut times) = thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            let mut clients = std::collections::VecDeque::new();
+            let mut came = 0;
+            while !over.load(Ordering::Relaxed) {
+                if let Some(mut client) = connection(Ipv4Addr::LOCALHOST) {
+                    let _ = client.write_all(b"GET /livez HTTP/1.1\r\nHost:");
+                    clients.push_back(client);
+                    came += 1;
+                }
+                clients.drain(..clients.len().saturating_sub(500));
+            }
+            came
+        });
+        let times: Vec<_> = (0..60)
+            .map(|number| {
+                let began = Instant::now();
+                agent.get(["/livez", "/readyz", "/metrics"][number % 3]);
+                sleep(Duration::from_millis(50));
+                began.elapsed() - Duration::from_millis(50)
+            })
+            .collect();
+        over.store(true, Ordering::Relaxed);
+        (flood.join().unwrap(), times)
+    });
+    times.sort();
+    let slowest = times.last().unwrap();
+    say(&format!(
+        "60 of 60 probes answered beside {came} half requests of the same address, in {} ms (median), \
+         the slowest in {} ms",
+        times[30].as_millis(),
+        slowest.as_millis()
+    ));
+    assert!(*slowest < Duration::from_secs(1), "{times:?}");
+    assert!(came > 500, "{came}");
+    drop(held);
 }

@@ -5,6 +5,7 @@ use crate::{agent::eventually, roles::role};
 use std::{
     fs,
     os::unix::fs::MetadataExt,
+    path::Path,
     process::{Child, Command},
 };
 
@@ -81,6 +82,15 @@ pub fn run_in(cgroup: &Cgroup, program: &[&str]) -> Child {
     role("enter", &[cgroup.path()]).args(program).spawn().unwrap()
 }
 
+/// A process that takes memory in a while, in a cgroup below this one of which only the
+/// directory is known.
+pub fn hog_below(cgroup: &Cgroup, directory: &Path) -> Child {
+    let hog = run_in(cgroup, &["later", "100"]);
+    eventually("it is in", || cgroup.processes().contains(&hog.id()));
+    fs::write(directory.join("cgroup.procs"), hog.id().to_string()).unwrap();
+    hog
+}
+
 pub struct Container {
     pub cgroup: Cgroup,
     shim: Child,
@@ -107,6 +117,26 @@ impl Container {
         let container = Container { cgroup, shim, notes: String::new() };
         eventually("the container's init is there", || !container.cgroup.processes().is_empty());
         container
+    }
+
+    /// A container that may write to its cgroup (KEP-5474) and has made a job in it, to be
+    /// killed as a group; its init is in a cgroup beside that, or is part of the job.
+    pub fn start_with_job(path: &str, init_in_job: bool) -> (Self, Cgroup) {
+        let job = Cgroup::make(&format!("{path}/job"));
+        let init = Cgroup::make(&format!("{path}/init"));
+        let cgroup = Cgroup::made(path);
+        cgroup.limit(200);
+        cgroup.set("memory.oom.group", "1");
+        job.limit(60);
+        job.set("memory.oom.group", "1");
+        let enters = if init_in_job { job.path() } else { init.path() };
+        let notes = format!("/tmp/notes{}", path.replace('/', "-"));
+        let idle = format!("job:{}=idle", job.path());
+        let mut shim: Command = role("shim", &[enters, "tree", &notes, &idle, &idle]);
+        let shim = shim.spawn().unwrap();
+        let members = 2 + usize::from(init_in_job);
+        eventually("the job runs", || job.processes().len() == members);
+        (Container { cgroup: Cgroup::made(enters), shim, notes }, job)
     }
 
     /// The init's process id on the node: it was the first.

@@ -84,6 +84,15 @@ fn counted_kinds_and_limits() {
         member.wait().unwrap();
     }
 
+    // A group that a container has made of its own.
+    let (mut living, job) = Container::start_with_job("/matched/c3", false);
+    run_in(&job, &["hog", "100"]).wait().unwrap();
+    let kills = agent.wait_for_kills(4);
+    assert_kill(&kills[3], "group", "container", job.path());
+    assert_eq!([&kills[3]["group_cgroup"], &kills[3]["rule"]], [job.path(), "matched"]);
+    assert_eq!(kills[3]["processes"], 3);
+    assert!(!living.ended());
+
     // What is made in a directory that was made just before.
     let pod = Cgroup::make("/pod");
     pod.limit(120);

@@ -34,13 +34,13 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// A sysctl that has another value for a while.
-struct Sysctl {
+pub struct Sysctl {
     path: String,
     before: String,
 }
 
 impl Sysctl {
-    fn set(name: &str, value: &str) -> Self {
+    pub fn set(name: &str, value: &str) -> Self {
         let path = format!("/proc/sys/{}", name.replace('.', "/"));
         let before = fs::read_to_string(&path).unwrap();
         fs::write(&path, value).unwrap();
@@ -63,11 +63,10 @@ pub fn sub_process_dies(agent: &Agent, path: &str) {
     drop(container);
 }
 
-/// The slow resync is what corrects then, and each container says so.
+/// The slow resync is what corrects then, and each container says so; until there is one.
 fn no_inotify_instance() {
     let none = Sysctl::set("fs.inotify.max_user_instances", "0");
     let agent = Agent::start_with(MATCHED, &["--resync-seconds", "1"]);
-    drop(none);
     let cgroup = Cgroup::make("/matched/c1");
     cgroup.set("memory.oom.group", "1");
     eventually("the resync corrects", || cgroup.oom_group() == "0");
@@ -75,6 +74,16 @@ fn no_inotify_instance() {
         let state = agent.container("/matched/c1").unwrap();
         state["obstacle"] == "no-watch" && state["explanation"].to_string().contains("instances")
     });
+    assert_eq!(agent.metric("herder_config_watched"), 0.0);
+    assert!(agent.metric("herder_config_watch_failures_total") >= 1.0);
+    drop(none);
+    let state = || agent.container("/matched/c1").unwrap();
+    eventually("it is watched as soon as that can be", || state()["obstacle"].is_null());
+    eventually("so is the configuration", || agent.metric("herder_config_watched") == 1.0);
+    cgroup.set("memory.oom.group", "1");
+    eventually("a change is corrected", || cgroup.oom_group() == "0");
+    Agent::reconfigure("rules: []");
+    eventually("a change of the rules is noticed", || agent.container("/matched/c1").is_none());
     let _container = Container::start("/unmatched", 60, &["hog:100"]);
     agent.wait_for_kills(1);
     agent.assert_nothing_lost();
@@ -98,7 +107,7 @@ fn no_watch_left() {
 /// Each matched container takes a descriptor. The last ones are for the server: the
 /// kubelet has to be answered.
 fn no_descriptor_left() {
-    let files = Some(192);
+    let files = Some(256);
     setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files }).unwrap();
     let agent = Agent::start_with(MATCHED, &["--resync-seconds", "1"]);
     let cgroups: Vec<_> =

@@ -45,7 +45,7 @@ impl Own {
     }
 
     fn start(&self, rules: &str, flags: &[&str]) -> Agent {
-        Agent::start_in(self.0.path(), rules, flags)
+        Agent::start_in(&self.0, rules, flags)
     }
 
     fn kibibytes(&self, file: &str) -> Option<u64> {
@@ -84,9 +84,6 @@ fn footprint_at_the_start() {
     crowd::wait_until_steered(CONTAINERS);
     sleep(Duration::from_secs(3));
     own.is_within_limits(&format!("{CONTAINERS} containers"));
-    for line in Agent::log().lines().filter(|line| !line.contains("Wrote")) {
-        say(line);
-    }
     if let Some(peak) = own.kibibytes("memory.peak") {
         assert!(peak < PEAK, "{peak} KiB");
     }

@@ -3,14 +3,19 @@
 use crate::{
     Test,
     agent::{Agent, MATCHED, alive, eventually, within},
-    container::{Cgroup, Container, run_in},
+    container::{Cgroup, Container, hog_below, run_in},
     say,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::{
+    ffi::{OsStr, OsString},
     fs,
-    os::unix::process::ExitStatusExt,
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        process::ExitStatusExt,
+    },
+    path::PathBuf,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -21,9 +26,11 @@ pub const TESTS: &[Test] = &[
     ("group_kill", group_kill),
     ("group_kill_of_a_container", group_kill_of_a_container),
     ("group_kill_of_one", group_kill_of_one),
+    ("group_kill_inside", group_kill_inside),
     ("init_is_the_victim", init_is_the_victim),
     ("unkillable_member_survives", unkillable_member_survives),
     ("limit_of_the_pod", limit_of_the_pod),
+    ("limit_that_is_only_a_sum", limit_that_is_only_a_sum),
     ("node_out_of_memory", node_out_of_memory),
     ("leader_has_exited", leader_has_exited),
     ("many_threads", many_threads),
@@ -33,6 +40,7 @@ pub const TESTS: &[Test] = &[
     ("without_btf", without_btf),
     ("victim_is_described", victim_is_described),
     ("losses_are_counted", losses_are_counted),
+    ("names_that_are_no_text", names_that_are_no_text),
 ];
 
 pub fn assert_kill(kill: &Value, kind: &str, limit: &str, cgroup: &str) {
@@ -139,6 +147,36 @@ fn group_kill_of_one() {
     agent.assert_nothing_lost();
 }
 
+/// A container has made a cgroup that is killed as a group. It lives on, unless its init is
+/// in that. Neither is its value the agent's.
+fn group_kill_inside() {
+    let agent = Agent::start(MATCHED);
+    for (number, path) in (1..).zip(["/matched/c1", "/matched/c2"]) {
+        let init_in_job = number == 2;
+        let (mut container, job) = Container::start_with_job(path, init_in_job);
+        let whole = Cgroup::made(path);
+        eventually("the container's own is 0", || whole.oom_group() == "0");
+        run_in(&job, &["hog", "100"]).wait().unwrap();
+        let kill = &agent.wait_for_kills(number)[number - 1];
+        assert_kill(kill, "group", "container", job.path());
+        assert_eq!([&kill["group_cgroup"], &kill["rule"]], [job.path(), "matched"], "{kill:#}");
+        let processes = kill["processes"].as_u64().unwrap();
+        if init_in_job {
+            // When the init goes, the kernel ends what it has not marked yet.
+            assert!((2..=4).contains(&processes), "{kill:#}");
+            eventually("the container ended", || container.ended());
+        } else {
+            assert_eq!(processes, 3, "{kill:#}");
+            eventually("both were reaped", || container.deaths() == 2);
+            let lives_on = r#"herder_host_oom_kills_total{cgroup="/matched/c1",kind="subprocess",limit="container"}"#;
+            assert_eq!(agent.metric(lives_on), 1.0);
+            assert!(alive(container.init()) && !container.ended());
+        }
+        assert_eq!(job.oom_group(), "1", "not the agent's");
+    }
+    agent.assert_nothing_lost();
+}
+
 /// The init dies, and with it, unmarked, all of its namespace.
 fn init_is_the_victim() {
     let agent = Agent::start(MATCHED);
@@ -192,6 +230,26 @@ fn limit_of_the_pod() {
     assert_kill(&kills[0], "subprocess", "pod", "/pod/c2");
     assert_eq!(kills[0]["trigger"]["cgroup_id"], trigger.cgroup.id());
     assert!(alive(trigger.init()) && alive(victim.init()));
+    agent.assert_nothing_lost();
+}
+
+/// The pod's limit is that of its only container, and is hit first since the pause
+/// container counts too.
+fn limit_that_is_only_a_sum() {
+    let agent =
+        Agent::start("rules:\n- {name: m, cgroups: ['/pod/*'], oomGroup: single-process}\n");
+    let pod = Cgroup::make("/pod");
+    pod.limit(60);
+    let mut pause = run_in(&Cgroup::make("/pod/pause"), &["idle"]);
+    let container = Container::start("/pod/c1", 60, &["idle", "hog:100"]);
+    let kills = agent.wait_for_kills(1);
+    assert_kill(&kills[0], "subprocess", "container", "/pod/c1");
+    let limits = ["limit_cgroup", "limit_bytes", "container_limit_bytes"].map(|key| &kills[0][key]);
+    assert_eq!(limits, [&"/pod".into(), &Value::from(60 << 20), &Value::from(60 << 20)]);
+    let events = fs::read_to_string(container.cgroup.file("memory.events.local")).unwrap();
+    assert!(events.lines().any(|line| line == "oom 0"), "the kernel hit the pod's: {events}");
+    pause.kill().unwrap();
+    pause.wait().unwrap();
     agent.assert_nothing_lost();
 }
 
@@ -304,6 +362,58 @@ fn late_kill_of_a_removed_cgroup() {
     for (number, kill) in kills.iter().enumerate() {
         assert_kill(kill, "group", "container", &format!("/short{}", number + 1));
     }
+    agent.assert_nothing_lost();
+}
+
+/// Whoever owns a cgroup names those in it by any bytes. A kill in one is its container's,
+/// a rule matches it like any other, and nobody can fill the log by making them.
+fn names_that_are_no_text() {
+    let agent = Agent::start(MATCHED);
+    let container = Container::start("/matched/c1", 60, &["idle"]);
+    let below = |name: &[u8]| {
+        let path = [container.cgroup.file("").as_bytes(), name].concat();
+        PathBuf::from(OsString::from_vec(path))
+    };
+    let names: [&[u8]; 3] = [b"\xff\xfe", b"a\x1b[31m\t\"'\\", &[b'n'; 255]];
+    for (number, name) in names.into_iter().enumerate() {
+        fs::create_dir(below(name)).unwrap();
+        hog_below(&container.cgroup, &below(name)).wait().unwrap();
+        let kill = &agent.wait_for_kills(number + 1)[number];
+        let shown = kill["cgroup"].as_str().unwrap();
+        assert!(shown.starts_with("/matched/c1/"), "{shown:?}");
+        assert!(!shown.contains(|letter: char| letter.is_control()), "{shown:?}");
+        assert_kill(kill, "subprocess", "container", shown);
+        assert_eq!(kill["rule"], "matched");
+    }
+    let series =
+        r#"herder_host_oom_kills_total{cgroup="/matched/c1",kind="subprocess",limit="container"}"#;
+    assert_eq!(agent.metric(series), 3.0);
+    let matched = PathBuf::from(OsString::from_vec(b"/sys/fs/cgroup/matched/\xff".to_vec()));
+    fs::create_dir(&matched).unwrap();
+    let value = || fs::read_to_string(matched.join("memory.oom.group")).unwrap();
+    fs::write(matched.join("memory.oom.group"), "1").unwrap();
+    eventually("it is enforced", || value() == "0\n");
+    assert!(agent.container("/matched/\\xff").is_some());
+    assert!(agent.get("/metrics").contains(r#"herder_host_oom_group{cgroup="/matched/\\xff"} 0"#));
+    // As deep as names of this length go, and further than the kernel tells.
+    let mut deep = below(b"\xff\xfe");
+    while deep.as_os_str().len() < 3500 {
+        deep.push(OsStr::from_bytes(&[0xfe; 200]));
+        fs::create_dir(&deep).unwrap();
+    }
+    hog_below(&container.cgroup, &deep).wait().unwrap();
+    let kill = &agent.wait_for_kills(4)[3];
+    assert_eq!([&kill["rule"], &kill["limit"]], ["matched", "container"]);
+    let lines = || Agent::log().lines().count();
+    let before = lines();
+    for _ in 0..100 {
+        fs::create_dir(below(b"again\xff")).unwrap();
+        fs::remove_dir(below(b"again\xff")).unwrap();
+        fs::create_dir(deep.join("x")).unwrap();
+        fs::remove_dir(deep.join("x")).unwrap();
+    }
+    sleep(Duration::from_millis(500));
+    assert!(lines() <= before + 1, "{}", Agent::log());
     agent.assert_nothing_lost();
 }
 

@@ -14,6 +14,7 @@
     reason = "a test program: it talks on the console and fails by panicking"
 )]
 
+mod addresses;
 mod agent;
 mod api;
 mod audit;
@@ -27,6 +28,8 @@ mod faults;
 mod footprint;
 mod init;
 mod kills;
+mod limits;
+mod nodes;
 mod pod_faults;
 mod pods;
 mod record;
@@ -42,11 +45,17 @@ use std::process::ExitCode;
 type Test = (&'static str, fn());
 
 /// What kernels may differ in, in the order in which it runs.
-const TESTS: &[&[Test]] =
-    &[kills::TESTS, enforcement::TESTS, robustness::TESTS, counts::TESTS, footprint::TESTS];
+const TESTS: &[&[Test]] = &[
+    kills::TESTS,
+    enforcement::TESTS,
+    robustness::TESTS,
+    counts::TESTS,
+    nodes::TESTS,
+    footprint::TESTS,
+];
 
 /// Those with an API server.
-const TESTS_OF_PODS: &[&[Test]] = &[pods::TESTS, pod_faults::TESTS];
+const TESTS_OF_PODS: &[&[Test]] = &[pods::TESTS, pod_faults::TESTS, limits::TESTS];
 
 /// Those that measure milliseconds.
 const TIMED_TESTS: &[&[Test]] = &[enforcement::TIMED, counts::TIMED];
@@ -57,6 +66,8 @@ const TESTS_OF_FAULTS: &[&[Test]] = &[
     unseen::TESTS,
     enforcement::ENDLESS,
     clients::TESTS,
+    addresses::TESTS,
+    nodes::TESTS_OF_COUNTS,
     footprint::TESTS_OF_FAULTS,
 ];
 
@@ -66,8 +77,8 @@ const TESTS_OF_LOGGING: &[&[Test]] = &[robustness::TESTS_OF_LOGGING];
 /// Those that need a boot without cgroup v2.
 const TESTS_OF_V1: &[&[Test]] = &[robustness::TESTS_OF_V1];
 
-/// Those of a kernel that is locked down.
-const TESTS_OF_LOCKDOWN: &[&[Test]] = &[counts::TESTS_OF_LOCKDOWN];
+/// Those of a kernel that is locked down, and was booted without IPv6.
+const TESTS_OF_LOCKDOWN: &[&[Test]] = &[addresses::TESTS_WITHOUT_IPV6, counts::TESTS_OF_LOCKDOWN];
 
 /// The tests of a boot, by its mode; none where a boot has another purpose.
 pub fn tests_of(mode: &str) -> &'static [&'static [Test]] {

@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = &[
     ("watch_is_cut_each_second", watch_is_cut_each_second),
     ("api_server_goes_away", api_server_goes_away),
     ("pod_of_a_fight_is_told_once", pod_of_a_fight_is_told_once),
+    ("pod_is_told_before_the_agent_ends", pod_is_told_before_the_agent_ends),
 ];
 
 /// Another pod like the one of the other tests, and the cgroup of its container.
@@ -141,6 +142,19 @@ fn pod_of_a_fight_is_told_once() {
     assert_eq!(api.events("OomGroupReverted").len(), 1);
     fighter.kill().unwrap();
     fighter.wait().unwrap();
+}
+
+/// An agent that ends writes what it has yet to tell, and warns of nothing if it could.
+fn pod_is_told_before_the_agent_ends() {
+    let api = Api::start(&pod(1, Some(ID), None));
+    let mut agent = agent(&[]);
+    let _container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
+    eventually("the kill is told", || agent.kills().len() == 1);
+    assert!(agent.stop().success());
+    let told = api.events("SubprocessOOMKilled");
+    assert_eq!(told.len(), 1, "{told:#?}");
+    let log = Agent::log();
+    assert!(!log.contains("not written"), "{log}");
 }
 
 fn rested(agent: &Agent) -> bool {

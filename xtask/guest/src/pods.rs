@@ -7,7 +7,7 @@ use crate::{
     Test,
     agent::{Agent, eventually},
     api::Api,
-    container::{Cgroup, Container},
+    container::{Cgroup, Container, run_in},
 };
 use serde_json::{Value, json};
 use std::{fs, thread::sleep, time::Duration};
@@ -18,12 +18,19 @@ pub const TESTS: &[Test] = &[
     ("names_that_never_come", names_that_never_come),
     ("annotation_of_a_running_pod", annotation_of_a_running_pod),
     ("bundle_tells_the_name", bundle_tells_the_name),
+    ("names_that_come_in_part", names_that_come_in_part),
+    ("only_container_is_named_at_once", only_container_is_named_at_once),
+    ("kill_in_the_pods_own_cgroup", kill_in_the_pods_own_cgroup),
+    ("static_pod_is_found_by_its_mirror_only", static_pod_is_found_by_its_mirror_only),
     ("pod_that_is_deleted", pod_that_is_deleted),
     ("pod_is_told_of_kills", pod_is_told_of_kills),
+    ("pod_is_told_of_a_group_inside", pod_is_told_of_a_group_inside),
     ("pod_is_told_of_a_bad_annotation", pod_is_told_of_a_bad_annotation),
     ("pod_is_told_what_is_in_the_way", pod_is_told_what_is_in_the_way),
     ("pod_restart_is_tied_to_its_kill", pod_restart_is_tied_to_its_kill),
     ("pod_sandbox_is_never_touched", pod_sandbox_is_never_touched),
+    ("pods_are_the_kubelets_only", pods_are_the_kubelets_only),
+    ("log_as_json", log_as_json),
 ];
 
 const UID: &str = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
@@ -62,6 +69,11 @@ pub fn pod(version: u32, id: Option<&str>, annotation: Option<&str>) -> Value {
         "spec": {"containers": [{"name": "worker"}]},
         "status": {"containerStatuses": statuses}
     })
+}
+
+/// The pod's sandbox, which is made before its containers.
+fn sandbox() -> Cgroup {
+    Cgroup::make(&cgroup().replace(ID, &ID.replace('e', "0")))
 }
 
 pub fn agent(more: &[&str]) -> Agent {
@@ -153,16 +165,110 @@ fn bundle_tells_the_name() {
     agent.assert_nothing_lost();
 }
 
-/// A pod that was deleted by force: its containers end later, and their kills are
-/// still its own.
+/// Two containers, of which the kubelet has told no ID, since it waits for an image. What
+/// is known of the kill is told when it was waited for long enough, or the agent ends.
+fn names_that_come_in_part() {
+    let mut pod = pod(1, None, None);
+    pod["spec"]["containers"] = json!([{"name": "worker"}, {"name": "logger"}]);
+    let _api = Api::start(&pod);
+    let mut agent = agent(&[]);
+    let _sandbox = sandbox();
+    let container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
+    eventually("the kill has happened", || container.cgroup.event("oom_kill") == 1);
+    sleep(Duration::from_millis(500));
+    assert!(agent.stop().success());
+    let log = Agent::log();
+    let line = log.lines().find(|line| line.contains("OOM kill.")).expect("the kill is told");
+    for part in [r#"namespace="shop""#, r#"pod="web-0""#, r#"container="""#, r#"rule="web""#] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    assert!(log.contains("The container of an OOM kill is not known."), "{log}");
+}
+
+/// Where a pod has a single container, nobody has to tell its name.
+fn only_container_is_named_at_once() {
+    let _api = Api::start(&pod(1, None, None));
+    let agent = agent(&[]);
+    let _sandbox = sandbox();
+    let _container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
+    let kills = agent.wait_for_kills(1);
+    let told = ["pod", "container", "rule"].map(|key| kills[0][key].clone());
+    assert_eq!(told, ["web-0", "worker", "web"]);
+    assert_eq!(agent.metric(KILLS), 1.0);
+    agent.assert_nothing_lost();
+}
+
+/// As gVisor has it: all of a pod runs in the pod's cgroup, and no container is known. The
+/// API server tells the pod after the kill.
+fn kill_in_the_pods_own_cgroup() {
+    let api = Api::serve(&[]);
+    let agent = agent(&[]);
+    let path = format!("/kubepods/burstable/pod{UID}");
+    let container = Container::start(&path, 60, &["idle", "hog:100"]);
+    eventually("the kill has happened", || container.cgroup.event("oom_kill") >= 1);
+    api.tell("ADDED", &pod(1, Some(ID), None));
+    let kills = agent.wait_for_kills(1);
+    let told = ["namespace", "pod", "container", "limit", "rule"].map(|key| kills[0][key].clone());
+    assert_eq!(told[..4], ["shop", "web-0", "", "pod"]);
+    assert_eq!(told[4], Value::Null, "it is no container that a rule could name");
+    let series = r#"herder_oom_kills_total{container="",kind="group",limit="pod",namespace="shop",pod="web-0"}"#;
+    assert_eq!(agent.metric(series), 1.0);
+    let told = api.event("ContainerGroupOOMKilled");
+    assert_eq!(told["involvedObject"]["uid"], UID);
+    assert_eq!(told["involvedObject"].get("fieldPath"), None, "it is about the pod");
+    assert_eq!(container.cgroup.oom_group(), "1", "left alone");
+    agent.assert_nothing_lost();
+}
+
+/// Its manifest has a uid of its own. A pod that claims to be it decides nothing, also
+/// while the mirror's status has no container yet.
+fn static_pod_is_found_by_its_mirror_only() {
+    let annotations = |mirror: Option<&str>, wish: Option<&str>| {
+        json!({
+            "kubernetes.io/config.hash": "etcd-node-1", "kubernetes.io/config.mirror": mirror,
+            "herder.dev/oom-group": wish
+        })
+    };
+    let mut forged = pod(1, Some(&ID.replace('e', "f")), None);
+    forged["metadata"]["uid"] = UID.replace('0', "1").into();
+    forged["metadata"]["namespace"] = "tenant".into();
+    forged["metadata"]["annotations"] = annotations(None, Some("single-process"));
+    let mut mirror = pod(2, None, None);
+    mirror["metadata"]["annotations"] = annotations(Some("etcd-node-1"), None);
+    mirror["status"]["startTime"] = "2026-11-23T23:54:36Z".into();
+    let api = Api::serve(std::slice::from_ref(&forged));
+    let agent = agent(&[]);
+    let path = cgroup().replace(&UID.replace('-', "_"), "etcd_node_1");
+    let container = Container::start(&path, 60, &["idle"]);
+    sleep(Duration::from_secs(1));
+    assert_eq!(container.cgroup.oom_group(), "1", "the other pod's wish is its own");
+    api.tell("ADDED", &mirror);
+    eventually("the rule holds", || container.cgroup.oom_group() == "0");
+    mirror["status"]["containerStatuses"] =
+        pod(3, Some(ID), None)["status"]["containerStatuses"].clone();
+    api.modified(&mirror);
+    drop(container);
+    let scope = Cgroup::made(&path);
+    eventually("the container has ended", || scope.processes().is_empty());
+    let _container = Container::start(&path, 60, &["idle", "hog:100"]);
+    let kills = agent.wait_for_kills(1);
+    let told = ["namespace", "pod", "container", "pod_uid"].map(|key| kills[0][key].clone());
+    assert_eq!(told, ["shop", "web-0", "worker", "etcd-node-1"]);
+    agent.assert_nothing_lost();
+}
+
+/// A pod that was deleted by force: its containers end later. Until then its rule holds,
+/// and their kills are its own.
 fn pod_that_is_deleted() {
     let api = Api::start(&pod(1, Some(ID), None));
     let agent = agent(&[]);
     api.tell("DELETED", &pod(2, Some(ID), None));
-    let _container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
+    let container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
     let kills = agent.wait_for_kills(1);
-    let told = ["namespace", "pod", "container"].map(|key| kills[0][key].clone());
-    assert_eq!(told, ["shop", "web-0", "worker"]);
+    let told = ["namespace", "pod", "container", "rule"].map(|key| kills[0][key].clone());
+    assert_eq!(told, ["shop", "web-0", "worker", "web"]);
+    container.cgroup.set("memory.oom.group", "1");
+    eventually("the rule holds", || container.cgroup.oom_group() == "0");
     assert_eq!(api.event("SubprocessOOMKilled")["involvedObject"]["uid"], UID);
     agent.assert_nothing_lost();
 }
@@ -212,6 +318,28 @@ fn pod_is_told_of_kills() {
     eventually("the container has ended", || container.ended());
     eventually("it is counted", || agent.metric(r#"herder_events_total{result="created"}"#) == 1.0);
     assert_eq!(agent.total("herder_api_errors_total"), 0.0);
+}
+
+/// A cgroup that the container has made is killed as a group: that is no end of the
+/// container, unless its init is in it.
+fn pod_is_told_of_a_group_inside() {
+    let api = Api::start(&pod(1, Some(ID), None));
+    for (init_in_job, reason, end) in [
+        (false, "SubprocessOOMKilled", "The container goes on with 1 process."),
+        (true, "ContainerGroupOOMKilled", "The container ends."),
+    ] {
+        let agent = agent(&[]);
+        let (container, job) = Container::start_with_job(&cgroup(), init_in_job);
+        run_in(&job, &["hog", "100"]).wait().unwrap();
+        let told = api.event(reason);
+        let message = told["message"].as_str().unwrap();
+        let begin =
+            if init_in_job { "Container worker" } else { "The cgroup job of container worker" };
+        assert!(message.starts_with(&format!("{begin} was killed as a group (")), "{message}");
+        assert!(message.ends_with(end), "{message}");
+        assert_eq!(agent.wait_for_kills(1)[0]["kind"], "group");
+        drop(container);
+    }
 }
 
 /// One Event for a value that cannot be understood, and the count.
@@ -287,8 +415,8 @@ fn pod_restart_is_tied_to_its_kill() {
 fn pod_sandbox_is_never_touched() {
     let api = Api::start(&pod(1, None, None));
     let agent = agent(&[]);
-    let path = cgroup().replace(ID, &ID.replace('e', "0"));
-    let sandbox = Cgroup::make(&path);
+    let sandbox = sandbox();
+    let path = sandbox.path().to_owned();
     let container = Container::start(&cgroup(), 60, &["idle"]);
     eventually("the rule holds", || container.cgroup.oom_group() == "0");
     api.modified(&pod(2, Some(ID), None));
@@ -299,4 +427,72 @@ fn pod_sandbox_is_never_touched() {
     let writes =
         Agent::log().lines().filter(|line| line.contains("Wrote") && line.contains(&path)).count();
     assert_eq!(writes, 0);
+}
+
+/// Whoever owns a cgroup can name those in it like a pod's.
+fn pods_are_the_kubelets_only() {
+    let _api = Api::start(&pod(1, Some(ID), None));
+    let mut agent = agent(&["--resync-seconds", "1"]);
+    let uid = UID;
+    let of_others = [
+        format!("/system.slice/ci-runner.service/kubepods/burstable/pod{uid}/{ID}"),
+        format!("/machine.slice/x{}", cgroup()),
+        format!("/lxc.payload.c1/kubepods/pod{uid}/{ID}"),
+        // The kubelet's own, which somebody has given to another user.
+        format!("/kubepods/burstable/pod{uid}/{ID}"),
+    ];
+    let given = Cgroup::make("/kubepods/burstable");
+    std::os::unix::fs::chown(given.file(""), Some(1000), Some(1000)).unwrap();
+    for (number, path) in of_others.iter().enumerate() {
+        let container = Container::start(path, 60, &["hog:100"]);
+        let kill = agent.wait_for_kills(number + 1).remove(number);
+        assert_eq!(
+            [&kill["cgroup"], &kill["pod"], &kill["pod_uid"]],
+            [&path.as_str().into(), &Value::Null, &Value::Null]
+        );
+        assert_eq!(container.cgroup.oom_group(), "1", "{path} is left alone");
+    }
+    let log = Agent::log();
+    let told = log.lines().filter(|line| line.contains("another user than root")).count();
+    assert!(told == 1 && log.contains("uid=1000"), "{log}");
+    let container = Container::start(&cgroup(), 60, &["idle"]);
+    eventually("the kubelet's own is enforced", || container.cgroup.oom_group() == "0");
+    assert!(agent.stop().success());
+    drop(agent);
+    // Where the operator says, they are, and nowhere else.
+    let agent = self::agent(&["--kubelet-cgroup-root", "/system.slice/ci-runner.service,/x"]);
+    let there = Cgroup::made(&of_others[0]);
+    eventually("it is enforced", || there.oom_group() == "0");
+    container.cgroup.set("memory.oom.group", "1");
+    sleep(Duration::from_millis(500));
+    assert_eq!(container.cgroup.oom_group(), "1");
+    agent.assert_nothing_lost();
+}
+
+/// Each line is an object with each text as it is, as the DaemonSet has it.
+fn log_as_json() {
+    let _api = Api::start(&pod(1, Some(ID), None));
+    let mut agent = agent(&["--log-format", "json"]);
+    let _container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
+    let kill = agent.wait_for_kills(1).remove(0);
+    assert!(agent.stop().success());
+    let log = Agent::log();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in &lines {
+        for (key, value) in line.as_object().unwrap() {
+            let text = value.as_str().unwrap_or_default();
+            assert!(!text.starts_with('"') && !text.starts_with("Some("), "{key}: {line:#}");
+        }
+    }
+    let of = |message: &str| {
+        let found = lines.iter().find(|line| line["message"] == message);
+        found.unwrap_or_else(|| panic!("no {message} in {log}"))
+    };
+    assert_eq!(of("Attached.")["mark"], "Task");
+    assert_eq!(of("Wrote memory.oom.group.")["cgroup"], cgroup());
+    let told = of("OOM kill.");
+    for key in ["kind", "limit", "cgroup", "container", "limit_bytes", "limit_cgroup"] {
+        assert_eq!(told[key], kill[key], "{told:#}");
+    }
+    assert_eq!(told["comm"], kill["victim"]["comm"]);
 }

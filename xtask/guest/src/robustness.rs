@@ -22,6 +22,7 @@ pub const TESTS: &[Test] = &[
     ("removed_while_written", removed_while_written),
     ("read_only_mount", read_only_mount),
     ("ends_in_time", ends_in_time),
+    ("the_core_turns", the_core_turns),
     ("sizes", sizes),
 ];
 
@@ -168,6 +169,15 @@ fn ends_in_time() {
     say(&format!("ended in {:.1} s with {} connections", took.as_secs_f64(), connections.len()));
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert_eq!(cgroup.oom_group(), "1");
+}
+
+/// The liveness probe asks for it, also where nothing happens and the resync is rare.
+fn the_core_turns() {
+    let agent = Agent::start_with(MATCHED, &["--resync-seconds", "3600"]);
+    thread::sleep(Duration::from_secs(9));
+    let told = agent.get("/livez");
+    let seconds = told.split_whitespace().find_map(|word| word.parse::<u64>().ok());
+    assert!(seconds.is_some_and(|seconds| seconds <= 6), "{told}");
 }
 
 /// Not a test of a limit: figures for the closing note.

@@ -31,7 +31,10 @@ pub fn run(arguments: &[String]) -> ExitCode {
     match name.as_str() {
         "shim" => shim(&rest),
         "enter" => enter(&rest),
+        // A child of a `tree` in a cgroup of its own: `job:/matched/c1/job=idle`.
+        "job" => enter(&rest[0].split('=').collect::<Vec<_>>()),
         "confined" => confined(&rest),
+        "in-node" => crate::nodes::in_node(&rest),
         "tree" => tree(&rest),
         "hog" => hog(rest[0].parse().expect("MiB")),
         "later" => later(rest[0].parse().expect("MiB")),

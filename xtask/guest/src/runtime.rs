@@ -33,6 +33,7 @@ pub const TESTS: &[&[Test]] = &[&[
     ("nri_creations", || nri::creations(false)),
     ("nri_updates", || nri::updates(false)),
     ("nri_labels_of_now", || nri::labels_of_now(false)),
+    ("nri_failed_starts", || nri::failed_starts(false)),
     ("nri_killed_agent", || nri::killed_agent(false)),
     ("nri_restarted_runtime", || nri::restarted_runtime(false)),
     ("nri_init_in_the_nodes_namespace", || nri::init_in_the_nodes_namespace(false)),

@@ -152,6 +152,23 @@ pub fn new_pid_namespace() {
         .expect("unshare");
 }
 
+/// What this process mounts is its own from now on; and with `cgroups`, its cgroup is the
+/// root of the hierarchy that it sees.
+pub fn new_mount_namespace(cgroups: bool) {
+    use rustix::thread::UnshareFlags;
+    let more = if cgroups { UnshareFlags::NEWCGROUP } else { UnshareFlags::empty() };
+    // SAFETY: neither namespace changes anything about memory or file descriptors.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS | more) }.expect("unshare");
+}
+
+/// This process, and those that it starts, have a network of their own from now on.
+pub fn new_network() {
+    // SAFETY: a network namespace changes nothing about the memory or the file descriptors of
+    // this process.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
+        .expect("unshare");
+}
+
 /// A mark for every write below a mount, by any process.
 pub fn fanotify_modify(mount: &str) -> io::Result<File> {
     let class =

@@ -4,7 +4,7 @@
 use crate::{
     Test,
     agent::{Agent, MATCHED, eventually},
-    container::{Cgroup, Container, run_in},
+    container::{Cgroup, Container, hog_below, run_in},
     faults::{storm_in, sub_process_dies, told_in_log},
     say,
 };
@@ -12,13 +12,15 @@ use rustix::{
     fs::{FileType, Mode},
     process::Signal,
 };
-use std::{fs, os::unix::process::ExitStatusExt, thread, time::Duration};
+use std::{fs, os::unix::process::ExitStatusExt, path::Path, thread, time::Duration};
 
 pub const TESTS: &[Test] = &[
     ("kills_while_no_agent_runs", kills_while_no_agent_runs),
+    ("rule_goes_while_no_agent_runs", rule_goes_while_no_agent_runs),
     ("lost_and_gone", lost_and_gone),
     ("disk_never_answers", disk_never_answers),
     ("killed_in_a_storm", killed_in_a_storm),
+    ("killed_where_nothing_counts", killed_where_nothing_counts),
 ];
 
 const STATE: [&str; 2] = ["--state-file", "/tmp/state.json"];
@@ -59,6 +61,34 @@ fn kills_while_no_agent_runs() {
     fs::remove_file(STATE[1]).unwrap();
 }
 
+/// An update of the agent together with its rules: what no rule matches any more gets its value
+/// back, and the state file forgets it. What a rule still matches never changes.
+fn rule_goes_while_no_agent_runs() {
+    let _ = fs::remove_file(STATE[1]);
+    let (goes, stays) = (Cgroup::make("/matched/goes"), Cgroup::make("/matched/stays"));
+    for cgroup in [&goes, &stays] {
+        cgroup.set("memory.oom.group", "1");
+    }
+    let values = || [goes.oom_group(), stays.oom_group()];
+    let mut agent = Agent::start_with(MATCHED, &STATE);
+    eventually("both are enforced", || values() == ["0", "0"]);
+    assert!(agent.stop().success());
+    let rules =
+        "rules:\n- {name: matched, cgroups: ['/matched/stays'], oomGroup: single-process}\n";
+    let mut agent = Agent::start_with(rules, &STATE);
+    eventually("the value comes back", || values() == ["1", "0"]);
+    let writes = |rule| format!("herder_oom_group_writes_total{{result=\"ok\",rule=\"{rule}\"}}");
+    assert_eq!(agent.metric(&writes("matched")), 1.0, "it is counted, and once");
+    assert!(Agent::log().contains("cause=Restore"), "{}", Agent::log());
+    let saved = || fs::read_to_string(STATE[1]).unwrap();
+    eventually("it is forgotten", || !saved().contains("/matched/goes"));
+    assert!(saved().contains("/matched/stays") && saved().contains("\"give_back\":true"));
+    assert!(agent.stop().success());
+    let mut agent = Agent::start_with("rules: []", &STATE);
+    eventually("nothing is matched any more", || values() == ["1", "1"]);
+    assert!(agent.stop().success());
+}
+
 /// A cgroup that is killed as a group and removed; what the kernel counted of it.
 fn killed_and_removed(path: &str) -> u64 {
     let cgroup = Cgroup::make(path);
@@ -92,6 +122,42 @@ fn lost_and_gone() {
     let twice = agent.kills().len() as f64;
     let all = killed as f64 - told;
     assert!((all - twice..=all).contains(&unseen), "{unseen} unseen of {all}");
+}
+
+/// Inside of a container there are cgroups without the memory controller: those of a Docker
+/// or systemd in it, and threaded ones. What dies in them is counted in the container.
+fn killed_where_nothing_counts() {
+    for flags in [&[][..], &["--no-btf"], &["--source", "memory-events"]] {
+        let flags = [flags, &["--resync-seconds", "1"]].concat();
+        let mut agent = Agent::start_with(MATCHED, &flags);
+        let container = Container::start("/matched/c1", 60, &["idle"]);
+        for (number, (name, is_threaded)) in
+            [("plain", false), ("threads", true)].iter().enumerate()
+        {
+            let child = Cgroup::made(&format!("/matched/c1/{name}"));
+            fs::create_dir(child.file("")).unwrap();
+            if *is_threaded {
+                child.set("cgroup.type", "threaded");
+            }
+            assert!(!Path::new(&child.file("memory.events.local")).exists());
+            let directory = child.file("");
+            hog_below(&container.cgroup, Path::new(&directory)).wait().unwrap();
+            let kills = agent.wait_for_kills(number + 1);
+            assert_eq!(kills[number]["rule"], "matched", "{flags:?}");
+            assert_eq!(kills[number]["kind"], "subprocess", "{flags:?}");
+        }
+        let series = r#"herder_host_oom_kills_total{cgroup="/matched/c1",kind="subprocess""#;
+        assert_eq!(agent.total(series), 2.0);
+        assert_eq!(container.cgroup.event("oom_kill"), 2);
+        // Until the counts of the cgroup, and then of the node, have been compared.
+        thread::sleep(Duration::from_secs(13));
+        agent.assert_nothing_lost();
+        assert!(agent.stop().success());
+        drop(container);
+        for path in ["/matched/c1/plain", "/matched/c1/threads", "/matched/c1"] {
+            Cgroup::made(path).remove();
+        }
+    }
 }
 
 /// Whoever writes the state waits for ever; neither kills nor corrections do, nor the end.

@@ -1,6 +1,7 @@
 //! The page: what was wanted, what was found, and under what circumstances.
 
 mod busy;
+mod events;
 mod idle;
 mod memory;
 mod native;
@@ -82,6 +83,7 @@ const SECTIONS: &[(&str, Make)] = &[
     ("scrape", native::scrape),
     ("idle", idle::section),
     ("overhead", overhead::section),
+    ("events", events::section),
     ("sizes", native::sizes),
     ("soak", soak::section),
 ];

@@ -6,13 +6,27 @@ use serde_json::{Value, json};
 /// The schema of Grafana 11.0.
 const SCHEMA: u32 = 39;
 
-/// What the short forms in panels.yaml stand for. A fleet that sets no `node`
-/// label is shown when all nodes are.
+/// What the short forms in panels.yaml stand for. A fleet that sets no `cluster`
+/// label is shown when all clusters are.
 const SELECTIONS: [(&str, &str); 3] = [
-    ("@pods", r#"namespace=~"$namespace", pod=~"$pod", node=~"$node""#),
-    ("@nodes", r#"node=~"$node""#),
-    ("@agents", r#"job=~"(.+/)?herder-agent", node=~"$node""#),
+    ("@pods", r#"cluster=~"$cluster", namespace=~"$namespace", pod=~"$pod", node=~"$node""#),
+    ("@nodes", r#"cluster=~"$cluster", node=~"$node""#),
+    ("@agents", r#"job=~"(.+/)?herder-agent", cluster=~"$cluster", node=~"$node""#),
 ];
+
+/// What `@grown(X)` stands for: by how much X has grown in the chosen time. What was not
+/// there before that has grown by all that it has, since `increase()` does not see the
+/// first kill of a series that begins with it. Not so where Prometheus has just begun to
+/// scrape an agent that is older.
+fn grown(series: &str) -> String {
+    format!(
+        "(last_over_time({series}[$__range]) unless {series} offset $__range \
+         unless on (cluster, node, instance, job) \
+         (process_start_time_seconds < time() - $__range_s \
+         unless process_start_time_seconds offset $__range) \
+         or increase({series}[$__range]))"
+    )
+}
 
 /// The dashboard.
 pub fn dashboard(source: &Source) -> Value {
@@ -40,8 +54,15 @@ pub fn dashboard(source: &Source) -> Value {
 
 /// An expression with its short forms spelt out.
 pub fn spelt_out(expr: &str) -> String {
-    let all = SELECTIONS.iter();
-    all.fold(expr.trim().to_owned(), |expr, (short, long)| expr.replace(short, long))
+    let mut parts = expr.trim().split("@grown(");
+    let mut written = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        // A selection has no parentheses before it is spelt out.
+        let (series, rest) = part.split_once(')').unwrap_or((part, ""));
+        written += &grown(series);
+        written += rest;
+    }
+    SELECTIONS.iter().fold(written, |expr, (short, long)| expr.replace(short, long))
 }
 
 fn data_source() -> Value {
@@ -52,7 +73,7 @@ fn annotation() -> Value {
     json!({
         "datasource": data_source(),
         "enable": true,
-        "expr": r#"max by (alertname) (ALERTS{alertname=~"Herder.+", alertstate="firing"})"#,
+        "expr": r#"max by (alertname) (ALERTS{alertname=~"Herder.+", alertstate="firing", cluster=~"$cluster"})"#,
         "hide": false,
         "iconColor": "red",
         "name": "Alerts",
@@ -87,13 +108,18 @@ fn variables() -> Vec<Value> {
     };
     vec![
         source,
-        label("namespace", "Namespace", "label_values(herder_oom_kills_total, namespace)"),
+        label("cluster", "Cluster", "label_values(herder_build_info, cluster)"),
+        label(
+            "namespace",
+            "Namespace",
+            r#"label_values(herder_oom_kills_total{cluster=~"$cluster"}, namespace)"#,
+        ),
         label(
             "pod",
             "Pod",
-            r#"label_values(herder_oom_kills_total{namespace=~"$namespace"}, pod)"#,
+            r#"label_values(herder_oom_kills_total{cluster=~"$cluster", namespace=~"$namespace"}, pod)"#,
         ),
-        label("node", "Node", "label_values(herder_build_info, node)"),
+        label("node", "Node", r#"label_values(herder_build_info{cluster=~"$cluster"}, node)"#),
     ]
 }
 

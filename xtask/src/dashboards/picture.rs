@@ -68,7 +68,7 @@ pub fn run(file: &Path) -> Result<()> {
     // The first scrapes come about then.
     let from = now()? + record::BETWEEN.as_secs();
     say("A Prometheus scrapes the recorded run; that takes as long as it did …");
-    let prometheus = proof::fed(&program, "picture", record::BETWEEN)?;
+    let prometheus = proof::fed(&program, "picture", record::BETWEEN, proof::Scraped::Once)?;
     let span = Span { from, to: now()?, step: 2 };
     let text = fs::read_to_string(directory().join("herder.json"))?;
     let (html, height) = page(&serde_json::from_str(&text)?, &prometheus, &span)?;

@@ -4,6 +4,9 @@
 //! A small server plays the agents: each scrape gets the next recorded exposition,
 //! so that counters grow as they did. A third agent does not answer. An expression
 //! that finds nothing there fails, alerts too: the recorded nodes have every trouble.
+//!
+//! Two jobs scrape the agents, and a second cluster has the same ones, which one job
+//! scrapes: each panel has to show the same of both.
 
 use super::{
     grafana,
@@ -32,10 +35,28 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the proof scrapes.
 const SECOND: Duration = Duration::from_secs(1);
 
+const ANNOTATION: &str = "annotation";
+
+/// The second cluster.
+const GREEN: &str = "green";
+
+/// How much more or less a panel may show of the same agents: no two are scraped at the
+/// same moment. Who counts one twice shows twice as much.
+const SAME: f64 = 1.4;
+
+/// Who scrapes the recorded agents.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Scraped {
+    /// One job.
+    Once,
+    /// Two jobs, and once more in a second cluster.
+    ByMany,
+}
+
 /// The same expositions over and over, each scrape one further.
 type Expositions = Arc<Mutex<BTreeMap<String, (usize, Vec<String>)>>>;
 
-/// An expression, and where it is from.
+/// An expression as it is written, and where it is from.
 pub struct Expression {
     pub from: String,
     pub expr: String,
@@ -49,9 +70,9 @@ pub fn run() -> Result<()> {
     programs.extend(prometheus::newest()?.map(|program| ("sid", program)));
     for (name, program) in programs {
         let began = Instant::now();
-        let prometheus = fed(&program, name, SECOND)?;
-        let failures: Vec<_> =
-            expressions.iter().filter_map(|one| attempt(&prometheus, one).err()).collect();
+        let prometheus = fed(&program, name, SECOND, Scraped::ByMany)?;
+        let tried = |one| attempt(&prometheus, one).and_then(|()| same(&prometheus, one));
+        let failures: Vec<_> = expressions.iter().filter_map(|one| tried(one).err()).collect();
         for failure in &failures {
             say(&format!("{failure:#}"));
         }
@@ -84,24 +105,25 @@ fn metrics() -> Result<()> {
     Ok(())
 }
 
-/// All of them, with Grafana's variables as Grafana would fill them in.
+/// All of them.
 pub fn expressions() -> Result<Vec<Expression>> {
     let text = fs::read_to_string(directory().join("herder.json"))?;
     let dashboard: Value = serde_json::from_str(&text)?;
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().map(str::to_owned);
     let mut all = Vec::new();
     for panel in list(&dashboard["panels"]) {
         for target in list(&panel["targets"]) {
             all.push(Expression {
                 from: format!("panel {}, query {}", panel["title"], target["refId"]),
-                expr: filled(target["expr"].as_str().context("a query without expression")?),
+                expr: text(&target["expr"]).context("a query without expression")?,
                 range: target["range"] == true,
             });
         }
     }
     for annotation in list(&dashboard["annotations"]["list"]) {
-        let expr = annotation["expr"].as_str().context("an annotation without expression")?;
-        all.push(Expression { from: "annotation".into(), expr: filled(expr), range: true });
+        let expr = text(&annotation["expr"]).context("an annotation without expression")?;
+        all.push(Expression { from: ANNOTATION.into(), expr, range: true });
     }
     for rule in source::rules()?.groups.iter().flat_map(|group| &group.rules) {
         let from = format!("rule {}", rule.name());
@@ -112,35 +134,76 @@ pub fn expressions() -> Result<Vec<Expression>> {
 
 /// As Grafana does when everything is selected.
 pub fn filled(expr: &str) -> String {
-    let filled =
-        grafana::spelt_out(expr).replace("$__rate_interval", "1m").replace("$__range", "15m");
+    in_clusters(expr, ".*")
+}
+
+/// The same with a selection of clusters.
+fn in_clusters(expr: &str, clusters: &str) -> String {
+    let times = [("$__rate_interval", "1m"), ("$__range_s", "900"), ("$__range", "15m")];
+    let filled = times
+        .iter()
+        .fold(grafana::spelt_out(expr), |expr, (name, time)| expr.replace(name, time))
+        .replace("$cluster", clusters);
     ["$namespace", "$pod", "$node"].iter().fold(filled, |expr, name| expr.replace(name, ".*"))
 }
 
 fn attempt(prometheus: &Prometheus, one: &Expression) -> Result<()> {
-    let Expression { from, expr, range } = one;
-    let samples = if *range {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
-        prometheus.query_range(expr, now - 60, now, 5)
-    } else {
-        prometheus.query(expr)
-    };
-    let samples = samples.with_context(|| format!("{from}: {expr}"))?;
-    if samples.is_empty() {
-        bail!("{from} finds nothing: {expr}");
+    if asked_of(prometheus, one, ".*")?.is_empty() {
+        bail!("{} finds nothing: {}", one.from, one.expr);
     }
     Ok(())
 }
 
+/// Whether a panel shows the same of agents that two jobs scrape as of those that one does.
+fn same(prometheus: &Prometheus, one: &Expression) -> Result<()> {
+    if !one.expr.contains("$cluster") || one.from == ANNOTATION {
+        return Ok(());
+    }
+    let shown = |clusters| anyhow::Ok(sum(&asked_of(prometheus, one, clusters)?));
+    let (twice, once) = (shown("")?, shown(GREEN)?);
+    if twice > once * SAME || once > twice * SAME {
+        bail!("{} shows {twice} of agents that two jobs scrape, {once} of one's", one.from);
+    }
+    Ok(())
+}
+
+/// Of each series the newest value that is one, all together.
+fn sum(series: &[Value]) -> f64 {
+    let number =
+        |sample: &Value| sample[1].as_str()?.parse::<f64>().ok().filter(|it| it.is_finite());
+    let newest = |one: &Value| match one["values"].as_array() {
+        Some(values) => values.iter().rev().find_map(number),
+        None => number(&one["value"]),
+    };
+    series.iter().filter_map(newest).sum()
+}
+
+fn asked_of(prometheus: &Prometheus, one: &Expression, clusters: &str) -> Result<Vec<Value>> {
+    let expr = in_clusters(&one.expr, clusters);
+    let samples = if one.range {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+        prometheus.query_range(&expr, now - 60, now, 5)
+    } else {
+        prometheus.query(&expr)
+    };
+    samples.with_context(|| format!("{}: {expr}", one.from))
+}
+
 /// A Prometheus that has scraped everything, at this interval, and evaluated
 /// every rule since.
-pub fn fed(program: &Path, name: &str, interval: Duration) -> Result<Prometheus> {
-    let takes: BTreeMap<_, _> =
-        record::nodes()?.into_iter().map(|(node, takes)| (node, (0, takes))).collect();
-    let names: Vec<_> = takes.keys().cloned().collect();
+pub fn fed(program: &Path, name: &str, interval: Duration, scraped: Scraped) -> Result<Prometheus> {
+    let nodes = record::nodes()?;
+    let names: Vec<_> = nodes.keys().cloned().collect();
+    let mut takes = BTreeMap::new();
+    for (node, all) in nodes {
+        if scraped == Scraped::ByMany {
+            takes.extend(["again", GREEN].map(|by| (format!("{node}/{by}"), (0, all.clone()))));
+        }
+        takes.insert(node, (0, all));
+    }
     let expositions: Expositions = Arc::new(Mutex::new(takes));
     let agents = play(expositions.clone())?;
-    let config = config(agents, &names, interval)?;
+    let config = config(agents, &names, interval, scraped)?;
     let prometheus = Prometheus::start(program, name, &config)?;
     let deadline = Instant::now() + PATIENCE + 20 * interval;
     let finished = || {
@@ -179,7 +242,12 @@ fn healthy(prometheus: &Prometheus) -> Result<()> {
 
 /// Evaluates each second. Only the recording group's own interval is
 /// shortened for that; the rules are as they are.
-fn config(agents: SocketAddr, nodes: &[String], interval: Duration) -> Result<String> {
+fn config(
+    agents: SocketAddr,
+    nodes: &[String],
+    interval: Duration,
+    scraped: Scraped,
+) -> Result<String> {
     let rules = fs::read_to_string(directory().join("alerts.yaml"))?;
     let quick = output()?.join("alerts-quick.yaml");
     fs::write(&quick, rules.replace("interval: 30s", "interval: 1s"))?;
@@ -190,17 +258,30 @@ fn config(agents: SocketAddr, nodes: &[String], interval: Duration) -> Result<St
     let mut config = format!(
         "global: {{scrape_interval: {seconds}s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
          rule_files: ['{}']\n\
-         scrape_configs:\n\
-         - job_name: herder-system/herder-agent\n\
-         \x20 honor_labels: true\n\
-         \x20 static_configs:\n\
-         \x20 - {{targets: ['{nobody}'], labels: {{node: node-3}}}}\n",
+         scrape_configs:\n",
         quick.display()
     );
-    for node in nodes {
-        config.push_str(&format!(
-            "  - {{targets: ['{agents}'], labels: {{node: {node}, instance: {node}, __metrics_path__: /{node}}}}}\n"
-        ));
+    let mut job = |name: &str| {
+        config +=
+            &format!("- job_name: {name}/herder-agent\n  honor_labels: true\n  static_configs:\n");
+        // Each is scraped under other names.
+        for (by, cluster) in [("", ""), ("/again", ""), ("/green", GREEN)] {
+            let is_of_job = (name == "again") == (by == "/again");
+            if !is_of_job || (scraped == Scraped::Once && !by.is_empty()) {
+                continue;
+            }
+            let mut target = |address: SocketAddr, node: &str| {
+                config += &format!(
+                    "  - {{targets: ['{address}'], labels: {{cluster: '{cluster}', node: {node}, instance: {node}{by}, __metrics_path__: /{node}{by}}}}}\n"
+                );
+            };
+            target(nobody, "node-3");
+            nodes.iter().for_each(|node| target(agents, node));
+        }
+    };
+    job("herder-system");
+    if scraped == Scraped::ByMany {
+        job("again");
     }
     Ok(config)
 }

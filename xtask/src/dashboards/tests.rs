@@ -40,7 +40,7 @@ fn every_variable_and_data_source_resolves() {
     let dashboard = dashboard();
     let variables = dashboard["templating"]["list"].as_array().unwrap();
     let names: HashSet<_> = variables.iter().map(|one| one["name"].as_str().unwrap()).collect();
-    for name in ["datasource", "namespace", "pod", "node"] {
+    for name in ["datasource", "cluster", "namespace", "pod", "node"] {
         assert!(names.contains(name), "{name}");
     }
     for text in strings(&dashboard) {
@@ -48,7 +48,7 @@ fn every_variable_and_data_source_resolves() {
             let letters = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
             let name =
                 part.trim_start_matches('{').split(|letter| !letters(letter)).next().unwrap();
-            let built_in = ["__range", "__rate_interval", "__all"].contains(&name);
+            let built_in = ["__range", "__range_s", "__rate_interval", "__all"].contains(&name);
             assert!(built_in || names.contains(name), "${name} in {text}");
         }
         assert!(!text.contains('@'), "a short form that nobody knows: {text}");

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{CommandFactory, Parser};
 use glob::Pattern;
 use herder_agent::{
-    args::{Cli, Task},
+    args::{Cli, PORT, Task},
     config::{Config, Selects},
     policy::OomGroup,
 };
@@ -34,7 +34,10 @@ pub fn agent(objects: &[Value], image: &str) -> Result<()> {
     let cli = Cli::try_parse_from(["herder-agent"].into_iter().chain(args))?;
     let Task::Run(run) = cli.task else { bail!("the DaemonSet does not `run`") };
     let port = container.pointer("/ports/0/containerPort").and_then(Value::as_u64);
-    ensure!(port == Some(run.listen.port().into()), "the agent does not listen at {port:?}");
+    ensure!(run.listen.is_empty(), "the DaemonSet chooses addresses");
+    ensure!(port == Some(PORT.into()), "the agent does not listen at {port:?}");
+
+    liveness(container)?;
 
     let command = Cli::command();
     let flags = command.find_subcommand("run").context("no subcommand run")?.get_arguments();
@@ -45,6 +48,11 @@ pub fn agent(objects: &[Value], image: &str) -> Result<()> {
             path.strip_prefix(mount).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
     };
+    let volumes = pod["volumes"].as_array().context("no volumes")?;
+    for mount in mounts {
+        let name = &mount["name"];
+        ensure!(volumes.iter().any(|volume| volume["name"] == *name), "there is no volume {name}");
+    }
     for variable in container["env"].as_array().context("no env")? {
         let name = variable["name"].as_str().unwrap_or_default();
         ensure!(known.contains(&name), "the agent does not know the variable {name}");
@@ -52,6 +60,48 @@ pub fn agent(objects: &[Value], image: &str) -> Result<()> {
             ensure!(mounted(path), "{name} is {path}, where nothing is mounted");
         }
     }
+    Ok(())
+}
+
+/// A node without a processor to spare is one where an agent is needed, and no reason to end
+/// it: it may stay silent for minutes, and needs long for an answer.
+fn liveness(container: &Value) -> Result<()> {
+    let probe = &container["livenessProbe"];
+    let path = &probe["httpGet"]["path"];
+    ensure!(path == "/livez", "the liveness probe asks for {path}");
+    let number = |key: &str, default| probe[key].as_u64().unwrap_or(default);
+    let silent = number("periodSeconds", 10) * number("failureThreshold", 3);
+    let answer = number("timeoutSeconds", 1);
+    ensure!(silent >= 300, "the agent is restarted after {silent} s without an answer");
+    ensure!(answer >= 15, "an answer that takes longer than {answer} s counts as none");
+    Ok(())
+}
+
+/// Checks the overlay: its own image and rules take the places of the shipped ones.
+pub fn overlay(objects: &[Value]) -> Result<()> {
+    let find = |kind: &str| {
+        let found = objects.iter().find(|object| object["kind"] == kind);
+        found.with_context(|| format!("no {kind}"))
+    };
+    let image = find("DaemonSet")?.pointer("/spec/template/spec/containers/0/image");
+    let image = image.and_then(Value::as_str).context("no image")?;
+    ensure!(image.starts_with("registry.example.com/"), "the image is still {image}");
+    let map = find("ConfigMap")?;
+    // Under another name the DaemonSet would be started again at each change.
+    ensure!(map["metadata"]["name"] == "herder-agent", "the rules are in {}", map["metadata"]);
+    let keys = map["data"].as_object().context("no data")?.len();
+    ensure!(keys == 1, "there are {keys} files of rules");
+    let config = config(map)?;
+    ensure!(config.rules.iter().any(|rule| &*rule.name == "forking"), "other rules are in force");
+    Ok(())
+}
+
+/// Whether a file of rules is one that the agent takes.
+#[cfg(test)]
+pub fn rules_of_the_overlay(file: &std::path::Path) -> Result<()> {
+    let text = std::fs::read_to_string(file)?;
+    let config = Config::parse(&text, "herder.yaml")?;
+    ensure!(!config.rules.is_empty(), "there are no rules");
     Ok(())
 }
 

@@ -19,6 +19,7 @@ const BASE: &[&str] = &[
     "DaemonSet: priority system-node-critical",
     "DaemonSet: config map herder-agent at /etc/herder read-only",
     "DaemonSet: host path /sys/fs/cgroup at /host/cgroup read-write",
+    "DaemonSet: empty directory at /var/lib/herder read-write",
     "agent: runAsUser=0",
     "agent: privileged=false",
     "agent: allowPrivilegeEscalation=false",
@@ -81,6 +82,7 @@ const COMPONENTS: &[(&str, &[&str])] = &[
             "+SecurityContextConstraints: seccompProfiles=runtime/default",
             "+SecurityContextConstraints: supplementalGroups.type=RunAsAny",
             "+SecurityContextConstraints: volumes=configMap",
+            "+SecurityContextConstraints: volumes=emptyDir",
             "+SecurityContextConstraints: volumes=hostPath",
             "+SecurityContextConstraints: volumes=projected",
         ],
@@ -89,7 +91,13 @@ const COMPONENTS: &[(&str, &[&str])] = &[
     ("priority-quota", &["+ResourceQuota: herder-agent"]),
     ("prometheus-rule", &["+PrometheusRule: herder-agent"]),
     ("selinux", &["+agent: seLinuxOptions.type=spc_t"]),
-    ("state", &["+DaemonSet: host path /var/lib/herder at /host/state read-write"]),
+    (
+        "state",
+        &[
+            "+DaemonSet: host path /var/lib/herder at /var/lib/herder read-write",
+            "-DaemonSet: empty directory at /var/lib/herder read-write",
+        ],
+    ),
     (
         "systemd",
         &["+DaemonSet: host path /run/systemd/transient at /host/systemd-transient read-only"],
@@ -234,6 +242,10 @@ fn pod_rights(pod: &Value) -> Vec<String> {
             format!("host path {path}")
         } else if let Some(name) = volume["configMap"]["name"].as_str() {
             format!("config map {name}")
+        } else if fields(&volume["emptyDir"]).all(|(key, _)| key == "sizeLimit")
+            && volume["emptyDir"].is_object()
+        {
+            "empty directory".to_owned()
         } else {
             format!("volume {volume}")
         };
@@ -246,7 +258,7 @@ fn pod_rights(pod: &Value) -> Vec<String> {
             let propagation = propagation.map(|name| format!(" {name}")).unwrap_or_default();
             format!("{what} at {} {access}{propagation}", text(&mount["mountPath"]))
         }));
-        if !matches!(what.split_once(' '), Some(("host" | "config", _))) {
+        if !matches!(what.split_once(' '), Some(("host" | "config" | "empty", _))) {
             lines.push(what);
         }
     }

@@ -7,7 +7,11 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// A kubectl that knows components.
 pub struct Kubectl(PathBuf);
@@ -43,8 +47,13 @@ impl Kubectl {
         }
         let file = directory.join("kustomization.yaml");
         fs::write(&file, overlay).with_context(|| format!("cannot write {}", file.display()))?;
+        self.kustomize(&directory)
+    }
+
+    /// The objects of a directory with a kustomization.
+    pub fn kustomize(&self, directory: &Path) -> Result<Vec<Value>> {
         let mut kubectl = program(&self.0);
-        let rendered = kubectl.current_dir(workspace()).arg("kustomize").arg(&directory).output();
+        let rendered = kubectl.current_dir(workspace()).arg("kustomize").arg(directory).output();
         let rendered = rendered.with_context(|| format!("cannot run {}", self.0.display()))?;
         if !rendered.status.success() {
             bail!("{}", String::from_utf8_lossy(&rendered.stderr).trim());
@@ -58,7 +67,7 @@ pub fn objects(text: &str) -> Result<Vec<Value>> {
     Ok(serde_saphyr::from_multiple(text)?)
 }
 
-fn fetch(kubectl: &std::path::Path) -> Result<()> {
+fn fetch(kubectl: &Path) -> Result<()> {
     let suite = Suite::open("trixie", &made(cache()?.join("apt"))?)?;
     let unpacked = kubectl.with_extension("part");
     let _ = fs::remove_dir_all(&unpacked);

@@ -44,6 +44,20 @@ pub enum Line<'a> {
     Other(&'a str),
 }
 
+/// The text without what colours it (`ESC [ … m`).
+pub fn plain(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|letter: char| !letter.is_ascii_digit() && letter != ';');
+        match end.filter(|end| part[*end..].starts_with('m')) {
+            Some(end) => plain += &part[end + 1..],
+            None => plain += part,
+        }
+    }
+    plain
+}
+
 /// Follows the console until it ends, writes it to `log`, shows each line, and
 /// gives the verdict.
 ///
@@ -117,6 +131,21 @@ fn parse_verdict(text: &str) -> Option<Verdict> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A file, or another program, has no use for them.
+    #[test]
+    fn plain_text_has_no_colours() {
+        let table = [
+            ("\x1b[2m  6.2 s\x1b[0m  \x1b[32msubprocess\x1b[0m x", "  6.2 s  subprocess x"),
+            ("\x1b[1;31mred\x1b[m", "red"),
+            ("nothing [31m of that", "nothing [31m of that"),
+            ("cut off \x1b[3", "cut off 3"),
+            ("é\x1b[2Kü", "é2Kü"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(plain(text), expected);
+        }
+    }
 
     #[test]
     fn only_a_whole_verdict_counts() {

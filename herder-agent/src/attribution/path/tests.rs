@@ -90,10 +90,6 @@ fn every_layout_is_read() {
             (Systemd, Burstable, container(Containerd, Top)),
         ),
         (
-            "/system.slice/docker-{id2}.scope/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{uid_}.slice/cri-containerd-{id}.scope".to_owned(),
-            (Systemd, Guaranteed, container(Containerd, Top)),
-        ),
-        (
             "/a.slice/a-b_c.slice/a-b_c-kubepods.slice/a-b_c-kubepods-pod{uid_}.slice/crio-{id}.scope".to_owned(),
             (Systemd, Guaranteed, container(CriO, Top)),
         ),
@@ -102,7 +98,7 @@ fn every_layout_is_read() {
             (Cgroupfs, Burstable, container(Unnamed, Top)),
         ),
         (
-            "/my/root-of-it/kubepods/pod{uid}/{id}".to_owned(),
+            "/kubepods/kubepods/pod{uid}/{id}".to_owned(),
             (Cgroupfs, Guaranteed, container(Unnamed, Top)),
         ),
         // Cgroups that a container made: systemd, docker, a whole cluster in it.
@@ -137,14 +133,19 @@ fn every_layout_is_read() {
 }
 
 #[test]
-fn static_pods_carry_their_config_hash() {
-    for template in [
-        "/kubepods.slice/kubepods-pod{hash}.slice/cri-containerd-{id}.scope",
-        "/kubepods/burstable/pod{hash}/{id}",
-    ] {
-        let cgroup = parse(&fill(template)).unwrap();
-        assert_eq!(cgroup.pod_uid, PodUid::parse(HASH).unwrap());
-        assert!(cgroup.container().is_some());
+fn static_pods_carry_the_hash_or_the_uid_of_their_manifest() {
+    let digest = "5f".repeat(32);
+    for uid in [HASH, UUID, &UUID.to_uppercase(), "etcd", "kube-apiserver", "a-pod", &digest] {
+        for template in [
+            "/kubepods.slice/kubepods-pod{static_}.slice/cri-containerd-{id}.scope",
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{static_}.slice/crio-{id}.scope",
+            "/kubepods/burstable/pod{static}/{id}",
+        ] {
+            let path = template.replace("{static_}", &uid.replace('-', "_"));
+            let cgroup = parse(&fill(&path.replace("{static}", uid))).unwrap();
+            assert_eq!(Some(cgroup.pod_uid), PodUid::parse_any(uid), "{path}");
+            assert!(cgroup.container().is_some(), "{path}");
+        }
     }
 }
 
@@ -174,16 +175,57 @@ fn all_else_is_the_host() {
         "/xkubepods/pod{uid}/{id}",
         // Uids that are none.
         "/kubepods.slice/kubepods-pod{uid}.slice/crio-{id}.scope",
-        "/kubepods/podnonsense/{id}",
+        "/kubepods/podnon_sense/{id}",
         "/kubepods/pod/{id}",
-        "/kubepods/pod{hash}0/{id}",
+        "/kubepods/nonsense/{id}",
+        "/kubepods.slice/kubepods-pod.slice/crio-{id}.scope",
+        "/kubepods/pod{hash}{hash}0/{id}",
         // A runtime and a kubelet whose drivers differ: a known mistake.
         "/system.slice/kubepods-burstable-pod{uid_}.slice:cri-containerd:{id}",
-        // A user can name the cgroups of his session as he likes.
+        // Who owns a cgroup can name those in it as he likes.
+        "/system.slice/ci-runner.service/kubepods/burstable/pod{uid}/{id}",
+        "/system.slice/ci-runner.service/kubepods.slice/kubepods-pod{uid_}.slice/crio-{id}.scope",
+        "/system.slice/docker-{id2}.scope/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{uid_}.slice/cri-containerd-{id}.scope",
+        "/docker/{id2}/kubepods/pod{uid}/{id}",
+        "/machine.slice/x/kubepods/pod{uid}/{id}",
+        "/lxc.payload.c1/kubepods/burstable/pod{uid}/{id}",
+        "/lxc.payload.c1/kubepods.slice/kubepods-pod{uid_}.slice/crio-{id}.scope",
+        "/my/root-of-it/kubepods/pod{uid}/{id}",
+        "/user.slice/user-kubepods.slice/user-kubepods-pod{uid_}.slice/crio-{id}.scope",
         "/user.slice/user-1000.slice/user@1000.service/kubepods/pod{uid}/{id}",
         "/user.slice/user-1000.slice/user@1000.service/kubepods.slice/kubepods-pod{uid_}.slice/crio-{id}.scope",
     ] {
         assert_eq!(parse(&fill(template)), None, "{template}");
+    }
+}
+
+/// Where the operator says that pods are, they are, and nowhere else.
+#[test]
+fn pods_are_where_the_kubelet_is_said_to_have_them() {
+    let table = [
+        ("/docker/{id2}", "/docker/{id2}/kubepods/burstable/pod{uid}/{id}"),
+        ("/docker/{id2}/kubepods", "/docker/{id2}/kubepods/pod{uid}/{id}"),
+        (
+            "/system.slice/docker-{id2}.scope/kubelet.slice",
+            "/system.slice/docker-{id2}.scope/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{uid_}.slice/crio-{id}.scope",
+        ),
+        (
+            "/my/root-of-it",
+            "/my.slice/my-root_of_it.slice/my-root_of_it-kubepods.slice/my-root_of_it-kubepods-pod{uid_}.slice/crio-{id}.scope",
+        ),
+        // A cluster in a pod.
+        ("/kubepods/pod{hash}/{id2}", "/kubepods/pod{hash}/{id2}/kubepods/pod{uid}/{id}"),
+    ];
+    for (root, template) in table {
+        let roots = KubeletRoots::given(&[CgroupPath::parse(fill(root).as_bytes()).unwrap()]);
+        let path = CgroupPath::parse(fill(template).as_bytes()).unwrap();
+        let found = PodCgroup::below(&roots, &path).unwrap();
+        assert_eq!(found.pod_uid, PodUid::parse(UUID).unwrap(), "{template}");
+        assert_eq!(found.container().unwrap().place, Place::Top);
+        assert_eq!(found.pod_path(&path), path.parent());
+        let elsewhere = fill("/kubepods/besteffort/pod{uid}/{id}");
+        let elsewhere = CgroupPath::parse(elsewhere.as_bytes()).unwrap();
+        assert_eq!(PodCgroup::below(&roots, &elsewhere), None, "{root}");
     }
 }
 
@@ -267,7 +309,8 @@ fn mutated_paths_are_read_strictly_or_not_at_all() {
         "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{uid_}.slice/cri-containerd-{id}.scope/container",
         "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{hash}.slice/crio-conmon-{id}.scope",
         "/kubepods/besteffort/pod{uid}/{id}/a/b",
-        "/a/kubepods/pod{hash}/crio-{id}",
+        "/kubelet/kubepods/pod{hash}/crio-{id}",
+        "/kubepods.slice/kubepods-podkube_apiserver.slice/crio-{id}.scope",
     ]
     .map(fill);
     let snippets = [
@@ -319,9 +362,8 @@ fn mutated_paths_are_read_strictly_or_not_at_all() {
             assert!(text.contains(&container.id.to_string()), "{text}");
         }
         // And written out again it must read the same.
-        for prefix in ["", "/any.slice/thing.scope"] {
-            assert_eq!(parse(&format_path(prefix, &cgroup)), Some(cgroup), "{text}");
-        }
+        assert_eq!(parse(&format_path("", &cgroup)), Some(cgroup), "{text}");
+        assert_eq!(parse(&format_path("/any.slice/thing.scope", &cgroup)), None, "{text}");
     }
     assert!(read > 10_000, "the mutations leave too little: {read}");
 }

@@ -62,6 +62,10 @@ impl LearntContainers {
         Some((self.pods.get(&entry.pod)?, &entry.name))
     }
 
+    pub(super) fn pod(&self, uid: PodUid) -> Option<&Pod> {
+        self.pods.get(&uid).map(AsRef::as_ref)
+    }
+
     pub(super) fn init(&self, id: ContainerId) -> Option<u32> {
         self.containers.get(&id)?.init
     }

@@ -1,7 +1,10 @@
 //! Pods as the API server tells them, cgroups as the runtimes make them.
 
 use super::*;
-use crate::{config::Config, pods::wire::PodObject};
+use crate::{
+    config::Config,
+    pods::{store::GRACE, wire::PodObject},
+};
 use serde_json::{Value, json};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -158,18 +161,6 @@ async fn annotations_change_while_containers_run() {
 }
 
 #[tokio::test]
-async fn a_static_pods_cgroups_are_found_by_its_hash() {
-    let mut naming = naming();
-    let path = cgroup(&format!("/kubepods/pod{HASH}/{}", id('a')));
-    naming.made(CgroupId(7), &path);
-    let annotations = json!({ "kubernetes.io/config.hash": HASH });
-    naming.apply(pod(&[("worker", 'a')], &annotations), Instant::now());
-    assert_eq!(owner(&naming, &path), "shop/web-0/worker");
-    let (_, ids) = naming.pod(PodUid::parse(UID).unwrap()).unwrap();
-    assert_eq!(ids, [CgroupId(7)]);
-}
-
-#[tokio::test]
 async fn a_bundle_names_a_container_and_the_sandbox() {
     let bundles = std::env::temp_dir().join(format!("herder-bundles-{}", std::process::id()));
     for (letter, role) in [('a', "container"), ('f', "sandbox")] {
@@ -190,8 +181,9 @@ async fn a_bundle_names_a_container_and_the_sandbox() {
     std::fs::remove_dir_all(bundles).unwrap();
 }
 
+/// Its containers run on after a deletion by force, and after the grace period.
 #[tokio::test(start_paused = true)]
-async fn a_deleted_pod_leaves_its_cgroups_to_be_decided_again() {
+async fn a_deleted_pod_keeps_names_and_rule_while_it_has_cgroups() {
     let begin = Instant::now();
     let mut naming = naming();
     naming.made(CgroupId(1), &path('a'));
@@ -199,11 +191,19 @@ async fn a_deleted_pod_leaves_its_cgroups_to_be_decided_again() {
     let names = ["shop", "web-0", "worker"].map(str::to_owned);
     let [namespace, pod, container] = names;
     let names = ContainerNames { namespace, pod, container };
-    assert!(naming.is_there(&names));
     naming.apply(Event::Deleted(PodUid::parse(UID).unwrap()), begin);
+    let hour = begin + Duration::from_secs(3600);
+    for now in [begin, begin + GRACE, hour] {
+        assert_eq!(naming.expire(now), []);
+        assert!(naming.is_there(&names), "its series stay");
+        assert_eq!(owner(&naming, &path('a')), "shop/web-0/worker");
+        assert_eq!(decided(&naming, &policy(RULE), &path('a')), "r 0");
+    }
+    naming.removed(CgroupId(1), &path('a'));
     assert!(!naming.is_there(&names));
-    assert_eq!(naming.expire(begin), []);
-    assert_eq!(naming.expire(begin + crate::pods::store::GRACE), [CgroupId(1)]);
+    naming.expire(hour + GRACE / 2);
+    assert_eq!(owner(&naming, &path('a')), "shop/web-0/worker", "a late kill");
+    naming.expire(hour + GRACE);
     assert_eq!(owner(&naming, &path('a')), "unnamed");
 }
 
@@ -227,9 +227,26 @@ fn learnt(letter: char, name: &str, label: &str) -> Learnt {
         oom_group: None,
         containers: Box::default(),
         more_containers: false,
+        memory_limit: None,
     });
     let id = ContainerId::parse(&id(letter)).unwrap();
     Learnt { id, name: name.into(), pod, init: Some(77), instead_of: Some(true) }
+}
+
+/// The runtime tells no spec, so what it tells of a pod says nothing about its limit.
+#[tokio::test]
+async fn only_the_api_server_says_whether_a_pod_has_a_limit_of_its_own() {
+    let mut naming = naming();
+    assert_eq!(naming.pods_own_limit(&path('a')), None, "nothing is told");
+    naming.learn(learnt('a', "worker", "web"), Instant::now());
+    assert_eq!(naming.pods_own_limit(&path('a')), None, "only the runtime has told");
+    naming.apply(pod(&[], &Value::Null), Instant::now());
+    assert_eq!(naming.pods_own_limit(&path('a')), Some(false));
+    let Event::Applied(mut with_limit) = pod(&[], &Value::Null) else { panic!("a pod") };
+    with_limit.memory_limit = Some(1 << 27);
+    naming.apply(Event::Applied(with_limit), Instant::now());
+    assert_eq!(naming.pods_own_limit(&path('a')), Some(true));
+    assert_eq!(naming.pods_own_limit(&cgroup("/system.slice/x.service")), None);
 }
 
 #[tokio::test]
@@ -271,7 +288,7 @@ async fn a_learnt_container_is_forgotten_a_while_after_its_cgroup() {
     let mut naming = Naming::new(false, Bundles::new(PathBuf::from("/nonexistent")));
     naming.learn(learnt('a', "worker", "web"), begin);
     naming.made(CgroupId(1), &path('a'));
-    let (hour, grace) = (Duration::from_secs(3600), crate::pods::store::GRACE);
+    let (hour, grace) = (Duration::from_secs(3600), GRACE);
     naming.expire(begin + hour);
     assert_eq!(owner(&naming, &path('a')), "shop/web-0/worker", "it is there");
     naming.removed(CgroupId(1), &path('a'));
@@ -291,3 +308,53 @@ async fn what_the_runtime_tells_again_adds_to_what_is_known() {
     naming.learn(started, Instant::now());
     assert_eq!((naming.init(&path('a')), naming.adjusted(&path('a'))), (Some(77), Some(true)));
 }
+
+/// Who owns a cgroup on the way to a pod puts into it what he likes.
+#[test]
+fn what_lies_below_another_users_cgroup_is_no_pods() {
+    let mut naming = naming();
+    naming.apply(pod(&[("worker", 'a')], &json!({})), Instant::now());
+    let container = path('a');
+    let of_pod = naming.pod_path(&container).unwrap();
+    assert_eq!(Some(&of_pod), container.parent().as_ref());
+    assert_eq!(naming.pod_path(&of_pod).as_ref(), Some(&of_pod));
+    assert_eq!(naming.pod_path(&cgroup("/kubepods/burstable")), None);
+    let below = container.child(b"x").unwrap();
+    assert_eq!(naming.pod_path(&below), None, "it is the container's own");
+    let named = |naming: &Naming| [&container, &below].map(|path| owner(naming, path));
+    let of_kubepods = Some(cgroup("/kubepods"));
+    for other in [Some(of_pod.clone()), of_kubepods] {
+        assert!(naming.belongs_to(&of_pod, other.clone()));
+        assert!(!naming.belongs_to(&of_pod, other), "told once");
+        assert_eq!(named(&naming)[0], "host");
+        assert!(naming.parse(&container).is_none() && naming.parse(&of_pod).is_none());
+    }
+    // It is root's again.
+    assert!(!naming.belongs_to(&of_pod, None));
+    assert_eq!(named(&naming)[0], "shop/web-0/worker");
+    assert!(naming.belongs_to(&of_pod, Some(of_pod.clone())));
+    naming.removed(CgroupId(1), &of_pod);
+    assert_eq!(named(&naming)[0], "shop/web-0/worker", "the next one of its name");
+}
+
+#[test]
+fn pods_are_named_below_what_is_given_only() {
+    let naming = || {
+        let mut naming = naming();
+        naming.apply(pod(&[("worker", 'a')], &json!({})), Instant::now());
+        naming
+    };
+    let elsewhere = cgroup(&format!("/docker/1{}", path('a')));
+    assert_eq!(
+        [owner(&naming(), &path('a')), owner(&naming(), &elsewhere)],
+        ["shop/web-0/worker", "host"]
+    );
+    let given = naming().below(KubeletRoots::given(&[cgroup("/docker/1")]));
+    assert_eq!(
+        [owner(&given, &path('a')), owner(&given, &elsewhere)],
+        ["host", "shop/web-0/worker"]
+    );
+}
+
+mod kills;
+mod static_pods;

@@ -1,10 +1,9 @@
 //! What is handed to the queue, and what is not.
 
 use super::*;
-use crate::{attribution::ContainerNames, pods::wire::PodObject};
+use crate::{attribution::ContainerNames, events::send::Inbox, oom::Kind, pods::wire::PodObject};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tokio::sync::mpsc::Receiver;
 
 fn pod(uid_end: &str, annotation: &Value) -> Pod {
     let object: PodObject = serde_json::from_value(json!({
@@ -26,21 +25,21 @@ fn news(what: What, rule: &str, value: bool) -> News {
     News { cgroup: CgroupPath::root(), target, what }
 }
 
-fn notices() -> (Notices, Receiver<Occurrence>) {
-    let (queue, receiver) = EventQueue::new(Arc::new(|_| ()));
-    (Notices::new(Some(queue)), receiver)
+fn notices() -> (Notices, Inbox) {
+    let (queue, inbox) = EventQueue::new(Arc::new(|_| ()));
+    (Notices::new(Some(queue)), inbox)
 }
 
 /// Reasons and containers of what was handed in.
-fn told(receiver: &mut Receiver<Occurrence>) -> Vec<(Reason, String)> {
-    let all = std::iter::from_fn(|| receiver.try_recv().ok());
+fn told(inbox: &mut Inbox) -> Vec<(Reason, String)> {
+    let all = std::iter::from_fn(|| inbox.take());
     let container = |about: &About| about.field_path().unwrap_or_default();
     all.map(|occurrence| (occurrence.reason, container(&occurrence.about))).collect()
 }
 
 #[test]
 fn enforcement_is_told_once_for_each_container_and_rule() {
-    let (mut notices, mut receiver) = notices();
+    let (mut notices, mut inbox) = notices();
     let (pod, other) = (pod("01", &Value::Null), pod("02", &Value::Null));
     for (pod, container, rule, value) in [
         (&pod, "worker", "a", false),
@@ -53,7 +52,7 @@ fn enforcement_is_told_once_for_each_container_and_rule() {
     ] {
         notices.enforcement(pod, container, news(What::Enforced, rule, value));
     }
-    let told = told(&mut receiver);
+    let told = told(&mut inbox);
     let containers: Vec<_> = told.iter().map(|(_, path)| path.as_str()).collect();
     let (worker, logger) = ("spec.containers{worker}", "spec.containers{logger}");
     assert_eq!(containers, [worker, logger, worker, worker, worker, worker]);
@@ -62,7 +61,7 @@ fn enforcement_is_told_once_for_each_container_and_rule() {
 
 #[test]
 fn what_is_in_the_way_is_told_once_for_each_pod() {
-    let (mut notices, mut receiver) = notices();
+    let (mut notices, mut inbox) = notices();
     let pod = pod("01", &Value::Null);
     let what = || What::NotEnforceable(Obstacle::Ancestor, "/pod has it; clear it".into());
     for container in ["worker", "logger", "worker"] {
@@ -71,24 +70,24 @@ fn what_is_in_the_way_is_told_once_for_each_pod() {
     let other = What::NotEnforceable(Obstacle::ReadOnly, "mount it".into());
     notices.enforcement(&pod, "worker", news(other, "a", false));
     notices.enforcement(&pod, "worker", news(What::Reverted(5), "a", false));
-    let reasons: Vec<_> = told(&mut receiver).into_iter().map(|(reason, _)| reason).collect();
+    let reasons: Vec<_> = told(&mut inbox).into_iter().map(|(reason, _)| reason).collect();
     let blocked = Reason::OomGroupNotEnforceable;
     assert_eq!(reasons, [blocked, blocked, Reason::OomGroupReverted]);
     notices.forget(|_| true);
     notices.enforcement(&pod, "worker", news(what(), "a", false));
-    assert_eq!(told(&mut receiver).len(), 1);
+    assert_eq!(told(&mut inbox).len(), 1);
 }
 
 #[test]
 fn a_bad_annotation_is_told_once_for_each_value_and_counted_without_events() {
-    let (mut notices, mut receiver) = notices();
+    let (mut notices, mut inbox) = notices();
     let error = AnnotationError::Word("x".into());
     let mut tell = |pod: &Pod| notices.bad_annotation(pod, &error);
     assert!(tell(&pod("01", &json!("x"))));
     assert!(!tell(&pod("01", &json!("x"))));
     assert!(tell(&pod("01", &json!("y"))));
     assert!(tell(&pod("02", &json!("y"))));
-    let told = told(&mut receiver);
+    let told = told(&mut inbox);
     assert_eq!(told.len(), 3);
     assert!(told.iter().all(|told| *told == (Reason::BadOomGroupAnnotation, String::new())));
     let mut off = Notices::new(None);
@@ -98,18 +97,44 @@ fn a_bad_annotation_is_told_once_for_each_value_and_counted_without_events() {
 
 #[tokio::test]
 async fn a_kill_is_told_with_the_limit_and_what_is_left_to_count() {
-    let (notices, mut receiver) = notices();
+    let (mut notices, mut inbox) = notices();
     let [namespace, name, container] = ["shop", "web-0", "worker"].map(str::to_owned);
     let owner = Owner::Container(ContainerNames { namespace, pod: name, container });
     let mut report = crate::report::tests::report(owner, Kind::Subprocess);
     let pod = pod("01", &Value::Null);
-    notices.kill(&report, &pod, "worker", PathBuf::from("/c"));
-    let occurrence = receiver.try_recv().unwrap();
+    notices.kill(&report, &pod, "worker", || PathBuf::from("/c"));
+    let occurrence = inbox.take().unwrap();
     assert_eq!(occurrence.reason, Reason::SubprocessOomKilled);
     assert!(occurrence.message.contains("the container's limit is 64 MiB"), "{occurrence:?}");
     assert_eq!(occurrence.left.unwrap().cgroup, PathBuf::from("/c"));
     report.kind = Kind::Group;
-    notices.kill(&report, &pod, "worker", PathBuf::from("/c"));
-    let occurrence = receiver.try_recv().unwrap();
+    notices.kill(&report, &pod, "worker", || PathBuf::from("/c"));
+    let occurrence = inbox.take().unwrap();
+    assert!(occurrence.left.is_some(), "a part of it was killed as a group");
+    report.ends = true;
+    notices.kill(&report, &pod, "worker", || PathBuf::from("/c"));
+    let occurrence = inbox.take().unwrap();
     assert_eq!((occurrence.reason, occurrence.left), (Reason::ContainerGroupOomKilled, None));
+}
+
+/// What is not told is not even written.
+#[tokio::test]
+async fn of_a_thousand_kills_some_are_built() {
+    let (mut notices, mut inbox) = notices();
+    let names = ContainerNames {
+        namespace: "shop".into(),
+        pod: "web-0".into(),
+        container: "worker".into(),
+    };
+    let report = crate::report::tests::report(Owner::Container(names), Kind::Subprocess);
+    let (pod, mut built) = (pod("01", &Value::Null), 0);
+    for _ in 0..1000 {
+        let built = std::cell::Cell::from_mut(&mut built);
+        notices.kill(&report, &pod, "worker", || {
+            built.set(built.get() + 1);
+            PathBuf::from("/c")
+        });
+    }
+    assert_eq!(built, 3);
+    assert_eq!(told(&mut inbox).len(), 3);
 }

@@ -15,6 +15,8 @@ use std::time::Instant;
 pub struct ContainerState {
     /// Its cgroup.
     pub cgroup: CgroupPath,
+    /// The one inside of it that crun has made for its processes, and whose value counts.
+    pub inner_cgroup: Option<CgroupPath>,
     /// Who it belongs to.
     pub owner: Owner,
     /// The rule it is under.
@@ -35,10 +37,28 @@ pub struct ContainerState {
     pub reverts: u64,
 }
 
+impl ContainerState {
+    /// Becomes one with what is inside of it. As long as that has no value, its own counts.
+    pub(in crate::enforce) fn take_in(&mut self, inner: Self) {
+        if inner.effective.is_none() {
+            return;
+        }
+        self.inner_cgroup = Some(inner.cgroup);
+        self.effective = inner.effective;
+        self.first = inner.first.or(self.first);
+        if inner.obstacle.is_some() {
+            (self.obstacle, self.explanation) = (inner.obstacle, inner.explanation);
+        }
+        self.writes += inner.writes;
+        self.reverts += inner.reverts;
+    }
+}
+
 impl Container {
     pub(in crate::enforce) fn state(&self) -> ContainerState {
         ContainerState {
             cgroup: self.path.clone(),
+            inner_cgroup: None,
             owner: self.owner.clone(),
             rule: self.target.rule.to_string(),
             wanted: self.target.value.into(),
@@ -51,13 +71,38 @@ impl Container {
         }
     }
 
-    pub(in crate::enforce) fn same_owner(&self, other: &Self) -> bool {
-        self.owner == other.owner
+    /// Whether crun's cgroup in this one shows its value instead.
+    fn is_shown_by_inner(&self, context: &Context) -> bool {
+        context.inner.borrow().contains_key(&self.path)
+    }
+
+    /// From now on its value is, or is not, the one that counts of its scope.
+    pub(super) fn is_inner_of_scope(&self, counts: bool, context: &Context) {
+        let Some(scope) = &self.scope else { return };
+        let mut inner = context.inner.borrow_mut();
+        if counts {
+            inner.insert(scope.clone(), self.id);
+        } else if inner.get(scope) == Some(&self.id) {
+            inner.remove(scope);
+        }
+    }
+
+    /// Whether it can show a value in place of another one that is gone.
+    pub(in crate::enforce) fn can_show_for(&self, other: &Owner, context: &Context) -> bool {
+        self.owner == *other && self.effective.is_some() && !self.is_shown_by_inner(context)
+    }
+
+    pub(in crate::enforce) fn has_value(&self) -> bool {
+        self.effective.is_some()
+    }
+
+    pub(in crate::enforce) fn owner(&self) -> &Owner {
+        &self.owner
     }
 
     /// Shows the value although it has not changed.
     pub(in crate::enforce) fn show_again(&self, context: &Context) {
-        if self.effective.is_some() {
+        if self.effective.is_some() && !self.is_shown_by_inner(context) {
             context.reporter.oom_group_effective(&self.owner, self.effective, self.target.value);
         }
     }
@@ -65,7 +110,10 @@ impl Container {
     pub(super) fn show(&mut self, value: Option<bool>, context: &Context) {
         if self.effective != value {
             self.effective = value;
-            context.reporter.oom_group_effective(&self.owner, value, self.target.value);
+            self.is_inner_of_scope(value.is_some(), context);
+            if !self.is_shown_by_inner(context) {
+                context.reporter.oom_group_effective(&self.owner, value, self.target.value);
+            }
         }
     }
 

@@ -110,7 +110,7 @@ fn what_an_earlier_agent_left_is_given_back() {
     for (dry_run, back) in [(false, "1"), (true, "0")] {
         let mut fake = Fake::new("left", |options| options.dry_run = dry_run);
         fake.make("/c", "0");
-        let left = Left { path: None, oom_kills: None, give_back: Some(true) };
+        let left = Left { path: None, oom_kills: None, give_back: Some(true), rule: None };
         fake.enforcer.left = Leaves::from([(fake.id("/c"), left)]);
         let id = fake.govern_as(Origin::Existing, "/c", false);
         fake.enforcer.release(id);
@@ -129,4 +129,39 @@ fn a_1_that_was_there_first_is_the_runtimes() {
     assert_eq!((fake.value("/c").as_str(), fake.state().writes), ("1", 1));
     fake.enforcer.release(id);
     assert_eq!(fake.value("/c"), "1");
+}
+
+/// The rule went while no agent was running.
+#[test]
+fn what_no_rule_matches_any_more_is_given_back_once_that_is_sure() {
+    for (dry_run, value) in [(false, "1"), (true, "0")] {
+        let mut fake = Fake::new("left-over", |options| options.dry_run = dry_run);
+        let left = |path: &str, give_back| Left {
+            path: CgroupPath::parse(path.as_bytes()).ok(),
+            oom_kills: None,
+            give_back,
+            rule: Some("gone".into()),
+        };
+        for path in ["/over", "/changed", "/unwritten", "/unsure", "/other"] {
+            fake.make(path, if path == "/changed" { "1" } else { "0" });
+        }
+        let ids = ["/over", "/changed", "/unwritten", "/unsure"].map(|path| fake.id(path));
+        let [over, changed, unwritten, unsure] = ids;
+        fake.enforcer.left = Leaves::from([
+            (over, left("/over", Some(true))),
+            (changed, left("/changed", Some(true))),
+            (unwritten, left("/unwritten", None)),
+            (unsure, left("/unsure", Some(true))),
+            // Another cgroup has its path by now.
+            (CgroupId(1), left("/other", Some(true))),
+        ]);
+        fake.enforcer.restore_left(|id| id != unsure);
+        assert_eq!(fake.value("/over"), value, "dry run: {dry_run}");
+        let untouched = ["/changed", "/unwritten", "/unsure", "/other"];
+        assert_eq!(untouched.map(|path| fake.value(path)), ["1", "0", "0", "0"]);
+        assert!(fake.enforcer.take_leaves_changed());
+        assert_eq!(fake.enforcer.leaves().keys().collect::<Vec<_>>(), [&unsure]);
+        fake.enforcer.restore_left(|_| true);
+        assert_eq!(fake.value("/unsure"), value, "now it is sure");
+    }
 }

@@ -1,7 +1,11 @@
 use super::*;
 use crate::{
-    cgroup::CgroupId,
-    oom::{Domain, NsPid, OomKill, Trigger},
+    cgroup::{CgroupId, CgroupPath},
+    events::Reason,
+    oom::{
+        Domain, NsPid, OomKill, Trigger,
+        limit::{Limits, Memory},
+    },
 };
 
 fn names(container: &str) -> ContainerNames {
@@ -19,6 +23,8 @@ fn report(kind: Kind, limit: Limit, comm: &str, sizes: Option<Sizes>) -> KillRep
         start_boottime: 0,
         cgroup: CgroupId(1),
         parent_cgroup: None,
+        memory_cgroup: None,
+        is_outside: false,
         comm: comm.to_owned(),
         uid: 0,
         oom_score_adj: None,
@@ -27,20 +33,47 @@ fn report(kind: Kind, limit: Limit, comm: &str, sizes: Option<Sizes>) -> KillRep
     let trigger = Trigger { tid: 1, tgid: 1, cgroup: CgroupId(1), comm: "other".to_owned() };
     let owners = ["main", "main", "side"].map(|name| Owner::Container(names(name)));
     KillReport {
+        pod: None,
         kill: OomKill {
             trigger: Some(trigger),
             ended: None,
             domain: Domain::Unknown,
             group: None,
+            group_cgroup: None,
             victims: [4711, 4712, 4713].map(victim).into(),
         },
         kind,
+        ends: kind != Kind::Subprocess,
+        group: None,
         limit,
+        limits: Limits::default(),
         owner: owners[0].clone(),
         cgroup: None,
         victim_owners: owners.into(),
         rule: None,
     }
+}
+
+/// The container has made cgroups of its own, and one of them was killed.
+#[test]
+fn a_group_inside_is_no_end_of_the_container() {
+    let group = CgroupPath::parse("/pod/main/job\u{202e}".as_bytes()).ok();
+    let inside = |kind| KillReport {
+        ends: false,
+        group: group.clone(),
+        ..report(kind, Limit::Container, "worker", None)
+    };
+    let killed = inside(Kind::Group);
+    assert_eq!(
+        kill(&killed, &names("main"), None) + &goes_on(Some(2)),
+        "The cgroup job\\u{202e} of container main was killed as a group (2 seen), first worker \
+         (pid 4711, 7 inside), for lack of memory; the container's limit was hit. The container \
+         goes on with 2 processes."
+    );
+    let ended = KillReport { ends: true, ..killed.clone() };
+    assert!(kill(&ended, &names("main"), None).starts_with("Container main was killed"));
+    let reasons = [&killed, &ended].map(|it| Reason::of_kill(it).as_str());
+    assert_eq!(reasons, ["SubprocessOOMKilled", "ContainerGroupOOMKilled"]);
 }
 
 #[test]
@@ -69,12 +102,84 @@ fn a_kill_is_told_in_full() {
         (
             text(Kind::Group, Limit::Pod, "side", None),
             "Container side was killed as a group (1 seen), first worker (pid 4713, 7 inside, \
-             48.5 MiB of memory), for lack of memory; a limit above the container was hit: that of \
-             its pod or node slice. The container ends.",
+             48.5 MiB of memory), for lack of memory; the pod's limit was hit. The container ends.",
         ),
     ];
     for (told, expected) in table {
         assert_eq!(told, expected);
+    }
+}
+
+/// As in a sandbox that runs all of a pod.
+#[test]
+fn a_kill_in_no_known_container_is_told_of_the_pod() {
+    let text = |kind| {
+        let mut report = report(kind, Limit::Pod, "sentry", None);
+        report.victim_owners.fill(Owner::Container(names("")));
+        kill(&report, &names(""), None)
+    };
+    for (kind, begin) in [
+        (
+            Kind::Subprocess,
+            "Process sentry (pid 4711, 7 inside) of the pod (container not known) was",
+        ),
+        (
+            Kind::Init,
+            "The main process sentry (pid 4711, 7 inside) of the pod (container not known) was",
+        ),
+        (Kind::Group, "A cgroup of the pod was killed as a group (3 seen), first sentry"),
+    ] {
+        let text = text(kind);
+        assert!(text.starts_with(begin), "{text}");
+        assert!(!text.contains("The container ends"), "{text}");
+    }
+}
+
+/// What was read comes before what the spec says, which may be older.
+#[test]
+fn a_limit_is_told_with_its_number() {
+    let memory = Memory { limit: Some(256 << 20), ..Memory::default() };
+    let slice = CgroupPath::parse(b"/kubepods.slice").ok();
+    let read = |place| Limits {
+        place,
+        cgroup: slice.clone(),
+        bytes: Some(6 << 30),
+        container: Some(memory),
+        ..Limits::default()
+    };
+    let told = |limit, limits: Limits, name: &str, spec: Option<u64>| {
+        let report = KillReport { limits, ..report(Kind::Subprocess, limit, "x", None) };
+        let text = kill(&report, &names(name), spec);
+        text.split_once("; ").unwrap().1.to_owned()
+    };
+    let (container, pod) = (Limit::Container, Limit::Pod);
+    let spec = Some(64 << 20);
+    let table = [
+        (
+            told(container, read(Place::Container), "main", spec),
+            "the container's limit is 256 MiB.",
+        ),
+        // The pod's limit, which is only a sum.
+        (told(container, read(Place::Parent), "main", None), "the container's limit is 256 MiB."),
+        (told(container, read(Place::Parent), "side", spec), "the container's limit is 64 MiB."),
+        (told(container, read(Place::Parent), "side", None), "the container's limit was hit."),
+        (
+            told(container, read(Place::Inside), "main", spec),
+            "the limit of 6 GiB of a cgroup inside of the container was hit.",
+        ),
+        (told(pod, read(Place::Parent), "main", spec), "the pod's limit of 6 GiB was hit."),
+        (
+            told(pod, read(Place::Above), "side", spec),
+            "the limit of 6 GiB of /kubepods.slice, above the pod, was hit.",
+        ),
+        (
+            told(pod, Limits { place: Place::Above, ..Limits::default() }, "main", None),
+            "the limit of a slice, above the pod, was hit.",
+        ),
+        (told(Limit::Node, read(Place::Node), "main", spec), "the node ran out of memory."),
+    ];
+    for (text, expected) in table {
+        assert_eq!(text, expected);
     }
 }
 

@@ -124,6 +124,9 @@ fn what_no_kubelet_made_is_left_alone() {
     assert_eq!(wanted(&all, &right.0, &right.1), "r 0 for 1");
     let pod = PodSandbox { uid: "hdishd83djaidwnduwk28bcsb".into(), ..sandbox(None) };
     assert_eq!(wanted(&all, &pod, &right.1), "-", "a pod of crictl");
+    let label = (KUBELETS_LABEL.to_owned(), pod.uid.clone());
+    let of_kubelet = PodSandbox { labels: [label].into(), ..pod };
+    assert_eq!(wanted(&all, &of_kubelet, &right.1), "r 0 for 1", "a static pod");
     let named = Container { id: "redis".into(), ..container("worker", "1") };
     assert_eq!(wanted(&all, &right.0, &named), "-", "a container of ctr");
     let placed = |path: &str| Container {

@@ -3,9 +3,9 @@
 use crate::nri::{
     mux::{Connection, Demultiplexer, Kind, Message},
     wire::{
-        Container, ContainerRequest, CreateContainerResponse, LinuxContainer, LinuxResources,
-        PLUGIN_SERVICE, PodSandbox, RegisterPluginRequest, Request, Response, Status,
-        SynchronizeRequest, SynchronizeResponse,
+        ConfigureRequest, Container, ContainerRequest, CreateContainerResponse, LinuxContainer,
+        LinuxResources, PLUGIN_SERVICE, PodSandbox, RegisterPluginRequest, Request, Response,
+        StateChangeEvent, Status, SynchronizeRequest, SynchronizeResponse,
     },
 };
 use bytes::{Bytes, BytesMut};
@@ -27,7 +27,11 @@ pub(super) struct Runtime {
 
 impl Runtime {
     pub(super) async fn accept(listener: &UnixListener) -> Self {
-        let accepted = timeout(Duration::from_secs(5), listener.accept()).await.unwrap();
+        Self::accept_within(listener, Duration::from_secs(5)).await
+    }
+
+    async fn accept_within(listener: &UnixListener, patience: Duration) -> Self {
+        let accepted = timeout(patience, listener.accept()).await.unwrap();
         Runtime {
             stream: accepted.unwrap().0,
             demultiplexer: Demultiplexer::default(),
@@ -42,12 +46,36 @@ impl Runtime {
         running: Vec<Container>,
     ) -> (Self, SynchronizeResponse) {
         let mut runtime = Self::accept(listener).await;
-        runtime.register(None).await;
-        let answer = runtime.ask("Configure", Bytes::new()).await;
-        assert_eq!(answer, [0x10, 0xc8, 1][..], "the events 4, 7 and 8");
+        let answer = runtime.get_to_know(running).await;
+        (runtime, answer)
+    }
+
+    /// The same with a plugin that may take so long to come.
+    pub(super) async fn meet_within(
+        listener: &UnixListener,
+        patience: Duration,
+    ) -> (Self, SynchronizeResponse) {
+        let mut runtime = Self::accept_within(listener, patience).await;
+        let answer = runtime.get_to_know(Vec::new()).await;
+        (runtime, answer)
+    }
+
+    async fn get_to_know(&mut self, running: Vec<Container>) -> SynchronizeResponse {
+        self.register(None).await;
+        let answer = self.configure("containerd").await;
+        assert_eq!(answer, [0x10, 0xd8, 1][..], "the events 4, 5, 7 and 8");
+        self.synchronize(running).await
+    }
+
+    pub(super) async fn configure(&mut self, name: &str) -> Bytes {
+        let request = ConfigureRequest { runtime_name: name.into(), runtime_version: "1".into() };
+        self.ask("Configure", request.encode_to_vec()).await
+    }
+
+    pub(super) async fn synchronize(&mut self, running: Vec<Container>) -> SynchronizeResponse {
         let request = SynchronizeRequest { pods: vec![pod()], containers: running, more: false };
-        let answer = runtime.ask("Synchronize", request.encode_to_vec()).await;
-        (runtime, SynchronizeResponse::decode(answer).unwrap())
+        let answer = self.ask("Synchronize", request.encode_to_vec()).await;
+        SynchronizeResponse::decode(answer).unwrap()
     }
 
     pub(super) async fn register(&mut self, status: Option<Status>) {
@@ -98,6 +126,12 @@ impl Runtime {
             let read = timeout(Duration::from_secs(5), self.stream.read_buf(&mut self.buffer));
             assert_ne!(read.await.unwrap().unwrap(), 0, "the plugin has hung up");
         }
+    }
+
+    /// Tells that something has happened to a container.
+    pub(super) async fn tell(&mut self, event: i32, container: Container) {
+        let news = StateChangeEvent { event, pod: Some(pod()), container: Some(container) };
+        assert_eq!(self.ask("StateChange", news.encode_to_vec()).await, Bytes::new());
     }
 
     /// The value that a new container's spec gets.

@@ -21,6 +21,8 @@ fn mark(tgid: u32, tid: u32, decision: Option<u64>) -> Mark {
         start_boottime: 1,
         cgroup: CgroupId(10),
         parent_cgroup: None,
+        memory_cgroup: None,
+        is_outside: false,
         comm: "hog".into(),
         uid: 0,
         oom_score_adj: None,
@@ -31,7 +33,14 @@ fn mark(tgid: u32, tid: u32, decision: Option<u64>) -> Mark {
 }
 
 fn end(decision: u64, kills: u32, marks: u32, group: bool) -> Decision {
-    Decision { decision, domain: Domain::Cgroup(CgroupId(10)), group, kills, marks }
+    Decision {
+        decision,
+        domain: Domain::Cgroup(CgroupId(10)),
+        group,
+        group_cgroup: None,
+        kills,
+        marks,
+    }
 }
 
 /// Each outcome in short: the processes of a kill and whether it is a group.

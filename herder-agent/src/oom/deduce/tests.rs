@@ -19,6 +19,7 @@ impl Story {
     fn read(&mut self, id: u64, at: &str, counts: Counts, oom_group: bool, now: u64) {
         let (path, container) = (path(at), path("/pod/c"));
         let container = if path.is_within(&container) { &container } else { &path };
+        let oom_group = oom_group.then_some((CgroupId(id), &path));
         self.0.read(Place { id: CgroupId(id), path: &path, container, oom_group }, counts, now);
     }
 
@@ -86,10 +87,29 @@ fn a_group_is_one_kill_wherever_its_processes_are() {
     story.read(7, "/pod/c/sub", counts(0, 1, Some(0)), false, 0);
     story.container(counts(1, 2, Some(1)), 10 * MS);
     let kills = story.settle(GATHER, false);
-    assert_eq!(told(&kills), [(2, true, false)]);
+    assert_eq!(told(&kills), [(2, true, true)], "its processes may take a while to die");
+    assert_eq!(kills[0].group_cgroup, Some(CONTAINER));
     let mut alone = Story::default();
     alone.container(counts(1, 1, Some(1)), 0);
     assert_eq!(told(&alone.settle(GATHER, true)), [(1, true, true)]);
+}
+
+/// A workload that may make cgroups has made one that is killed as a group.
+#[test]
+fn a_group_inside_ends_the_container_only_if_its_init_is_in_it() {
+    for (ended, due) in [(true, GATHER), (false, FATE)] {
+        let mut story = Story::default();
+        story.read(7, "/pod/c/job", counts(1, 4, Some(1)), false, 0);
+        story.container(counts(0, 0, Some(0)), 10 * MS);
+        let early = story.settle(due - 1, ended);
+        assert_eq!(early, [], "it may yet end");
+        let kills = story.settle(due, ended);
+        assert_eq!(told(&kills), [(3, true, ended)]);
+        assert_eq!(kills[0].group_cgroup, Some(CgroupId(7)));
+        let mut old = Story::default();
+        old.read(7, "/pod/c/job", counts(1, 4, None), true, 0);
+        assert_eq!(told(&old.settle(FATE, ended)), [(3, true, ended)], "5.10 has no count");
+    }
 }
 
 #[test]

@@ -40,8 +40,10 @@ fn pod(uid_text: &str, current: char, restarts: u32, last: Option<(char, Reason)
                 id: Some(id(letter)),
             }),
             memory_limit: Some(1 << 26),
+            completed: false,
         }]),
         more_containers: false,
+        memory_limit: None,
     }
 }
 
@@ -106,7 +108,6 @@ async fn a_deleted_pod_is_found_for_the_grace_period_but_is_not_live() {
     store.apply(applied(pod(A, 'a', 0, None)), begin);
     assert_eq!(store.apply(Event::Deleted(uid(A)), begin), [PodChange::Deleted(uid(A))]);
     assert_eq!(store.apply(Event::Deleted(uid(A)), begin), []);
-    assert_eq!(store.next_expiry(), Some(begin + GRACE));
     store.expire(begin + GRACE - Duration::from_secs(1));
     let path = format!("/kubepods/pod{A}/{}", id('a'));
     let resolved = store.resolve(&cgroup(&path)).unwrap();
@@ -115,7 +116,7 @@ async fn a_deleted_pod_is_found_for_the_grace_period_but_is_not_live() {
     assert!(store.get(uid(A)).is_none());
     store.expire(begin + GRACE);
     assert!(store.resolve(&cgroup(&path)).is_none());
-    assert_eq!((store.pods.len(), store.by_container.len()), (0, 0));
+    assert_eq!((store.pods.len(), store.deleted.len(), store.mirrors.len()), (0, 0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,6 +132,50 @@ async fn a_pod_that_comes_back_stays() {
     store.apply(Event::Deleted(uid(A)), begin + GRACE);
     store.expire(begin + GRACE + Duration::from_secs(1));
     assert_eq!(container_name(&store, 'a').as_deref(), Some("main"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_pod_is_found_as_long_as_it_has_cgroups() {
+    let begin = Instant::now();
+    let mut store = PodStore::default();
+    store.apply(applied(pod(A, 'a', 0, None)), begin);
+    store.set_running(uid(A), true);
+    store.apply(Event::Deleted(uid(A)), begin);
+    assert_eq!(store.expire(begin + GRACE * 10), []);
+    assert!(store.has("shop", "cart") && store.get(uid(A)).is_none());
+    store.set_running(uid(A), false);
+    assert!(!store.has("shop", "cart"));
+    assert_eq!(store.expire(begin + GRACE * 11 - Duration::from_secs(1)), [], "late kills");
+    assert_eq!(store.expire(begin + GRACE * 11).len(), 1);
+    assert!(store.known(uid(A)).is_none());
+}
+
+/// Of deleted pods without number those that run are forgotten last, and told.
+#[tokio::test(start_paused = true)]
+async fn deleted_pods_that_run_are_bounded_too() {
+    let now = Instant::now();
+    let mut store = PodStore::default();
+    let text = |number: usize| format!("00000000-0000-0000-0000-{number:012x}");
+    let delete = |store: &mut PodStore, number: usize| {
+        store.apply(applied(pod(&text(number), 'a', 0, None)), now);
+        store.apply(Event::Deleted(uid(&text(number))), now)
+    };
+    for number in 0..10 {
+        store.set_running(uid(&text(number)), true);
+        delete(&mut store, number);
+    }
+    for number in 10..MAX_DELETED + 100 {
+        assert_eq!(delete(&mut store, number), [PodChange::Deleted(uid(&text(number)))]);
+    }
+    assert!((0..10).all(|number| store.known(uid(&text(number))).is_some()));
+    for number in 1000..1000 + MAX_DELETED {
+        store.set_running(uid(&text(number)), true);
+        let forgotten = delete(&mut store, number);
+        let expected = number.checked_sub(1000 + MAX_DELETED - 10).map(text);
+        let expected = expected.map(|text| PodChange::Forgotten(uid(&text)));
+        assert_eq!(forgotten.get(1), expected.as_ref(), "{number}");
+    }
+    assert_eq!((store.pods.len(), store.deleted.len()), (MAX_DELETED, MAX_DELETED));
 }
 
 #[tokio::test(start_paused = true)]
@@ -162,18 +207,6 @@ async fn a_static_pod_is_found_by_its_hash_also_after_its_mirror_was_replaced() 
     assert_eq!(resolved.pod.cgroup_uid(), uid(HASH));
 }
 
-/// Anybody may give a pod the annotation that the mirror of a static pod has.
-#[tokio::test(start_paused = true)]
-async fn a_static_pod_is_not_taken_over_by_its_hash() {
-    let begin = Instant::now();
-    let mut store = PodStore::default();
-    let claims = |text, letter| Pod { config_hash: Some(uid(HASH)), ..pod(text, letter, 0, None) };
-    store.apply(applied(claims(A, 'a')), begin);
-    store.apply(applied(claims(B, 'b')), begin);
-    let path = format!("/kubepods/pod{HASH}/{}", id('a'));
-    assert_eq!(store.resolve(&cgroup(&path)).unwrap().pod.uid, uid(A));
-}
-
 #[tokio::test(start_paused = true)]
 async fn earlier_incarnations_are_found_up_to_a_bound() {
     let now = Instant::now();
@@ -189,7 +222,6 @@ async fn earlier_incarnations_are_found_up_to_a_bound() {
     let found: String =
         letters.iter().filter(|letter| container_name(&store, **letter).is_some()).collect();
     assert_eq!(found, "6789abcdef");
-    assert_eq!(store.by_container.len(), 10);
 }
 
 #[tokio::test(start_paused = true)]
@@ -388,7 +420,7 @@ async fn the_recorded_list_and_the_recorded_cgroups_fit() {
     assert_eq!(ended.finished_at.unwrap().to_string(), "2026-11-23T23:54:16Z");
 }
 
-/// Bytes of a pod in the store, with its share of the indexes.
+/// Bytes of a pod in the store.
 fn size(pod: &Pod) -> usize {
     let text: usize = [&pod.namespace, &pod.name]
         .into_iter()
@@ -397,10 +429,8 @@ fn size(pod: &Pod) -> usize {
         .chain(pod.labels.iter().flatten().flat_map(|(key, value)| [key, value]))
         .map(|text| text.len())
         .sum();
-    let ids = pod.containers.iter().flat_map(Container::ids).count();
     size_of::<(PodUid, Record)>()
         + size_of_val(&*pod.containers)
         + pod.labels.as_deref().map_or(0, size_of_val)
-        + ids * size_of::<(ContainerId, PodUid)>()
         + text
 }

@@ -44,6 +44,8 @@ pub(super) struct Families {
     pub(super) enforce_seconds: Histogram,
     pub(super) exit_seconds: Histogram,
     pub(super) reloads: Family<1>,
+    pub(super) config_watched: Family<0>,
+    pub(super) config_watch_failures: IntCounter,
     pub(super) log_dropped: IntCounter,
     pub(super) restarts: Family<4>,
     pub(super) api_errors: Family<1>,
@@ -52,6 +54,7 @@ pub(super) struct Families {
     pub(super) build_info: Family<4>,
     pub(super) nri_adjustments: Family<1>,
     pub(super) nri_connected: Family<0>,
+    pub(super) nri_connections: Family<1>,
     pub(super) nri_answer_seconds: Histogram,
 }
 
@@ -141,7 +144,7 @@ impl Families {
             unattributed: counter(
                 &mut exposed,
                 "herder_kills_unattributed_total",
-                "Reported OOM kills whose owner is not known.",
+                "Reported OOM kills whose pod or cgroup, or only the container in the pod, is not known.",
                 ["reason"],
             ),
             unseen: counter(
@@ -182,6 +185,17 @@ impl Families {
                 "herder_config_reloads_total",
                 "Changed configurations, taken (ok) or refused (error).",
                 ["result"],
+            ),
+            config_watched: gauge(
+                &mut exposed,
+                "herder_config_watched",
+                "1 while changes of the configuration file are watched for; 0 while it is only read every 10 s, and without a file.",
+                [],
+            ),
+            config_watch_failures: plain(
+                &registry,
+                "herder_config_watch_failures_total",
+                "Tries to watch for changes of the configuration file that failed.",
             ),
             log_dropped: plain(
                 &registry,
@@ -228,6 +242,12 @@ impl Families {
                 "herder_nri_connected",
                 "Whether the container runtime asks this agent before it makes containers, by NRI.",
                 [],
+            ),
+            nri_connections: counter(
+                &mut exposed,
+                "herder_nri_connections_total",
+                "Tries to be asked by the container runtime.",
+                ["result"],
             ),
             nri_answer_seconds: histogram(
                 &registry,
@@ -279,7 +299,11 @@ impl Families {
         for outcome in nri::Outcome::ALL {
             self.nri_adjustments.begin([outcome.as_str()]);
         }
+        for attempt in nri::Attempt::ALL {
+            self.nri_connections.begin([attempt.as_str()]);
+        }
         self.nri_connected.set([], 0);
+        self.config_watched.set([], 0);
         for result in ["ok", "error"] {
             self.reloads.begin([result]);
         }

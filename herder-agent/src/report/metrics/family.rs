@@ -16,8 +16,15 @@ use prometheus::core::Desc;
 use std::{
     collections::{BTreeMap, HashMap},
     fmt::{self, Write},
+    ops::Bound::{Excluded, Unbounded},
     sync::Arc,
 };
+
+/// A text that is so long, bytes, is written to the client before it goes on.
+pub(crate) const PIECE: usize = 32 * 1024;
+
+/// The label values of a series.
+pub(super) type Key = Vec<Box<str>>;
 
 /// What the values of a [`Family`] do.
 #[derive(Clone, Copy, Debug)]
@@ -107,23 +114,27 @@ impl<const N: usize> Inner<N> {
 
 /// What writes itself in the text format of Prometheus 0.0.4.
 pub(super) trait Exposed: fmt::Debug + Send + Sync {
-    /// Appends all series, and nothing if there is none.
-    fn expose(&self, text: &mut String) -> fmt::Result;
+    /// Appends the series after one, or all, and nothing if there is none. Where the text
+    /// becomes longer than a [`PIECE`], gives the series to go on after.
+    fn expose(&self, text: &mut String, after: Option<&Key>) -> Result<Option<Key>, fmt::Error>;
 }
 
 impl<const N: usize> Exposed for Family<N> {
-    fn expose(&self, text: &mut String) -> fmt::Result {
+    fn expose(&self, text: &mut String, after: Option<&Key>) -> Result<Option<Key>, fmt::Error> {
         let Inner { name, help, kind, labels, order, .. } = &*self.inner;
         let series = self.inner.series();
         if series.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        let kind = match kind {
-            FamilyKind::Counter => "counter",
-            FamilyKind::Gauge => "gauge",
-        };
-        writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}")?;
-        for (values, value) in series.iter() {
+        let after: Option<[Box<str>; N]> = after.and_then(|key| key.clone().try_into().ok());
+        if after.is_none() {
+            let kind = match kind {
+                FamilyKind::Counter => "counter",
+                FamilyKind::Gauge => "gauge",
+            };
+            writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}")?;
+        }
+        for (values, value) in series.range((after.map_or(Unbounded, Excluded), Unbounded)) {
             text.push_str(name);
             let mut before = '{';
             for (label, value) in
@@ -138,8 +149,11 @@ impl<const N: usize> Exposed for Family<N> {
             }
             text.push_str(if N == 0 { " " } else { "} " });
             writeln!(text, "{value}")?;
+            if text.len() >= PIECE {
+                return Ok(Some(values.to_vec()));
+            }
         }
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -170,8 +184,35 @@ mod tests {
 
     fn text(family: &dyn Exposed) -> String {
         let mut text = String::new();
-        family.expose(&mut text).unwrap();
+        assert_eq!(family.expose(&mut text, None), Ok(None));
         text
+    }
+
+    #[test]
+    fn pieces_have_each_series_once_whatever_comes_and_goes_meanwhile() {
+        let family = family();
+        let pod = |number| format!("checkout-service-7d9c5b8f6d-{number:05}");
+        (0..2000).for_each(|number| family.add([&pod(number), "c"], 1));
+        let (mut all, mut after, mut pieces) = (String::new(), None, 0);
+        loop {
+            let mut text = String::new();
+            after = family.expose(&mut text, after.as_ref()).unwrap();
+            assert!(text.len() < PIECE + 200, "{}", text.len());
+            all.push_str(&text);
+            pieces += 1;
+            let Some(key) = &after else { break };
+            // The one to go on after, and one that was written; and one that comes too late.
+            family.remove([&key[0], "c"]);
+            family.remove([&pod(pieces), "c"]);
+            family.add(["a", "a"], 1);
+        }
+        assert!(pieces > 3, "{pieces}");
+        let expected: Vec<_> = (0..2000)
+            .map(|number| format!("x_total{{container=\"c\",pod=\"{}\"}} 1", pod(number)))
+            .collect();
+        let lines: Vec<_> = all.lines().collect();
+        assert_eq!(lines[..2], ["# HELP x_total Help.", "# TYPE x_total counter"]);
+        assert_eq!(lines[2..], expected);
     }
 
     #[test]

@@ -35,10 +35,10 @@ impl Series {
     /// The label of a cgroup outside of pods. Those that come after the first
     /// [`MOST_HOST_CGROUPS`] share one.
     pub(super) fn host_label(&mut self, cgroup: &CgroupPath) -> String {
-        let label = cgroup.as_str();
+        let label = cgroup.to_string();
         let room = self.host.len() < MOST_HOST_CGROUPS;
-        if self.host.contains(label) || room && self.host.insert(label.to_owned()) {
-            label.to_owned()
+        if self.host.contains(&label) || room && self.host.insert(label.clone()) {
+            label
         } else {
             OTHER.to_owned()
         }
@@ -65,14 +65,11 @@ impl Series {
                 let labels = [&names.namespace, &names.pod, &names.container].map(String::as_str);
                 families.oom_group.set(labels, value.into());
                 families.oom_group_wanted.set(labels, wanted.into());
-                for kind in KINDS {
-                    let [namespace, pod, container] = labels;
-                    let kill =
-                        [namespace, pod, container, kind.as_str(), Limit::Container.as_str()];
-                    families.kills.begin(kill);
-                    families.processes.begin([namespace, pod, container, kind.as_str()]);
-                }
                 let [namespace, pod, container] = labels;
+                for (kind, limit) in first_kills() {
+                    families.kills.begin([namespace, pod, container, kind, limit]);
+                    families.processes.begin([namespace, pod, container, kind]);
+                }
                 families.restarts.begin([namespace, pod, container, Reason::OomKilled.as_str()]);
             }
             Owner::Unnamed { .. } => {}
@@ -83,9 +80,8 @@ impl Series {
                     families.host_oom_group.set([label.as_str()], value.into());
                     families.host_oom_group_wanted.set([label.as_str()], wanted.into());
                 }
-                for kind in KINDS {
-                    let kill = [label.as_str(), kind.as_str(), Limit::Container.as_str()];
-                    families.host_kills.begin(kill);
+                for (kind, limit) in first_kills() {
+                    families.host_kills.begin([label.as_str(), kind, limit]);
                 }
             }
         }
@@ -101,8 +97,9 @@ impl Series {
                 families.oom_group_wanted.remove(labels);
             }
             Owner::Host { cgroup } | Owner::Unnamed { cgroup } => {
-                families.host_oom_group.remove([cgroup.as_str()]);
-                families.host_oom_group_wanted.remove([cgroup.as_str()]);
+                let label = cgroup.to_string();
+                families.host_oom_group.remove([label.as_str()]);
+                families.host_oom_group_wanted.remove([label.as_str()]);
             }
         }
         self.left(owner, now);
@@ -116,7 +113,7 @@ impl Series {
         }
         // Of most cgroups that are removed there is no series.
         if let Owner::Host { cgroup } = owner
-            && !self.host.contains(cgroup.as_str())
+            && !self.host.contains(&cgroup.to_string())
         {
             return;
         }
@@ -150,8 +147,9 @@ impl Series {
                     families.restarts.remove_all(&first);
                 }
                 Owner::Host { cgroup } => {
-                    families.host_kills.remove_all(&[cgroup.as_str()]);
-                    self.host.remove(cgroup.as_str());
+                    let label = cgroup.to_string();
+                    families.host_kills.remove_all(&[label.as_str()]);
+                    self.host.remove(&label);
                 }
                 Owner::Unnamed { .. } => {}
             }
@@ -159,4 +157,11 @@ impl Series {
     }
 }
 
-const KINDS: [Kind; 3] = [Kind::Subprocess, Kind::Init, Kind::Group];
+/// Kind and limit of each kill that may be a container's first. Whose limit it is that is
+/// not known where the kernel does not say it, and there for all kills.
+fn first_kills() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let kinds = [Kind::Subprocess, Kind::Init, Kind::Group];
+    let limits = [Limit::Container, Limit::Pod, Limit::Node];
+    let each = move |kind: Kind| limits.map(|limit| (kind.as_str(), limit.as_str()));
+    kinds.into_iter().flat_map(each)
+}

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     attribution::ContainerNames,
     cgroup::{CgroupId, CgroupPath},
-    oom::{Domain, Kind, Limit, OomKill, Trigger, Victim},
+    oom::{Domain, Kind, Limit, OomKill, Trigger, Victim, limit::Limits},
 };
 
 fn host(path: &str) -> Owner {
@@ -23,6 +23,8 @@ fn report(owners: &[Owner], kind: Kind, cgroup: Option<&str>) -> KillReport {
         start_boottime: 0,
         cgroup: CgroupId(1),
         parent_cgroup: None,
+        memory_cgroup: None,
+        is_outside: false,
         comm: "x".into(),
         uid: 0,
         oom_score_adj: None,
@@ -31,15 +33,20 @@ fn report(owners: &[Owner], kind: Kind, cgroup: Option<&str>) -> KillReport {
     let trigger = Trigger { tid: 1, tgid: 1, cgroup: CgroupId(1), comm: "x".into() };
     let victims = vec![victim; owners.len()];
     KillReport {
+        pod: None,
         kill: OomKill {
             victims,
             trigger: Some(trigger),
             domain: Domain::Unknown,
             group: None,
+            group_cgroup: None,
             ended: None,
         },
         kind,
+        ends: kind != Kind::Subprocess,
+        group: None,
         limit: Limit::Container,
+        limits: Limits::default(),
         owner: owners[0].clone(),
         cgroup: cgroup.map(|path| CgroupPath::parse(path.as_bytes()).unwrap()),
         victim_owners: owners.to_vec(),
@@ -53,23 +60,45 @@ fn lines(metrics: &Metrics, prefix: &str) -> Vec<String> {
     text.lines().filter(|line| line.starts_with(prefix)).map(str::to_owned).collect()
 }
 
+/// Whoever counts which containers ended must not count a group that one has made inside.
+#[test]
+fn a_group_inside_of_a_container_is_sub_processes() {
+    let metrics = Metrics::default();
+    for ends in [false, true] {
+        let kill = KillReport { ends, ..report(&[pod("a"), pod("a")], Kind::Group, None) };
+        metrics.kill(&kill, Duration::ZERO);
+    }
+    let kills = |kind: &str| {
+        let labels = format!("container=\"worker\",kind=\"{kind}\",");
+        let found = lines(&metrics, "herder_oom_kills_total{").into_iter();
+        found
+            .filter(|line| line.contains(&labels))
+            .map(|line| line.ends_with("} 1"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((kills("subprocess"), kills("group")), (vec![true], vec![true]));
+}
+
 #[test]
 fn every_family_of_the_contract_is_there_from_the_start() {
     let metrics = Metrics::default();
     metrics.source("ebpf");
     let table = [
         ("herder_kills_lost_total{reason=", 6),
-        ("herder_records_lost_total{reason=", 6),
-        ("herder_kills_unattributed_total{reason=", 2),
-        ("herder_marks_ignored_total{reason=", 2),
+        ("herder_records_lost_total{reason=", 7),
+        ("herder_kills_unattributed_total{reason=", 3),
+        ("herder_marks_ignored_total{reason=", 3),
         ("herder_not_enforceable{reason=", 7),
         ("herder_cgroups_not_kept{role=", 2),
         ("herder_config_reloads_total{result=", 2),
+        ("herder_config_watched 0", 1),
+        ("herder_config_watch_failures_total 0", 1),
         ("herder_api_errors_total{reason=", 13),
         ("herder_events_total{result=", 5),
         ("herder_bad_annotations_total 0", 1),
         ("herder_nri_adjustments_total{result=", 7),
         ("herder_nri_connected 0", 1),
+        ("herder_nri_connections_total{result=", 6),
         ("herder_nri_answer_seconds_count 0", 1),
         ("herder_build_info{kernel=", 1),
         ("herder_kill_report_seconds_count 0", 1),
@@ -120,16 +149,60 @@ fn matched_containers_begin_at_zero_and_outlive_the_container() {
     let metrics = Metrics::default();
     let now = Instant::now();
     metrics.oom_group_effective(&pod("a"), Some(false), true, now);
-    assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 3);
+    assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 9);
     assert_eq!(lines(&metrics, "herder_container_oom_group{").len(), 1);
     assert!(lines(&metrics, "herder_container_oom_group_wanted{")[0].ends_with(" 1"));
     metrics.oom_group_effective(&pod("a"), None, false, now);
     assert_eq!(lines(&metrics, "herder_container_oom_group_wanted{").len(), 0);
     assert_eq!(lines(&metrics, "herder_container_oom_group{").len(), 0);
     metrics.expire(now + Duration::from_secs(14 * 60), |_| false);
-    assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 3);
+    assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 9);
     metrics.expire(now + Duration::from_secs(15 * 60), |_| false);
     assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 0);
+}
+
+/// Else `increase()` would not see it.
+#[test]
+fn a_first_kill_makes_no_series() {
+    let metrics = Metrics::default();
+    let all =
+        || ["herder_oom_kill", "herder_host_oom_kill"].map(|family| lines(&metrics, family).len());
+    for owner in [pod("a"), host("/c")] {
+        metrics.oom_group_effective(&owner, Some(false), false, Instant::now());
+    }
+    let before = all();
+    for owner in [pod("a"), host("/c")] {
+        for kind in [Kind::Subprocess, Kind::Init, Kind::Group] {
+            for limit in [Limit::Container, Limit::Pod, Limit::Node] {
+                let kill = report(std::slice::from_ref(&owner), kind, Some("/c"));
+                metrics.kill(&KillReport { limit, ..kill }, Duration::ZERO);
+            }
+        }
+    }
+    assert_eq!(all(), before);
+}
+
+#[test]
+fn a_first_write_or_revert_makes_no_series() {
+    let metrics = Metrics::default();
+    let written = |result: &WriteResult| {
+        metrics.oom_group_write(&OomGroupWrite {
+            cgroup: &CgroupPath::root(),
+            rule: "web",
+            old: true,
+            new: false,
+            cause: Cause::Revert,
+            result,
+            took: Duration::ZERO,
+            dry_run: false,
+        });
+    };
+    metrics.rule("web");
+    let before = lines(&metrics, "herder_oom_group_").len();
+    assert_eq!(before, 4);
+    let results = [WriteResult::Ok, WriteResult::Gone, WriteResult::Error("x".into())];
+    results.iter().for_each(written);
+    assert_eq!(lines(&metrics, "herder_oom_group_").len(), before);
 }
 
 /// Its container may be waiting to be started again for longer than that.
@@ -149,7 +222,7 @@ fn series_stay_while_the_pod_is_there_and_as_long_again_after_it() {
     let later = now + Duration::from_secs(3600);
     metrics.expire(later, |names| names.pod == "a");
     metrics.expire(later + Duration::from_secs(59), |_| false);
-    assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 3);
+    assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 9);
     metrics.expire(later + Duration::from_secs(60), |_| false);
     let left = ["herder_oom_kills_total", "herder_container_restarts_total"];
     assert!(left.iter().all(|family| lines(&metrics, family).is_empty()));
@@ -163,7 +236,7 @@ fn a_container_that_comes_back_keeps_its_series() {
     metrics.oom_group_effective(&host("/c"), None, false, now);
     metrics.oom_group_effective(&host("/c"), Some(true), false, now);
     metrics.expire(now + Duration::from_secs(3600), |_| false);
-    assert_eq!(lines(&metrics, "herder_host_oom_kills_total").len(), 3);
+    assert_eq!(lines(&metrics, "herder_host_oom_kills_total").len(), 9);
     assert_eq!(
         lines(&metrics, "herder_host_oom_group{"),
         [r#"herder_host_oom_group{cgroup="/c"} 1"#]
@@ -229,11 +302,13 @@ fn a_kill_in_a_cgroup_that_was_never_seen_is_counted_as_unknown() {
 #[test]
 fn names_from_outside_cannot_break_the_exposition() {
     let metrics = Metrics::default();
-    let nasty = "/a\"\n\\b";
-    metrics.kill(&report(&[host(nasty)], Kind::Init, Some(nasty)), Duration::ZERO);
+    let nasty = b"/a\"\n\\b\x1b[31m\xff";
+    let cgroup = CgroupPath::parse(nasty).unwrap();
+    let kill = report(&[Owner::Host { cgroup: cgroup.clone() }], Kind::Init, None);
+    metrics.kill(&KillReport { cgroup: Some(cgroup), ..kill }, Duration::ZERO);
     let all = lines(&metrics, "herder_host_oom_kills_total");
     assert_eq!(all.len(), 1);
-    assert!(all[0].contains(r#"cgroup="/a\"\n\\b""#), "{all:?}");
+    assert!(all[0].contains(r#"cgroup="/a\"\\x0a\\b\\x1b[31m\\xff""#), "{all:?}");
 }
 
 /// Prometheus's own opinion of names, types and help texts, with a series in

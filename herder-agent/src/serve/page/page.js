@@ -45,7 +45,7 @@ function when(time) {
 
 const named = (one) => one.pod != null;
 const key = (one) => named(one) ? JSON.stringify([one.namespace, one.pod, one.container]) : String(one.cgroup);
-const title = (one) => named(one) ? one.namespace + '/' + one.pod + ' (' + one.container + ')' : one.cgroup ?? 'unknown cgroup';
+const title = (one) => named(one) ? one.namespace + '/' + one.pod + (one.container ? ' (' + one.container + ')' : '') : one.cgroup ?? 'unknown cgroup';
 
 function survival(kill) {
   if (kill.kind === 'subprocess') return 'the container lives on';
@@ -57,6 +57,13 @@ function asked(trigger) {
   return trigger ? plain(trigger.comm) + ' (pid ' + trigger.pid + ')' : 'not known';
 }
 
+// The container's is the smaller one, also where the pod's was hit first, or one inside of the container.
+function limit(kill) {
+  const read = [kill.limit_bytes, kill.limit === 'container' ? kill.container_limit_bytes : null].filter(Number.isFinite);
+  const told = ['container', 'pod'].includes(kill.limit) && read.length > 0;
+  return kill.limit + (told ? ' ' + size(Math.min(...read)) : '');
+}
+
 function item(kill) {
   const made = element('li', '', kill.kind === 'subprocess' && 'subprocess');
   made.dataset.id = kill.id;
@@ -65,7 +72,7 @@ function item(kill) {
     element('span', plain(victim.comm ?? 'a process')),
     victim.pid === null ? ' – ' : ' (pid ' + victim.pid + ', ' + size(victim.anon_rss) + ') – ',
     element('span', survival(kill), kill.kind === 'subprocess' ? 'good' : 'bad'),
-    element('span', 'limit: ' + kill.limit + ' · asked for memory: ' + asked(kill.trigger) +
+    element('span', 'limit: ' + limit(kill) + ' · asked for memory: ' + asked(kill.trigger) +
       ' · rule: ' + plain(kill.rule ?? 'none'), 'detail'));
   return made;
 }
@@ -145,7 +152,7 @@ async function get(path) {
 
 async function refresh() {
   try {
-    containers = await get('/api/v1/containers');
+    containers = await get('api/v1/containers');
     showContainers();
     if (stream.readyState === EventSource.OPEN) state('live', 'live');
   } catch (error) {
@@ -156,7 +163,7 @@ async function refresh() {
 // The list, and what the stream has brought since it was asked for; by number, each once.
 async function reload() {
   const asked = opened;
-  const listed = await get('/api/v1/kills');
+  const listed = await get('api/v1/kills');
   if (asked !== opened) return;
   const all = new Map([...kills, ...listed.map((kill) => [kill.id, kill])]);
   kills.clear();
@@ -178,7 +185,7 @@ function soon() {
 }
 
 function follow() {
-  stream = new EventSource('/api/v1/kills/stream');
+  stream = new EventSource('api/v1/kills/stream');
   const again = () => {
     state('the agent does not answer; trying again', 'cut');
     stream.close();
@@ -213,7 +220,7 @@ function follow() {
   stream.addEventListener('missed', () => reload().catch(again));
 }
 
-get('/api/v1/node').then((node) => {
+get('api/v1/node').then((node) => {
   at('node').textContent = plain(node.node) + ', Linux ' + plain(node.kernel);
   document.title = 'Herder ' + plain(node.node);
 }).catch(() => {});

@@ -39,7 +39,7 @@ const PROGRAMS: [(Program, Output); 5] = [
 ];
 
 /// Containers whose sub-processes are killed; each is a pod's.
-const MATCHED: usize = 50;
+pub(super) const MATCHED: usize = 50;
 
 /// How long a program may take to tell: the slowest read the kernel's log, or look only
 /// now and then.
@@ -48,7 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Processes of each that is killed as a group.
 const MEMBERS: usize = 20;
 
-const HERDER: Herder = Herder {
+pub(super) const HERDER: Herder = Herder {
     rules: "\
 rules:
 - name: storm
@@ -73,12 +73,7 @@ struct Told {
 
 pub fn seen() {
     let (kills, groups) = (size("kills") / MATCHED, size("groups"));
-    let mut pods = crowd::pods(0..MATCHED + groups);
-    for (number, pod) in pods.iter_mut().enumerate() {
-        let app = if number < MATCHED { "storm" } else { "group" };
-        pod["metadata"]["labels"] = json!({"app": app});
-    }
-    let _api = Api::serve(&pods);
+    let _api = Api::serve(&pods(groups));
     let steered_by_hand = || {
         (0..MATCHED)
             .for_each(|number| Cgroup::made(&crowd::path(number)).set("memory.oom.group", "0"));
@@ -93,6 +88,16 @@ pub fn seen() {
     phase("subprocess", &running, &stream, 1, || storm(kills, steered));
     phase("group", &running, &stream, MEMBERS as u64, || group_kills(groups));
     while_stopped(&running[0], size("stopped") / MATCHED);
+}
+
+/// The pods of the storm, and so many whose containers are killed whole.
+pub(super) fn pods(groups: usize) -> Vec<Value> {
+    let mut pods = crowd::pods(0..MATCHED + groups);
+    for (number, pod) in pods.iter_mut().enumerate() {
+        let app = if number < MATCHED { "storm" } else { "group" };
+        pod["metadata"]["labels"] = json!({"app": app});
+    }
+    pods
 }
 
 /// Kills while Herder gets no CPU at all, more than its buffer has room for.
@@ -249,7 +254,7 @@ fn by_events(events: &str) -> Told {
 /// fifth of the containers' have threads. `first` sees to it that all are steered: a kill
 /// before would take the container. What the inits reaped, which is what the kernel counts,
 /// and how long it took.
-fn storm(kills: usize, first: impl FnOnce()) -> (Kills, Duration) {
+pub(super) fn storm(kills: usize, first: impl FnOnce()) -> (Kills, Duration) {
     let _ = fs::remove_file(GO);
     let containers: Vec<_> = (0..MATCHED)
         .map(|number| {

@@ -201,16 +201,26 @@ impl Sandbox {
     }
 
     fn create_with(&self, name: &str, number: u32, resources: Resources, role: &[&str]) -> Running {
+        self.create_program(name, number, resources, &[&[SELF, "role"], role].concat())
+    }
+
+    /// Only makes one of any program.
+    pub fn create_program(
+        &self,
+        name: &str,
+        number: u32,
+        resources: Resources,
+        command: &[&str],
+    ) -> Running {
         // Other tests, and one that failed, have left their own.
         let attempt = std::process::id() * 1000 + number;
         let notes = PathBuf::from(format!("{NOTES}/{}-{name}-{attempt}", self.pod.name));
         fs::create_dir_all(&notes).unwrap();
         let namespaces = Namespaces { network: 2, pid: if self.node_pids { 2 } else { 1 } };
-        let command = [&[SELF, "role"], role].concat();
         let config = ContainerConfig {
             metadata: Some(ContainerMetadata { name: name.into(), attempt }),
             image: Some(Image { image: IMAGE.into() }),
-            command: command.into_iter().map(str::to_owned).collect(),
+            command: command.iter().map(|&word| word.to_owned()).collect(),
             mounts: vec![Mount {
                 container_path: "/notes".into(),
                 host_path: notes.display().to_string(),
@@ -263,7 +273,13 @@ pub struct Running {
 
 impl Running {
     fn start(&self) {
-        self.cri.forget("/runtime.v1.RuntimeService/StartContainer", &self.id);
+        self.try_start().unwrap();
+    }
+
+    pub fn try_start(&self) -> Result<(), Status> {
+        let question = Name { id: self.id.clone(), timeout: 0 };
+        let method = "/runtime.v1.RuntimeService/StartContainer";
+        self.cri.ask(method, question).map(|_: Nothing| ())
     }
 
     pub fn cgroup(&self) -> Cgroup {

@@ -56,9 +56,22 @@ impl Engine {
     /// Where the runtime puts the container's processes.
     fn cgroup(&self, name: &Name) -> Cgroup {
         let path = name.cgroup(self.systemd);
-        // crun leaves the scope to systemd and makes a cgroup below it.
-        let inner = if self.systemd && self.tool == Tool::Crun { "/container" } else { "" };
-        Cgroup::made(&format!("{path}{inner}"))
+        Cgroup::made(&format!("{path}{}", self.inner().unwrap_or_default()))
+    }
+
+    /// crun leaves the scope to systemd and makes a cgroup below it.
+    pub fn inner(&self) -> Option<&'static str> {
+        (self.systemd && self.tool == Tool::Crun).then_some("/container")
+    }
+
+    pub fn is_systemd(&self) -> bool {
+        self.systemd
+    }
+
+    /// The cgroup of the container's pod, which is the kubelet's or systemd's.
+    pub fn pod(&self, name: &Name) -> Cgroup {
+        let path = name.cgroup(self.systemd);
+        Cgroup::made(path.rsplit_once('/').expect("a pod's cgroup above").0)
     }
 
     /// Starts what has to run beside the containers.

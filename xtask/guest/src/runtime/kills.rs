@@ -70,7 +70,15 @@ impl Scene {
         protected.wait_for_processes(3);
         let init = protected.init();
         fs::write(format!("/proc/{init}/oom_score_adj"), "-1000").unwrap();
-        assert_eq!(self.next("group", PROTECTED)["processes"], 2, "all but the init");
+        // As the kubelet has it: the pod has the same limit as its only container, and
+        // the kernel's own memory for the container makes it the one that is hit.
+        let pod = self.engine.pod(&PROTECTED);
+        pod.limit(60);
+        let kill = self.next("group", PROTECTED);
+        assert_eq!(kill["processes"], 2, "all but the init");
+        let limits = [&kill["limit_cgroup"], &kill["container_limit_bytes"]];
+        assert_eq!(limits, [&Value::from(pod.path()), &Value::from(60 << 20)], "{kill:#}");
+        pod.set("memory.max", "max");
         eventually("only it is left", || protected.cgroup.processes() == [init]);
     }
 

@@ -214,6 +214,28 @@ fn settings(container: &Running) -> Vec<String> {
     files.into_iter().map(read).collect()
 }
 
+/// A container whose command is not there is made again and again, as the kubelet does. No
+/// other plugin is to blame for it, and when it starts at last, it has the rule's value.
+pub fn failed_starts(systemd: bool) {
+    let setup = with_nri(systemd);
+    let _daemon = setup.start();
+    let agent = agent("on");
+    eventually("it is connected", || is_connected(&agent));
+    let web = Sandbox::run(setup, WEB);
+    for number in 0..4 {
+        let resources = Resources::limited(64);
+        let missing = web.create_program("worker", number, resources, &["/not-there"]);
+        let error = missing.try_start().unwrap_err();
+        assert!(error.message().contains("not-there"), "{error}");
+        missing.remove();
+    }
+    let found = web.start("worker", 4, 64, &["look-and-stay", "/notes"]);
+    assert_eq!((looked_at(&found).0.as_str(), &*found.value_in_spec()), ("0", "0"));
+    assert_eq!((answers(&agent, "set"), answers(&agent, "conflict")), (5.0, 0.0));
+    let connected = r#"herder_nri_connections_total{result="connected"}"#;
+    assert_eq!(agent.metric(connected), 1.0);
+}
+
 pub fn restarted_runtime(systemd: bool) {
     let setup = with_nri(systemd);
     // Before the sandbox, which needs it to be removed.

@@ -7,7 +7,12 @@ use super::{
     engine::{Engine, Running},
     trace::{Seen, Trace, What},
 };
-use crate::{agent::eventually, api::Api, init::parameter, say};
+use crate::{
+    agent::{Agent, eventually},
+    api::Api,
+    init::parameter,
+    say,
+};
 use std::{fs, os::unix::fs::MetadataExt, process::ExitCode, thread, time::Duration};
 
 /// Containers that are made at the same time.
@@ -21,7 +26,7 @@ pub struct Looked {
 }
 
 pub fn starts(engine: Engine) {
-    let _api = Api::serve(&[object(WEB, &[])]);
+    let api = Api::serve(&[object(WEB, &[])]);
     let agent = agent();
     let _daemon = engine.begin();
     let trace = Trace::start();
@@ -38,6 +43,9 @@ pub fn starts(engine: Engine) {
     });
     assert_eq!(with_one, 0);
     assert_eq!(agent.total("herder_oom_group_reverts_total"), 0.0);
+    // crun's cgroup is there before its controllers are.
+    assert!(!Agent::log().contains("Not enforceable"), "{}", Agent::log());
+    assert_eq!(api.events("OomGroupNotEnforceable"), [] as [serde_json::Value; 0]);
 }
 
 /// Starts so many containers, with a pause after each, and removes them again when

@@ -1,0 +1,129 @@
+use super::*;
+use std::{fs, os::unix::fs::symlink, path::PathBuf};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc::error::TryRecvError,
+    time::{advance, timeout},
+};
+
+const ONE: &str = "rules: [{name: one, cgroups: [/a], oomGroup: leave}]\n";
+const TWO: &str = "rules: [{name: two, cgroups: [/a], oomGroup: leave}]\n";
+
+/// A configuration file, and what the core is sent when it changes.
+struct Case {
+    directory: PathBuf,
+    file: PathBuf,
+    commands: mpsc::Receiver<Command>,
+    reporter: Arc<Reporter>,
+}
+
+impl Case {
+    /// Watches a file that begins as [`ONE`].
+    fn start(name: &str, make: impl FnOnce(&Path, &Path)) -> Self {
+        let directory =
+            std::env::temp_dir().join(format!("herder-reload-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("herder.yaml");
+        make(&directory, &file);
+        let (sender, commands) = mpsc::channel(64);
+        let reporter = Arc::new(Reporter::new(Duration::from_secs(60)));
+        let reload = (file.clone(), reporter.clone());
+        let loaded = fs::read_to_string(&file).ok();
+        tokio::spawn(async move {
+            let (policies, _followed) = watch::channel(Arc::default());
+            let hangup = signal(SignalKind::hangup()).unwrap();
+            let reload_of = Reload { path: Some(&reload.0), loaded, hangup, policies };
+            reload_of.watch(sender, reload.1).await;
+        });
+        Case { directory, file, commands, reporter }
+    }
+
+    /// The next policy that the core is sent; none if there is none for two seconds.
+    async fn next(&mut self) -> Option<Arc<Policy>> {
+        match timeout(Duration::from_secs(2), self.commands.recv()).await {
+            Ok(Some(Command::Policy(policy))) => Some(policy),
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => None,
+        }
+    }
+
+    fn metric(&self, line: &str) -> bool {
+        let text = String::from_utf8(self.reporter.metrics().exposition().0).unwrap();
+        text.lines().any(|found| found == line)
+    }
+}
+
+impl Drop for Case {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn is(policy: Option<Arc<Policy>>, text: &str) -> bool {
+    let wanted = Policy::new(Config::parse(text, "test").unwrap());
+    policy.is_some_and(|policy| format!("{policy:?}") == format!("{wanted:?}"))
+}
+
+#[tokio::test]
+async fn a_file_that_becomes_empty_is_refused_and_then_taken_when_it_is_whole() {
+    let mut case = Case::start("empty", |_, file| fs::write(file, ONE).unwrap());
+    for empty in ["", "\n", "# all: commented out\n"] {
+        fs::write(&case.file, empty).unwrap();
+        assert!(case.next().await.is_none(), "{empty:?}");
+    }
+    assert!(case.metric("herder_config_reloads_total{result=\"error\"} 3"));
+    fs::write(&case.file, TWO).unwrap();
+    assert!(is(case.next().await, TWO));
+    fs::write(&case.file, "rules: []\n").unwrap();
+    assert!(is(case.next().await, "rules: []"));
+}
+
+/// A slow writer: what is there in between is a valid file too.
+#[tokio::test]
+async fn a_file_that_is_still_being_written_is_not_taken() {
+    let mut case = Case::start("slow", |_, file| fs::write(file, ONE).unwrap());
+    let whole = "rules:\n- {name: one, cgroups: [/a], oomGroup: leave}\n- {name: two, cgroups: [/b], oomGroup: leave}\n";
+    for (at, _) in whole.match_indices('\n') {
+        fs::write(&case.file, &whole[..=at]).unwrap();
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    assert!(is(case.next().await, whole));
+    assert!(matches!(case.commands.try_recv(), Err(TryRecvError::Empty)));
+    assert!(case.metric("herder_config_reloads_total{result=\"error\"} 0"));
+}
+
+#[tokio::test]
+async fn a_change_of_what_a_link_leads_to_is_noticed() {
+    let mut case = Case::start("link", |directory, file| {
+        fs::create_dir_all(directory.join("far")).unwrap();
+        fs::write(directory.join("far/rules"), ONE).unwrap();
+        symlink(directory.join("far/rules"), file).unwrap();
+    });
+    let target = case.directory.join("far/rules");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    fs::write(&target, TWO).unwrap();
+    assert!(is(case.next().await, TWO), "the target is written");
+    // The link leads elsewhere, and what it leads to then is written.
+    fs::create_dir_all(case.directory.join("other")).unwrap();
+    fs::write(case.directory.join("other/rules"), ONE).unwrap();
+    fs::remove_file(&case.file).unwrap();
+    symlink("other/rules", &case.file).unwrap();
+    assert!(is(case.next().await, ONE), "the link is another");
+    fs::write(case.directory.join("other/rules"), TWO).unwrap();
+    assert!(is(case.next().await, TWO), "the new target is written");
+}
+
+/// A file that nothing tells of is read all the same: here inotify does not see writes through
+/// a descriptor that stays open.
+#[tokio::test(start_paused = true)]
+async fn what_nothing_tells_of_is_found_by_the_next_look() {
+    use std::io::{Seek, Write};
+    let mut case = Case::start("still-open", |_, file| fs::write(file, ONE).unwrap());
+    advance(Duration::from_secs(1)).await;
+    let mut file = fs::OpenOptions::new().write(true).open(&case.file).unwrap();
+    file.write_all(TWO.as_bytes()).unwrap();
+    file.rewind().unwrap();
+    tokio::time::sleep(WATCHED + Duration::from_secs(1)).await;
+    assert!(is(case.next().await, TWO));
+}

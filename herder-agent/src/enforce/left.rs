@@ -1,0 +1,34 @@
+//! What an earlier agent wrote and left behind: values of cgroups whose rule went while no
+//! agent was running.
+
+use super::container::{Context, write_result};
+use crate::{
+    cgroup::CgroupId,
+    report::{Cause, OomGroupWrite},
+    state::Left,
+};
+use std::time::Instant;
+
+/// Gives the value back that the cgroup had before, unless it has been changed since.
+pub(super) fn restore(id: CgroupId, left: &Left, context: &Context) {
+    let seen = Instant::now();
+    let (Some(path), Some(first), Some(root)) = (&left.path, left.give_back, &context.root) else {
+        return;
+    };
+    let Ok(directory) = root.open_dir(path, id) else { return };
+    let ours = directory.oom_group().is_ok_and(|value| value != first);
+    if !ours || context.options.dry_run {
+        return;
+    }
+    let written = directory.set_oom_group(first);
+    context.reporter.oom_group_write(&OomGroupWrite {
+        cgroup: path,
+        rule: left.rule.as_deref().unwrap_or("unknown"),
+        old: !first,
+        new: first,
+        cause: Cause::Restore,
+        result: &write_result(&written),
+        took: seen.elapsed(),
+        dry_run: false,
+    });
+}

@@ -1,0 +1,56 @@
+//! Whether a client has asked at all. Until then its connection is a descriptor and what the
+//! kernel has received, and so there may be far more of them than are served at once.
+
+use rustix::net::{RecvFlags, recv};
+use std::io;
+use tokio::{io::Interest, net::TcpStream};
+
+/// A head that is longer than this is read as it comes, bytes.
+const LOOKED_AT: usize = 2048;
+
+/// Waits until there is the head of a request, a good part of it, or something else than one;
+/// tells whether there is anything, or the client has gone.
+pub(super) async fn arrives(stream: &TcpStream) -> io::Result<bool> {
+    let look = || {
+        let mut bytes = [0; LOOKED_AT];
+        let (_, length) = recv(stream, &mut bytes[..], RecvFlags::PEEK)?;
+        let bytes = bytes.get(..length).unwrap_or_default();
+        match bytes {
+            [] => Ok(false),
+            _ if is_whole(bytes) || length == LOOKED_AT => Ok(true),
+            // The next bytes wake again.
+            _ => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    };
+    stream.async_io(Interest::READABLE, look).await
+}
+
+/// Methods have capital letters, and a head ends with an empty line.
+fn is_whole(bytes: &[u8]) -> bool {
+    let is_other = bytes.first().is_some_and(|byte| !byte.is_ascii_uppercase());
+    is_other
+        || bytes.windows(4).any(|end| end == b"\r\n\r\n")
+        || bytes.windows(2).any(|end| end == b"\n\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_ends_with_an_empty_line() {
+        let table: [(&[u8], bool); 8] = [
+            (b"G", false),
+            (b"GET / HTTP/1.1\r\nHost: x\r\n", false),
+            (b"GET / HTTP/1.1\r\nHost: x\r\n\r", false),
+            (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", true),
+            (b"GET / HTTP/1.1\nHost: x\n\n", true),
+            (b"GET / HTTP/1.1\r\n\r\nGET /", true),
+            (b"\x16\x03\x01", true),
+            (b"\r\n", true),
+        ];
+        for (bytes, whole) in table {
+            assert_eq!(is_whole(bytes), whole, "{}", bytes.escape_ascii());
+        }
+    }
+}

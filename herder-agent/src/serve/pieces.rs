@@ -1,0 +1,146 @@
+//! Long answers, made piece by piece as the client reads them: however long the list is, a
+//! connection holds one piece of it, and whoever waits for the same holds nothing back.
+
+use super::{
+    peer::Answering,
+    respond::{Answer, CORE, answer, streamed},
+};
+use crate::{
+    core::Command,
+    enforce::{StateKey, States},
+    report::{
+        Reporter,
+        metrics::{PIECE, Place},
+    },
+};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use hyper::{StatusCode, body::Frame};
+use std::sync::Arc;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+/// Containers of one piece; their texts are short, unless paths are long.
+const CONTAINERS: usize = 32;
+
+/// The core did not answer in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the core does not answer")]
+pub(super) struct NoAnswer;
+
+/// Where an answer goes on.
+pub(super) enum Pieces {
+    Metrics { reporter: Arc<Reporter>, place: Place },
+    Kills(Kills),
+    Containers { core: mpsc::Sender<Command>, after: Option<StateKey> },
+}
+
+/// A JSON array of kills, the newest first.
+pub(super) struct Kills {
+    pub(super) reporter: Arc<Reporter>,
+    /// Those with smaller numbers,
+    pub(super) before: u64,
+    /// and larger ones.
+    pub(super) after: u64,
+}
+
+/// Some of an answer.
+struct Piece {
+    text: Vec<u8>,
+    /// What comes after it, if anything does.
+    rest: Option<Pieces>,
+}
+
+impl Pieces {
+    /// The answer: with its length, if one piece is all of it.
+    pub(super) async fn answer(
+        self,
+        kind: &'static str,
+        answering: Answering,
+    ) -> Result<Answer, NoAnswer> {
+        let Piece { text, rest } = self.next(true).await?;
+        let Some(rest) = rest else { return Ok(answer(StatusCode::OK, kind, text)) };
+        let others = stream::unfold((Some(rest), answering), |(rest, answering)| async {
+            let (piece, rest) = match rest?.next(false).await {
+                Ok(Piece { text, rest }) => (Ok(text), rest),
+                // The connection breaks, so that nobody takes a part for all.
+                Err(error) => (Err(error), None),
+            };
+            Some((piece, (rest, answering)))
+        });
+        let all = stream::iter([Ok(text)]).chain(others);
+        let frames = all.map(|piece| piece.map(|text| Frame::data(Bytes::from(text))));
+        Ok(streamed(kind, frames.boxed()))
+    }
+
+    async fn next(self, first: bool) -> Result<Piece, NoAnswer> {
+        match self {
+            Pieces::Metrics { reporter, place } => {
+                let (text, rest) = reporter.metrics().piece(place);
+                let rest = rest.map(|place| Pieces::Metrics { reporter, place });
+                Ok(Piece { text: text.into(), rest })
+            }
+            Pieces::Kills(kills) => Ok(kills.next(first)),
+            Pieces::Containers { core, after } => {
+                let States { states, next } = ask(&core, after).await?;
+                let mut text = Vec::new();
+                states.iter().enumerate().for_each(|(at, state)| {
+                    push(&mut text, first && at == 0, state);
+                });
+                let rest = next.map(|after| Pieces::Containers { core, after: Some(after) });
+                end(&mut text, first, rest.is_some());
+                Ok(Piece { text, rest })
+            }
+        }
+    }
+}
+
+impl Kills {
+    fn next(mut self, first: bool) -> Piece {
+        let mut text = Vec::new();
+        let mut rest = true;
+        while text.len() < PIECE {
+            let kill = self.reporter.kill_before(self.before);
+            let Some(kill) = kill.filter(|kill| kill.id > self.after) else {
+                rest = false;
+                break;
+            };
+            let begins = first && text.is_empty();
+            push(&mut text, begins, &*kill);
+            self.before = kill.id;
+        }
+        end(&mut text, first, rest);
+        Piece { text, rest: rest.then_some(Pieces::Kills(self)) }
+    }
+}
+
+/// Asks the core, whose state it is.
+async fn ask(core: &mpsc::Sender<Command>, after: Option<StateKey>) -> Result<States, NoAnswer> {
+    let (answer, answered) = oneshot::channel();
+    let asked = async {
+        core.send(Command::Containers(after, CONTAINERS, answer)).await.ok()?;
+        answered.await.ok()
+    };
+    timeout(CORE, asked).await.ok().flatten().ok_or(NoAnswer)
+}
+
+/// Appends an element of an array.
+fn push(text: &mut Vec<u8>, first: bool, element: &impl serde::Serialize) {
+    text.push(if first { b'[' } else { b',' });
+    if let Err(error) = serde_json::to_writer(&mut *text, element) {
+        // Plain data, for which this does not happen.
+        tracing::error!(%error, "Cannot write a part of an answer.");
+    }
+}
+
+/// Ends the array, unless there is more.
+fn end(text: &mut Vec<u8>, first: bool, more: bool) {
+    if first && text.is_empty() {
+        text.push(b'[');
+    }
+    if !more {
+        text.push(b']');
+    }
+}

@@ -1,0 +1,160 @@
+//! The connections that are open, and which of them ends when one too many comes: every pod
+//! that can reach the node's network may ask, and the kubelet and Prometheus have to get in,
+//! also where a stranger has the same address as they.
+
+use super::peer::{Doing, Peer};
+use std::{
+    cmp::Reverse,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{task::AbortHandle, time::Instant};
+
+/// Connections that are served at once.
+pub(super) const SERVED: usize = 24;
+
+/// Connections whose clients have not asked yet. Of a flood of them each is there for as long
+/// as it takes so many others to come, in which an honest client has asked.
+pub(super) const NEW: usize = 64;
+
+/// Connections of one address that are no more than others have: a browser opens six. Of an
+/// address with more, one of its own makes room.
+const SHARE: usize = 6;
+
+/// How long after a client took the last bytes it is no longer one that reads.
+const STALLED: Duration = Duration::from_secs(1);
+
+/// All open connections. Clones are the same.
+#[derive(Clone, Default)]
+pub(super) struct Places(Arc<Mutex<Vec<Open>>>);
+
+struct Open {
+    peer: Peer,
+    since: Instant,
+    task: AbortHandle,
+}
+
+/// An address, what is done on a connection of it, and since when that is open.
+type Row = (IpAddr, Doing, Instant);
+
+impl Places {
+    /// A connection came; if there are too many that have not asked, one of them goes.
+    pub(super) fn enter(&self, peer: Peer, task: AbortHandle) {
+        self.with(|open| {
+            open.retain(|open| !open.task.is_finished());
+            make_room(open, NEW, |doing| matches!(doing, Doing::New(_)));
+            open.push(Open { peer, since: Instant::now(), task });
+        });
+    }
+
+    /// Its client has asked; if there are too many that have, one of them goes.
+    pub(super) fn serve(&self, peer: &Peer) {
+        self.with(|open| {
+            open.retain(|open| !open.task.is_finished());
+            make_room(open, SERVED, |doing| !matches!(doing, Doing::New(_)));
+            peer.asks();
+        });
+    }
+
+    /// Those that have not asked go.
+    pub(super) fn close(&self) {
+        self.with(|open| make_room(open, 0, |doing| matches!(doing, Doing::New(_))));
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Vec<Open>) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Cuts connections of a kind until there are fewer than so many, or none.
+fn make_room(open: &mut Vec<Open>, most: usize, of_kind: impl Fn(Doing) -> bool) {
+    loop {
+        let row = |open: &Open| (open.peer.address(), open.peer.doing(), open.since);
+        let rows = open.iter().map(row).enumerate();
+        let (places, rows): (Vec<_>, Vec<_>) =
+            rows.filter(|(_, (_, doing, _))| of_kind(*doing)).unzip();
+        let first = first_to_go(&rows, Instant::now()).filter(|_| rows.len() >= most);
+        let Some(place) = first.and_then(|first| places.get(first)) else { return };
+        open.swap_remove(*place).task.abort();
+    }
+}
+
+/// Of whom has more than its share; who reads nothing or asks nothing, for the longest time; and
+/// else who is there for the longest time. No stream: there are fewer of them than places.
+fn first_to_go(all: &[Row], now: Instant) -> Option<usize> {
+    let of = |address: IpAddr| all.iter().filter(|(other, ..)| *other == address).count();
+    let order = |(place, (address, doing, open)): (usize, &Row)| {
+        let (active, since) = match *doing {
+            Doing::Streaming => return None,
+            Doing::New(since) | Doing::Waiting(since) => (false, since),
+            Doing::Unread(since) if since + STALLED <= now => (false, since),
+            Doing::Unread(_) | Doing::Answering => (true, *open),
+        };
+        Some((Reverse(of(*address).max(SHARE)), active, since, place))
+    };
+    all.iter().enumerate().filter_map(order).min().map(|(.., place)| place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    /// Who goes, by what each does since how many milliseconds.
+    #[tokio::test(start_paused = true)]
+    async fn who_makes_room() {
+        let begin = Instant::now();
+        tokio::time::advance(Duration::from_secs(100)).await;
+        let now = Instant::now();
+        let ago = |milliseconds: u64| now - Duration::from_millis(milliseconds);
+        let (waits, new) = (|since| Doing::Waiting(ago(since)), |since| Doing::New(ago(since)));
+        let unread = |milliseconds| Doing::Unread(ago(milliseconds));
+        let (answered, streams) = (Doing::Answering, Doing::Streaming);
+        type Case<'a> = (&'a str, &'a [(u8, Doing)], Option<usize>);
+        let table: &[Case<'_>] = &[
+            ("who waits longest", &[(1, waits(20)), (2, waits(30)), (3, waits(25))], Some(1)),
+            ("who came first", &[(1, new(20)), (2, new(30)), (3, new(25))], Some(1)),
+            ("who is idle, not who is answered", &[(1, answered), (1, waits(20))], Some(1)),
+            ("who reads nothing", &[(1, waits(20)), (2, unread(1500)), (3, answered)], Some(1)),
+            ("not who reads", &[(1, unread(900)), (2, waits(20))], Some(1)),
+            ("but if there is nobody else", &[(1, streams), (2, unread(900))], Some(1)),
+            ("no stream", &[(1, streams), (1, streams)], None),
+            (
+                "who has more than its share",
+                &[
+                    (1, waits(5000)),
+                    (2, waits(20)),
+                    (2, waits(30)),
+                    (2, answered),
+                    (2, streams),
+                    (2, streams),
+                    (2, streams),
+                    (2, streams),
+                ],
+                Some(2),
+            ),
+            (
+                "also if it reads",
+                &[
+                    (1, waits(5000)),
+                    (2, answered),
+                    (2, answered),
+                    (2, answered),
+                    (2, answered),
+                    (2, unread(20)),
+                    (2, unread(10)),
+                    (2, answered),
+                ],
+                Some(1),
+            ),
+        ];
+        for (what, all, expected) in table {
+            let row = |(host, doing): &(u8, Doing)| {
+                (Ipv4Addr::new(10, 0, 0, *host).into(), *doing, begin)
+            };
+            let all: Vec<_> = all.iter().map(row).collect();
+            assert_eq!(first_to_go(&all, now), *expected, "{what}");
+        }
+    }
+}
