@@ -34,7 +34,8 @@ fn directory() -> PathBuf {
 /// The files, and what is in them.
 pub fn made(alerts: &str, dashboard: &str) -> Result<Vec<(PathBuf, String)>> {
     let file = directory().join("values.yaml");
-    let values = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let values =
+        fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
     Ok(vec![
         (directory().join("files/alerts.yaml"), alerts.to_owned()),
         (directory().join("files/herder.json"), dashboard.to_owned()),
@@ -79,7 +80,8 @@ mod tests {
     #[test]
     fn each_value_with_a_comment_is_a_row() {
         let values = "a:\n  # -- One,\n  # two.\n  b: 1\n# -- List.\nc:\n  - d: 2\n";
-        let rows: Vec<_> = readme(values).unwrap().lines().skip(HEAD.lines().count()).map(str::to_owned).collect();
+        let rows: Vec<_> =
+            readme(values).unwrap().lines().skip(HEAD.lines().count()).map(str::to_owned).collect();
         assert_eq!(rows, ["| `a.b` | `1` | One, two. |", "| `c` | `[{\"d\":2}]` | List. |"]);
     }
 
@@ -95,12 +97,16 @@ mod tests {
         for (key, value) in values.as_object().unwrap() {
             let known = &schema["properties"][key];
             assert!(!known.is_null(), "{key} is not in the schema");
-            let below = known["properties"].as_object().filter(|_| known["additionalProperties"] == false);
+            let below =
+                known["properties"].as_object().filter(|_| known["additionalProperties"] == false);
             match (value, below) {
                 (Value::Object(value), Some(below)) if key != "resources" => {
                     for inner in value.keys() {
                         assert!(below.contains_key(inner), "{key}.{inner} is not in the schema");
-                        assert!(table.contains(&format!("`{key}.{inner}`")), "{key}.{inner} is not explained");
+                        assert!(
+                            table.contains(&format!("`{key}.{inner}`")),
+                            "{key}.{inner} is not explained"
+                        );
                     }
                 }
                 _ => assert!(table.contains(&format!("`{key}`")), "{key} is not explained"),

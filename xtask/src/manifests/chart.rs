@@ -46,11 +46,10 @@ const CHOICES: &[(&str, &[&str])] = &[
     ("nri.enabled=true", &["nri"]),
     ("selinux=true", &["selinux"]),
     ("openshift.enabled=true", &["openshift"]),
-    ("openshift.enabled=true,busyNodes=true,kernelBelow511=true", &[
-        "openshift",
-        "busy-nodes",
-        "kernel-5.10",
-    ]),
+    (
+        "openshift.enabled=true,busyNodes=true,kernelBelow511=true",
+        &["openshift", "busy-nodes", "kernel-5.10"],
+    ),
     ("podMonitor.enabled=true", &["pod-monitor"]),
     ("prometheusRule.enabled=true", &["prometheus-rule"]),
     ("networkPolicy.enabled=true", &["network-policy"]),
@@ -152,7 +151,11 @@ pub(super) fn check(kubectl: &Kubectl) -> Result<Vec<Value>> {
         let to = packed.display().to_string();
         helm.run(&["package", "--destination", &to], &directory())?;
     }
-    say(&format!("the chart makes what deploy/ does, {} choices × {} Helms", CHOICES.len(), HELMS.len()));
+    say(&format!(
+        "the chart makes what deploy/ does, {} choices × {} Helms",
+        CHOICES.len(),
+        HELMS.len()
+    ));
     Ok(all)
 }
 
@@ -212,7 +215,9 @@ fn difference(at: &str, one: &Value, other: &Value) -> Option<String> {
         }
         (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
             let mut pairs = one.iter().zip(other).enumerate();
-            pairs.find_map(|(number, (one, other))| difference(&format!("{at}/{number}"), one, other))
+            pairs.find_map(|(number, (one, other))| {
+                difference(&format!("{at}/{number}"), one, other)
+            })
         }
         _ if one == other => None,
         _ => Some(format!("{at}: {one} in the chart, {other} by kustomize")),
