@@ -359,6 +359,29 @@ async fn who_comes_is_served_though_all_places_are_taken() {
     has(&followed.until("data:").await, 200, "event-stream");
 }
 
+/// An end in the midst of a head stays readable for ever, and must keep nothing busy.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_goes_before_it_has_asked_is_let_go() {
+    let server = Server::start().await;
+    let began = tokio::time::Instant::now();
+    for held_as in HELD.iter().take(2) {
+        let mut connection = server.connect(1).await;
+        connection.write_all(held_as.as_bytes()).await.unwrap();
+        connection.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        let _ = connection.read_to_end(&mut rest).await;
+        assert_eq!(rest, b"");
+    }
+    // Who has asked is answered all the same.
+    let mut connection = server.connect(1).await;
+    connection.write_all(LIVEZ.as_bytes()).await.unwrap();
+    connection.shutdown().await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    has(&answer, 200, "ok");
+    assert!(began.elapsed() < HEAD, "{:?}", began.elapsed());
+}
+
 /// A reader that takes nothing is cut, also where it follows the kills.
 #[tokio::test]
 async fn who_does_not_read_is_cut() {
