@@ -269,7 +269,7 @@ async fn probes_of_an_address_get_in_whatever_else_it_holds() {
     let server = Server::start().await;
     (0..journal::KEPT).for_each(|_| server.kill());
     let mut held = Vec::new();
-    for held_as in HELD.iter().cycle().take(3 * (NEW + SERVED)) {
+    for held_as in HELD.iter().cycle().take(NEW + SERVED) {
         let mut connection = server.connect(1).await;
         connection.write_all(held_as.as_bytes()).await.unwrap();
         held.push(connection);
@@ -321,7 +321,7 @@ async fn one_address_keeps_nobody_out() {
     let mut slow = server.connect(1).await;
     slow.write_all(b"GET /livez HTTP/1.1\r\nHost:").await.unwrap();
     let mut taken = Vec::new();
-    for held_as in HELD.iter().cycle().take(3 * (NEW + SERVED)) {
+    for held_as in HELD.iter().cycle().take(NEW + SERVED).chain([&HELD[1]; NEW]) {
         let mut connection = server.connect(2).await;
         connection.write_all(held_as.as_bytes()).await.unwrap();
         taken.push(connection);
