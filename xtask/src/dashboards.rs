@@ -1,4 +1,4 @@
-//! The dashboard, the rules and what is made from them; the proof of both on a real
+//! The dashboard, the rules and what is made from them, also for the Helm chart; the proof of both on a real
 //! Prometheus; and a picture.
 
 mod draw;
@@ -15,6 +15,7 @@ mod tests;
 mod variants;
 
 use crate::{
+    chart,
     command::{made as made_directory, say, workspace},
     debian,
 };
@@ -77,9 +78,11 @@ fn made() -> Result<Vec<(PathBuf, String)>> {
     let dashboard = grafana::dashboard(&source::panels()?);
     let json = serde_json::to_string_pretty(&dashboard)? + "\n";
     let component = made_directory(workspace().join("deploy/components/prometheus-rule"))?;
-    Ok(vec![
+    let mut made = chart::made(&rules::groups()?, &json)?;
+    made.extend([
         (source::directory().join("herder.json"), json),
         (component.join("kustomization.yaml"), rules::KUSTOMIZATION.to_owned()),
         (component.join("prometheus-rule.yaml"), rules::object()?),
-    ])
+    ]);
+    Ok(made)
 }

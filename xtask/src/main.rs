@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod build_ebpf;
+mod chart;
 mod check;
 mod command;
 mod dashboards;

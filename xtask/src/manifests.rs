@@ -2,6 +2,7 @@
 //! schemas of the API servers that it has to work on, and for what it grants.
 
 mod agreement;
+mod chart;
 mod grants;
 mod render;
 mod schemas;
@@ -53,8 +54,11 @@ struct Rendered {
 fn deploy_is_valid() -> Result<()> {
     let began = Instant::now();
     let schemas = Schemas::get()?;
-    let all = render_all(&Kubectl::get()?)?;
-    let objects: Vec<&Value> = all.iter().flat_map(|rendered| &rendered.objects).collect();
+    let kubectl = Kubectl::get()?;
+    let all = render_all(&kubectl)?;
+    let charted = chart::check(&kubectl)?;
+    let rendered = all.iter().flat_map(|rendered| &rendered.objects);
+    let objects: Vec<&Value> = rendered.chain(&charted).collect();
     // The renderings have most objects in common.
     let distinct: BTreeMap<String, &Value> =
         objects.iter().map(|object| (object.to_string(), *object)).collect();

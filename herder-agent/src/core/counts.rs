@@ -3,7 +3,7 @@
 
 use super::Core;
 use crate::{
-    cgroup::{CgroupId, dir::EVENTS},
+    cgroup::{CgroupId, CgroupPath, dir::EVENTS},
     enforce::Counted,
     oom::OomKill,
     probe::monotonic_now,
@@ -11,7 +11,7 @@ use crate::{
     source::{Source, node_kills},
     state::{State, StateError, StateFile},
 };
-use std::{iter, os::unix::fs::MetadataExt, time::Duration};
+use std::{iter, os::unix::fs::MetadataExt, path::Path, time::Duration};
 use tokio::{
     task::{JoinHandle, spawn_blocking},
     time::{Instant, timeout},
@@ -115,11 +115,7 @@ impl Core {
         if self.reconciler.count(cgroup).is_some() {
             return Some(cgroup);
         }
-        let path = self.path_or_above(cgroup)?;
-        let upwards = iter::once(path.clone()).chain(path.ancestors());
-        let mut directories = upwards.map(|path| self.root.join(path.relative()));
-        let counts = directories.find(|directory| directory.join(EVENTS).exists())?;
-        Some(CgroupId(counts.metadata().ok()?.ino()))
+        nearest_that_counts(&self.root, &self.path_or_above(cgroup)?)
     }
 
     /// Compares the counts that are due.
@@ -162,5 +158,42 @@ impl Core {
         if timeout(AT_THE_END, all).await.is_err() {
             tracing::warn!("The last state was not saved in time.");
         }
+    }
+}
+
+fn nearest_that_counts(root: &Path, path: &CgroupPath) -> Option<CgroupId> {
+    let upwards = iter::once(path.clone()).chain(path.ancestors());
+    let mut directories = upwards.map(|path| root.join(path.relative()));
+    let counts = directories.find(|directory| directory.join(EVENTS).exists())?;
+    Some(CgroupId(counts.metadata().ok()?.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// Threaded cgroups, those without the controller, and those that are gone again.
+    #[test]
+    fn kills_are_counted_in_the_nearest_cgroup_that_counts() {
+        let root = std::env::temp_dir().join(format!("herder-counts-{}", std::process::id()));
+        fs::create_dir_all(root.join("c/own")).unwrap();
+        fs::create_dir_all(root.join("c/plain/deep")).unwrap();
+        for counts in ["c", "c/own"] {
+            fs::write(root.join(counts).join(EVENTS), "oom_kill 0\n").unwrap();
+        }
+        let inode = |path: &str| Some(CgroupId(fs::metadata(root.join(path)).unwrap().ino()));
+        let table = [
+            ("/c", inode("c")),
+            ("/c/own", inode("c/own")),
+            ("/c/plain/deep", inode("c")),
+            ("/c/gone/deep", inode("c")),
+            ("/", None),
+        ];
+        for (path, expected) in table {
+            let found = nearest_that_counts(&root, &CgroupPath::parse(path.as_bytes()).unwrap());
+            assert_eq!(found, expected, "{path}");
+        }
+        fs::remove_dir_all(&root).unwrap();
     }
 }

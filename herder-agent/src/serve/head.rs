@@ -9,20 +9,30 @@ use tokio::{io::Interest, net::TcpStream};
 const LOOKED_AT: usize = 2048;
 
 /// Waits until there is the head of a request, a good part of it, or something else than one;
-/// tells whether there is anything, or the client has gone.
+/// tells whether there is, or the client has gone before.
 pub(super) async fn arrives(stream: &TcpStream) -> io::Result<bool> {
-    let look = || {
-        let mut bytes = [0; LOOKED_AT];
-        let (_, length) = recv(stream, &mut bytes[..], RecvFlags::PEEK)?;
-        let bytes = bytes.get(..length).unwrap_or_default();
-        match bytes {
-            [] => Ok(false),
-            _ if is_whole(bytes) || length == LOOKED_AT => Ok(true),
-            // The next bytes wake again.
-            _ => Err(io::ErrorKind::WouldBlock.into()),
+    loop {
+        let ready = stream.ready(Interest::READABLE).await?;
+        match stream.try_io(Interest::READABLE, || look(stream)) {
+            // The next bytes wake again, but for an end: that stays.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if ready.is_read_closed() {
+                    return Ok(false);
+                }
+            }
+            looked => return looked,
         }
-    };
-    stream.async_io(Interest::READABLE, look).await
+    }
+}
+
+fn look(stream: &TcpStream) -> io::Result<bool> {
+    let mut bytes = [0; LOOKED_AT];
+    let (_, length) = recv(stream, &mut bytes[..], RecvFlags::PEEK)?;
+    match bytes.get(..length).unwrap_or_default() {
+        [] => Ok(false),
+        bytes if is_whole(bytes) || length == LOOKED_AT => Ok(true),
+        _ => Err(io::ErrorKind::WouldBlock.into()),
+    }
 }
 
 /// Methods have capital letters, and a head ends with an empty line.

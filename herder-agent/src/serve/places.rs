@@ -5,6 +5,7 @@
 use super::peer::{Doing, Peer};
 use std::{
     cmp::Reverse,
+    collections::HashMap,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -76,14 +77,18 @@ fn make_room(open: &mut Vec<Open>, most: usize, of_kind: impl Fn(Doing) -> bool)
             rows.filter(|(_, (_, doing, _))| of_kind(*doing)).unzip();
         let first = first_to_go(&rows, Instant::now()).filter(|_| rows.len() >= most);
         let Some(place) = first.and_then(|first| places.get(first)) else { return };
-        open.swap_remove(*place).task.abort();
+        let closed = open.swap_remove(*place);
+        let (address, doing) = (closed.peer.address(), closed.peer.doing());
+        tracing::debug!(%address, ?doing, "Closed a connection so that there is room.");
+        closed.task.abort();
     }
 }
 
 /// Of whom has more than its share; who reads nothing or asks nothing, for the longest time; and
 /// else who is there for the longest time. No stream: there are fewer of them than places.
 fn first_to_go(all: &[Row], now: Instant) -> Option<usize> {
-    let of = |address: IpAddr| all.iter().filter(|(other, ..)| *other == address).count();
+    let mut of = HashMap::new();
+    all.iter().for_each(|(address, ..)| *of.entry(address).or_insert(0) += 1);
     let order = |(place, (address, doing, open)): (usize, &Row)| {
         let (active, since) = match *doing {
             Doing::Streaming => return None,
@@ -91,7 +96,8 @@ fn first_to_go(all: &[Row], now: Instant) -> Option<usize> {
             Doing::Unread(since) if since + STALLED <= now => (false, since),
             Doing::Unread(_) | Doing::Answering => (true, *open),
         };
-        Some((Reverse(of(*address).max(SHARE)), active, since, place))
+        let of_address = of.get(address).copied().unwrap_or(0).max(SHARE);
+        Some((Reverse(of_address), active, since, place))
     };
     all.iter().enumerate().filter_map(order).min().map(|(.., place)| place)
 }

@@ -270,7 +270,7 @@ async fn probes_of_an_address_get_in_whatever_else_it_holds() {
     let server = Server::start().await;
     (0..journal::KEPT).for_each(|_| server.kill());
     let mut held = Vec::new();
-    for held_as in HELD.iter().cycle().take(3 * (NEW + SERVED)) {
+    for held_as in HELD.iter().cycle().take(NEW + SERVED) {
         let mut connection = server.connect(1).await;
         connection.write_all(held_as.as_bytes()).await.unwrap();
         held.push(connection);
@@ -322,7 +322,7 @@ async fn one_address_keeps_nobody_out() {
     let mut slow = server.connect(1).await;
     slow.write_all(b"GET /livez HTTP/1.1\r\nHost:").await.unwrap();
     let mut taken = Vec::new();
-    for held_as in HELD.iter().cycle().take(3 * (NEW + SERVED)) {
+    for held_as in HELD.iter().cycle().take(NEW + SERVED).chain([&HELD[1]; NEW]) {
         let mut connection = server.connect(2).await;
         connection.write_all(held_as.as_bytes()).await.unwrap();
         taken.push(connection);
@@ -358,6 +358,29 @@ async fn who_comes_is_served_though_all_places_are_taken() {
     has(&timeout(HEAD / 2, server.ask_from(1, LIVEZ)).await.unwrap(), 200, "ok");
     server.kill();
     has(&followed.until("data:").await, 200, "event-stream");
+}
+
+/// An end in the midst of a head stays readable for ever, and must keep nothing busy.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_goes_before_it_has_asked_is_let_go() {
+    let server = Server::start().await;
+    let began = tokio::time::Instant::now();
+    for held_as in HELD.iter().take(2) {
+        let mut connection = server.connect(1).await;
+        connection.write_all(held_as.as_bytes()).await.unwrap();
+        connection.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        let _ = connection.read_to_end(&mut rest).await;
+        assert_eq!(rest, b"");
+    }
+    // Who has asked is answered all the same.
+    let mut connection = server.connect(1).await;
+    connection.write_all(LIVEZ.as_bytes()).await.unwrap();
+    connection.shutdown().await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    has(&answer, 200, "ok");
+    assert!(began.elapsed() < HEAD, "{:?}", began.elapsed());
 }
 
 /// A reader that takes nothing is cut, also where it follows the kills.

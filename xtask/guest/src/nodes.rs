@@ -38,6 +38,9 @@ const MOUNT: &str = "/tmp/node";
 
 const IGNORED: &str = r#"herder_marks_ignored_total{reason="outside-mount"}"#;
 
+/// What is new is found by what the kernel tells, or not at all.
+const NO_WALKS: [&str; 2] = ["--resync-seconds", "600"];
+
 /// How a part of the hierarchy is shown.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Shown {
@@ -62,7 +65,7 @@ fn agent_of_node(shown: Shown, flags: &[&str]) -> Agent {
     by.args(capabilities());
     let directory = format!("/sys/fs/cgroup{NODE}");
     let root = if shown == Shown::Directory { &directory } else { MOUNT };
-    let flags = [&["--cgroup-root", root, "--resync-seconds", "600"], flags].concat();
+    let flags = [&["--cgroup-root", root], flags].concat();
     let mut agent = Agent::spawn_by(by, MATCHED, &flags, output);
     agent.wait_until_ready();
     assert_eq!(init.processes().len(), usize::from(shown == Shown::Namespace));
@@ -110,7 +113,7 @@ fn both_nodes_kill(agent: &Agent) -> [Container; 2] {
 }
 
 fn node_is_a_container() {
-    let agent = agent_of_node(Shown::Namespace, &[]);
+    let agent = agent_of_node(Shown::Namespace, &NO_WALKS);
     let [ours, _other] = both_nodes_kill(&agent);
     let kills = agent.wait_for_kills(1);
     assert_kill(&kills[0], "subprocess", "container", "/matched/c1");
@@ -148,7 +151,7 @@ fn node_is_seen_in_part() {
         assert!(said.contains(found), "{said}");
     }
     for shown in [Shown::Bind, Shown::Directory] {
-        let agent = agent_of_node(shown, &[]);
+        let agent = agent_of_node(shown, &NO_WALKS);
         let containers = both_nodes_kill(&agent);
         let kills = agent.wait_for_kills(1);
         assert_kill(&kills[0], "subprocess", "container", "/matched/c1");
@@ -161,7 +164,7 @@ fn node_is_seen_in_part() {
 /// Without BTF the kernel tells neither ids nor what is above what.
 fn nodes_without_btf() {
     for shown in [Shown::Namespace, Shown::Bind, Shown::Directory] {
-        let agent = agent_of_node(shown, &["--no-btf"]);
+        let agent = agent_of_node(shown, &[&NO_WALKS[..], &["--no-btf"]].concat());
         let containers = both_nodes_kill(&agent);
         let kills = agent.kills();
         let of = |cgroup: Value| kills.iter().filter(move |kill| kill["cgroup"] == cgroup);

@@ -28,15 +28,21 @@ metadata:
 spec:
 ";
 
-/// The PrometheusRule: the groups as they are written, with their comments.
-pub fn object() -> Result<String> {
+/// The groups as they are written, with their comments.
+pub fn groups() -> Result<String> {
     let text = fs::read_to_string(directory().join("alerts.yaml"))?;
     let (_, groups) = text.split_once("\ngroups:\n").context("alerts.yaml has no groups")?;
+    Ok(format!("groups:\n{groups}"))
+}
+
+/// The PrometheusRule.
+pub fn object() -> Result<String> {
+    let groups = groups()?;
     let lines = groups.lines().map(|line| match line {
         "" => "\n".to_owned(),
         line => format!("  {line}\n"),
     });
-    Ok(format!("{HEAD}  groups:\n{}", lines.collect::<String>()))
+    Ok(format!("{HEAD}{}", lines.collect::<String>()))
 }
 
 /// `promtool check rules`, and `test rules` with each file of tests and its variants.

