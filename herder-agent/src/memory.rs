@@ -15,8 +15,8 @@ pub(crate) fn no_huge_pages() {
     }
 }
 
-/// Returns free pages of the heap to the kernel (glibc's `malloc_trim(3)`): the
-/// kernel's BTF, parsed, is more than ten times what the agent needs from then on.
+/// Returns free pages of the heap to the kernel (glibc's `malloc_trim(3)`): the programs'
+/// loader and the first list of pods leave some behind.
 pub(crate) fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: the call has no preconditions and touches free memory only.
