@@ -130,8 +130,11 @@ fn requests_that_are_none() {
     assert!(after < before + 4 * 1024);
 }
 
-/// Matched cgroups, with paths that are long enough for lists of some megabytes.
-const MATCHES: usize = 1000;
+/// Matched cgroups, with paths that are long enough for lists of a megabyte.
+const MATCHES: usize = 300;
+
+/// What the server may take for all its clients, KiB (docs/http.md).
+const SERVER: u64 = 12 * 1024;
 
 /// Connections that each ask for something and read nothing.
 const UNREAD: u8 = 120;
@@ -145,8 +148,10 @@ fn clients_cannot_kill_the_agent() {
     let rules =
         format!("rules:\n- {{name: deep, cgroups: ['{deep}/*'], oomGroup: single-process}}\n");
     let agent = Agent::start_in(&limited, &rules, &["--log-level", "error"]);
-    for number in 0..MATCHES {
-        Cgroup::make(&format!("{deep}/c{number}"));
+    let first = Cgroup::make(&format!("{deep}/c0"));
+    for number in 1..MATCHES {
+        let path = first.path().replace("/c0", &format!("/c{number}"));
+        fs::create_dir(format!("/sys/fs/cgroup{path}")).unwrap();
     }
     let list = || agent.get("/api/v1/containers");
     eventually("all are known", || list().matches("\"rule\":\"deep\"").count() == MATCHES);
@@ -154,26 +159,26 @@ fn clients_cannot_kill_the_agent() {
     let now = || now().trim().parse::<u64>().unwrap() >> 10;
     let rest = now();
     let sizes = [list().len(), agent.get("/metrics").len()];
-    assert!(sizes[0] > 3 << 20 && sizes[1] > 2 << 20, "{sizes:?}");
-    for path in ["/api/v1/containers", "/metrics", "/api/v1/kills/stream"] {
+    assert!(sizes.iter().all(|size| *size > 800 << 10), "{sizes:?}");
+    for path in ["/api/v1/containers", "/metrics"] {
         let clients: Vec<_> = (0..UNREAD).map(|number| unread(number % 4 + 1, path)).collect();
-        let most = most_within(Duration::from_secs(3), || {
+        let most = most_within(Duration::from_secs(2), || {
             assert!(agent.get("/livez").starts_with("ok"));
             now()
         });
         say(&format!("{rest} KiB, with {UNREAD} clients that do not read {path} {most} KiB"));
-        assert!(most < rest + 16 * 1024, "{most} KiB");
+        assert!(most < rest + SERVER, "{most} KiB");
         drop(clients);
     }
     // What is cut leaves nothing behind either.
     let mut cut = 0;
-    let most = most_within(Duration::from_secs(5), || {
+    let most = most_within(Duration::from_secs(3), || {
         let clients: Vec<_> = (0..60).map(|number| unread(number % 4 + 1, "/metrics")).collect();
         cut += clients.len();
         now()
     });
     say(&format!("{rest} KiB, and {most} KiB while {cut} clients came and went"));
-    assert!(most < rest + 20 * 1024, "{most} KiB");
+    assert!(most < rest + SERVER, "{most} KiB");
     assert_eq!(limited.event("oom_kill"), 0);
     assert_eq!(list().len(), sizes[0]);
 }
