@@ -10,20 +10,26 @@ use rustix::{
     fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2},
     io::Errno,
 };
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::{
+    ffi::OsStr,
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+};
 
 const DIRECTORY: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Opens a directory by its relative path, which has no `..`.
-pub(super) fn open(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd, Errno> {
+pub(super) fn open(root: BorrowedFd<'_>, path: &OsStr) -> Result<OwnedFd, Errno> {
     open_or_walk(root, path, at_once)
 }
 
 /// A way to open a directory.
-type Way = fn(BorrowedFd<'_>, &str) -> Result<OwnedFd, Errno>;
+type Way = fn(BorrowedFd<'_>, &OsStr) -> Result<OwnedFd, Errno>;
 
-fn open_or_walk(root: BorrowedFd<'_>, path: &str, at_once: Way) -> Result<OwnedFd, Errno> {
+fn open_or_walk(root: BorrowedFd<'_>, path: &OsStr, at_once: Way) -> Result<OwnedFd, Errno> {
     match at_once(root, path) {
         // These are about the path.
         result @ (Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::NODEV | Errno::LOOP)) => result,
@@ -32,17 +38,18 @@ fn open_or_walk(root: BorrowedFd<'_>, path: &str, at_once: Way) -> Result<OwnedF
     }
 }
 
-fn at_once(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd, Errno> {
+fn at_once(root: BorrowedFd<'_>, path: &OsStr) -> Result<OwnedFd, Errno> {
     let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     openat2(root, path, DIRECTORY, Mode::empty(), inside)
 }
 
 /// One component at a time. Only `O_PATH` opens what may be a link without following it, and
 /// changes nothing whatever it is.
-fn walk(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd, Errno> {
+fn walk(root: BorrowedFd<'_>, path: &OsStr) -> Result<OwnedFd, Errno> {
     let device = fstat(root)?.st_dev;
     let mut reached = openat(root, ".", DIRECTORY, Mode::empty())?;
-    for name in path.split('/').filter(|name| *name != ".") {
+    let names = path.as_bytes().split(|byte| *byte == b'/');
+    for name in names.filter(|name| *name != b".") {
         let any = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let next = openat(&reached, name, any, Mode::empty())?;
         let found = fstat(&next)?;
@@ -105,7 +112,7 @@ mod tests {
         for (path, expected) in table {
             let expected = expected.map(|path| fs::metadata(root.join(path)).unwrap().ino());
             for (way, at_once) in WAYS.into_iter().enumerate() {
-                let opened = open_or_walk(directory.as_fd(), path, at_once);
+                let opened = open_or_walk(directory.as_fd(), path.as_ref(), at_once);
                 let inode = opened.map(|opened| fstat(opened).unwrap().st_ino);
                 // A link at the end is no directory, and one on the way is a loop.
                 let inode = inode.map_err(|error| match (error, path) {
@@ -123,9 +130,9 @@ mod tests {
     fn another_file_system_is_not_entered() {
         let root = fs::File::open("/").unwrap();
         for at_once in WAYS {
-            let opened = open_or_walk(root.as_fd(), "proc/self", at_once);
+            let opened = open_or_walk(root.as_fd(), "proc/self".as_ref(), at_once);
             assert!(matches!(opened, Err(Errno::XDEV | Errno::LOOP)), "{opened:?}");
-            let opened = open_or_walk(root.as_fd(), "proc", at_once);
+            let opened = open_or_walk(root.as_fd(), "proc".as_ref(), at_once);
             assert!(matches!(opened, Err(Errno::XDEV)), "{opened:?}");
         }
     }
@@ -134,7 +141,7 @@ mod tests {
     #[test]
     fn what_the_walk_says_counts() {
         let root = fs::File::open("/").unwrap();
-        let opened = open_or_walk(root.as_fd(), "nowhere", |_, _| Err(Errno::MFILE));
+        let opened = open_or_walk(root.as_fd(), "nowhere".as_ref(), |_, _| Err(Errno::MFILE));
         assert_eq!(opened.unwrap_err(), Errno::NOENT);
     }
 }

@@ -136,7 +136,7 @@ impl CgroupRoot {
     /// # Errors
     /// [`DirError::Gone`] when it is not there or is another one.
     pub fn open_dir(&self, path: &CgroupPath, id: CgroupId) -> Result<CgroupDir, DirError> {
-        let opened = below::open(self.0.as_fd(), path.relative());
+        let opened = below::open(self.0.as_fd(), &path.relative());
         let directory = CgroupDir(opened.map_err(|error| match error {
             Errno::NOENT | Errno::NOTDIR | Errno::NODEV => DirError::Gone,
             error @ (Errno::ACCESS | Errno::PERM) => refused(error, None),

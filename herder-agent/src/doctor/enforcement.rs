@@ -11,7 +11,7 @@ use crate::{
         tree,
     },
     config::{Config, Selects},
-    enforce::{ContainerState, Enforcer, Options, Origin},
+    enforce::{ContainerState, Enforcer, Options, Origin, Place},
     policy::{Policy, Subject, Target, Verdict},
     report::Reporter,
 };
@@ -22,6 +22,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 /// Rules that are named in one line.
@@ -134,13 +135,15 @@ impl Trial<'_> {
             restore_on_exit: false,
             descriptors: i32::MAX,
             systemd_transient: self.transient.clone(),
+            built_within: Duration::ZERO,
         };
         let mut enforcer =
             Enforcer::new(CgroupRoot::open(self.root).ok(), options, self.reporter.clone());
         let owner = Owner::Host { cgroup: path.clone() };
-        enforcer.govern(*id, path, Origin::Existing, target, owner);
+        let place = Place { path, scope: None };
+        enforcer.govern(*id, place, Origin::Existing, target, owner);
         enforcer.survey_some();
-        enforcer.states().pop()
+        enforcer.states(None, 1).states.pop()
     }
 }
 
