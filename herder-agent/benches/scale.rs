@@ -96,7 +96,9 @@ fn series() {
     }
     tell("every container is matched");
     for kind in [Kind::Subprocess, Kind::Init, Kind::Group] {
-        all().for_each(|owner| reporter.kill(&report(owner, kind)));
+        for owner in all() {
+            reporter.kill(&report(owner, kind));
+        }
     }
     tell("and was killed as sub-process, init and group");
 }

@@ -67,7 +67,9 @@ fn reporter() -> Arc<Reporter> {
             pod: format!("checkout-service-7d9c5b8f6d-{number:05}"),
             container: "worker".into(),
         });
-        KINDS.iter().for_each(|kind| reporter.kill(&kill(&owner, *kind)));
+        for kind in KINDS {
+            reporter.kill(&kill(&owner, kind));
+        }
         reporter.oom_group_effective(&owner, Some(false), false);
     }
     reporter

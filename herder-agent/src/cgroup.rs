@@ -1,5 +1,6 @@
 //! Cgroups by id and by path.
 
+mod below;
 pub mod dir;
 mod name;
 pub mod tree;

@@ -83,7 +83,7 @@ pub enum ClientError {
 
 /// Prints kills.
 pub fn kills(args: &KillsArgs) -> ExitCode {
-    ended(async {
+    finished(async {
         let agent = Agent::new(&args.agent.url)?;
         let mut print = Printer::new(args.agent.output);
         let last = last(&agent, args.limit.into(), |kills| print.kills(kills)).await?;
@@ -124,7 +124,7 @@ async fn last(
 
 /// Prints the matched containers.
 pub fn containers(args: &ContainersArgs) -> ExitCode {
-    ended(async {
+    finished(async {
         let agent = Agent::new(&args.agent.url)?;
         let text = agent.get("/api/v1/containers").await?;
         let containers: Vec<Value> = agent.json(&text)?;
@@ -164,7 +164,10 @@ async fn each(
             name.clone_into(&mut event);
         } else if let Some(data) = line.strip_prefix("data: ") {
             let data: Value = agent.json(data)?;
-            if event == "kill" {
+            if event == "settled" && ended(&data) {
+                // The line that was printed at the kill could not say so.
+                print.kills(std::slice::from_ref(&data))?;
+            } else if event == "kill" {
                 *last = data.get("id").and_then(Value::as_u64).unwrap_or(*last);
                 print.kills(std::slice::from_ref(&data))?;
             } else if event == "missed" {
@@ -176,7 +179,12 @@ async fn each(
     Ok(())
 }
 
-fn ended(task: impl Future<Output = Result<(), ClientError>>) -> ExitCode {
+/// Whether a container is told to have ended by what did not look so.
+fn ended(kill: &Value) -> bool {
+    kill["kind"] == "subprocess" && kill["survived"] == false
+}
+
+fn finished(task: impl Future<Output = Result<(), ClientError>>) -> ExitCode {
     let result = Builder::new_current_thread()
         .enable_all()
         .build()

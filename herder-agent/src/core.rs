@@ -9,6 +9,7 @@ mod appearing;
 mod cgroups;
 mod counts;
 mod deduced;
+mod fates;
 mod heartbeat;
 mod kills;
 mod limits;
@@ -24,7 +25,7 @@ pub use heartbeat::Heartbeat;
 pub use naming::Naming;
 pub use notices::Notices;
 
-use self::{appearing::Appearing, pods::Waiting};
+use self::{appearing::Appearing, fates::Fates, pods::Waiting};
 use crate::{
     cgroup::{CgroupId, CgroupPath, tree::CgroupTree},
     enforce::{Enforcer, StateKey, States},
@@ -137,6 +138,7 @@ pub struct Core {
     /// How many cgroups were last told not to be kept, by their role.
     not_kept: [u64; 2],
     waiting: Waiting,
+    fates: Fates,
     notices: Notices,
     reconciler: Reconciler,
     /// What the node had counted before the source was heard, until that is compared.
@@ -163,6 +165,7 @@ impl Core {
         Core {
             naming,
             waiting: Waiting::default(),
+            fates: Fates::default(),
             notices,
             reconciler: Reconciler::new(told_within),
             node_before: parts.node_before,
@@ -218,6 +221,7 @@ impl Core {
         loop {
             let due = self.assembler.deadline().into_iter().chain(self.source.deadline()).min();
             let (compared, save) = (self.reconciler.deadline(), self.leaving.due());
+            let looks = self.fates.due();
             let rested = self.enforcer.due().map(Instant::from_std);
             turns = turns.wrapping_add(1);
             self.heartbeat.beat();
@@ -264,6 +268,7 @@ impl Core {
                     }
                 }
                 () = sleep_until(self.waiting.due()), if !self.waiting.is_empty() => self.name_kills(),
+                () = sleep_until(looks.unwrap_or_else(Instant::now)), if looks.is_some() => self.look_at_containers(),
                 () = sleep_until(instant(compared)), if compared.is_some() => self.settle_counts(),
                 () = sleep_until(save.unwrap_or_else(Instant::now)), if save.is_some() => self.save_state(),
                 () = self.leaving.saved() => {}

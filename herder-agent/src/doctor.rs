@@ -1,9 +1,10 @@
 //! `herder-agent check`: tells whether this node has what the agent needs.
 //!
-//! Changes nothing, except that it loads and attaches the programs for a moment:
-//! a trial says more than any list of capabilities.
+//! Changes nothing, except that it loads and attaches the programs for a moment, and opens the
+//! files that `run` would write: a trial says more than any list of capabilities.
 
 mod checks;
+mod enforcement;
 mod kubelet;
 
 use crate::{args::CheckArgs, telemetry::colours};
@@ -35,6 +36,10 @@ pub struct Finding {
     pub found: String,
     /// How to mend it; empty if there is nothing to mend.
     pub mend: String,
+}
+
+fn finding(what: &'static str, outcome: Outcome, found: impl Into<String>, mend: &str) -> Finding {
+    Finding { what, outcome, found: found.into(), mend: mend.into() }
 }
 
 /// Runs all checks and prints them. 0 if none failed.

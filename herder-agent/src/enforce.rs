@@ -19,7 +19,7 @@ mod watch;
 
 pub use container::ContainerState;
 pub use news::{News, What};
-pub use obstacle::stopping_policy;
+pub use obstacle::{may_be_stopped, stopping_policy};
 
 use crate::{
     attribution::Owner,
@@ -36,7 +36,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::{HashMap, HashSet, VecDeque},
     os::fd::BorrowedFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -241,6 +241,16 @@ impl Enforcer {
     pub fn not_kept(&mut self, containers: u64) {
         self.not_kept = containers;
         self.report_obstacles();
+    }
+
+    /// What is in the way of a container's value.
+    pub fn obstacle(&self, id: CgroupId) -> Option<Obstacle> {
+        self.containers.get(&id).and_then(Container::obstacle)
+    }
+
+    /// Where systemd keeps the unit files of transient scopes.
+    pub fn systemd_transient(&self) -> &Path {
+        &self.context.options.systemd_transient
     }
 
     /// What is new about containers whose names are known.
@@ -467,7 +477,7 @@ fn obstacle_of(error: &DirError) -> Option<Obstacle> {
     match error {
         DirError::Gone => None,
         DirError::NoController => Some(Obstacle::NoMemoryController),
-        DirError::ReadOnly(_) => Some(Obstacle::ReadOnly),
+        DirError::ReadOnly { .. } => Some(Obstacle::ReadOnly),
         DirError::Value(_) | DirError::Other(_) => Some(Obstacle::Error),
     }
 }

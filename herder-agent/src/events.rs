@@ -55,12 +55,14 @@ pub struct About {
 /// The `reason` of an Event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
-    /// A process died, the container lives on.
+    /// A process died that is not the container's init.
     SubprocessOomKilled,
     /// The container's init died, and the container with it.
     ContainerInitOomKilled,
     /// The kernel killed the container as a group.
     ContainerGroupOomKilled,
+    /// The container ended after one of its processes was killed.
+    ContainerEndedAfterOomKill,
     /// A rule now holds for the container.
     OomGroupEnforced,
     /// Somebody sets the value back again and again.
@@ -118,6 +120,7 @@ impl Reason {
             Reason::SubprocessOomKilled => "SubprocessOOMKilled",
             Reason::ContainerInitOomKilled => "ContainerInitOOMKilled",
             Reason::ContainerGroupOomKilled => "ContainerGroupOOMKilled",
+            Reason::ContainerEndedAfterOomKill => "ContainerEndedAfterOOMKill",
             Reason::OomGroupEnforced => "OomGroupEnforced",
             Reason::OomGroupReverted => "OomGroupReverted",
             Reason::OomGroupNotEnforceable => "OomGroupNotEnforceable",
@@ -132,6 +135,7 @@ impl Reason {
             Reason::SubprocessOomKilled
             | Reason::ContainerInitOomKilled
             | Reason::ContainerGroupOomKilled
+            | Reason::ContainerEndedAfterOomKill
             | Reason::OomGroupReverted
             | Reason::OomGroupNotEnforceable
             | Reason::BadOomGroupAnnotation => "Warning",

@@ -169,7 +169,17 @@ impl Reporter {
         self.journal().after(id)
     }
 
-    /// Wakes with each kill from now on.
+    /// How often it became known what became of a kill's container.
+    pub fn last_settled(&self) -> u64 {
+        self.journal().last_settled()
+    }
+
+    /// The next kill, after so many of them, of which that became known; and its place.
+    pub fn settled_after(&self, place: u64) -> Option<(u64, Arc<KillRecord>)> {
+        self.journal().settled_after(place)
+    }
+
+    /// Wakes with each kill from now on, and when it is known what became of its container.
     pub fn news_of_kills(&self) -> watch::Receiver<()> {
         self.journal().news()
     }
@@ -178,8 +188,8 @@ impl Reporter {
         self.journal.lock()
     }
 
-    /// A kill.
-    pub fn kill(&self, report: &KillReport) {
+    /// A kill; gives its number.
+    pub fn kill(&self, report: &KillReport) -> u64 {
         let marked = report.kill.victims.first().map_or(0, |victim| victim.time);
         let age = Duration::from_nanos(monotonic_now().saturating_sub(marked));
         self.metrics.kill(report, age);
@@ -212,7 +222,34 @@ impl Reporter {
             age_us = u64::try_from(age.as_micros()).unwrap_or(u64::MAX),
             "OOM kill."
         );
-        self.journal().add(record);
+        self.journal().add(record)
+    }
+
+    /// It is known what became of the container after a kill that did not take it at once: it has
+    /// survived, or ended after some time, perhaps with something in the way of its rule. Gives
+    /// the kill's record, if it is kept and did not say so before.
+    pub fn settled(
+        &self,
+        kill: u64,
+        owner: &Owner,
+        ended: Option<Duration>,
+        obstacle: Option<Obstacle>,
+    ) -> Option<Arc<KillRecord>> {
+        let record = self.journal().settled(kill, ended)?;
+        match ended {
+            None => self.metrics.survived(owner),
+            Some(ended) => tracing::warn!(
+                kill_id = record.id,
+                namespace = record.namespace,
+                pod = record.pod,
+                container = record.container,
+                cgroup = record.cgroup.as_deref().unwrap_or("unknown"),
+                after_ms = u64::try_from(ended.as_millis()).unwrap_or(u64::MAX),
+                obstacle = obstacle.map(Obstacle::as_str),
+                "Container ended after the OOM kill of a process of it."
+            ),
+        }
+        Some(record)
     }
 
     /// The last thread of a victim is gone, so long after its mark.

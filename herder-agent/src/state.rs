@@ -3,18 +3,17 @@
 //!
 //! One small file, optional. Cgroup ids mean the same only until the next boot.
 
+mod place;
+
 use crate::cgroup::{CgroupId, CgroupPath};
+use place::Place;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
-    fs::{self, File},
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
-
-/// Nobody's state is larger; a wrong path must not fill the memory.
-const MOST_BYTES: u64 = 8 << 20;
 
 /// Where the kernel tells which boot this is.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -54,7 +53,7 @@ impl Default for State {
     }
 }
 
-/// The file's content.
+/// The file's content; its first field is how it is known again ([`place::BEGINS`]).
 #[derive(Debug, Serialize, Deserialize)]
 struct Saved {
     boot_id: String,
@@ -84,8 +83,16 @@ pub enum StateError {
         /// What is wrong, and where.
         source: serde_json::Error,
     },
+    /// Something else stands there.
+    #[error("{path} is {what}; it is left as it is: remove it, or give another --state-file")]
+    Foreign {
+        /// Which file.
+        path: PathBuf,
+        /// What it is.
+        what: String,
+    },
     /// It is far larger than a state.
-    #[error("{0} is larger than any state of an agent")]
+    #[error("{0} is larger than any state of an agent that can be read again")]
     Large(PathBuf),
 }
 
@@ -112,16 +119,15 @@ impl StateFile {
     /// # Errors
     /// When there is something else in its place.
     pub fn load(&self) -> Result<State, StateError> {
-        let length = match fs::metadata(&self.path) {
-            Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::default()),
-            Err(error) => return Err(failed(&self.path, error)),
+        let text = match Place::open(&self.path) {
+            Ok(place) => place.read()?,
+            // Its directory may yet be made, and what cannot be saved is told then.
+            Err(StateError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(State::default());
+            }
+            Err(error) => return Err(error),
         };
-        if length > MOST_BYTES {
-            return Err(StateError::Large(self.path.clone()));
-        }
-        let text = fs::read(&self.path).map_err(|error| failed(&self.path, error))?;
-        // Nobody's content is lost with it, and a machine without power may leave one.
+        // Also what a machine without power may leave.
         if text.is_empty() {
             return Ok(State::default());
         }
@@ -149,11 +155,7 @@ impl StateFile {
         };
         let text = serde_json::to_vec(&saved)
             .map_err(|source| StateError::Json { path: self.path.clone(), source })?;
-        let new = self.path.with_extension("new");
-        let mut file = File::create(&new).map_err(|error| failed(&new, error))?;
-        let written = file.write_all(&text).and_then(|()| file.sync_data());
-        written.map_err(|error| failed(&new, error))?;
-        fs::rename(&new, &self.path).map_err(|error| failed(&self.path, error))
+        Place::open(&self.path)?.replace(&text)
     }
 }
 

@@ -123,6 +123,9 @@ fn look(port: u16) -> Result<()> {
     let steered = "[...document.querySelectorAll('#containers tr')].some((row) => \
         row.textContent.includes('shop/web-0 (worker)') && row.textContent.includes('0 (single process)'))";
     is(&mut browser, "a container is shown with its value", steered)?;
+    let lived = "[...document.querySelectorAll('#kills li.good')].some((kill) => \
+        kill.textContent.includes('the container lives on'))";
+    is(&mut browser, "it is said what became of a container", lived)?;
     if browser.evaluate("document.querySelector('main img, main script') === null")? != true {
         bail!("a victim's name became markup");
     }

@@ -6,11 +6,13 @@
 //! that was meant; from then on its descriptor is used, so that no rename or
 //! removal can turn a write to another cgroup.
 
-use super::{CgroupId, CgroupPath};
+use super::{CgroupId, CgroupPath, below};
 use crate::reconcile::parse_oom_kill;
 use rustix::{
-    fs::{Mode, OFlags, ResolveFlags, fstat, fstatfs, openat, openat2},
+    fs::{AtFlags, Mode, OFlags, fstat, fstatfs, openat, statat},
     io::Errno,
+    process::geteuid,
+    thread::CapabilitySet,
 };
 use std::{
     io,
@@ -23,6 +25,10 @@ const CGROUP2_MAGIC: i64 = 0x6367_7270;
 
 /// `TMPFS_MAGIC` and `CGROUP_SUPER_MAGIC`: what cgroup v1 hosts have there.
 const V1_MAGICS: [i64; 2] = [0x0102_1994, 0x0027_e0eb];
+
+/// Whose files are those of users that a user namespace does not have
+/// (`DEFAULT_OVERFLOWUID`, include/linux/highuid.h).
+const OVERFLOW_UID: u32 = 65534;
 
 /// The file that the agent steers.
 pub const OOM_GROUP: &str = "memory.oom.group";
@@ -61,10 +67,13 @@ pub enum DirError {
     #[error("it has no memory.oom.group: the memory controller is not enabled for it")]
     NoController,
     /// A read-only mount, or no permission.
-    #[error(
-        "memory.oom.group cannot be opened or written ({0}); mount /sys/fs/cgroup read-write and run as uid 0, for a cgroup of another user with CAP_DAC_OVERRIDE"
-    )]
-    ReadOnly(Errno),
+    #[error("memory.oom.group cannot be opened or written ({error}); {remedy}")]
+    ReadOnly {
+        /// What the kernel said.
+        error: Errno,
+        /// What would help.
+        remedy: String,
+    },
     /// Something that is neither 0 nor 1.
     #[error("memory.oom.group reads {0:?}")]
     Value(String),
@@ -127,11 +136,10 @@ impl CgroupRoot {
     /// # Errors
     /// [`DirError::Gone`] when it is not there or is another one.
     pub fn open_dir(&self, path: &CgroupPath, id: CgroupId) -> Result<CgroupDir, DirError> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-        let opened = openat2(&self.0, path.relative(), flags, Mode::empty(), inside);
+        let opened = below::open(self.0.as_fd(), &path.relative());
         let directory = CgroupDir(opened.map_err(|error| match error {
             Errno::NOENT | Errno::NOTDIR | Errno::NODEV => DirError::Gone,
+            error @ (Errno::ACCESS | Errno::PERM) => refused(error, None),
             error => DirError::Other(error),
         })?);
         let found = fstat(&directory.0).map_err(DirError::Other)?.st_ino;
@@ -155,7 +163,7 @@ impl CgroupDir {
     pub fn oom_group(&self) -> Result<bool, DirError> {
         let file = self.open_file(OFlags::RDONLY)?;
         let mut buffer = [0u8; 16];
-        let length = rustix::io::read(&file, &mut buffer).map_err(gone_or_other)?;
+        let length = rustix::io::read(&file, &mut buffer).map_err(|error| self.failed(error))?;
         match buffer.get(..length).unwrap_or_default().trim_ascii() {
             b"0" => Ok(false),
             b"1" => Ok(true),
@@ -171,7 +179,15 @@ impl CgroupDir {
     pub fn set_oom_group(&self, value: bool) -> Result<(), DirError> {
         let file = self.open_file(OFlags::WRONLY)?;
         let text: &[u8] = if value { b"1\n" } else { b"0\n" };
-        rustix::io::write(&file, text).map(drop).map_err(gone_or_other)
+        rustix::io::write(&file, text).map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// Tries all that a write of `memory.oom.group` takes, short of writing.
+    ///
+    /// # Errors
+    /// See [`DirError`].
+    pub fn try_oom_group(&self) -> Result<(), DirError> {
+        self.open_file(OFlags::WRONLY).map(drop)
     }
 
     /// Processes that the OOM killer killed in this cgroup, as the kernel counts them
@@ -191,8 +207,19 @@ impl CgroupDir {
             // controller never had this one.
             Errno::NOENT if self.is_alive() => DirError::NoController,
             Errno::NOENT => DirError::Gone,
-            error => gone_or_other(error),
+            error => self.failed(error),
         })
+    }
+
+    fn failed(&self, error: Errno) -> DirError {
+        match error {
+            Errno::NODEV => DirError::Gone,
+            Errno::ROFS | Errno::ACCESS | Errno::PERM => {
+                let file = statat(&self.0, OOM_GROUP, AtFlags::SYMLINK_NOFOLLOW);
+                refused(error, file.ok().map(|file| file.st_uid))
+            }
+            error => DirError::Other(error),
+        }
     }
 
     /// Every living cgroup has this file (Documentation/admin-guide/cgroup-v2.rst).
@@ -230,11 +257,33 @@ impl AsFd for CgroupDir {
     }
 }
 
-fn gone_or_other(error: Errno) -> DirError {
-    match error {
-        Errno::NODEV => DirError::Gone,
-        Errno::ROFS | Errno::ACCESS | Errno::PERM => DirError::ReadOnly(error),
-        error => DirError::Other(error),
+/// With what would help, if the file of this owner is refused, or the way to it.
+fn refused(error: Errno, owner: Option<u32>) -> DirError {
+    let sets = rustix::thread::capabilities(None);
+    let overrides = sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::DAC_OVERRIDE));
+    let remedy = remedy(error, geteuid().as_raw(), owner, overrides);
+    DirError::ReadOnly { error, remedy }
+}
+
+/// What would help a process of this user against the kernel's refusal.
+fn remedy(error: Errno, user: u32, owner: Option<u32>, overrides: bool) -> String {
+    match owner {
+        _ if error == Errno::ROFS => {
+            "mount /sys/fs/cgroup read-write (in a pod a hostPath volume without readOnly; in a systemd unit no ProtectControlGroups=)".into()
+        }
+        Some(OVERFLOW_UID) if !overrides => {
+            "it belongs to a user that this user namespace does not have; run in the host's (no hostUsers: false)".into()
+        }
+        Some(owner) if owner != user && !overrides && user != 0 => format!(
+            "the agent runs as uid {user} and the file belongs to uid {owner}; run as uid 0 (no DynamicUser= or User= in a systemd unit, runAsUser: 0 in a pod)"
+        ),
+        Some(owner) if owner != user && !overrides => {
+            format!("it belongs to uid {owner}, so the agent needs CAP_DAC_OVERRIDE")
+        }
+        None if !overrides => {
+            "a cgroup on the way to it is closed to the agent's user; run as uid 0 with CAP_DAC_OVERRIDE".into()
+        }
+        _ => "its owner and mode allow it, so a security module or a seccomp profile does not; see the kernel's log for SELinux or AppArmor, and the unit's or pod's profile".into(),
     }
 }
 
@@ -319,6 +368,33 @@ mod tests {
         let fake = Fake::new("point");
         assert!(!CgroupRoot::for_test(&fake.0.join("a")).is_mount_point());
         assert!(CgroupRoot::for_test(Path::new("/proc")).is_mount_point());
+    }
+
+    #[test]
+    fn what_would_help_depends_on_who_asks_and_whose_it_is() {
+        let table = [
+            (Errno::ROFS, 0, Some(0), false, "read-write"),
+            (Errno::ROFS, 1000, Some(0), false, "read-write"),
+            (Errno::ACCESS, 61184, Some(0), false, "runs as uid 61184"),
+            (Errno::ACCESS, 61184, Some(1000), false, "run as uid 0"),
+            (
+                Errno::ACCESS,
+                0,
+                Some(1000),
+                false,
+                "belongs to uid 1000, so the agent needs CAP_DAC_OVERRIDE",
+            ),
+            (Errno::ACCESS, 0, Some(65534), false, "hostUsers: false"),
+            (Errno::ACCESS, 0, Some(0), false, "security module"),
+            (Errno::PERM, 0, Some(1000), true, "security module"),
+            (Errno::ACCESS, 61184, Some(0), true, "security module"),
+            (Errno::ACCESS, 0, None, false, "on the way to it"),
+            (Errno::ACCESS, 0, None, true, "security module"),
+        ];
+        for (error, user, owner, overrides, part) in table {
+            let remedy = remedy(error, user, owner, overrides);
+            assert!(remedy.contains(part), "{error} {user} {owner:?} {overrides}: {remedy}");
+        }
     }
 
     #[test]

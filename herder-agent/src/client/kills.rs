@@ -36,8 +36,11 @@ fn row(kill: &Value, now: SystemTime) -> Vec<Cell> {
     let memory =
         ["anon_rss", "file_rss", "shmem_rss"].iter().filter_map(|key| victim[*key].as_u64());
     let memory = memory.reduce(u64::saturating_add).map_or("-".to_owned(), size);
-    let alive = kill["kind"] == "subprocess";
-    let look = if alive { Look::Good } else { Look::Bad };
+    let look = match kill["survived"].as_bool() {
+        Some(true) => Look::Good,
+        Some(false) => Look::Bad,
+        None => Look::Plain,
+    };
     vec![
         Cell::new(ago(&text(&kill["time"]), now), Look::Dim),
         Cell::new(text(&kill["kind"]), look),
@@ -47,7 +50,7 @@ fn row(kill: &Value, now: SystemTime) -> Vec<Cell> {
         Cell::new(memory, Look::Plain),
         Cell::new(limit(kill), Look::Plain),
         Cell::new(text(&kill["rule"]), Look::Plain),
-        Cell::new(survived(kill, alive), look),
+        Cell::new(survived(kill), look),
     ]
 }
 
@@ -74,15 +77,23 @@ pub(super) fn place(one: &Value) -> String {
     }
 }
 
-fn survived(kill: &Value, alive: bool) -> String {
-    if alive {
-        return "yes".to_owned();
+/// Whether the container lived on, which is known some seconds later, or when it ends.
+fn survived(kill: &Value) -> String {
+    match kill["survived"].as_bool() {
+        Some(true) => return "yes".to_owned(),
+        None => return "not known yet".to_owned(),
+        Some(false) => {}
     }
-    let restarted = if kill["restarted"].is_object() { ", restarted" } else { "" };
-    match kill["processes"].as_u64() {
-        Some(1) | None => format!("no{restarted}"),
-        Some(processes) => format!("no, {processes} processes{restarted}"),
+    let mut text = "no".to_owned();
+    let processes = kill["processes"].as_u64().filter(|processes| *processes > 1);
+    text.extend(processes.map(|processes| format!(", {processes} processes")));
+    // A container that the kill itself took has no such number.
+    let later = kill["ended_seconds"].as_f64();
+    text.extend(later.map(|seconds| format!(", ended {seconds:.1}s later")));
+    if kill["restarted"].is_object() {
+        text += ", restarted";
     }
+    text
 }
 
 #[cfg(test)]
@@ -95,7 +106,8 @@ mod tests {
         json!({
             "id": 1, "time": "1970-01-01T00:01:00.000Z", "kind": kind, "limit": "container",
             "namespace": "shop", "pod": "web-0", "container": "worker", "cgroup": "/c", "rule": "web",
-            "processes": 3, "victim": {"comm": comm, "pid": 4711, "anon_rss": 93_323_264, "file_rss": 4096}
+            "processes": if kind == "group" { 3 } else { 1 },
+            "survived": kind == "subprocess", "victim": {"comm": comm, "pid": 4711, "anon_rss": 93_323_264, "file_rss": 4096}
         })
     }
 
@@ -109,10 +121,13 @@ mod tests {
         host["namespace"] = Value::Null;
         host["rule"] = Value::Null;
         let mut restarted = kill("init", "postgres");
-        restarted["processes"] = json!(1);
         restarted["restarted"] = json!({"reason": "OOMKilled"});
         let mut unknown = kill("subprocess", "x");
         unknown["victim"] = json!({"comm": "x", "pid": 1});
+        unknown["survived"] = Value::Null;
+        let mut stopped = kill("subprocess", "gunicorn");
+        stopped["survived"] = json!(false);
+        stopped["ended_seconds"] = json!(0.41);
         unknown["limit_bytes"] = json!(256 << 20);
         unknown["container_limit_bytes"] = json!(128 << 20);
         host["limit"] = json!("pod");
@@ -120,7 +135,7 @@ mod tests {
         let mut sandbox = kill("init", "sentry");
         sandbox["container"] = json!("");
         let text = Kills::default().more(
-            &[kill("subprocess", "gunicorn"), host, restarted, unknown, sandbox],
+            &[kill("subprocess", "gunicorn"), host, restarted, unknown, sandbox, stopped],
             now(),
             false,
         );
@@ -129,8 +144,9 @@ AGE      KIND        WHERE              VICTIM    PID   MEMORY  LIMIT           
 30s ago  subprocess  shop/web-0/worker  gunicorn  4711  89MiB   container         web   yes
 30s ago  group       /c                 hog       4711  89MiB   pod 256MiB        -     no, 3 processes
 30s ago  init        shop/web-0/worker  postgres  4711  89MiB   container         web   no, restarted
-30s ago  subprocess  shop/web-0/worker  x         1     -       container 128MiB  web   yes
-30s ago  init        shop/web-0         sentry    4711  89MiB   container         web   no, 3 processes
+30s ago  subprocess  shop/web-0/worker  x         1     -       container 128MiB  web   not known yet
+30s ago  init        shop/web-0         sentry    4711  89MiB   container         web   no
+30s ago  subprocess  shop/web-0/worker  gunicorn  4711  89MiB   container         web   no, ended 0.4s later
 ";
         assert_eq!(text, expected);
     }

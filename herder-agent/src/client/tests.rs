@@ -51,6 +51,20 @@ async fn kills_are_asked_and_followed() {
         );
     }
     assert_eq!(seen, [2, 3]);
+    // What became of a container is told of its kill, which is no new one.
+    let owner = Owner::Host { cgroup: CgroupPath::parse(b"/c").unwrap() };
+    let after = Some(Duration::from_millis(500));
+    assert!(reporter.settled(2, &owner, after, None).is_some());
+    assert!(reporter.settled(2, &owner, None, None).is_none(), "it is known");
+    assert!(reporter.settled(9, &owner, None, None).is_none(), "no kill");
+    let mut lines = Vec::new();
+    while lines.len() < 2 {
+        lines.extend(stream.line().await.unwrap().filter(|line| !line.is_empty()));
+    }
+    assert_eq!(lines[0], "event: settled");
+    let told: Value = agent.json(lines[1].strip_prefix("data: ").unwrap()).unwrap();
+    assert_eq!((&told["id"], &told["survived"]), (&2.into(), &false.into()));
+    assert!(ended(&told));
 }
 
 #[tokio::test]

@@ -137,7 +137,7 @@ impl Core {
         }
     }
 
-    fn inode(&self, path: &CgroupPath) -> Option<CgroupId> {
+    pub(super) fn inode(&self, path: &CgroupPath) -> Option<CgroupId> {
         let directory = std::fs::metadata(self.root.join(path.relative())).ok()?;
         Some(CgroupId(directory.ino()))
     }

@@ -77,6 +77,7 @@ impl Core {
             self.naming.removed(id, path);
         }
         self.uncount_cgroup(id);
+        self.container_removed(id);
         self.enforcer.removed(id);
         self.reconciler.removed(id);
         self.forget_series(id);

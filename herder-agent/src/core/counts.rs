@@ -29,6 +29,8 @@ pub struct Leaving {
     file: Option<StateFile>,
     changed: Option<Instant>,
     saving: Option<JoinHandle<Result<(), StateError>>>,
+    /// What was told last of why it cannot be saved.
+    told: Option<String>,
 }
 
 impl Leaving {
@@ -36,7 +38,7 @@ impl Leaving {
     /// next one has to know.
     pub fn new(file: Option<StateFile>) -> Self {
         let changed = file.as_ref().map(|_| Instant::now());
-        Leaving { file, changed, saving: None }
+        Leaving { file, changed, saving: None, told: None }
     }
 
     fn touch(&mut self) {
@@ -61,8 +63,19 @@ impl Leaving {
         let Some(saving) = &mut self.saving else { return std::future::pending().await };
         let result = saving.await;
         self.saving = None;
-        if let Ok(Err(error)) = result {
-            tracing::warn!(%error, "Cannot leave the state to the next agent.");
+        match result {
+            Ok(Err(error)) => {
+                let error = error.to_string();
+                // It is tried again after each change, which may be twice a second.
+                if self.told.as_ref() != Some(&error) {
+                    tracing::warn!(error, "Cannot leave the state to the next agent.");
+                    self.told = Some(error);
+                }
+            }
+            Ok(Ok(())) if self.told.take().is_some() => {
+                tracing::info!("The state can be left to the next agent again.");
+            }
+            _ => {}
         }
     }
 }

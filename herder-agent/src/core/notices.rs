@@ -9,11 +9,12 @@ use crate::{
     events::{About, Left, Occurrence, Reason, message, send::EventQueue},
     pods::Pod,
     policy::{AnnotationError, Target},
-    report::{KillReport, Obstacle},
+    report::{KillRecord, KillReport, Obstacle},
 };
 use std::{
     collections::{BTreeSet, HashMap},
     path::PathBuf,
+    time::Duration,
 };
 use tokio::time::Instant;
 
@@ -82,7 +83,7 @@ impl Notices {
     }
 
     /// Tells of a kill in a container, whose cgroup has this directory; or in none that is
-    /// known, so that nobody can say what of it goes on.
+    /// known, so that nobody can say what of it is left.
     fn kill(
         &mut self,
         report: &KillReport,
@@ -96,10 +97,16 @@ impl Notices {
             let spec = pod.container(container);
             let limit = spec.and_then(|container| container.memory_limit);
             let message = message::kill(report, &pod.names(container), limit);
-            let goes_on = !report.ends && !container.is_empty();
-            let left = goes_on.then(|| Left { cgroup: cgroup(), since: Instant::now() });
+            let may_go_on = !report.ends && !container.is_empty();
+            let left = may_go_on.then(|| Left { cgroup: cgroup(), since: Instant::now() });
             Occurrence { left, ..Occurrence::new(About::new(pod, spec), reason, message) }
         });
+    }
+
+    /// Tells that a container ended some time after a kill.
+    fn end(&self, pod: &Pod, container: &str, message: String) {
+        let about = About::new(pod, pod.container(container));
+        self.tell(Occurrence::new(about, Reason::ContainerEndedAfterOomKill, message));
     }
 
     fn tell(&self, occurrence: Occurrence) {
@@ -151,6 +158,21 @@ impl Core {
                 self.notices.kill(report, pod, &names.container, cgroup);
             }
         }
+    }
+
+    /// Tells that a container ended some time after one of its processes was killed.
+    pub(super) fn notice_end(
+        &self,
+        path: &CgroupPath,
+        kill: &KillRecord,
+        after: Duration,
+        obstacle: Option<Obstacle>,
+    ) {
+        let container = kill.container.as_deref().filter(|name| !name.is_empty());
+        let (Some(named), Some(container)) = (self.naming.named(path), container) else {
+            return;
+        };
+        self.notices.end(named.pod, container, message::ended(container, kill, after, obstacle));
     }
 }
 

@@ -131,8 +131,9 @@ impl Core {
     }
 
     fn tell_named(&mut self, report: &KillReport) {
-        self.reporter.kill(report);
+        let number = self.reporter.kill(report);
         self.notice_kill(report);
+        self.follow_container(number, report);
         // It may be told long after the container's removal.
         for victim in &report.kill.victims {
             self.forget_series(victim.cgroup);

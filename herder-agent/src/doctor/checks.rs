@@ -1,30 +1,24 @@
 //! What is looked at, in the order in which it matters.
 
-use super::{Finding, Outcome, kubelet};
+use super::{Finding, Outcome, enforcement, finding, kubelet};
 use crate::{
     args::{NodeArgs, NriSwitch},
-    cgroup::{
-        CgroupId,
-        dir::{CgroupRoot, OOM_GROUP},
-        walk,
-    },
-    config::Config,
+    cgroup::{CgroupId, dir::CgroupRoot},
+    config::{Config, ConfigError},
     enforce::stopping_policy,
     probe::{self, KernelFacts, MarkArgument, Probe, ProbeError, ProbeOptions},
     source::Tally,
 };
-use rustix::{
-    fs::{Access, StatVfsMountFlags},
-    thread::CapabilitySet,
-};
-use std::{fs, ops::ControlFlow, os::unix::fs::FileTypeExt, path::Path};
+use rustix::thread::CapabilitySet;
+use std::{fs, os::unix::fs::FileTypeExt, path::Path};
 
 pub(super) fn all(args: &NodeArgs) -> Vec<Finding> {
     // Without programs kills can still be counted, if the hierarchy is there.
     let without_programs =
         if Tally::new(&args.cgroup_root).is_ok() { Outcome::Warn } else { Outcome::Fail };
     let facts = fs::read(probe::VMLINUX).ok().and_then(|bytes| KernelFacts::read(&bytes).ok());
-    vec![
+    let loaded = args.config.as_deref().map(Config::load).transpose();
+    let mut findings = vec![
         kernel(),
         btf(facts.as_ref()),
         tracepoint(facts.as_ref()),
@@ -32,21 +26,16 @@ pub(super) fn all(args: &NodeArgs) -> Vec<Finding> {
         attach(without_programs),
         mount(&args.cgroup_root),
         controller(&args.cgroup_root),
-        writable(&args.cgroup_root),
         kubelet::pods(&args.cgroup_root, &args.kubelet_cgroup_root),
         systemd(&args.systemd_transient_dir),
         nri(args.nri, &args.nri_socket),
-        config(args.config.as_deref()),
-    ]
-}
-
-pub(super) fn finding(
-    what: &'static str,
-    outcome: Outcome,
-    found: impl Into<String>,
-    mend: &str,
-) -> Finding {
-    Finding { what, outcome, found: found.into(), mend: mend.into() }
+        config(args.config.as_deref(), &loaded),
+    ];
+    // Of a file that is refused, what its rules are is not known.
+    if let Ok(config) = loaded {
+        findings.extend(enforcement::all(args, &config.unwrap_or_default()));
+    }
+    findings
 }
 
 fn kernel() -> Finding {
@@ -210,48 +199,6 @@ fn controller(root: &Path) -> Finding {
     )
 }
 
-/// Asks, and does not try: a trial would be a write.
-fn writable(root: &Path) -> Finding {
-    let read_only =
-        rustix::fs::statvfs(root).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));
-    if read_only {
-        let mend = "mount it read-write: a hostPath volume of /sys/fs/cgroup without readOnly";
-        return finding(
-            "write access",
-            Outcome::Warn,
-            format!("{} is read-only", root.display()),
-            mend,
-        );
-    }
-    let mut some = None;
-    // What cannot be read is another check's.
-    let _ = walk::walk(root, |part| {
-        let paths = part.into_iter().map(|(_, path)| path).filter(|path| path.as_str() != "/");
-        let mut files = paths.map(|path| root.join(path.relative()).join(OOM_GROUP));
-        some = files.find(|file| file.exists());
-        if some.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    let Some(file) = some else {
-        return finding(
-            "write access",
-            Outcome::Ok,
-            "there is no cgroup with a memory.oom.group now",
-            "",
-        );
-    };
-    match rustix::fs::access(&file, Access::WRITE_OK) {
-        Ok(()) => {
-            finding("write access", Outcome::Ok, format!("{} may be written", file.display()), "")
-        }
-        Err(error) => finding(
-            "write access",
-            Outcome::Warn,
-            format!("{} may not be written: {error}", file.display()),
-            "run as uid 0 of the host's user namespace (no hostUsers: false)",
-        ),
-    }
-}
-
 fn systemd(transient: &Path) -> Finding {
     let units = fs::read_dir(transient).into_iter().flatten().flatten();
     let stops: Vec<_> = units
@@ -308,21 +255,21 @@ fn nri(switch: NriSwitch, socket: &Path) -> Finding {
     }
 }
 
-fn config(path: Option<&Path>) -> Finding {
-    let Some(path) = path else {
-        return finding(
+fn config(path: Option<&Path>, loaded: &Result<Option<Config>, ConfigError>) -> Finding {
+    match (path, loaded) {
+        (Some(path), Ok(Some(config))) => {
+            let found = format!("{}: {} rules", path.display(), config.rules.len());
+            finding("configuration", Outcome::Ok, found, "")
+        }
+        (_, Err(error)) => {
+            finding("configuration", Outcome::Fail, error.to_string(), "mend the file")
+        }
+        _ => finding(
             "configuration",
             Outcome::Ok,
             "none given: only pods with the annotation are steered",
             "",
-        );
-    };
-    match Config::load(path) {
-        Ok(config) => {
-            let found = format!("{}: {} rules", path.display(), config.rules.len());
-            finding("configuration", Outcome::Ok, found, "")
-        }
-        Err(error) => finding("configuration", Outcome::Fail, error.to_string(), "mend the file"),
+        ),
     }
 }
 

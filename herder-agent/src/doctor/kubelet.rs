@@ -1,6 +1,6 @@
 //! Below which cgroups there are pods, and whether they are root's.
 
-use super::{Finding, Outcome, checks::finding};
+use super::{Finding, Outcome, finding};
 use crate::{attribution::kubelet::KubeletRoots, cgroup::CgroupPath};
 use std::{
     fs,

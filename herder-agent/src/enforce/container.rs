@@ -147,7 +147,8 @@ impl Container {
             Some(Ok(directory)) => self.directory = Some(directory),
             Some(Err(DirError::Gone)) => return Err(DirError::Gone),
             Some(Err(error)) => {
-                self.file_obstacle = Some((Obstacle::Error, format!("cannot open it: {error}")));
+                let obstacle = obstacle_of(&error).unwrap_or(Obstacle::Error);
+                self.file_obstacle = Some((obstacle, format!("cannot open it: {error}")));
             }
             None => {
                 let why = "there is no cgroup v2 mount".to_owned();
@@ -298,16 +299,22 @@ impl Container {
             _ => {}
         }
         let result = match outcome {
+            Ok(value) if context.options.dry_run => match directory.try_oom_group() {
+                Ok(()) => {
+                    if value != wanted && !std::mem::replace(&mut self.wished, true) {
+                        self.tell_write(context, value, Cause::Enforce, &WriteResult::Ok, seen);
+                    }
+                    Ok(value)
+                }
+                Err(error) => {
+                    self.show(Some(value), context);
+                    Err(error)
+                }
+            },
             Ok(value) if value == wanted => {
                 // Whoever changes what was right before the agent came reverts it. That of
                 // a cgroup in the making is the kernel's.
                 self.corrected |= self.found_there;
-                Ok(value)
-            }
-            Ok(value) if context.options.dry_run => {
-                if !std::mem::replace(&mut self.wished, true) {
-                    self.tell_write(context, value, Cause::Enforce, &WriteResult::Ok, seen);
-                }
                 Ok(value)
             }
             Ok(value) => {

@@ -27,6 +27,12 @@ pub(super) fn systemd_scope<'a>(
     Some((scope, stopping_policy(&unit)?))
 }
 
+/// Whether systemd may be about to stop all of a cgroup because of an OOM kill in it. What the
+/// policy of a service is, which is to stop it if nobody says otherwise, only systemd knows.
+pub fn may_be_stopped(transient: &Path, path: &CgroupPath) -> bool {
+    path.name().ends_with(".service") || systemd_scope(transient, path).is_some()
+}
+
 /// `OOMPolicy=` of a scope's unit file, if it is one by which systemd stops the
 /// scope (`scope_notify_cgroup_oom_event()`, src/core/scope.c, systemd 253 and
 /// later). An assignment replaces those before it. A scope that says nothing has

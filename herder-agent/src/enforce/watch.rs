@@ -87,7 +87,12 @@ impl File {
 fn instance() -> io::Result<OwnedFd> {
     let instance = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC);
     instance.map_err(|error| {
-        let advice = "raise the sysctl fs.inotify.max_user_instances; each resync tries again";
+        let advice = match error {
+            Errno::MFILE => {
+                "raise the sysctl fs.inotify.max_user_instances; each resync tries again"
+            }
+            _ => "allow inotify in the seccomp profile; each resync tries again",
+        };
         io::Error::other(format!("there is no inotify instance: {error}; {advice}"))
     })
 }

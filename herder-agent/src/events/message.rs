@@ -1,7 +1,7 @@
 //! The texts of Events. Pure.
 //!
 //! About a kill, a text says who died and with how much memory, whose limit was
-//! hit, and what goes on; about a rule, what holds and, where it cannot hold,
+//! hit, and what was left running; about a rule, what holds and, where it cannot hold,
 //! what to do. A process names itself and anybody can annotate his pod, so what
 //! they wrote is cut and cleaned.
 
@@ -11,9 +11,9 @@ use crate::{
     oom::{Kind, Limit, Sizes, Victim, limit::Place},
     pods::OOM_GROUP_ANNOTATION,
     policy::ANNOTATION_RULE,
-    report::KillReport,
+    report::{KillRecord, KillReport, Obstacle},
 };
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
 /// The longest text; `events.k8s.io` allows no more
 /// (`NoteLengthLimit`, pkg/apis/core/validation/events.go).
@@ -21,7 +21,7 @@ pub const LONGEST: usize = 1024;
 
 /// The text for what a kill did to one container, or to a pod outside of them. `spec` is the
 /// memory limit in bytes that the pod's spec gives the container. What is left running is told
-/// later by [`goes_on`].
+/// later by [`left_running`].
 pub fn kill(report: &KillReport, container: &ContainerNames, spec: Option<u64>) -> String {
     let owned = report.kill.victims.iter().zip(&report.victim_owners);
     let victims: Vec<&Victim> = owned
@@ -99,14 +99,33 @@ fn limit(report: &KillReport, container: &ContainerNames, spec: Option<u64>) -> 
 }
 
 /// How a text about a killed process ends: with the number of processes of the
-/// container that were left running, where it could be had.
-pub fn goes_on(left: Option<usize>) -> String {
+/// container that were left running, where it could be had. Whether it lives on is not known yet.
+pub fn left_running(left: Option<usize>) -> String {
     match left {
         Some(0) => " No process of the container was left.".to_owned(),
-        Some(1) => " The container goes on with 1 process.".to_owned(),
-        Some(left) => format!(" The container goes on with {left} processes."),
-        None => " The container goes on.".to_owned(),
+        Some(1) => " 1 process of the container was left running.".to_owned(),
+        Some(left) => format!(" {left} processes of the container were left running."),
+        None => String::new(),
     }
+}
+
+/// The text for a container that ended some time after a process of it was killed.
+pub fn ended(container: &str, kill: &KillRecord, after: Duration, why: Option<Obstacle>) -> String {
+    let first = match (&kill.victim.comm, kill.victim.pid) {
+        (Some(comm), Some(pid)) => format!("process {} (pid {pid})", clean(comm)),
+        _ => "a process".to_owned(),
+    };
+    let why = match why {
+        Some(Obstacle::SystemdOomPolicy) => {
+            " systemd stops its scope at any OOM kill (OOMPolicy); the value must be right when \
+             the container is created (kubelet singleProcessOOMKill, or NRI)."
+        }
+        _ => "",
+    };
+    let after = after.as_secs_f64();
+    format!(
+        "Container {container} ended {after:.1} s after {first} of it was killed for lack of memory.{why}"
+    )
 }
 
 /// The text for a rule that now holds for a container. `group` is the value of

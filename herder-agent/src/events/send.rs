@@ -215,7 +215,7 @@ impl EventWriter {
         let outcome = match self.correlator.correlate(occurrence, untold, Instant::now()) {
             Some(mut outgoing) => {
                 if let Some(left) = left {
-                    let more = message::goes_on(left.count().await);
+                    let more = message::left_running(left.count().await);
                     self.correlator.append(&mut outgoing, &more);
                 }
                 self.write(&outgoing).await

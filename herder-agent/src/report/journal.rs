@@ -20,19 +20,29 @@ pub const KEPT: usize = 1000;
 pub struct Journal {
     kills: VecDeque<Arc<KillRecord>>,
     last: u64,
+    /// Kills of which it became known what became of the container, the last [`KEPT`] of them.
+    settled: VecDeque<u64>,
+    /// How many there were in all.
+    settled_in_all: u64,
     /// Wakes those who follow; they read the kills here, each at its own pace.
     news: watch::Sender<()>,
 }
 
 impl Default for Journal {
     fn default() -> Self {
-        Journal { kills: VecDeque::new(), last: 0, news: watch::Sender::new(()) }
+        Journal {
+            kills: VecDeque::new(),
+            last: 0,
+            settled: VecDeque::new(),
+            settled_in_all: 0,
+            news: watch::Sender::new(()),
+        }
     }
 }
 
 impl Journal {
     /// Numbers a kill and keeps it.
-    pub fn add(&mut self, mut record: KillRecord) {
+    pub fn add(&mut self, mut record: KillRecord) -> u64 {
         self.last += 1;
         record.id = self.last;
         if self.kills.len() == KEPT {
@@ -40,6 +50,41 @@ impl Journal {
         }
         self.kills.push_back(Arc::new(record));
         self.news.send_replace(());
+        self.last
+    }
+
+    /// It is known what became of a kill's container, which ended after some time or survived.
+    /// Gives the record, unless it is not kept any more, or was known before.
+    pub fn settled(&mut self, id: u64, ended: Option<Duration>) -> Option<Arc<KillRecord>> {
+        let at = self.kills.binary_search_by_key(&id, |kill| kill.id).ok()?;
+        let kill = self.kills.get_mut(at).filter(|kill| kill.survived.is_none())?;
+        let changed = Arc::make_mut(kill);
+        changed.survived = Some(ended.is_none());
+        changed.ended_seconds = ended.map(|ended| ended.as_secs_f64());
+        let kill = kill.clone();
+        if self.settled.len() == KEPT {
+            self.settled.pop_front();
+        }
+        self.settled.push_back(id);
+        self.settled_in_all += 1;
+        self.news.send_replace(());
+        Some(kill)
+    }
+
+    /// How often that became known.
+    pub fn last_settled(&self) -> u64 {
+        self.settled_in_all
+    }
+
+    /// The next kill, after so many of them, of which that became known, and its place among
+    /// them. What is not kept any more is passed over: it is older than all that anybody shows.
+    pub fn settled_after(&self, place: u64) -> Option<(u64, Arc<KillRecord>)> {
+        let oldest = self.settled_in_all - self.settled.len() as u64;
+        (place.max(oldest)..self.settled_in_all).find_map(|place| {
+            let id = self.settled.get(usize::try_from(place - oldest).ok()?)?;
+            let at = self.kills.binary_search_by_key(id, |kill| kill.id).ok()?;
+            Some((place + 1, self.kills.get(at)?.clone()))
+        })
     }
 
     /// The number of the newest kill; 0 if there is none.
@@ -47,7 +92,7 @@ impl Journal {
         self.last
     }
 
-    /// Wakes with each kill from now on.
+    /// Wakes with each kill from now on, and when it is known what became of its container.
     pub fn news(&self) -> watch::Receiver<()> {
         self.news.subscribe()
     }
@@ -86,14 +131,16 @@ impl Journal {
     }
 
     /// An incarnation of a container ended and another was started. Gives number
-    /// and kind of the kill that ended it, if it was one that is kept.
+    /// and kind of the kill that ended it, if it was one that is kept: the last that it did not
+    /// survive. One of which that is not known yet was shortly before, so it is known now.
     pub fn restarted(&mut self, ended: ContainerId, reason: Reason) -> Option<(u64, Kind)> {
         let kill = self
             .kills
             .iter_mut()
             .rev()
-            .find(|kill| kill.kind != Kind::Subprocess && kill.container_id == Some(ended))?;
+            .find(|kill| kill.survived != Some(true) && kill.container_id == Some(ended))?;
         let kill = Arc::make_mut(kill);
+        kill.survived = Some(false);
         kill.restarted = Some(RestartRecord { reason, seen: rfc3339(SystemTime::now()) });
         Some((kill.id, kill.kind))
     }

@@ -140,6 +140,20 @@ impl Metrics {
         }
     }
 
+    /// A container lived on after a kill.
+    pub(super) fn survived(&self, owner: &Owner) {
+        let mut series = self.series();
+        match owner {
+            Owner::Container(ContainerNames { namespace, pod, container }) => {
+                series.touch(owner);
+                self.families.survived.add([namespace, pod, container], 1);
+            }
+            Owner::Host { cgroup } | Owner::Unnamed { cgroup } => {
+                self.families.host_survived.add([&series.host_label(cgroup)], 1);
+            }
+        }
+    }
+
     pub(super) fn victim_exited(&self, after: Duration) {
         self.families.exit_seconds.observe(after.as_secs_f64());
     }

@@ -65,6 +65,10 @@ pub struct KillRecord {
     pub trigger: Option<TriggerRecord>,
     /// From the mark to this report, seconds.
     pub report_seconds: f64,
+    /// Whether the container lived on: it had processes some time later. None until that is known.
+    pub survived: Option<bool>,
+    /// How long after the mark its end was seen, seconds, if it did not survive and that was seen.
+    pub ended_seconds: Option<f64>,
     /// The restart that followed when this kill ended the container; none until
     /// the pod's status tells it.
     pub restarted: Option<RestartRecord>,
@@ -159,6 +163,8 @@ impl KillRecord {
                 cgroup_id: trigger.cgroup.0,
             }),
             report_seconds: age.as_secs_f64(),
+            survived: report.ends.then_some(false),
+            ended_seconds: None,
             restarted: None,
         }
     }

@@ -108,7 +108,7 @@ fn a_restart_is_tied_to_the_kill_that_ended_the_incarnation() {
         let path = format!("/kubepods/pod{UID}/{}", id(letter));
         let cgroup = CgroupPath::parse(path.as_bytes()).ok();
         let pod = cgroup.as_ref().and_then(PodCgroup::parse);
-        reporter.kill(&KillReport { cgroup, pod, ..report(Owner::Container(names()), kind) });
+        reporter.kill(&KillReport { cgroup, pod, ..report(Owner::Container(names()), kind) })
     };
     let restart = |ended, reason| {
         reporter.restart(&RestartSeen { names: names(), reason, times: 1, ended });
@@ -119,7 +119,8 @@ fn a_restart_is_tied_to_the_kill_that_ended_the_incarnation() {
         records.map(|record| reason(record).as_str().unwrap_or("-").to_owned()).collect::<Vec<_>>()
     };
     kill('a', Kind::Init);
-    kill('b', Kind::Subprocess);
+    let survived = kill('b', Kind::Subprocess);
+    reporter.settled(survived, &Owner::Container(names()), None, None);
     kill('c', Kind::Subprocess);
     kill('c', Kind::Group);
     assert_eq!(restart(None, Reason::Unknown), ["-", "-", "-", "-"]);
@@ -129,4 +130,62 @@ fn a_restart_is_tied_to_the_kill_that_ended_the_incarnation() {
     assert_eq!(restart(Some(id('c')), Reason::OomKilled), expected);
     let expected = ["OOMKilled", "-", "-", "OOMKilled"];
     assert_eq!(restart(Some(id('a')), Reason::OomKilled), expected);
+}
+
+/// systemd may stop a container at the first kill, or its program may end by itself.
+#[test]
+fn a_subprocess_may_take_its_container_along() {
+    let reporter = Reporter::default();
+    let owner = Owner::Container(names());
+    let path = format!("/kubepods/pod{UID}/{}", id('a'));
+    let cgroup = CgroupPath::parse(path.as_bytes()).ok();
+    let pod = cgroup.as_ref().and_then(PodCgroup::parse);
+    let report_of =
+        |kind| KillReport { cgroup: cgroup.clone(), pod, ..report(owner.clone(), kind) };
+    let kill = |kind| reporter.kill(&report_of(kind));
+    let survived = || {
+        let kills = serde_json::to_value(reporter.kills(9)).unwrap();
+        let kills = kills.as_array().unwrap().iter().rev();
+        kills.map(|kill| kill["survived"].clone()).collect::<Vec<_>>()
+    };
+    let (first, second) = (kill(Kind::Subprocess), kill(Kind::Subprocess));
+    let (third, init) = (kill(Kind::Subprocess), kill(Kind::Init));
+    let null = serde_json::Value::Null;
+    assert_eq!(survived(), [null.clone(), null.clone(), null.clone(), false.into()]);
+    assert!(reporter.settled(init, &owner, None, None).is_none(), "it is known from the start");
+    reporter.settled(first, &owner, None, None).unwrap();
+    let ended = reporter.settled(second, &owner, Some(Duration::from_millis(300)), None).unwrap();
+    assert_eq!(ended.ended_seconds, Some(0.3));
+    assert_eq!(survived(), [true.into(), false.into(), null, false.into()]);
+    let text = String::from_utf8(reporter.metrics().exposition().0).unwrap();
+    let series =
+        r#"herder_oom_kills_survived_total{container="worker",namespace="shop",pod="web-0"} 1"#;
+    assert!(text.contains(series), "{text}");
+    // Those who follow are told each once, in the order in which it became known.
+    let told = |place| reporter.settled_after(place).map(|(place, kill)| (place, kill.id));
+    assert_eq!([0, 1, 2].map(told), [Some((1, first)), Some((2, second)), None]);
+    // A restart says that the container has ended, before its cgroup does.
+    let restart =
+        RestartSeen { names: names(), reason: Reason::Error, times: 1, ended: Some(id('a')) };
+    let reporter = Reporter::default();
+    reporter.kill(&report_of(Kind::Subprocess));
+    reporter.restart(&restart);
+    let kill = &reporter.kills(1)[0];
+    assert_eq!((kill.survived, kill.restarted.is_some()), (Some(false), true));
+    assert_eq!(third, 3);
+}
+
+/// A follower that is far behind is told of those that are kept.
+#[test]
+fn what_became_of_containers_is_bounded() {
+    let reporter = Reporter::default();
+    let owner = Owner::Container(names());
+    for number in 1..=3 * journal::KEPT as u64 {
+        assert_eq!(reporter.kill(&report(owner.clone(), Kind::Subprocess)), number);
+        assert!(reporter.settled(number, &owner, None, None).is_some());
+    }
+    let (place, kill) = reporter.settled_after(7).unwrap();
+    assert_eq!((place, kill.id), (2001, 2001));
+    assert_eq!(reporter.last_settled(), 3000);
+    assert!(reporter.settled_after(3000).is_none());
 }

@@ -80,6 +80,7 @@ impl Streams {
         let live = Live {
             // An agent that was started anew counts from 1 again.
             last: last.map_or(newest, |last| if last > newest { 0 } else { last }),
+            settled: reporter.last_settled(),
             news: reporter.news_of_kills(),
             reporter: reporter.clone(),
             serving: self.serving.clone(),
@@ -131,6 +132,8 @@ impl Drop for Slot {
 struct Live {
     /// The kill that was written last.
     last: u64,
+    /// How many of those were written of which it became known what became of the container.
+    settled: u64,
     reporter: Arc<Reporter>,
     news: watch::Receiver<()>,
     serving: watch::Receiver<()>,
@@ -143,7 +146,7 @@ impl Live {
     /// What is sent next; none at the end.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(bytes) = self.kill() {
+            if let Some(bytes) = self.kill().or_else(|| self.fate()) {
                 return Some(bytes);
             }
             tokio::select! {
@@ -165,7 +168,14 @@ impl Live {
         let kill = self.reporter.kill_after(self.last)?;
         let missed = kill.id.saturating_sub(self.last).saturating_sub(1);
         self.last = kill.id.saturating_sub(u64::from(missed > 0));
-        Some(if missed > 0 { lagged(missed) } else { event(&kill) })
+        Some(if missed > 0 { lagged(missed) } else { new(&kill) })
+    }
+
+    /// The next kill of which it became known what became of the container.
+    fn fate(&mut self) -> Option<Bytes> {
+        let (place, kill) = self.reporter.settled_after(self.settled)?;
+        self.settled = place;
+        Some(event("settled", &kill))
     }
 }
 
@@ -175,10 +185,15 @@ fn hello() -> Bytes {
     )
 }
 
-/// JSON has no line breaks, so one `data` line is enough.
-fn event(kill: &Arc<KillRecord>) -> Bytes {
-    let mut text = format!("event: kill\nid: {}\ndata: ", kill.id);
-    match serde_json::to_string(kill.as_ref()) {
+fn new(kill: &KillRecord) -> Bytes {
+    event(&format!("kill\nid: {}", kill.id), kill)
+}
+
+/// JSON has no line breaks, so one `data` line is enough. What is told of an earlier kill has no
+/// number of its own: a client begins again after the last kill.
+fn event(name: &str, kill: &KillRecord) -> Bytes {
+    let mut text = format!("event: {name}\ndata: ");
+    match serde_json::to_string(kill) {
         Ok(json) => text.push_str(&json),
         // Records are plain data, for which this does not happen.
         Err(error) => drop(write!(text, "{{\"error\":\"{error}\"}}")),

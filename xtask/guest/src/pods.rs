@@ -10,7 +10,7 @@ use crate::{
     container::{Cgroup, Container, run_in},
 };
 use serde_json::{Value, json};
-use std::{fs, thread::sleep, time::Duration};
+use std::{fs, process::Command, thread::sleep, time::Duration};
 
 pub const TESTS: &[Test] = &[
     ("pod_is_named", pod_is_named),
@@ -25,6 +25,7 @@ pub const TESTS: &[Test] = &[
     ("pod_that_is_deleted", pod_that_is_deleted),
     ("pod_is_told_of_kills", pod_is_told_of_kills),
     ("pod_is_told_of_a_group_inside", pod_is_told_of_a_group_inside),
+    ("pod_is_told_that_its_container_ended", pod_is_told_that_its_container_ended),
     ("pod_is_told_of_a_bad_annotation", pod_is_told_of_a_bad_annotation),
     ("pod_is_told_what_is_in_the_way", pod_is_told_what_is_in_the_way),
     ("pod_restart_is_tied_to_its_kill", pod_restart_is_tied_to_its_kill),
@@ -35,6 +36,8 @@ pub const TESTS: &[Test] = &[
 
 const UID: &str = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
 pub const ID: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+const SURVIVED: &str =
+    r#"herder_oom_kills_survived_total{container="worker",namespace="shop",pod="web-0"}"#;
 const KILLS: &str = r#"herder_oom_kills_total{container="worker",kind="subprocess",limit="container",namespace="shop",pod="web-0"}"#;
 
 pub const RULES: &str = "\
@@ -273,7 +276,7 @@ fn pod_that_is_deleted() {
     agent.assert_nothing_lost();
 }
 
-/// Each kill is an Event on the pod: who died, by what limit, and what goes on.
+/// Each kill is an Event on the pod: who died, by what limit, and what was left.
 fn pod_is_told_of_kills() {
     let mut pod = pod(1, Some(ID), None);
     pod["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "60Mi"}});
@@ -294,10 +297,14 @@ fn pod_is_told_of_kills() {
         format!("(pid {}, {} inside, ", kill["victim"]["pid"], kill["victim"]["ns_pid"]),
         " MiB of memory) of container worker".into(),
         "the container's limit is 60 MiB.".into(),
-        "The container goes on with 3 processes.".into(),
+        "3 processes of the container were left running.".into(),
     ] {
         assert!(message.contains(&part), "{part}: {message}");
     }
+    // Whether it lives on is said when it is known.
+    assert_eq!((&kill["survived"], agent.metric(SURVIVED)), (&Value::Null, 0.0));
+    eventually("it is known to live on", || agent.kills()[0]["survived"] == true);
+    assert_eq!(agent.metric(SURVIVED), 1.0);
     let enforced = api.event("OomGroupEnforced");
     assert!(enforced["message"].as_str().unwrap().contains("rule web"), "{enforced}");
     // Without the rule the next kill takes the group.
@@ -325,7 +332,7 @@ fn pod_is_told_of_kills() {
 fn pod_is_told_of_a_group_inside() {
     let api = Api::start(&pod(1, Some(ID), None));
     for (init_in_job, reason, end) in [
-        (false, "SubprocessOOMKilled", "The container goes on with 1 process."),
+        (false, "SubprocessOOMKilled", "1 process of the container was left running."),
         (true, "ContainerGroupOOMKilled", "The container ends."),
     ] {
         let agent = agent(&[]);
@@ -340,6 +347,29 @@ fn pod_is_told_of_a_group_inside() {
         assert_eq!(agent.wait_for_kills(1)[0]["kind"], "group");
         drop(container);
     }
+}
+
+/// A container whose program gives up because of its child has not survived; log, API, terminal
+/// and Event say so when it is known.
+fn pod_is_told_that_its_container_ended() {
+    let api = Api::start(&pod(1, Some(ID), None));
+    let agent = agent(&[]);
+    let mut container = Container::start_program(&cgroup(), 60, &["gives-up", "100"]);
+    let kill = agent.wait_for_kills(1).remove(0);
+    assert_eq!((&kill["kind"], &kill["survived"]), (&"subprocess".into(), &Value::Null));
+    eventually("it gives up", || container.ended());
+    drop(container);
+    let told = api.event("ContainerEndedAfterOOMKill");
+    let message = told["message"].as_str().unwrap();
+    assert!(message.contains("Container worker ended ") && message.contains("(pid "), "{message}");
+    let kill = agent.kills().remove(0);
+    assert_eq!(kill["survived"], false);
+    assert!((1.0..30.0).contains(&kill["ended_seconds"].as_f64().unwrap()), "{kill:#}");
+    assert!(Agent::log().contains("Container ended after the OOM kill"), "{}", Agent::log());
+    let shown = Command::new("/bin/herder-agent").arg("kills").output().unwrap();
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("no, ended "), "{shown}");
+    assert_eq!((agent.kills().len(), agent.metric(SURVIVED)), (1, 0.0));
 }
 
 /// One Event for a value that cannot be understood, and the count.

@@ -76,6 +76,50 @@ fn the_doctor() {
     assert!(output.status.success(), "kills can be counted: {text}");
     assert!(text.contains("warn  capabilities") && text.contains("capabilities.add"), "{text}");
     assert!(text.contains("warn  eBPF programs") && text.contains("memory-events"), "{text}");
+    tries_what_run_will_do();
+}
+
+/// `check` opens a cgroup that a rule matches; where there is none one of root's, and never one
+/// of another user, which says nothing about what rules are for.
+fn tries_what_run_will_do() {
+    let cgroups: Vec<_> = ["/aaa/c1", "/bbb.scope", "/mine", "/zzz/c1"].map(Cgroup::make).into();
+    for cgroup in &cgroups {
+        cgroup.set("memory.oom.group", "1");
+        if cgroup.path() != "/mine" {
+            std::os::unix::fs::chown(cgroup.file("memory.oom.group"), Some(1234), None).unwrap();
+        }
+    }
+    let rules = |rules: &[(&str, &str)]| {
+        let rule = |(name, path): &(&str, &str)| {
+            format!("- {{name: {name}, cgroups: ['{path}'], oomGroup: single-process}}\n")
+        };
+        fs::write(
+            "/tmp/check.yaml",
+            format!("rules:\n{}", rules.iter().map(rule).collect::<String>()),
+        )
+        .unwrap();
+        let check = ["--", "/bin/herder-agent", "check", "--config", "/tmp/check.yaml"];
+        let output = crate::roles::role("confined", &check).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let text = rules(&[("none", "/nowhere/*")]);
+    for part in
+        ["ok    enforcement", "no rule for cgroups matches one now", "none matches nothing now"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let others = ["/aaa/c1", "/bbb.scope", "/zzz/c1"];
+    assert!(!others.iter().any(|path| text.contains(path)), "{text}");
+    let text = rules(&[("none", "/nowhere/*"), ("mine", "/mine")]);
+    assert!(text.contains("ok    enforcement") && text.contains("/mine (rule mine"), "{text}");
+    let text = rules(&[("all", "/aaa/*"), ("mine", "/mine")]);
+    for part in ["warn  enforcement", "1 of 2", "/aaa/c1 (rule all)", "CAP_DAC_OVERRIDE"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    for cgroup in &cgroups {
+        assert_eq!(cgroup.oom_group(), "1", "nothing was changed");
+        cgroup.remove();
+    }
 }
 
 /// Matched cgroups come and go faster than they can be corrected.

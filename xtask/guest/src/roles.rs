@@ -44,6 +44,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
         "described" => described(&rest),
         "nasty" => nasty(rest[0].parse().expect("MiB")),
         "sharing" => sharing(rest[0].parse().expect("MiB")),
+        "gives-up" => gives_up(rest[0]),
         "greedy-init" => greedy_init(rest[0].parse().expect("MiB")),
         "enter-v1" => enter_at(&format!("{}/cgroup.procs", rest[0]), &rest[1..]),
         "fight" => crate::enforcement::fight(&rest),
@@ -97,11 +98,14 @@ fn enter_at(processes: &str, program: &[&str]) -> ExitCode {
 
 /// Keeps only the named capabilities for ever, then becomes the program. As uid
 /// 0 an `exec` would give back whatever is in the bounding set, so the others
-/// leave that.
+/// leave that. `uid=1234` is another user, `refuse=EPERM:openat2,statx` a sandbox that
+/// answers these calls so.
 fn confined(rest: &[&str]) -> ExitCode {
     let end = rest.iter().position(|argument| *argument == "--").expect("--");
-    let keep = rest[..end].iter().fold(CapabilitySet::empty(), |keep, name| {
-        keep | match *name {
+    let (settings, capabilities): (Vec<&str>, Vec<&str>) =
+        rest[..end].iter().partition(|word| word.contains('='));
+    let keep = capabilities.into_iter().fold(CapabilitySet::empty(), |keep, name| {
+        keep | match name {
             "bpf" => CapabilitySet::BPF,
             "perfmon" => CapabilitySet::PERFMON,
             "sys_nice" => CapabilitySet::SYS_NICE,
@@ -112,6 +116,16 @@ fn confined(rest: &[&str]) -> ExitCode {
     for capability in CapabilitySet::all().difference(keep).iter() {
         // Kernels differ in which capabilities they have.
         let _ = rustix::thread::remove_capability_from_bounding_set(capability);
+    }
+    for setting in settings {
+        match setting.split_once('=').expect("a value") {
+            ("uid", uid) => crate::system::become_user(uid.parse().expect("a uid")),
+            ("refuse", calls) => {
+                let (error, calls) = calls.split_once(':').expect("an error and calls");
+                crate::system::refuse_calls(error, &calls.split(',').collect::<Vec<_>>());
+            }
+            (other, _) => panic!("no setting {other}"),
+        }
     }
     panic!("{}", Command::new(rest[end + 1]).args(&rest[end + 2..]).exec());
 }
@@ -177,6 +191,14 @@ fn later(mebibytes: usize) -> ExitCode {
 fn sharing(mebibytes: usize) -> ExitCode {
     crate::system::start_sharing();
     later(mebibytes)
+}
+
+/// An init that ends some time after its child has died.
+fn gives_up(mebibytes: &str) -> ExitCode {
+    let mut child = role("later", &[mebibytes]).spawn().expect("start a child");
+    child.wait().expect("the child");
+    sleep(Duration::from_secs(2));
+    ExitCode::FAILURE
 }
 
 /// An init that has a child, and is itself the biggest process.

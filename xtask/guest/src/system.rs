@@ -218,3 +218,73 @@ pub fn fanotify_events(group: &mut File) -> Vec<(u32, OwnedFd)> {
         }
     }
 }
+
+/// From now on the kernel answers these calls with this error, in this process and whatever it
+/// becomes, as sandboxes do.
+pub fn refuse_calls(error: &str, names: &[&str]) {
+    let error = match error {
+        "ENOSYS" => libc::ENOSYS,
+        "EPERM" => libc::EPERM,
+        other => panic!("no error {other}"),
+    };
+    let number = |name: &&str| match *name {
+        "clone3" => libc::SYS_clone3,
+        "close_range" => libc::SYS_close_range,
+        "faccessat2" => libc::SYS_faccessat2,
+        "inotify_init1" => libc::SYS_inotify_init1,
+        "openat2" => libc::SYS_openat2,
+        "prctl" => libc::SYS_prctl,
+        "renameat2" => libc::SYS_renameat2,
+        "rseq" => libc::SYS_rseq,
+        "sched_getattr" => libc::SYS_sched_getattr,
+        "sched_setattr" => libc::SYS_sched_setattr,
+        "statx" => libc::SYS_statx,
+        other => panic!("no call {other}"),
+    };
+    let step = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
+        code: code.try_into().unwrap(),
+        jt,
+        jf,
+        k,
+    };
+    // The number of the call comes first in `struct seccomp_data`.
+    let mut filter = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
+    for number in names.iter().map(number) {
+        let number = number.try_into().unwrap();
+        filter.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number, 0, 1));
+        let answer = libc::SECCOMP_RET_ERRNO | error.cast_unsigned();
+        filter.push(step(libc::BPF_RET | libc::BPF_K, answer, 0, 0));
+    }
+    filter.push(step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0));
+    let program =
+        libc::sock_fprog { len: filter.len().try_into().unwrap(), filter: filter.as_mut_ptr() };
+    rustix::thread::set_no_new_privs(true).expect("no new privileges");
+    // SAFETY: the program and its filter live across the call, which copies them.
+    let set =
+        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    assert_eq!(set, 0, "{}", io::Error::last_os_error());
+}
+
+/// Whoever opens something in this directory waits, until what this gives is dropped.
+pub fn hold_opens(directory: &str) -> OwnedFd {
+    let class = libc::FAN_CLASS_CONTENT | libc::FAN_CLOEXEC;
+    // SAFETY: no pointers are passed.
+    let group = unsafe { libc::fanotify_init(class, libc::O_RDONLY.cast_unsigned()) };
+    assert!(group >= 0, "{}", io::Error::last_os_error());
+    // SAFETY: the descriptor is new and nobody else's.
+    let group = unsafe { OwnedFd::from_raw_fd(group) };
+    let path = CString::new(directory).unwrap();
+    let events = libc::FAN_OPEN_PERM | libc::FAN_EVENT_ON_CHILD;
+    // SAFETY: the path lives across the call.
+    let marked = unsafe {
+        libc::fanotify_mark(
+            group.as_raw_fd(),
+            libc::FAN_MARK_ADD,
+            events,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+        )
+    };
+    assert_eq!(marked, 0, "{}", io::Error::last_os_error());
+    group
+}

@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("rule_goes_while_no_agent_runs", rule_goes_while_no_agent_runs),
     ("lost_and_gone", lost_and_gone),
     ("disk_never_answers", disk_never_answers),
+    ("state_file_of_others", state_file_of_others),
     ("killed_in_a_storm", killed_in_a_storm),
     ("killed_where_nothing_counts", killed_where_nothing_counts),
 ];
@@ -162,11 +163,9 @@ fn killed_where_nothing_counts() {
 
 /// Whoever writes the state waits for ever; neither kills nor corrections do, nor the end.
 fn disk_never_answers() {
-    let fifo = "/tmp/state.new";
-    let _ = fs::remove_file(fifo);
-    let mode = Mode::RUSR | Mode::WUSR;
-    rustix::fs::mknodat(rustix::fs::CWD, fifo, FileType::Fifo, mode, 0).unwrap();
-    let mut agent = Agent::start_with(MATCHED, &STATE);
+    fs::create_dir_all("/tmp/disk").unwrap();
+    let disk = crate::system::hold_opens("/tmp/disk");
+    let mut agent = Agent::start_with(MATCHED, &["--state-file", "/tmp/disk/state.json"]);
     for path in ["/matched/c1", "/matched/c2"] {
         sub_process_dies(&agent, path);
         let cgroup = Cgroup::make(path);
@@ -177,7 +176,53 @@ fn disk_never_answers() {
     agent.assert_nothing_lost();
     assert!(agent.stop().success());
     assert!(Agent::log().contains("not saved in time"), "{}", Agent::log());
-    fs::remove_file(fifo).unwrap();
+    drop(disk);
+    fs::remove_dir_all("/tmp/disk").unwrap();
+}
+
+/// Where the state or the next one is to be stands something of somebody else: it is told once,
+/// left as it is, and costs nothing else. The agent's own leftover of a crash is no hindrance.
+fn state_file_of_others() {
+    type Put = fn(&str);
+    let directory = "/tmp/states";
+    let (state, new) = ("/tmp/states/state.json", "/tmp/states/state.json.new");
+    let put: [(&str, &str, Put); 4] = [
+        (new, "symbolic link", |path| std::os::unix::fs::symlink("/tmp/precious", path).unwrap()),
+        (state, "symbolic link", |path| std::os::unix::fs::symlink("/tmp/precious", path).unwrap()),
+        (state, "no regular file", |path| {
+            let mode = Mode::RUSR | Mode::WUSR;
+            rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, mode, 0).unwrap();
+        }),
+        (state, "uid 1234", |path| {
+            fs::write(path, "{\"boot_id\":\"\"}").unwrap();
+            std::os::unix::fs::chown(path, Some(1234), None).unwrap();
+        }),
+    ];
+    fs::write("/tmp/precious", "precious").unwrap();
+    for (path, why, put) in put {
+        let _ = fs::remove_dir_all(directory);
+        fs::create_dir(directory).unwrap();
+        put(path);
+        let mut agent = Agent::start_with(MATCHED, &["--state-file", state]);
+        let told = || Agent::log().matches(&format!("{path} is ")).count();
+        eventually("it is told", || told() == 1 && Agent::log().contains(why));
+        for number in 0..3 {
+            Cgroup::make(&format!("/matched/c{number}")).set("memory.oom.group", "1");
+            thread::sleep(Duration::from_millis(700));
+        }
+        assert_eq!(told(), 1, "{}", Agent::log());
+        assert!(agent.stop().success());
+        let about = fs::symlink_metadata(path).unwrap();
+        assert!(!about.is_file() || about.len() == 14, "{path} is as it was");
+        assert_eq!(fs::read_to_string("/tmp/precious").unwrap(), "precious");
+    }
+    fs::remove_file(state).unwrap();
+    fs::write(new, "{\"boot_").unwrap();
+    let mut agent = Agent::start_with(MATCHED, &["--state-file", state]);
+    assert!(agent.stop().success());
+    assert!(fs::read_to_string(state).unwrap().starts_with("{\"boot_id\":"));
+    assert!(!fs::exists(new).unwrap());
+    fs::remove_dir_all(directory).unwrap();
 }
 
 /// The agent is killed while processes die, and started again. Each is told by one of

@@ -6,6 +6,7 @@ use crate::{
         Domain, NsPid, OomKill, Trigger,
         limit::{Limits, Memory},
     },
+    report::Reporter,
 };
 
 fn names(container: &str) -> ContainerNames {
@@ -65,10 +66,10 @@ fn a_group_inside_is_no_end_of_the_container() {
     };
     let killed = inside(Kind::Group);
     assert_eq!(
-        kill(&killed, &names("main"), None) + &goes_on(Some(2)),
+        kill(&killed, &names("main"), None) + &left_running(Some(2)),
         "The cgroup job\\u{202e} of container main was killed as a group (2 seen), first worker \
-         (pid 4711, 7 inside), for lack of memory; the container's limit was hit. The container \
-         goes on with 2 processes."
+         (pid 4711, 7 inside), for lack of memory; the container's limit was hit. 2 processes of \
+         the container were left running."
     );
     let ended = KillReport { ends: true, ..killed.clone() };
     assert!(kill(&ended, &names("main"), None).starts_with("Container main was killed"));
@@ -185,10 +186,24 @@ fn a_limit_is_told_with_its_number() {
 
 #[test]
 fn what_is_left_is_told_where_it_is_known() {
-    assert_eq!(goes_on(Some(3)), " The container goes on with 3 processes.");
-    assert_eq!(goes_on(Some(1)), " The container goes on with 1 process.");
-    assert_eq!(goes_on(Some(0)), " No process of the container was left.");
-    assert_eq!(goes_on(None), " The container goes on.");
+    assert_eq!(left_running(Some(3)), " 3 processes of the container were left running.");
+    assert_eq!(left_running(Some(1)), " 1 process of the container was left running.");
+    assert_eq!(left_running(Some(0)), " No process of the container was left.");
+    assert_eq!(left_running(None), "");
+}
+
+#[test]
+fn the_end_of_a_container_is_told_with_what_came_before() {
+    let reporter = Reporter::default();
+    reporter.kill(&report(Kind::Subprocess, Limit::Container, "wor ker", None));
+    let record = &reporter.kills(1)[0];
+    let told = |why| ended("main", record, Duration::from_millis(340), why);
+    let plain = "Container main ended 0.3 s after process wor?ker (pid 4711) of it was killed for \
+                 lack of memory.";
+    assert_eq!(told(None), plain);
+    assert_eq!(told(Some(Obstacle::Ancestor)), plain, "which is nothing that ends it later");
+    let stopped = told(Some(Obstacle::SystemdOomPolicy));
+    assert!(stopped.starts_with(plain) && stopped.contains("systemd stops its scope"), "{stopped}");
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub(super) struct Families {
     pub(super) kills: Family<5>,
     pub(super) processes: Family<4>,
     pub(super) host_kills: Family<3>,
+    pub(super) survived: Family<3>,
+    pub(super) host_survived: Family<1>,
     pub(super) oom_group: Family<3>,
     pub(super) oom_group_wanted: Family<3>,
     pub(super) host_oom_group: Family<1>,
@@ -80,6 +82,18 @@ impl Families {
                 "herder_host_oom_kills_total",
                 "OOM kills outside of pods.",
                 ["cgroup", "kind", "limit"],
+            ),
+            survived: counter(
+                &mut exposed,
+                "herder_oom_kills_survived_total",
+                "OOM kills that the container of a pod survived: it had processes some time later.",
+                ["namespace", "pod", "container"],
+            ),
+            host_survived: counter(
+                &mut exposed,
+                "herder_host_oom_kills_survived_total",
+                "OOM kills outside of pods that the cgroup survived: it had processes some time later.",
+                ["cgroup"],
             ),
             oom_group: gauge(
                 &mut exposed,

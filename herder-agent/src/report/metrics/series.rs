@@ -70,6 +70,7 @@ impl Series {
                     families.kills.begin([namespace, pod, container, kind, limit]);
                     families.processes.begin([namespace, pod, container, kind]);
                 }
+                families.survived.begin(labels);
                 families.restarts.begin([namespace, pod, container, Reason::OomKilled.as_str()]);
             }
             Owner::Unnamed { .. } => {}
@@ -83,6 +84,7 @@ impl Series {
                 for (kind, limit) in first_kills() {
                     families.host_kills.begin([label.as_str(), kind, limit]);
                 }
+                families.host_survived.begin([label.as_str()]);
             }
         }
     }
@@ -143,12 +145,14 @@ impl Series {
                 Owner::Container(ContainerNames { namespace, pod, container }) => {
                     let first = [namespace.as_str(), &pod, &container];
                     families.kills.remove_all(&first);
+                    families.survived.remove_all(&first);
                     families.processes.remove_all(&first);
                     families.restarts.remove_all(&first);
                 }
                 Owner::Host { cgroup } => {
                     let label = cgroup.to_string();
                     families.host_kills.remove_all(&[label.as_str()]);
+                    families.host_survived.remove_all(&[label.as_str()]);
                     self.host.remove(&label);
                 }
                 Owner::Unnamed { .. } => {}

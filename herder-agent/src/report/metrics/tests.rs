@@ -150,6 +150,7 @@ fn matched_containers_begin_at_zero_and_outlive_the_container() {
     let now = Instant::now();
     metrics.oom_group_effective(&pod("a"), Some(false), true, now);
     assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 9);
+    assert_eq!(lines(&metrics, "herder_oom_kills_survived_total").len(), 1);
     assert_eq!(lines(&metrics, "herder_container_oom_group{").len(), 1);
     assert!(lines(&metrics, "herder_container_oom_group_wanted{")[0].ends_with(" 1"));
     metrics.oom_group_effective(&pod("a"), None, false, now);
@@ -157,8 +158,12 @@ fn matched_containers_begin_at_zero_and_outlive_the_container() {
     assert_eq!(lines(&metrics, "herder_container_oom_group{").len(), 0);
     metrics.expire(now + Duration::from_secs(14 * 60), |_| false);
     assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 9);
-    metrics.expire(now + Duration::from_secs(15 * 60), |_| false);
-    assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 0);
+    metrics.survived(&pod("a"));
+    assert!(lines(&metrics, "herder_oom_kills_survived_total")[0].ends_with(" 1"));
+    metrics.expire(Instant::now() + Duration::from_secs(15 * 60), |_| false);
+    for family in ["herder_oom_kills_total", "herder_oom_kills_survived_total"] {
+        assert_eq!(lines(&metrics, family).len(), 0);
+    }
 }
 
 /// Else `increase()` would not see it.
@@ -264,11 +269,14 @@ fn series_of_removed_cgroups_go_and_make_room() {
         let path = format!("/c{number}");
         metrics.left(&host(&path), now);
         metrics.kill(&report(&[host(&path)], Kind::Group, Some(&path)), Duration::ZERO);
+        metrics.survived(&host(&path));
         metrics.left(&host(&path), now);
     }
     metrics.expire(now + Duration::from_secs(15 * 60), |_| false);
     let left = lines(&metrics, "herder_host_oom_kills_total");
     assert_eq!(left.len(), 1, "those that had to share one: {left:?}");
+    let survived = lines(&metrics, "herder_host_oom_kills_survived_total");
+    assert_eq!(survived, [r#"herder_host_oom_kills_survived_total{cgroup="other"} 88"#]);
     metrics.kill(&report(&[host("/new")], Kind::Group, Some("/new")), Duration::ZERO);
     assert!(
         lines(&metrics, "herder_host_oom_kills_total").iter().any(|line| line.contains("/new"))

@@ -48,10 +48,17 @@ const key = (one) => named(one) ? JSON.stringify([one.namespace, one.pod, one.co
 const title = (one) => named(one) ? one.namespace + '/' + one.pod + (one.container ? ' (' + one.container + ')' : '') : one.cgroup ?? 'unknown cgroup';
 
 function survival(kill) {
-  if (kill.kind === 'subprocess') return 'the container lives on';
   if (kill.kind === 'init') return 'its init was the victim: the container ended';
-  return 'killed as a group: ' + kill.processes + (kill.processes === 1 ? ' process' : ' processes');
+  const group = 'killed as a group: ' + kill.processes + (kill.processes === 1 ? ' process' : ' processes');
+  const what = kill.kind === 'group' ? group + '; ' : '';
+  if (kill.survived) return what + 'the container lives on';
+  if (kill.survived !== false) return what + 'whether the container lives on is not known yet';
+  if (kill.ended_seconds != null) return what + 'the container ended ' + kill.ended_seconds.toFixed(1) + ' s later';
+  return kill.kind === 'group' ? group : 'the container ended';
 }
+
+// Good or bad is known some seconds after the kill.
+const look = (kill) => kill.survived ? 'good' : kill.survived === false ? 'bad' : '';
 
 function asked(trigger) {
   return trigger ? plain(trigger.comm) + ' (pid ' + trigger.pid + ')' : 'not known';
@@ -65,13 +72,13 @@ function limit(kill) {
 }
 
 function item(kill) {
-  const made = element('li', '', kill.kind === 'subprocess' && 'subprocess');
+  const made = element('li', '', look(kill));
   made.dataset.id = kill.id;
   const victim = kill.victim;
   made.append(element('strong', plain(title(kill))), ' ', when(kill.time), element('br', ''),
     element('span', plain(victim.comm ?? 'a process')),
     victim.pid === null ? ' – ' : ' (pid ' + victim.pid + ', ' + size(victim.anon_rss) + ') – ',
-    element('span', survival(kill), kill.kind === 'subprocess' ? 'good' : 'bad'),
+    element('span', survival(kill), look(kill)),
     element('span', 'limit: ' + limit(kill) + ' · asked for memory: ' + asked(kill.trigger) +
       ' · rule: ' + plain(kill.rule ?? 'none'), 'detail'));
   return made;
@@ -215,6 +222,12 @@ function follow() {
     while (at('kills').childElementCount > LISTED) at('kills').lastElementChild.remove();
     at('no-kills').hidden = true;
     soon();
+  });
+  stream.addEventListener('settled', (event) => {
+    const kill = JSON.parse(event.data);
+    if (!kills.has(kill.id)) return;
+    kills.set(kill.id, kill);
+    document.querySelector('#kills [data-id="' + kill.id + '"]')?.replaceWith(item(kill));
   });
   // Some were missed: take the list anew.
   stream.addEventListener('missed', () => reload().catch(again));
