@@ -289,6 +289,7 @@ impl Container {
             return true;
         };
         let outcome = directory.oom_group();
+        let found = outcome.as_ref().ok().copied();
         let wanted = self.target.value;
         match (self.origin, &outcome) {
             (Origin::Existing, Ok(value)) => self.first = self.first.or(Some(*value)),
@@ -299,23 +300,17 @@ impl Container {
             _ => {}
         }
         let result = match outcome {
-            Ok(value) if context.options.dry_run => match directory.try_oom_group() {
-                Ok(()) => {
-                    if value != wanted && !std::mem::replace(&mut self.wished, true) {
-                        self.tell_write(context, value, Cause::Enforce, &WriteResult::Ok, seen);
-                    }
-                    Ok(value)
-                }
-                Err(error) => {
-                    self.show(Some(value), context);
-                    Err(error)
-                }
-            },
-            Ok(value) if value == wanted => {
+            Ok(value) if value == wanted || context.options.dry_run => {
                 // Whoever changes what was right before the agent came reverts it. That of
                 // a cgroup in the making is the kernel's.
-                self.corrected |= self.found_there;
-                Ok(value)
+                self.corrected |= self.found_there && value == wanted;
+                // What cannot be written could not be kept either.
+                let writable = if self.ours { Ok(()) } else { directory.try_oom_group() };
+                if value != wanted && writable.is_ok() && !std::mem::replace(&mut self.wished, true)
+                {
+                    self.tell_write(context, value, Cause::Enforce, &WriteResult::Ok, seen);
+                }
+                writable.map(|()| value)
             }
             Ok(value) => {
                 // The runtime's own value, written at creation, is no revert.
@@ -331,14 +326,7 @@ impl Container {
                     self.writes += 1;
                     self.note_write(cause, context, seen);
                 }
-                match written {
-                    Ok(()) => Ok(wanted),
-                    // What cannot be written can still be read.
-                    Err(error) => {
-                        self.show(Some(value), context);
-                        Err(error)
-                    }
-                }
+                written.map(|()| wanted)
             }
             Err(error) => Err(error),
         };
@@ -349,6 +337,10 @@ impl Container {
             }
             Err(DirError::Gone) => return false,
             Err(error) => {
+                // What cannot be written can still be read.
+                if found.is_some() {
+                    self.show(found, context);
+                }
                 if error == DirError::NoController {
                     self.has_no_controller(context, seen);
                 }

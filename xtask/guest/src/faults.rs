@@ -115,17 +115,18 @@ fn sandbox_without_inotify() {
     assert!(check.contains("warn  enforcement") && check.contains("no-watch"), "{check}");
 }
 
-/// As `DynamicUser=` has it: nothing can be enforced, and both say why and what helps.
+/// As `DynamicUser=` has it: nothing can be enforced, and both say why and what helps. Also of a
+/// value that happens to be right.
 fn another_user() {
-    let cgroup = Cgroup::make("/matched/c1");
-    cgroup.set("memory.oom.group", "1");
+    Cgroup::make("/matched/c1").set("memory.oom.group", "1");
+    Cgroup::make("/matched/c2");
     let sandbox = ["uid=1234", "refuse=ENOSYS:openat2"];
     let mut agent = Agent::spawn(MATCHED, &[], &sandbox);
     agent.wait_until_ready();
     let why = "the agent runs as uid 1234 and the file belongs to uid 0; run as uid 0";
     eventually("it is told", || Agent::log().contains(why));
     eventually("it is counted", || {
-        agent.metric(r#"herder_not_enforceable{reason="read-only"}"#) == 1.0
+        agent.metric(r#"herder_not_enforceable{reason="read-only"}"#) == 2.0
     });
     let state = agent.container("/matched/c1").unwrap();
     assert_eq!((&state["obstacle"], &state["effective"]), (&"read-only".into(), &1.into()));

@@ -136,7 +136,7 @@ fn unit_with_more_restrictions() {
     for (properties, why) in unable {
         drop_in(properties);
         systemctl(&["restart", "herder-agent"]);
-        cgroup.set("memory.oom.group", "1");
+        // Whether the value happens to be right: systemd, too, writes 0 to a scope.
         let state =
             || agent.try_get("/api/v1/containers").map(|(_, text)| text).unwrap_or_default();
         let patience = Instant::now() + Duration::from_secs(30);
@@ -152,7 +152,6 @@ fn unit_with_more_restrictions() {
         eventually("it is counted", || {
             agent.metric(r#"herder_not_enforceable{reason="read-only"}"#) == 1.0
         });
-        assert_eq!(cgroup.oom_group(), "1");
         let said = check(properties);
         assert!(said.contains("warn  enforcement") && said.contains(why), "{said}");
     }
