@@ -10,6 +10,8 @@ mod dashboards;
 mod debian;
 mod demo;
 mod dist;
+#[cfg(test)]
+mod docs;
 mod image;
 mod initramfs;
 mod kernel;

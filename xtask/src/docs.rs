@@ -1,0 +1,199 @@
+//! What the documentation claims and a program can check: links lead somewhere, rules in it are
+//! taken by the agent, flags exist, alerts lead to a heading of the runbook.
+
+use crate::command::workspace;
+use clap::CommandFactory;
+use herder_agent::{args::Cli, config::Config};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Where documents are; those of tests and of the build are not for people.
+const PLACES: [&str; 6] = ["", "docs", "deploy", "deploy/helm/herder", "dashboards", "xtask"];
+
+/// Flags of other programs that documents name.
+const OTHERS: &[&str] = &[
+    "cgroup-root", // the kubelet's own, too
+    "cluster",
+    "create-namespace",
+    "detach",
+    "dry-run",
+    "enable",
+    "namespace",
+    "now",
+    "runtime",
+    "set",
+    "show-labels",
+    "workspace",
+];
+
+/// Path and text of each document.
+fn documents() -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for place in PLACES {
+        for entry in fs::read_dir(workspace().join(place)).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                found.push((path.clone(), fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    found
+}
+
+/// The text without its code blocks.
+fn prose(text: &str) -> String {
+    let parts = text.split("```").enumerate();
+    parts.filter(|(number, _)| number % 2 == 0).map(|(_, part)| part).collect()
+}
+
+/// What GitHub makes of a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
+    kept.collect::<String>().trim().to_lowercase().replace(' ', "-")
+}
+
+fn anchors(text: &str) -> BTreeSet<String> {
+    let lines = prose(text);
+    let headings = lines.lines().filter(|line| line.starts_with('#'));
+    headings.map(|line| anchor(line.trim_start_matches('#').trim())).collect()
+}
+
+/// The targets of `[text](target)`.
+fn links(text: &str) -> Vec<String> {
+    let prose = prose(text);
+    let after = prose.split("](").skip(1);
+    after.filter_map(|rest| Some(rest.split_once(')')?.0.to_owned())).collect()
+}
+
+fn broken(from: &Path, link: &str, own: &str) -> Option<String> {
+    if link.contains("://") {
+        return None;
+    }
+    let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+    let path = from.parent()?.join(file);
+    if !file.is_empty() && !path.exists() {
+        return Some(format!("{}: {link} leads nowhere", from.display()));
+    }
+    let text = if file.is_empty() { own.to_owned() } else { fs::read_to_string(&path).ok()? };
+    let known = heading.is_empty() || anchors(&text).contains(heading);
+    (!known).then(|| format!("{}: {link} has no such heading", from.display()))
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let documents = documents();
+    assert!(documents.len() > 15, "{}", documents.len());
+    let all = documents.iter().flat_map(|(path, text)| {
+        links(text).into_iter().filter_map(move |link| broken(path, &link, text))
+    });
+    let all: Vec<_> = all.collect();
+    assert!(all.is_empty(), "{all:#?}");
+    let readme = workspace().join("README.md");
+    assert!(broken(&readme, "docs/nowhere.md", "").is_some());
+    assert!(broken(&readme, "docs/rules.md#nowhere", "").is_some());
+    assert!(broken(&readme, "docs/rules.md#keys", "").is_none());
+}
+
+#[test]
+fn every_alert_has_a_heading_in_the_runbook() {
+    let alerts = fs::read_to_string(workspace().join("dashboards/alerts.yaml")).unwrap();
+    let runbook = anchors(&fs::read_to_string(workspace().join("docs/runbook.md")).unwrap());
+    let urls = alerts.lines().filter_map(|line| line.trim().strip_prefix("runbook_url: "));
+    let mut count = 0;
+    for url in urls {
+        let (_, heading) = url.split_once("docs/runbook.md#").expect(url);
+        assert!(runbook.contains(heading), "{url}");
+        count += 1;
+    }
+    assert!(count > 8 && count == alerts.matches("- alert:").count());
+}
+
+#[test]
+fn rules_in_documents_are_taken() {
+    let mut count = 0;
+    for (path, text) in documents() {
+        for block in text.split("```yaml\n").skip(1) {
+            let block = block.split("```").next().unwrap();
+            if block.starts_with("rules:") {
+                let parsed = Config::parse(block, &path.display().to_string());
+                assert!(parsed.is_ok_and(|config| !config.rules.is_empty()), "{block}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= 8, "{count}");
+}
+
+/// Every key of a rule has a row, and every row is a key that the agent knows.
+#[test]
+fn the_table_of_keys_is_that_of_the_agent() {
+    let text = fs::read_to_string(workspace().join("docs/rules.md")).unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let rows: BTreeSet<_> =
+        rows.filter(|row| row.starts_with("rules") || *row == "podAnnotations").collect();
+    let keys = [
+        "rules",
+        "rules[].name",
+        "rules[].oomGroup",
+        "rules[].cgroups",
+        "rules[].pods",
+        "rules[].pods.namespaces",
+        "rules[].pods.selector",
+        "rules[].pods.selector.matchLabels",
+        "rules[].pods.selector.matchExpressions",
+        "rules[].pods.containers",
+        "podAnnotations",
+    ];
+    assert_eq!(rows, keys.into_iter().collect());
+    // What the agent says that it knows, at each level.
+    let known = |text: &str| Config::parse(text, "x").unwrap_err().to_string();
+    let error = known("x: 1")
+        + &known("rules: [{x: 1}]")
+        + &known("rules: [{pods: {x: 1}}]")
+        + &known("rules: [{pods: {selector: {x: 1}}}]");
+    for key in keys {
+        let name = key.rsplit(['.', ']']).next().unwrap();
+        assert!(error.contains(name), "{name}: {error}");
+    }
+    for name in error.split("the keys are ").skip(1).flat_map(|rest| {
+        rest.split("x:").next().unwrap_or_default().split(", ").map(str::trim).collect::<Vec<_>>()
+    }) {
+        assert!(keys.iter().any(|key| key.ends_with(name)), "{name} has no row");
+    }
+}
+
+/// A flag that a document names is one of the agent's, of xtask's, or another program's.
+#[test]
+fn flags_in_documents_exist() {
+    fn all(command: &clap::Command, flags: &mut BTreeSet<String>) {
+        flags.extend(command.get_arguments().filter_map(|it| it.get_long()).map(str::to_owned));
+        command.get_subcommands().for_each(|below| all(below, flags));
+    }
+    let mut flags: BTreeSet<String> = OTHERS.iter().map(|flag| (*flag).to_owned()).collect();
+    all(&Cli::command(), &mut flags);
+    all(&crate::Cli::command(), &mut flags);
+    for page in [
+        "README.md",
+        "docs/rules.md",
+        "docs/install.md",
+        "docs/operations.md",
+        "docs/security.md",
+        "docs/troubleshooting.md",
+        "docs/how-it-works.md",
+        "docs/http.md",
+        "docs/nodes.md",
+    ] {
+        let text = fs::read_to_string(workspace().join(page)).unwrap();
+        for word in text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '-')) {
+            let Some(flag) =
+                word.strip_prefix("--").filter(|flag| flag.len() > 1 && !flag.starts_with('-'))
+            else {
+                continue;
+            };
+            assert!(flags.contains(flag), "{page} names --{flag}");
+        }
+    }
+}
