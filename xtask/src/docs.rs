@@ -26,6 +26,7 @@ const OTHERS: &[&str] = &[
     "runtime",
     "set",
     "show-labels",
+    "test",
     "workspace",
 ];
 
