@@ -304,8 +304,9 @@ impl Container {
                 // Whoever changes what was right before the agent came reverts it. That of
                 // a cgroup in the making is the kernel's.
                 self.corrected |= self.found_there && value == wanted;
-                // What cannot be written could not be kept either.
-                let writable = if self.ours { Ok(()) } else { directory.try_oom_group() };
+                // What cannot be written could not be kept either. That an earlier agent has
+                // written it says nothing about this one.
+                let writable = if self.writes > 0 { Ok(()) } else { directory.try_oom_group() };
                 if value != wanted && writable.is_ok() && !std::mem::replace(&mut self.wished, true)
                 {
                     self.tell_write(context, value, Cause::Enforce, &WriteResult::Ok, seen);

@@ -116,16 +116,22 @@ struct Looked {
 fn started(sandbox: &Sandbox) -> Vec<Looked> {
     const AT_ONCE: u32 = 4;
     let count: u32 = parameter("starts").map_or(5, |count| count.parse().unwrap());
-    let start = |number| {
-        let container = sandbox.start("worker", number, 64, &["look-and-stay", "/notes"]);
+    // The kubelet makes no two of one name at once: a second one is made when the first failed.
+    let start = |first: u32, number| {
+        let name = format!("worker-{first}");
+        let container = sandbox.start(&name, number, 64, &["look-and-stay", "/notes"]);
         let (in_file, cgroup) = looked_at(&container);
         let in_spec = container.value_in_spec();
         let took = container.took;
         container.remove();
         Looked { in_spec, in_file, cgroup, took }
     };
-    let all_of =
-        |first: u32| (first..count).step_by(AT_ONCE as usize).map(start).collect::<Vec<_>>();
+    let all_of = |first: u32| {
+        (first..count)
+            .step_by(AT_ONCE as usize)
+            .map(|number| start(first, number))
+            .collect::<Vec<_>>()
+    };
     thread::scope(|scope| {
         let workers: Vec<_> =
             (0..AT_ONCE).map(|first| scope.spawn(move || all_of(first))).collect();
