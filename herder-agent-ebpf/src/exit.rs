@@ -5,14 +5,13 @@
 
 use crate::{
     kernel::{Address, Task},
-    lineage,
     maps::{KILLS, PENDING, VICTIMS, count},
     victim,
 };
 use aya_ebpf::{
     helpers::{
         bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
-        bpf_get_current_uid_gid, bpf_ktime_get_ns, generated::bpf_get_current_ancestor_cgroup_id,
+        bpf_get_current_uid_gid, bpf_ktime_get_ns,
     },
     macros::raw_tracepoint,
     programs::RawTracePointContext,
@@ -105,10 +104,5 @@ fn describe_pending(task: u64) {
     record.cgroup = unsafe { bpf_get_current_cgroup_id() };
     victim::charge(&mut record, Task(Address(task)));
     record.comm = bpf_get_current_comm().unwrap_or_default();
-    lineage::submit(record.cgroup, u32::MAX, |level| {
-        // SAFETY: the helper has no preconditions; it gives 0 for what is not there.
-        let above = unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) };
-        (above != 0 && above != record.cgroup).then_some(above)
-    });
     victim::submit(&record);
 }

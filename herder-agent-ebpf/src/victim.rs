@@ -8,7 +8,6 @@
 use crate::{
     decision::current_tid,
     kernel::{Address, Cgroup, Task},
-    lineage,
     maps::{DECISIONS, KILLS, MARKING, Marked, PENDING, VICTIMS, count},
 };
 use aya_ebpf::{
@@ -51,7 +50,7 @@ fn mark_victim(ctx: RawTracePointContext) -> i32 {
 /// The marked task, if it can be had now. A task's address has bits above the
 /// lower 32, a thread id never has.
 #[inline(always)]
-fn task_of(argument: u64) -> Option<Task> {
+pub(crate) fn task_of(argument: u64) -> Option<Task> {
     if argument >> 32 != 0 {
         return Some(Task(Address(argument)));
     }
@@ -96,10 +95,8 @@ fn begin() -> VictimRecord {
 fn describe(record: &mut VictimRecord, task: Task) -> Option<()> {
     record.tid = task.tid()?;
     record.tgid = task.tgid()?;
-    let cgroup = task.cgroup()?;
-    record.cgroup = cgroup.id()?;
+    record.cgroup = task.cgroup()?.id()?;
     charge(record, task);
-    tell_lineage(cgroup.0.0);
     // The leader speaks for the process even after it has exited: its pid in
     // the namespace, its start and its name are the process's own.
     let leader = task.leader()?;
@@ -115,14 +112,9 @@ fn describe(record: &mut VictimRecord, task: Task) -> Option<()> {
         record.ns_level = level;
         record.header.flags |= flag::PID_NS;
     }
-    let parent = leader.parent().and_then(Task::cgroup);
-    if let Some(id) = parent.and_then(Cgroup::id) {
-        record.parent_cgroup = id;
+    if let Some(cgroup) = leader.parent().and_then(Task::cgroup).and_then(Cgroup::id) {
+        record.parent_cgroup = cgroup;
         record.header.flags |= flag::PARENT;
-    }
-    // Whether a first process is a container's depends on where its parent is.
-    if let Some(parent) = parent.filter(|_| record.ns_pid == 1 && record.ns_level > 0) {
-        tell_lineage(parent.0.0);
     }
     if let Some(pages) = task.memory() {
         record.total_vm = pages.total_vm;
@@ -132,16 +124,6 @@ fn describe(record: &mut VictimRecord, task: Task) -> Option<()> {
         record.header.flags |= flag::SIZES;
     }
     Some(())
-}
-
-/// Hands over what lies above a cgroup, given by its address. Not inlined, so that the
-/// verifier has its loop only once.
-#[inline(never)]
-fn tell_lineage(cgroup: u64) {
-    let cgroup = Cgroup(Address(cgroup));
-    if let (Some(id), Some(level)) = (cgroup.id(), cgroup.level()) {
-        lineage::submit(id, level, |level| cgroup.above(level));
-    }
 }
 
 /// Fills in which cgroup has its memory, and whether the agent's mount shows its own.

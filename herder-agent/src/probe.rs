@@ -187,10 +187,14 @@ impl Probe {
         {
             fentry(&mut ebpf, MARKING, "mark_oom_victim", id)?;
         }
+        if may_wait {
+            optional(tracepoint(&mut ebpf, "exit_lineage", "sched_process_exit"));
+        }
         let exit = tracepoint(&mut ebpf, "process_exit", "sched_process_exit");
         traced.exits = if may_wait { exit.map(|()| true)? } else { optional(exit) };
         traced.cgroups = optional(tracepoint(&mut ebpf, "cgroup_mkdir", "cgroup_mkdir"))
             && optional(tracepoint(&mut ebpf, "cgroup_rmdir", "cgroup_rmdir"));
+        optional(tracepoint(&mut ebpf, "victim_lineage", "mark_victim"));
         tracepoint(&mut ebpf, "mark_victim", "mark_victim")?;
 
         Ok(Self {

@@ -147,12 +147,14 @@ fn clients_cannot_kill_the_agent() {
     let deep: String = (0..12).map(|level| format!("/{}{level}", "x".repeat(240))).collect();
     let rules =
         format!("rules:\n- {{name: deep, cgroups: ['{deep}/*'], oomGroup: single-process}}\n");
-    let agent = Agent::start_in(&limited, &rules, &["--log-level", "error"]);
+    let agent =
+        Agent::start_in(&limited, &rules, &["--log-level", "error", "--resync-seconds", "1"]);
     let first = Cgroup::make(&format!("{deep}/c0"));
     for number in 1..MATCHES {
         let path = first.path().replace("/c0", &format!("/c{number}"));
         fs::create_dir(format!("/sys/fs/cgroup{path}")).unwrap();
     }
+    // The kernel cuts so long a path, so a walk has to find them.
     let list = || agent.get("/api/v1/containers");
     eventually("all are known", || list().matches("\"rule\":\"deep\"").count() == MATCHES);
     let now = || fs::read_to_string(limited.file("memory.current")).unwrap();
