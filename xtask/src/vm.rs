@@ -39,6 +39,9 @@ pub struct Args {
     /// Only tests whose name contains this; with `!` before it, only the others.
     #[arg(long, default_value = "")]
     filter: String,
+    /// Only these boots; all of a kernel's by default.
+    #[arg(long, value_parser = MODES_AND_KILLS)]
+    mode: Vec<String>,
     /// The test of programs that were built to log instead.
     #[arg(long, conflicts_with = "runtime")]
     log: bool,
@@ -102,8 +105,10 @@ pub fn run(args: &Args) -> Result<()> {
             boots.runtimes(kernel, &args.suite, args.starts)?
         } else if args.log {
             boots.modes(kernel, &["log"])?
-        } else {
+        } else if args.mode.is_empty() {
             boots.modes(kernel, &MODES)?
+        } else {
+            boots.modes(kernel, &args.mode.iter().map(String::as_str).collect::<Vec<_>>())?
         };
         if verdict.failed > 0 || verdict.passed == 0 {
             failed.push(kernel.series.name());
@@ -119,6 +124,9 @@ pub fn run(args: &Args) -> Result<()> {
 /// milliseconds, with an API server, for faults of what surrounds the agent, without
 /// cgroup v2, and locked down and without IPv6.
 pub const MODES: [&str; 6] = ["test", "timed", "pods", "faults", "v1", "lockdown"];
+
+/// The same, and the one that only asks how kills are reported.
+const MODES_AND_KILLS: [&str; 7] = ["test", "timed", "pods", "faults", "v1", "lockdown", "kills"];
 
 /// Boots with the same settings.
 #[derive(Clone, Copy)]
