@@ -1,6 +1,7 @@
 //! What the agent tells: for each occurrence one call here, which writes the
 //! log line, counts, and keeps the record, so that the three cannot drift apart.
 
+mod enforcement;
 pub mod journal;
 mod lock;
 pub mod metrics;
@@ -25,7 +26,6 @@ use journal::Journal;
 use lock::{Held, Lock};
 use metrics::Metrics;
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -59,49 +59,6 @@ pub struct KillReport {
     pub rule: Option<String>,
     /// What the chosen victim's cgroup is of a pod, if it is one's.
     pub pod: Option<PodCgroup>,
-}
-
-/// Why the value of a cgroup was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// A rule matched, or the runtime wrote its own value after creation.
-    Enforce,
-    /// Somebody changed an enforced value.
-    Revert,
-    /// The rule went away, or the agent stops: the first value comes back.
-    Restore,
-}
-
-/// One attempt to write `memory.oom.group`.
-#[derive(Debug)]
-pub struct OomGroupWrite<'a> {
-    /// The cgroup.
-    pub cgroup: &'a CgroupPath,
-    /// The rule.
-    pub rule: &'a str,
-    /// Value before.
-    pub old: bool,
-    /// Value wanted.
-    pub new: bool,
-    /// Why.
-    pub cause: Cause,
-    /// How it went.
-    pub result: &'a WriteResult,
-    /// From seeing the change to having written.
-    pub took: Duration,
-    /// Nothing was written, only reported.
-    pub dry_run: bool,
-}
-
-/// How a write went.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WriteResult {
-    /// Written.
-    Ok,
-    /// The cgroup was removed meanwhile.
-    Gone,
-    /// The kernel refused; the text says why.
-    Error(String),
 }
 
 /// Where all occurrences are told. Shared by the core and the server.
@@ -299,73 +256,14 @@ impl Reporter {
         self.metrics.no_kill(reason);
     }
 
-    /// A write of `memory.oom.group`, or in a dry run the wish for one.
-    pub fn oom_group_write(&self, write: &OomGroupWrite<'_>) {
-        let OomGroupWrite { cgroup, rule, old, new, cause, .. } = *write;
-        let (old, new, cgroup) = (u8::from(old), u8::from(new), cgroup.to_string());
-        match write.result {
-            _ if write.dry_run => {
-                tracing::info!(cgroup, rule, old, new, "Dry run: would write memory.oom.group.");
-                return;
-            }
-            WriteResult::Ok => {
-                tracing::info!(cgroup, rule, old, new, ?cause, "Wrote memory.oom.group.");
-            }
-            WriteResult::Gone => {
-                tracing::info!(
-                    cgroup,
-                    rule,
-                    old,
-                    new,
-                    ?cause,
-                    "Removed before memory.oom.group was written."
-                );
-            }
-            WriteResult::Error(error) => {
-                tracing::error!(
-                    cgroup,
-                    rule,
-                    old,
-                    new,
-                    ?cause,
-                    error,
-                    "Cannot write memory.oom.group."
-                );
-            }
-        }
-        self.metrics.oom_group_write(write);
-    }
-
     /// Rules that may be the cause of writes, by their names.
     pub fn rules<'a>(&self, names: impl Iterator<Item = &'a str>) {
         names.for_each(|name| self.metrics.rule(name));
     }
 
-    /// The effective value of a matched container, `None` when it is gone, and
-    /// the value that its rule wants.
-    pub fn oom_group_effective(&self, owner: &Owner, value: Option<bool>, wanted: bool) {
-        self.metrics.oom_group_effective(owner, value, wanted, Instant::now());
-    }
-
     /// A cgroup of an owner was removed; its series go after a while.
     pub fn owner_left(&self, owner: &Owner) {
         self.metrics.left(owner, Instant::now());
-    }
-
-    /// A matched container cannot be steered, or (with `None`) now can.
-    pub fn obstacle(&self, cgroup: &CgroupPath, rule: &str, obstacle: Option<(Obstacle, String)>) {
-        let cgroup = cgroup.to_string();
-        match obstacle {
-            Some((obstacle, why)) => {
-                tracing::warn!(cgroup, rule, reason = obstacle.as_str(), why, "Not enforceable.");
-            }
-            None => tracing::info!(cgroup, rule, "Enforceable again, or gone."),
-        }
-    }
-
-    /// How many matched containers there are behind each obstacle.
-    pub fn obstacles(&self, containers: &BTreeMap<Obstacle, usize>) {
-        self.metrics.obstacles(containers);
     }
 
     /// How many cgroups are there and not kept, before and now, by their [`Role`].

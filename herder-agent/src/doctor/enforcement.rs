@@ -13,7 +13,6 @@ use crate::{
     config::{Config, Selects},
     enforce::{ContainerState, Enforcer, Options, Origin, Place},
     policy::{Policy, Subject, Target, Verdict},
-    report::Reporter,
 };
 use rustix::fs::StatVfsMountFlags;
 use std::{
@@ -22,7 +21,6 @@ use std::{
     ops::ControlFlow,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -46,7 +44,7 @@ pub(super) fn all(args: &NodeArgs, config: &Config) -> Vec<Finding> {
     });
     cgroups.sort_by(|(_, one), (_, other)| one.cmp(other));
     let transient = args.systemd_transient_dir.clone();
-    let trial = Trial { root, transient, reporter: Arc::default() };
+    let trial = Trial { root, transient };
     let mut findings = vec![trial.enforcement(&Policy::new(config.clone()), &cgroups)];
     findings.extend(rules(config, &cgroups));
     findings
@@ -55,8 +53,6 @@ pub(super) fn all(args: &NodeArgs, config: &Config) -> Vec<Finding> {
 struct Trial<'a> {
     root: &'a Path,
     transient: PathBuf,
-    /// What it is told nobody reads.
-    reporter: Arc<Reporter>,
 }
 
 impl Trial<'_> {
@@ -146,8 +142,7 @@ impl Trial<'_> {
             systemd_transient: self.transient.clone(),
             built_within: Duration::ZERO,
         };
-        let mut enforcer =
-            Enforcer::new(CgroupRoot::open(self.root).ok(), options, self.reporter.clone());
+        let mut enforcer = Enforcer::new(CgroupRoot::open(self.root).ok(), options);
         let owner = Owner::Host { cgroup: path.clone() };
         let place = Place { path, scope: None };
         enforcer.govern(*id, place, Origin::Existing, target, owner);
@@ -294,7 +289,7 @@ mod tests {
     fn without_a_cgroup_mount_it_is_said() {
         let fake = Fake::new("mount", &["a"]);
         fs::set_permissions(fake.0.join("a"), fs::Permissions::from_mode(0o755)).unwrap();
-        let trial = Trial { root: &fake.0, transient: PathBuf::new(), reporter: Arc::default() };
+        let trial = Trial { root: &fake.0, transient: PathBuf::new() };
         let policy = Policy::new(config(
             "rules:\n- {name: all, cgroups: ['/*'], oomGroup: single-process}\n",
         ));

@@ -1,16 +1,15 @@
 //! What an earlier agent wrote and left behind: values of cgroups whose rule went while no
 //! agent was running.
 
-use super::container::{Context, write_result};
-use crate::{
-    cgroup::CgroupId,
-    report::{Cause, OomGroupWrite},
-    state::Left,
+use super::{
+    Context,
+    effect::{Cause, Effect, Effects, OomGroupWrite, WriteResult},
 };
+use crate::{cgroup::CgroupId, state::Left};
 use std::time::Instant;
 
 /// Gives the value back that the cgroup had before, unless it has been changed since.
-pub(super) fn restore(id: CgroupId, left: &Left, context: &Context) {
+pub(super) fn restore(id: CgroupId, left: &Left, context: &Context, effects: &mut Effects) {
     let seen = Instant::now();
     let (Some(path), Some(first), Some(root)) = (&left.path, left.give_back, &context.root) else {
         return;
@@ -21,14 +20,14 @@ pub(super) fn restore(id: CgroupId, left: &Left, context: &Context) {
         return;
     }
     let written = directory.set_oom_group(first);
-    context.reporter.oom_group_write(&OomGroupWrite {
-        cgroup: path,
-        rule: left.rule.as_deref().unwrap_or("unknown"),
+    effects.add(Effect::Wrote(OomGroupWrite {
+        cgroup: path.clone(),
+        rule: left.rule.clone().unwrap_or_else(|| "unknown".into()),
         old: !first,
         new: first,
         cause: Cause::Restore,
-        result: &write_result(&written),
+        result: WriteResult::of(&written),
         took: seen.elapsed(),
         dry_run: false,
-    });
+    }));
 }

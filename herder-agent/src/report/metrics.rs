@@ -8,13 +8,14 @@ mod family;
 mod series;
 
 use super::{
-    Cause, KillReport, Lost, NoKill, Obstacle, OomGroupWrite, Unattributed, Unseen, WriteResult,
+    KillReport, Lost, NoKill, Obstacle, Unattributed, Unseen,
     lock::{Held, Lock},
 };
 use crate::{
     apiserver::Failure,
     attribution::{ContainerNames, Owner},
     cgroup::tree::Role,
+    enforce::{Cause, OomGroupWrite, WriteResult},
     events::send::Outcome,
     nri,
     oom::Kind,
@@ -182,16 +183,16 @@ impl Metrics {
         self.families.reverts.begin([name]);
     }
 
-    pub(super) fn oom_group_write(&self, write: &OomGroupWrite<'_>) {
-        let result = match write.result {
+    pub(super) fn oom_group_write(&self, write: &OomGroupWrite) {
+        let result = match &write.result {
             WriteResult::Ok => "ok",
             WriteResult::Gone => "gone",
             WriteResult::Error(_) => "error",
         };
-        self.families.writes.add([write.rule, result], 1);
+        self.families.writes.add([&*write.rule, result], 1);
         self.families.enforce_seconds.observe(write.took.as_secs_f64());
         if write.cause == Cause::Revert {
-            self.families.reverts.add([write.rule], 1);
+            self.families.reverts.add([&*write.rule], 1);
         }
     }
 

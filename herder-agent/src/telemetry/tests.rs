@@ -4,14 +4,12 @@ use super::*;
 use crate::{
     attribution::{ContainerNames, Owner},
     cgroup::CgroupPath,
+    enforce::{Cause, Effect, Obstacle, OomGroupWrite, WriteResult},
     nri::{Answer, Outcome},
     oom::{Kind, limit::Limits},
     pods::restarts::{Reason, RestartSeen},
     policy::{AnnotationError, Target},
-    report::{
-        Cause, KillReport, Lost, NoKill, Obstacle, OomGroupWrite, Reporter, Unattributed, Unseen,
-        WriteResult, tests::report,
-    },
+    report::{KillReport, Lost, NoKill, Reporter, Unattributed, Unseen, tests::report},
 };
 use serde_json::Value;
 use std::{
@@ -96,19 +94,21 @@ fn each_kind() {
     reporter.no_kill(NoKill::AlreadyDying, 1, 1);
     let results = [WriteResult::Ok, WriteResult::Gone, WriteResult::Error(NASTY.into())];
     for (result, dry_run) in results.iter().flat_map(|it| [(it, true), (it, false)]) {
-        reporter.oom_group_write(&OomGroupWrite {
-            cgroup: &cgroup,
-            rule: NASTY,
+        reporter.enforcement(&Effect::Wrote(OomGroupWrite {
+            cgroup: cgroup.clone(),
+            rule: NASTY.into(),
             old: true,
             new: false,
             cause: Cause::Enforce,
-            result,
+            result: result.clone(),
             took: Duration::ZERO,
             dry_run,
-        });
+        }));
     }
-    reporter.obstacle(&cgroup, NASTY, Some((Obstacle::Ancestor, NASTY.into())));
-    reporter.obstacle(&cgroup, NASTY, None);
+    for obstacle in [Some((Obstacle::Ancestor, NASTY.into())), None] {
+        let (cgroup, rule) = (cgroup.clone(), NASTY.into());
+        reporter.enforcement(&Effect::Blocked { cgroup, rule, obstacle });
+    }
     reporter.config_reload(None);
     reporter.restart(&RestartSeen { names, reason: Reason::OomKilled, times: 1, ended: None });
     reporter.bad_annotation("shop", NASTY, &AnnotationError::Long);
