@@ -22,16 +22,17 @@ pub use news::{News, What};
 pub use obstacle::{may_be_stopped, stopping_policy};
 
 use crate::{
-    attribution::Owner,
-    cgroup::{
-        CgroupId, CgroupPath,
-        dir::{CgroupRoot, DirError},
-    },
-    policy::Target,
-    report::{Obstacle, Reporter},
-    state::{Leaves, Left},
+    kernel::cgroupfs::dir::{CgroupRoot, DirError},
+    report::Reporter,
 };
 use container::{Container, Context};
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath},
+    enforcement::Obstacle,
+    owner::Owner,
+    rules::matching::Target,
+    saved::{SavedCgroup, SavedCgroups},
+};
 use std::{
     cell::{Cell, RefCell},
     collections::{HashMap, HashSet, VecDeque},
@@ -107,7 +108,7 @@ pub struct Enforcer {
     /// Counts of killed processes that nobody has taken yet.
     counted: Vec<Counted>,
     /// What an earlier agent left, until its cgroups are known.
-    left: Leaves,
+    left: SavedCgroups,
     /// Matched, but there are too many.
     beyond: HashSet<CgroupId>,
     /// Those of which not even that is known.
@@ -151,7 +152,7 @@ impl Enforcer {
             unsurveyed: VecDeque::new(),
             resting: VecDeque::new(),
             counted: Vec::new(),
-            left: Leaves::new(),
+            left: SavedCgroups::new(),
             beyond: HashSet::new(),
             not_kept: 0,
         }
@@ -159,7 +160,7 @@ impl Enforcer {
 
     /// Takes what an earlier agent of this boot left.
     #[must_use]
-    pub fn with_left(mut self, left: Leaves) -> Self {
+    pub fn with_left(mut self, left: SavedCgroups) -> Self {
         self.left = left;
         self
     }
@@ -176,8 +177,8 @@ impl Enforcer {
     }
 
     /// What is to be left to the next agent, but for the counts.
-    pub fn leaves(&self) -> Leaves {
-        let left = |container: &Container| Left {
+    pub fn leaves(&self) -> SavedCgroups {
+        let left = |container: &Container| SavedCgroup {
             path: Some(container.path().clone()),
             oom_kills: None,
             give_back: container.give_back(),

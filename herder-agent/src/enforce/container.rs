@@ -13,13 +13,14 @@ use super::{
     watch::{Watched, Watches},
 };
 use crate::{
-    attribution::Owner,
-    cgroup::{
-        CgroupId, CgroupPath,
-        dir::{CgroupDir, CgroupRoot, DirError},
-    },
-    policy::Target,
-    report::{Cause, Obstacle, Reporter, WriteResult},
+    kernel::cgroupfs::dir::{CgroupDir, CgroupRoot, DirError},
+    report::Reporter,
+};
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath},
+    enforcement::{Cause, Obstacle, WriteResult},
+    owner::Owner,
+    rules::matching::Target,
 };
 use std::{
     cell::{Cell, RefCell},

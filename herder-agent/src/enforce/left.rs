@@ -2,15 +2,15 @@
 //! agent was running.
 
 use super::container::{Context, write_result};
-use crate::{
+use herder_model::{
     cgroup::CgroupId,
-    report::{Cause, OomGroupWrite},
-    state::Left,
+    enforcement::{Cause, OomGroupWrite},
+    saved::SavedCgroup,
 };
 use std::time::Instant;
 
 /// Gives the value back that the cgroup had before, unless it has been changed since.
-pub(super) fn restore(id: CgroupId, left: &Left, context: &Context) {
+pub(super) fn restore(id: CgroupId, left: &SavedCgroup, context: &Context) {
     let seen = Instant::now();
     let (Some(path), Some(first), Some(root)) = (&left.path, left.give_back, &context.root) else {
         return;

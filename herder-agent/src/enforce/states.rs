@@ -1,7 +1,7 @@
 //! Each container once, although crun has two cgroups for it.
 
 use super::{Enforcer, StateKey, States, container::Container};
-use crate::{cgroup::CgroupPath, report::Obstacle};
+use herder_model::{cgroup::CgroupPath, enforcement::Obstacle};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 impl Enforcer {

@@ -2,7 +2,7 @@ mod given_back;
 mod inner;
 
 use super::*;
-use crate::cgroup::dir::{EVENTS, OOM_GROUP};
+use crate::kernel::cgroupfs::dir::{EVENTS, OOM_GROUP};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     fs,

@@ -2,10 +2,8 @@
 //! how it comes back.
 
 use super::{Container, Context, write_result};
-use crate::{
-    enforce::Origin,
-    report::{Cause, OomGroupWrite},
-};
+use crate::enforce::Origin;
+use herder_model::enforcement::{Cause, OomGroupWrite};
 use std::time::Instant;
 
 impl Container {

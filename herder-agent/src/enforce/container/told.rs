@@ -2,10 +2,10 @@
 //! change when it happens.
 
 use super::{Container, Context};
-use crate::{
-    attribution::Owner,
+use herder_model::{
     cgroup::CgroupPath,
-    report::{Cause, Obstacle, OomGroupWrite, WriteResult},
+    enforcement::{Cause, Obstacle, OomGroupWrite, WriteResult},
+    owner::Owner,
 };
 use serde::Serialize;
 use std::time::Instant;
