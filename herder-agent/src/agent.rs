@@ -1,28 +1,42 @@
 //! Wiring: starts the core on its own thread, serves on this one, and ends both
 //! in order.
 
-mod limits;
 mod meanwhile;
 mod reload;
-mod scheduling;
 
 use crate::{
-    apiserver::{self, ApiServer, ConnectError, OnFailure, Times},
-    args::{EventSwitch, NriSwitch, RunArgs, Switch},
-    attribution::kubelet::KubeletRoots,
-    cgroup::{CgroupId, dir::CgroupRoot},
-    config::{self, Config, ConfigError},
-    core::{Command, Core, Heartbeat, Hierarchy, Leaving, Naming, Notices, Parts},
+    cli::{
+        args::{EventSwitch, NriSwitch, RunArgs, Switch},
+        config::{self, ConfigError},
+    },
+    core::{Command, Core, Hierarchy, Leaving, Notices, Parts},
     enforce::{BUILT_WITHIN, Enforcer, Options},
-    events::send::{EventQueue, EventWriter, OnOutcome},
-    memory, nri,
-    pods::{self, bundle::Bundles, current::CurrentPods, watch::Followers},
-    policy::Policy,
-    probe::ProbeOptions,
-    report::Reporter,
+    kernel::{
+        cgroupfs::dir::CgroupRoot,
+        probe::ProbeOptions,
+        process,
+        source::{Source, SourceError},
+    },
+    kubernetes::{
+        self,
+        client::{self, ApiServer, ConnectError, OnFailure, Times},
+        events::send::{EventQueue, EventWriter, OnOutcome},
+        pods::Followers,
+    },
+    report::{Reporter, heartbeat::Heartbeat},
+    runtime::{bundle::Bundles, nri},
     serve::{self, Listeners, Readiness, ServeError},
-    source::{Source, SourceError},
     state::{State, StateFile},
+};
+use herder_model::{
+    cgroup::CgroupId,
+    naming::Naming,
+    owner::kubelet::KubeletRoots,
+    pods::current::CurrentPods,
+    rules::{
+        matching::Policy,
+        parse::{self, Config},
+    },
 };
 use reload::Reload;
 use std::{io, net::SocketAddr, path::Path, sync::Arc, thread, time::Duration};
@@ -81,8 +95,8 @@ pub enum AgentError {
 /// When something that nothing works without cannot be had; the message says
 /// what to do.
 pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
-    memory::no_huge_pages();
-    let descriptors = limits::raise();
+    process::memory::no_huge_pages();
+    let descriptors = process::limits::raise();
     let path = args.node.config.as_deref();
     let loaded = path.map(config::read).transpose()?;
     let config = path.zip(loaded.as_deref()).map(|(path, text)| taken(path, text));
@@ -114,12 +128,12 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         ProbeOptions { btf: !args.no_btf, kill_ring_bytes: args.kill_ring_bytes, mount: begins_at };
     let source = Source::attach(args.source, programs, mount)?;
     attached.release();
-    memory::give_back();
-    memory::let_file_go();
+    process::memory::give_back();
+    process::memory::let_file_go();
     runtime.spawn(async {
         tokio::time::sleep(STARTED).await;
-        memory::give_back();
-        memory::let_file_go();
+        process::memory::give_back();
+        process::memory::let_file_go();
     });
     reporter.attached(source.name());
     tell_attached(args, &source, &listen);
@@ -151,7 +165,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let core_runtime = start(current_thread(), "the core's runtime")?;
     let (end, ended) = oneshot::channel();
     let core = thread::Builder::new().name("core".into()).spawn(move || {
-        scheduling::soon();
+        process::scheduling::soon();
         // Who waits for it may have given up.
         let _ = end.send(core_runtime.block_on(core.run(received, || walked.release())));
     });
@@ -164,7 +178,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         let current = asks_runtime.then(|| current.clone());
         let to = Followers { core: commands.downgrade(), current };
         runtime.spawn(async move {
-            pods::watch::watch(server, &node, pace, to).await;
+            kubernetes::pods::watch(server, &node, pace, to).await;
         });
     }
     let (policies, followed) = watch::channel(policy);
@@ -183,7 +197,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         // list of pods would keep it waiting.
         let runtime = start(current_thread(), "the runtime of NRI")?;
         let thread = thread::Builder::new().name("nri".into()).spawn(move || {
-            scheduling::soon();
+            process::scheduling::soon();
             runtime.block_on(plugin.run(nri::PACE));
         });
         start(thread, "the thread of NRI")?;
@@ -218,10 +232,10 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
 
 /// The configuration that the agent begins with.
 fn taken(path: &Path, text: &str) -> Result<Config, ConfigError> {
-    if config::is_empty(text) {
+    if parse::is_empty(text) {
         tracing::warn!(path = %path.display(), "The configuration is empty: no rule matches anything.");
     }
-    Config::parse(text, &path.display().to_string())
+    Ok(Config::parse(text, &path.display().to_string())?)
 }
 
 fn tell_attached(args: &RunArgs, source: &Source, listen: &[SocketAddr]) {
@@ -300,7 +314,7 @@ async fn api_server(
     kubernetes: Switch,
     on_failure: OnFailure,
 ) -> Result<Option<ApiServer>, ConnectError> {
-    let connect = |elsewhere| apiserver::connect(elsewhere, Times::default(), on_failure);
+    let connect = |elsewhere| client::connect(elsewhere, Times::default(), on_failure);
     match kubernetes {
         Switch::Off => Ok(None),
         Switch::On => connect(true).await.map(Some),

@@ -10,35 +10,43 @@ mod cgroups;
 mod counts;
 mod deduced;
 mod fates;
-mod heartbeat;
 mod kills;
 mod limits;
 mod losses;
-mod naming;
 mod notices;
 mod owners;
 mod pods;
 mod walking;
 
 pub use counts::Leaving;
-pub use heartbeat::Heartbeat;
-pub use naming::Naming;
 pub use notices::Notices;
 
 use self::{appearing::Appearing, fates::Fates, pods::Waiting};
 use crate::{
-    cgroup::{CgroupId, CgroupPath, tree::CgroupTree},
     enforce::{Enforcer, StateKey, States},
-    nri::{Awaited, Learnt},
-    oom::assemble::{Assembler, EXIT_WAIT},
-    policy::Policy,
-    probe::{
-        DecodeError, Event, Traced, monotonic_now,
+    kernel::{
+        clock::monotonic_now,
+        probe::DecodeError,
         readable::{Guard, Readable},
+        source::Source,
+    },
+    report::{
+        Reporter,
+        heartbeat::{self, Heartbeat},
+    },
+    runtime::nri::Awaited,
+};
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath, tree::CgroupTree},
+    clock::Monotonic,
+    event::{Event, Traced},
+    naming::{Naming, runtime::RuntimeContainer},
+    oom::{
+        assemble::{Assembler, EXIT_WAIT},
+        reasons::Lost,
     },
     reconcile::Reconciler,
-    report::{Lost, Reporter},
-    source::Source,
+    rules::matching::Policy,
 };
 use losses::Losses;
 use std::{collections::VecDeque, future::pending, io, path::PathBuf, sync::Arc, time::Duration};
@@ -52,9 +60,9 @@ use tokio::{
 };
 use walking::{Walking, next_step};
 
-/// How long after the kernel has counted a killed process it is told at the latest,
-/// nanoseconds: records are read at once, but the end of a group may take a while.
-const TOLD_WITHIN: u64 = 5_000_000_000;
+/// How long after the kernel has counted a killed process it is told at the latest:
+/// records are read at once, but the end of a group may take a while.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
 
 /// Pause before a walk that is needed at once.
 const BETWEEN_WALKS: Duration = Duration::from_secs(1);
@@ -68,9 +76,9 @@ pub enum Command {
     /// Take another policy.
     Policy(Arc<Policy>),
     /// Take what the API server told about pods.
-    Pod(crate::pods::Event),
+    Pod(herder_model::pods::Event),
     /// Take what the container runtime told about containers.
-    Learnt(Vec<Learnt>),
+    RuntimeContainer(Vec<RuntimeContainer>),
     /// Tell the state of some matched containers: at most so many after one, or of the first.
     Containers(Option<StateKey>, usize, oneshot::Sender<States>),
 }
@@ -305,7 +313,7 @@ impl Core {
             }
         }
         self.take_kills();
-        self.expire_kills(u64::MAX);
+        self.expire_kills(Monotonic::END);
         self.give_up_naming();
         // What follows takes seconds, most of all to detach the programs.
         self.notices.close();
@@ -319,7 +327,7 @@ impl Core {
         match command {
             Command::Policy(policy) => self.take_policy(policy),
             Command::Pod(event) => self.take_pod(event),
-            Command::Learnt(containers) => self.take_learnt(containers),
+            Command::RuntimeContainer(containers) => self.take_learnt(containers),
             Command::Containers(after, most, answer) => {
                 // Whoever asked may have gone away, which is no concern of ours.
                 let _ = answer.send(self.enforcer.states(after.as_ref(), most));
@@ -348,14 +356,13 @@ async fn readable(descriptor: Option<&Readable>) -> io::Result<Guard<'_>> {
 }
 
 /// The moment of a `CLOCK_MONOTONIC` time, for tokio's timers.
-fn instant(nanoseconds: Option<u64>) -> Instant {
-    let wait = nanoseconds.unwrap_or(0).saturating_sub(monotonic_now());
-    Instant::now() + Duration::from_nanos(wait)
+fn instant(due: Option<Monotonic>) -> Instant {
+    Instant::now() + due.unwrap_or_default().saturating_duration_since(monotonic_now())
 }
 
 /// Decodes a record, or counts it as lost.
 fn decoded(record: &[u8], page: u64, reporter: &Reporter) -> Option<Event> {
-    let error = match crate::probe::decode::decode(record, page) {
+    let error = match crate::kernel::probe::decode::decode(record, page) {
         Ok(event) => return Some(event),
         Err(error) => error,
     };

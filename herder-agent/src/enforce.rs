@@ -21,22 +21,23 @@ mod state;
 mod states;
 mod watch;
 
-pub use crate::report::Obstacle;
 pub use container::ContainerState;
-pub use effect::{Cause, Counted, Effect, OomGroupWrite, WriteResult};
+pub use effect::{Counted, Effect};
 pub use news::{Change, EnforcementEvent};
 pub use obstacle::{may_be_stopped, stopping_policy};
 pub use options::{BUILT_WITHIN, Options, Origin, Place};
 pub use states::{StateKey, States};
 
-use crate::{
-    attribution::Owner,
-    cgroup::{CgroupId, CgroupPath, dir::CgroupRoot},
-    policy::Target,
-    state::{Leaves, Left},
-};
+use crate::kernel::cgroupfs::dir::CgroupRoot;
 use container::Container;
 use effect::Effects;
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath},
+    enforcement::Obstacle,
+    owner::Owner,
+    rules::matching::Target,
+    saved::{SavedCgroup, SavedCgroups},
+};
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     os::fd::BorrowedFd,
@@ -73,7 +74,7 @@ pub struct Enforcer {
     /// Whose value somebody changes without end, and when it is corrected next.
     resting: VecDeque<(Instant, CgroupId)>,
     /// What an earlier agent left, until its cgroups are known.
-    left: Leaves,
+    left: SavedCgroups,
     /// Matched, but there are too many.
     beyond: HashSet<CgroupId>,
     /// Those of which not even that is known.
@@ -96,7 +97,7 @@ impl Enforcer {
             watches: Watches::new(),
             unsurveyed: VecDeque::new(),
             resting: VecDeque::new(),
-            left: Leaves::new(),
+            left: SavedCgroups::new(),
             beyond: HashSet::new(),
             not_kept: 0,
         }
@@ -104,7 +105,7 @@ impl Enforcer {
 
     /// Takes what an earlier agent of this boot left.
     #[must_use]
-    pub fn with_left(mut self, left: Leaves) -> Self {
+    pub fn with_left(mut self, left: SavedCgroups) -> Self {
         self.left = left;
         self
     }
@@ -122,8 +123,8 @@ impl Enforcer {
     }
 
     /// What is to be left to the next agent, but for the counts.
-    pub fn leaves(&self) -> Leaves {
-        let left = |container: &Container| Left {
+    pub fn leaves(&self) -> SavedCgroups {
+        let left = |container: &Container| SavedCgroup {
             path: Some(container.path().clone()),
             oom_kills: None,
             give_back: container.value_to_restore(),

@@ -17,42 +17,13 @@
 //! `core` owns all of the state that these steps change, in one task on one
 //! thread; `agent` wires it to the rest.
 
-pub mod args;
-pub mod causes;
-pub mod config;
-pub mod telemetry;
-
-pub mod probe;
-pub mod source;
-
-pub mod oom;
-
-pub mod cgroup;
-
-pub mod attribution;
-
-pub mod apiserver;
-
-pub mod pods;
-
-pub mod nri;
-
-pub mod policy;
-
-pub mod enforce;
-
-pub mod reconcile;
-pub mod state;
-
-pub mod report;
-
-pub mod events;
-
-pub mod core;
-
-pub mod serve;
-
 pub mod agent;
-pub mod client;
-pub mod doctor;
-mod memory;
+pub mod cli;
+pub mod core;
+pub mod enforce;
+pub mod kernel;
+pub mod kubernetes;
+pub mod report;
+pub mod runtime;
+pub mod serve;
+pub mod state;

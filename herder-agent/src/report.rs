@@ -2,25 +2,28 @@
 //! log line, counts, and keeps the record, so that the three cannot drift apart.
 
 mod enforcement;
+pub mod heartbeat;
 pub mod journal;
 mod lock;
 pub mod metrics;
-mod reasons;
 mod record;
 
-pub use reasons::{Lost, NoKill, Obstacle, Unattributed, Unseen};
 pub use record::KillRecord;
 
 use crate::{
-    apiserver::Failure,
-    attribution::{ContainerNames, Owner, path::PodCgroup},
+    kernel::clock::monotonic_now,
+    kubernetes::{client::Failure, events::send},
+    runtime::nri::{Answer, Attempt, Outcome},
+};
+use herder_model::{
     cgroup::CgroupPath,
-    events::send,
-    nri::{Answer, Attempt, Outcome},
-    oom::{Kind, Limit, OomKill, limit::Limits},
+    clock::Monotonic,
+    enforcement::Obstacle,
+    kill::KillReport,
+    oom::reasons::{Lost, NoKill, Unattributed, Unseen},
+    owner::{ContainerNames, Owner},
     pods::restarts::RestartSeen,
-    policy::AnnotationError,
-    probe::monotonic_now,
+    rules::annotation::AnnotationError,
 };
 use journal::Journal;
 use lock::{Held, Lock};
@@ -33,33 +36,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::watch;
-
-/// A kill that is fully known.
-#[derive(Clone, Debug)]
-pub struct KillReport {
-    /// The kernel's decision.
-    pub kill: OomKill,
-    /// What it means.
-    pub kind: Kind,
-    /// Whose limit mattered.
-    pub limit: Limit,
-    /// By what that was decided.
-    pub limits: Limits,
-    /// Whether the container ends with it, as far as the kernel's decision tells.
-    pub ends: bool,
-    /// The cgroup that was killed as a group, if it is known which.
-    pub group: Option<CgroupPath>,
-    /// Who the chosen victim belongs to.
-    pub owner: Owner,
-    /// The chosen victim's cgroup; none when it was never seen.
-    pub cgroup: Option<CgroupPath>,
-    /// Owners of all victims, in their order (the first is `owner`).
-    pub victim_owners: Vec<Owner>,
-    /// The rule that the container is under, if any.
-    pub rule: Option<String>,
-    /// What the chosen victim's cgroup is of a pod, if it is one's.
-    pub pod: Option<PodCgroup>,
-}
 
 /// Where all occurrences are told. Shared by the core and the server.
 #[derive(Debug)]
@@ -147,8 +123,8 @@ impl Reporter {
 
     /// A kill; gives its number.
     pub fn kill(&self, report: &KillReport) -> u64 {
-        let marked = report.kill.victims.first().map_or(0, |victim| victim.time);
-        let age = Duration::from_nanos(monotonic_now().saturating_sub(marked));
+        let marked = report.kill.victims.first().map_or(Monotonic::ZERO, |victim| victim.time);
+        let age = monotonic_now().saturating_duration_since(marked);
         self.metrics.kill(report, age);
         let record = KillRecord::new(report, age);
         // Names from outside are strings, which both formats quote, so that they cannot

@@ -28,12 +28,12 @@ mod respond;
 mod socket;
 mod stream;
 
-pub use listen::{Listeners, ServeError, bind};
+pub use listen::{Listeners, PORT, ServeError, bind};
 pub use readiness::{Latch, Readiness};
 
 use crate::{
-    core::{Command, Heartbeat},
-    report::Reporter,
+    core::Command,
+    report::{Reporter, heartbeat::Heartbeat},
 };
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};

@@ -2,11 +2,11 @@
 //! kernel's counts of now.
 
 use crate::{
-    cgroup::{CgroupId, dir::CgroupRoot},
-    report::{Reporter, Unseen},
-    source::node_kills,
-    state::{Leaves, State},
+    kernel::{cgroupfs::dir::CgroupRoot, source::node_kills},
+    report::Reporter,
+    state::State,
 };
+use herder_model::{cgroup::CgroupId, oom::reasons::Unseen, saved::SavedCgroups};
 use std::path::Path;
 
 /// Tells it, of each cgroup that is still there and of the rest of the node, and gives what
@@ -16,7 +16,7 @@ pub(super) fn tell(
     root: Option<&CgroupRoot>,
     mount: &Path,
     reporter: &Reporter,
-) -> (Leaves, Option<u64>) {
+) -> (SavedCgroups, Option<u64>) {
     let begins_at = root.map_or(CgroupId::HIERARCHY_ROOT, CgroupRoot::id);
     let mut leaves = state.cgroups;
     let mut told = 0;

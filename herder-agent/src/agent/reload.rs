@@ -3,12 +3,15 @@
 mod chain;
 
 use crate::{
-    config::{self, Config, ConfigError},
+    cli::config::{self, ConfigError},
     core::Command,
-    policy::Policy,
     report::Reporter,
 };
 use chain::ChainWatch;
+use herder_model::rules::{
+    matching::Policy,
+    parse::{self, Config},
+};
 use std::{future::pending, path::Path, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::Signal,
@@ -88,8 +91,8 @@ impl Reload<'_> {
     ) {
         let name = path.display().to_string();
         let parsed = match text {
-            Ok(text) if config::is_empty(text) => &Err(ConfigError::Emptied { path: name }),
-            Ok(text) => &Config::parse(text, &name),
+            Ok(text) if parse::is_empty(text) => &Err(ConfigError::Emptied { path: name }),
+            Ok(text) => &Config::parse(text, &name).map_err(ConfigError::from),
             Err(error) => return reporter.config_reload(Some(error)),
         };
         match parsed {

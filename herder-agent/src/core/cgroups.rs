@@ -1,14 +1,17 @@
 //! What becomes of cgroups: they are named, counted, and brought under their rule, whether
 //! an event told of them or a walk found them.
 
-use super::{Core, Naming, decoded};
+use super::{Core, decoded};
 use crate::{
-    attribution::{Owner, crun},
-    cgroup::{CgroupId, CgroupPath, tree::Role},
     enforce::{Origin, Place},
-    policy::{Policy, Target, Verdict},
-    probe::{Event, decode::CgroupEvent, monotonic_now},
-    source::Source,
+    kernel::{clock::monotonic_now, source::Source},
+};
+use herder_model::naming::Naming;
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath, tree::Role},
+    event::{CgroupEvent, Event},
+    owner::{Owner, crun},
+    rules::matching::{Policy, Target, Verdict},
 };
 use std::{
     collections::HashSet, fs, io, os::unix::fs::MetadataExt, path::PathBuf, sync::Arc,

@@ -1,15 +1,21 @@
 //! From the kernel's marks to a report of each kill.
 
 use super::{Core, decoded};
-use crate::{
-    attribution::Owner,
-    cgroup::{CgroupId, CgroupPath, dir::OOM_GROUP, tree::Role},
-    oom::{Limit, OomKill, assemble::Outcome, classify::Scene},
-    probe::{Event, decode::Lineage, monotonic_now},
-    report::{KillReport, NoKill, Unattributed},
-    source::Source,
+use crate::kernel::{cgroupfs::dir::OOM_GROUP, clock::monotonic_now, source::Source};
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath, tree::Role},
+    clock::Monotonic,
+    event::{Event, Lineage},
+    kill::KillReport,
+    oom::{
+        Limit, OomKill,
+        assemble::Outcome,
+        classify::Scene,
+        reasons::{NoKill, Unattributed},
+    },
+    owner::Owner,
 };
-use std::{iter, time::Duration};
+use std::iter;
 
 /// Outside of its containers the limit that was hit is the pod's.
 pub(super) fn limit_of(owner: &Owner, limit: Limit) -> Limit {
@@ -44,7 +50,7 @@ impl Core {
                     self.report_kills();
                     // A task that was dying anyway has been marked, but not killed.
                     if self.assembler.has_killed(tgid) {
-                        self.reporter.victim_exited(tgid, Duration::from_nanos(after));
+                        self.reporter.victim_exited(tgid, after);
                     }
                 }
                 Event::Lineage(Lineage { cgroup, above }) => self.tree.lies_below(cgroup, &above),
@@ -56,7 +62,7 @@ impl Core {
     }
 
     /// Gives up waiting for parts of kills that are overdue.
-    pub(super) fn expire_kills(&mut self, now: u64) {
+    pub(super) fn expire_kills(&mut self, now: Monotonic) {
         self.assembler.expire(now);
         self.report_kills();
         self.settle_deduced(now);

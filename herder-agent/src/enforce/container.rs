@@ -7,21 +7,21 @@ pub use shown::ContainerState;
 
 use super::{
     Context, Origin, Place, Shared,
-    effect::{Cause, Effect, OomGroupWrite, WriteResult},
+    effect::Effect,
     news::{EnforcementEvent, Fight, Pending},
+    obstacle,
     pace::Pace,
     state::{Action, OomGroupState, Seen},
     watch::{Watched, Watches},
 };
-use crate::{
-    attribution::Owner,
-    cgroup::{
-        CgroupId, CgroupPath,
-        dir::{CgroupDir, DirError},
-    },
-    policy::Target,
-};
+use crate::kernel::cgroupfs::dir::{CgroupDir, DirError};
 use blocked::Blocked;
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath},
+    enforcement::{Cause, OomGroupWrite},
+    owner::Owner,
+    rules::matching::Target,
+};
 use std::{io, sync::Arc, time::Instant};
 
 /// A matched container; its directory is open, or what is in the way is an obstacle.
@@ -295,7 +295,7 @@ impl Container {
             old,
             new,
             cause,
-            result: WriteResult::of(written),
+            result: obstacle::write_result(written),
             took: seen.elapsed(),
             dry_run: shared.dry_run,
         }));

@@ -2,7 +2,7 @@
 //! a pause when something rewrites it in a loop, and in the resync.
 
 use super::{Enforcer, container::Container, pace};
-use crate::cgroup::CgroupId;
+use herder_model::cgroup::CgroupId;
 use std::{collections::HashSet, time::Instant};
 
 /// Containers that are surveyed before anything else gets a turn; each takes some

@@ -4,65 +4,13 @@
 //! the core passes each effect on after the turn. So a test of the enforcer sees all that it does,
 //! and nothing in here can wait for whoever reports.
 
-use super::{Obstacle, news::EnforcementEvent};
-use crate::{
-    attribution::Owner,
-    cgroup::{CgroupId, CgroupPath, dir::DirError},
+use super::news::EnforcementEvent;
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath},
+    enforcement::{Obstacle, OomGroupWrite},
+    owner::Owner,
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
-
-/// Why the value of a cgroup was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// A rule matched, or the runtime wrote its own value after creation.
-    Enforce,
-    /// Something else changed an enforced value.
-    Revert,
-    /// The rule went away, or the agent stops: the original value is restored.
-    Restore,
-}
-
-/// How a write went.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WriteResult {
-    /// Written.
-    Ok,
-    /// The cgroup was removed meanwhile.
-    Gone,
-    /// The kernel refused; the text says why.
-    Error(String),
-}
-
-impl WriteResult {
-    pub(super) fn of(written: &Result<(), DirError>) -> Self {
-        match written {
-            Ok(()) => WriteResult::Ok,
-            Err(DirError::Gone) => WriteResult::Gone,
-            Err(error) => WriteResult::Error(error.to_string()),
-        }
-    }
-}
-
-/// One attempt to write `memory.oom.group`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OomGroupWrite {
-    /// The cgroup.
-    pub cgroup: CgroupPath,
-    /// The rule.
-    pub rule: Arc<str>,
-    /// Value before.
-    pub old: bool,
-    /// Value wanted.
-    pub new: bool,
-    /// Why.
-    pub cause: Cause,
-    /// How it went.
-    pub result: WriteResult,
-    /// From seeing the change to having written.
-    pub took: Duration,
-    /// Nothing was written, only reported.
-    pub dry_run: bool,
-}
+use std::{collections::BTreeMap, sync::Arc};
 
 /// How many processes the kernel has killed in a matched cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,13 +3,18 @@
 
 use super::{
     Context,
-    effect::{Cause, Effect, Effects, OomGroupWrite, WriteResult},
+    effect::{Effect, Effects},
+    obstacle,
 };
-use crate::{cgroup::CgroupId, state::Left};
+use herder_model::{
+    cgroup::CgroupId,
+    enforcement::{Cause, OomGroupWrite},
+    saved::SavedCgroup,
+};
 use std::time::Instant;
 
 /// Gives the value back that the cgroup had before, unless it has been changed since.
-pub(super) fn restore(id: CgroupId, left: &Left, context: &Context, effects: &mut Effects) {
+pub(super) fn restore(id: CgroupId, left: &SavedCgroup, context: &Context, effects: &mut Effects) {
     let seen = Instant::now();
     let (Some(path), Some(first), Some(root)) = (&left.path, left.give_back, &context.root) else {
         return;
@@ -26,7 +31,7 @@ pub(super) fn restore(id: CgroupId, left: &Left, context: &Context, effects: &mu
         old: !first,
         new: first,
         cause: Cause::Restore,
-        result: WriteResult::of(&written),
+        result: obstacle::write_result(&written),
         took: seen.elapsed(),
         dry_run: false,
     }));

@@ -1,10 +1,10 @@
 //! What can make a container's own `memory.oom.group` count for nothing. Looked
 //! at and reported, never changed.
 
-use super::Obstacle;
-use crate::cgroup::{
-    CgroupPath,
-    dir::{DirError, OOM_GROUP},
+use crate::kernel::cgroupfs::dir::{DirError, OOM_GROUP};
+use herder_model::{
+    cgroup::CgroupPath,
+    enforcement::{Obstacle, WriteResult},
 };
 use std::{fs, path::Path};
 
@@ -15,6 +15,15 @@ pub(super) fn of(error: &DirError) -> Option<Obstacle> {
         DirError::NoController => Some(Obstacle::NoMemoryController),
         DirError::ReadOnly { .. } => Some(Obstacle::ReadOnly),
         DirError::Value(_) | DirError::Other(_) => Some(Obstacle::Error),
+    }
+}
+
+/// How a write went.
+pub(super) fn write_result(written: &Result<(), DirError>) -> WriteResult {
+    match written {
+        Ok(()) => WriteResult::Ok,
+        Err(DirError::Gone) => WriteResult::Gone,
+        Err(error) => WriteResult::Error(error.to_string()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the enforcer is told: how to enforce, where a container is, and how it came to be known.
 
-use crate::cgroup::CgroupPath;
+use herder_model::cgroup::CgroupPath;
 use std::{path::PathBuf, time::Duration};
 
 /// How to enforce.

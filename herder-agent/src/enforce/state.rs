@@ -4,7 +4,8 @@
 //! No IO and no clock: [`OomGroupState::step`] takes what was seen and says what to do, so that
 //! one table test walks every transition. `container` does what it says.
 
-use super::{Cause, Origin};
+use super::Origin;
+use herder_model::enforcement::Cause;
 
 /// Where the value comes from that was there before the agent's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,10 @@
 //! Each container once, although crun has two cgroups for it.
 
-use super::{ContainerState, Effect, Enforcer, Obstacle, container::Container};
-use crate::cgroup::{CgroupId, CgroupPath};
+use super::{ContainerState, Effect, Enforcer, container::Container};
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath},
+    enforcement::Obstacle,
+};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A container's place among all. While a cgroup is made anew, two have its path.

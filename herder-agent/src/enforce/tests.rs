@@ -3,7 +3,7 @@ mod inner;
 
 use super::*;
 use crate::{
-    cgroup::dir::{EVENTS, OOM_GROUP},
+    kernel::cgroupfs::dir::{EVENTS, OOM_GROUP},
     report::Reporter,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

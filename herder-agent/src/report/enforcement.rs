@@ -1,7 +1,8 @@
 //! What the enforcer did and found, as log lines and metrics.
 
 use super::Reporter;
-use crate::enforce::{Effect, OomGroupWrite, WriteResult};
+use crate::enforce::Effect;
+use herder_model::enforcement::{OomGroupWrite, WriteResult};
 use std::time::Instant;
 
 impl Reporter {

@@ -6,9 +6,10 @@ use super::{
     pieces::{Kills, NoAnswer, Pieces},
     stream::Streams,
 };
-use crate::report::{Reporter, journal, metrics};
+use crate::report::{Reporter, metrics};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use herder_model::kill::KEPT;
 use http_body_util::{Either, Full, StreamBody};
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -116,7 +117,7 @@ async fn kills(query: Option<&str>, reporter: &Arc<Reporter>, answering: Answeri
     let (Some(limit), Some(before)) = (number(query, "limit"), number(query, "before")) else {
         return text(StatusCode::BAD_REQUEST, "limit and before must be numbers\n".into());
     };
-    let kept = u64::try_from(journal::KEPT).unwrap_or(u64::MAX);
+    let kept = u64::try_from(KEPT).unwrap_or(u64::MAX);
     let limit = limit.map_or(kept, |limit| limit.min(kept));
     let end = reporter.last_kill().saturating_add(1);
     let before = before.map_or(end, |before| before.min(end));

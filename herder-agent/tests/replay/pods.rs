@@ -5,12 +5,18 @@ use super::server::{
     whole,
 };
 use herder_agent::{
-    apiserver::{Failure, Times, backoff::Pace},
     core::Command,
+    kernel::clock::monotonic_now,
+    kubernetes::{
+        client::{Failure, Times},
+        pods::{Followers, watch},
+    },
+};
+use herder_model::{
+    backoff::Pace,
     pods::{
         restarts::Reason,
         store::{GRACE, PodChange, PodStore},
-        watch::{Followers, watch},
     },
 };
 use std::{
@@ -18,7 +24,7 @@ use std::{
     iter, slice,
     time::{Duration, Instant as StdInstant},
 };
-use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
+use tokio::{sync::mpsc, task::JoinHandle};
 
 /// A store that follows the server.
 struct Follower {
@@ -66,7 +72,7 @@ impl Follower {
             let step = left.min(Duration::from_millis(20));
             if let Ok(Some(command)) = tokio::time::timeout(step, self.commands.recv()).await {
                 let Command::Pod(event) = command else { unreachable!("the watch sends pods") };
-                self.changes.extend(self.store.apply(event, Instant::now()));
+                self.changes.extend(self.store.apply(event, monotonic_now()));
                 self.seen
                     .extend(self.store.live().map(|pod| format!("{}/{}", pod.namespace, pod.name)));
             }
@@ -230,7 +236,7 @@ async fn a_deleted_pod_is_found_while_its_containers_run() {
     let uid = follower.store.by_container(ended).unwrap().pod.uid;
     follower.store.set_running(uid, true);
     follower.until("it is deleted", |follower| follower.store.get(uid).is_none()).await;
-    let hours = Instant::now() + GRACE * 100;
+    let hours = monotonic_now() + GRACE * 100;
     follower.store.expire(hours);
     let found = follower.store.by_container(ended).unwrap();
     assert_eq!((found.pod.name.as_ref(), found.live), ("oom-restart", false));

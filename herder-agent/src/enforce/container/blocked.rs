@@ -3,9 +3,10 @@
 
 use super::{Container, Context, Shared};
 use crate::{
-    cgroup::dir::DirError,
-    enforce::{Obstacle, effect::Effect, obstacle},
+    enforce::{effect::Effect, obstacle},
+    kernel::cgroupfs::dir::DirError,
 };
+use herder_model::enforcement::Obstacle;
 use std::time::Instant;
 
 /// What is in the way, and for people, why and what to do.

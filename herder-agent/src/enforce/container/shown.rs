@@ -1,11 +1,8 @@
 //! What one matched container shows: its state when a client asks, and its value as a metric.
 
 use super::{Container, Shared};
-use crate::{
-    attribution::Owner,
-    cgroup::CgroupPath,
-    enforce::{Obstacle, effect::Effect},
-};
+use crate::enforce::effect::Effect;
+use herder_model::{cgroup::CgroupPath, enforcement::Obstacle, owner::Owner};
 use serde::Serialize;
 
 /// The state of a matched container, for people and programs to read.
