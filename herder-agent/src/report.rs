@@ -1,23 +1,24 @@
 //! What the agent tells: for each occurrence one call here, which writes the
 //! log line, counts, and keeps the record, so that the three cannot drift apart.
 
+mod enforcement;
 pub mod heartbeat;
 pub mod journal;
 mod lock;
 pub mod metrics;
 mod record;
+mod runtime;
 
 pub use record::KillRecord;
 
 use crate::{
     kernel::clock::monotonic_now,
     kubernetes::{client::Failure, events::send},
-    runtime::nri::{Answer, Attempt, Outcome},
 };
 use herder_model::{
     cgroup::CgroupPath,
     clock::Monotonic,
-    enforcement::{Obstacle, OomGroupWrite, WriteResult},
+    enforcement::Obstacle,
     kill::KillReport,
     oom::reasons::{Lost, NoKill, Unattributed, Unseen},
     owner::{ContainerNames, Owner},
@@ -28,7 +29,6 @@ use journal::Journal;
 use lock::{Held, Lock};
 use metrics::Metrics;
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -232,73 +232,14 @@ impl Reporter {
         self.metrics.no_kill(reason);
     }
 
-    /// A write of `memory.oom.group`, or in a dry run the wish for one.
-    pub fn oom_group_write(&self, write: &OomGroupWrite<'_>) {
-        let OomGroupWrite { cgroup, rule, old, new, cause, .. } = *write;
-        let (old, new, cgroup) = (u8::from(old), u8::from(new), cgroup.to_string());
-        match write.result {
-            _ if write.dry_run => {
-                tracing::info!(cgroup, rule, old, new, "Dry run: would write memory.oom.group.");
-                return;
-            }
-            WriteResult::Ok => {
-                tracing::info!(cgroup, rule, old, new, ?cause, "Wrote memory.oom.group.");
-            }
-            WriteResult::Gone => {
-                tracing::info!(
-                    cgroup,
-                    rule,
-                    old,
-                    new,
-                    ?cause,
-                    "Removed before memory.oom.group was written."
-                );
-            }
-            WriteResult::Error(error) => {
-                tracing::error!(
-                    cgroup,
-                    rule,
-                    old,
-                    new,
-                    ?cause,
-                    error,
-                    "Cannot write memory.oom.group."
-                );
-            }
-        }
-        self.metrics.oom_group_write(write);
-    }
-
     /// Rules that may be the cause of writes, by their names.
     pub fn rules<'a>(&self, names: impl Iterator<Item = &'a str>) {
         names.for_each(|name| self.metrics.rule(name));
     }
 
-    /// The effective value of a matched container, `None` when it is gone, and
-    /// the value that its rule wants.
-    pub fn oom_group_effective(&self, owner: &Owner, value: Option<bool>, wanted: bool) {
-        self.metrics.oom_group_effective(owner, value, wanted, Instant::now());
-    }
-
     /// A cgroup of an owner was removed; its series go after a while.
     pub fn owner_left(&self, owner: &Owner) {
         self.metrics.left(owner, Instant::now());
-    }
-
-    /// A matched container cannot be steered, or (with `None`) now can.
-    pub fn obstacle(&self, cgroup: &CgroupPath, rule: &str, obstacle: Option<(Obstacle, String)>) {
-        let cgroup = cgroup.to_string();
-        match obstacle {
-            Some((obstacle, why)) => {
-                tracing::warn!(cgroup, rule, reason = obstacle.as_str(), why, "Not enforceable.");
-            }
-            None => tracing::info!(cgroup, rule, "Enforceable again, or gone."),
-        }
-    }
-
-    /// How many matched containers there are behind each obstacle.
-    pub fn obstacles(&self, containers: &BTreeMap<Obstacle, usize>) {
-        self.metrics.obstacles(containers);
     }
 
     /// How many cgroups are there and not kept, before and now, by their [`Role`].
@@ -362,50 +303,6 @@ impl Reporter {
     pub fn bad_annotation(&self, namespace: &str, pod: &str, error: &AnnotationError) {
         tracing::warn!(namespace, pod, %error, "The pod's annotation cannot be understood.");
         self.metrics.bad_annotation();
-    }
-
-    /// What the container runtime was answered.
-    pub fn nri_answer(&self, answer: &Answer<'_>) {
-        let Answer { namespace, pod, container, target, outcome } = *answer;
-        let said = match outcome {
-            Outcome::Set => Some("NRI: set memory.oom.group."),
-            Outcome::DryRun => Some("Dry run: would set memory.oom.group by NRI."),
-            Outcome::Conflict => Some(
-                "NRI: the container was not made with this memory.oom.group, so another plugin wants another one; left to the cgroup.",
-            ),
-            Outcome::Kept | Outcome::NotAsked | Outcome::Unmatched | Outcome::Error => None,
-        };
-        if let (Some(said), Some(target)) = (said, target) {
-            let (rule, value) = (&*target.rule, u8::from(target.value));
-            tracing::info!(namespace, pod, container, rule, value, "{said}");
-        }
-        self.metrics.nri_answer(outcome);
-    }
-
-    /// The runtime asked about a pod that no kubelet made.
-    pub fn nri_unmatched(&self) {
-        self.metrics.nri_answer(Outcome::Unmatched);
-    }
-
-    /// The runtime was answered with nothing, since something was wrong.
-    pub fn nri_failed(&self, error: &dyn std::error::Error) {
-        tracing::error!(%error, "NRI: left a container as it is.");
-        self.metrics.nri_answer(Outcome::Error);
-    }
-
-    /// How long an answer took.
-    pub fn nri_answered(&self, took: Duration) {
-        self.metrics.nri_answered(took);
-    }
-
-    /// What became of one try to be asked by the runtime.
-    pub fn nri_connection(&self, attempt: Attempt) {
-        self.metrics.nri_connection(attempt);
-    }
-
-    /// Whether the runtime asks this agent.
-    pub fn nri_connected(&self, connected: bool) {
-        self.metrics.nri_connected(connected);
     }
 
     /// Forgets the series of containers that are long gone. Those of pods that

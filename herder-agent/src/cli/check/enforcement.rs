@@ -4,15 +4,12 @@
 use super::{Finding, Outcome, finding};
 use crate::{
     cli::args::NodeArgs,
-    enforce::{ContainerState, Enforcer, Options, Origin, Place},
-    kernel::cgroupfs::{
-        dir::{CgroupRoot, OOM_GROUP},
-        walk,
-    },
-    report::Reporter,
+    enforce::{ContainerState, Enforcer, Listener, Options, Origin, Place},
+    kernel::cgroupfs::{dir::CgroupRoot, walk},
 };
 use herder_model::{
-    cgroup::{CgroupId, CgroupPath},
+    cgroup::{CgroupId, CgroupPath, OOM_GROUP},
+    enforcement::{Obstacle, OomGroupWrite},
     owner::{Owner, path::PodCgroup},
     rules::{
         matching::{Policy, Subject, Target, Verdict},
@@ -21,7 +18,7 @@ use herder_model::{
 };
 use rustix::fs::StatVfsMountFlags;
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     fs,
     ops::ControlFlow,
     os::unix::fs::MetadataExt,
@@ -50,17 +47,28 @@ pub(super) fn all(args: &NodeArgs, config: &Config) -> Vec<Finding> {
     });
     cgroups.sort_by(|(_, one), (_, other)| one.cmp(other));
     let transient = args.systemd_transient_dir.clone();
-    let trial = Trial { root, transient, reporter: Arc::default() };
+    let trial = Trial { root, transient };
     let mut findings = vec![trial.enforcement(&Policy::new(config.clone()), &cgroups)];
     findings.extend(rules(config, &cgroups));
     findings
 }
 
+/// What it is told nobody reads.
+struct Unheard;
+
+impl Listener for Unheard {
+    fn wrote(&self, _: &OomGroupWrite<'_>) {}
+
+    fn effective(&self, _: &Owner, _: Option<bool>, _: bool) {}
+
+    fn obstacle(&self, _: &CgroupPath, _: &str, _: Option<(Obstacle, String)>) {}
+
+    fn obstacles(&self, _: &BTreeMap<Obstacle, usize>) {}
+}
+
 struct Trial<'a> {
     root: &'a Path,
     transient: PathBuf,
-    /// What it is told nobody reads.
-    reporter: Arc<Reporter>,
 }
 
 impl Trial<'_> {
@@ -151,7 +159,7 @@ impl Trial<'_> {
             built_within: Duration::ZERO,
         };
         let mut enforcer =
-            Enforcer::new(CgroupRoot::open(self.root).ok(), options, self.reporter.clone());
+            Enforcer::new(CgroupRoot::open(self.root).ok(), options, Arc::new(Unheard));
         let owner = Owner::Host { cgroup: path.clone() };
         let place = Place { path, scope: None };
         enforcer.govern(*id, place, Origin::Existing, target, owner);
@@ -298,7 +306,7 @@ mod tests {
     fn without_a_cgroup_mount_it_is_said() {
         let fake = Fake::new("mount", &["a"]);
         fs::set_permissions(fake.0.join("a"), fs::Permissions::from_mode(0o755)).unwrap();
-        let trial = Trial { root: &fake.0, transient: PathBuf::new(), reporter: Arc::default() };
+        let trial = Trial { root: &fake.0, transient: PathBuf::new() };
         let policy = Policy::new(config(
             "rules:\n- {name: all, cgroups: ['/*'], oomGroup: single-process}\n",
         ));

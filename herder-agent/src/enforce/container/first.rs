@@ -51,7 +51,7 @@ impl Container {
             return;
         }
         let written = directory.set_oom_group(first);
-        context.reporter.oom_group_write(&OomGroupWrite {
+        context.listener.wrote(&OomGroupWrite {
             cgroup: &self.path,
             rule: &self.target.rule,
             old: self.target.value,
