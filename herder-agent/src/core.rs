@@ -3,13 +3,14 @@
 //!
 //! It runs on a thread of its own, so that a slow scrape or API server can never
 //! delay a correction of `memory.oom.group` or the report of a kill. Others talk
-//! to it by [`Command`]s.
+//! to it by an [`Inbox`].
 
 mod appearing;
 mod cgroups;
 mod counts;
 mod deduced;
 mod fates;
+mod inbox;
 mod kills;
 mod limits;
 mod losses;
@@ -19,11 +20,12 @@ mod pods;
 mod walking;
 
 pub use counts::Leaving;
+pub use inbox::Inbox;
 pub use notices::Notices;
 
-use self::{appearing::Appearing, fates::Fates, pods::Waiting};
+use self::{appearing::Appearing, fates::Fates, inbox::Message, pods::Waiting};
 use crate::{
-    enforce::{Enforcer, StateKey, States},
+    enforce::{Enforcer, StatesRequest},
     kernel::{
         clock::monotonic_now,
         probe::DecodeError,
@@ -39,10 +41,10 @@ use crate::{
 use herder_model::{
     cgroup::{CgroupId, CgroupPath, tree::CgroupTree},
     clock::Monotonic,
-    event::{Event, Traced},
-    naming::{Naming, runtime::RuntimeContainer},
+    naming::Naming,
     oom::{
         assemble::{Assembler, EXIT_WAIT},
+        event::{Event, Traced},
         reasons::Lost,
     },
     reconcile::Reconciler,
@@ -51,10 +53,6 @@ use herder_model::{
 use losses::Losses;
 use std::{collections::VecDeque, future::pending, io, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
-    sync::{
-        mpsc::{self, error::TryRecvError},
-        oneshot,
-    },
     task::yield_now,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
@@ -69,19 +67,6 @@ const BETWEEN_WALKS: Duration = Duration::from_secs(1);
 
 /// Turns after which some containers are surveyed although there is other work.
 const SURVEY_EVERY: u32 = 64;
-
-/// What others may ask of the core.
-#[derive(Debug)]
-pub enum Command {
-    /// Take another policy.
-    Policy(Arc<Policy>),
-    /// Take what the API server told about pods.
-    Pod(herder_model::pods::Event),
-    /// Take what the container runtime told about containers.
-    RuntimeContainer(Vec<RuntimeContainer>),
-    /// Tell the state of some matched containers: at most so many after one, or of the first.
-    Containers(Option<StateKey>, usize, oneshot::Sender<States>),
-}
 
 /// The v2 hierarchy, or the part of it that the agent looks at.
 #[derive(Clone, Debug)]
@@ -201,17 +186,13 @@ impl Core {
         }
     }
 
-    /// Works until `commands` is closed, then drains what the kernel has told,
+    /// Works until it is told to stop, then drains what the kernel has told,
     /// and gives values back if asked to. `ready` is called after the first walk.
     ///
     /// # Errors
     /// When the kernel's events cannot be waited for, or the mount begins at another
     /// cgroup than before.
-    pub async fn run(
-        mut self,
-        mut commands: mpsc::Receiver<Command>,
-        ready: impl FnOnce(),
-    ) -> io::Result<()> {
+    pub async fn run(mut self, mut inbox: Inbox, ready: impl FnOnce()) -> io::Result<()> {
         let (kills, cgroups) = self.source.readable()?;
         let mut changes = self.enforcer.inotify().map(Readable::register).transpose()?;
         self.first_walk()?;
@@ -261,9 +242,9 @@ impl Core {
                 () = sleep_until(appears.unwrap_or_else(Instant::now)), if appears.is_some() && !appeared => {}
                 guard = readable(kills.as_ref()) => guard?.drained(),
                 () = sleep_until(instant(due)), if due.is_some() => self.expire_kills(monotonic_now()),
-                command = commands.recv() => match command {
-                    Some(command) => {
-                        self.obey(command);
+                message = inbox.next() => match message {
+                    Some(message) => {
+                        self.take(message);
                         yield_now().await;
                     }
                     None => break,
@@ -302,14 +283,13 @@ impl Core {
                 // Whoever makes cgroups without end must not have all walked without end.
                 resync.reset_at(Instant::now().max(walked + BETWEEN_WALKS));
             }
-            match commands.try_recv() {
-                Ok(command) => {
-                    self.obey(command);
-                    // Else many commands in a row would hide that values change.
-                    yield_now().await;
-                }
-                Err(TryRecvError::Empty) => {}
-                Err(TryRecvError::Disconnected) => break,
+            if inbox.is_stopped() {
+                break;
+            }
+            if let Some(message) = inbox.try_next(turns) {
+                self.take(message);
+                // Else many messages in a row would hide that values change.
+                yield_now().await;
             }
         }
         self.take_kills();
@@ -323,12 +303,12 @@ impl Core {
         Ok(())
     }
 
-    fn obey(&mut self, command: Command) {
-        match command {
-            Command::Policy(policy) => self.take_policy(policy),
-            Command::Pod(event) => self.take_pod(event),
-            Command::RuntimeContainer(containers) => self.take_learnt(containers),
-            Command::Containers(after, most, answer) => {
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Policy(policy) => self.take_policy(policy),
+            Message::Pod(event) => self.take_pod(event),
+            Message::Learnt(containers) => self.take_learnt(containers),
+            Message::States(StatesRequest { after, most, answer }) => {
                 // Whoever asked may have gone away, which is no concern of ours.
                 let _ = answer.send(self.enforcer.states(after.as_ref(), most));
             }

@@ -19,6 +19,7 @@ mod options;
 mod pace;
 mod state;
 mod states;
+mod survey;
 mod watch;
 
 pub use container::ContainerState;
@@ -26,7 +27,7 @@ pub use effect::{Counted, Effect};
 pub use news::{Change, EnforcementEvent};
 pub use obstacle::{may_be_stopped, stopping_policy};
 pub use options::{BUILT_WITHIN, Options, Origin, Place};
-pub use states::{StateKey, States};
+pub use states::{StateKey, States, StatesRequest};
 
 use crate::kernel::cgroupfs::dir::CgroupRoot;
 use container::Container;
@@ -36,7 +37,7 @@ use herder_model::{
     enforcement::Obstacle,
     owner::Owner,
     rules::matching::Target,
-    saved::{SavedCgroup, SavedCgroups},
+    saved::SavedCgroups,
 };
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -103,13 +104,6 @@ impl Enforcer {
         }
     }
 
-    /// Takes what an earlier agent of this boot left.
-    #[must_use]
-    pub fn with_left(mut self, left: SavedCgroups) -> Self {
-        self.left = left;
-        self
-    }
-
     /// What was done and found since the last call, in its order. What the owner of a container
     /// should know stays with the container until that has a name.
     pub fn take_effects(&mut self) -> Vec<Effect> {
@@ -120,41 +114,6 @@ impl Enforcer {
             }
         }
         self.shared.effects.take()
-    }
-
-    /// What is to be left to the next agent, but for the counts.
-    pub fn leaves(&self) -> SavedCgroups {
-        let left = |container: &Container| SavedCgroup {
-            path: Some(container.path().clone()),
-            oom_kills: None,
-            give_back: container.value_to_restore(),
-            rule: Some(container.rule().clone()),
-        };
-        let known = self.containers.iter().map(|(id, container)| (*id, left(container)));
-        self.left.iter().map(|(id, left)| (*id, left.clone())).chain(known).collect()
-    }
-
-    /// Forgets what an earlier agent left of cgroups that are gone. One that is there
-    /// may yet be matched, when its pod's names are known.
-    pub fn retain_left(&mut self, is_there: impl Fn(CgroupId) -> bool) {
-        self.left.retain(|id, _| is_there(*id));
-    }
-
-    /// Cgroups that an earlier agent left, and that are under no rule yet.
-    pub fn left(&self) -> impl Iterator<Item = CgroupId> {
-        self.left.keys().copied()
-    }
-
-    /// Gives back what an earlier agent wrote where no rule matches any more: rules that
-    /// went while no agent was running. What is not said to be so is kept.
-    pub fn restore_left(&mut self, unmatched: impl Fn(CgroupId) -> bool) {
-        let done: Vec<_> = self.left.extract_if(|id, _| unmatched(*id)).collect();
-        for (id, left) in &done {
-            left::restore(*id, left, &self.context, &mut self.shared.effects);
-        }
-        if !done.is_empty() {
-            self.shared.effects.add(Effect::Saved);
-        }
     }
 
     fn count(&mut self, id: CgroupId) {

@@ -7,13 +7,13 @@ pub mod journal;
 mod lock;
 pub mod metrics;
 mod record;
+mod runtime;
 
 pub use record::KillRecord;
 
 use crate::{
     kernel::clock::monotonic_now,
     kubernetes::{client::Failure, events::send},
-    runtime::nri::{Answer, Attempt, Outcome},
 };
 use herder_model::{
     cgroup::CgroupPath,
@@ -303,50 +303,6 @@ impl Reporter {
     pub fn bad_annotation(&self, namespace: &str, pod: &str, error: &AnnotationError) {
         tracing::warn!(namespace, pod, %error, "The pod's annotation cannot be understood.");
         self.metrics.bad_annotation();
-    }
-
-    /// What the container runtime was answered.
-    pub fn nri_answer(&self, answer: &Answer<'_>) {
-        let Answer { namespace, pod, container, target, outcome } = *answer;
-        let said = match outcome {
-            Outcome::Set => Some("NRI: set memory.oom.group."),
-            Outcome::DryRun => Some("Dry run: would set memory.oom.group by NRI."),
-            Outcome::Conflict => Some(
-                "NRI: the container was not made with this memory.oom.group, so another plugin wants another one; left to the cgroup.",
-            ),
-            Outcome::Kept | Outcome::NotAsked | Outcome::Unmatched | Outcome::Error => None,
-        };
-        if let (Some(said), Some(target)) = (said, target) {
-            let (rule, value) = (&*target.rule, u8::from(target.value));
-            tracing::info!(namespace, pod, container, rule, value, "{said}");
-        }
-        self.metrics.nri_answer(outcome);
-    }
-
-    /// The runtime asked about a pod that no kubelet made.
-    pub fn nri_unmatched(&self) {
-        self.metrics.nri_answer(Outcome::Unmatched);
-    }
-
-    /// The runtime was answered with nothing, since something was wrong.
-    pub fn nri_failed(&self, error: &dyn std::error::Error) {
-        tracing::error!(%error, "NRI: left a container as it is.");
-        self.metrics.nri_answer(Outcome::Error);
-    }
-
-    /// How long an answer took.
-    pub fn nri_answered(&self, took: Duration) {
-        self.metrics.nri_answered(took);
-    }
-
-    /// What became of one try to be asked by the runtime.
-    pub fn nri_connection(&self, attempt: Attempt) {
-        self.metrics.nri_connection(attempt);
-    }
-
-    /// Whether the runtime asks this agent.
-    pub fn nri_connected(&self, connected: bool) {
-        self.metrics.nri_connected(connected);
     }
 
     /// Forgets the series of containers that are long gone. Those of pods that

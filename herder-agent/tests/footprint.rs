@@ -10,8 +10,7 @@
 )]
 
 use herder_agent::{
-    core::Command,
-    enforce::{ContainerState, States},
+    enforce::{ContainerState, States, StatesRequest},
     report::{Reporter, heartbeat::Heartbeat},
     serve::{self, Readiness},
 };
@@ -375,7 +374,7 @@ fn full_server() -> SocketAddr {
     let address = listeners.addresses()[0];
     let (core, mut commands) = mpsc::channel(64);
     thread::spawn(move || {
-        while let Some(Command::Containers(after, most, answer)) = commands.blocking_recv() {
+        while let Some(StatesRequest { after, most, answer }) = commands.blocking_recv() {
             let first = after.map_or(0, |(_, id)| usize::try_from(id.0).unwrap() + 1);
             let last = (first + most).min(states.len());
             let more =

@@ -13,6 +13,9 @@ use std::{
     sync::Arc,
 };
 
+/// The file that the agent steers.
+pub const OOM_GROUP: &str = "memory.oom.group";
+
 /// A cgroup's kernfs node id, which is its directory's inode number
 /// (`cgroup_id()`, include/linux/cgroup.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]

@@ -6,7 +6,7 @@
 //! `herder-agent/tests/architecture.rs` looks at both.
 //!
 //! ```text
-//!  event ─► oom ──────────► kill          what the kernel did, one kill for each decision
+//!  oom::event ─► oom ─────► kill          what the kernel did, one kill for each decision
 //!            │
 //!  cgroup ─► owner ─► naming ─► rules     whose cgroup it is, and what a rule wants of it
 //!                     pods
@@ -19,7 +19,6 @@ pub mod causes;
 pub mod cgroup;
 pub mod clock;
 pub mod enforcement;
-pub mod event;
 pub mod kill;
 pub mod naming;
 pub mod oom;

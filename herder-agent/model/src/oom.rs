@@ -7,6 +7,7 @@
 pub mod assemble;
 pub mod classify;
 pub mod deduce;
+pub mod event;
 pub mod limit;
 pub mod reasons;
 

@@ -1,10 +1,10 @@
-//! What was killed while no agent ran: by what an earlier agent of this boot left, and the
+//! What an earlier agent left, and what was killed while no agent ran: by what an earlier agent of this boot left, and the
 //! kernel's counts of now.
 
 use crate::{
     kernel::{cgroupfs::dir::CgroupRoot, source::node_kills},
     report::Reporter,
-    state::State,
+    state::{State, StateFile},
 };
 use herder_model::{cgroup::CgroupId, oom::reasons::Unseen, saved::SavedCgroups};
 use std::path::Path;
@@ -41,4 +41,24 @@ pub(super) fn tell(
         }
     }
     (leaves, now)
+}
+
+/// What an earlier agent left, and where this one leaves its own. A file that is no
+/// state is somebody else's, and is not written.
+pub(super) fn left(path: Option<&Path>) -> (Option<StateFile>, State) {
+    let Some(path) = path else {
+        tracing::info!("Without --state-file, kills are not told that happen while no agent runs.");
+        return (None, State::default());
+    };
+    let loaded = StateFile::new(path.to_path_buf()).and_then(|file| Ok((file.load()?, file)));
+    match loaded {
+        Ok((state, file)) => {
+            tracing::info!(path = %path.display(), cgroups = state.cgroups.len(), "Took over what an earlier agent left.");
+            (Some(file), state)
+        }
+        Err(error) => {
+            tracing::error!(%error, "The state file is neither read nor written.");
+            (None, State::default())
+        }
+    }
 }

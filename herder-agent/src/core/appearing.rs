@@ -5,7 +5,7 @@ use super::Core;
 use crate::{enforce::Origin, kernel::clock::monotonic_now};
 use herder_model::{
     cgroup::{CgroupId, CgroupPath, tree::Role},
-    event::{Base, CgroupEvent, is_cut},
+    oom::event::{Base, CgroupEvent, is_cut},
     rules::matching::Verdict,
 };
 use std::{os::unix::fs::MetadataExt, time::Duration};

@@ -6,10 +6,10 @@ use crate::{
     enforce::{Origin, Place},
     kernel::{clock::monotonic_now, source::Source},
 };
-use herder_model::naming::Naming;
 use herder_model::{
     cgroup::{CgroupId, CgroupPath, tree::Role},
-    event::{CgroupEvent, Event},
+    naming::Naming,
+    oom::event::{CgroupEvent, Event},
     owner::{Owner, crun},
     rules::matching::{Policy, Target, Verdict},
 };

@@ -6,8 +6,7 @@ use crate::kernel::{clock::monotonic_now, source::Source};
 use herder_model::{
     cgroup::{CgroupId, CgroupPath},
     clock::Monotonic,
-    event::Event,
-    oom::deduce::Place,
+    oom::{deduce::Place, event::Event},
 };
 use std::iter;
 

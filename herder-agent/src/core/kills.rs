@@ -1,16 +1,16 @@
 //! From the kernel's marks to a report of each kill.
 
 use super::{Core, decoded};
-use crate::kernel::{cgroupfs::dir::OOM_GROUP, clock::monotonic_now, source::Source};
+use crate::kernel::{clock::monotonic_now, source::Source};
 use herder_model::{
-    cgroup::{CgroupId, CgroupPath, tree::Role},
+    cgroup::{CgroupId, CgroupPath, OOM_GROUP, tree::Role},
     clock::Monotonic,
-    event::{Event, Lineage},
     kill::KillReport,
     oom::{
         Limit, OomKill,
         assemble::Outcome,
         classify::Scene,
+        event::{Event, Lineage},
         reasons::{NoKill, Unattributed},
     },
     owner::Owner,

@@ -174,7 +174,8 @@ impl Core {
         let (Some(named), Some(container)) = (self.naming.named(path), container) else {
             return;
         };
-        self.notices.end(named.pod, container, message::ended(container, kill, after, obstacle));
+        let victim = (kill.victim.comm.as_deref(), kill.victim.pid);
+        self.notices.end(named.pod, container, message::ended(container, victim, after, obstacle));
     }
 }
 

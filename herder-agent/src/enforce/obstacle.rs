@@ -1,9 +1,9 @@
 //! What can make a container's own `memory.oom.group` count for nothing. Looked
 //! at and reported, never changed.
 
-use crate::kernel::cgroupfs::dir::{DirError, OOM_GROUP};
+use crate::kernel::cgroupfs::dir::DirError;
 use herder_model::{
-    cgroup::CgroupPath,
+    cgroup::{CgroupPath, OOM_GROUP},
     enforcement::{Obstacle, WriteResult},
 };
 use std::{fs, path::Path};

@@ -2,10 +2,8 @@ mod given_back;
 mod inner;
 
 use super::*;
-use crate::{
-    kernel::cgroupfs::dir::{EVENTS, OOM_GROUP},
-    report::Reporter,
-};
+use crate::{kernel::cgroupfs::dir::EVENTS, report::Reporter};
+use herder_model::cgroup::OOM_GROUP;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     fs,

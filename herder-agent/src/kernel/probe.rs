@@ -25,7 +25,7 @@ use aya_btf::{loader, stand_in};
 use aya_log::EbpfLogger;
 use btf::TypeId;
 use herder_agent_ebpf::Loss;
-use herder_model::{causes::Causes, cgroup::CgroupId, event::Traced};
+use herder_model::{causes::Causes, cgroup::CgroupId, oom::event::Traced};
 use log::Log;
 use std::{io, os::fd::AsFd, path::Path};
 

@@ -8,17 +8,16 @@
 mod pauses;
 mod wire;
 
-use crate::{
-    core::Command,
-    kubernetes::client::{Answer, ApiServer, Failure, RequestError},
+use crate::kubernetes::client::{Answer, ApiServer, Failure, RequestError};
+use herder_model::{
+    backoff::{Pace, random},
+    pods::{Event, current::CurrentPods},
 };
-use herder_model::backoff::{Pace, random};
-use herder_model::pods::{Event, current::CurrentPods};
 use kube::api::{ListParams, Request, WatchParams};
 use pauses::Pauses;
 use std::time::Duration;
 use tokio::{
-    sync::mpsc::WeakSender,
+    sync::mpsc,
     time::{Instant, sleep},
 };
 use wire::{Line, PodList, WatchedPod};
@@ -70,8 +69,8 @@ pub async fn watch(server: ApiServer, node: &str, pace: Pace, to: Followers) {
 
 /// Who is told of pods.
 pub struct Followers {
-    /// The core, as long as it is there.
-    pub core: WeakSender<Command>,
+    /// Who applies what is told. The watch ends when nobody does.
+    pub events: mpsc::Sender<Event>,
     /// What they are labelled now, if somebody else asks for that.
     pub current: Option<CurrentPods>,
 }
@@ -215,9 +214,7 @@ impl Feed {
         if let Some(current) = &self.to.current {
             current.apply(&event);
         }
-        // Held only for the moment, since the core ends when nobody can send.
-        let core = self.to.core.upgrade().ok_or(Stop::CoreGone)?;
-        core.send(Command::Pod(event)).await.map_err(|_| Stop::CoreGone)
+        self.to.events.send(event).await.map_err(|_| Stop::CoreGone)
     }
 
     fn left_out(&self, pod: &WatchedPod) {

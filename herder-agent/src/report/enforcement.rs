@@ -2,7 +2,10 @@
 
 use super::Reporter;
 use crate::enforce::Effect;
-use herder_model::enforcement::{OomGroupWrite, WriteResult};
+use herder_model::{
+    enforcement::{OomGroupWrite, WriteResult},
+    owner::Owner,
+};
 use std::time::Instant;
 
 impl Reporter {
@@ -12,7 +15,7 @@ impl Reporter {
         match effect {
             Effect::Wrote(write) => self.oom_group_write(write),
             Effect::Effective { owner, value, wanted } => {
-                self.metrics.oom_group_effective(owner, *value, *wanted, Instant::now());
+                self.oom_group_effective(owner, *value, *wanted);
             }
             Effect::Blocked { cgroup, rule, obstacle } => {
                 let cgroup = cgroup.to_string();
@@ -27,6 +30,12 @@ impl Reporter {
             Effect::Obstacles(containers) => self.metrics.obstacles(containers),
             Effect::Counted(_) | Effect::Saved | Effect::Notice(_) => {}
         }
+    }
+
+    /// The effective value of a matched container, `None` when it is gone, and
+    /// the value that its rule wants.
+    pub fn oom_group_effective(&self, owner: &Owner, value: Option<bool>, wanted: bool) {
+        self.metrics.oom_group_effective(owner, value, wanted, Instant::now());
     }
 
     /// A write of `memory.oom.group`, or in a dry run the wish for one.

@@ -20,10 +20,10 @@ pub mod wire;
 pub use adjust::{AdjustError, Wish, learn, pod, spec, swaps, wish};
 pub use awaited::Awaited;
 
-use crate::{core::Command, report::Reporter};
 use herder_model::{
     backoff::{Backoff, Pace, random},
     causes::Causes,
+    naming::runtime::RuntimeContainer,
     pods::current::CurrentPods,
     rules::matching::{Policy, Target},
 };
@@ -31,7 +31,7 @@ use session::Session;
 use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     net::UnixStream,
-    sync::{mpsc::WeakSender, watch},
+    sync::{mpsc, watch},
     time::{Instant, sleep},
 };
 
@@ -105,6 +105,27 @@ pub struct Answer<'a> {
     pub target: Option<&'a Target>,
     /// What was answered.
     pub outcome: Outcome,
+}
+
+/// Who is told of what happens here: it logs and counts.
+pub trait Listener: Send + Sync {
+    /// What was answered about a container.
+    fn answered(&self, answer: &Answer<'_>);
+
+    /// The runtime asked about a pod that no kubelet made.
+    fn unmatched(&self);
+
+    /// The runtime was answered with nothing, since something was wrong.
+    fn failed(&self, error: &dyn std::error::Error);
+
+    /// How long an answer took.
+    fn took(&self, took: Duration);
+
+    /// What became of one try to be asked by the runtime.
+    fn attempted(&self, attempt: Attempt);
+
+    /// Whether the runtime asks this agent.
+    fn connected(&self, connected: bool);
 }
 
 /// Why there is no connection, or none any more.
@@ -198,9 +219,9 @@ pub struct Plugin {
     /// Whose cgroups the core has to notice.
     pub awaited: Awaited,
     /// Where all is told.
-    pub reporter: Arc<Reporter>,
-    /// Who learns from the runtime. Ends when nobody can send to it any more.
-    pub core: WeakSender<Command>,
+    pub listener: Arc<dyn Listener>,
+    /// Where what the runtime tells of containers goes.
+    pub learnt: mpsc::Sender<Vec<RuntimeContainer>>,
 }
 
 impl Plugin {
@@ -219,7 +240,7 @@ impl Plugin {
                     if session.synchronized {
                         told.clear();
                     } else {
-                        self.reporter.nri_connection(error.attempt());
+                        self.listener.attempted(error.attempt());
                     }
                     if began.elapsed() >= GOOD && session.synchronized {
                         cut.reset();
@@ -227,11 +248,11 @@ impl Plugin {
                     (error, cut.after_failure(random()))
                 }
                 Err(error) => {
-                    self.reporter.nri_connection(Attempt::Unreachable);
+                    self.listener.attempted(Attempt::Unreachable);
                     (NriError::Unreachable(error), missing.after_failure(random()))
                 }
             };
-            self.reporter.nri_connected(false);
+            self.listener.connected(false);
             // Each reason once until there is a connection again; the metric has each try.
             if told.insert(error.attempt()) {
                 self.tell(&error);

@@ -7,7 +7,7 @@ use super::{
     *,
 };
 use crate::{
-    enforce::{ContainerState, States},
+    enforce::{ContainerState, States, StatesRequest},
     report::tests::report,
 };
 use herder_model::{
@@ -30,7 +30,7 @@ struct Server {
     readiness: Readiness,
     heartbeat: Heartbeat,
     reporter: Arc<Reporter>,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<StatesRequest>,
     stop: oneshot::Sender<()>,
     ended: tokio::task::JoinHandle<()>,
 }
@@ -174,9 +174,13 @@ async fn kills_come_in_pages() {
 }
 
 /// A core with so many matched containers.
-async fn play_core(commands: &mut mpsc::Receiver<Command>, containers: usize, answers: usize) {
+async fn play_core(
+    commands: &mut mpsc::Receiver<StatesRequest>,
+    containers: usize,
+    answers: usize,
+) {
     let mut asked = 0;
-    while let Some(Command::Containers(after, most, answer)) = commands.recv().await {
+    while let Some(StatesRequest { after, most, answer }) = commands.recv().await {
         asked += 1;
         if asked > answers {
             drop(answer);

@@ -86,7 +86,7 @@ pub(crate) fn annotation(input: &[u8]) {
 
 /// A record of the eBPF programs.
 pub(crate) fn record(input: &[u8]) {
-    use herder_model::event::Event::{
+    use herder_model::oom::event::Event::{
         CgroupMade, CgroupOutside, CgroupRemoved, Decided, Exited, Lineage, Marked,
     };
     match decode::decode(input, 4096) {

@@ -5,7 +5,6 @@ use super::server::{
     whole,
 };
 use herder_agent::{
-    core::Command,
     kernel::clock::monotonic_now,
     kubernetes::{
         client::{Failure, Times},
@@ -15,6 +14,7 @@ use herder_agent::{
 use herder_model::{
     backoff::Pace,
     pods::{
+        Event,
         restarts::Reason,
         store::{GRACE, PodChange, PodStore},
     },
@@ -33,9 +33,7 @@ struct Follower {
     changes: Vec<PodChange>,
     /// `namespace/name` of all pods that ever were.
     seen: BTreeSet<String>,
-    commands: mpsc::Receiver<Command>,
-    /// The core ends when nobody can send, and the watch with it.
-    _core: mpsc::Sender<Command>,
+    events: mpsc::Receiver<Event>,
     watch: JoinHandle<()>,
 }
 
@@ -49,8 +47,8 @@ impl Follower {
     }
 
     fn with(server: Server, pace: Pace) -> Follower {
-        let (core, commands) = mpsc::channel(4);
-        let to = Followers { core: core.downgrade(), current: None };
+        let (sender, events) = mpsc::channel(4);
+        let to = Followers { events: sender, current: None };
         let api = server.api.clone();
         let watch = tokio::spawn(async move { watch(api, "node-1", pace, to).await });
         Follower {
@@ -58,8 +56,7 @@ impl Follower {
             store: PodStore::default(),
             changes: Vec::new(),
             seen: BTreeSet::new(),
-            commands,
-            _core: core,
+            events,
             watch,
         }
     }
@@ -70,8 +67,7 @@ impl Follower {
         while !condition(self) {
             let left = end.saturating_duration_since(StdInstant::now());
             let step = left.min(Duration::from_millis(20));
-            if let Ok(Some(command)) = tokio::time::timeout(step, self.commands.recv()).await {
-                let Command::Pod(event) = command else { unreachable!("the watch sends pods") };
+            if let Ok(Some(event)) = tokio::time::timeout(step, self.events.recv()).await {
                 self.changes.extend(self.store.apply(event, monotonic_now()));
                 self.seen
                     .extend(self.store.live().map(|pod| format!("{}/{}", pod.namespace, pod.name)));
@@ -596,6 +592,6 @@ async fn a_list_that_breaks_off_is_no_list() {
 async fn the_watch_ends_with_the_core() {
     let mut follower = Follower::of(vec![whole("streaming-list"), open("watch-pods-node-1")]).await;
     follower.until_synced().await;
-    drop(follower.commands);
+    drop(follower.events);
     follower.watch.await.unwrap();
 }

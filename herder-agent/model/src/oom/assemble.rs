@@ -10,8 +10,10 @@
 use super::{Domain, OomKill, Trigger, Victim};
 use crate::{
     clock::Monotonic,
-    event::{Decision, Mark, Traced},
-    oom::reasons::NoKill,
+    oom::{
+        event::{Decision, Mark, Traced},
+        reasons::NoKill,
+    },
 };
 use std::{
     collections::{BTreeMap, HashMap},

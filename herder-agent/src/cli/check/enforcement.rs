@@ -5,13 +5,10 @@ use super::{Finding, Outcome, finding};
 use crate::{
     cli::args::NodeArgs,
     enforce::{ContainerState, Enforcer, Options, Origin, Place},
-    kernel::cgroupfs::{
-        dir::{CgroupRoot, OOM_GROUP},
-        walk,
-    },
+    kernel::cgroupfs::{dir::CgroupRoot, walk},
 };
 use herder_model::{
-    cgroup::{CgroupId, CgroupPath},
+    cgroup::{CgroupId, CgroupPath, OOM_GROUP},
     owner::{Owner, path::PodCgroup},
     rules::{
         matching::{Policy, Subject, Target, Verdict},

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     enforce::Effect,
     report::{Reporter, tests::report},
-    runtime::nri::{Answer, Outcome},
+    runtime::nri::{Answer, Listener, Outcome},
 };
 use herder_model::{
     cgroup::CgroupPath,
@@ -124,7 +124,7 @@ fn each_kind() {
     for outcome in [Outcome::Set, Outcome::DryRun, Outcome::Conflict] {
         let (namespace, pod, container) = ("shop", "web-0", NASTY);
         let target = Some(&target);
-        reporter.nri_answer(&Answer { namespace, pod, container, target, outcome });
+        reporter.answered(&Answer { namespace, pod, container, target, outcome });
     }
 }
 

@@ -1,6 +1,7 @@
 //! What comes back when a rule goes, or the agent.
 
 use super::*;
+use herder_model::saved::SavedCgroup;
 
 /// The runtime writes our value, since we changed its spec; it is not what it wanted.
 #[test]

@@ -5,14 +5,14 @@
 //! (`cgroup_file_notify()`, kernel/cgroup/cgroup.c). The second also keeps the kernel
 //! from forgetting the file's inode, without which it would tell nobody.
 
-use crate::kernel::cgroupfs::dir::{EVENTS, OOM_GROUP};
+use crate::kernel::cgroupfs::dir::EVENTS;
 use herder_model::{
-    cgroup::{CgroupId, CgroupPath},
+    cgroup::{CgroupId, CgroupPath, OOM_GROUP},
     clock::Monotonic,
-    event::{Base, CgroupEvent, Event},
     oom::{
         OomKill,
         deduce::{Counts, Deducer},
+        event::{Base, CgroupEvent, Event},
     },
 };
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};

@@ -5,7 +5,6 @@
 //! what to do. A process names itself and anybody can annotate his pod, so what
 //! they wrote is cut and cleaned.
 
-use crate::report::KillRecord;
 use herder_model::{
     cgroup::CgroupPath,
     enforcement::Obstacle,
@@ -111,9 +110,15 @@ pub fn left_running(left: Option<usize>) -> String {
     }
 }
 
-/// The text for a container that ended some time after a process of it was killed.
-pub fn ended(container: &str, kill: &KillRecord, after: Duration, why: Option<Obstacle>) -> String {
-    let first = match (&kill.victim.comm, kill.victim.pid) {
+/// The text for a container that ended some time after a process of it, with this name and id,
+/// was killed.
+pub fn ended(
+    container: &str,
+    victim: (Option<&str>, Option<u32>),
+    after: Duration,
+    why: Option<Obstacle>,
+) -> String {
+    let first = match victim {
         (Some(comm), Some(pid)) => format!("process {} (pid {pid})", clean(comm)),
         _ => "a process".to_owned(),
     };

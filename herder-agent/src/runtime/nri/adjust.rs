@@ -5,9 +5,8 @@ use super::wire::{
     Container, ContainerAdjustment, ContainerUpdate, LinuxContainerAdjustment,
     LinuxContainerUpdate, LinuxResources, PodSandbox,
 };
-use crate::kernel::cgroupfs::dir::OOM_GROUP;
 use herder_model::{
-    cgroup::CgroupPath,
+    cgroup::{CgroupPath, OOM_GROUP},
     naming::runtime::RuntimeContainer,
     owner::id::{ContainerId, PodUid},
     pods::{OOM_GROUP_ANNOTATION, Pod, bounded, shortened},

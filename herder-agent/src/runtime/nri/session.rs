@@ -13,10 +13,8 @@ use super::{
     },
     wish,
 };
-use crate::core::Command;
 use bytes::{Bytes, BytesMut};
-use herder_model::naming::runtime::RuntimeContainer;
-use herder_model::{owner::id::PodUid, pods::Pod};
+use herder_model::{naming::runtime::RuntimeContainer, owner::id::PodUid, pods::Pod};
 use prost::{DecodeError, Message as _};
 use std::{
     collections::HashMap, convert::Infallible, future::pending, mem, sync::Arc, time::Duration,
@@ -151,10 +149,10 @@ impl<'a> Session<'a> {
                 self.send(&Message { kind: Kind::Response, body, ..message }).await?;
                 if self.listed && !self.synchronized {
                     self.synchronized = true;
-                    self.plugin.reporter.nri_connected(true);
-                    self.plugin.reporter.nri_connection(Attempt::Connected);
+                    self.plugin.listener.connected(true);
+                    self.plugin.listener.attempted(Attempt::Connected);
                 }
-                self.plugin.reporter.nri_answered(began.elapsed());
+                self.plugin.listener.took(began.elapsed());
             }
             // The only question is to be registered.
             (Connection::Runtime, Kind::Response) => {
@@ -174,7 +172,7 @@ impl<'a> Session<'a> {
         let request: Result<Request, _> = decode("question", body);
         let answered = request.and_then(|it| self.answer_method(&it.method, it.payload));
         answered.unwrap_or_else(|error| {
-            self.plugin.reporter.nri_failed(&error);
+            self.plugin.listener.failed(&error);
             Bytes::new()
         })
     }
@@ -313,7 +311,7 @@ impl<'a> Session<'a> {
     /// A pod that no kubelet made.
     fn unmatched(&self, sandbox: &PodSandbox) -> Bytes {
         tracing::debug!(sandbox = sandbox.id, "NRI: no kubelet's pod.");
-        self.plugin.reporter.nri_unmatched();
+        self.plugin.listener.unmatched();
         Bytes::new()
     }
 
@@ -351,7 +349,7 @@ impl<'a> Session<'a> {
         outcome: Outcome,
         wish: Option<&Wish>,
     ) -> Outcome {
-        self.plugin.reporter.nri_answer(&Answer {
+        self.plugin.listener.answered(&Answer {
             namespace: &pod.namespace,
             pod: &pod.name,
             container: &container.name,
@@ -364,10 +362,11 @@ impl<'a> Session<'a> {
 
 /// Gives the core what was learnt, when it has room for it.
 async fn hand_over(plugin: &Plugin, learnt: &mut Vec<RuntimeContainer>) {
-    let core = plugin.core.upgrade().filter(|_| !learnt.is_empty());
-    let Some(core) = core else { return pending().await };
-    match core.reserve().await {
-        Ok(permit) => permit.send(Command::RuntimeContainer(mem::take(learnt))),
+    if learnt.is_empty() {
+        return pending().await;
+    }
+    match plugin.learnt.reserve().await {
+        Ok(permit) => permit.send(mem::take(learnt)),
         // It has ended, and so will this.
         Err(_) => learnt.clear(),
     }

@@ -11,6 +11,7 @@ use super::{
     },
     *,
 };
+use crate::report::Reporter;
 use bytes::Bytes;
 use herder_model::{naming::runtime::RuntimeContainer, rules::parse::Config};
 use prost::Message as _;
@@ -29,8 +30,7 @@ struct Scene {
     policies: watch::Sender<Arc<Policy>>,
     pods: CurrentPods,
     awaited: Awaited,
-    commands: Option<mpsc::Sender<Command>>,
-    received: mpsc::Receiver<Command>,
+    received: mpsc::Receiver<Vec<RuntimeContainer>>,
     plugin: JoinHandle<()>,
 }
 
@@ -45,7 +45,7 @@ impl Scene {
         let _ = std::fs::remove_file(&socket);
         let policy = Arc::new(Policy::new(Config::parse(RULES, "test").unwrap()));
         let (policies, followed) = watch::channel(policy);
-        let (commands, received) = mpsc::channel(1);
+        let (learnt, received) = mpsc::channel(1);
         let reporter = Arc::new(Reporter::default());
         let (pods, awaited) = (CurrentPods::default(), Awaited::default());
         let plugin = Plugin {
@@ -55,20 +55,11 @@ impl Scene {
             policies: followed,
             pods: pods.clone(),
             awaited: awaited.clone(),
-            reporter: reporter.clone(),
-            core: commands.downgrade(),
+            listener: reporter.clone(),
+            learnt,
         };
         let plugin = tokio::spawn(plugin.run(pace));
-        Scene {
-            socket,
-            reporter,
-            policies,
-            pods,
-            awaited,
-            commands: Some(commands),
-            received,
-            plugin,
-        }
+        Scene { socket, reporter, policies, pods, awaited, received, plugin }
     }
 
     fn metric(&self, series: &str) -> String {
@@ -87,10 +78,7 @@ impl Scene {
 
     /// What the core is told next.
     async fn learnt(&mut self) -> Vec<RuntimeContainer> {
-        match timeout(Duration::from_secs(5), self.received.recv()).await.unwrap().unwrap() {
-            Command::RuntimeContainer(learnt) => learnt,
-            other => panic!("{other:?}"),
-        }
+        timeout(Duration::from_secs(5), self.received.recv()).await.unwrap().unwrap()
     }
 }
 
@@ -242,14 +230,17 @@ async fn a_busy_core_keeps_no_container_waiting() {
     assert_eq!(learnt, 299, "and it learns of all in the end");
 }
 
-/// Else the agent would never end: the core waits until nobody can send to it.
+/// The core ends before the runtime's plugin does.
 #[tokio::test]
-async fn a_connection_does_not_keep_the_core_alive() {
+async fn a_runtime_is_answered_although_nobody_learns_of_it_any_more() {
     let mut scene = Scene::new("end", false);
     let listener = listen(&scene.socket);
-    let (_runtime, _) = Runtime::meet(&listener, vec![container(1, 0)]).await;
+    let (mut runtime, _) = Runtime::meet(&listener, vec![container(1, 0)]).await;
     scene.learnt().await;
-    scene.commands = None;
-    let ended = timeout(Duration::from_secs(5), scene.received.recv()).await.unwrap();
-    assert!(ended.is_none());
+    scene.received.close();
+    for number in 2..5 {
+        let named = Container { name: format!("c{number}"), ..container(number, 0) };
+        let value = runtime.create(&about(pod(), named)).await;
+        assert_eq!(value.as_deref(), Some("0"), "{number}");
+    }
 }

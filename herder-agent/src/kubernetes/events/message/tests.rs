@@ -197,7 +197,14 @@ fn the_end_of_a_container_is_told_with_what_came_before() {
     let reporter = Reporter::default();
     reporter.kill(&report(Kind::Subprocess, Limit::Container, "wor ker", None));
     let record = &reporter.kills(1)[0];
-    let told = |why| ended("main", record, Duration::from_millis(340), why);
+    let told = |why| {
+        ended(
+            "main",
+            (record.victim.comm.as_deref(), record.victim.pid),
+            Duration::from_millis(340),
+            why,
+        )
+    };
     let plain = "Container main ended 0.3 s after process wor?ker (pid 4711) of it was killed for \
                  lack of memory.";
     assert_eq!(told(None), plain);
