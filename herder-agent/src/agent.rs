@@ -9,7 +9,7 @@ use crate::{
         args::{EventSwitch, NriSwitch, RunArgs, Switch},
         config::{self, ConfigError},
     },
-    core::{Core, Hierarchy, Inbox, Leaving, Notices, Parts},
+    core::{CgroupMount, Core, CoreConfig, Inbox, Leaving, Notices},
     enforce::{BUILT_WITHIN, Enforcer, Options, StatesRequest},
     kernel::{
         cgroupfs::dir::CgroupRoot,
@@ -127,11 +127,11 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         ProbeOptions { btf: !args.no_btf, kill_ring_bytes: args.kill_ring_bytes, mount: begins_at };
     let source = Source::attach(args.source, programs, mount)?;
     attached.release();
-    process::memory::give_back();
+    process::memory::trim_heap();
     process::memory::let_file_go();
     runtime.spawn(async {
         tokio::time::sleep(STARTED).await;
-        process::memory::give_back();
+        process::memory::trim_heap();
         process::memory::let_file_go();
     });
     reporter.attached(source.name());
@@ -142,13 +142,13 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let policy = Arc::new(Policy::new(config));
     let heartbeat = Heartbeat::default();
     let awaited = nri::Awaited::default();
-    let core = Core::new(Parts {
+    let core = Core::new(CoreConfig {
         heartbeat: heartbeat.clone(),
         source,
         policy: policy.clone(),
         enforcer,
         reporter: reporter.clone(),
-        hierarchy: Hierarchy {
+        hierarchy: CgroupMount {
             root: mount.clone(),
             begins_at,
             resync_every: Duration::from_secs(args.resync_seconds),
@@ -169,7 +169,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let core_runtime = start(current_thread(), "the core's runtime")?;
     let (end, ended) = oneshot::channel();
     let core = thread::Builder::new().name("core".into()).spawn(move || {
-        process::scheduling::soon();
+        process::scheduling::raise_priority();
         // Who waits for it may have given up.
         let _ = end.send(core_runtime.block_on(core.run(inbox, || walked.release())));
     });
@@ -200,7 +200,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         // list of pods would keep it waiting.
         let runtime = start(current_thread(), "the runtime of NRI")?;
         let thread = thread::Builder::new().name("nri".into()).spawn(move || {
-            process::scheduling::soon();
+            process::scheduling::raise_priority();
             runtime.block_on(plugin.run(nri::PACE));
         });
         start(thread, "the thread of NRI")?;

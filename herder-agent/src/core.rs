@@ -70,7 +70,7 @@ const SURVEY_EVERY: u32 = 64;
 
 /// The v2 hierarchy, or the part of it that the agent looks at.
 #[derive(Clone, Debug)]
-pub struct Hierarchy {
+pub struct CgroupMount {
     /// Where it is mounted.
     pub root: PathBuf,
     /// The cgroup that is there.
@@ -80,7 +80,7 @@ pub struct Hierarchy {
 }
 
 /// What the core is made of.
-pub struct Parts {
+pub struct CoreConfig {
     /// Where the kernel's events come from.
     pub source: Source,
     /// What is wanted of which cgroup.
@@ -90,7 +90,7 @@ pub struct Parts {
     /// Where all is told.
     pub reporter: Arc<Reporter>,
     /// Where the cgroups are.
-    pub hierarchy: Hierarchy,
+    pub hierarchy: CgroupMount,
     /// Whose they are.
     pub naming: Naming,
     /// What pods' owners are told.
@@ -121,7 +121,7 @@ pub struct Core {
     root: PathBuf,
     begins_at: CgroupId,
     resync_every: Duration,
-    page: u64,
+    page_size: u64,
     naming: Naming,
     losses: Losses,
     /// Matched cgroups that did not appear in time; a walk tries them again.
@@ -144,16 +144,17 @@ pub struct Core {
 }
 
 impl Core {
-    /// Takes over the parts.
-    pub fn new(parts: Parts) -> Self {
-        let Parts { source, policy, enforcer, reporter, hierarchy, naming, notices, .. } = parts;
+    /// Takes over the config.
+    pub fn new(config: CoreConfig) -> Self {
+        let CoreConfig { source, policy, enforcer, reporter, hierarchy, naming, notices, .. } =
+            config;
         // A victim that is described when it exits takes as long as its memory.
         let traced = match &source {
             Source::Ebpf(probe) => probe.traced,
             Source::MemoryEvents(_) => Traced::default(),
         };
         let told_within = if traced.at_exit { EXIT_WAIT } else { TOLD_WITHIN };
-        let Hierarchy { root, begins_at, resync_every } = hierarchy;
+        let CgroupMount { root, begins_at, resync_every } = hierarchy;
         reporter.rules(policy.names());
         Core {
             naming,
@@ -161,11 +162,11 @@ impl Core {
             fates: Fates::default(),
             notices,
             reconciler: Reconciler::new(told_within),
-            node_before: parts.node_before,
-            leaving: parts.leaving,
+            node_before: config.node_before,
+            leaving: config.leaving,
             pods_known: None,
-            heartbeat: parts.heartbeat,
-            awaited: parts.awaited,
+            heartbeat: config.heartbeat,
+            awaited: config.awaited,
             assembler: Assembler::new(traced),
             source,
             walked: false,
@@ -178,7 +179,7 @@ impl Core {
             root,
             begins_at,
             resync_every,
-            page: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
+            page_size: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
             losses: Losses::default(),
             late: Vec::new(),
             way: Vec::new(),
@@ -341,8 +342,8 @@ fn instant(due: Option<Monotonic>) -> Instant {
 }
 
 /// Decodes a record, or counts it as lost.
-fn decoded(record: &[u8], page: u64, reporter: &Reporter) -> Option<Event> {
-    let error = match crate::kernel::probe::decode::decode(record, page) {
+fn decoded(record: &[u8], page_size: u64, reporter: &Reporter) -> Option<Event> {
+    let error = match crate::kernel::probe::decode::decode(record, page_size) {
         Ok(event) => return Some(event),
         Err(error) => error,
     };

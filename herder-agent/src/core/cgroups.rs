@@ -32,10 +32,10 @@ impl Core {
         let mut all = false;
         while !all {
             let mut events = self.take_changes();
-            let (page, reporter) = (self.page, &self.reporter);
+            let (page_size, reporter) = (self.page_size, &self.reporter);
             all = match &mut self.source {
                 Source::Ebpf(probe) => probe.read_cgroups(MOST_AT_ONCE, |record| {
-                    events.extend(decoded(record, page, reporter));
+                    events.extend(decoded(record, page_size, reporter));
                 }),
                 Source::MemoryEvents(_) => true,
             };

@@ -31,9 +31,9 @@ impl Core {
     /// Takes what the kernel told about victims.
     pub(super) fn take_kills(&mut self) {
         let mut events = Vec::new();
-        let (page, reporter) = (self.page, &self.reporter);
+        let (page_size, reporter) = (self.page_size, &self.reporter);
         if let Source::Ebpf(probe) = &mut self.source {
-            probe.read_kills(|record| events.extend(decoded(record, page, reporter)));
+            probe.read_kills(|record| events.extend(decoded(record, page_size, reporter)));
         }
         // A victim's cgroup was made before the victim died, so once the kill is
         // read, the other ring buffer has told the cgroup's path too.

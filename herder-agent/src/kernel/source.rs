@@ -3,7 +3,7 @@
 
 pub mod counts;
 
-pub use counts::{Tally, TallyError};
+pub use counts::{MemoryEvents, MemoryEventsError};
 
 use crate::kernel::{
     probe::{Probe, ProbeError, ProbeOptions},
@@ -34,7 +34,7 @@ pub enum Source {
     /// The eBPF programs: who died, and all that belongs together.
     Ebpf(Box<Probe>),
     /// `memory.events.local` of each cgroup: how many died where.
-    MemoryEvents(Box<Tally>),
+    MemoryEvents(Box<MemoryEvents>),
 }
 
 /// Why no source can be had.
@@ -45,14 +45,14 @@ pub enum SourceError {
     Probe(#[from] ProbeError),
     /// The counts were asked for.
     #[error("cannot count kills by memory.events: {0}")]
-    Tally(#[from] TallyError),
+    MemoryEvents(#[from] MemoryEventsError),
     /// Neither can be had.
     #[error("{probe}; and kills cannot be counted by memory.events instead: {tally}")]
     Neither {
         /// What is wrong with the programs.
         probe: Box<ProbeError>,
         /// What is wrong with the counts.
-        tally: TallyError,
+        tally: MemoryEventsError,
     },
 }
 
@@ -69,14 +69,14 @@ impl Source {
         root: &Path,
     ) -> Result<Self, SourceError> {
         if choice == SourceChoice::MemoryEvents {
-            return Ok(Source::MemoryEvents(Box::new(Tally::new(root)?)));
+            return Ok(Source::MemoryEvents(Box::new(MemoryEvents::new(root)?)));
         }
         match Probe::attach(options) {
             Ok(probe) => Ok(Source::Ebpf(Box::new(probe))),
             Err(probe) if choice == SourceChoice::Ebpf || matches!(probe, ProbeError::Stub) => {
                 Err(probe.into())
             }
-            Err(probe) => match Tally::new(root) {
+            Err(probe) => match MemoryEvents::new(root) {
                 Ok(tally) => {
                     tracing::warn!(error = %probe, "Kills are counted by memory.events; who died, and which process asked for memory, is not known.");
                     Ok(Source::MemoryEvents(Box::new(tally)))
@@ -94,7 +94,7 @@ impl Source {
         }
     }
 
-    /// When [`Tally::settle`] has something to do next.
+    /// When [`MemoryEvents::settle`] has something to do next.
     pub fn deadline(&self) -> Option<Monotonic> {
         match self {
             Source::Ebpf(_) => None,

@@ -17,7 +17,7 @@ pub mod mux;
 mod session;
 pub mod wire;
 
-pub use adjust::{AdjustError, Wish, learn, pod, spec, swaps, wish};
+pub use adjust::{AdjustError, Wish, allows_swap, learn, pod, spec, wish};
 pub use awaited::Awaited;
 
 use herder_model::{

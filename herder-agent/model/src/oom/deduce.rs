@@ -103,14 +103,14 @@ pub struct Place<'a> {
 
 /// Turns changes of counts into kills. Pure; takes the time from its caller.
 #[derive(Debug, Default)]
-pub struct Deducer {
+pub struct CountAssembler {
     counts: HashMap<CgroupId, Counts>,
     over_limit: Vec<Sign>,
     groups: Vec<Sign>,
     open: Vec<Open>,
 }
 
-impl Deducer {
+impl CountAssembler {
     /// A cgroup was there before the agent: what it counted until now is not told.
     pub fn begin(&mut self, id: CgroupId, counts: Counts) {
         self.counts.entry(id).or_insert(counts);

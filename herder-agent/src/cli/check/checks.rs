@@ -10,7 +10,7 @@ use crate::{
     kernel::{
         cgroupfs::dir::CgroupRoot,
         probe::{self, KernelFacts, MarkArgument, Probe, ProbeError, ProbeOptions},
-        source::Tally,
+        source::MemoryEvents,
     },
 };
 use herder_model::{cgroup::CgroupId, rules::parse::Config};
@@ -20,7 +20,7 @@ use std::{fs, os::unix::fs::FileTypeExt, path::Path};
 pub(super) fn all(args: &NodeArgs) -> Vec<Finding> {
     // Without programs kills can still be counted, if the hierarchy is there.
     let without_programs =
-        if Tally::new(&args.cgroup_root).is_ok() { Outcome::Warn } else { Outcome::Fail };
+        if MemoryEvents::new(&args.cgroup_root).is_ok() { Outcome::Warn } else { Outcome::Fail };
     let facts = fs::read(probe::VMLINUX).ok().and_then(|bytes| KernelFacts::read(&bytes).ok());
     let loaded = args.config.as_deref().map(config::load).transpose();
     let mut findings = vec![

@@ -17,7 +17,7 @@ pub fn no_huge_pages() {
 
 /// Returns free pages of the heap to the kernel (glibc's `malloc_trim(3)`): the programs'
 /// loader and the first list of pods leave some behind.
-pub fn give_back() {
+pub fn trim_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: the call has no preconditions and touches free memory only.
     unsafe {

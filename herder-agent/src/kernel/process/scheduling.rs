@@ -46,7 +46,7 @@ const SHORTEST: u64 = 100_000;
 /// privilege, and is no more CPU time in whole. Kernels before 6.12 ignore it.
 ///
 /// A policy or nice value that somebody has chosen for the agent stays.
-pub fn soon() {
+pub fn raise_priority() {
     let thread = std::thread::current().name().unwrap_or_default().to_owned();
     let found = match get() {
         Ok(found) if found.policy == ORDINARY => found,
@@ -110,7 +110,7 @@ mod tests {
     fn after(attributes: SchedAttr) -> SchedAttr {
         let thread = std::thread::spawn(move || {
             set(&SchedAttr { size: SIZE, ..attributes }).unwrap();
-            soon();
+            raise_priority();
             get().unwrap()
         });
         thread.join().unwrap()

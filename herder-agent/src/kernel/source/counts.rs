@@ -11,7 +11,7 @@ use herder_model::{
     clock::Monotonic,
     oom::{
         OomKill,
-        deduce::{Counts, Deducer},
+        deduce::{CountAssembler, Counts},
         event::{Base, CgroupEvent, Event},
     },
 };
@@ -29,7 +29,7 @@ use std::{
 
 /// Why the counts cannot be had.
 #[derive(Debug, thiserror::Error)]
-pub enum TallyError {
+pub enum MemoryEventsError {
     /// No v2 hierarchy, or none with the memory controller.
     #[error("{0} has no memory controller of cgroup v2")]
     NoController(PathBuf),
@@ -56,9 +56,9 @@ const MOST_WATCHED: usize = 8192;
 const MOST_CHANGES: usize = 1024;
 
 /// The watches, and the kills that the counts amount to.
-pub struct Tally {
+pub struct MemoryEvents {
     /// What was counted.
-    pub deducer: Deducer,
+    pub deducer: CountAssembler,
     root: PathBuf,
     inotify: OwnedFd,
     directories: HashMap<i32, (CgroupId, CgroupPath)>,
@@ -74,20 +74,20 @@ pub struct Tally {
     told_short: bool,
 }
 
-impl Tally {
+impl MemoryEvents {
     /// For the hierarchy that is mounted there.
     ///
     /// # Errors
     /// When it has no memory controller, or there is no inotify instance.
-    pub fn new(root: &Path) -> Result<Self, TallyError> {
+    pub fn new(root: &Path) -> Result<Self, MemoryEventsError> {
         let controllers = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
         if !controllers.split_whitespace().any(|name| name == "memory") {
-            return Err(TallyError::NoController(root.to_path_buf()));
+            return Err(MemoryEventsError::NoController(root.to_path_buf()));
         }
         let inotify =
             inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(io::Error::from)?;
-        Ok(Tally {
-            deducer: Deducer::default(),
+        Ok(MemoryEvents {
+            deducer: CountAssembler::default(),
             root: root.to_path_buf(),
             inotify,
             directories: HashMap::new(),

@@ -98,7 +98,7 @@ fn value(resources: &LinuxResources) -> Option<bool> {
 /// Whether a container may use swap. containerd has no room for swap in what it asks
 /// plugins at an update, and so forgets it where one answers (seen with 2.1): those
 /// containers are left to the enforcement by cgroup.
-pub fn swaps(container: &Container) -> bool {
+pub fn allows_swap(container: &Container) -> bool {
     let memory = spec(container).and_then(|resources| resources.memory.as_ref());
     memory.is_some_and(|memory| match (&memory.limit, &memory.swap) {
         (Some(limit), Some(swap)) => swap.value != limit.value,

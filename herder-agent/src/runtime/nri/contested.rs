@@ -41,7 +41,13 @@ enum State {
 
 impl Contested {
     /// Whether a value is better not set in a new container. If not, it is taken to be set.
-    pub(super) fn is(&mut self, pod: PodUid, container: &str, id: &str, now: Instant) -> bool {
+    pub(super) fn record_attempt(
+        &mut self,
+        pod: PodUid,
+        container: &str,
+        id: &str,
+        now: Instant,
+    ) -> bool {
         let key = (pod, container.into());
         let state = match self.0.get(&key).map(|last| last.state) {
             Some(State::Set) => State::Without,
@@ -100,7 +106,7 @@ mod tests {
         fn next(&mut self, agree: impl Fn(bool) -> bool) -> bool {
             self.number += 1;
             let id = self.number.to_string();
-            let set = !self.contested.is(uid(), "worker", &id, self.now);
+            let set = !self.contested.record_attempt(uid(), "worker", &id, self.now);
             if agree(set) {
                 self.contested.agreed(uid(), "worker", &id, self.now);
             }
@@ -138,12 +144,12 @@ mod tests {
     fn the_end_of_an_earlier_one_says_nothing_of_the_next() {
         let mut contested = Contested::default();
         let now = Instant::now();
-        assert!(!contested.is(uid(), "worker", "1", now));
+        assert!(!contested.record_attempt(uid(), "worker", "1", now));
         contested.agreed(uid(), "worker", "1", now);
-        assert!(!contested.is(uid(), "worker", "2", now));
+        assert!(!contested.record_attempt(uid(), "worker", "2", now));
         contested.agreed(uid(), "worker", "1", now);
-        assert!(contested.is(uid(), "worker", "3", now), "the second was refused");
-        assert!(!contested.is(uid(), "sidecar", "4", now), "another one");
+        assert!(contested.record_attempt(uid(), "worker", "3", now), "the second was refused");
+        assert!(!contested.record_attempt(uid(), "sidecar", "4", now), "another one");
     }
 
     #[test]
@@ -152,8 +158,11 @@ mod tests {
         let now = Instant::now();
         for number in 0..MOST * 2 {
             let name = number.to_string();
-            assert!(!contested.is(uid(), &name, "1", now));
-            assert!(contested.is(uid(), &name, "2", now), "{number} is made in the end");
+            assert!(!contested.record_attempt(uid(), &name, "1", now));
+            assert!(
+                contested.record_attempt(uid(), &name, "2", now),
+                "{number} is made in the end"
+            );
             assert!(contested.0.len() <= MOST);
         }
     }

@@ -1,11 +1,11 @@
 //! One connection to the runtime, from the registration to its end.
 
 use super::{
-    AdjustError, Answer, Attempt, NriError, Outcome, Plugin, Wish,
+    AdjustError, Answer, Attempt, NriError, Outcome, Plugin, Wish, allows_swap,
     contested::Contested,
     learn,
     mux::{Connection, Demultiplexer, Kind, Message},
-    pod, spec, swaps,
+    pod, spec,
     wire::{
         ConfigureRequest, ConfigureResponse, Container, ContainerRequest, CreateContainerResponse,
         LinuxResources, PodSandbox, RUNTIME_SERVICE, RegisterPluginRequest, Request, Response,
@@ -214,7 +214,7 @@ impl<'a> Session<'a> {
             let wish = wish(&self.policy(), &self.now(pod), &container, spec(&container));
             if let Ok(Some(wish)) = wish
                 && !wish.is_fulfilled()
-                && !swaps(&container)
+                && !allows_swap(&container)
                 && container.runs()
                 && update.len() < MOST_UPDATED
                 && self.tell(pod, &container, self.outcome(&wish), Some(&wish)) == Outcome::Set
@@ -236,7 +236,7 @@ impl<'a> Session<'a> {
     }
 
     fn create(&mut self, request: ContainerRequest) -> Result<Bytes, AnswerError> {
-        let (sandbox, container, _) = both("new container", request)?;
+        let (sandbox, container, _) = required_parts("new container", request)?;
         let Some(pod) = pod(&sandbox).map(Arc::new) else { return Ok(self.unmatched(&sandbox)) };
         let mut learnt = learn(&pod, &container);
         let wish = wish(&self.policy(), &self.now(&pod), &container, spec(&container));
@@ -270,19 +270,19 @@ impl<'a> Session<'a> {
             self.contested.agreed(pod, name, &last, now);
         }
         awaited.wait_for(&container.id);
-        self.contested.is(pod, name, &container.id, now)
+        self.contested.record_attempt(pod, name, &container.id, now)
     }
 
     /// An update is changed only if it is known to ask for the other value. A runtime that
     /// does not tell takes what it is answered for all of `unified`, and so forgets what
     /// else the kubelet asked for (`FromCRILinuxResources()`, containerd/nri before 0.9).
     fn update(&mut self, request: ContainerRequest) -> Result<Bytes, AnswerError> {
-        let (sandbox, container, given) = both("update of a container", request)?;
+        let (sandbox, container, given) = required_parts("update of a container", request)?;
         let Some(pod) = pod(&sandbox).map(Arc::new) else { return Ok(self.unmatched(&sandbox)) };
         let wish = wish(&self.policy(), &self.now(&pod), &container, given.as_ref())?;
         let outcome = match &wish {
             None => Outcome::Unmatched,
-            Some(wish) if wish.found.is_none() || swaps(&container) => Outcome::NotAsked,
+            Some(wish) if wish.found.is_none() || allows_swap(&container) => Outcome::NotAsked,
             Some(wish) => self.outcome(wish),
         };
         self.tell(&pod, &container, outcome, wish.as_ref());
@@ -298,7 +298,9 @@ impl<'a> Session<'a> {
     }
 
     fn happened(&mut self, event: i32, request: ContainerRequest) {
-        let Ok((sandbox, container, _)) = both("news of a container", request) else { return };
+        let Ok((sandbox, container, _)) = required_parts("news of a container", request) else {
+            return;
+        };
         let Some(pod) = pod(&sandbox) else { return };
         if matches!(event, event::POST_CREATE_CONTAINER | event::POST_START_CONTAINER) {
             self.contested.agreed(pod.uid, &container.name, &container.id, Instant::now());
@@ -378,7 +380,7 @@ fn configure(request: &ConfigureRequest) -> Bytes {
     ConfigureResponse { events: event::MASK }.encode_to_vec().into()
 }
 
-fn both(
+fn required_parts(
     what: &'static str,
     request: ContainerRequest,
 ) -> Result<(PodSandbox, Container, Option<LinuxResources>), AnswerError> {

@@ -19,7 +19,7 @@ fn counts(oom: u64, oom_kill: u64, oom_group_kill: Option<u64>) -> Counts {
 
 /// A deducer that knows the container `/pod/c` and reads it, or what is around it.
 #[derive(Default)]
-struct Story(Deducer);
+struct Story(CountAssembler);
 
 impl Story {
     fn read(&mut self, id: u64, at: &str, counts: Counts, oom_group: bool, now: Duration) {

@@ -218,7 +218,7 @@ fn swap_is_told_by_the_spec() {
         let mut container = container("worker", "1");
         let resources = container.linux.as_mut().unwrap().resources.as_mut().unwrap();
         resources.memory = Some(memory);
-        assert_eq!(swaps(&container), expected, "{limit:?} {swap:?}");
+        assert_eq!(allows_swap(&container), expected, "{limit:?} {swap:?}");
     }
-    assert!(!swaps(&container("worker", "-")));
+    assert!(!allows_swap(&container("worker", "-")));
 }
