@@ -140,7 +140,7 @@ fn what_holds_of_every_transition() {
             match seen {
                 Seen::Written { watched, .. } => assert_eq!(after.expects_echo(), watched, "{at}"),
                 Seen::Changed(_) | Seen::EchoLost | Seen::TooFast => {
-                    assert!(!after.expects_echo(), "{at}")
+                    assert!(!after.expects_echo(), "{at}");
                 }
                 _ => assert_eq!(after.echo, before.echo, "{at}"),
             }
@@ -159,7 +159,7 @@ fn what_holds_of_every_transition() {
             }
             match seen {
                 Seen::Wanted(wanted) if wanted != before.wanted => {
-                    assert!(!after.is_held(), "{at}")
+                    assert!(!after.is_held(), "{at}");
                 }
                 Seen::Written { .. } => assert!(after.is_held(), "{at}"),
                 _ => assert!(after.is_held() >= before.is_held(), "{at}"),
