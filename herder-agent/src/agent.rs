@@ -24,7 +24,7 @@ use crate::{
         pods::Followers,
     },
     report::{Reporter, heartbeat::Heartbeat},
-    runtime::{bundle::Bundles, nri},
+    runtime::{bundle::Bundles, nri, roles},
     serve::{self, Listeners, Readiness, ServeError},
 };
 use herder_model::{
@@ -142,6 +142,8 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let policy = Arc::new(Policy::new(config));
     let heartbeat = Heartbeat::default();
     let awaited = nri::Awaited::default();
+    let bundles = Bundles::new(args.bundle_dir.clone());
+    let (role_requests, lookups, roles) = roles::channel();
     let core = Core::new(CoreConfig {
         heartbeat: heartbeat.clone(),
         source,
@@ -153,8 +155,9 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
             begins_at,
             resync_every: Duration::from_secs(args.resync_seconds),
         },
-        naming: Naming::new(api_server.is_some(), Bundles::new(args.bundle_dir.clone()))
+        naming: Naming::new(api_server.is_some())
             .below(KubeletRoots::given(&args.node.kubelet_cgroup_root)),
+        role_requests,
         notices: Notices::new(events),
         leaving: Leaving::new(state_file),
         node_before,
@@ -165,8 +168,9 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let (to_learn, learnt) = mpsc::channel(MESSAGES);
     let (asked, states) = mpsc::channel(MESSAGES);
     let (stop_core, stop) = oneshot::channel();
-    let inbox = Inbox { policy: followed.clone(), pods, learnt, states, stop };
+    let inbox = Inbox { policy: followed.clone(), pods, learnt, roles, states, stop };
     let core_runtime = start(current_thread(), "the core's runtime")?;
+    core_runtime.spawn(lookups.run(move |id| bundles.look(id)));
     let (end, ended) = oneshot::channel();
     let core = thread::Builder::new().name("core".into()).spawn(move || {
         process::scheduling::raise_priority();

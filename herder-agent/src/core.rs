@@ -36,7 +36,7 @@ use crate::{
         Reporter,
         heartbeat::{self, Heartbeat},
     },
-    runtime::nri::Awaited,
+    runtime::{nri::Awaited, roles::RoleRequests},
 };
 use herder_model::{
     cgroup::{CgroupId, CgroupPath, tree::CgroupTree},
@@ -93,6 +93,8 @@ pub struct CoreConfig {
     pub hierarchy: CgroupMount,
     /// Whose they are.
     pub naming: Naming,
+    /// Where it is asked what a new container is.
+    pub role_requests: RoleRequests,
     /// What pods' owners are told.
     pub notices: Notices,
     /// What the next agent is told.
@@ -123,6 +125,7 @@ pub struct Core {
     resync_every: Duration,
     page_size: u64,
     naming: Naming,
+    role_requests: RoleRequests,
     losses: Losses,
     /// Matched cgroups that did not appear in time; a walk tries them again.
     late: Vec<CgroupId>,
@@ -158,6 +161,7 @@ impl Core {
         reporter.rules(policy.names());
         Core {
             naming,
+            role_requests: config.role_requests,
             waiting: Waiting::default(),
             fates: Fates::default(),
             notices,
@@ -309,6 +313,7 @@ impl Core {
             Message::Policy(policy) => self.take_policy(policy),
             Message::Pod(event) => self.take_pod(event),
             Message::Learnt(containers) => self.take_learnt(containers),
+            Message::Roles(found) => self.take_roles(found),
             Message::States(StatesRequest { after, most, answer }) => {
                 // Whoever asked may have gone away, which is no concern of ours.
                 let _ = answer.send(self.enforcer.states(after.as_ref(), most));

@@ -2,3 +2,4 @@
 
 pub mod bundle;
 pub mod nri;
+pub mod roles;

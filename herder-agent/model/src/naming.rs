@@ -28,9 +28,8 @@ use elimination::Patience;
 use runtime::{RuntimeContainer, RuntimeContainers};
 use siblings::Siblings;
 use std::{
-    borrow::Cow,
     collections::{HashMap, HashSet, VecDeque},
-    fmt, iter,
+    iter,
 };
 
 /// Pods without cgroups of which the order of their last ones is remembered.
@@ -42,13 +41,16 @@ pub enum ContainerRole {
     /// The pod's pause container.
     Sandbox,
     /// A container of this name.
-    Container(String),
+    Container(Box<str>),
 }
 
-/// Where it is written down what a container is, before anybody tells: the bundles of the runtime.
-pub trait Roles: fmt::Debug + Send {
-    /// What is written of a container; nothing if there is nothing.
-    fn role(&self, id: ContainerId) -> Option<ContainerRole>;
+/// A container, by the IDs that its cgroup's path has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContainerOfPod {
+    /// The pod.
+    pub pod: PodUid,
+    /// The container, or the sandbox.
+    pub container: ContainerId,
 }
 
 /// What is known of pods, and which cgroups are theirs.
@@ -56,7 +58,6 @@ pub trait Roles: fmt::Debug + Send {
 pub struct Naming {
     pods: Option<PodStore>,
     learnt: RuntimeContainers,
-    bundles: Box<dyn Roles>,
     /// Cgroups at or below each pod's.
     cgroups: HashMap<PodUid, Siblings>,
     /// Those pods of them that have none left, the longest ago first.
@@ -73,17 +74,16 @@ pub struct Named<'a> {
     /// The pod.
     pub pod: &'a Pod,
     /// The container's name, if that is known.
-    pub name: Option<Cow<'a, str>>,
+    pub name: Option<&'a str>,
 }
 
 impl Naming {
     /// Without Kubernetes all cgroups are the host's, but for those of containers that
     /// the runtime tells of.
-    pub fn new(kubernetes: bool, bundles: impl Roles + 'static) -> Self {
+    pub fn new(kubernetes: bool) -> Self {
         Naming {
             pods: kubernetes.then(PodStore::default),
             learnt: RuntimeContainers::default(),
-            bundles: Box::new(bundles),
             cgroups: HashMap::new(),
             ended: VecDeque::new(),
             roots: KubeletRoots::default(),
@@ -122,15 +122,31 @@ impl Naming {
         other.is_some_and(|other| self.of_others.insert(other))
     }
 
-    /// A cgroup is there.
-    pub fn made(&mut self, id: CgroupId, path: &CgroupPath) {
-        let Some(cgroup) = self.parse(path) else { return };
+    /// A cgroup is there. If it is a container's that nothing names yet, its bundle is to be read,
+    /// and [`Self::learn_role`] told.
+    pub fn made(&mut self, id: CgroupId, path: &CgroupPath) -> Option<ContainerOfPod> {
+        let cgroup = self.parse(path)?;
+        let pod = cgroup.pod_uid;
         let top = cgroup.container().filter(|container| container.place == Place::Top);
-        let siblings = self.cgroups.entry(cgroup.pod_uid).or_default();
-        siblings.made(id, top.map(|container| container.id));
+        let container = top.map(|container| container.id);
+        let siblings = self.cgroups.entry(pod).or_default();
+        siblings.made(id, container);
+        let unread = container.filter(|container| siblings.role(*container).is_none());
         if let Some(pods) = &mut self.pods {
-            pods.set_running(cgroup.pod_uid, true);
+            pods.set_running(pod, true);
         }
+        let container = unread.filter(|container| self.told_name(pod, *container).is_none())?;
+        Some(ContainerOfPod { pod, container })
+    }
+
+    /// Takes what a container's bundle says it is. Gives the cgroups of its pod, if its own is
+    /// remembered: the role is forgotten with it.
+    pub fn learn_role(&mut self, of: ContainerOfPod, role: ContainerRole) -> Vec<CgroupId> {
+        let Some(siblings) = self.cgroups.get_mut(&of.pod) else { return Vec::new() };
+        if !siblings.set_role(of.container, role) {
+            return Vec::new();
+        }
+        siblings.living().collect()
     }
 
     /// Whether a cgroup is a container's own, or lies in one.
@@ -271,21 +287,25 @@ impl Naming {
         let known = learnt.map(|(_, name)| name);
         let told = resolved.and_then(|resolved| resolved.container).map(|it| it.name.as_ref());
         if let Some(name) = known.or(told) {
-            return Some(Named { pod, name: Some(Cow::Borrowed(name)) });
+            return Some(Named { pod, name: Some(name) });
         }
-        let name = match self.bundles.role(id) {
-            Some(ContainerRole::Container(name)) => Some(Cow::Owned(name)),
+        let name = match self.role(cgroup, id) {
+            Some(ContainerRole::Container(name)) => Some(name.as_ref()),
             Some(ContainerRole::Sandbox) => None,
-            None => self.only_candidate(pod, cgroup, id, Patience::Waiting).map(Cow::Borrowed),
+            None => self.only_candidate(pod, cgroup, id, Patience::Waiting),
         };
         Some(Named { pod, name })
+    }
+
+    fn role(&self, cgroup: &PodCgroup, id: ContainerId) -> Option<&ContainerRole> {
+        self.cgroups.get(&cgroup.pod_uid)?.role(id)
     }
 
     /// Whether a container without a name is the pod's sandbox: its bundle says
     /// so, or a container of the pod that has a name was made after it. The
     /// sandbox is made first, and status and runtime tell of all containers at once.
     fn is_sandbox(&self, cgroup: &PodCgroup, id: ContainerId) -> bool {
-        if self.bundles.role(id) == Some(ContainerRole::Sandbox) {
+        if self.role(cgroup, id) == Some(&ContainerRole::Sandbox) {
             return true;
         }
         let siblings = self.cgroups.get(&cgroup.pod_uid);
@@ -302,7 +322,7 @@ impl Naming {
             return Owner::Host { cgroup };
         };
         match self.named_cgroup(&pod_cgroup) {
-            Some(Named { pod, name: Some(name) }) => Owner::Container(pod.names(&name)),
+            Some(Named { pod, name: Some(name) }) => Owner::Container(pod.names(name)),
             _ => Owner::Unnamed { cgroup },
         }
     }
@@ -321,7 +341,7 @@ impl Naming {
             return policy.decide(&Subject { cgroup: path, pod: None });
         };
         let named = self.named_cgroup(cgroup);
-        let name = named.as_ref().and_then(|named| named.name.as_deref());
+        let name = named.as_ref().and_then(|named| named.name);
         let pod = named.as_ref().map(|named| PodSubject { pod: named.pod, container: name });
         match policy.decide(&Subject { cgroup: path, pod }) {
             // Until its name is known a container may be the pod's sandbox, which

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 /// How long a new cgroup's directory is tried for, from when its event is read. The kernel announces it some
 /// microseconds before it can be opened; an emulated or busy node takes longer.
-const APPEARS_WITHIN: Duration = Duration::from_millis(100);
+pub(super) const APPEARS_WITHIN: Duration = Duration::from_millis(100);
 
 /// Pause between two such tries.
 const APPEARS_RETRY: Duration = Duration::from_millis(1);
@@ -83,9 +83,10 @@ impl Core {
 
     /// From now on its kills can be named. Tells whether it is new, and is kept.
     fn enters(&mut self, id: CgroupId, path: &CgroupPath) -> bool {
-        let is_new = self.tree.made(id, path.clone(), self.role(path), monotonic_now());
+        let now = monotonic_now();
+        let is_new = self.tree.made(id, path.clone(), self.role(path), now);
         if is_new {
-            self.named_and_counted(id, path);
+            self.named_and_counted(id, path, Some(now));
         }
         is_new
     }

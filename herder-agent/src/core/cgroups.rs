@@ -8,6 +8,7 @@ use crate::{
 };
 use herder_model::{
     cgroup::{CgroupId, CgroupPath, tree::Role},
+    clock::Monotonic,
     naming::Naming,
     oom::event::{CgroupEvent, Event},
     owner::{Owner, crun},
@@ -63,9 +64,15 @@ impl Core {
         role(&self.naming, &self.policy, path)
     }
 
-    /// From now on it can be named, and its kills are counted.
-    pub(super) fn named_and_counted(&mut self, id: CgroupId, path: &CgroupPath) {
-        self.take_owners(id, path);
+    /// From now on it can be named, and its kills are counted. `made` is when the core heard that
+    /// it was just made.
+    pub(super) fn named_and_counted(
+        &mut self,
+        id: CgroupId,
+        path: &CgroupPath,
+        made: Option<Monotonic>,
+    ) {
+        self.take_owners(id, path, made);
         self.count_cgroup(id, path);
     }
 

@@ -1,7 +1,7 @@
 //! What others tell and ask the core: each by a channel of its own type, so that none of them has
 //! to know the core.
 
-use crate::enforce::StatesRequest;
+use crate::{enforce::StatesRequest, runtime::roles::FoundRole};
 use herder_model::{naming::runtime::RuntimeContainer, pods::Event, rules::matching::Policy};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -14,6 +14,8 @@ pub struct Inbox {
     pub pods: mpsc::Receiver<Event>,
     /// What the container runtime tells about containers.
     pub learnt: mpsc::Receiver<Vec<RuntimeContainer>>,
+    /// What the bundles of new containers say they are.
+    pub roles: mpsc::Receiver<Vec<FoundRole>>,
     /// Who wants to know the state of matched containers.
     pub states: mpsc::Receiver<StatesRequest>,
     /// The agent ends, when something is sent or its sender is dropped.
@@ -25,6 +27,7 @@ pub(super) enum Message {
     Policy(Arc<Policy>),
     Pod(Event),
     Learnt(Vec<RuntimeContainer>),
+    Roles(Vec<FoundRole>),
     States(StatesRequest),
 }
 
@@ -37,6 +40,7 @@ impl Inbox {
             Ok(()) = self.policy.changed() => Some(self.policy()),
             Some(event) = self.pods.recv() => Some(Message::Pod(event)),
             Some(learnt) = self.learnt.recv() => Some(Message::Learnt(learnt)),
+            Some(found) = self.roles.recv() => Some(Message::Roles(found)),
             Some(request) = self.states.recv() => Some(Message::States(request)),
         }
     }
@@ -44,10 +48,11 @@ impl Inbox {
     /// What is there already. `turn` is another one at each call, so that each channel comes first
     /// in its turn.
     pub(super) fn try_next(&mut self, turn: u32) -> Option<Message> {
-        (0..4).find_map(|next| match turn.wrapping_add(next) % 4 {
+        (0..5).find_map(|next| match turn.wrapping_add(next) % 5 {
             0 => self.policy.has_changed().unwrap_or(false).then(|| self.policy()),
             1 => self.pods.try_recv().ok().map(Message::Pod),
             2 => self.learnt.try_recv().ok().map(Message::Learnt),
+            3 => self.roles.try_recv().ok().map(Message::Roles),
             _ => self.states.try_recv().ok().map(Message::States),
         })
     }
@@ -70,6 +75,7 @@ mod tests {
         policy: watch::Sender<Arc<Policy>>,
         pods: mpsc::Sender<Event>,
         learnt: mpsc::Sender<Vec<RuntimeContainer>>,
+        roles: mpsc::Sender<Vec<FoundRole>>,
         _states: mpsc::Sender<StatesRequest>,
         stop: oneshot::Sender<()>,
     }
@@ -78,16 +84,18 @@ mod tests {
         let (policy, policies) = watch::channel(Arc::default());
         let (pods, pod_events) = mpsc::channel(8);
         let (learnt, learnts) = mpsc::channel(8);
+        let (roles, found) = mpsc::channel(8);
         let (states, requests) = mpsc::channel(8);
         let (stop, stopped) = oneshot::channel();
         let inbox = Inbox {
             policy: policies,
             pods: pod_events,
             learnt: learnts,
+            roles: found,
             states: requests,
             stop: stopped,
         };
-        (inbox, Others { policy, pods, learnt, _states: states, stop })
+        (inbox, Others { policy, pods, learnt, roles, _states: states, stop })
     }
 
     fn name(message: &Message) -> &'static str {
@@ -95,6 +103,7 @@ mod tests {
             Message::Policy(_) => "policy",
             Message::Pod(_) => "pod",
             Message::Learnt(_) => "learnt",
+            Message::Roles(_) => "roles",
             Message::States(_) => "states",
         }
     }
@@ -115,8 +124,8 @@ mod tests {
     #[tokio::test]
     async fn those_who_are_gone_end_nothing() {
         let (mut inbox, others) = inbox();
-        let Others { policy, pods, learnt, _states, stop } = others;
-        drop((policy, pods, _states));
+        let Others { policy, pods, learnt, roles, _states, stop } = others;
+        drop((policy, pods, roles, _states));
         learnt.send(Vec::new()).await.unwrap();
         assert_eq!(inbox.next().await.as_ref().map(name), Some("learnt"));
         drop(learnt);
@@ -133,10 +142,11 @@ mod tests {
             others.pods.try_send(Event::Listed).unwrap();
         }
         others.learnt.try_send(Vec::new()).unwrap();
+        others.roles.try_send(Vec::new()).unwrap();
         others.policy.send(Arc::default()).unwrap();
         let first = |turn| inbox.try_next(turn).as_ref().map(name);
-        let came: Vec<_> = (1..6).map_while(first).collect();
-        assert_eq!(came, ["pod", "learnt", "policy", "pod", "pod"]);
-        assert!(inbox.try_next(6).is_none());
+        let came: Vec<_> = (1..7).map_while(first).collect();
+        assert_eq!(came, ["pod", "learnt", "roles", "policy", "pod", "pod"]);
+        assert!(inbox.try_next(7).is_none());
     }
 }

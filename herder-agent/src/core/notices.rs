@@ -134,7 +134,7 @@ impl Core {
     /// Tells the owner of a container of its enforcement.
     pub(super) fn notice_enforcement(&mut self, event: EnforcementEvent) {
         if let Some(named) = self.naming.named(&event.cgroup)
-            && let Some(name) = &named.name
+            && let Some(name) = named.name
         {
             self.notices.enforcement(named.pod, name, event);
         }

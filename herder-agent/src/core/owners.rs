@@ -5,14 +5,18 @@
 //! runtime gives it to the root of the container's user namespace.
 
 use super::Core;
-use herder_model::cgroup::{CgroupId, CgroupPath};
+use crate::runtime::roles::RoleRequest;
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath},
+    clock::Monotonic,
+};
 use std::{fs, iter, os::unix::fs::MetadataExt};
 
 impl Core {
     /// Takes a cgroup that was found. What leads to a pod is looked at with the pod and
     /// again with each of its containers: a service manager gives a cgroup away right after
     /// it has made it.
-    pub(super) fn take_owners(&mut self, id: CgroupId, path: &CgroupPath) {
+    pub(super) fn take_owners(&mut self, id: CgroupId, path: &CgroupPath, made: Option<Monotonic>) {
         if let Some(pod) = self.naming.pod_path(path) {
             let upwards: Vec<_> = iter::once(pod.clone()).chain(pod.ancestors()).collect();
             // The mount's own root is whose the node is.
@@ -25,7 +29,9 @@ impl Core {
                 tracing::warn!(cgroup = %path, uid, "What is below this cgroup is not taken for the kubelet's: it belongs to another user than root.");
             }
         }
-        self.naming.made(id, path);
+        if let Some(of) = self.naming.made(id, path) {
+            self.role_requests.ask(RoleRequest { of, made });
+        }
     }
 
     fn owner_uid(&self, path: &CgroupPath) -> Option<u32> {

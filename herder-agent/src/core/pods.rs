@@ -4,13 +4,17 @@
 //! A kill whose names are not known yet waits for them for a bounded time: it is
 //! never counted under the wrong series, and never dropped.
 
-use super::{Core, kills::limit_of};
-use crate::kernel::clock::monotonic_now;
+use super::{Core, appearing::APPEARS_WITHIN, kills::limit_of};
+use crate::{
+    enforce::Origin,
+    kernel::clock::monotonic_now,
+    runtime::roles::{FoundRole, RoleRequest},
+};
 use herder_model::{
     kill::KillReport,
     naming::runtime::RuntimeContainer,
     oom::reasons::Unattributed,
-    owner::{Owner, id::PodUid},
+    owner::{Owner, id::PodUid, path::PodCgroup},
     pods::{Event, LARGEST_LABELS, MOST_CONTAINERS, store::PodChange},
 };
 use std::time::Duration;
@@ -63,6 +67,29 @@ impl Core {
         for learnt in containers {
             let cgroups = self.naming.learn(learnt, now);
             self.decide_some(cgroups);
+        }
+        self.name_kills();
+    }
+
+    /// Takes what bundles say. The container's cgroup may be as new as if it had been named at once.
+    pub(super) fn take_roles(&mut self, found: Vec<FoundRole>) {
+        let now = monotonic_now();
+        for FoundRole { request: RoleRequest { of, made }, role } in found {
+            let cgroups = self.naming.learn_role(of, role);
+            let is_new =
+                made.is_some_and(|made| now.saturating_duration_since(made) < APPEARS_WITHIN);
+            for id in cgroups {
+                let Some(path) = self.tree.path(id).cloned() else { continue };
+                let cgroup = self.naming.parse(&path);
+                let is_its = cgroup
+                    .as_ref()
+                    .and_then(PodCgroup::container)
+                    .is_some_and(|it| it.id == of.container);
+                match is_new && is_its {
+                    true => self.decide(id, &path, Origin::Made),
+                    false => self.decide_some([id]),
+                }
+            }
         }
         self.name_kills();
     }

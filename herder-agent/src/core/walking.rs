@@ -129,7 +129,7 @@ impl Core {
 
     fn appears(&mut self, id: CgroupId, path: &CgroupPath) {
         self.awaited.cgroup_made(path);
-        self.named_and_counted(id, path);
+        self.named_and_counted(id, path, None);
         self.decide(id, path, Origin::Existing);
     }
 

@@ -7,20 +7,31 @@
 //! (pkg/cri/annotations), CRI-O below `…/overlay-containers/ID/userdata`
 //! (pkg/annotations). Optional: the directory has to be mounted, read-only.
 
-use herder_model::{
-    naming::{ContainerRole, Roles},
-    owner::id::ContainerId,
-};
+use herder_model::{naming::ContainerRole, owner::id::ContainerId};
 use serde::Deserialize;
 use std::{
     fs::File,
-    io::Read,
+    io::{BufReader, Read},
     path::{Path, PathBuf},
 };
 
 /// Largest `config.json` that is read, bytes. Those of real pods have some tens
 /// of KiB; the environment of a container can make it larger.
 const LARGEST: u64 = 4 << 20;
+
+/// The longest name that a container may have (`IsDNS1123Label()`, apimachinery).
+const LONGEST_NAME: usize = 63;
+
+/// What a look at a container's bundle gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// What the container is.
+    Role(ContainerRole),
+    /// The bundle, or all of it, may come yet.
+    NotYet,
+    /// Bundles are not mounted, or this one says nothing of the kind: it is not a pod's.
+    Nothing,
+}
 
 /// Where bundles are.
 #[derive(Clone, Debug)]
@@ -49,30 +60,36 @@ impl Bundles {
     pub fn new(directory: PathBuf) -> Self {
         Bundles(directory)
     }
-}
 
-impl Roles for Bundles {
-    /// An ID is only hexadecimal digits, so
-    /// it cannot lead elsewhere.
-    fn role(&self, id: ContainerId) -> Option<ContainerRole> {
+    /// Reads the bundle of a container. Its ID is only hexadecimal digits, so it cannot lead
+    /// elsewhere.
+    pub fn look(&self, id: ContainerId) -> Looked {
         let directory = self.0.join(id.to_string());
-        ["config.json", "userdata/config.json"].iter().find_map(|name| read(&directory.join(name)))
+        let files = ["config.json", "userdata/config.json"];
+        match files.iter().find_map(|name| read(&directory.join(name))) {
+            Some(looked) => looked,
+            None if self.0.is_dir() => Looked::NotYet,
+            None => Looked::Nothing,
+        }
     }
 }
 
-fn read(path: &Path) -> Option<ContainerRole> {
-    let mut text = String::new();
-    File::open(path).ok()?.take(LARGEST).read_to_string(&mut text).ok()?;
-    parse(&text)
+/// Reads one file, if it is there.
+fn read(path: &Path) -> Option<Looked> {
+    File::open(path).ok().map(|file| parse(BufReader::new(file.take(LARGEST))))
 }
 
-fn parse(text: &str) -> Option<ContainerRole> {
-    let Annotations { containerd_type, containerd_name, crio_type, crio_name } =
-        serde_json::from_str::<Spec>(text).ok()?.annotations;
-    match containerd_type.or(crio_type)?.as_str() {
-        "sandbox" => Some(ContainerRole::Sandbox),
-        "container" => containerd_name.or(crio_name).map(ContainerRole::Container),
-        _ => None,
+/// Piece by piece, since nothing but the annotations is wanted of it.
+fn parse(text: impl Read) -> Looked {
+    let Ok(Spec { annotations }) = serde_json::from_reader(text) else { return Looked::NotYet };
+    let Annotations { containerd_type, containerd_name, crio_type, crio_name } = annotations;
+    match containerd_type.or(crio_type).as_deref() {
+        Some("sandbox") => Looked::Role(ContainerRole::Sandbox),
+        Some("container") => containerd_name
+            .or(crio_name)
+            .filter(|name| name.len() <= LONGEST_NAME)
+            .map_or(Looked::Nothing, |name| Looked::Role(ContainerRole::Container(name.into()))),
+        _ => Looked::Nothing,
     }
 }
 
@@ -85,24 +102,37 @@ mod tests {
         let table = [
             (
                 r#"{"annotations":{"io.kubernetes.cri.container-type":"container","io.kubernetes.cri.container-name":"worker"}}"#,
-                Some(ContainerRole::Container("worker".into())),
+                Looked::Role(ContainerRole::Container("worker".into())),
             ),
             (
                 r#"{"annotations":{"io.kubernetes.cri.container-type":"sandbox","io.kubernetes.cri.sandbox-name":"pod"}}"#,
-                Some(ContainerRole::Sandbox),
+                Looked::Role(ContainerRole::Sandbox),
             ),
             (
                 r#"{"annotations":{"io.kubernetes.cri-o.ContainerType":"container","io.kubernetes.container.name":"worker"}}"#,
-                Some(ContainerRole::Container("worker".into())),
+                Looked::Role(ContainerRole::Container("worker".into())),
             ),
-            (r#"{"annotations":{"io.kubernetes.cri.container-type":"container"}}"#, None),
-            (r#"{"annotations":{"io.kubernetes.cri.container-type":3}}"#, None),
-            (r#"{"ociVersion":"1.1.0"}"#, None),
-            ("{", None),
+            (
+                r#"{"annotations":{"io.kubernetes.cri.container-type":"container"}}"#,
+                Looked::Nothing,
+            ),
+            (r#"{"annotations":{"io.kubernetes.cri.container-type":3}}"#, Looked::NotYet),
+            (r#"{"ociVersion":"1.1.0"}"#, Looked::Nothing),
+            ("{", Looked::NotYet),
+            ("", Looked::NotYet),
         ];
         for (text, expected) in table {
-            assert_eq!(parse(text), expected, "{text}");
+            assert_eq!(parse(text.as_bytes()), expected, "{text}");
         }
+        let of_length = |length: usize| {
+            let name = "n".repeat(length);
+            let text = format!(
+                r#"{{"annotations":{{"io.kubernetes.cri.container-type":"container","io.kubernetes.cri.container-name":"{name}"}}}}"#
+            );
+            parse(text.as_bytes())
+        };
+        assert!(matches!(of_length(LONGEST_NAME), Looked::Role(_)));
+        assert_eq!(of_length(LONGEST_NAME + 1), Looked::Nothing, "it is no container's name");
     }
 
     #[test]
@@ -120,10 +150,11 @@ mod tests {
             std::fs::write(file, text).unwrap();
         }
         let bundles = Bundles::new(root.clone());
-        let role = |letter| bundles.role(ContainerId::parse(&id(letter)).unwrap());
-        assert_eq!(role('a'), Some(ContainerRole::Container("worker".into())));
-        assert_eq!(role('f'), Some(ContainerRole::Sandbox));
-        assert_eq!(role('c'), None);
+        let look = |letter| bundles.look(ContainerId::parse(&id(letter)).unwrap());
+        assert_eq!(look('a'), Looked::Role(ContainerRole::Container("worker".into())));
+        assert_eq!(look('f'), Looked::Role(ContainerRole::Sandbox));
+        assert_eq!(look('c'), Looked::NotYet);
         std::fs::remove_dir_all(root).unwrap();
+        assert_eq!(look('a'), Looked::Nothing, "there is no directory of bundles");
     }
 }

@@ -15,7 +15,7 @@ impl Naming {
     pub fn owner_of_kill(&self, path: &CgroupPath) -> Option<Owner> {
         let cgroup = self.parse(path)?;
         if let Some(Named { pod, name: Some(name) }) = self.named_cgroup(&cgroup) {
-            return Some(Owner::Container(pod.names(&name)));
+            return Some(Owner::Container(pod.names(name)));
         }
         let pod = self.pod_with(&cgroup);
         if pod.is_none() && self.pods.is_none() {

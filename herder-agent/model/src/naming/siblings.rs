@@ -4,7 +4,7 @@
 //! of two containers that ran at the same time neither is the other's restart. A kill is
 //! named later than it happens, so the last cgroups that went are remembered.
 
-use super::{CgroupId, ContainerId};
+use super::{CgroupId, ContainerId, ContainerRole};
 use std::collections::{BTreeMap, VecDeque};
 
 /// So many containers' cgroups that are gone are remembered of each pod.
@@ -15,6 +15,8 @@ pub(super) struct Siblings {
     /// All at or below the pod's own; with the container whose outermost one it is.
     living: BTreeMap<CgroupId, Option<ContainerId>>,
     gone: VecDeque<Gone>,
+    /// What their bundles say they are, as long as their cgroups are remembered.
+    roles: BTreeMap<ContainerId, ContainerRole>,
 }
 
 /// The outermost cgroup of a container that is gone.
@@ -39,11 +41,28 @@ impl Siblings {
             let newest_gone = self.gone.iter().map(|gone| gone.made).max();
             let until = newest.max(newest_gone).unwrap_or(id);
             self.gone.push_back(Gone { made: id, container, until });
-            if self.gone.len() > MOST_GONE {
-                self.gone.pop_front();
+            if self.gone.len() > MOST_GONE
+                && let Some(oldest) = self.gone.pop_front()
+                && self.outermost(oldest.container).is_none()
+            {
+                self.roles.remove(&oldest.container);
             }
         }
         true
+    }
+
+    /// Takes what a container is. Says whether its cgroup is remembered.
+    pub(super) fn set_role(&mut self, container: ContainerId, role: ContainerRole) -> bool {
+        let is_remembered = self.outermost(container).is_some();
+        if is_remembered {
+            self.roles.insert(container, role);
+        }
+        is_remembered
+    }
+
+    /// What a container is by its bundle, if that was read.
+    pub(super) fn role(&self, container: ContainerId) -> Option<&ContainerRole> {
+        self.roles.get(&container)
     }
 
     pub(super) fn all_gone(&self) -> bool {

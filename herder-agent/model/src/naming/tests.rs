@@ -54,18 +54,8 @@ fn pod(statuses: &[(&str, char)], annotations: &Value) -> Event {
     Event::Applied(Box::new(object.trim().unwrap()))
 }
 
-/// Nowhere is written what a container is.
-#[derive(Debug)]
-struct Nothing;
-
-impl Roles for Nothing {
-    fn role(&self, _: ContainerId) -> Option<ContainerRole> {
-        None
-    }
-}
-
 fn naming() -> Naming {
-    Naming::new(true, Nothing)
+    Naming::new(true)
 }
 
 fn policy(text: &str) -> Policy {
@@ -170,28 +160,6 @@ fn annotations_change_while_containers_run() {
     }
 }
 
-#[test]
-fn a_bundle_names_a_container_and_the_sandbox() {
-    #[derive(Debug)]
-    struct Bundles;
-    impl Roles for Bundles {
-        fn role(&self, of: ContainerId) -> Option<ContainerRole> {
-            match of.to_string() {
-                it if it == id('a') => Some(ContainerRole::Container("worker".into())),
-                it if it == id('f') => Some(ContainerRole::Sandbox),
-                _ => None,
-            }
-        }
-    }
-    let mut naming = Naming::new(true, Bundles);
-    naming.made(CgroupId(1), &path('a'));
-    naming.apply(pod(&[], &Value::Null), Monotonic::ZERO);
-    assert_eq!(owner(&naming, &path('a')), "shop/web-0/worker");
-    assert_eq!(
-        (owner(&naming, &path('f')).as_str(), decided(&naming, &policy(RULE), &path('f')).as_str()),
-        ("unnamed", "-")
-    );
-}
 
 /// Its containers run on after a deletion by force, and after the grace period.
 #[test]
@@ -221,7 +189,7 @@ fn a_deleted_pod_keeps_names_and_rule_while_it_has_cgroups() {
 
 #[test]
 fn without_kubernetes_all_is_the_hosts() {
-    let mut naming = Naming::new(false, Nothing);
+    let mut naming = Naming::new(false);
     naming.made(CgroupId(1), &path('a'));
     assert_eq!(owner(&naming, &path('a')), "host");
     let policy = policy("rules:\n- {name: c, cgroups: ['/kubepods/**'], oomGroup: group}");
@@ -263,7 +231,7 @@ fn only_the_api_server_says_whether_a_pod_has_a_limit_of_its_own() {
 
 #[test]
 fn the_runtime_names_containers_without_an_api_server() {
-    let mut naming = Naming::new(false, Nothing);
+    let mut naming = Naming::new(false);
     naming.made(CgroupId(1), &path('f'));
     naming.made(CgroupId(2), &path('a'));
     assert_eq!(owner(&naming, &path('a')), "host");
@@ -297,7 +265,7 @@ fn the_runtime_names_a_container_before_its_status_does() {
 #[test]
 fn a_learnt_container_is_forgotten_a_while_after_its_cgroup() {
     let begin = Monotonic::ZERO;
-    let mut naming = Naming::new(false, Nothing);
+    let mut naming = Naming::new(false);
     naming.learn(learnt('a', "worker", "web"), begin);
     naming.made(CgroupId(1), &path('a'));
     let (hour, grace) = (Duration::from_secs(3600), GRACE);
@@ -312,7 +280,7 @@ fn a_learnt_container_is_forgotten_a_while_after_its_cgroup() {
 
 #[test]
 fn what_the_runtime_tells_again_adds_to_what_is_known() {
-    let mut naming = Naming::new(false, Nothing);
+    let mut naming = Naming::new(false);
     let created = RuntimeContainer { init: None, ..learnt('a', "worker", "web") };
     let started = RuntimeContainer { instead_of: None, ..learnt('a', "worker", "web") };
     naming.learn(created, Monotonic::ZERO);
@@ -369,4 +337,5 @@ fn pods_are_named_below_what_is_given_only() {
 }
 
 mod kills;
+mod roles;
 mod static_pods;

@@ -198,7 +198,7 @@ fn a_rule_that_asks_for_a_name_takes_the_only_one() {
 
 #[test]
 fn the_runtime_tells_whose_a_pod_without_an_api_server_is() {
-    let mut naming = Naming::new(false, Nothing);
+    let mut naming = Naming::new(false);
     let above = cgroup(&format!("/kubepods/burstable/pod{UID}"));
     naming.made(CgroupId(1), &above);
     naming.made(CgroupId(2), &path('f'));
