@@ -49,7 +49,7 @@ const CRATES: [(&str, &[&str]); 8] = [
     ("clap", &["cli::args", "kernel::source", ""]),
     ("hyper", &["serve", "cli::client", "kubernetes"]),
     ("kube", &["kubernetes::client", "kubernetes::pods"]),
-    ("libc", &["kernel::process", "report::lock", "serve::socket::unsent"]),
+    ("libc", &["kernel::process", "serve::socket::unsent"]),
     ("prometheus", &["report::metrics"]),
     ("prost", &["runtime::nri"]),
 ];

@@ -1,71 +1,99 @@
 //! A lock that keeps nobody waiting for a less urgent thread to get its turn.
 //!
-//! The core may run before all ordinary threads (`agent::scheduling`), and shares the metrics
-//! and the journal with the server, which may have to wait for a processor for hundreds of
+//! The core may run before all ordinary threads (`kernel::process::scheduling`), and shares the
+//! metrics and the journal with the server, which may have to wait for a processor for hundreds of
 //! milliseconds. Whoever holds this lock runs as urgently as whoever waits for it (priority
-//! inheritance: `FUTEX_LOCK_PI`, kernel/futex/pi.c), which `std`'s mutex does not offer.
-#![expect(unsafe_code, reason = "the C library offers priority inheritance to C only")]
+//! inheritance: `FUTEX_LOCK_PI`, kernel/futex/pi.c), which `std`'s mutex does not offer. So a
+//! futex comes before that mutex, which then nobody ever waits for.
 
+use rustix::{
+    io::Errno,
+    thread::futex::{self, Flags},
+};
 use std::{
-    cell::UnsafeCell,
+    cell::Cell,
     fmt,
-    marker::PhantomData,
-    mem::MaybeUninit,
     ops::{Deref, DerefMut},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 /// A value that one thread at a time has.
 pub(super) struct Lock<T> {
-    /// In a place of its own: a mutex that is in use must not be moved.
-    mutex: Box<UnsafeCell<libc::pthread_mutex_t>>,
-    value: UnsafeCell<T>,
+    /// None where the kernel has no such futexes: the mutex is then an ordinary one.
+    turn: Option<Turn>,
+    value: Mutex<T>,
 }
 
-// SAFETY: only who holds the mutex reaches the value, so sharing the lock is no more than
-// sending the value; the mutex itself is made to be used by many threads.
-unsafe impl<T: Send> Sync for Lock<T> {}
-// SAFETY: the mutex stays where it is when the box is sent, and belongs to no thread while
-// nobody holds it, which the borrow checker sees to.
-unsafe impl<T: Send> Send for Lock<T> {}
+/// Whose turn it is: 0 or the holder's thread ID, to which the kernel adds a bit when others wait.
+/// The mutex behind it orders memory.
+struct Turn(AtomicU32);
 
 impl<T> Lock<T> {
     /// With a value that nobody has yet.
     pub(super) fn new(value: T) -> Self {
-        let mutex = Box::new(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
-        let mut attributes = MaybeUninit::uninit();
-        // SAFETY: there is room for the attributes.
-        if unsafe { libc::pthread_mutexattr_init(attributes.as_mut_ptr()) } == 0 {
-            // SAFETY: they are initialised.
-            unsafe {
-                libc::pthread_mutexattr_setprotocol(
-                    attributes.as_mut_ptr(),
-                    libc::PTHREAD_PRIO_INHERIT,
-                )
-            };
-            // SAFETY: they are, and nobody uses the mutex yet. Where the C library cannot make
-            // it, it stays an ordinary one.
-            unsafe { libc::pthread_mutex_init(mutex.get(), attributes.as_ptr()) };
-            // SAFETY: they are, and are used no more.
-            unsafe { libc::pthread_mutexattr_destroy(attributes.as_mut_ptr()) };
-        }
-        Lock { mutex, value: UnsafeCell::new(value) }
+        Lock { turn: Turn::new(), value: Mutex::new(value) }
     }
 
     /// Waits until nobody else has the value. A panic of who had it changes nothing: what
     /// these locks are about is never left half changed.
     pub(super) fn lock(&self) -> Held<'_, T> {
-        // SAFETY: the mutex was made by `new`, and stays where it is.
-        let result = unsafe { libc::pthread_mutex_lock(self.mutex.get()) };
-        assert_eq!(result, 0, "a thread waits for itself");
-        Held { lock: self, not_send: PhantomData }
+        let turn = self.turn.as_ref().map(Turn::take);
+        let value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
+        Held { value, _turn: turn }
     }
 }
 
-impl<T> Drop for Lock<T> {
-    fn drop(&mut self) {
-        // SAFETY: nobody holds or waits for a lock that is dropped.
-        unsafe { libc::pthread_mutex_destroy(self.mutex.get()) };
+impl Turn {
+    fn new() -> Option<Self> {
+        let turn = AtomicU32::new(0);
+        // Of a futex that nobody holds: not permitted, unless it is not offered.
+        (futex::unlock_pi(&turn, Flags::PRIVATE) == Err(Errno::PERM)).then_some(Turn(turn))
     }
+
+    fn take(&self) -> Taken<'_> {
+        let is_free = self.0.compare_exchange(0, own_id(), Ordering::Acquire, Ordering::Relaxed);
+        while is_free.is_err() {
+            match futex::lock_pi(&self.0, Flags::PRIVATE, None) {
+                Ok(()) => break,
+                // The holder is about to exit.
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => {
+                    assert_ne!(error, Errno::DEADLK, "a thread waits for itself");
+                    // Nothing is held then: the mutex is waited for, if less urgently.
+                    return Taken(None);
+                }
+            }
+        }
+        Taken(Some(self))
+    }
+}
+
+/// Given back when this is dropped, by the same thread: [`Held`] cannot be sent to another.
+struct Taken<'a>(Option<&'a Turn>);
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let Some(Turn(turn)) = self.0 else { return };
+        if turn.compare_exchange(own_id(), 0, Ordering::Release, Ordering::Relaxed).is_err() {
+            // It fails for a futex alone that is not this thread's.
+            let _ = futex::unlock_pi(turn, Flags::PRIVATE);
+        }
+    }
+}
+
+/// The ID of this thread, which never changes: nothing here forks.
+fn own_id() -> u32 {
+    thread_local!(static ID: Cell<u32> = const { Cell::new(0) });
+    let id = ID.get();
+    if id != 0 {
+        return id;
+    }
+    let id = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
+    ID.set(id);
+    id
 }
 
 impl<T> fmt::Debug for Lock<T> {
@@ -74,43 +102,41 @@ impl<T> fmt::Debug for Lock<T> {
     }
 }
 
-/// The value, until this is dropped by the thread that got it.
+/// The value, until this is dropped by the thread that got it. The mutex is given back before the
+/// turn.
 pub(super) struct Held<'a, T> {
-    lock: &'a Lock<T>,
-    not_send: PhantomData<*const ()>,
+    value: MutexGuard<'a, T>,
+    _turn: Option<Taken<'a>>,
 }
 
 impl<T> Deref for Held<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: this thread holds the mutex, and nobody else has a reference meanwhile.
-        unsafe { &*self.lock.value.get() }
+        &self.value
     }
 }
 
 impl<T> DerefMut for Held<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: as above, and this one is borrowed mutably.
-        unsafe { &mut *self.lock.value.get() }
-    }
-}
-
-impl<T> Drop for Held<'_, T> {
-    fn drop(&mut self) {
-        // SAFETY: this thread locked it, since `Held` cannot be sent to another.
-        unsafe { libc::pthread_mutex_unlock(self.lock.mutex.get()) };
+        &mut self.value
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::thread;
+    use std::{
+        fs,
+        sync::mpsc,
+        thread,
+        time::{Duration, Instant},
+    };
 
     #[test]
     fn one_thread_at_a_time_has_the_value() {
         let lock = Lock::new((0u64, 0u64));
+        assert!(lock.turn.is_some(), "this kernel has priority inheritance");
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
@@ -139,5 +165,37 @@ mod tests {
         });
         assert!(panicked.is_err());
         assert_eq!(*lock.lock(), 1);
+    }
+
+    /// What `ps` shows as PRI, the other way round: 20 for an ordinary thread, more for a nice one.
+    fn own_priority() -> i64 {
+        let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let after_name = stat.rsplit_once(')').unwrap().1;
+        after_name.split_whitespace().nth(15).unwrap().parse().unwrap()
+    }
+
+    /// Needs no privilege: a nice thread is the less urgent one.
+    #[test]
+    fn who_holds_it_is_as_urgent_as_who_waits() {
+        let lock = Lock::new(());
+        let (holds, held) = mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let thread = rustix::thread::gettid();
+                rustix::process::setpriority_process(Some(thread), 10).unwrap();
+                assert_eq!(own_priority(), 30);
+                let guard = lock.lock();
+                holds.send(()).unwrap();
+                let patience = Instant::now() + Duration::from_secs(60);
+                while own_priority() != 20 {
+                    assert!(Instant::now() < patience, "it has inherited nothing");
+                    thread::sleep(Duration::from_millis(1));
+                }
+                drop(guard);
+                assert_eq!(own_priority(), 30, "it has given that back");
+            });
+            held.recv().unwrap();
+            drop(lock.lock());
+        });
     }
 }
