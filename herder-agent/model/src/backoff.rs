@@ -1,4 +1,7 @@
 //! How long to wait after a failure. Pure: the caller sleeps and rolls the dice.
+//!
+//! `backon` would do the same, but nothing else brings it here, with its random numbers: only
+//! kube-runtime has it, which the agent does not use.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},

@@ -1,5 +1,9 @@
 //! What pods are labelled now, for those who decide apart from the core: the answers to
 //! the container runtime do not wait for it.
+//!
+//! So labels are kept twice, here and in [`store`](super::store). One store for both would need a
+//! lock between the core and a runtime that asks; and the core's has what this one must not wait
+//! for: restarts, what is deleted but runs, and every container.
 
 use super::{Event, Pod};
 use crate::owner::id::PodUid;

@@ -1,4 +1,8 @@
 //! Kubernetes' way to write an amount, as far as memory needs it.
+//!
+//! A number, and not the text, since it stands in an Event where else the cgroup's limit does, in
+//! the same words: "the container's limit is 64 MiB" of a pod that says `64Mi`, `65536Ki` or
+//! `67108864`.
 
 /// Bytes of a memory quantity such as `64Mi`, `1.5G`, `128974848000m` or
 /// `12e6`, rounded up as the kubelet does (`Quantity.Value()`,

@@ -90,6 +90,8 @@ pub fn connect_with(
     times: Times,
     on_failure: OnFailure,
 ) -> Result<ApiServer, ConnectError> {
+    // kube's `RetryPolicy` heeds Retry-After too, but for one request alone and however long it is,
+    // and what it tries again is neither counted nor seen. It knows no lost connection.
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(times.silence);

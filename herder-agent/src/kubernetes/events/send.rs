@@ -1,7 +1,9 @@
 //! Writes Events to the API server: the only part of `events` that knows it.
 //!
 //! The queue is short and never waited for. A request that fails for a while is
-//! tried again; one that the server refuses is counted and dropped.
+//! tried again; one that the server refuses is counted and dropped. kube's `Api<Event>` would build
+//! the requests, but sends them past [`ApiServer::send`], and shows no head of an answer: neither
+//! Retry-After nor whether it is JSON.
 
 use super::{
     Occurrence, Reason,
