@@ -21,10 +21,14 @@ pub struct Inbox {
 }
 
 /// One of what comes in.
-pub(super) enum Message {
+pub enum Message {
+    /// Other rules.
     Policy(Arc<Policy>),
+    /// From the API server.
     Pod(Event),
-    Learnt(Vec<RuntimeContainer>),
+    /// From the container runtime.
+    RuntimeContainers(Vec<RuntimeContainer>),
+    /// A question for the state of matched containers.
     States(StatesRequest),
 }
 
@@ -36,7 +40,7 @@ impl Inbox {
             _ = &mut self.stop => None,
             Ok(()) = self.policy.changed() => Some(self.policy()),
             Some(event) = self.pods.recv() => Some(Message::Pod(event)),
-            Some(learnt) = self.learnt.recv() => Some(Message::Learnt(learnt)),
+            Some(learnt) = self.learnt.recv() => Some(Message::RuntimeContainers(learnt)),
             Some(request) = self.states.recv() => Some(Message::States(request)),
         }
     }
@@ -47,7 +51,7 @@ impl Inbox {
         (0..4).find_map(|next| match turn.wrapping_add(next) % 4 {
             0 => self.policy.has_changed().unwrap_or(false).then(|| self.policy()),
             1 => self.pods.try_recv().ok().map(Message::Pod),
-            2 => self.learnt.try_recv().ok().map(Message::Learnt),
+            2 => self.learnt.try_recv().ok().map(Message::RuntimeContainers),
             _ => self.states.try_recv().ok().map(Message::States),
         })
     }
@@ -94,7 +98,7 @@ mod tests {
         match message {
             Message::Policy(_) => "policy",
             Message::Pod(_) => "pod",
-            Message::Learnt(_) => "learnt",
+            Message::RuntimeContainers(_) => "learnt",
             Message::States(_) => "states",
         }
     }

@@ -1,15 +1,9 @@
-//! What the cgroups around a kill say of their limits and their use, read right after it.
-//!
-//! A kill is read some milliseconds after it happened, and its container may be gone, so
-//! nothing here has to be there.
+//! What cgroups' files say of their limits and their use.
 
-use super::Core;
+use super::files::CgroupFs;
 use herder_model::{
     cgroup::CgroupPath,
-    oom::{
-        Domain, OomKill,
-        limit::{Limits, Memory, Parts, Place},
-    },
+    oom::limit::{Memory, Parts},
     owner::crun,
 };
 use std::{fs, path::Path};
@@ -18,34 +12,21 @@ use std::{fs, path::Path};
 /// gave a limit may have thousands, and corrections wait meanwhile.
 const MOST: usize = 64;
 
-impl Core {
-    /// The limits around a kill in this container.
-    pub(super) fn limits(&self, kill: &OomKill, container: Option<&CgroupPath>) -> Limits {
-        let cgroup = match kill.domain {
-            Domain::Cgroup(id) => self.tree.path(id).cloned(),
-            Domain::Node | Domain::Outside | Domain::Unknown => None,
-        };
-        let place = Place::new(kill.domain, cgroup.as_ref(), container);
-        let directory = |path: &CgroupPath| self.root.join(path.relative());
-        let hit = cgroup.as_ref().filter(|_| place != Place::Node).map(&directory);
-        let parent = hit.as_deref().filter(|_| place == Place::Parent);
-        Limits {
-            place,
-            bytes: hit.as_deref().and_then(|directory| limit(directory).flatten()),
-            below: parent.and_then(parts),
-            container: container.and_then(|path| memory(&directory(path))),
-            killed: container.and_then(|path| self.killed(kill, path)),
-            cgroup: cgroup.filter(|_| place != Place::Node),
-        }
+impl CgroupFs {
+    /// A cgroup's limit; none if it has none, or that cannot be read.
+    pub fn limit(&self, path: &CgroupPath) -> Option<u64> {
+        limit(&self.directory(path)).flatten()
     }
 
-    /// Anonymous memory of the victims in a container.
-    fn killed(&self, kill: &OomKill, container: &CgroupPath) -> Option<u64> {
-        let inside = kill.victims.iter().filter(|victim| {
-            self.tree.path(victim.cgroup).is_some_and(|path| path.is_within(container))
-        });
-        let sizes = inside.filter_map(|victim| victim.sizes);
-        sizes.map(|sizes| sizes.anon_rss).reduce(u64::saturating_add)
+    /// The limits of the containers directly below a cgroup; none if they cannot be read, or
+    /// there are too many.
+    pub fn limits_below(&self, path: &CgroupPath) -> Option<Parts> {
+        parts(&self.directory(path))
+    }
+
+    /// Memory of a container; none if it is gone.
+    pub fn memory(&self, container: &CgroupPath) -> Option<Memory> {
+        memory(&self.directory(container))
     }
 }
 
