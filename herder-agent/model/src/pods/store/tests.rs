@@ -102,7 +102,7 @@ fn a_list_that_breaks_off_deletes_nothing() {
 }
 
 #[test]
-fn a_deleted_pod_is_found_for_the_grace_period_but_is_not_live() {
+fn a_deleted_pod_is_found_for_the_grace_period_by_its_cgroups_only() {
     let begin = Monotonic::ZERO;
     let mut store = PodStore::default();
     store.apply(applied(pod(A, 'a', 0, None)), begin);
@@ -111,7 +111,6 @@ fn a_deleted_pod_is_found_for_the_grace_period_but_is_not_live() {
     store.expire(begin + (GRACE - Duration::from_secs(1)));
     let path = format!("/kubepods/pod{A}/{}", id('a'));
     let resolved = store.resolve(&cgroup(&path)).unwrap();
-    assert!(!resolved.live);
     assert_eq!(resolved.container.unwrap().name.as_ref(), "main");
     assert!(store.get(uid(A)).is_none());
     store.expire(begin + GRACE);
@@ -203,7 +202,7 @@ fn a_static_pod_is_found_by_its_hash_also_after_its_mirror_was_replaced() {
     store.expire(begin + GRACE);
     let path = format!("/kubepods/pod{HASH}/{}", id('a'));
     let resolved = store.resolve(&cgroup(&path)).unwrap();
-    assert_eq!((resolved.pod.uid, resolved.live), (uid(B), true));
+    assert_eq!(resolved.pod.uid, uid(B));
     assert_eq!(resolved.pod.cgroup_uid(), uid(HASH));
 }
 
