@@ -11,27 +11,29 @@
 
 mod container;
 mod left;
+mod listener;
 mod news;
 mod obstacle;
 mod pace;
 mod states;
+mod survey;
 mod watch;
 
 pub use container::ContainerState;
+pub use listener::Listener;
 pub use news::{News, What};
 pub use obstacle::{may_be_stopped, stopping_policy};
+pub use states::{StateKey, States, StatesRequest};
 
-use crate::{
-    attribution::Owner,
-    cgroup::{
-        CgroupId, CgroupPath,
-        dir::{CgroupRoot, DirError},
-    },
-    policy::Target,
-    report::{Obstacle, Reporter},
-    state::{Leaves, Left},
-};
+use crate::kernel::cgroupfs::dir::{CgroupRoot, DirError};
 use container::{Container, Context};
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath},
+    enforcement::Obstacle,
+    owner::Owner,
+    rules::matching::Target,
+    saved::SavedCgroups,
+};
 use std::{
     cell::{Cell, RefCell},
     collections::{HashMap, HashSet, VecDeque},
@@ -72,18 +74,6 @@ pub struct Place<'a> {
     pub scope: Option<CgroupPath>,
 }
 
-/// A container's place among all. While a cgroup is made anew, two have its path.
-pub type StateKey = (CgroupPath, CgroupId);
-
-/// Some matched containers.
-#[derive(Debug)]
-pub struct States {
-    /// Their states, in the order of the paths.
-    pub states: Vec<ContainerState>,
-    /// The last of them, if there are more.
-    pub next: Option<StateKey>,
-}
-
 /// How a cgroup came to be known, and so what its first value means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -107,7 +97,7 @@ pub struct Enforcer {
     /// Counts of killed processes that nobody has taken yet.
     counted: Vec<Counted>,
     /// What an earlier agent left, until its cgroups are known.
-    left: Leaves,
+    left: SavedCgroups,
     /// Matched, but there are too many.
     beyond: HashSet<CgroupId>,
     /// Those of which not even that is known.
@@ -127,20 +117,16 @@ pub struct Counted {
 /// descriptor and two watches, some 5 KiB with what the kernel keeps for it.
 const MOST: usize = 4096;
 
-/// Containers that are surveyed before anything else gets a turn; each takes some
-/// tens of microseconds.
-const SURVEYED_AT_ONCE: usize = 16;
-
 impl Enforcer {
     /// Without a root (no cgroup v2) nothing is enforced, and each matched
     /// container is reported as not enforceable. Without inotify it is told of
     /// each container, and the resync is what corrects.
-    pub fn new(root: Option<CgroupRoot>, options: Options, reporter: Arc<Reporter>) -> Self {
+    pub fn new(root: Option<CgroupRoot>, options: Options, listener: Arc<dyn Listener>) -> Self {
         Enforcer {
             context: Context {
                 root,
                 options,
-                reporter,
+                listener,
                 news: Cell::new(false),
                 leaves: Cell::new(false),
                 inner: RefCell::default(),
@@ -151,17 +137,10 @@ impl Enforcer {
             unsurveyed: VecDeque::new(),
             resting: VecDeque::new(),
             counted: Vec::new(),
-            left: Leaves::new(),
+            left: SavedCgroups::new(),
             beyond: HashSet::new(),
             not_kept: 0,
         }
-    }
-
-    /// Takes what an earlier agent of this boot left.
-    #[must_use]
-    pub fn with_left(mut self, left: Leaves) -> Self {
-        self.left = left;
-        self
     }
 
     /// What the kernel counted since the last call, of cgroups where that may have
@@ -173,41 +152,6 @@ impl Enforcer {
     /// Whether what is to be left has changed since the last call.
     pub fn take_leaves_changed(&self) -> bool {
         self.context.leaves.replace(false)
-    }
-
-    /// What is to be left to the next agent, but for the counts.
-    pub fn leaves(&self) -> Leaves {
-        let left = |container: &Container| Left {
-            path: Some(container.path().clone()),
-            oom_kills: None,
-            give_back: container.give_back(),
-            rule: Some(container.rule().clone()),
-        };
-        let known = self.containers.iter().map(|(id, container)| (*id, left(container)));
-        self.left.iter().map(|(id, left)| (*id, left.clone())).chain(known).collect()
-    }
-
-    /// Forgets what an earlier agent left of cgroups that are gone. One that is there
-    /// may yet be matched, when its pod's names are known.
-    pub fn retain_left(&mut self, is_there: impl Fn(CgroupId) -> bool) {
-        self.left.retain(|id, _| is_there(*id));
-    }
-
-    /// Cgroups that an earlier agent left, and that are under no rule yet.
-    pub fn left(&self) -> impl Iterator<Item = CgroupId> {
-        self.left.keys().copied()
-    }
-
-    /// Gives back what an earlier agent wrote where no rule matches any more: rules that
-    /// went while no agent was running. What is not said to be so is kept.
-    pub fn restore_left(&mut self, unmatched: impl Fn(CgroupId) -> bool) {
-        let done: Vec<_> = self.left.extract_if(|id, _| unmatched(*id)).collect();
-        for (id, left) in &done {
-            left::restore(*id, left, &self.context);
-        }
-        if !done.is_empty() {
-            self.context.leaves.set(true);
-        }
     }
 
     fn count(&mut self, id: CgroupId) {
@@ -422,44 +366,6 @@ impl Enforcer {
                 self.correct(id, now);
             }
         }
-    }
-
-    /// The safety net: reads every value again, and what is around it. Only notes
-    /// which, so that a thousand containers do not keep the caller from its other
-    /// work; [`Self::survey_some`] does it.
-    pub fn resync(&mut self) {
-        self.watches.renew();
-        // Who has waited longest comes first.
-        let waiting: HashSet<_> = self.unsurveyed.iter().copied().collect();
-        let others = self.containers.keys().filter(|id| !waiting.contains(id));
-        self.unsurveyed.extend(others);
-        self.containers.values_mut().for_each(Container::doubt_watch);
-    }
-
-    /// Whether [`Self::survey_some`] has something to do.
-    pub fn surveying(&self) -> bool {
-        !self.unsurveyed.is_empty()
-    }
-
-    /// Looks at some containers, new ones and those of a resync.
-    pub fn survey_some(&mut self) {
-        if self.unsurveyed.is_empty() {
-            return;
-        }
-        for id in
-            self.unsurveyed.drain(..SURVEYED_AT_ONCE.min(self.unsurveyed.len())).collect::<Vec<_>>()
-        {
-            // The watch comes first here too.
-            if let Some(container) = self.containers.get_mut(&id) {
-                container.watch(&mut self.watches, &self.context);
-            }
-            self.correct(id, Instant::now());
-            if let Some(container) = self.containers.get_mut(&id) {
-                container.check_surroundings(&self.context);
-            }
-            self.count(id);
-        }
-        self.report_obstacles();
     }
 
     /// The agent ends.

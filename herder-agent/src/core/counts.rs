@@ -3,13 +3,17 @@
 
 use super::Core;
 use crate::{
-    cgroup::{CgroupId, CgroupPath, dir::EVENTS},
     enforce::Counted,
-    oom::OomKill,
-    probe::monotonic_now,
-    report::Unseen,
-    source::{Source, node_kills},
+    kernel::{
+        cgroupfs::dir::EVENTS,
+        clock::monotonic_now,
+        source::{Source, node_kills},
+    },
     state::{State, StateError, StateFile},
+};
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath},
+    oom::{OomKill, reasons::Unseen},
 };
 use std::{iter, os::unix::fs::MetadataExt, path::Path, time::Duration};
 use tokio::{

@@ -3,13 +3,17 @@
 
 use super::Core;
 use crate::{
-    attribution::{Owner, id::PodUid},
-    cgroup::CgroupPath,
     enforce::{News, What},
-    events::{About, Left, Occurrence, Reason, message, send::EventQueue},
+    kubernetes::events::{About, Occurrence, Reason, Survivors, message, send::EventQueue},
+    report::KillRecord,
+};
+use herder_model::{
+    cgroup::CgroupPath,
+    enforcement::Obstacle,
+    kill::KillReport,
+    owner::{Owner, id::PodUid},
     pods::Pod,
-    policy::{AnnotationError, Target},
-    report::{KillRecord, KillReport, Obstacle},
+    rules::{annotation::AnnotationError, matching::Target},
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -98,7 +102,7 @@ impl Notices {
             let limit = spec.and_then(|container| container.memory_limit);
             let message = message::kill(report, &pod.names(container), limit);
             let may_go_on = !report.ends && !container.is_empty();
-            let left = may_go_on.then(|| Left { cgroup: cgroup(), since: Instant::now() });
+            let left = may_go_on.then(|| Survivors { cgroup: cgroup(), since: Instant::now() });
             Occurrence { left, ..Occurrence::new(About::new(pod, spec), reason, message) }
         });
     }
@@ -172,7 +176,8 @@ impl Core {
         let (Some(named), Some(container)) = (self.naming.named(path), container) else {
             return;
         };
-        self.notices.end(named.pod, container, message::ended(container, kill, after, obstacle));
+        let victim = (kill.victim.comm.as_deref(), kill.victim.pid);
+        self.notices.end(named.pod, container, message::ended(container, victim, after, obstacle));
     }
 }
 

@@ -1,6 +1,7 @@
 //! One matched container: what is wanted of it, what it has, what is done.
 
 mod first;
+mod obstacles;
 mod told;
 
 pub use told::ContainerState;
@@ -13,13 +14,14 @@ use super::{
     watch::{Watched, Watches},
 };
 use crate::{
-    attribution::Owner,
-    cgroup::{
-        CgroupId, CgroupPath,
-        dir::{CgroupDir, CgroupRoot, DirError},
-    },
-    policy::Target,
-    report::{Cause, Obstacle, Reporter, WriteResult},
+    enforce::Listener,
+    kernel::cgroupfs::dir::{CgroupDir, CgroupRoot, DirError},
+};
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath},
+    enforcement::{Cause, Obstacle, WriteResult},
+    owner::Owner,
+    rules::matching::Target,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -33,7 +35,7 @@ use std::{
 pub(super) struct Context {
     pub(super) root: Option<CgroupRoot>,
     pub(super) options: Options,
-    pub(super) reporter: Arc<Reporter>,
+    pub(super) listener: Arc<dyn Listener>,
     /// Some container has news.
     pub(super) news: Cell<bool>,
     /// What is to be left to the next agent has changed.
@@ -173,7 +175,7 @@ impl Container {
         self.scope = scope;
         self.is_inner_of_scope(self.effective.is_some(), context);
         if self.owner != owner {
-            context.reporter.oom_group_effective(&self.owner, None, self.target.value);
+            context.listener.effective(&self.owner, None, self.target.value);
             self.owner = owner;
             self.effective = None;
             // What could not be told for want of a name.
@@ -353,16 +355,6 @@ impl Container {
         true
     }
 
-    /// Its runtime may be about to enable it, or somebody has taken it away.
-    fn has_no_controller(&mut self, context: &Context, seen: Instant) {
-        self.show(None, context);
-        if self.built_until.is_none() {
-            let until = seen + context.options.built_within;
-            self.built_until = Some(until);
-            context.built.borrow_mut().push_back((until, self.id));
-        }
-    }
-
     fn note_write(&mut self, cause: Cause, context: &Context, now: Instant) {
         if cause == Cause::Revert {
             self.reverts += 1;
@@ -385,47 +377,12 @@ impl Container {
         self.untold.take().map(news).collect()
     }
 
-    /// Looks for what overrides a value of 0. For 1 nothing does. What is around a scope is
-    /// around crun's cgroup in it too.
-    pub(super) fn check_surroundings(&mut self, context: &Context) {
-        self.surroundings = None;
-        if !self.target.value
-            && self.scope.is_none()
-            && let Some(root) = &context.root
-        {
-            let root = root.proc_path();
-            let transient = &context.options.systemd_transient;
-            self.surroundings = obstacle::ancestor(&root, &self.path)
-                .map(|ancestor| (Obstacle::Ancestor, obstacle::ancestor_text(&ancestor)))
-                .or_else(|| {
-                    let (scope, policy) = obstacle::systemd_scope(transient, &self.path)?;
-                    Some((Obstacle::SystemdOomPolicy, obstacle::systemd_text(scope, policy)))
-                });
-        }
-        self.tell_obstacle(context);
-    }
-
     /// Nothing more is done about this container.
     pub(super) fn end(&mut self, watches: &mut Watches, context: &Context) {
         watches.remove_all(&mut self.watched);
         self.show(None, context);
         (self.file_obstacle, self.surroundings, self.no_watch) = (None, None, None);
         self.tell_obstacle(context);
-    }
-
-    pub(super) fn obstacle(&self) -> Option<Obstacle> {
-        self.obstacle_text().map(|(obstacle, _)| *obstacle)
-    }
-
-    fn obstacle_text(&self) -> Option<&(Obstacle, String)> {
-        let file = self.file_obstacle.as_ref().filter(|_| !self.is_being_built());
-        file.or(self.surroundings.as_ref()).or(self.no_watch.as_ref())
-    }
-
-    /// It has no memory controller, which may be yet to come. Within a scope it needs none:
-    /// the kernel then goes by the scope's value.
-    fn is_being_built(&self) -> bool {
-        self.built_until.is_some_and(|until| self.scope.is_some() || Instant::now() < until)
     }
 }
 

@@ -2,7 +2,7 @@
 //! container until it has a name.
 
 use super::Obstacle;
-use crate::{cgroup::CgroupPath, policy::Target};
+use herder_model::{cgroup::CgroupPath, rules::matching::Target};
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},

@@ -1,7 +1,7 @@
 //! What can make a container's own `memory.oom.group` count for nothing. Looked
 //! at and reported, never changed.
 
-use crate::cgroup::{CgroupPath, dir::OOM_GROUP};
+use herder_model::cgroup::{CgroupPath, OOM_GROUP};
 use std::{fs, path::Path};
 
 /// The nearest cgroup above that is killed as a whole. The kernel takes the

@@ -2,7 +2,8 @@ mod given_back;
 mod inner;
 
 use super::*;
-use crate::cgroup::dir::{EVENTS, OOM_GROUP};
+use crate::{kernel::cgroupfs::dir::EVENTS, report::Reporter};
+use herder_model::cgroup::OOM_GROUP;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     fs,
@@ -361,7 +362,8 @@ fn what_cannot_be_opened_is_told_and_tried_again() {
 fn without_cgroup_v2_nothing_is_touched_and_it_is_said() {
     let mut fake = Fake::new("v1", |_| {});
     fake.make("/c", "1");
-    fake.enforcer = Enforcer::new(None, fake.enforcer.context.options.clone(), Arc::default());
+    fake.enforcer =
+        Enforcer::new(None, fake.enforcer.context.options.clone(), Arc::new(Reporter::default()));
     fake.govern("/c", false);
     assert_eq!(fake.value("/c"), "1");
     assert_eq!(fake.state().obstacle, Some(Obstacle::NoMemoryController));

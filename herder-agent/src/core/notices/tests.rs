@@ -1,7 +1,8 @@
 //! What is handed to the queue, and what is not.
 
 use super::*;
-use crate::{attribution::ContainerNames, events::send::Inbox, oom::Kind, pods::wire::PodObject};
+use crate::kubernetes::events::send::Inbox;
+use herder_model::{oom::Kind, owner::ContainerNames, pods::wire::PodObject};
 use serde_json::{Value, json};
 use std::sync::Arc;
 

@@ -2,10 +2,8 @@
 //! how it comes back.
 
 use super::{Container, Context, write_result};
-use crate::{
-    enforce::Origin,
-    report::{Cause, OomGroupWrite},
-};
+use crate::enforce::Origin;
+use herder_model::enforcement::{Cause, OomGroupWrite};
 use std::time::Instant;
 
 impl Container {
@@ -53,7 +51,7 @@ impl Container {
             return;
         }
         let written = directory.set_oom_group(first);
-        context.reporter.oom_group_write(&OomGroupWrite {
+        context.listener.wrote(&OomGroupWrite {
             cgroup: &self.path,
             rule: &self.target.rule,
             old: self.target.value,

@@ -2,10 +2,10 @@
 //! change when it happens.
 
 use super::{Container, Context};
-use crate::{
-    attribution::Owner,
+use herder_model::{
     cgroup::CgroupPath,
-    report::{Cause, Obstacle, OomGroupWrite, WriteResult},
+    enforcement::{Cause, Obstacle, OomGroupWrite, WriteResult},
+    owner::Owner,
 };
 use serde::Serialize;
 use std::time::Instant;
@@ -103,7 +103,7 @@ impl Container {
     /// Shows the value although it has not changed.
     pub(in crate::enforce) fn show_again(&self, context: &Context) {
         if self.effective.is_some() && !self.is_shown_by_inner(context) {
-            context.reporter.oom_group_effective(&self.owner, self.effective, self.target.value);
+            context.listener.effective(&self.owner, self.effective, self.target.value);
         }
     }
 
@@ -112,7 +112,7 @@ impl Container {
             self.effective = value;
             self.is_inner_of_scope(value.is_some(), context);
             if !self.is_shown_by_inner(context) {
-                context.reporter.oom_group_effective(&self.owner, value, self.target.value);
+                context.listener.effective(&self.owner, value, self.target.value);
             }
         }
     }
@@ -126,7 +126,7 @@ impl Container {
             let in_the_way = self.obstacle_text().filter(|(it, _)| *it != Obstacle::NoWatch);
             self.untold.obstacle = in_the_way.cloned();
             context.news.set(true);
-            context.reporter.obstacle(&self.path, &self.target.rule, self.obstacle_text().cloned());
+            context.listener.obstacle(&self.path, &self.target.rule, self.obstacle_text().cloned());
         }
     }
 
@@ -138,7 +138,7 @@ impl Container {
         result: &WriteResult,
         seen: Instant,
     ) {
-        context.reporter.oom_group_write(&OomGroupWrite {
+        context.listener.wrote(&OomGroupWrite {
             cgroup: &self.path,
             rule: &self.target.rule,
             old,

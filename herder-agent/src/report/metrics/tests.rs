@@ -1,8 +1,9 @@
 use super::*;
-use crate::{
-    attribution::ContainerNames,
+use herder_model::{
     cgroup::{CgroupId, CgroupPath},
+    clock::Monotonic,
     oom::{Domain, Kind, Limit, OomKill, Trigger, Victim, limit::Limits},
+    owner::ContainerNames,
 };
 
 fn host(path: &str) -> Owner {
@@ -16,7 +17,7 @@ fn pod(name: &str) -> Owner {
 
 fn report(owners: &[Owner], kind: Kind, cgroup: Option<&str>) -> KillReport {
     let victim = Victim {
-        time: 0,
+        time: Monotonic::ZERO,
         tid: 1,
         tgid: 1,
         ns_pid: None,
