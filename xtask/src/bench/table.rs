@@ -1,4 +1,4 @@
-//! The page: what was wanted, what was found, and under what circumstances.
+//! The page: the goals, what was measured, and the conditions.
 
 mod busy;
 mod events;
@@ -22,13 +22,15 @@ use std::{
 const HEAD: &str = "\
 # Benchmarks
 
-Made by `cargo xtask bench` from [benchmarks.json](benchmarks.json), which has all figures. Herder and programs that do a part of the
-same run in one guest, with Debian's kernel and packages, emulated in software by QEMU: everything takes many times as long as on a
-real machine, so **the ratios between programs count**. Other programs are as their packages ship them.
+*For people who want figures, beside those of other programs, with the conditions under which they were measured.*
 
-Where it says *counted*, the guest has one processor, whose clock goes on by one nanosecond with each instruction, and jumps when there
-is nothing to do (QEMU's `-icount`). A millisecond is then a million instructions of all that runs, kernel and other programs included:
-the same on whatever host, and about that of a processor of 1 GHz which never waits for memory.
+`cargo xtask bench` makes this page from [benchmarks.json](benchmarks.json), which has all figures. Herder and other programs that do a part of the
+same work run in one guest, with Debian's kernel and packages, emulated in software by QEMU. Everything takes many times as long as on a
+real machine, so **compare the programs with each other**. Other programs run as their packages ship them.
+
+*Counted* means that time is counted in instructions (QEMU's `-icount`): the guest has one processor, its clock advances one nanosecond with each instruction, and it jumps when
+there is nothing to do. A millisecond is a million instructions of everything that runs, the kernel and other programs included. It is
+the same on every host, and about a millisecond of a 1 GHz processor that never waits for memory.
 ";
 
 /// What a measure says.
@@ -63,7 +65,7 @@ impl fmt::Display for Reached {
         match self {
             Reached::Yes => f.write_str("reached"),
             Reached::If(condition) => write!(f, "reached {condition}"),
-            Reached::No => f.write_str("**short of it**"),
+            Reached::No => f.write_str("**not reached**"),
             Reached::Unknown => Ok(()),
         }
     }
@@ -100,7 +102,7 @@ pub fn page(kept: &BTreeMap<String, Value>) -> Result<String> {
     let sections: Vec<_> = there
         .map(|(name, result)| anyhow::Ok((section(name, result)?, result)))
         .collect::<Result<_>>()?;
-    let mut page = format!("{HEAD}\n| measure | to reach | found | |\n|---|---|---|---|\n");
+    let mut page = format!("{HEAD}\n| measure | goal | measured | |\n|---|---|---|---|\n");
     for (Section { title, goal, found, reached, .. }, _) in &sections {
         writeln!(page, "| {title} | {goal} | {found} | {reached} |")?;
     }
@@ -114,7 +116,7 @@ pub fn page(kept: &BTreeMap<String, Value>) -> Result<String> {
 pub fn of(name: &str, result: &Value) -> Result<String> {
     let section = section(name, result)?;
     let Section { title, goal, found, body, .. } = section;
-    Ok(format!("{title}: to reach {goal}; found {found}\n\n{body}\n{}", circumstances(result)))
+    Ok(format!("{title}: goal {goal}; measured {found}\n\n{body}\n{}", circumstances(result)))
 }
 
 fn section(name: &str, result: &Value) -> Result<Section> {
