@@ -1,6 +1,6 @@
 //! How many children there are, and how fast they grow.
 
-use crate::init::Outcome;
+use crate::said::Outcome;
 
 /// The settings, each an environment variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,17 +2,12 @@
 //! long does the runtime leave between writing it and starting the program?
 
 use super::{
-    agent,
     bundle::{Name, WEB, object},
     engine::{Engine, Running},
     trace::{Seen, Trace, What},
+    web::agent,
 };
-use crate::{
-    agent::{Agent, eventually},
-    api::Api,
-    init::parameter,
-    say,
-};
+use crate::harness::{agent::Agent, api::Api, parameter::parameter, say::say, wait::eventually};
 use std::{fs, os::unix::fs::MetadataExt, process::ExitCode, thread, time::Duration};
 
 /// Containers that are made at the same time.

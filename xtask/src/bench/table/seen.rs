@@ -1,6 +1,6 @@
 //! Kills seen, and told of the right container.
 
-use super::{Reached, Section, number, table, text};
+use super::section::{Reached, Section, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::fmt::Write;

@@ -1,6 +1,6 @@
 //! From a kill until it is shown.
 
-use super::{Section, milliseconds, number, table, text};
+use super::section::{Section, milliseconds, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::Value;
 

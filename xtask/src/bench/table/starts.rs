@@ -1,6 +1,6 @@
 //! From a container's start until it is as the rule wants it.
 
-use super::{Reached, Section, milliseconds, number, table, text};
+use super::section::{Reached, Section, milliseconds, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
