@@ -159,6 +159,7 @@ fn run_tests(mode: &str) -> Verdict {
     let filter = parameter("filter").unwrap_or_default();
     let mut list = Command::new(SELF);
     let list = list.args(["test", mode, "--list"]).args(filtered(&filter)).output().unwrap();
+    assert!(list.status.success(), "{mode} cannot be listed: {list:?}");
     let list = String::from_utf8(list.stdout).unwrap();
     let mut verdict = Verdict { passed: 0, failed: 0, flaky: 0 };
     for name in listed(&list) {

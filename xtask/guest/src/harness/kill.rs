@@ -3,11 +3,13 @@
 use super::{agent::Agent, container::Container};
 use serde_json::Value;
 
+/// A kill as the agent has reported it: what died, by whose limit, and where.
 pub fn assert_kill(kill: &Value, kind: &str, limit: &str, cgroup: &str) {
     let told = [&kill["kind"], &kill["limit"], &kill["cgroup"]];
     assert_eq!(told, [kind, limit, cgroup], "{kill:#}");
 }
 
+/// A container whose child is killed while its init lives on; the agent reports it as that.
 pub fn sub_process_dies(agent: &Agent, path: &str) {
     let before = agent.kills().len();
     let container = Container::start(path, 60, &["idle", "hog:100"]);
