@@ -52,14 +52,19 @@ pub fn while_busy<T>(what: impl FnOnce() -> T) -> T {
     done
 }
 
-/// No program runs with 1, and nothing is corrected twice. An emulated processor may stand
-/// still for longer than the runtime takes, and then for all that start meanwhile; so one in
-/// twenty is excused. An agent that is late by itself is late for most.
+/// No program runs with 1, and nothing is corrected twice.
 pub fn assert_corrected_in_time(agent: &Agent, containers: u32) {
     let saw_one = creations_that_saw_one(containers);
     say(&format!("{saw_one} of {containers} programs ran with 1"));
-    assert!(saw_one <= containers as usize / 20, "{saw_one} of {containers} ran with 1");
+    assert!(saw_one <= excused(containers as usize), "{saw_one} of {containers} ran with 1");
     assert_eq!(agent.total("herder_oom_group_reverts_total"), 0.0);
+}
+
+/// How many of so many programs may have run with 1. An emulated processor may stand still for
+/// longer than the runtime takes, and then for each program that starts meanwhile. An agent
+/// that is late by itself is late for nearly all.
+pub fn excused(programs: usize) -> usize {
+    (programs / 20).max(1)
 }
 
 /// Containers, four at a time; how many programs saw a 1.
