@@ -36,6 +36,26 @@ fn no_files_are_in_a_circle() {
     assert!(found.is_empty(), "these files are in a circle:\n{found}");
 }
 
+/// Whoever reads a file has to have it in mind as a whole.
+#[test]
+fn no_file_is_long() {
+    const MOST_LINES: usize = 400;
+    let mut directories = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR"))];
+    let mut files = 0;
+    while let Some(directory) = directories.pop() {
+        for path in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|name| name == "rs") {
+                files += 1;
+                let lines = fs::read_to_string(&path).unwrap().lines().count();
+                assert!(lines <= MOST_LINES, "{}: {lines} lines", path.display());
+            }
+        }
+    }
+    assert!(files > 100, "{files} files");
+}
+
 /// The test of the test: a circle that is turned, hidden in a macro, or goes through a parent.
 #[test]
 fn a_circle_is_found() {
