@@ -1,6 +1,6 @@
 //! What the kernel saw being written to the cgroup hierarchy.
 
-use crate::system::{fanotify_events, fanotify_modify};
+use super::system::{fanotify_events, fanotify_modify};
 use std::{
     fs::{self, File},
     os::fd::AsRawFd,

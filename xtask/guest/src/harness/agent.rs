@@ -1,32 +1,36 @@
 //! The real agent, run as a test needs it, and asked over HTTP.
 
-use crate::{container::Cgroup, roles::role};
+use super::{
+    container::Cgroup,
+    http::ask,
+    role::role,
+    wait::{PATIENCE, eventually},
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::{
     fs::{self, File},
-    io::{Read, Write},
-    net::TcpStream,
-    path::Path,
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
 
 const CONFIG: &str = "/tmp/rules.yaml";
-pub const LOG: &str = "/tmp/agent.log";
 
-/// How long the agent may take for what it does at once on a real machine; an
-/// emulated one is slow, and slower while others are emulated beside it.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const LOG: &str = "/tmp/agent.log";
 
 /// Rules that match every cgroup right below `/matched`.
 pub const MATCHED: &str =
     "rules:\n- {name: matched, cgroups: ['/matched/*'], oomGroup: single-process}\n";
 
+const EBPF: &str = "ebpf";
+const COUNTS: &str = "memory-events";
+
 pub struct Agent {
     /// None if somebody else has started it.
     child: Option<Child>,
+    /// Where it has to read kills from, as `/readyz` names it.
+    source: &'static str,
 }
 
 impl Agent {
@@ -42,18 +46,26 @@ impl Agent {
         agent
     }
 
-    /// Waits until it says that it is ready.
+    /// Waits until it says that it is ready, and by which source. One that falls back to
+    /// counts where its programs should load would pass most tests, on a kernel whose
+    /// verifier refuses them.
     pub fn wait_until_ready(&mut self) {
         let deadline = Instant::now() + PATIENCE;
-        while self.try_get("/readyz").is_none_or(|(status, _)| status != 200) {
+        loop {
+            let answer = self.try_get("/readyz");
+            if let Some((200, ready)) = &answer {
+                return assert_source(self.source, ready);
+            }
             assert!(self.child().try_wait().unwrap().is_none(), "the agent ended");
-            assert!(
-                Instant::now() < deadline,
-                "the agent is not ready: {:?}",
-                self.try_get("/readyz")
-            );
+            assert!(Instant::now() < deadline, "the agent is not ready: {answer:?}");
             sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Expects another source than flags and capabilities say.
+    pub fn reads(mut self, source: &'static str) -> Self {
+        self.source = source;
+        self
     }
 
     /// With only these capabilities; does not wait.
@@ -82,10 +94,11 @@ impl Agent {
         output: [Stdio; 2],
     ) -> Self {
         let command = role("confined", capabilities);
-        Self::spawn_by(command, rules, flags, output)
+        let source = source(flags, capabilities);
+        Self::spawn_by(command, rules, flags, output).reads(source)
     }
 
-    /// The same by a role that becomes `confined`.
+    /// The same by a role that becomes `confined`, with the capabilities that it needs.
     pub fn spawn_by(mut command: Command, rules: &str, flags: &[&str], output: [Stdio; 2]) -> Self {
         let [stdout, stderr] = output;
         fs::write(CONFIG, rules).unwrap();
@@ -94,12 +107,12 @@ impl Agent {
         // Which is for other programs.
         command.env("HTTPS_PROXY", "http://127.0.0.1:9");
         command.stdout(stdout).stderr(stderr);
-        Agent { child: Some(command.spawn().unwrap()) }
+        Agent { child: Some(command.spawn().unwrap()), source: source(flags, &["bpf"]) }
     }
 
     /// One that somebody else has started.
     pub fn of_others() -> Self {
-        Agent { child: None }
+        Agent { child: None, source: EBPF }
     }
 
     /// Its output, if that is a pipe.
@@ -231,16 +244,20 @@ impl Agent {
     }
 }
 
-/// Status and body of an agent's answer; none while there is no server. In the oldest version
-/// of HTTP it ends where the connection does.
-pub fn ask(address: &str, path: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let status = head.split_whitespace().nth(1)?.parse().ok()?;
-    Some((status, body.to_owned()))
+/// Which source an agent has to have: what a flag names, else programs where it may load any.
+fn source(flags: &[&str], capabilities: &[&str]) -> &'static str {
+    let asked = flags.iter().skip_while(|flag| **flag != "--source").nth(1);
+    match asked.copied() {
+        Some(EBPF) => EBPF,
+        Some(COUNTS) => COUNTS,
+        _ if capabilities.contains(&"bpf") => EBPF,
+        _ => COUNTS,
+    }
+}
+
+fn assert_source(wanted: &str, ready: &str) {
+    let named = ready.lines().find_map(|line| line.strip_prefix("source: "));
+    assert_eq!(named, Some(wanted), "the agent's source, which logged:\n{}", Agent::log());
 }
 
 /// What the agent needs on this kernel. Before 5.11 the memory of eBPF maps is
@@ -253,26 +270,6 @@ pub fn capabilities() -> Vec<&'static str> {
     if version < (5, 11) { vec!["bpf", "perfmon", "sys_resource"] } else { vec!["bpf", "perfmon"] }
 }
 
-/// Waits until something holds.
-pub fn eventually(what: &str, holds: impl FnMut() -> bool) {
-    within(PATIENCE, what, holds);
-}
-
-/// Waits so long until something holds.
-pub fn within(patience: Duration, what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + patience;
-    while !holds() {
-        assert!(Instant::now() < deadline, "not in {patience:?}: {what}");
-        sleep(Duration::from_millis(10));
-    }
-}
-
-/// Whether a process is there and no zombie.
-pub fn alive(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    Path::new(&format!("/proc/{pid}")).exists() && !status.contains("State:\tZ")
-}
-
 impl Drop for Agent {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
@@ -280,5 +277,38 @@ impl Drop for Agent {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_is_the_programs_unless_a_test_asks_for_another() {
+        let all = ["bpf", "perfmon"];
+        for (flags, capabilities, wanted) in [
+            (&["--no-btf"][..], &all[..], EBPF),
+            (&["--source", "auto"], &all, EBPF),
+            (&["--source", "memory-events"], &all, COUNTS),
+            (&["--source", "auto"], &[], COUNTS),
+            (&["--source", "ebpf"], &[], EBPF),
+            (&[], &["uid=1234"], COUNTS),
+        ] {
+            assert_eq!(source(flags, capabilities), wanted, "{flags:?} {capabilities:?}");
+        }
+        assert_source(EBPF, "ok\nsource: ebpf\n");
+    }
+
+    #[test]
+    #[should_panic = "the agent's source"]
+    fn another_source_is_a_failure() {
+        assert_source(EBPF, "ok\nsource: memory-events\n");
+    }
+
+    #[test]
+    #[should_panic = "the agent's source"]
+    fn so_is_none() {
+        assert_source(COUNTS, "ok\n");
     }
 }

@@ -1,10 +1,11 @@
 //! What can clients do to the agent that mean it no good?
 
-use crate::{
-    Test,
-    agent::{Agent, MATCHED, eventually},
+use crate::harness::{
+    agent::{Agent, MATCHED},
     container::{Cgroup, Container},
-    say,
+    say::say,
+    test::{Test, tests},
+    wait::eventually,
 };
 use rustix::{
     io::Errno,
@@ -21,11 +22,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub const TESTS: &[Test] = &[
-    ("ten_thousand_connections", ten_thousand_connections),
-    ("requests_that_are_none", requests_that_are_none),
-    ("clients_cannot_kill_the_agent", clients_cannot_kill_the_agent),
-    ("probes_beside_a_flood", probes_beside_a_flood),
+pub const TESTS: &[Test] = tests![
+    ten_thousand_connections,
+    requests_that_are_none,
+    clients_cannot_kill_the_agent,
+    probes_beside_a_flood
 ];
 
 const AGENT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9469);

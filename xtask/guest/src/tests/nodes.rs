@@ -2,12 +2,13 @@
 //! only: is what the kernel tells of by paths from the hierarchy's root found below the
 //! mount, and what is elsewhere left alone?
 
-use crate::{
-    Test,
-    agent::{Agent, LOG, MATCHED, capabilities, eventually},
+use crate::harness::{
+    agent::{Agent, LOG, MATCHED, capabilities},
     container::{Cgroup, Container},
-    kills::assert_kill,
-    roles::role,
+    kill::assert_kill,
+    role::role,
+    test::{Test, tests},
+    wait::eventually,
 };
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use serde_json::Value;
@@ -19,18 +20,14 @@ use std::{
     time::Duration,
 };
 
-pub const TESTS: &[Test] = &[
-    ("node_is_a_container", node_is_a_container),
-    ("node_is_seen_in_part", node_is_seen_in_part),
-    ("nodes_without_btf", nodes_without_btf),
-];
+pub const TESTS: &[Test] = tests![node_is_a_container, node_is_seen_in_part, nodes_without_btf];
 
 /// What takes as long as the kernel's counts are waited for.
-pub const TESTS_OF_COUNTS: &[Test] =
-    &[("other_nodes_are_not_counted", other_nodes_are_not_counted)];
+pub const TESTS_OF_COUNTS: &[Test] = tests![other_nodes_are_not_counted];
 
 /// The cgroup of a node, and that of another one beside it.
 const NODE: &str = "/outer/docker-1.scope";
+
 const OTHER: &str = "/outer/docker-2.scope";
 
 /// Where the agent sees its part.
@@ -79,7 +76,7 @@ pub fn in_node(rest: &[&str]) -> ExitCode {
         if rest[0] == "Namespace" {
             fs::write(format!("{directory}/cgroup.procs"), "0").unwrap();
         }
-        crate::system::new_mount_namespace(rest[0] == "Namespace");
+        crate::harness::system::new_mount_namespace(rest[0] == "Namespace");
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         rustix::mount::mount_change("/", private).unwrap();
         fs::create_dir_all(MOUNT).unwrap();

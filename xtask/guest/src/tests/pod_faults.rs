@@ -1,14 +1,15 @@
 //! Faults of the API server, and of who makes pods. None of them may cost a kill, a write,
 //! or more Events than somebody reads.
 
-use crate::{
-    Test,
-    agent::{Agent, eventually},
+use crate::harness::{
+    agent::Agent,
     api::Api,
     container::{Cgroup, Container},
-    pods::{ID, agent, cgroup, pod},
-    roles::role,
-    say,
+    pod::{ID, agent, cgroup, pod},
+    role::role,
+    say::say,
+    test::{Test, tests},
+    wait::eventually,
 };
 use serde_json::{Value, json};
 use std::{
@@ -16,12 +17,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub const TESTS: &[Test] = &[
-    ("pods_come_and_go", pods_come_and_go),
-    ("watch_is_cut_each_second", watch_is_cut_each_second),
-    ("api_server_goes_away", api_server_goes_away),
-    ("pod_of_a_fight_is_told_once", pod_of_a_fight_is_told_once),
-    ("pod_is_told_before_the_agent_ends", pod_is_told_before_the_agent_ends),
+pub const TESTS: &[Test] = tests![
+    pods_come_and_go,
+    watch_is_cut_each_second,
+    api_server_goes_away,
+    pod_of_a_fight_is_told_once,
+    pod_is_told_before_the_agent_ends
 ];
 
 /// Another pod like the one of the other tests, and the cgroup of its container.

@@ -1,23 +1,26 @@
 //! How much memory the agent's own cgroup takes: that is what a limit is set for.
 
 use crate::{
-    Test,
-    agent::{Agent, MATCHED, eventually},
-    api::Api,
     bench::crowd,
-    container::{Cgroup, Container, run_in},
-    say,
+    harness::{
+        agent::{Agent, MATCHED},
+        api::Api,
+        container::{Cgroup, Container, run_in},
+        say::say,
+        test::{Test, tests},
+        wait::eventually,
+    },
 };
 use std::{fs, iter, thread::sleep, time::Duration};
 
 /// Where kernels differ: in the size of their BTF, and in what they charge.
-pub const TESTS: &[Test] = &[("footprint_of_the_start", footprint_of_the_start)];
+pub const TESTS: &[Test] = tests![footprint_of_the_start];
 
-pub const TESTS_OF_FAULTS: &[Test] = &[
-    ("footprint_of_the_start", footprint_of_the_start),
-    ("footprint_of_delegated_cgroups", footprint_of_delegated_cgroups),
-    ("footprint_without_ebpf", footprint_without_ebpf),
-    ("footprint_of_too_many_matched", footprint_of_too_many_matched),
+pub const TESTS_OF_FAULTS: &[Test] = tests![
+    footprint_of_the_start,
+    footprint_of_delegated_cgroups,
+    footprint_without_ebpf,
+    footprint_of_too_many_matched
 ];
 
 /// Containers of a node with a raised limit of pods.
@@ -116,6 +119,7 @@ fn is_told_as(agent: &Agent, cgroup: &str, container: &str) {
 }
 
 const USER: &str = "/user.slice/user-1000.slice/user@1000.service";
+
 const OTHERS: &str = r#"herder_cgroups_not_kept{role="other"}"#;
 
 /// Whom a subtree is delegated to makes as many cgroups as it likes. The agent starts, and

@@ -1,12 +1,14 @@
 //! What no agent saw, or what one has lost, is counted: by what the kernel counts of each
 //! cgroup and of the node.
 
-use crate::{
-    Test,
-    agent::{Agent, MATCHED, eventually},
+use crate::harness::{
+    agent::{Agent, MATCHED},
     container::{Cgroup, Container, hog_below, run_in},
-    faults::{storm_in, sub_process_dies, told_in_log},
-    say,
+    kill::{sub_process_dies, told_in_log},
+    say::say,
+    storm::storm_in,
+    test::{Test, tests},
+    wait::eventually,
 };
 use rustix::{
     fs::{FileType, Mode},
@@ -14,14 +16,14 @@ use rustix::{
 };
 use std::{fs, os::unix::process::ExitStatusExt, path::Path, thread, time::Duration};
 
-pub const TESTS: &[Test] = &[
-    ("kills_while_no_agent_runs", kills_while_no_agent_runs),
-    ("rule_goes_while_no_agent_runs", rule_goes_while_no_agent_runs),
-    ("lost_and_gone", lost_and_gone),
-    ("disk_never_answers", disk_never_answers),
-    ("state_file_of_others", state_file_of_others),
-    ("killed_in_a_storm", killed_in_a_storm),
-    ("killed_where_nothing_counts", killed_where_nothing_counts),
+pub const TESTS: &[Test] = tests![
+    kills_while_no_agent_runs,
+    rule_goes_while_no_agent_runs,
+    lost_and_gone,
+    disk_never_answers,
+    state_file_of_others,
+    killed_in_a_storm,
+    killed_where_nothing_counts
 ];
 
 const STATE: [&str; 2] = ["--state-file", "/tmp/state.json"];
@@ -164,7 +166,7 @@ fn killed_where_nothing_counts() {
 /// Whoever writes the state waits for ever; neither kills nor corrections do, nor the end.
 fn disk_never_answers() {
     fs::create_dir_all("/tmp/disk").unwrap();
-    let disk = crate::system::hold_opens("/tmp/disk");
+    let disk = crate::harness::system::hold_opens("/tmp/disk");
     let mut agent = Agent::start_with(MATCHED, &["--state-file", "/tmp/disk/state.json"]);
     for path in ["/matched/c1", "/matched/c2"] {
         sub_process_dies(&agent, path);

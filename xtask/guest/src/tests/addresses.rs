@@ -1,10 +1,11 @@
 //! Where the agent listens, on nodes with both families of addresses and with one.
 
-use crate::{
-    Test,
-    agent::{Agent, MATCHED, ask},
-    faults::Sysctl,
+use crate::harness::{
+    agent::{Agent, MATCHED},
+    http::ask,
+    sysctl::Sysctl,
     system::{interface_up, new_network},
+    test::{Test, tests},
 };
 use rustix::{
     io::Errno,
@@ -12,16 +13,13 @@ use rustix::{
 };
 use std::{net::TcpStream, process::Command};
 
-pub const TESTS: &[Test] = &[
-    ("both_families", both_families),
-    ("only_ipv6", only_ipv6),
-    ("ipv6_that_is_switched_off", ipv6_that_is_switched_off),
-];
+pub const TESTS: &[Test] = tests![both_families, only_ipv6, ipv6_that_is_switched_off];
 
 /// For a kernel that was booted with `ipv6.disable=1`.
-pub const TESTS_WITHOUT_IPV6: &[Test] = &[("kernel_without_ipv6", kernel_without_ipv6)];
+pub const TESTS_WITHOUT_IPV6: &[Test] = tests![kernel_without_ipv6];
 
 const IPV4: &str = "127.0.0.1:9469";
+
 const IPV6: &str = "[::1]:9469";
 
 fn is_ready(address: &str) -> bool {
@@ -50,8 +48,8 @@ fn only_ipv6() {
     new_network();
     assert!(interface_up("lo", [127, 0, 0, 1]));
     interface_up("lo", [0, 0, 0, 0]);
-    let mut agent = Agent::spawn(MATCHED, &[], &crate::agent::capabilities());
-    crate::agent::eventually("it is ready", || is_ready(IPV6));
+    let mut agent = Agent::spawn(MATCHED, &[], &crate::harness::agent::capabilities());
+    crate::harness::wait::eventually("it is ready", || is_ready(IPV6));
     assert!(TcpStream::connect(IPV4).is_err(), "there is no IPv4");
     let mut kills = Command::new("/bin/herder-agent");
     let kills = kills.args(["kills", "--url", "http://[::1]:9469"]).output().unwrap();

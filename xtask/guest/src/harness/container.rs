@@ -1,7 +1,7 @@
 //! Containers as a runtime makes them: a cgroup with a limit and
 //! `memory.oom.group=1`, a pid namespace, an init.
 
-use crate::{agent::eventually, roles::role};
+use super::{role::role, wait::eventually};
 use std::{
     fs,
     os::unix::fs::MetadataExt,
@@ -167,5 +167,17 @@ impl Drop for Container {
         // The init dies with its shim (PR_SET_PDEATHSIG).
         let _ = self.shim.kill();
         let _ = self.shim.wait();
+    }
+}
+
+/// Writes 1 so often, each time as soon as it is back to 0.
+pub fn write_one(cgroup: &Cgroup, times: u32) {
+    for write in 0..times {
+        cgroup.set("memory.oom.group", "1");
+        let mut tries = 0u32;
+        while cgroup.oom_group() != "0" {
+            tries += 1;
+            assert!(tries < 1_000_000, "write {write} was not reverted");
+        }
     }
 }

@@ -27,3 +27,15 @@ pub fn metric(exposition: &str, series: &str) -> Option<u64> {
     let found = exposition.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     found?.split(' ').next()?.parse().ok()
 }
+
+/// Status and body of an agent's answer; none while there is no server. In the oldest version
+/// of HTTP it ends where the connection does.
+pub fn ask(address: &str, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split_whitespace().nth(1)?.parse().ok()?;
+    Some((status, body.to_owned()))
+}

@@ -1,6 +1,6 @@
 //! An API server of the test: a thread that streams pods to who watches, and takes Events.
 
-use crate::agent::eventually;
+use super::wait::eventually;
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -38,7 +38,7 @@ impl Api {
             "users": [{"name": "c", "user": {}}]
         });
         // The client wants some authority, although it then talks plain HTTP.
-        fs::write("/tmp/ca.pem", include_str!("../../../herder-agent/tests/fixtures/ca.pem"))
+        fs::write("/tmp/ca.pem", include_str!("../../../../herder-agent/tests/fixtures/ca.pem"))
             .unwrap();
         fs::write("/tmp/kubeconfig", config.to_string()).unwrap();
         let api = Api { watches: Arc::default(), events: Arc::default(), away: Arc::default() };

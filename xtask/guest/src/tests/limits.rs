@@ -2,22 +2,23 @@
 //! sum of its containers' limits, or one of its own, and a pause container below it that
 //! has none.
 
-use crate::{
-    Test,
-    agent::{Agent, eventually},
+use crate::harness::{
+    agent::Agent,
     api::Api,
     container::{Cgroup, Container, run_in},
-    kills::assert_kill,
-    pods::{self, ID, cgroup},
+    kill::assert_kill,
+    pod::{self, ID, cgroup},
+    test::{Test, tests},
+    wait::eventually,
 };
 use serde_json::{Value, json};
 use std::{fs, process::Child};
 
-pub const TESTS: &[Test] = &[
-    ("limit_of_the_only_container", limit_of_the_only_container),
-    ("limits_of_two_containers", limits_of_two_containers),
-    ("limit_of_the_pod_as_a_whole", limit_of_the_pod_as_a_whole),
-    ("limits_that_only_cgroups_tell", limits_that_only_cgroups_tell),
+pub const TESTS: &[Test] = tests![
+    limit_of_the_only_container,
+    limits_of_two_containers,
+    limit_of_the_pod_as_a_whole,
+    limits_that_only_cgroups_tell
 ];
 
 const KINDS: [&str; 3] = ["subprocess", "init", "group"];
@@ -86,10 +87,10 @@ fn assert_zeros(agent: &Agent) {
 /// One container with a limit: the slice has the same, and the pause container makes it
 /// the one that is hit. The owner is to raise the container's.
 fn limit_of_the_only_container() {
-    let mut pod = pods::pod(1, Some(ID), None);
+    let mut pod = pod::pod(1, Some(ID), None);
     pod["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "100Mi"}});
     let api = Api::start(&pod);
-    let agent = pods::agent(&[]);
+    let agent = pod::agent(&[]);
     let sandbox = Sandbox::start(100, &["idle"]);
     let container = Container::start(&cgroup(), 100, &["idle", "later:200"]);
     assert_zeros(&agent);
@@ -111,7 +112,7 @@ fn limit_of_the_only_container() {
 /// Both containers are at their limits when the slice is at their sum, whichever loses a
 /// process.
 fn limits_of_two_containers() {
-    let mut pod = pods::pod(1, Some(ID), None);
+    let mut pod = pod::pod(1, Some(ID), None);
     let limits = json!({"limits": {"memory": "60Mi"}});
     pod["spec"]["containers"] =
         json!(["worker", "side"].map(|name| json!({"name": name, "resources": limits})));
@@ -119,7 +120,7 @@ fn limits_of_two_containers() {
     let status = |name: &str, id: &str| json!({"name": name, "containerID": format!("containerd://{id}"), "restartCount": 0});
     pod["status"]["containerStatuses"] = json!([status("worker", ID), status("side", &side_id)]);
     let _api = Api::start(&pod);
-    let agent = pods::agent(&[]);
+    let agent = pod::agent(&[]);
     let sandbox = Sandbox::start(120, &["hog", "6"]);
     let side = Container::start(&beside('1'), 60, &["hog:54"]);
     eventually("the other one has grown", || current(&side.cgroup) > 54 << 20);
@@ -138,10 +139,10 @@ fn limits_of_two_containers() {
 /// Pod-level resources: the slice has a limit of its own, and so has each container that
 /// asks for none. One takes the memory of the other.
 fn limit_of_the_pod_as_a_whole() {
-    let mut pod = pods::pod(1, Some(ID), None);
+    let mut pod = pod::pod(1, Some(ID), None);
     pod["spec"]["resources"] = json!({"limits": {"memory": "120Mi"}});
     let api = Api::start(&pod);
-    let agent = pods::agent(&[]);
+    let agent = pod::agent(&[]);
     let sandbox = Sandbox::start(120, &["idle"]);
     let side = Container::start(&beside('1'), 120, &["hog:40"]);
     eventually("the other one has grown", || current(&side.cgroup) > 40 << 20);

@@ -1,10 +1,11 @@
 //! What the agent does where things are not as they should be.
 
-use crate::{
-    Test,
-    agent::{Agent, MATCHED, capabilities, eventually},
+use crate::harness::{
+    agent::{Agent, MATCHED, capabilities},
     container::{Cgroup, Container},
-    say,
+    say::say,
+    test::{Test, tests},
+    wait::eventually,
 };
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::{
@@ -16,21 +17,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub const TESTS: &[Test] = &[
-    ("only_two_capabilities", only_two_capabilities),
-    ("the_doctor", the_doctor),
-    ("removed_while_written", removed_while_written),
-    ("read_only_mount", read_only_mount),
-    ("ends_in_time", ends_in_time),
-    ("the_core_turns", the_core_turns),
-    ("sizes", sizes),
+pub const TESTS: &[Test] = tests![
+    only_two_capabilities,
+    the_doctor,
+    removed_while_written,
+    read_only_mount,
+    ends_in_time,
+    the_core_turns,
+    sizes
 ];
 
 /// For a boot without cgroup v2: the memory controller cannot be moved later.
-pub const TESTS_OF_V1: &[Test] = &[("cgroup_v1_only", cgroup_v1_only)];
+pub const TESTS_OF_V1: &[Test] = tests![cgroup_v1_only];
 
 /// For programs that were built with `cargo xtask build-ebpf --log`.
-pub const TESTS_OF_LOGGING: &[Test] = &[("programs_log", programs_log)];
+pub const TESTS_OF_LOGGING: &[Test] = tests![programs_log];
 
 /// What the programs say comes out with the agent's own log, if it is asked for.
 fn programs_log() {
@@ -70,8 +71,9 @@ fn the_doctor() {
             "{line}: {text}"
         );
     }
-    let output =
-        crate::roles::role("confined", &["--", "/bin/herder-agent", "check"]).output().unwrap();
+    let output = crate::harness::role::role("confined", &["--", "/bin/herder-agent", "check"])
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "kills can be counted: {text}");
     assert!(text.contains("warn  capabilities") && text.contains("capabilities.add"), "{text}");
@@ -99,7 +101,7 @@ fn tries_what_run_will_do() {
         )
         .unwrap();
         let check = ["--", "/bin/herder-agent", "check", "--config", "/tmp/check.yaml"];
-        let output = crate::roles::role("confined", &check).output().unwrap();
+        let output = crate::harness::role::role("confined", &check).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let text = rules(&[("none", "/nowhere/*")]);
@@ -181,7 +183,8 @@ fn cgroup_v1_only() {
     if limited {
         fs::write("/tmp/v1/c1/memory.limit_in_bytes", "40M").unwrap();
     }
-    let mut hog = crate::roles::role("enter-v1", &["/tmp/v1/c1", "grower", "16"]).spawn().unwrap();
+    let mut hog =
+        crate::harness::role::role("enter-v1", &["/tmp/v1/c1", "grower", "16"]).spawn().unwrap();
     let kills = agent.wait_for_kills(1);
     assert_eq!(kills[0]["victim"]["pid"], hog.id());
     // Ids of v1 cgroups mean others on v2, so no limit is guessed.
