@@ -9,13 +9,14 @@ use crate::{
         args::{EventSwitch, NriSwitch, RunArgs, Switch},
         config::{self, ConfigError},
     },
-    core::{CgroupMount, Core, CoreConfig, Inbox, Leaving, Notices},
+    core::{CgroupMount, Core, CoreConfig, Inbox, Notices},
     enforce::{BUILT_WITHIN, Enforcer, Options, StatesRequest},
     kernel::{
-        cgroupfs::dir::CgroupRoot,
+        cgroupfs::{CgroupFs, dir::CgroupRoot},
+        clock::Clock,
         probe::ProbeOptions,
         process,
-        source::{Source, SourceError},
+        source::{self, Source, SourceError},
     },
     kubernetes::{
         self,
@@ -122,10 +123,11 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     // Before the source is heard, so that what it tells did not happen before.
     let mount = &args.node.cgroup_root;
     let begins_at = root.as_ref().map_or(CgroupId::HIERARCHY_ROOT, CgroupRoot::id);
-    let (left, node_before) = meanwhile::tell(state, root.as_ref(), mount, &reporter);
+    let files = CgroupFs::new(mount.clone());
+    let (left, node_before) = meanwhile::tell(state, root.as_ref(), &files, &reporter);
     let programs =
         ProbeOptions { btf: !args.no_btf, kill_ring_bytes: args.kill_ring_bytes, mount: begins_at };
-    let source = Source::attach(args.source, programs, mount)?;
+    let source = source::attach(args.source, programs, mount)?;
     attached.release();
     process::memory::trim_heap();
     process::memory::let_file_go();
@@ -135,7 +137,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         process::memory::let_file_go();
     });
     reporter.attached(source.name());
-    tell_attached(args, &source, &listen);
+    tell_attached(args, &*source, &listen);
     let asks_runtime = asks_runtime(args, root.as_ref());
     let enforcer = Enforcer::new(root, options(args, descriptors));
     let enforcer = enforcer.with_left(left);
@@ -145,6 +147,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let bundles = Bundles::new(args.bundle_dir.clone());
     let (role_requests, lookups, roles) = roles::channel();
     let core = Core::new(CoreConfig {
+        clock: Clock::System,
         heartbeat: heartbeat.clone(),
         source,
         policy: policy.clone(),
@@ -159,7 +162,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
             .below(KubeletRoots::given(&args.node.kubelet_cgroup_root)),
         role_requests,
         notices: Notices::new(events),
-        leaving: Leaving::new(state_file),
+        state_file,
         node_before,
         awaited: awaited.clone(),
     });
@@ -243,19 +246,16 @@ fn taken(path: &Path, text: &str) -> Result<Config, ConfigError> {
     Ok(Config::parse(text, &path.display().to_string())?)
 }
 
-fn tell_attached(args: &RunArgs, source: &Source, listen: &[SocketAddr]) {
-    let probe = match source {
-        Source::Ebpf(probe) => Some(probe),
-        Source::MemoryEvents(_) => None,
-    };
+fn tell_attached(args: &RunArgs, source: &dyn Source, listen: &[SocketAddr]) {
+    let (facts, traced) = (source.facts(), source.traced());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         node = args.node_name,
         ?listen,
         source = source.name(),
-        mark = probe.map(|probe| tracing::field::debug(probe.facts.mark)),
-        decisions = probe.map(|probe| probe.traced.decisions_since.is_some()),
-        at_exit = probe.map(|probe| probe.traced.at_exit),
+        mark = facts.map(|facts| tracing::field::debug(facts.mark)),
+        decisions = facts.map(|_| traced.decisions_since.is_some()),
+        at_exit = facts.map(|_| traced.at_exit),
         "Attached."
     );
 }

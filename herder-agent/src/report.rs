@@ -121,10 +121,15 @@ impl Reporter {
         self.journal.lock()
     }
 
-    /// A kill; gives its number.
+    /// A kill, told now by the system's clock; gives its number.
     pub fn kill(&self, report: &KillReport) -> u64 {
+        self.kill_at(report, monotonic_now())
+    }
+
+    /// A kill, told at this time; gives its number.
+    pub fn kill_at(&self, report: &KillReport, now: Monotonic) -> u64 {
         let marked = report.kill.victims.first().map_or(Monotonic::ZERO, |victim| victim.time);
-        let age = monotonic_now().saturating_duration_since(marked);
+        let age = now.saturating_duration_since(marked);
         self.metrics.kill(report, age);
         let record = KillRecord::new(report, age);
         // Names from outside are strings, which both formats quote, so that they cannot

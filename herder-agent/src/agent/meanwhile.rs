@@ -2,7 +2,7 @@
 //! kernel's counts of now.
 
 use crate::{
-    kernel::{cgroupfs::dir::CgroupRoot, source::node_kills},
+    kernel::cgroupfs::{CgroupFs, dir::CgroupRoot},
     report::Reporter,
     state::{State, StateFile},
 };
@@ -14,7 +14,7 @@ use std::path::Path;
 pub(super) fn tell(
     state: State,
     root: Option<&CgroupRoot>,
-    mount: &Path,
+    files: &CgroupFs,
     reporter: &Reporter,
 ) -> (SavedCgroups, Option<u64>) {
     let begins_at = root.map_or(CgroupId::HIERARCHY_ROOT, CgroupRoot::id);
@@ -31,7 +31,7 @@ pub(super) fn tell(
             told += meanwhile;
         }
     }
-    let now = node_kills(mount, begins_at);
+    let now = files.node_kills(begins_at);
     // What an agent counted that looked from elsewhere says nothing here.
     let earlier = state.oom_kills.filter(|_| state.begins_at == begins_at);
     if let (Some(earlier), Some(now)) = (earlier, now) {

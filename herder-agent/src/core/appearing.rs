@@ -1,142 +1,126 @@
-//! New cgroups: known by their name as soon as they can be, and brought under their
-//! rule one at a time, when the kernel lets them be opened.
+//! New cgroups that cannot be brought under their rule yet: the kernel announces each some
+//! microseconds before its directory can be opened.
 
-use super::Core;
-use crate::{enforce::Origin, kernel::clock::monotonic_now};
 use herder_model::{
-    cgroup::{CgroupId, CgroupPath, tree::Role},
-    oom::event::{Base, CgroupEvent, is_cut},
-    rules::matching::Verdict,
+    cgroup::{CgroupId, CgroupPath},
+    clock::Monotonic,
 };
-use std::{os::unix::fs::MetadataExt, time::Duration};
-use tokio::time::Instant;
+use std::{collections::VecDeque, time::Duration};
 
 /// How long a new cgroup's directory is tried for, from when its event is read. The kernel announces it some
 /// microseconds before it can be opened; an emulated or busy node takes longer.
-pub(super) const APPEARS_WITHIN: Duration = Duration::from_millis(100);
+pub(super) const WITHIN: Duration = Duration::from_millis(100);
 
 /// Pause between two such tries.
-const APPEARS_RETRY: Duration = Duration::from_millis(1);
+const RETRY: Duration = Duration::from_millis(1);
 
 /// Most that wait for that at once; a walk finds those beyond.
-const MOST_APPEARING: usize = 1024;
+const MOST: usize = 1024;
 
 /// A cgroup that was announced, and is yet to be brought under its rule.
-pub(super) struct Appearing {
+#[derive(Debug)]
+pub(super) struct Announced {
     /// None where the kernel has no BTF to tell it by.
     pub(super) id: Option<CgroupId>,
-    path: CgroupPath,
+    pub(super) path: CgroupPath,
     /// Its path may begin above the mount.
-    is_sought: bool,
+    pub(super) is_sought: bool,
     /// When it is tried, again if it could not be opened before.
-    pub(super) due: Instant,
-    until: Instant,
+    due: Monotonic,
+    until: Monotonic,
 }
 
-impl Core {
-    pub(super) fn cgroup_made(&mut self, made: CgroupEvent) {
-        // One that is gone again was there all the same.
-        self.awaited.cgroup_made(&made.path);
-        if is_cut(&made.path) {
-            // A kill in it is told by what lies above it, and a walk finds its path.
-            self.tree.refuse(Role::Other, 1);
-            return;
+/// Those that wait.
+#[derive(Debug, Default)]
+pub(super) struct Appearing(VecDeque<Announced>);
+
+impl Appearing {
+    /// Takes one that is tried at once. Tells whether there is room for it.
+    pub(super) fn add(
+        &mut self,
+        id: Option<CgroupId>,
+        path: CgroupPath,
+        is_sought: bool,
+        now: Monotonic,
+    ) -> bool {
+        if self.0.len() >= MOST {
+            return false;
         }
-        let is_sought = made.base == Base::Hierarchy && self.begins_at != CgroupId::HIERARCHY_ROOT;
-        let id = made.id.or_else(|| self.inode(&made.path).filter(|_| !is_sought));
-        if let Some(id) = id.filter(|_| !is_sought)
-            && (!self.enters(id, &made.path) || self.is_left_alone(&made.path))
-        {
-            return;
-        }
-        if self.appearing.len() >= MOST_APPEARING {
-            self.losses.cgroups_unseen();
-            return;
-        }
-        let due = Instant::now();
-        let until = due + APPEARS_WITHIN;
-        self.appearing.push_back(Appearing { id, path: made.path, is_sought, due, until });
+        self.0.push_back(Announced { id, path, is_sought, due: now, until: now + WITHIN });
+        true
     }
 
-    /// Where the mount shows a cgroup of which it is only known what it is called from the
-    /// hierarchy's root. Without an id the event is no more than a reason to look: what is
-    /// there, and is new, is a cgroup of ours, whichever the event was about.
-    fn find(&self, appearing: &Appearing) -> Option<(CgroupId, CgroupPath)> {
-        let paths = (0..).map_while(|level| appearing.path.from_level(level));
-        let mut found = paths.filter_map(|path| Some((self.inode(&path)?, path)));
-        found.find(|(id, _)| match appearing.id {
-            Some(wanted) => *id == wanted,
-            None => self.tree.path(*id).is_none(),
-        })
+    /// When the next is tried.
+    pub(super) fn deadline(&self) -> Option<Monotonic> {
+        self.0.iter().map(|announced| announced.due).min()
     }
 
-    /// Whether nothing is to be done about a cgroup, not even to be told.
-    fn is_left_alone(&self, path: &CgroupPath) -> bool {
-        let verdict = self.naming.verdict(&self.policy, path);
-        matches!(verdict, Verdict::Unmatched | Verdict::Leave { .. })
+    /// The one that is tried next, whether or not it is time.
+    pub(super) fn next(&mut self) -> Option<Announced> {
+        let due = self.deadline()?;
+        let next = self.0.iter().position(|announced| announced.due == due)?;
+        self.0.remove(next)
     }
 
-    /// When the next new cgroup is tried.
-    pub(super) fn next_appears(&self) -> Option<Instant> {
-        self.appearing.iter().map(|appearing| appearing.due).min()
-    }
-
-    /// From now on its kills can be named. Tells whether it is new, and is kept.
-    fn enters(&mut self, id: CgroupId, path: &CgroupPath) -> bool {
-        let now = monotonic_now();
-        let is_new = self.tree.made(id, path.clone(), self.role(path), now);
-        if is_new {
-            self.named_and_counted(id, path, Some(now));
+    /// It cannot be opened yet. Gives it back when it was tried for long enough.
+    pub(super) fn put_off(&mut self, announced: Announced, now: Monotonic) -> Option<Announced> {
+        if now >= announced.until {
+            return Some(announced);
         }
-        is_new
+        self.0.push_back(Announced { due: now + RETRY, ..announced });
+        None
     }
 
-    /// Brings the next new cgroup under its rule, or puts it off if it cannot be
-    /// opened yet.
-    pub(super) fn try_appearing(&mut self) {
-        let now = Instant::now();
-        let due = self.next_appears();
-        let next = self.appearing.iter().position(|appearing| Some(appearing.due) == due);
-        let Some(mut appearing) = next.and_then(|next| self.appearing.remove(next)) else {
-            return;
-        };
-        if appearing.is_sought {
-            match self.find(&appearing) {
-                Some((id, path)) => {
-                    if !self.enters(id, &path) || self.is_left_alone(&path) {
-                        return;
-                    }
-                    appearing = Appearing { id: Some(id), path, is_sought: false, ..appearing };
-                }
-                None if now >= appearing.until => return,
-                None => {
-                    appearing.due = now + APPEARS_RETRY;
-                    return self.appearing.push_back(appearing);
-                }
-            }
-        }
-        if appearing.id.is_none() {
-            appearing.id = self.inode(&appearing.path);
-            if let Some(id) = appearing.id
-                && !self.enters(id, &appearing.path)
-            {
-                return;
-            }
-        }
-        let governed = appearing.id.is_some_and(|id| {
-            self.decide(id, &appearing.path, Origin::Made);
-            self.enforcer.governs(id) || self.wanted(&appearing.path).is_none()
-        });
-        match appearing.id {
-            _ if governed => {}
-            Some(id) if now >= appearing.until => self.late.push(id),
-            None if now >= appearing.until => {}
-            _ => self.appearing.push_back(Appearing { due: now + APPEARS_RETRY, ..appearing }),
-        }
+    /// A cgroup was removed.
+    pub(super) fn removed(&mut self, id: CgroupId) {
+        self.0.retain(|announced| announced.id != Some(id));
     }
 
-    pub(super) fn inode(&self, path: &CgroupPath) -> Option<CgroupId> {
-        let directory = std::fs::metadata(self.root.join(path.relative())).ok()?;
-        Some(CgroupId(directory.ino()))
+    /// Whether a cgroup is among them.
+    pub(super) fn has(&self, id: CgroupId) -> bool {
+        self.0.iter().any(|announced| announced.id == Some(id))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u64) -> CgroupId {
+        CgroupId(number)
+    }
+
+    #[test]
+    fn each_is_tried_in_turn_until_its_time_is_over() {
+        let mut appearing = Appearing::default();
+        let mut now = Monotonic(7);
+        for number in [1, 2] {
+            assert!(appearing.add(Some(id(number)), CgroupPath::root(), false, now));
+        }
+        let mut tries = Vec::new();
+        let mut given_up = Vec::new();
+        while let Some(due) = appearing.deadline() {
+            now = now.max(due);
+            let next = appearing.next().unwrap();
+            tries.push(next.id.unwrap().0);
+            given_up.extend(appearing.put_off(next, now).map(|it| it.id.unwrap().0));
+        }
+        assert_eq!((&tries[..4], tries.len()), (&[1, 2, 1, 2][..], 2 * 101));
+        assert_eq!((given_up, now), (vec![1, 2], Monotonic(7) + WITHIN));
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_and_what_is_removed_waits_no_more() {
+        let mut appearing = Appearing::default();
+        let mut add =
+            |number| appearing.add(Some(id(number)), CgroupPath::root(), false, Monotonic::ZERO);
+        assert!((0..MOST as u64).all(&mut add) && !add(MOST as u64));
+        appearing.removed(id(5));
+        assert!(appearing.has(id(4)) && !appearing.has(id(5)));
+        assert_eq!(appearing.len(), MOST - 1);
     }
 }

@@ -1,216 +1,149 @@
-//! What becomes of cgroups: they are named, counted, and brought under their rule, whether
-//! an event told of them or a walk found them.
+//! The cgroups that there are, as events and walks have told: the tree of them, those that are
+//! yet to be opened, and where a walk is.
 
-use super::{Core, decoded};
-use crate::{
-    enforce::{Origin, Place},
-    kernel::{clock::monotonic_now, source::Source},
+use super::{
+    appearing::{Announced, Appearing},
+    subjects::Subjects,
 };
-use herder_model::{
-    cgroup::{CgroupId, CgroupPath, tree::Role},
-    clock::Monotonic,
-    naming::Naming,
-    oom::event::{CgroupEvent, Event},
-    owner::{Owner, crun},
-    rules::matching::{Policy, Target, Verdict},
+use crate::kernel::cgroupfs::CgroupFs;
+use herder_model::cgroup::{
+    CgroupId, CgroupPath,
+    tree::{CgroupTree, Role},
 };
-use std::{
-    collections::HashSet, fs, io, os::unix::fs::MetadataExt, path::PathBuf, sync::Arc,
-    time::Duration,
-};
-use tokio::time::Instant;
+use std::mem;
 
-/// How long after the pods are known their containers' names are, at the latest: the kubelet
-/// tells those of a pod that is just being made some seconds later.
-const NAMED_WITHIN: Duration = Duration::from_secs(60);
-
-/// Events of cgroups that are kept at once.
-const MOST_AT_ONCE: usize = 256;
-
-impl Core {
-    /// Takes what the kernel told about cgroups.
-    pub(super) fn take_cgroups(&mut self) {
-        let mut all = false;
-        while !all {
-            let mut events = self.take_changes();
-            let (page_size, reporter) = (self.page_size, &self.reporter);
-            all = match &mut self.source {
-                Source::Ebpf(probe) => probe.read_cgroups(MOST_AT_ONCE, |record| {
-                    events.extend(decoded(record, page_size, reporter));
-                }),
-                Source::MemoryEvents(_) => true,
-            };
-            for event in events {
-                match event {
-                    Event::CgroupMade(made) => self.cgroup_made(made),
-                    Event::CgroupRemoved(CgroupEvent { id: Some(id), .. }) => {
-                        self.cgroup_removed(id);
-                    }
-                    // Without an id (no BTF) the next resync finds out.
-                    _ => {}
-                }
-            }
-        }
-        self.tell_not_kept();
-    }
-
-    /// Where the hierarchy is, if there is one.
-    pub(super) fn hierarchy(&self) -> Option<PathBuf> {
-        self.enforcer.has_root().then(|| self.root.clone())
-    }
-
-    /// What a cgroup is to the agent.
-    pub(super) fn role(&self, path: &CgroupPath) -> Role {
-        role(&self.naming, &self.policy, path)
-    }
-
-    /// From now on it can be named, and its kills are counted. `made` is when the core heard that
-    /// it was just made.
-    pub(super) fn named_and_counted(
-        &mut self,
-        id: CgroupId,
-        path: &CgroupPath,
-        made: Option<Monotonic>,
-    ) {
-        self.take_owners(id, path, made);
-        self.count_cgroup(id, path);
-    }
-
-    pub(super) fn cgroup_removed(&mut self, id: CgroupId) {
-        self.appearing.retain(|appearing| appearing.id != Some(id));
-        self.tree.removed(id, monotonic_now());
-        self.forget_cgroup(id);
-    }
-
-    pub(super) fn forget_cgroup(&mut self, id: CgroupId) {
-        if let Some(path) = self.tree.path(id) {
-            self.naming.removed(id, path);
-        }
-        self.uncount_cgroup(id);
-        self.container_removed(id);
-        self.enforcer.removed(id);
-        self.reconciler.removed(id);
-        self.forget_series(id);
-    }
-
-    /// The series of a cgroup that is gone, if it has any, go after a while, and
-    /// those of a container of a pod a while after the pod.
-    pub(super) fn forget_series(&self, id: CgroupId) {
-        if let Some((_, path)) = self.tree.nearest(id).filter(|(id, _)| self.tree.is_gone(*id)) {
-            let owner = self.owner(path);
-            self.reporter.owner_left(&owner);
-            // Before it had a name it may have been told of by its path.
-            self.reporter.owner_left(&Owner::Host { cgroup: self.container_of(path) });
-            // What is a pod's but no container has the series of its kills there.
-            let of_pod =
-                matches!(owner, Owner::Host { .. }).then(|| self.naming.owner_of_kill(path));
-            if let Some(owner) = of_pod.flatten() {
-                self.reporter.owner_left(&owner);
-            }
-        }
-    }
-
-    /// A directory below the mount may be removed and made again. Then neither the programs
-    /// nor who writes know it: the next agent does.
-    pub(super) fn begins_as_before(&self) -> io::Result<()> {
-        let now = fs::metadata(&self.root).map(|about| about.ino()).ok();
-        match now {
-            Some(now) if self.enforcer.has_root() && now != self.begins_at.0 => {
-                let path = self.root.display();
-                Err(io::Error::other(format!("{path} is another cgroup than at the start")))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Gives back what an earlier agent wrote where no rule matches any more, once all cgroups
-    /// and pods are known. A container without a name may yet match a rule.
-    pub(super) fn restore_left(&mut self) {
-        if !self.naming.knows_pods() {
-            return;
-        }
-        let since = *self.pods_known.get_or_insert_with(Instant::now);
-        let named_by_now = since.elapsed() > NAMED_WITHIN;
-        let unmatched = |id| {
-            self.tree.path(id).is_some_and(|path| {
-                (named_by_now || !self.naming.awaits_name(path)) && self.wanted(path).is_none()
-            })
-        };
-        let done: HashSet<_> = self.enforcer.left().filter(|id| unmatched(*id)).collect();
-        self.enforcer.restore_left(|id| done.contains(&id));
-    }
-
-    /// Takes other rules.
-    pub(super) fn take_policy(&mut self, policy: Arc<Policy>) {
-        self.policy = policy;
-        self.reporter.rules(self.policy.names());
-        self.tree.sort(|path| role(&self.naming, &self.policy, path));
-        if self.not_kept != [0; 2] {
-            // Among those that are not kept some may be matched now.
-            self.losses.cgroups_unseen();
-        }
-        self.decide_all();
-    }
-
-    pub(super) fn decide_all(&mut self) {
-        let living: Vec<_> = self.tree.living().map(|(id, _)| id).collect();
-        self.decide_some(living);
-    }
-
-    pub(super) fn decide_some(&mut self, ids: impl IntoIterator<Item = CgroupId>) {
-        for id in ids {
-            let Some(path) = self.tree.path(id).cloned() else { continue };
-            let is_new = self.appearing.iter().any(|appearing| appearing.id == Some(id));
-            let origin = if is_new { Origin::Made } else { Origin::Existing };
-            self.decide(id, &path, origin);
-        }
-    }
-
-    /// Brings one cgroup under its rule, or lets it go.
-    pub(super) fn decide(&mut self, id: CgroupId, path: &CgroupPath, origin: Origin) {
-        match self.naming.verdict(&self.policy, path) {
-            Verdict::Matched(target) => {
-                // What its spec has said since we changed it is not what anybody wanted.
-                let origin = self.naming.adjusted(path).map_or(origin, Origin::Adjusted);
-                let scope = self.scope_of(path);
-                let owner = self.owner(scope.as_ref().unwrap_or(path));
-                self.enforcer.govern(id, Place { path, scope }, origin, target, owner);
-                // At once, so that what a thousand containers have to say never piles up.
-                self.take_effects();
-                return;
-            }
-            Verdict::BadAnnotation(error) => self.notice_bad_annotation(path, &error),
-            Verdict::Leave { .. } | Verdict::Unmatched => {}
-        }
-        self.enforcer.release(id);
-        self.reconciler.removed(id);
-    }
-
-    /// What the rules want of a cgroup, if they want something.
-    pub(super) fn wanted(&self, path: &CgroupPath) -> Option<Target> {
-        match self.naming.verdict(&self.policy, path) {
-            Verdict::Matched(target) => Some(target),
-            _ => None,
-        }
-    }
-
-    /// The scope that is one container with this cgroup, which crun has made in it; not if
-    /// a rule wants something of this cgroup alone.
-    pub(super) fn scope_of(&self, path: &CgroupPath) -> Option<CgroupPath> {
-        crun::scope(path).filter(|scope| self.wanted(scope).is_some())
-    }
-
-    pub(super) fn owner(&self, path: &CgroupPath) -> Owner {
-        let container = self.naming.container_path(path);
-        self.naming.owner(container.as_ref().unwrap_or(path))
-    }
+/// What is known of cgroups.
+pub(super) struct Cgroups {
+    pub(super) tree: CgroupTree,
+    pub(super) appearing: Appearing,
+    /// The cgroup that the mount begins at.
+    pub(super) begins_at: CgroupId,
+    /// All have been looked at once.
+    walked: bool,
+    /// Some may have been made that nobody was told of.
+    unseen: bool,
+    /// Matched ones that did not appear in time; a walk tries them again.
+    late: Vec<CgroupId>,
+    /// The way from the root to where a walk is.
+    way: Vec<(CgroupId, CgroupPath)>,
+    /// How many were last told not to be kept, by their role.
+    not_kept: [u64; 2],
 }
 
-fn role(naming: &Naming, policy: &Policy, path: &CgroupPath) -> Role {
-    let matched = || matches!(naming.verdict(policy, path), Verdict::Matched(_));
-    if path.as_str() == "/" || naming.is_own(path) || matched() {
-        Role::Container
-    } else {
-        Role::Other
+impl Cgroups {
+    pub(super) fn new(begins_at: CgroupId) -> Self {
+        Cgroups {
+            tree: CgroupTree::default(),
+            appearing: Appearing::default(),
+            begins_at,
+            walked: false,
+            unseen: false,
+            late: Vec::new(),
+            way: Vec::new(),
+            not_kept: [0; 2],
+        }
+    }
+
+    /// The path of a cgroup that is there.
+    pub(super) fn living(&self, id: CgroupId) -> Option<&CgroupPath> {
+        self.tree.path(id).filter(|_| !self.tree.is_gone(id))
+    }
+
+    /// The path of a cgroup, or of the nearest one above it that is kept, if that says whose
+    /// it is: above a container there may be one that nobody has told of.
+    pub(super) fn path_or_above(&self, id: CgroupId, subjects: &Subjects) -> Option<CgroupPath> {
+        let (nearest, path) = self.tree.nearest(id)?;
+        let tells = nearest == id
+            || self.tree.role(nearest) == Some(Role::Other)
+            || subjects.naming.lies_in_container(path)
+            || subjects.wanted(path).is_some();
+        tells.then(|| path.clone())
+    }
+
+    /// Where the mount shows a cgroup of which it is only known what it is called from the
+    /// hierarchy's root. Without an id the event is no more than a reason to look: what is
+    /// there, and is new, is a cgroup of ours, whichever the event was about.
+    pub(super) fn find(
+        &self,
+        announced: &Announced,
+        files: &CgroupFs,
+    ) -> Option<(CgroupId, CgroupPath)> {
+        let paths = (0..).map_while(|level| announced.path.from_level(level));
+        let mut found = paths.filter_map(|path| Some((files.id(&path)?, path)));
+        found.find(|(id, _)| match announced.id {
+            Some(wanted) => *id == wanted,
+            None => self.tree.path(*id).is_none(),
+        })
+    }
+
+    /// It could not be opened in time.
+    pub(super) fn is_late(&mut self, id: CgroupId) {
+        self.late.push(id);
+    }
+
+    /// Some may have been made that nobody was told of, so that only a walk can find them.
+    pub(super) fn unseen(&mut self) {
+        self.unseen = true;
+    }
+
+    /// Whether that is so since the last call.
+    pub(super) fn take_unseen(&mut self) -> bool {
+        mem::take(&mut self.unseen)
+    }
+
+    /// Whether all have been looked at once, so that another one is new.
+    pub(super) fn walked(&self) -> bool {
+        self.walked
+    }
+
+    /// A walk begins.
+    pub(super) fn begin_walk(&mut self) {
+        self.tree.begin_walk();
+        self.way.clear();
+    }
+
+    /// A walk comes to a cgroup: gives those above it, from the root on, if it is a container
+    /// and they are not known. Whose limit was hit is known by them, whatever room there was.
+    pub(super) fn walks_to(
+        &mut self,
+        path: &CgroupPath,
+        role: Role,
+    ) -> Vec<(CgroupId, CgroupPath)> {
+        while self.way.pop_if(|(_, above)| !path.is_within(above)).is_some() {}
+        if role != Role::Container {
+            return Vec::new();
+        }
+        self.way.iter().filter(|(id, _)| self.tree.path(*id).is_none()).cloned().collect()
+    }
+
+    /// The walk has passed it.
+    pub(super) fn walked_past(&mut self, id: CgroupId, path: CgroupPath) {
+        self.way.push((id, path));
+    }
+
+    /// Those that a walk tries again.
+    pub(super) fn take_late(&mut self) -> Vec<CgroupId> {
+        mem::take(&mut self.late)
+    }
+
+    /// All have been looked at. Tells whether they had been before.
+    pub(super) fn all_walked(&mut self) -> bool {
+        mem::replace(&mut self.walked, true)
+    }
+
+    /// How many are not kept, by their role, before and now, if that has changed.
+    pub(super) fn newly_not_kept(&mut self) -> Option<([u64; 2], [u64; 2])> {
+        let now = Role::ALL.map(|role| self.tree.not_kept(role));
+        let before = mem::replace(&mut self.not_kept, now);
+        (before != now).then_some((before, now))
+    }
+
+    /// Other rules decide what a cgroup is.
+    pub(super) fn sort(&mut self, subjects: &Subjects) {
+        self.tree.sort(|path| subjects.role(path));
+        if self.not_kept != [0; 2] {
+            // Among those that are not kept some may be matched now.
+            self.unseen();
+        }
     }
 }

@@ -23,11 +23,16 @@ pub struct Inbox {
 }
 
 /// One of what comes in.
-pub(super) enum Message {
+pub enum Message {
+    /// Other rules.
     Policy(Arc<Policy>),
+    /// From the API server.
     Pod(Event),
-    Learnt(Vec<RuntimeContainer>),
+    /// From the container runtime.
+    RuntimeContainers(Vec<RuntimeContainer>),
+    /// From the bundles of new containers.
     Roles(Vec<FoundRole>),
+    /// A question for the state of matched containers.
     States(StatesRequest),
 }
 
@@ -39,7 +44,7 @@ impl Inbox {
             _ = &mut self.stop => None,
             Ok(()) = self.policy.changed() => Some(self.policy()),
             Some(event) = self.pods.recv() => Some(Message::Pod(event)),
-            Some(learnt) = self.learnt.recv() => Some(Message::Learnt(learnt)),
+            Some(learnt) = self.learnt.recv() => Some(Message::RuntimeContainers(learnt)),
             Some(found) = self.roles.recv() => Some(Message::Roles(found)),
             Some(request) = self.states.recv() => Some(Message::States(request)),
         }
@@ -51,7 +56,7 @@ impl Inbox {
         (0..5).find_map(|next| match turn.wrapping_add(next) % 5 {
             0 => self.policy.has_changed().unwrap_or(false).then(|| self.policy()),
             1 => self.pods.try_recv().ok().map(Message::Pod),
-            2 => self.learnt.try_recv().ok().map(Message::Learnt),
+            2 => self.learnt.try_recv().ok().map(Message::RuntimeContainers),
             3 => self.roles.try_recv().ok().map(Message::Roles),
             _ => self.states.try_recv().ok().map(Message::States),
         })
@@ -102,7 +107,7 @@ mod tests {
         match message {
             Message::Policy(_) => "policy",
             Message::Pod(_) => "pod",
-            Message::Learnt(_) => "learnt",
+            Message::RuntimeContainers(_) => "learnt",
             Message::Roles(_) => "roles",
             Message::States(_) => "states",
         }

@@ -1,85 +1,118 @@
-//! From the kernel's marks to a report of each kill.
+//! Kills that are under way: their marks are put together, their losses counted once, their names
+//! and their containers' fates waited for.
 
-use super::{Core, decoded};
-use crate::kernel::{clock::monotonic_now, source::Source};
+use super::{Core, describe::Surroundings, fates::Fates, losses::Losses, waiting::Waiting};
+use crate::kernel::source::Queue;
+use herder_agent_ebpf::Loss;
 use herder_model::{
-    cgroup::{CgroupId, CgroupPath, OOM_GROUP, tree::Role},
     clock::Monotonic,
-    kill::KillReport,
     oom::{
-        Limit, OomKill,
-        assemble::Outcome,
-        classify::Scene,
-        event::{Event, Lineage},
-        reasons::{NoKill, Unattributed},
+        OomKill,
+        assemble::{Assembler, Outcome},
+        event::{Event, Lineage, Traced},
+        reasons::{Lost, NoKill, Unattributed},
     },
-    owner::Owner,
 };
-use std::iter;
 
-/// Outside of its containers the limit that was hit is the pod's.
-pub(super) fn limit_of(owner: &Owner, limit: Limit) -> Limit {
-    match owner {
-        Owner::Container(names) if names.container.is_empty() && limit == Limit::Container => {
-            Limit::Pod
+/// All that a kill goes through until nothing more becomes known of it.
+pub(super) struct Kills {
+    pub(super) assembler: Assembler,
+    losses: Losses,
+    pub(super) waiting: Waiting,
+    pub(super) fates: Fates,
+}
+
+impl Kills {
+    pub(super) fn new(traced: Traced) -> Self {
+        Kills {
+            assembler: Assembler::new(traced),
+            losses: Losses::default(),
+            waiting: Waiting::default(),
+            fates: Fates::default(),
         }
-        _ => limit,
+    }
+
+    /// When a part of a kill, its name, or its container's fate was waited for long enough.
+    pub(super) fn deadline(&self) -> Option<Monotonic> {
+        let parts = [self.assembler.deadline(), self.waiting.deadline(), self.fates.deadline()];
+        parts.into_iter().flatten().min()
+    }
+
+    /// What the marks amount to by now.
+    fn outcomes(&mut self) -> Vec<Outcome> {
+        let mut outcomes = self.assembler.outcomes();
+        for outcome in &outcomes {
+            if let Outcome::Missing(victims) = outcome {
+                self.losses.missing(*victims);
+            }
+        }
+        outcomes.retain(|outcome| !matches!(outcome, Outcome::Missing(_)));
+        outcomes
+    }
+
+    /// Takes what the programs have lost, and gives what is to be counted.
+    fn lost(&mut self, new: &[(Loss, u64)], now: Monotonic) -> Vec<(Lost, u64)> {
+        let lost = self.losses.settle(new);
+        if self.losses.take_ends() {
+            self.assembler.records_lost(now);
+        }
+        lost
     }
 }
 
 impl Core {
-    /// Takes what the kernel told about victims.
-    pub(super) fn take_kills(&mut self) {
-        let mut events = Vec::new();
-        let (page_size, reporter) = (self.page_size, &self.reporter);
-        if let Source::Ebpf(probe) = &mut self.source {
-            probe.read_kills(|record| events.extend(decoded(record, page_size, reporter)));
-        }
+    /// Takes what the kernel told about victims, and what is settled until then.
+    pub(super) fn take_kills(&mut self, until: Monotonic) {
+        let polled = self.poll(Queue::Kills { until });
         // A victim's cgroup was made before the victim died, so once the kill is
         // read, the other ring buffer has told the cgroup's path too.
         self.take_cgroups();
-        if events.is_empty() {
+        if polled.events.is_empty() && polled.kills.is_empty() {
             return;
         }
-        let now = monotonic_now();
-        for event in events {
+        let now = self.clock.now();
+        for event in polled.events {
             match event {
-                Event::Marked(mark) => self.assembler.marked(mark, now),
-                Event::Decided(decision) => self.assembler.decided(decision, now),
+                Event::Marked(mark) => self.kills.assembler.marked(mark, now),
+                Event::Decided(decision) => self.kills.assembler.decided(decision, now),
                 Event::Exited { tgid, after } => {
                     self.report_kills();
                     // A task that was dying anyway has been marked, but not killed.
-                    if self.assembler.has_killed(tgid) {
+                    if self.kills.assembler.has_killed(tgid) {
                         self.reporter.victim_exited(tgid, after);
                     }
                 }
-                Event::Lineage(Lineage { cgroup, above }) => self.tree.lies_below(cgroup, &above),
+                Event::Lineage(Lineage { cgroup, above }) => {
+                    self.cgroups.tree.lies_below(cgroup, &above);
+                }
                 Event::CgroupMade(_) | Event::CgroupRemoved(_) | Event::CgroupOutside => {}
             }
         }
         self.report_kills();
+        for kill in polled.kills {
+            self.report_kill(kill);
+        }
         self.count_losses();
     }
 
     /// Gives up waiting for parts of kills that are overdue.
     pub(super) fn expire_kills(&mut self, now: Monotonic) {
-        self.assembler.expire(now);
+        self.kills.assembler.expire(now);
         self.report_kills();
-        self.settle_deduced(now);
         self.count_losses();
     }
 
     fn report_kills(&mut self) {
-        for outcome in self.assembler.outcomes() {
+        for outcome in self.kills.outcomes() {
             match outcome {
                 Outcome::Kill(kill) => {
                     let kill = self.of_this_node(kill);
                     self.report_kill(kill);
                 }
-                Outcome::Missing(count) => self.losses.missing(count),
                 Outcome::NoKill(reason, victim) => {
                     self.reporter.no_kill(reason, victim.tgid, victim.tid);
                 }
+                Outcome::Missing(_) => {}
             }
         }
     }
@@ -92,104 +125,29 @@ impl Core {
         kill
     }
 
-    pub(super) fn report_kill(&mut self, kill: OomKill) {
-        let Some(victim) = kill.victims.first() else {
+    fn report_kill(&mut self, kill: OomKill) {
+        if kill.victims.is_empty() {
             return;
-        };
-        self.count_told(&kill);
-        let cgroup = self.path_or_above(victim.cgroup);
-        let container = cgroup.as_ref().map(|path| self.container_of(path));
-        if container.is_none() {
+        }
+        let around =
+            Surroundings { cgroups: &self.cgroups, subjects: &self.subjects, files: &self.files };
+        let counts_groups_twice = !self.source.only_counts();
+        self.audit.told(&kill, &around, counts_groups_twice, self.clock.now());
+        let Some(report) = around.report(kill) else { return };
+        if report.cgroup.is_none() {
             self.reporter.unattributed(Unattributed::UnknownCgroup);
         }
-        // Where the kernel does not say whether it was a group, the files do.
-        let by_file = kill.group.is_none().then(|| self.group_by_file(cgroup.as_ref()));
-        let (oom_group, by_file) = by_file.unwrap_or_default();
-        let group = kill.group_cgroup.and_then(|id| self.tree.path(id).cloned()).or(by_file);
-        let scene = Scene {
-            container: container.as_ref(),
-            oom_group,
-            group: group.as_ref(),
-            init: cgroup.as_ref().and_then(|path| self.naming.init(path)),
-            path: |id| self.path_or_above(id),
-        };
-        let (kind, ends) = (scene.kind(&kill), scene.ends(&kill));
-        let limits = self.limits(&kill, container.as_ref());
-        let pods_own = container.as_ref().and_then(|path| self.naming.pods_own_limit(path));
-        let owners: Vec<_> =
-            kill.victims.iter().map(|victim| self.owner_of(victim.cgroup)).collect();
-        let Some(owner) = owners.first().cloned() else {
-            return;
-        };
-        let rule = container.as_ref().and_then(|path| self.wanted(path));
-        let pod = cgroup.as_ref().and_then(|path| self.naming.parse(path));
-        let report = KillReport {
-            pod,
-            kind,
-            limit: limit_of(&owner, limits.whose(pods_own)),
-            limits,
-            ends,
-            group,
-            owner,
-            cgroup,
-            victim_owners: owners,
-            rule: rule.map(|target| target.rule.to_string()),
-            kill,
-        };
         self.tell(report);
     }
 
-    /// The path of a cgroup, or of the nearest one above it that is kept, if that says whose
-    /// it is: above a container there may be one that nobody has told of.
-    pub(super) fn path_or_above(&self, id: CgroupId) -> Option<CgroupPath> {
-        let (nearest, path) = self.tree.nearest(id)?;
-        let tells = nearest == id
-            || self.tree.role(nearest) == Some(Role::Other)
-            || self.naming.lies_in_container(path)
-            || self.wanted(path).is_some();
-        tells.then(|| path.clone())
-    }
-
-    /// Whether a victim's cgroup is in a group, if that can be read, and which: the highest
-    /// cgroup up to the container that has `memory.oom.group=1`.
-    fn group_by_file(&self, cgroup: Option<&CgroupPath>) -> (Option<bool>, Option<CgroupPath>) {
-        let Some(cgroup) = cgroup else { return (None, None) };
-        let container = self.container_of(cgroup);
-        let inside = |path: &CgroupPath| path.is_within(&container);
-        let upwards = iter::once(cgroup.clone()).chain(cgroup.ancestors()).take_while(inside);
-        let (mut is_group, mut group) = (None, None);
-        for path in upwards {
-            let file = self.root.join(path.relative()).join(OOM_GROUP);
-            let Ok(value) = std::fs::read_to_string(file) else { continue };
-            is_group = Some(value.trim() == "1" || is_group == Some(true));
-            if value.trim() == "1" {
-                group = Some(path);
-            }
+    /// Counts what was lost on the way.
+    pub(super) fn count_losses(&mut self) {
+        let new = self.source.losses();
+        for (lost, times) in self.kills.lost(&new, self.clock.now()) {
+            self.reporter.lost(lost, times);
         }
-        (is_group, group)
-    }
-
-    fn owner_of(&self, id: CgroupId) -> Owner {
-        let Some(path) = self.path_or_above(id) else {
-            return Owner::Host { cgroup: CgroupPath::root() };
-        };
-        let of_pod = self.naming.owner_of_kill(&path);
-        of_pod.unwrap_or_else(|| self.owner(&self.container_of(&path)))
-    }
-
-    /// The container that a cgroup belongs to: the nearest one that a rule
-    /// matches, else the systemd unit it is in, else itself.
-    pub(super) fn container_of(&self, path: &CgroupPath) -> CgroupPath {
-        if let Some(container) = self.naming.container_path(path) {
-            return container;
+        if self.kills.losses.take_unseen_cgroups() {
+            self.cgroups.unseen();
         }
-        let upwards = || std::iter::once(path.clone()).chain(path.ancestors());
-        let matched = upwards()
-            .find(|path| self.wanted(path).is_some())
-            .map(|found| self.scope_of(&found).unwrap_or(found));
-        let unit = |path: &CgroupPath| {
-            path.name().ends_with(".scope") || path.name().ends_with(".service")
-        };
-        matched.or_else(|| upwards().find(unit)).unwrap_or_else(|| path.clone())
     }
 }

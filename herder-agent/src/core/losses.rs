@@ -43,11 +43,6 @@ impl Losses {
         lost
     }
 
-    /// Cgroups may have been made that nobody was told of.
-    pub(super) fn cgroups_unseen(&mut self) {
-        self.unseen_cgroups = true;
-    }
-
     /// Whether a made cgroup was not told, so that only a walk can find it.
     pub(super) fn take_unseen_cgroups(&mut self) -> bool {
         std::mem::take(&mut self.unseen_cgroups)

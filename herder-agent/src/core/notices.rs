@@ -1,16 +1,17 @@
 //! What the owners of pods are told by Kubernetes Events, and what they have been
 //! told already. Handing an Event in never waits.
 
-use super::Core;
+use super::describe::Surroundings;
 use crate::{
     enforce::{Change, EnforcementEvent},
     kubernetes::events::{About, Occurrence, Reason, Survivors, message, send::EventQueue},
-    report::KillRecord,
+    report::{KillRecord, Reporter},
 };
 use herder_model::{
     cgroup::CgroupPath,
     enforcement::Obstacle,
     kill::KillReport,
+    naming::Naming,
     owner::{Owner, id::PodUid},
     pods::Pod,
     rules::{annotation::AnnotationError, matching::Target},
@@ -102,6 +103,7 @@ impl Notices {
             let limit = spec.and_then(|container| container.memory_limit);
             let message = message::kill(report, &pod.names(container), limit);
             let may_go_on = !report.ends && !container.is_empty();
+            // By the clock of who writes Events, which is tokio's.
             let left = may_go_on.then(|| Survivors { cgroup: cgroup(), since: Instant::now() });
             Occurrence { left, ..Occurrence::new(About::new(pod, spec), reason, message) }
         });
@@ -130,34 +132,42 @@ impl Notices {
     }
 }
 
-impl Core {
+/// The same by cgroups, as far as they have names.
+impl Notices {
     /// Tells the owner of a container of its enforcement.
-    pub(super) fn notice_enforcement(&mut self, event: EnforcementEvent) {
-        if let Some(named) = self.naming.named(&event.cgroup)
+    pub(super) fn notice_enforcement(&mut self, naming: &Naming, event: EnforcementEvent) {
+        if let Some(named) = naming.named(&event.cgroup)
             && let Some(name) = named.name
         {
-            self.notices.enforcement(named.pod, name, event);
+            self.enforcement(named.pod, name, event);
         }
     }
 
     /// Tells of a pod's annotation that leaves its container alone.
-    pub(super) fn notice_bad_annotation(&mut self, path: &CgroupPath, error: &AnnotationError) {
-        let Some(named) = self.naming.named(path) else { return };
-        if self.notices.bad_annotation(named.pod, error) {
-            self.reporter.bad_annotation(&named.pod.namespace, &named.pod.name, error);
+    pub(super) fn notice_bad_annotation(
+        &mut self,
+        naming: &Naming,
+        path: &CgroupPath,
+        error: &AnnotationError,
+        reporter: &Reporter,
+    ) {
+        let Some(named) = naming.named(path) else { return };
+        if self.bad_annotation(named.pod, error) {
+            reporter.bad_annotation(&named.pod.namespace, &named.pod.name, error);
         }
     }
 
     /// Tells of a kill on each container that it hit.
-    pub(super) fn notice_kill(&mut self, report: &KillReport) {
+    pub(super) fn notice_kill(&mut self, report: &KillReport, around: &Surroundings<'_>) {
+        let Surroundings { cgroups, subjects, files } = around;
         let mut told = BTreeSet::new();
         for (victim, owner) in report.kill.victims.iter().zip(&report.victim_owners) {
             let Owner::Container(names) = owner else { continue };
-            let path = self.tree.nearest(victim.cgroup).map(|(_, path)| self.container_of(path));
+            let path = cgroups.tree.nearest(victim.cgroup);
+            let path = path.map(|(_, path)| subjects.container_of(path));
             let Some(path) = path.filter(|_| told.insert(names)) else { continue };
-            if let Some(pod) = self.naming.pod_of(&path) {
-                let cgroup = || self.root.join(path.relative());
-                self.notices.kill(report, pod, &names.container, cgroup);
+            if let Some(pod) = subjects.naming.pod_of(&path) {
+                self.kill(report, pod, &names.container, || files.directory(&path));
             }
         }
     }
@@ -165,17 +175,18 @@ impl Core {
     /// Tells that a container ended some time after one of its processes was killed.
     pub(super) fn notice_end(
         &self,
+        naming: &Naming,
         path: &CgroupPath,
         kill: &KillRecord,
         after: Duration,
         obstacle: Option<Obstacle>,
     ) {
         let container = kill.container.as_deref().filter(|name| !name.is_empty());
-        let (Some(named), Some(container)) = (self.naming.named(path), container) else {
+        let (Some(named), Some(container)) = (naming.named(path), container) else {
             return;
         };
         let victim = (kill.victim.comm.as_deref(), kill.victim.pid);
-        self.notices.end(named.pod, container, message::ended(container, victim, after, obstacle));
+        self.end(named.pod, container, message::ended(container, victim, after, obstacle));
     }
 }
 

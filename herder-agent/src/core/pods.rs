@@ -4,50 +4,31 @@
 //! A kill whose names are not known yet waits for them for a bounded time: it is
 //! never counted under the wrong series, and never dropped.
 
-use super::{Core, appearing::APPEARS_WITHIN, kills::limit_of};
+use super::{Core, appearing, describe::Surroundings, waiting::is_unnamed};
 use crate::{
     enforce::Origin,
-    kernel::clock::monotonic_now,
     runtime::roles::{FoundRole, RoleRequest},
 };
 use herder_model::{
+    clock::Monotonic,
     kill::KillReport,
     naming::runtime::RuntimeContainer,
-    oom::reasons::Unattributed,
     owner::{Owner, id::PodUid, path::PodCgroup},
     pods::{Event, LARGEST_LABELS, MOST_CONTAINERS, store::PodChange},
 };
-use std::time::Duration;
-use tokio::time::Instant;
-
-/// How long a kill waits for its names. The kubelet tells a container's ID some
-/// seconds after its start.
-const WAIT: Duration = Duration::from_secs(30);
-
-/// Kills that wait for names.
-#[derive(Debug, Default)]
-pub(super) struct Waiting(Vec<(Instant, KillReport)>);
-
-impl Waiting {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// When the first of those that wait has waited long enough.
-    pub(super) fn due(&self) -> Instant {
-        self.0.iter().map(|(until, _)| *until).min().unwrap_or_else(Instant::now)
-    }
-}
 
 impl Core {
     /// Takes what the API server told.
     pub(super) fn take_pod(&mut self, event: Event) {
         let mut restarts = Vec::new();
-        for change in self.naming.apply(event, monotonic_now()) {
+        let now = self.clock.now();
+        for change in self.subjects.naming.apply(event, now) {
             match change {
                 PodChange::Upserted(uid) => self.decide_pod(uid),
                 PodChange::Deleted(uid) => self.pod_left(uid),
-                PodChange::Forgotten(uid) => self.decide_some(self.naming.cgroups_with(uid)),
+                PodChange::Forgotten(uid) => {
+                    self.decide_some(self.subjects.naming.cgroups_with(uid));
+                }
                 PodChange::Restarted(restart) => restarts.push(restart),
                 PodChange::LabelsLeftOut(uid) => self.labels_left_out(uid),
                 PodChange::ContainersLeftOut(uid) => self.containers_left_out(uid),
@@ -62,10 +43,10 @@ impl Core {
     }
 
     /// Takes what the runtime told.
-    pub(super) fn take_learnt(&mut self, containers: Vec<RuntimeContainer>) {
-        let now = monotonic_now();
-        for learnt in containers {
-            let cgroups = self.naming.learn(learnt, now);
+    pub(super) fn take_runtime_containers(&mut self, containers: Vec<RuntimeContainer>) {
+        let now = self.clock.now();
+        for container in containers {
+            let cgroups = self.subjects.naming.learn(container, now);
             self.decide_some(cgroups);
         }
         self.name_kills();
@@ -73,21 +54,18 @@ impl Core {
 
     /// Takes what bundles say. The container's cgroup may be as new as if it had been named at once.
     pub(super) fn take_roles(&mut self, found: Vec<FoundRole>) {
-        let now = monotonic_now();
+        let now = self.clock.now();
         for FoundRole { request: RoleRequest { of, made }, role } in found {
-            let cgroups = self.naming.learn_role(of, role);
-            let is_new =
-                made.is_some_and(|made| now.saturating_duration_since(made) < APPEARS_WITHIN);
-            for id in cgroups {
-                let Some(path) = self.tree.path(id).cloned() else { continue };
-                let cgroup = self.naming.parse(&path);
-                let is_its = cgroup
-                    .as_ref()
-                    .and_then(PodCgroup::container)
-                    .is_some_and(|it| it.id == of.container);
-                match is_new && is_its {
-                    true => self.decide(id, &path, Origin::Made),
-                    false => self.decide_some([id]),
+            let age = made.map(|made| now.saturating_duration_since(made));
+            let is_new = age.is_some_and(|age| age < appearing::WITHIN);
+            for id in self.subjects.naming.learn_role(of, role) {
+                let Some(path) = self.cgroups.tree.path(id).cloned() else { continue };
+                let cgroup = self.subjects.naming.parse(&path);
+                let container = cgroup.as_ref().and_then(PodCgroup::container);
+                if is_new && container.is_some_and(|it| it.id == of.container) {
+                    self.decide(id, &path, Origin::Made);
+                } else {
+                    self.decide_some([id]);
                 }
             }
         }
@@ -95,12 +73,12 @@ impl Core {
     }
 
     fn decide_pod(&mut self, uid: PodUid) {
-        let ids = self.naming.pod(uid).map_or_else(Vec::new, |(_, ids)| ids);
+        let ids = self.subjects.naming.pod(uid).map_or_else(Vec::new, |(_, ids)| ids);
         self.decide_some(ids);
     }
 
     fn labels_left_out(&self, uid: PodUid) {
-        let Some((pod, _)) = self.naming.pod(uid) else { return };
+        let Some((pod, _)) = self.subjects.naming.pod(uid) else { return };
         tracing::warn!(
             namespace = &*pod.namespace,
             pod = &*pod.name,
@@ -110,7 +88,7 @@ impl Core {
     }
 
     fn containers_left_out(&self, uid: PodUid) {
-        let Some((pod, _)) = self.naming.pod(uid) else { return };
+        let Some((pod, _)) = self.subjects.naming.pod(uid) else { return };
         tracing::warn!(
             namespace = &*pod.namespace,
             pod = &*pod.name,
@@ -121,7 +99,7 @@ impl Core {
     /// What still runs of it keeps its names and its rule. Where this was one of two that
     /// mirror a static pod, they are now the other's.
     fn pod_left(&mut self, uid: PodUid) {
-        let Some((pod, cgroups)) = self.naming.pod(uid) else { return };
+        let Some((pod, cgroups)) = self.subjects.naming.pod(uid) else { return };
         let names = pod.containers.iter().map(|container| container.name.as_ref());
         // Kills of none of its containers have series, too.
         for name in names.chain([""]) {
@@ -132,15 +110,16 @@ impl Core {
 
     /// Forgets pods that are long gone, and what was decided by them.
     pub(super) fn expire_pods(&mut self) {
-        let cgroups = self.naming.expire(monotonic_now());
+        let now = self.clock.now();
+        let cgroups = self.subjects.naming.expire(now);
         self.decide_some(cgroups);
-        self.notices.forget(|uid| self.naming.pod(uid).is_none());
+        self.notices.forget(|uid| self.subjects.naming.pod(uid).is_none());
     }
 
     /// Tells a kill, or keeps it until its names are known.
     pub(super) fn tell(&mut self, report: KillReport) {
         if is_unnamed(&report) {
-            self.waiting.0.push((Instant::now() + WAIT, report));
+            self.kills.waiting.add(report, self.clock.now());
         } else {
             self.tell_named(&report);
         }
@@ -148,77 +127,32 @@ impl Core {
 
     /// Names the kills that wait, as far as is known now.
     pub(super) fn name_kills(&mut self) {
-        let now = Instant::now();
-        for (until, mut report) in std::mem::take(&mut self.waiting.0) {
-            self.name(&mut report);
-            match is_unnamed(&report) {
-                true if now < until => self.waiting.0.push((until, report)),
-                true => self.tell_unnamed(report),
-                false => self.tell_named(&report),
+        self.tell_waiting(self.clock.now());
+    }
+
+    /// The agent ends: what waits is told as it is.
+    pub(super) fn give_up_naming(&mut self) {
+        self.tell_waiting(Monotonic::END);
+    }
+
+    fn tell_waiting(&mut self, now: Monotonic) {
+        for mut report in self.kills.waiting.take(&self.subjects, now) {
+            if let Some(why) = self.subjects.name_at_last(&mut report) {
+                self.reporter.unattributed(why);
             }
+            self.tell_named(&report);
         }
     }
 
     fn tell_named(&mut self, report: &KillReport) {
-        let number = self.reporter.kill(report);
-        self.notice_kill(report);
+        let number = self.reporter.kill_at(report, self.clock.now());
+        let around =
+            Surroundings { cgroups: &self.cgroups, subjects: &self.subjects, files: &self.files };
+        self.notices.notice_kill(report, &around);
         self.follow_container(number, report);
         // It may be told long after the container's removal.
         for victim in &report.kill.victims {
             self.forget_series(victim.cgroup);
         }
     }
-
-    /// The agent ends: what waits is told as it is.
-    pub(super) fn give_up_naming(&mut self) {
-        for (_, mut report) in std::mem::take(&mut self.waiting.0) {
-            self.name(&mut report);
-            self.tell_unnamed(report);
-        }
-    }
-
-    fn name(&self, report: &mut KillReport) {
-        for owner in &mut report.victim_owners {
-            if let Owner::Unnamed { cgroup } = owner
-                && let Some(named) = self.naming.owner_of_kill(cgroup)
-            {
-                *owner = named;
-            }
-        }
-        if let Some(first) = report.victim_owners.first() {
-            report.owner = first.clone();
-        }
-        let Some(path) = report.cgroup.as_ref().map(|path| self.container_of(path)) else { return };
-        if report.rule.is_none() {
-            report.rule = self.wanted(&path).map(|target| target.rule.to_string());
-        }
-        // The pod's spec says more than the cgroups did.
-        let limit = report.limits.whose(self.naming.pods_own_limit(&path));
-        report.limit = limit_of(&report.owner, limit);
-    }
-
-    /// Names that did not come: what is known of the pod, or else the cgroup's path.
-    fn tell_unnamed(&mut self, mut report: KillReport) {
-        let mut missing = None;
-        for owner in report.victim_owners.iter_mut().chain([&mut report.owner]) {
-            let Owner::Unnamed { cgroup } = owner else { continue };
-            let (named, why) = match self.naming.owner_at_last(cgroup) {
-                Some((names, is_known)) => {
-                    let why = (!is_known).then_some(Unattributed::UnknownContainer);
-                    (Owner::Container(names), why)
-                }
-                None => (Owner::Host { cgroup: cgroup.clone() }, Some(Unattributed::UnknownPod)),
-            };
-            *owner = named;
-            missing = missing.max(why);
-        }
-        if let Some(why) = missing {
-            self.reporter.unattributed(why);
-        }
-        self.tell_named(&report);
-    }
-}
-
-fn is_unnamed(report: &KillReport) -> bool {
-    report.victim_owners.iter().any(|owner| matches!(owner, Owner::Unnamed { .. }))
 }

@@ -8,10 +8,7 @@
 use super::Core;
 use crate::{
     enforce::Origin,
-    kernel::{
-        cgroupfs::walk::{self, Part, Walked},
-        clock::monotonic_now,
-    },
+    kernel::cgroupfs::walk::{self, Part, Walked},
 };
 use herder_model::{
     cgroup::{
@@ -20,7 +17,12 @@ use herder_model::{
     },
     clock::Monotonic,
 };
-use std::{future::pending, io, mem, ops::ControlFlow, path::Path};
+use std::{
+    future::pending,
+    io,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
 /// A walk that goes on.
@@ -51,7 +53,7 @@ impl Core {
     ///
     /// # Errors
     /// When another cgroup is where the mount began.
-    pub(super) fn first_walk(&mut self) -> io::Result<()> {
+    pub fn begin(&mut self) -> io::Result<()> {
         let (began, root) = (self.begin_walk(), self.hierarchy());
         let walked = walk(root.as_deref(), |part| {
             self.take_part(began, part);
@@ -76,9 +78,13 @@ impl Core {
     }
 
     fn begin_walk(&mut self) -> Monotonic {
-        self.tree.begin_walk();
-        self.way.clear();
-        monotonic_now()
+        self.cgroups.begin_walk();
+        self.clock.now()
+    }
+
+    /// Where the hierarchy is, if there is one.
+    fn hierarchy(&self) -> Option<PathBuf> {
+        self.enforcer.has_root().then(|| self.files.root().to_path_buf())
     }
 
     /// Takes what comes next of one.
@@ -97,32 +103,25 @@ impl Core {
         // What was made before it was found has been told, and is no surprise of the walk.
         self.take_cgroups();
         for (id, path) in part {
-            while self.way.pop_if(|(_, above)| !path.is_within(above)).is_some() {}
-            let found = self.tree.found(id, began);
+            let found = self.cgroups.tree.found(id, began);
             let role = match found {
                 Found::Known(role) | Found::Back(role) => role,
-                Found::Unknown => self.role(&path),
+                Found::Unknown => self.subjects.role(&path),
             };
-            if role == Role::Container {
-                // Whose limit was hit is known by those above it, whatever room there was.
-                for (id, path) in mem::take(&mut self.way) {
-                    if self.tree.path(id).is_none() {
-                        self.take_found(id, &path, role, began);
-                    }
-                    self.way.push((id, path));
-                }
+            for (id, path) in self.cgroups.walks_to(&path, role) {
+                self.take_found(id, &path, role, began);
             }
             match found {
                 Found::Known(_) => {}
                 Found::Back(_) => self.appears(id, &path),
                 Found::Unknown => self.take_found(id, &path, role, began),
             }
-            self.way.push((id, path));
+            self.cgroups.walked_past(id, path);
         }
     }
 
     fn take_found(&mut self, id: CgroupId, path: &CgroupPath, role: Role, began: Monotonic) {
-        if self.tree.made(id, path.clone(), role, began) {
+        if self.cgroups.tree.made(id, path.clone(), role, began) {
             self.appears(id, path);
         }
     }
@@ -135,10 +134,10 @@ impl Core {
 
     fn end_walk(&mut self, began: Monotonic, walked: io::Result<Walked>) -> io::Result<()> {
         self.take_cgroups();
-        for _ in 0..self.appearing.len() {
+        for _ in 0..self.cgroups.appearing.len() {
             self.try_appearing();
         }
-        let now = monotonic_now();
+        let now = self.clock.now();
         self.expire_kills(now);
         let complete = walked.as_ref().is_ok_and(Walked::is_complete);
         match walked {
@@ -148,23 +147,23 @@ impl Core {
                     let unread = walked.unread;
                     tracing::warn!(%error, path, unread, "Cgroups cannot be read, nor what is below them.");
                 }
-                self.tree.refuse(Role::Other, walked.too_deep);
+                self.cgroups.tree.refuse(Role::Other, walked.too_deep);
             }
             Err(error) => {
-                tracing::warn!(%error, path = %self.root.display(), "Cannot walk the cgroups.");
+                tracing::warn!(%error, path = %self.files.root().display(), "Cannot walk the cgroups.");
             }
         }
-        for id in self.tree.end_walk(complete, (began, now)) {
+        for id in self.cgroups.tree.end_walk(complete, (began, now)) {
             self.forget_cgroup(id);
         }
         if complete {
-            let tree = &self.tree;
-            self.enforcer.retain_left(|id| tree.path(id).is_some() && !tree.is_gone(id));
+            let cgroups = &self.cgroups;
+            self.enforcer.retain_left(|id| cgroups.living(id).is_some());
             self.restore_left();
         }
-        let late = mem::take(&mut self.late);
+        let late = self.cgroups.take_late();
         for id in late.into_iter().chain(self.enforcer.take_beyond()) {
-            if let Some(path) = self.tree.path(id).filter(|_| !self.tree.is_gone(id)).cloned() {
+            if let Some(path) = self.cgroups.living(id).cloned() {
                 self.decide(id, &path, Origin::Existing);
             }
         }
@@ -174,28 +173,27 @@ impl Core {
 
     fn after_walk(&mut self, now: Monotonic) {
         self.tell_not_kept();
-        if mem::replace(&mut self.walked, true) {
+        if self.cgroups.all_walked() {
             self.recount();
         }
         self.take_effects();
         self.count_node();
-        self.tree.forget(now);
+        self.cgroups.tree.forget(now);
         self.enforcer.resync();
         self.count_losses();
         self.expire_pods();
-        self.reporter.expire(|names| self.naming.is_there(names));
+        self.reporter.expire(|names| self.subjects.naming.is_there(names));
     }
 
-    /// How many cgroups are not kept, if that has changed.
-    pub(super) fn tell_not_kept(&mut self) {
-        let not_kept = Role::ALL.map(|role| self.tree.not_kept(role));
-        if not_kept != self.not_kept {
-            let before = mem::replace(&mut self.not_kept, not_kept);
-            self.reporter.not_kept(before, not_kept);
-            let ([containers, _], [of_before, _]) = (not_kept, before);
-            if containers != of_before {
-                self.enforcer.not_kept(containers);
+    /// A directory below the mount may be removed and made again. Then neither the programs
+    /// nor who writes know it: the next agent does.
+    fn begins_as_before(&self) -> io::Result<()> {
+        match self.files.id(&CgroupPath::root()) {
+            Some(now) if self.enforcer.has_root() && now != self.cgroups.begins_at => {
+                let path = self.files.root().display();
+                Err(io::Error::other(format!("{path} is another cgroup than at the start")))
             }
+            _ => Ok(()),
         }
     }
 }

@@ -33,7 +33,7 @@ impl Fake {
             built_within: Duration::ZERO,
         };
         change(&mut options);
-        let opened = Some(CgroupRoot::for_test(&root));
+        let opened = Some(CgroupRoot::unchecked(&root).unwrap());
         let reporter = Reporter::default();
         Fake { enforcer: Enforcer::new(opened, options), root, reporter }
     }

@@ -2,4 +2,8 @@
 
 mod below;
 pub mod dir;
+mod files;
+mod limits;
 pub mod walk;
+
+pub use files::CgroupFs;

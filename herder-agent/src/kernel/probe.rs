@@ -15,7 +15,7 @@ pub use decode::DecodeError;
 pub use layout::{KernelFacts, MarkArgument};
 pub use object::{OBJECT, STUB};
 
-use crate::kernel::{clock::monotonic_now, readable::Readable};
+use crate::kernel::clock::monotonic_now;
 use aya::{
     Ebpf, EbpfError,
     maps::{MapData, MapError, PerCpuArray, RingBuf},
@@ -27,7 +27,10 @@ use btf::TypeId;
 use herder_agent_ebpf::Loss;
 use herder_model::{causes::Causes, cgroup::CgroupId, oom::event::Traced};
 use log::Log;
-use std::{io, os::fd::AsFd, path::Path};
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+};
 
 /// Where the kernel shows its BTF.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -66,9 +69,6 @@ pub enum ProbeError {
         /// What the kernel said.
         source: Box<MapError>,
     },
-    /// A ring buffer cannot be waited for.
-    #[error("cannot wait for eBPF ring buffers: {0}")]
-    Wait(#[from] io::Error),
 }
 
 /// The attached programs. Dropping it detaches them.
@@ -191,12 +191,9 @@ impl Probe {
         })
     }
 
-    /// Registers the ring buffers with tokio: kills, cgroups.
-    ///
-    /// # Errors
-    /// When they cannot be registered.
-    pub fn readable(&self) -> Result<(Readable, Readable), ProbeError> {
-        Ok((Readable::register(self.kills.as_fd())?, Readable::register(self.cgroups.as_fd())?))
+    /// Readable when there is something in the ring buffers: kills, cgroups.
+    pub fn rings(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
+        (self.kills.as_fd(), self.cgroups.as_fd())
     }
 
     /// Takes what is in the ring buffer of kills, as far as it is there now.

@@ -1,22 +1,25 @@
 //! Where kills and cgroups are heard of: from the eBPF programs, or, where those may not
-//! run, from the kernel's counts.
+//! run, from the kernel's counts. The core knows only [`Source`], so that a test can hand it
+//! recorded records in their place.
 
-pub mod counts;
+mod counts;
+mod ebpf;
 
 pub use counts::{MemoryEvents, MemoryEventsError};
 
-use crate::kernel::{
-    probe::{Probe, ProbeError, ProbeOptions},
-    readable::Readable,
+use crate::kernel::probe::{
+    DecodeError, KernelFacts, Probe, ProbeError, ProbeOptions, decode::decode,
 };
+use herder_agent_ebpf::Loss;
 use herder_model::{
-    cgroup::{CgroupId, counters::parse_oom_kill},
+    cgroup::{CgroupId, CgroupPath},
     clock::Monotonic,
+    oom::{
+        OomKill,
+        event::{Event, Traced},
+    },
 };
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{os::fd::BorrowedFd, path::Path};
 
 /// Where kills are heard of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -29,12 +32,108 @@ pub enum SourceChoice {
     MemoryEvents,
 }
 
-/// The source that is in use.
-pub enum Source {
-    /// The eBPF programs: who died, and all that belongs together.
-    Ebpf(Box<Probe>),
-    /// `memory.events.local` of each cgroup: how many died where.
-    MemoryEvents(Box<MemoryEvents>),
+/// The container that a cgroup belongs to, which only the names of pods and the rules tell.
+pub type ContainerOf<'a> = &'a dyn Fn(&CgroupPath) -> CgroupPath;
+
+/// Where the kernel's events come from.
+pub trait Source: Send {
+    /// Its name, as metrics and `--source` have it.
+    fn name(&self) -> &'static str;
+
+    /// What of a kill it hears, and so what its silence means.
+    fn traced(&self) -> Traced {
+        Traced::default()
+    }
+
+    /// What the kernel offers its programs, if it has some.
+    fn facts(&self) -> Option<&KernelFacts> {
+        None
+    }
+
+    /// Whether it has nothing but the kernel's counts, so that each cgroup has to be looked at.
+    fn only_counts(&self) -> bool {
+        false
+    }
+
+    /// What becomes readable when there is something to [`Self::poll`].
+    fn descriptors(&self) -> Descriptors<'_>;
+
+    /// Takes what is there of one queue: all kills, and some cgroups.
+    fn poll(&mut self, queue: Queue, now: Monotonic, container_of: ContainerOf<'_>) -> Polled;
+
+    /// When kills have to be polled although nothing becomes readable.
+    fn deadline(&self) -> Option<Monotonic> {
+        None
+    }
+
+    /// What was lost on the way since the last call, by reason.
+    fn losses(&mut self) -> Vec<(Loss, u64)> {
+        Vec::new()
+    }
+
+    /// From now on a cgroup is watched. Of one that was there before the agent (`existed`),
+    /// what it counted until now is no kill of this agent's time.
+    fn made(
+        &mut self,
+        _id: CgroupId,
+        _path: &CgroupPath,
+        _existed: bool,
+        _now: Monotonic,
+        _container_of: ContainerOf<'_>,
+    ) {
+    }
+
+    /// A cgroup is gone.
+    fn removed(&mut self, _id: CgroupId) {}
+}
+
+/// What tells that there is something to read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Descriptors<'a> {
+    /// Of kills, if they come apart from cgroups.
+    pub kills: Option<BorrowedFd<'a>>,
+    /// Of cgroups.
+    pub cgroups: Option<BorrowedFd<'a>>,
+}
+
+/// Which of two queues is read. A storm of cgroups must not crowd out kills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    /// What tells of kills: all of it, and what is settled by then.
+    Kills {
+        /// Kills that are put together from counts wait for their container's fate until this.
+        until: Monotonic,
+    },
+    /// Made and removed cgroups: [`MOST_AT_ONCE`], about.
+    Cgroups,
+}
+
+/// Events of cgroups that are kept at once.
+pub const MOST_AT_ONCE: usize = 256;
+
+/// What a poll gave.
+#[derive(Debug, Default)]
+pub struct Polled {
+    /// In the order in which the kernel told them.
+    pub events: Vec<Event>,
+    /// Kills that the source has put together itself.
+    pub kills: Vec<OomKill>,
+    /// Records that are no events, and why.
+    pub undecodable: Vec<DecodeError>,
+    /// Cgroups may have been made that are not among the events.
+    pub cgroups_unseen: bool,
+    /// There is more to read.
+    pub more: bool,
+}
+
+impl Polled {
+    /// Takes a record of the eBPF programs.
+    pub fn record(&mut self, record: &[u8], page_size: u64) {
+        match decode(record, page_size) {
+            Ok(event) => self.events.push(event),
+            Err(error) => self.undecodable.push(error),
+        }
+    }
 }
 
 /// Why no source can be had.
@@ -56,76 +155,31 @@ pub enum SourceError {
     },
 }
 
-impl Source {
-    /// Takes the source that was chosen; with `auto` the counts where the kernel refuses
-    /// the programs.
-    ///
-    /// # Errors
-    /// When it cannot be had. An agent that was built without its programs is never taken
-    /// for one that may not use them.
-    pub fn attach(
-        choice: SourceChoice,
-        options: ProbeOptions,
-        root: &Path,
-    ) -> Result<Self, SourceError> {
-        if choice == SourceChoice::MemoryEvents {
-            return Ok(Source::MemoryEvents(Box::new(MemoryEvents::new(root)?)));
+/// Takes the source that was chosen; with `auto` the counts where the kernel refuses
+/// the programs.
+///
+/// # Errors
+/// When it cannot be had. An agent that was built without its programs is never taken
+/// for one that may not use them.
+pub fn attach(
+    choice: SourceChoice,
+    options: ProbeOptions,
+    root: &Path,
+) -> Result<Box<dyn Source>, SourceError> {
+    if choice == SourceChoice::MemoryEvents {
+        return Ok(Box::new(MemoryEvents::new(root)?));
+    }
+    match Probe::attach(options) {
+        Ok(probe) => Ok(Box::new(probe)),
+        Err(probe) if choice == SourceChoice::Ebpf || matches!(probe, ProbeError::Stub) => {
+            Err(probe.into())
         }
-        match Probe::attach(options) {
-            Ok(probe) => Ok(Source::Ebpf(Box::new(probe))),
-            Err(probe) if choice == SourceChoice::Ebpf || matches!(probe, ProbeError::Stub) => {
-                Err(probe.into())
+        Err(probe) => match MemoryEvents::new(root) {
+            Ok(tally) => {
+                tracing::warn!(error = %probe, "Kills are counted by memory.events; who died, and which process asked for memory, is not known.");
+                Ok(Box::new(tally))
             }
-            Err(probe) => match MemoryEvents::new(root) {
-                Ok(tally) => {
-                    tracing::warn!(error = %probe, "Kills are counted by memory.events; who died, and which process asked for memory, is not known.");
-                    Ok(Source::MemoryEvents(Box::new(tally)))
-                }
-                Err(tally) => Err(SourceError::Neither { probe: Box::new(probe), tally }),
-            },
-        }
+            Err(tally) => Err(SourceError::Neither { probe: Box::new(probe), tally }),
+        },
     }
-
-    /// Its name, as metrics and `--source` have it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Source::Ebpf(_) => "ebpf",
-            Source::MemoryEvents(_) => "memory-events",
-        }
-    }
-
-    /// When [`MemoryEvents::settle`] has something to do next.
-    pub fn deadline(&self) -> Option<Monotonic> {
-        match self {
-            Source::Ebpf(_) => None,
-            Source::MemoryEvents(tally) if tally.has_more() => Some(Monotonic::ZERO),
-            Source::MemoryEvents(tally) => tally.deducer.deadline(),
-        }
-    }
-
-    /// Registers with tokio what tells of kills, if that is apart, and of cgroups.
-    ///
-    /// # Errors
-    /// When they cannot be registered.
-    pub fn readable(&self) -> io::Result<(Option<Readable>, Readable)> {
-        match self {
-            Source::Ebpf(probe) => {
-                let (kills, cgroups) = probe.readable().map_err(io::Error::other)?;
-                Ok((Some(kills), cgroups))
-            }
-            Source::MemoryEvents(tally) => Ok((None, Readable::register(tally.inotify())?)),
-        }
-    }
-}
-
-/// Processes that the kernel has killed on this node; none if it does not tell. Where the
-/// mount begins at the hierarchy's root that is `oom_kill` of `/proc/vmstat`. A node that is
-/// a container shares that file with others, but what its own cgroup counts in
-/// `memory.events` includes all below it, those that are gone too.
-pub fn node_kills(root: &Path, begins_at: CgroupId) -> Option<u64> {
-    let file = match begins_at {
-        CgroupId::HIERARCHY_ROOT => PathBuf::from("/proc/vmstat"),
-        _ => root.join("memory.events"),
-    };
-    parse_oom_kill(&fs::read_to_string(file).ok()?)
 }

@@ -154,6 +154,12 @@ impl RoleLookups {
         }
     }
 
+    /// What is asked next, if anything is, for who reads no bundles but answers by hand.
+    #[doc(hidden)]
+    pub fn take_request(&mut self) -> Option<RoleRequest> {
+        self.requests.try_recv().ok()
+    }
+
     fn look_again(&mut self, lookup: Lookup, pause: Duration) {
         self.number += 1;
         self.again.insert((Instant::now() + pause, self.number), lookup);

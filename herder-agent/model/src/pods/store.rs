@@ -51,7 +51,8 @@ pub enum PodChange {
     Synced,
 }
 
-/// A pod and perhaps a container of it.
+/// A pod and perhaps a container of it. Whether the API server still has the pod makes no
+/// difference to whoever asks by a cgroup: what runs keeps its names and its rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resolved<'a> {
     /// The pod.
@@ -59,8 +60,6 @@ pub struct Resolved<'a> {
     /// The container; none for the sandbox, for the pod's own cgroup, and as
     /// long as the status does not know the container.
     pub container: Option<&'a Container>,
-    /// Whether the API server still has the pod. Its containers may outlive that.
-    pub live: bool,
 }
 
 /// The pods of this node.
@@ -315,7 +314,7 @@ fn only<'a>(records: impl Iterator<Item = &'a Record> + Clone) -> Option<&'a Rec
 impl Record {
     fn resolved(&self, id: Option<ContainerId>) -> Resolved<'_> {
         let container = id.and_then(|id| self.container(id));
-        Resolved { pod: &self.pod, container, live: self.deleted_at.is_none() }
+        Resolved { pod: &self.pod, container }
     }
 
     fn container(&self, id: ContainerId) -> Option<&Container> {

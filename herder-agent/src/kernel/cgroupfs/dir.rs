@@ -122,10 +122,13 @@ impl CgroupRoot {
         above.is_ok_and(|above| device(&above) != device(&self.0))
     }
 
-    /// Any directory in place of a cgroup mount.
-    #[cfg(test)]
-    pub(crate) fn for_test(path: &Path) -> Self {
-        Self::open_any(path).unwrap()
+    /// Any directory in place of a cgroup mount, for tests of what is done in one.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    #[doc(hidden)]
+    pub fn unchecked(path: &Path) -> Result<Self, RootError> {
+        Self::open_any(path)
     }
 
     /// Opens a cgroup by path, if it is the one with this id.

@@ -5,23 +5,23 @@
 //! (`cgroup_file_notify()`, kernel/cgroup/cgroup.c). The second also keeps the kernel
 //! from forgetting the file's inode, without which it would tell nobody.
 
-use crate::kernel::cgroupfs::dir::EVENTS;
+use super::{ContainerOf, Descriptors, Polled, Queue, Source};
+use crate::kernel::cgroupfs::{CgroupFs, dir::EVENTS};
 use herder_model::{
-    cgroup::{CgroupId, CgroupPath, OOM_GROUP},
+    cgroup::{CgroupId, CgroupPath},
     clock::Monotonic,
     oom::{
-        OomKill,
-        deduce::{CountAssembler, Counts},
+        deduce::{CountAssembler, Counts, Place},
         event::{Base, CgroupEvent, Event},
     },
 };
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use std::{
     collections::{HashMap, HashSet},
-    fs, io,
+    fs, io, iter,
     mem::{self, MaybeUninit},
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, OwnedFd},
         unix::{ffi::OsStrExt, fs::DirEntryExt},
     },
     path::{Path, PathBuf},
@@ -40,13 +40,19 @@ pub enum MemoryEventsError {
 
 /// What inotify told.
 #[derive(Default)]
-pub struct Changes {
+struct Changes {
     /// Cgroups that were made and removed.
-    pub cgroups: Vec<Event>,
+    cgroups: Vec<Event>,
     /// Cgroups whose count may have changed.
-    pub counts: HashSet<CgroupId>,
+    counts: HashSet<CgroupId>,
     /// Some of it is lost, and all is to be looked at.
-    pub overflow: bool,
+    overflow: bool,
+}
+
+/// A cgroup's path, and its watches on the directory and on the file of counts.
+struct Watched {
+    path: CgroupPath,
+    on: [Option<i32>; 2],
 }
 
 /// Cgroups that are watched. Each takes some 2 KiB with what the kernel keeps for it.
@@ -58,12 +64,12 @@ const MOST_CHANGES: usize = 1024;
 /// The watches, and the kills that the counts amount to.
 pub struct MemoryEvents {
     /// What was counted.
-    pub deducer: CountAssembler,
-    root: PathBuf,
+    assembler: CountAssembler,
+    files: CgroupFs,
     inotify: OwnedFd,
     directories: HashMap<i32, (CgroupId, CgroupPath)>,
-    files: HashMap<i32, CgroupId>,
-    watches: HashMap<CgroupId, [Option<i32>; 2]>,
+    files_watched: HashMap<i32, CgroupId>,
+    watches: HashMap<CgroupId, Watched>,
     ids: HashMap<CgroupPath, CgroupId>,
     below: Vec<Event>,
     /// Some of what was in directories is lost.
@@ -87,11 +93,11 @@ impl MemoryEvents {
         let inotify =
             inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(io::Error::from)?;
         Ok(MemoryEvents {
-            deducer: CountAssembler::default(),
-            root: root.to_path_buf(),
+            assembler: CountAssembler::default(),
+            files: CgroupFs::new(root.to_path_buf()),
             inotify,
             directories: HashMap::new(),
-            files: HashMap::new(),
+            files_watched: HashMap::new(),
             watches: HashMap::new(),
             ids: HashMap::new(),
             below: Vec::new(),
@@ -101,28 +107,24 @@ impl MemoryEvents {
         })
     }
 
-    /// Readable when [`Self::changes`] has something to tell.
-    pub fn inotify(&self) -> BorrowedFd<'_> {
-        self.inotify.as_fd()
-    }
-
     /// Watches a cgroup, as far as it is not watched yet. Its count is to be read
     /// afterwards.
-    pub fn made(&mut self, id: CgroupId, path: &CgroupPath) {
-        if self.watches.get(&id).is_some_and(|[_, on_file]| on_file.is_some()) {
+    fn watch(&mut self, id: CgroupId, path: &CgroupPath) {
+        if self.watches.get(&id).is_some_and(|watched| watched.on[1].is_some()) {
             return;
         }
         if self.watches.len() >= MOST_WATCHED && !self.watches.contains_key(&id) {
             self.short("there are too many cgroups");
             return;
         }
-        let directory = self.root.join(path.relative());
+        let directory = self.files.directory(path);
         let flags = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::ONLYDIR;
-        let on_directory = self.watch(&directory, flags);
-        let on_file = self.watch(&directory.join(EVENTS), WatchFlags::MODIFY);
+        let on_directory = self.add_watch(&directory, flags);
+        let on_file = self.add_watch(&directory.join(EVENTS), WatchFlags::MODIFY);
         self.directories.extend(on_directory.map(|watch| (watch, (id, path.clone()))));
-        self.files.extend(on_file.map(|watch| (watch, id)));
-        self.watches.insert(id, [on_directory, on_file]);
+        self.files_watched.extend(on_file.map(|watch| (watch, id)));
+        let watched = Watched { path: path.clone(), on: [on_directory, on_file] };
+        self.watches.insert(id, watched);
         self.ids.insert(path.clone(), id);
         // What was made in it before it was watched.
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
@@ -139,7 +141,7 @@ impl MemoryEvents {
         }
     }
 
-    fn watch(&mut self, path: &Path, flags: WatchFlags) -> Option<i32> {
+    fn add_watch(&mut self, path: &Path, flags: WatchFlags) -> Option<i32> {
         match inotify::add_watch(&self.inotify, path, flags) {
             Ok(watch) => Some(watch),
             // Gone again; or the root, which counts nothing.
@@ -161,28 +163,8 @@ impl MemoryEvents {
         }
     }
 
-    /// The cgroup of this path, as far as it is watched.
-    pub fn id(&self, path: &CgroupPath) -> Option<CgroupId> {
-        self.ids.get(path).copied()
-    }
-
-    /// A cgroup is gone.
-    pub fn removed(&mut self, id: CgroupId, path: &CgroupPath) {
-        self.deducer.removed(id);
-        // Another one may have its name by now.
-        if self.id(path) == Some(id) {
-            self.ids.remove(path);
-        }
-        for watch in self.watches.remove(&id).into_iter().flatten().flatten() {
-            self.directories.remove(&watch);
-            self.files.remove(&watch);
-            // The kernel has removed the watch itself if the cgroup is gone.
-            let _ = inotify::remove_watch(&self.inotify, watch);
-        }
-    }
-
     /// Takes what is there to read.
-    pub fn changes(&mut self) -> Changes {
+    fn changes(&mut self) -> Changes {
         let overflow = mem::take(&mut self.overflow);
         let cgroups = mem::take(&mut self.below);
         let mut changes = Changes { cgroups, overflow, ..Changes::default() };
@@ -193,7 +175,7 @@ impl MemoryEvents {
             let is = |flag| event.events().contains(flag);
             if is(ReadFlags::QUEUE_OVERFLOW) {
                 changes.overflow = true;
-            } else if let Some(id) = self.files.get(&event.wd()) {
+            } else if let Some(id) = self.files_watched.get(&event.wd()) {
                 changes.counts.insert(*id);
             } else if let Some((_, path)) = self.directories.get(&event.wd())
                 && is(ReadFlags::ISDIR)
@@ -217,36 +199,121 @@ impl MemoryEvents {
         changes
     }
 
-    /// Whether [`Self::changes`] has left something to read.
-    pub fn has_more(&self) -> bool {
-        self.more
+    /// Reads what is counted of a cgroup, and of those above it, which say whose limit was
+    /// hit.
+    fn read_counts(&mut self, path: &CgroupPath, now: Monotonic, container_of: ContainerOf<'_>) {
+        for path in iter::once(path.clone()).chain(path.ancestors()) {
+            self.read_count(&path, now, container_of);
+        }
+    }
+
+    fn read_count(&mut self, path: &CgroupPath, now: Monotonic, container_of: ContainerOf<'_>) {
+        let (Some(id), Some(counts)) = (self.ids.get(path).copied(), self.counts(path)) else {
+            return;
+        };
+        let container = container_of(path);
+        let inside = |path: &CgroupPath| path.is_within(&container);
+        let upwards = iter::once(path.clone()).chain(path.ancestors()).take_while(inside);
+        let group = upwards.filter(|path| self.files.oom_group(path) == Some(true)).last();
+        let oom_group = group.as_ref().and_then(|path| Some((*self.ids.get(path)?, path)));
+        let place = Place { id, path, container: &container, oom_group };
+        self.assembler.read(place, counts, now);
     }
 
     /// What is counted of a cgroup; none if it is gone, or counts nothing.
-    pub fn counts(&self, path: &CgroupPath) -> Option<Counts> {
-        Counts::parse(&self.read(path, EVENTS)?)
+    fn counts(&self, path: &CgroupPath) -> Option<Counts> {
+        Counts::parse(&self.files.read(path, EVENTS)?)
     }
 
-    /// Whether its processes are killed together.
-    pub fn oom_group(&self, path: &CgroupPath) -> bool {
-        self.read(path, OOM_GROUP).is_some_and(|text| text.trim() == "1")
+    /// Cgroups, and what is counted of those whose counts have changed.
+    fn poll_cgroups(&mut self, now: Monotonic, container_of: ContainerOf<'_>) -> Polled {
+        let Changes { mut cgroups, counts, overflow } = self.changes();
+        for id in counts {
+            if let Some(path) = self.watches.get(&id).map(|watched| watched.path.clone()) {
+                self.read_counts(&path, now, container_of);
+            }
+        }
+        // What a directory was found to contain is mostly known by then.
+        cgroups.retain(|event| match event {
+            Event::CgroupMade(made) => made.id.is_none_or(|id| !self.watches.contains_key(&id)),
+            _ => true,
+        });
+        Polled { events: cgroups, cgroups_unseen: overflow, ..Polled::default() }
     }
 
     /// The kills that are known well enough.
-    pub fn settle(&mut self, now: Monotonic) -> Vec<OomKill> {
-        let root = &self.root;
-        self.deducer.settle(now, |container| {
-            // A container without any process, in it or below it, has ended; one that is
-            // gone all the more.
-            read(root, container, "cgroup.events").is_none_or(|text| text.contains("populated 0"))
-        })
-    }
-
-    fn read(&self, path: &CgroupPath, file: &str) -> Option<String> {
-        read(&self.root, path, file)
+    fn poll_kills(
+        &mut self,
+        until: Monotonic,
+        now: Monotonic,
+        container_of: ContainerOf<'_>,
+    ) -> Polled {
+        if self.assembler.deadline().is_none_or(|due| due > until) {
+            return Polled::default();
+        }
+        for container in self.assembler.open().cloned().collect::<Vec<_>>() {
+            self.read_counts(&container, now, container_of);
+        }
+        let files = &self.files;
+        // A container without any process, in it or below it, has ended; one that is gone all
+        // the more.
+        let ended = |container: &CgroupPath| files.is_populated(container) != Some(true);
+        Polled { kills: self.assembler.settle(until, ended), ..Polled::default() }
     }
 }
 
-fn read(root: &Path, path: &CgroupPath, file: &str) -> Option<String> {
-    fs::read_to_string(root.join(path.relative()).join(file)).ok()
+impl Source for MemoryEvents {
+    fn name(&self) -> &'static str {
+        "memory-events"
+    }
+
+    fn only_counts(&self) -> bool {
+        true
+    }
+
+    fn descriptors(&self) -> Descriptors<'_> {
+        Descriptors { kills: None, cgroups: Some(self.inotify.as_fd()) }
+    }
+
+    fn poll(&mut self, queue: Queue, now: Monotonic, container_of: ContainerOf<'_>) -> Polled {
+        match queue {
+            Queue::Kills { until } => self.poll_kills(until, now, container_of),
+            Queue::Cgroups => self.poll_cgroups(now, container_of),
+        }
+    }
+
+    fn deadline(&self) -> Option<Monotonic> {
+        if self.more { Some(Monotonic::ZERO) } else { self.assembler.deadline() }
+    }
+
+    fn made(
+        &mut self,
+        id: CgroupId,
+        path: &CgroupPath,
+        existed: bool,
+        now: Monotonic,
+        container_of: ContainerOf<'_>,
+    ) {
+        self.watch(id, path);
+        if !existed {
+            self.read_count(path, now, container_of);
+        } else if let Some(counts) = self.counts(path) {
+            self.assembler.begin(id, counts);
+        }
+    }
+
+    fn removed(&mut self, id: CgroupId) {
+        self.assembler.removed(id);
+        let Some(Watched { path, on }) = self.watches.remove(&id) else { return };
+        // Another one may have its name by now.
+        if self.ids.get(&path) == Some(&id) {
+            self.ids.remove(&path);
+        }
+        for watch in on.into_iter().flatten() {
+            self.directories.remove(&watch);
+            self.files_watched.remove(&watch);
+            // The kernel has removed the watch itself if the cgroup is gone.
+            let _ = inotify::remove_watch(&self.inotify, watch);
+        }
+    }
 }

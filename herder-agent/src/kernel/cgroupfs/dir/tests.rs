@@ -16,7 +16,7 @@ impl Fake {
     fn open(&self, path: &str) -> Result<CgroupDir, DirError> {
         let inode = fs::metadata(self.0.join(path.trim_start_matches('/'))).map_or(0, |m| m.ino());
         let path = CgroupPath::parse(path.as_bytes()).unwrap();
-        CgroupRoot::for_test(&self.0).open_dir(&path, CgroupId(inode))
+        CgroupRoot::unchecked(&self.0).unwrap().open_dir(&path, CgroupId(inode))
     }
 }
 
@@ -41,7 +41,7 @@ fn reads_and_writes_the_one_file() {
 fn another_directory_of_the_same_name_is_gone() {
     let fake = Fake::new("swap");
     let path = CgroupPath::parse(b"/a").unwrap();
-    let other = CgroupRoot::for_test(&fake.0).open_dir(&path, CgroupId(1));
+    let other = CgroupRoot::unchecked(&fake.0).unwrap().open_dir(&path, CgroupId(1));
     assert_eq!(other.unwrap_err(), DirError::Gone);
 }
 
@@ -73,8 +73,8 @@ fn no_controller_and_gone_are_told_apart() {
 #[test]
 fn a_directory_is_told_from_a_mount_point() {
     let fake = Fake::new("point");
-    assert!(!CgroupRoot::for_test(&fake.0.join("a")).is_mount_point());
-    assert!(CgroupRoot::for_test(Path::new("/proc")).is_mount_point());
+    assert!(!CgroupRoot::unchecked(&fake.0.join("a")).unwrap().is_mount_point());
+    assert!(CgroupRoot::unchecked(Path::new("/proc")).unwrap().is_mount_point());
 }
 
 #[test]

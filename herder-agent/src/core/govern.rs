@@ -1,0 +1,225 @@
+//! What becomes of cgroups: they are named, counted, and brought under their rule, whether
+//! an event told of them or a walk found them.
+
+use super::{Core, appearing::Announced};
+use crate::{
+    enforce::{Origin, Place},
+    kernel::source::Queue,
+    runtime::roles::RoleRequest,
+};
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath, tree::Role},
+    clock::Monotonic,
+    oom::event::{Base, CgroupEvent, Event, is_cut},
+    owner::Owner,
+    rules::matching::{Policy, Verdict},
+};
+use std::{collections::HashSet, sync::Arc};
+
+impl Core {
+    /// Takes what the kernel told about cgroups.
+    pub(super) fn take_cgroups(&mut self) {
+        loop {
+            let polled = self.poll(Queue::Cgroups);
+            for event in polled.events {
+                match event {
+                    Event::CgroupMade(made) => self.cgroup_made(made),
+                    Event::CgroupRemoved(CgroupEvent { id: Some(id), .. }) => {
+                        self.cgroup_removed(id);
+                    }
+                    // Without an id (no BTF) the next resync finds out.
+                    _ => {}
+                }
+            }
+            if !polled.more {
+                break;
+            }
+        }
+        self.tell_not_kept();
+    }
+
+    fn cgroup_made(&mut self, made: CgroupEvent) {
+        // One that is gone again was there all the same.
+        self.awaited.cgroup_made(&made.path);
+        if is_cut(&made.path) {
+            // A kill in it is told by what lies above it, and a walk finds its path.
+            self.cgroups.tree.refuse(Role::Other, 1);
+            return;
+        }
+        let is_sought =
+            made.base == Base::Hierarchy && self.cgroups.begins_at != CgroupId::HIERARCHY_ROOT;
+        let id = made.id.or_else(|| self.files.id(&made.path).filter(|_| !is_sought));
+        if let Some(id) = id.filter(|_| !is_sought)
+            && (!self.enters(id, &made.path) || self.subjects.is_left_alone(&made.path))
+        {
+            return;
+        }
+        if !self.cgroups.appearing.add(id, made.path, is_sought, self.clock.now()) {
+            self.cgroups.unseen();
+        }
+    }
+
+    /// From now on its kills can be named. Tells whether it is new, and is kept.
+    fn enters(&mut self, id: CgroupId, path: &CgroupPath) -> bool {
+        let role = self.subjects.role(path);
+        let now = self.clock.now();
+        let is_new = self.cgroups.tree.made(id, path.clone(), role, now);
+        if is_new {
+            self.named_and_counted(id, path, Some(now));
+        }
+        is_new
+    }
+
+    /// Brings the next new cgroup under its rule, or puts it off if it cannot be
+    /// opened yet.
+    pub(super) fn try_appearing(&mut self) {
+        let now = self.clock.now();
+        let Some(mut announced) = self.cgroups.appearing.next() else { return };
+        if announced.is_sought {
+            let Some((id, path)) = self.cgroups.find(&announced, &self.files) else {
+                self.cgroups.appearing.put_off(announced, now);
+                return;
+            };
+            if !self.enters(id, &path) || self.subjects.is_left_alone(&path) {
+                return;
+            }
+            (announced.id, announced.path, announced.is_sought) = (Some(id), path, false);
+        }
+        if announced.id.is_none() {
+            announced.id = self.files.id(&announced.path);
+            if let Some(id) = announced.id
+                && !self.enters(id, &announced.path)
+            {
+                return;
+            }
+        }
+        let is_governed = announced.id.is_some_and(|id| {
+            self.decide(id, &announced.path, Origin::Made);
+            self.enforcer.governs(id) || self.subjects.wanted(&announced.path).is_none()
+        });
+        if !is_governed
+            && let Some(Announced { id: Some(id), .. }) =
+                self.cgroups.appearing.put_off(announced, now)
+        {
+            self.cgroups.is_late(id);
+        }
+    }
+
+    /// From now on it can be named, and its kills are counted. `made` is when the core heard that
+    /// it was just made.
+    pub(super) fn named_and_counted(
+        &mut self,
+        id: CgroupId,
+        path: &CgroupPath,
+        made: Option<Monotonic>,
+    ) {
+        if let Some(of) = self.subjects.made(id, path, &self.files) {
+            self.role_requests.ask(RoleRequest { of, made });
+        }
+        self.count_cgroup(id, path);
+    }
+
+    /// From now on the source watches it.
+    pub(super) fn count_cgroup(&mut self, id: CgroupId, path: &CgroupPath) {
+        let (existed, subjects) = (!self.cgroups.walked(), &self.subjects);
+        let container_of = |path: &CgroupPath| subjects.container_of(path);
+        self.source.made(id, path, existed, self.clock.now(), &container_of);
+    }
+
+    fn cgroup_removed(&mut self, id: CgroupId) {
+        self.cgroups.appearing.removed(id);
+        self.cgroups.tree.removed(id, self.clock.now());
+        self.forget_cgroup(id);
+    }
+
+    pub(super) fn forget_cgroup(&mut self, id: CgroupId) {
+        if let Some(path) = self.cgroups.tree.path(id) {
+            self.subjects.naming.removed(id, path);
+            self.source.removed(id);
+        }
+        self.container_removed(id);
+        self.enforcer.removed(id);
+        self.audit.removed(id);
+        self.forget_series(id);
+    }
+
+    /// The series of a cgroup that is gone, if it has any, go after a while, and
+    /// those of a container of a pod a while after the pod.
+    pub(super) fn forget_series(&self, id: CgroupId) {
+        let tree = &self.cgroups.tree;
+        if let Some((_, path)) = tree.nearest(id).filter(|(id, _)| tree.is_gone(*id)) {
+            let owner = self.subjects.owner(path);
+            self.reporter.owner_left(&owner);
+            // Before it had a name it may have been told of by its path.
+            let container = self.subjects.container_of(path);
+            self.reporter.owner_left(&Owner::Host { cgroup: container });
+            // What is a pod's but no container has the series of its kills there.
+            let of_pod = matches!(owner, Owner::Host { .. })
+                .then(|| self.subjects.naming.owner_of_kill(path));
+            if let Some(owner) = of_pod.flatten() {
+                self.reporter.owner_left(&owner);
+            }
+        }
+    }
+
+    /// Gives back what an earlier agent wrote where no rule matches any more, once all cgroups
+    /// and pods are known.
+    pub(super) fn restore_left(&mut self) {
+        let unmatched = self.subjects.certainly_unmatched(self.clock.now());
+        let tree = &self.cgroups.tree;
+        let is_done = |id: &CgroupId| tree.path(*id).is_some_and(&unmatched);
+        let done: HashSet<_> = self.enforcer.left().filter(is_done).collect();
+        self.enforcer.restore_left(|id| done.contains(&id));
+    }
+
+    /// Takes other rules.
+    pub(super) fn take_policy(&mut self, policy: Arc<Policy>) {
+        self.reporter.rules(policy.names());
+        self.subjects.policy = policy;
+        self.cgroups.sort(&self.subjects);
+        let living: Vec<_> = self.cgroups.tree.living().map(|(id, _)| id).collect();
+        self.decide_some(living);
+    }
+
+    pub(super) fn decide_some(&mut self, ids: impl IntoIterator<Item = CgroupId>) {
+        for id in ids {
+            let Some(path) = self.cgroups.tree.path(id).cloned() else { continue };
+            let is_new = self.cgroups.appearing.has(id);
+            let origin = if is_new { Origin::Made } else { Origin::Existing };
+            self.decide(id, &path, origin);
+        }
+    }
+
+    /// Brings one cgroup under its rule, or lets it go.
+    pub(super) fn decide(&mut self, id: CgroupId, path: &CgroupPath, origin: Origin) {
+        match self.subjects.verdict(path) {
+            Verdict::Matched(target) => {
+                // What its spec has said since we changed it is not what anybody wanted.
+                let origin = self.subjects.naming.adjusted(path).map_or(origin, Origin::Adjusted);
+                let scope = self.subjects.scope_of(path);
+                let owner = self.subjects.owner(scope.as_ref().unwrap_or(path));
+                self.enforcer.govern(id, Place { path, scope }, origin, target, owner);
+                // At once, so that what a thousand containers have to say never piles up.
+                self.take_effects();
+                return;
+            }
+            Verdict::BadAnnotation(error) => {
+                let naming = &self.subjects.naming;
+                self.notices.notice_bad_annotation(naming, path, &error, &self.reporter);
+            }
+            Verdict::Leave { .. } | Verdict::Unmatched => {}
+        }
+        self.enforcer.release(id);
+        self.audit.removed(id);
+    }
+
+    /// How many cgroups are not kept, if that has changed.
+    pub(super) fn tell_not_kept(&mut self) {
+        let Some((before, not_kept)) = self.cgroups.newly_not_kept() else { return };
+        self.reporter.not_kept(before, not_kept);
+        let ([containers, _], [of_before, _]) = (not_kept, before);
+        if containers != of_before {
+            self.enforcer.not_kept(containers);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The loop: which of all that may be done comes first, and what is waited for.
+
+use super::{Core, inbox::Inbox, walking::Walking};
+use crate::{
+    kernel::readable::{Guard, Readable},
+    report::heartbeat,
+};
+use herder_model::clock::Monotonic;
+use std::{future::pending, io, time::Duration};
+use tokio::{
+    task::yield_now,
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
+
+/// Pause before a walk that is needed at once.
+const BETWEEN_WALKS: Duration = Duration::from_secs(1);
+
+/// Turns after which some containers are surveyed although there is other work.
+const SURVEY_EVERY: u32 = 64;
+
+impl Core {
+    /// Works until it is told to stop, then drains what the kernel has told,
+    /// and gives values back if asked to. `ready` is called after the first walk.
+    ///
+    /// # Errors
+    /// When the kernel's events cannot be waited for, or the mount begins at another
+    /// cgroup than before.
+    pub async fn run(mut self, mut inbox: Inbox, ready: impl FnOnce()) -> io::Result<()> {
+        let descriptors = self.source.descriptors();
+        let kills = descriptors.kills.map(Readable::register).transpose()?;
+        let cgroups = descriptors.cgroups.map(Readable::register).transpose()?;
+        let mut changes = self.enforcer.inotify().map(Readable::register).transpose()?;
+        self.begin()?;
+        ready();
+        let mut resync = interval(self.resync_every);
+        resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        resync.reset();
+        let mut walking: Option<Walking> = None;
+        let mut walked = Instant::now();
+        // On a quiet node nothing else wakes the loop for long.
+        let mut beats = heartbeat::beats();
+        // Somebody changes values faster than they are corrected.
+        let mut fighting = false;
+        let mut turns = 0u32;
+        loop {
+            // Nothing that was done may wait for what happens next.
+            self.take_effects();
+            let (due, now) = (self.next_deadline(), self.clock.now());
+            let is_due = due.is_some_and(|due| due <= now);
+            turns = turns.wrapping_add(1);
+            self.heartbeat.beat();
+            let mut survey = turns.is_multiple_of(SURVEY_EVERY);
+            // Every second turn of a fight is for all else.
+            let others_turn = std::mem::take(&mut fighting);
+            tokio::select! {
+                // A correction comes before all else: a container may be about
+                // to start its program with the wrong value.
+                biased;
+                result = readable(changes.as_ref()), if !others_turn => {
+                    let guard = result?;
+                    if self.enforcer.changed() {
+                        guard.drained();
+                    } else {
+                        fighting = true;
+                    }
+                }
+                result = readable(cgroups.as_ref()) => {
+                    // All is read below; what comes meanwhile is told again.
+                    result?.drained();
+                    self.take_cgroups();
+                }
+                // What is due is done in this turn, after a look for corrections.
+                () = yield_now(), if is_due => {}
+                () = sleep(from(now, due)), if due.is_some() && !is_due => {}
+                guard = readable(kills.as_ref()) => guard?.drained(),
+                message = inbox.next() => match message {
+                    Some(message) => {
+                        self.take(message);
+                        yield_now().await;
+                    }
+                    None => break,
+                },
+                _ = resync.tick(), if walking.is_none() => walking = Some(self.start_walk()),
+                (began, step) = super::walking::next_step(&mut walking) => {
+                    walked = Instant::now();
+                    self.take_step(began, step)?;
+                    // There may be an inotify instance only now.
+                    if walking.is_none() && changes.is_none() {
+                        changes = self.enforcer.inotify().map(Readable::register).transpose()?;
+                    }
+                }
+                () = self.audit.writer.saved() => {}
+                () = yield_now(), if self.enforcer.surveying() || self.audit.recounts() => survey = true,
+                () = yield_now(), if others_turn => {}
+                _ = beats.tick() => {}
+            }
+            // Whoever changes a value, or makes cgroups, without end must keep neither
+            // kills nor new containers waiting, nor the agent from ending.
+            self.turn(due, survey);
+            if self.cgroups.take_unseen() {
+                // Whoever makes cgroups without end must not have all walked without end.
+                resync.reset_at(Instant::now().max(walked + BETWEEN_WALKS));
+            }
+            if inbox.is_stopped() {
+                break;
+            }
+            if let Some(message) = inbox.try_next(turns) {
+                self.take(message);
+                // Else many messages in a row would hide that values change.
+                yield_now().await;
+            }
+        }
+        self.end();
+        self.save_last_state().await;
+        Ok(())
+    }
+}
+
+/// Waits until there is something to read; for ever if there is nothing to wait for.
+async fn readable(descriptor: Option<&Readable>) -> io::Result<Guard<'_>> {
+    match descriptor {
+        Some(descriptor) => descriptor.readable().await,
+        None => pending().await,
+    }
+}
+
+/// How long it is until then.
+fn from(now: Monotonic, due: Option<Monotonic>) -> Duration {
+    due.unwrap_or_default().saturating_duration_since(now)
+}

@@ -1,0 +1,181 @@
+//! Whose a cgroup is, and what the rules want of it: the names of pods and the rules are asked
+//! together, since only both tell what a container is.
+
+use crate::kernel::cgroupfs::CgroupFs;
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath, tree::Role},
+    clock::Monotonic,
+    naming::{ContainerOfPod, Naming},
+    owner::{Owner, crun},
+    rules::matching::{Policy, Target, Verdict},
+};
+use std::{iter, sync::Arc, time::Duration};
+
+/// How long after the pods are known their containers' names are, at the latest: the kubelet
+/// tells those of a pod that is just being made some seconds later.
+const NAMED_WITHIN: Duration = Duration::from_secs(60);
+
+/// The names, and the rules.
+pub(super) struct Subjects {
+    pub(super) naming: Naming,
+    pub(super) policy: Arc<Policy>,
+    /// When the pods of the node were known for the first time.
+    pods_known: Option<Monotonic>,
+}
+
+impl Subjects {
+    pub(super) fn new(naming: Naming, policy: Arc<Policy>) -> Self {
+        Subjects { naming, policy, pods_known: None }
+    }
+
+    /// What the rules say of a cgroup.
+    pub(super) fn verdict(&self, path: &CgroupPath) -> Verdict {
+        self.naming.verdict(&self.policy, path)
+    }
+
+    /// What the rules want of a cgroup, if they want something.
+    pub(super) fn wanted(&self, path: &CgroupPath) -> Option<Target> {
+        match self.verdict(path) {
+            Verdict::Matched(target) => Some(target),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing is to be done about a cgroup, not even to be told.
+    pub(super) fn is_left_alone(&self, path: &CgroupPath) -> bool {
+        matches!(self.verdict(path), Verdict::Unmatched | Verdict::Leave { .. })
+    }
+
+    /// What a cgroup is to the agent.
+    pub(super) fn role(&self, path: &CgroupPath) -> Role {
+        if path.as_str() == "/" || self.naming.is_own(path) || self.wanted(path).is_some() {
+            Role::Container
+        } else {
+            Role::Other
+        }
+    }
+
+    /// The scope that is one container with this cgroup, which crun has made in it; not if
+    /// a rule wants something of this cgroup alone.
+    pub(super) fn scope_of(&self, path: &CgroupPath) -> Option<CgroupPath> {
+        crun::scope(path).filter(|scope| self.wanted(scope).is_some())
+    }
+
+    /// Whose a cgroup is.
+    pub(super) fn owner(&self, path: &CgroupPath) -> Owner {
+        let container = self.naming.container_path(path);
+        self.naming.owner(container.as_ref().unwrap_or(path))
+    }
+
+    /// The container that a cgroup belongs to: the nearest one that a rule
+    /// matches, else the systemd unit it is in, else itself.
+    pub(super) fn container_of(&self, path: &CgroupPath) -> CgroupPath {
+        if let Some(container) = self.naming.container_path(path) {
+            return container;
+        }
+        let upwards = || iter::once(path.clone()).chain(path.ancestors());
+        let matched = upwards()
+            .find(|path| self.wanted(path).is_some())
+            .map(|found| self.scope_of(&found).unwrap_or(found));
+        let unit = |path: &CgroupPath| {
+            path.name().ends_with(".scope") || path.name().ends_with(".service")
+        };
+        matched.or_else(|| upwards().find(unit)).unwrap_or_else(|| path.clone())
+    }
+
+    /// Takes a cgroup that was found. What leads to a pod is looked at with the pod and
+    /// again with each of its containers: a service manager gives a cgroup away right after
+    /// it has made it.
+    ///
+    /// Where one of those belongs to another user than root, that user may put in it what he
+    /// likes, by the names of any pod. A container's own cgroup may be another user's: the
+    /// runtime gives it to the root of the container's user namespace.
+    ///
+    /// Gives the container whose cgroup it is, if its bundle is to be read.
+    pub(super) fn made(
+        &mut self,
+        id: CgroupId,
+        path: &CgroupPath,
+        files: &CgroupFs,
+    ) -> Option<ContainerOfPod> {
+        if let Some(pod) = self.naming.pod_path(path) {
+            let upwards: Vec<_> = iter::once(pod.clone()).chain(pod.ancestors()).collect();
+            // The mount's own root is whose the node is.
+            let down = upwards.into_iter().rev().skip(1);
+            let mut owners = down.filter_map(|path| Some((files.owner_uid(&path)?, path)));
+            let other = owners.find(|(uid, _)| *uid != 0);
+            if self.naming.belongs_to(&pod, other.as_ref().map(|(_, path)| path.clone()))
+                && let Some((uid, path)) = other
+            {
+                tracing::warn!(cgroup = %path, uid, "What is below this cgroup is not taken for the kubelet's: it belongs to another user than root.");
+            }
+        }
+        self.naming.made(id, path)
+    }
+
+    /// Whether no rule matches a cgroup that an earlier agent has left, so far as that is
+    /// certain: a container without a name may yet match a rule, for some time after the pods
+    /// are known.
+    pub(super) fn certainly_unmatched(&mut self, now: Monotonic) -> impl Fn(&CgroupPath) -> bool {
+        let knows_pods = self.naming.knows_pods();
+        if knows_pods {
+            self.pods_known.get_or_insert(now);
+        }
+        let since = self.pods_known.map(|since| now.saturating_duration_since(since));
+        let named_by_now = since.is_some_and(|since| since > NAMED_WITHIN);
+        move |path| {
+            knows_pods
+                && (named_by_now || !self.naming.awaits_name(path))
+                && self.wanted(path).is_none()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use herder_model::{pods::Event, rules::parse::Config};
+
+    fn subjects(kubernetes: bool) -> Subjects {
+        let rules =
+            "rules: [{ name: apps, cgroups: [\"/apps.slice/*\"], oomGroup: single-process }]";
+        let policy = Policy::new(Config::parse(rules, "test").unwrap());
+        Subjects::new(Naming::new(kubernetes), Arc::new(policy))
+    }
+
+    fn path(text: &str) -> CgroupPath {
+        CgroupPath::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_container_is_what_a_rule_matches_or_else_a_unit_or_else_itself() {
+        let subjects = subjects(false);
+        for (cgroup, container) in [
+            ("/apps.slice/a/below/deep", "/apps.slice/a"),
+            ("/apps.slice/a.scope/container/deep", "/apps.slice/a.scope"),
+            ("/system.slice/x.service/below", "/system.slice/x.service"),
+            ("/plain/below", "/plain/below"),
+        ] {
+            assert_eq!(subjects.container_of(&path(cgroup)), path(container), "{cgroup}");
+        }
+        assert_eq!(subjects.role(&path("/apps.slice/a")), Role::Container);
+        assert_eq!(subjects.role(&path("/apps.slice/a/below")), Role::Other);
+    }
+
+    #[test]
+    fn a_container_without_a_name_is_unmatched_for_certain_only_after_a_while() {
+        let mut subjects = subjects(true);
+        let start = Monotonic(5);
+        let uid = "2c39abf0-f543-4c05-8cfe-3839410aef01";
+        let unnamed = path(&format!("/kubepods/pod{uid}/{}", "a".repeat(64)));
+        let host = path("/system.slice/x.service");
+        assert!(!subjects.certainly_unmatched(start)(&host), "the pods are not known");
+        subjects.naming.apply(Event::ListStarted, start);
+        subjects.naming.apply(Event::Listed, start);
+        assert!(subjects.certainly_unmatched(start)(&host));
+        assert!(!subjects.certainly_unmatched(start)(&path("/apps.slice/a")));
+        assert!(!subjects.certainly_unmatched(start + NAMED_WITHIN)(&unnamed));
+        let later = start + NAMED_WITHIN + Duration::from_secs(1);
+        assert!(subjects.certainly_unmatched(later)(&unnamed));
+    }
+}

@@ -1,0 +1,87 @@
+//! Kills that wait for their names. The kubelet tells a container's ID some seconds after its
+//! start.
+
+use super::{describe::limit_of, subjects::Subjects};
+use herder_model::{clock::Monotonic, kill::KillReport, oom::reasons::Unattributed, owner::Owner};
+use std::{mem, time::Duration};
+
+/// How long a kill waits for its names.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// Those that wait.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(Vec<(Monotonic, KillReport)>);
+
+impl Waiting {
+    /// When the first of them has waited long enough.
+    pub(super) fn deadline(&self) -> Option<Monotonic> {
+        self.0.iter().map(|(until, _)| *until).min()
+    }
+
+    /// One more.
+    pub(super) fn add(&mut self, report: KillReport, now: Monotonic) {
+        self.0.push((now + WAIT, report));
+    }
+
+    /// Names them as far as is known, and gives those that are named, or have waited long
+    /// enough.
+    pub(super) fn take(&mut self, subjects: &Subjects, now: Monotonic) -> Vec<KillReport> {
+        let mut ready = Vec::new();
+        for (until, mut report) in mem::take(&mut self.0) {
+            subjects.name(&mut report);
+            if is_unnamed(&report) && now < until {
+                self.0.push((until, report));
+            } else {
+                ready.push(report);
+            }
+        }
+        ready
+    }
+}
+
+/// Whether a name is yet to come.
+pub(super) fn is_unnamed(report: &KillReport) -> bool {
+    report.victim_owners.iter().any(|owner| matches!(owner, Owner::Unnamed { .. }))
+}
+
+impl Subjects {
+    /// Names a kill, as far as its names are known by now.
+    fn name(&self, report: &mut KillReport) {
+        for owner in &mut report.victim_owners {
+            if let Owner::Unnamed { cgroup } = owner
+                && let Some(named) = self.naming.owner_of_kill(cgroup)
+            {
+                *owner = named;
+            }
+        }
+        if let Some(first) = report.victim_owners.first() {
+            report.owner = first.clone();
+        }
+        let Some(path) = report.cgroup.as_ref().map(|path| self.container_of(path)) else { return };
+        if report.rule.is_none() {
+            report.rule = self.wanted(&path).map(|target| target.rule.to_string());
+        }
+        // The pod's spec says more than the cgroups did.
+        let limit = report.limits.whose(self.naming.pods_own_limit(&path));
+        report.limit = limit_of(&report.owner, limit);
+    }
+
+    /// Names that did not come: what is known of the pod, or else the cgroup's path. Tells why,
+    /// if that is less than there should be.
+    pub(super) fn name_at_last(&self, report: &mut KillReport) -> Option<Unattributed> {
+        let mut missing = None;
+        for owner in report.victim_owners.iter_mut().chain([&mut report.owner]) {
+            let Owner::Unnamed { cgroup } = owner else { continue };
+            let (named, why) = match self.naming.owner_at_last(cgroup) {
+                Some((names, is_known)) => {
+                    let why = (!is_known).then_some(Unattributed::UnknownContainer);
+                    (Owner::Container(names), why)
+                }
+                None => (Owner::Host { cgroup: cgroup.clone() }, Some(Unattributed::UnknownPod)),
+            };
+            *owner = named;
+            missing = missing.max(why);
+        }
+        missing
+    }
+}

@@ -1,0 +1,18 @@
+//! From recorded records to reports, metrics and values: the real core, without a kernel, and with
+//! a clock that a test moves. Nothing here waits.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests say what went wrong by panicking, their helpers too"
+)]
+
+#[path = "pipeline/kills.rs"]
+mod kills;
+#[path = "pipeline/names.rs"]
+mod names;
+#[path = "pipeline/node.rs"]
+mod node;
+#[path = "pipeline/records.rs"]
+mod records;

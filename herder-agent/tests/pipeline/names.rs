@@ -1,0 +1,142 @@
+//! Names and rules that come, change and go while there are kills.
+
+use super::node::{GROUP, Node, SINGLE, container, pod};
+use herder_model::oom::Kind;
+use std::time::Duration;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn a_kill_waits_for_its_name() {
+    let mut node = Node::new("late-name", GROUP);
+    node.subprocess_dies(5);
+    node.turn();
+    assert_eq!((node.kills().len(), node.value().as_str()), (0, "0"), "it may be the sandbox");
+    node.pass(Duration::from_secs(5));
+    node.pods_are('a');
+    let kill = node.kill();
+    assert_eq!((kill.pod.as_deref(), kill.container.as_deref()), (Some("web-0"), Some("worker")));
+    assert_eq!((kill.rule.as_deref(), kill.report_seconds), (Some("one"), 5.0));
+    assert_eq!(node.value(), "1");
+}
+
+#[test]
+fn a_kill_whose_name_does_not_come_is_reported_by_its_cgroup() {
+    let mut node = Node::new("no-name", GROUP);
+    node.subprocess_dies(5);
+    node.turn();
+    node.pass(Duration::from_millis(29_999));
+    assert_eq!(node.kills().len(), 0);
+    node.pass(Duration::from_millis(1));
+    let kill = node.kill();
+    assert_eq!((kill.pod.as_deref(), kill.cgroup.clone()), (None, Some(container('a'))));
+    let unknown = r#"herder_kills_unattributed_total{reason="unknown-pod"}"#;
+    assert_eq!(node.metric(unknown), Some(1.0));
+}
+
+/// A forced deletion overtakes the end of the containers: nothing has changed for what runs.
+#[test]
+fn a_deleted_pod_keeps_its_names_and_its_rule_as_long_as_it_has_cgroups() {
+    let mut node = Node::new("deleted", GROUP);
+    node.pods_are('a');
+    node.pod_is_deleted();
+    assert_eq!(node.value(), "1");
+    for hour in 1..=2 {
+        node.clock.advance(HOUR);
+        // Each look at all cgroups forgets pods that are long gone.
+        node.core.begin().unwrap();
+        node.turn();
+        assert_eq!(node.value(), "1", "after {hour} hours");
+    }
+    node.subprocess_dies(5);
+    node.turn();
+    let kill = node.kill();
+    assert_eq!((kill.pod.as_deref(), kill.rule.as_deref()), (Some("web-0"), Some("one")));
+    // The last of its cgroups goes, and a kill in it is told later.
+    node.victim(6, 102, 18, node.worker);
+    node.decision(6, node.worker, 0, (1, 1));
+    let (worker, pods) = (node.worker, node.pod);
+    node.remove(&container('a'), worker);
+    node.remove(&pod(), pods);
+    node.turn();
+    assert_eq!(node.kills().last().unwrap().pod.as_deref(), Some("web-0"));
+    node.clock.advance(HOUR);
+    node.core.begin().unwrap();
+    node.turn();
+    node.victim(7, 103, 19, node.worker);
+    node.decision(7, node.worker, 0, (1, 1));
+    node.turn();
+    node.pass(Duration::from_secs(60));
+    assert_eq!((node.kills().len(), node.kills().last().unwrap().pod.clone()), (3, None));
+}
+
+#[test]
+fn other_rules_hold_for_values_and_for_kills_that_wait() {
+    let mut node = Node::new("rules", GROUP);
+    node.pods_are('a');
+    node.subprocess_dies(5);
+    node.turn();
+    assert_eq!((node.value().as_str(), node.kill().rule.as_deref()), ("1", Some("one")));
+    node.rules_are(SINGLE);
+    assert_eq!(node.value(), "0");
+    let writes = |rule: &str| {
+        node.metric(&format!("herder_oom_group_writes_total{{result=\"ok\",rule=\"{rule}\"}}"))
+    };
+    assert_eq!((writes("one"), writes("other")), (Some(1.0), Some(1.0)));
+    node.rules_are("rules: []");
+    assert_eq!(node.value(), "0", "as it was at the start");
+    let mut node = Node::new("rules-meanwhile", GROUP);
+    node.subprocess_dies(5);
+    node.turn();
+    node.rules_are(SINGLE);
+    node.pods_are('a');
+    let kill = node.kill();
+    assert_eq!((kill.kind, kill.rule.as_deref()), (Kind::Subprocess, Some("other")));
+}
+
+/// A container is brought under its rule when it appears, and its value given back when the
+/// rule goes.
+#[test]
+fn a_new_container_is_enforced_as_soon_as_it_can_be_opened() {
+    let mut node = Node::new("appears", GROUP);
+    node.pods_are('b');
+    assert_eq!(node.value(), "0");
+    node.pod_is('a');
+    assert_eq!(node.value(), "1");
+    let made = node.make(&container('b'));
+    node.turn();
+    assert_eq!(node.value_of(&container('b')), "1");
+    node.remove(&container('b'), made);
+    node.turn();
+    node.rules_are("rules: []");
+    assert_eq!(node.value(), "0");
+}
+
+/// However often the container is decided, its bundle is asked for once, when its cgroup appears.
+#[test]
+fn a_bundle_is_read_once_and_names_the_container_and_its_kills() {
+    let mut node = Node::new("bundle", GROUP);
+    node.pods_are('b');
+    let asked = node.lookups.take_request().unwrap();
+    assert_eq!(asked.made, None, "it was there before the agent");
+    node.subprocess_dies(5);
+    node.turn();
+    for _ in 0..10 {
+        node.rules_are(SINGLE);
+        node.rules_are(GROUP);
+    }
+    assert_eq!((node.kills().len(), node.value().as_str()), (0, "0"), "it may be the sandbox");
+    assert_eq!(node.lookups.take_request(), None);
+    node.bundle_says(asked, "worker");
+    assert_eq!((node.kill().container.as_deref(), node.value().as_str()), (Some("worker"), "1"));
+    let made = node.make(&container('c'));
+    node.turn();
+    assert_eq!(node.value_of(&container('c')), "0");
+    let asked = node.lookups.take_request().unwrap();
+    assert_eq!(asked.made, Some(node.clock.now()));
+    node.bundle_says(asked, "worker");
+    assert_eq!(node.value_of(&container('c')), "1");
+    node.remove(&container('c'), made);
+    node.turn();
+    assert_eq!(node.lookups.take_request(), None);
+}

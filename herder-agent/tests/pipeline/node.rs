@@ -1,0 +1,286 @@
+//! A node with one pod, in a directory that looks like a cgroup mount, and the core on it.
+
+use super::records::{self, Kernel};
+use bytemuck::bytes_of;
+use herder_agent::{
+    core::{CgroupMount, Core, CoreConfig, Message, Notices},
+    enforce::{Enforcer, Options},
+    kernel::{cgroupfs::dir::CgroupRoot, clock::Clock},
+    report::{KillRecord, Reporter, heartbeat::Heartbeat},
+    runtime::{
+        nri::Awaited,
+        roles::{self, FoundRole, RoleLookups, RoleRequest},
+    },
+};
+use herder_agent_ebpf::RecordKind;
+use herder_model::{
+    cgroup::{CgroupId, OOM_GROUP},
+    clock::Monotonic,
+    naming::{ContainerRole, Naming},
+    owner::id::PodUid,
+    pods::{Event, Pod, wire::PodObject},
+    rules::{matching::Policy, parse::Config},
+};
+use serde_json::json;
+use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, sync::Arc, time::Duration};
+
+/// Uid of the pod `shop/web-0`.
+const UID: &str = "2c39abf0-f543-4c05-8cfe-3839410aef01";
+
+/// The rule that is in force at the start: it matches by the cgroup, whatever the names.
+pub(crate) const GROUP: &str =
+    "rules: [{ name: one, cgroups: [\"/kubepods/*/*\"], oomGroup: group }]";
+
+/// Another rule, for the same container by its names.
+pub(crate) const SINGLE: &str = "rules: [{ name: other, \
+     pods: { namespaces: [shop], containers: [worker] }, oomGroup: single-process }]";
+
+/// The node; what the kernel would do is done by calls, and the clock stands until it is moved.
+pub(crate) struct Node {
+    root: PathBuf,
+    pub(crate) clock: Clock,
+    pub(crate) kernel: Kernel,
+    pub(crate) reporter: Arc<Reporter>,
+    pub(crate) core: Core,
+    /// What the core asks of bundles; nothing reads them but a test.
+    pub(crate) lookups: RoleLookups,
+    /// The container `worker`'s cgroup.
+    pub(crate) worker: u64,
+    /// The pod's.
+    pub(crate) pod: u64,
+}
+
+impl Node {
+    /// With the container's cgroup as it is before the agent begins, and its pod unknown.
+    pub(crate) fn new(name: &str, rules: &str) -> Self {
+        let root =
+            std::env::temp_dir().join(format!("herder-pipeline-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&root);
+        fs::create_dir_all(&root).unwrap();
+        fs::write(root.join("memory.events"), "oom_kill 0\n").unwrap();
+        let worker = make(&root, &container('a'));
+        let pod = make(&root, &pod());
+        let clock = Clock::manual(Monotonic(1_000_000_000_000));
+        let kernel = Kernel::default();
+        let reporter = Arc::new(Reporter::default());
+        let options = Options {
+            dry_run: false,
+            restore_on_exit: false,
+            descriptors: i32::MAX,
+            systemd_transient: root.join("transient"),
+            built_within: Duration::ZERO,
+        };
+        let mount = CgroupRoot::unchecked(&root).unwrap();
+        let hierarchy = CgroupMount {
+            root: root.clone(),
+            begins_at: mount.id(),
+            resync_every: Duration::from_secs(60),
+        };
+        let (role_requests, lookups, _) = roles::channel();
+        let core = Core::new(CoreConfig {
+            clock: clock.clone(),
+            source: kernel.source(),
+            policy: policy(rules),
+            enforcer: Enforcer::new(Some(mount), options),
+            reporter: reporter.clone(),
+            hierarchy,
+            naming: Naming::new(true),
+            role_requests,
+            notices: Notices::new(None),
+            state_file: None,
+            node_before: Some(0),
+            heartbeat: Heartbeat::default(),
+            awaited: Awaited::default(),
+        });
+        let mut node = Node { root, clock, kernel, reporter, core, lookups, worker, pod };
+        node.core.begin().unwrap();
+        node.turn();
+        node
+    }
+
+    /// Turns the core until there is nothing to do, and neither waits nor moves the clock.
+    pub(crate) fn turn(&mut self) {
+        for _ in 0..1000 {
+            let due = self.core.next_deadline();
+            self.core.turn(due, true);
+            let is_due = self.core.next_deadline().is_some_and(|due| due <= self.clock.now());
+            if !is_due && !self.kernel.has_unread() {
+                // What was looked at may have had something to say.
+                return self.core.turn(None, true);
+            }
+        }
+        panic!("the core never comes to an end");
+    }
+
+    /// So much time passes.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.clock.advance(time);
+        self.turn();
+    }
+
+    /// The kernel makes a cgroup and tells of it.
+    pub(crate) fn make(&mut self, path: &str) -> u64 {
+        let id = make(&self.root, path);
+        self.kernel.cgroup(records::cgroup(RecordKind::CgroupMkdir, id, path, self.clock.now()));
+        id
+    }
+
+    /// The kernel removes a cgroup and tells of it.
+    pub(crate) fn remove(&mut self, path: &str, id: u64) {
+        fs::remove_dir_all(self.directory(path)).unwrap();
+        self.kernel.cgroup(records::cgroup(RecordKind::CgroupRmdir, id, path, self.clock.now()));
+    }
+
+    /// A process was killed, a while before it is read.
+    pub(crate) fn victim(&self, decision: u64, pid: u32, ns_pid: u32, cgroup: u64) {
+        let victim = records::victim(decision, pid, ns_pid, cgroup, self.clock.now());
+        self.kernel.kill(bytes_of(&victim));
+    }
+
+    /// A decision ends, in which a cgroup's limit was hit.
+    pub(crate) fn decision(&self, decision: u64, domain: u64, group: u64, counts: (u32, u32)) {
+        let end = records::decision(decision, domain, group, counts, self.clock.now());
+        self.kernel.kill(bytes_of(&end));
+    }
+
+    /// One process of the container is killed for the container's limit.
+    pub(crate) fn subprocess_dies(&self, decision: u64) {
+        self.victim(decision, 100, 17, self.worker);
+        self.decision(decision, self.worker, 0, (1, 1));
+    }
+
+    /// What the kernel has counted in the container.
+    pub(crate) fn counts(&self, oom_kill: u64) {
+        write(
+            &self.root,
+            &container('a'),
+            "memory.events.local",
+            &format!("oom_kill {oom_kill}\n"),
+        );
+    }
+
+    /// The API server tells of the pod, whose container has this ID.
+    pub(crate) fn pod_is(&mut self, letter: char) {
+        self.tell(Event::Applied(Box::new(pod_object(letter))));
+    }
+
+    pub(crate) fn pod_is_deleted(&mut self) {
+        self.tell(Event::Deleted(PodUid::parse(UID).unwrap()));
+    }
+
+    /// All pods of the node are told.
+    pub(crate) fn pods_are(&mut self, letter: char) {
+        self.tell(Event::ListStarted);
+        self.pod_is(letter);
+        self.tell(Event::Listed);
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.core.take(Message::Pod(event));
+        self.turn();
+    }
+
+    /// What was read of a container's bundle comes back to the core.
+    pub(crate) fn bundle_says(&mut self, request: RoleRequest, name: &str) {
+        let role = ContainerRole::Container(name.into());
+        self.core.take(Message::Roles(vec![FoundRole { request, role }]));
+        self.turn();
+    }
+
+    pub(crate) fn rules_are(&mut self, rules: &str) {
+        self.core.take(Message::Policy(policy(rules)));
+        self.turn();
+    }
+
+    /// The value of the container's `memory.oom.group`.
+    pub(crate) fn value(&self) -> String {
+        self.value_of(&container('a'))
+    }
+
+    pub(crate) fn value_of(&self, path: &str) -> String {
+        let file = self.directory(path).join(OOM_GROUP);
+        fs::read_to_string(file).unwrap().trim().to_owned()
+    }
+
+    fn directory(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// The kills that were reported, the oldest first.
+    pub(crate) fn kills(&self) -> Vec<Arc<KillRecord>> {
+        let mut kills = self.reporter.kills(usize::MAX);
+        kills.reverse();
+        kills
+    }
+
+    /// The only kill that was reported.
+    pub(crate) fn kill(&self) -> Arc<KillRecord> {
+        let kills = self.kills();
+        assert_eq!(kills.len(), 1, "{kills:?}");
+        kills[0].clone()
+    }
+
+    /// The value of a series in the text that is served.
+    pub(crate) fn metric(&self, series: &str) -> Option<f64> {
+        let (text, _) = self.reporter.metrics().exposition();
+        let text = String::from_utf8(text).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map(|value| value.parse().unwrap())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+/// The pod's cgroup.
+pub(crate) fn pod() -> String {
+    format!("/kubepods/pod{UID}")
+}
+
+/// The cgroup of its container with this ID.
+pub(crate) fn container(letter: char) -> String {
+    format!("{}/{}", pod(), letter.to_string().repeat(64))
+}
+
+/// The pod as the API server has it.
+fn pod_object(letter: char) -> Pod {
+    let id = format!("containerd://{}", letter.to_string().repeat(64));
+    let object: PodObject = serde_json::from_value(json!({
+        "metadata": { "name": "web-0", "namespace": "shop", "uid": UID },
+        "spec": { "containers": [{ "name": "worker" }, { "name": "logger" }] },
+        "status": { "containerStatuses": [
+            { "name": "worker", "containerID": id, "restartCount": 0 },
+        ] },
+    }))
+    .unwrap();
+    object.trim().unwrap()
+}
+
+fn policy(rules: &str) -> Arc<Policy> {
+    Arc::new(Policy::new(Config::parse(rules, "rules").unwrap()))
+}
+
+fn make(root: &std::path::Path, path: &str) -> u64 {
+    fs::create_dir_all(root.join(path.trim_start_matches('/'))).unwrap();
+    for (file, text) in [
+        ("cgroup.procs", ""),
+        ("cgroup.events", "populated 1\n"),
+        ("memory.events.local", "oom_kill 0\n"),
+        ("memory.max", "1048576\n"),
+        (OOM_GROUP, "0\n"),
+    ] {
+        write(root, path, file, text);
+    }
+    id(root, path)
+}
+
+fn write(root: &std::path::Path, path: &str, file: &str, text: &str) {
+    fs::write(root.join(path.trim_start_matches('/')).join(file), text).unwrap();
+}
+
+fn id(root: &std::path::Path, path: &str) -> u64 {
+    CgroupId(fs::metadata(root.join(path.trim_start_matches('/'))).unwrap().ino()).0
+}

@@ -1,0 +1,164 @@
+//! Records as the eBPF programs write them, and a source that hands them in.
+
+use bytemuck::bytes_of;
+use herder_agent::kernel::source::{ContainerOf, Descriptors, MOST_AT_ONCE, Polled, Queue, Source};
+use herder_agent_ebpf::{
+    CgroupRecord, DecisionRecord, ExitRecord, Header, Loss, RecordKind, VictimRecord, flag,
+};
+use herder_model::{clock::Monotonic, oom::event::Traced};
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::{Arc, Mutex},
+};
+
+/// Pages of this size are what the sizes of victims are counted in.
+pub(crate) const PAGE: u64 = 4096;
+
+/// What the programs have written and nobody has read yet.
+#[derive(Default)]
+struct Rings {
+    kills: Vec<Vec<u8>>,
+    cgroups: VecDeque<Vec<u8>>,
+    losses: Vec<(Loss, u64)>,
+}
+
+/// The test's end of a [`Recorded`].
+#[derive(Clone, Default)]
+pub(crate) struct Kernel(Arc<Mutex<Rings>>);
+
+/// A source of recorded records, with all of the programs attached.
+pub(crate) struct Recorded(Kernel);
+
+impl Kernel {
+    pub(crate) fn source(&self) -> Box<dyn Source> {
+        Box::new(Recorded(self.clone()))
+    }
+
+    pub(crate) fn kill(&self, record: &[u8]) {
+        self.0.lock().unwrap().kills.push(record.to_vec());
+    }
+
+    pub(crate) fn cgroup(&self, record: Vec<u8>) {
+        self.0.lock().unwrap().cgroups.push_back(record);
+    }
+
+    pub(crate) fn lose(&self, loss: Loss) {
+        self.0.lock().unwrap().losses.push((loss, 1));
+    }
+
+    /// Whether nobody has read some of it.
+    pub(crate) fn has_unread(&self) -> bool {
+        let rings = self.0.lock().unwrap();
+        !rings.kills.is_empty() || !rings.cgroups.is_empty()
+    }
+}
+
+impl Source for Recorded {
+    fn name(&self) -> &'static str {
+        "ebpf"
+    }
+
+    fn traced(&self) -> Traced {
+        Traced {
+            decisions_since: Some(Monotonic::ZERO),
+            kills: true,
+            groups: true,
+            at_exit: false,
+            exits: true,
+            cgroups: true,
+        }
+    }
+
+    fn descriptors(&self) -> Descriptors<'_> {
+        Descriptors::default()
+    }
+
+    fn poll(&mut self, queue: Queue, _now: Monotonic, _container_of: ContainerOf<'_>) -> Polled {
+        let mut rings = self.0.0.lock().unwrap();
+        let mut polled = Polled::default();
+        match queue {
+            Queue::Kills { .. } => {
+                mem::take(&mut rings.kills).iter().for_each(|record| polled.record(record, PAGE));
+            }
+            Queue::Cgroups => {
+                let some = MOST_AT_ONCE.min(rings.cgroups.len());
+                rings.cgroups.drain(..some).for_each(|record| polled.record(&record, PAGE));
+                polled.more = !rings.cgroups.is_empty();
+            }
+        }
+        polled
+    }
+
+    fn losses(&mut self) -> Vec<(Loss, u64)> {
+        mem::take(&mut self.0.0.lock().unwrap().losses)
+    }
+}
+
+fn header(kind: RecordKind, flags: u32, time: Monotonic) -> Header {
+    Header { kind: kind as u32, flags, time: time.0 }
+}
+
+/// A process that a decision has killed: number `ns_pid` of its container's pid namespace, below
+/// a parent in another cgroup.
+pub(crate) fn victim(
+    decision: u64,
+    pid: u32,
+    ns_pid: u32,
+    cgroup: u64,
+    time: Monotonic,
+) -> VictimRecord {
+    let flags = flag::DECISION | flag::KILLED | flag::PID_NS | flag::SIZES | flag::SCORE;
+    VictimRecord {
+        header: header(RecordKind::Victim, flags | flag::PARENT, time),
+        decision,
+        cgroup,
+        parent_cgroup: u64::MAX,
+        memory_cgroup: cgroup,
+        start_boottime: u64::from(pid),
+        trigger_cgroup: cgroup,
+        tid: pid,
+        tgid: pid,
+        ns_pid,
+        ns_level: 1,
+        uid: 1000,
+        oom_score_adj: 900,
+        trigger_tid: 77,
+        trigger_tgid: 77,
+        anon_rss: 3,
+        comm: *b"worker\0garbage!!",
+        trigger_comm: *b"allocator\0\0\0\0\0\0\0",
+        ..VictimRecord::default()
+    }
+}
+
+/// The end of a decision about a limit: so many signals were sent and marks made.
+pub(crate) fn decision(
+    decision: u64,
+    domain: u64,
+    group: u64,
+    (kills, marks): (u32, u32),
+    time: Monotonic,
+) -> DecisionRecord {
+    DecisionRecord {
+        header: header(RecordKind::Decision, flag::DOMAIN, time),
+        decision,
+        domain_cgroup: domain,
+        group_cgroup: group,
+        kills,
+        marks,
+    }
+}
+
+/// A killed process has no thread left.
+pub(crate) fn exit(pid: u32, marked: Monotonic, time: Monotonic) -> ExitRecord {
+    let header = header(RecordKind::Exit, 0, time);
+    ExitRecord { header, marked: marked.0, tgid: pid, reserved: 0 }
+}
+
+/// A cgroup was made or removed.
+pub(crate) fn cgroup(kind: RecordKind, id: u64, path: &str, time: Monotonic) -> Vec<u8> {
+    let header = header(kind, flag::INSIDE, time);
+    let record = CgroupRecord { header, cgroup: id, above: 0, reserved: 0 };
+    [bytes_of(&record), path.as_bytes(), b"\0"].concat()
+}
