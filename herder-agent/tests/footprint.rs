@@ -251,7 +251,7 @@ fn one_kill(
         victim_owners: vec![owner.clone()],
         rule: Some("web".into()),
     });
-    reconciler.told(id, false, time, time);
+    reconciler.reported(id, false, time, time);
     reconciler.read(id, 1, time);
     reconciler.settle(time + Duration::from_nanos(2));
     reconciler.removed(id);

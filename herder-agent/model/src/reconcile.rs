@@ -1,11 +1,11 @@
-//! Does the agent tell every kill? Compares what it told with what the kernel
+//! Does the agent report every kill? Compares what it reported with what the kernel
 //! counts for each cgroup and for the node, which needs no eBPF, and goes on while no
 //! agent runs.
 //!
 //! The kernel's counts are `oom_kill` of `memory.events.local` and of `/proc/vmstat`, raised
 //! together (`__oom_kill_process()`, mm/oom_kill.c): one for each process, and one more for
 //! the chosen victim of a group, if that is still there when the group is scanned.
-//! So what was told is an upper bound, and only what goes beyond it was not seen.
+//! So what was reported is an upper bound, and only what goes beyond it was not seen.
 //!
 //! A cgroup takes its count with it when it is removed. The node's count stays, so what
 //! no cgroup's count explains is compared there.
@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-/// Processes that were killed and told, for each cgroup whose count is read, and for the
+/// Processes that were killed and reported, for each cgroup whose count is read, and for the
 /// node. Pure; takes the time from its caller.
 #[derive(Debug)]
 pub struct Reconciler {
@@ -26,7 +26,7 @@ pub struct Reconciler {
     starting: Option<Starting>,
 }
 
-/// What the node counted while the agent was starting: what is told of it was heard.
+/// What the node counted while the agent was starting: what is reported of it was heard.
 #[derive(Debug)]
 struct Starting {
     unheard: u64,
@@ -36,21 +36,21 @@ struct Starting {
 
 #[derive(Debug, Default)]
 struct Count {
-    /// All up to here is told, or counted as unseen.
-    settled: u64,
+    /// All up to here is reported, or counted as unseen.
+    reconciled: u64,
     read: u64,
     last_read: Monotonic,
-    told: u64,
-    last_told: Monotonic,
+    reported: u64,
+    last_reported: Monotonic,
     /// Up to where it is compared next, and when.
     due: Option<(u64, Monotonic)>,
     gone: bool,
 }
 
 impl Count {
-    /// What was before is settled.
+    /// What was before is reconciled.
     fn begin(count: u64, now: Monotonic) -> Self {
-        Count { settled: count, read: count, last_read: now, ..Count::default() }
+        Count { reconciled: count, read: count, last_read: now, ..Count::default() }
     }
 
     fn read(&mut self, count: u64, now: Monotonic, wait: Duration) {
@@ -63,44 +63,44 @@ impl Count {
         self.end_allowance();
     }
 
-    fn told(&mut self, processes: u64, now: Monotonic) {
-        self.told += processes;
-        self.last_told = now;
+    fn reported(&mut self, processes: u64, now: Monotonic) {
+        self.reported += processes;
+        self.last_reported = now;
     }
 
-    /// How many of what is due were not told.
+    /// How many of what is due were not reported.
     fn settle(&mut self, now: Monotonic, wait: Duration) -> u64 {
         let Some((upto, _)) = self.due.filter(|(_, due)| *due <= now) else { return 0 };
-        let killed = upto.saturating_sub(self.settled);
-        let explained = killed.min(self.told);
-        self.told -= explained;
-        self.settled = upto;
+        let killed = upto.saturating_sub(self.reconciled);
+        let accounted = killed.min(self.reported);
+        self.reported -= accounted;
+        self.reconciled = upto;
         self.due = (self.read > upto).then(|| (self.read, now + wait));
         self.end_allowance();
-        killed - explained
+        killed - accounted
     }
 
-    /// The kernel counts before anybody can tell: what was told before the last reading,
+    /// The kernel counts before anybody can tell: what was reported before the last reading,
     /// and is not in it, is the allowance for a group.
     fn end_allowance(&mut self) {
-        if self.due.is_none() && self.last_told <= self.last_read {
-            self.told = 0;
+        if self.due.is_none() && self.last_reported <= self.last_read {
+            self.reported = 0;
         }
     }
 
-    /// Up to where all is told, as far as that was read.
-    fn explained(&self) -> u64 {
-        self.read.min(self.settled.saturating_add(self.told))
+    /// Up to where all is reported, as far as that was read.
+    fn accounted(&self) -> u64 {
+        self.read.min(self.reconciled.saturating_add(self.reported))
     }
 }
 
 impl Reconciler {
-    /// One that waits so long for a kill to be told after it was counted.
+    /// One that waits so long for a kill to be reported after it was counted.
     pub fn new(wait: Duration) -> Self {
         Reconciler { wait, cgroups: HashMap::new(), node: None, starting: None }
     }
 
-    /// Takes a count. Of a cgroup that was not known, what was before is settled.
+    /// Takes a count. Of a cgroup that was not known, what was before is reconciled.
     pub fn read(&mut self, id: CgroupId, count: u64, now: Monotonic) {
         match self.cgroups.entry(id) {
             Entry::Occupied(mut known) => known.get_mut().read(count, now, self.wait),
@@ -130,23 +130,23 @@ impl Reconciler {
         self.wait.saturating_mul(2)
     }
 
-    /// A process of a cgroup was told, killed at some time, and the kernel may have counted
+    /// A process of a cgroup was reported, killed at some time, and the kernel may have counted
     /// it twice.
-    pub fn told(&mut self, id: CgroupId, twice: bool, killed: Monotonic, now: Monotonic) {
+    pub fn reported(&mut self, id: CgroupId, twice: bool, killed: Monotonic, now: Monotonic) {
         let processes = 1 + u64::from(twice);
         if let Some(count) = self.cgroups.get_mut(&id) {
-            count.told(processes, now);
+            count.reported(processes, now);
         }
         match (&mut self.starting, &mut self.node) {
             (Some(starting), _) if killed < starting.until => {
                 starting.unheard = starting.unheard.saturating_sub(processes);
             }
-            (_, Some(node)) => node.told(processes, now),
+            (_, Some(node)) => node.reported(processes, now),
             (_, None) => {}
         }
     }
 
-    /// The cgroup was removed, or is matched no more; its last kills may still be told.
+    /// The cgroup was removed, or is matched no more; its last kills may still be reported.
     pub fn removed(&mut self, id: CgroupId) {
         if let Entry::Occupied(mut count) = self.cgroups.entry(id) {
             if count.get().due.is_none() {
@@ -158,7 +158,7 @@ impl Reconciler {
     }
 
     /// Compares what is due, and gives how many processes of which cgroups were
-    /// killed and not told; those of none died in a cgroup that nobody can name.
+    /// killed and not reported; those of none died in a cgroup that nobody can name.
     pub fn settle(&mut self, now: Monotonic) -> Vec<(Option<CgroupId>, u64)> {
         let mut unseen = Vec::new();
         for (id, count) in &mut self.cgroups {
@@ -170,7 +170,7 @@ impl Reconciler {
         self.cgroups.retain(|_, count| !count.gone || count.due.is_some());
         let wait = self.node_wait();
         if let Some(node) = &mut self.node {
-            node.told += unseen.iter().map(|(_, missed)| missed).sum::<u64>();
+            node.reported += unseen.iter().map(|(_, missed)| missed).sum::<u64>();
             let missed = node.settle(now, wait);
             if missed > 0 {
                 unseen.push((None, missed));
@@ -179,10 +179,10 @@ impl Reconciler {
         unseen
     }
 
-    /// How many processes were killed while the agent was starting, and not told.
+    /// How many processes were killed while the agent was starting, and not reported.
     pub fn settle_starting(&mut self, now: Monotonic) -> u64 {
-        let settled = self.starting.take_if(|starting| starting.due <= now);
-        settled.map_or(0, |starting| starting.unheard)
+        let reconciled = self.starting.take_if(|starting| starting.due <= now);
+        reconciled.map_or(0, |starting| starting.unheard)
     }
 
     /// When [`Self::settle`] or [`Self::settle_starting`] has something to do next.
@@ -197,16 +197,16 @@ impl Reconciler {
         self.cgroups.get(&id).map(|count| count.read)
     }
 
-    /// Up to which count of a cgroup all is told: what the next agent begins with, so
+    /// Up to which count of a cgroup all is reported: what the next agent begins with, so
     /// that what this one was about to tell is not lost.
-    pub fn explained(&self, id: CgroupId) -> Option<u64> {
-        self.cgroups.get(&id).map(Count::explained)
+    pub fn accounted(&self, id: CgroupId) -> Option<u64> {
+        self.cgroups.get(&id).map(Count::accounted)
     }
 
     /// The same of the node, without what may have been killed unheard at the start.
-    pub fn node_explained(&self) -> Option<u64> {
+    pub fn node_accounted(&self) -> Option<u64> {
         let unheard = self.starting.as_ref().map_or(0, |starting| starting.unheard);
-        self.node.as_ref().map(|node| node.explained().saturating_sub(unheard))
+        self.node.as_ref().map(|node| node.accounted().saturating_sub(unheard))
     }
 }
 

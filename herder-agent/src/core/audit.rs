@@ -79,7 +79,7 @@ impl Audit {
             let twice = number == 0 && kill.group != Some(false) && counts_groups_twice;
             let is_counted = |id| self.reconciler.count(id).is_some();
             let id = around.counted_in(victim, is_counted);
-            self.reconciler.told(id, twice, victim.time, now);
+            self.reconciler.reported(id, twice, victim.time, now);
         }
         self.writer.touch(now);
     }
@@ -113,9 +113,9 @@ impl Audit {
     /// What the next agent has to know.
     fn state(&self, begins_at: CgroupId, mut cgroups: SavedCgroups) -> State {
         for (id, saved) in &mut cgroups {
-            saved.oom_kills = self.reconciler.explained(*id);
+            saved.oom_kills = self.reconciler.accounted(*id);
         }
-        State { begins_at, oom_kills: self.reconciler.node_explained(), cgroups }
+        State { begins_at, oom_kills: self.reconciler.node_accounted(), cgroups }
     }
 }
 

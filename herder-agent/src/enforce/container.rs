@@ -129,7 +129,7 @@ impl Container {
     }
 
     /// Its files may be others by now.
-    pub(super) fn doubt_watch(&mut self) {
+    pub(super) fn invalidate_watch(&mut self) {
         self.watched.doubt();
     }
 
@@ -183,7 +183,7 @@ impl Container {
     }
 
     /// Somebody writes without end: what that is costs nothing for a while.
-    pub(super) fn rest(&mut self, watches: &mut Watches, shared: &mut Shared) {
+    pub(super) fn back_off(&mut self, watches: &mut Watches, shared: &mut Shared) {
         watches.remove_value(&mut self.watched);
         self.state.step(Seen::TooFast);
         if let Some(Ok(value)) = self.directory.as_ref().map(CgroupDir::oom_group) {
@@ -192,7 +192,7 @@ impl Container {
     }
 
     /// Its rest is over.
-    pub(super) fn wake(&mut self) {
+    pub(super) fn resume(&mut self) {
         self.state.step(Seen::Rested);
     }
 

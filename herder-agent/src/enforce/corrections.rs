@@ -17,7 +17,7 @@ impl Enforcer {
             if container.is_answered(seen) {
                 self.correct(id, seen);
             } else {
-                container.rest(&mut self.watches, &mut self.shared);
+                container.back_off(&mut self.watches, &mut self.shared);
                 self.resting.push_back((seen + pace::REST, id));
             }
         }
@@ -36,7 +36,7 @@ impl Enforcer {
         }
         for id in changes.lost {
             if let Some(container) = self.containers.get_mut(&id) {
-                container.doubt_watch();
+                container.invalidate_watch();
                 self.unsurveyed.push_back(id);
             }
         }
@@ -79,7 +79,7 @@ impl Enforcer {
     fn correct_rested(&mut self, now: Instant) {
         while let Some((_, id)) = self.resting.pop_front_if(|(until, _)| *until <= now) {
             if let Some(container) = self.containers.get_mut(&id) {
-                container.wake();
+                container.resume();
                 container.watch(&mut self.watches, &self.context, &mut self.shared);
                 // Whoever has taken its watch meanwhile must not end its corrections.
                 if !container.is_watched() {

@@ -18,7 +18,7 @@ impl Enforcer {
         let waiting: HashSet<_> = self.unsurveyed.iter().copied().collect();
         let others = self.containers.keys().filter(|id| !waiting.contains(id));
         self.unsurveyed.extend(others);
-        self.containers.values_mut().for_each(Container::doubt_watch);
+        self.containers.values_mut().for_each(Container::invalidate_watch);
     }
 
     /// Whether [`Self::survey_some`] has something to do.

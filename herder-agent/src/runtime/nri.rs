@@ -17,7 +17,9 @@ pub mod mux;
 mod session;
 pub mod wire;
 
-pub use adjust::{AdjustError, Wish, allows_swap, learn, pod, spec, wish};
+pub use adjust::{
+    AdjustError, Wish, allows_swap, desired_adjustment, learn, pod_from_sandbox, spec_resources,
+};
 pub use awaited::Awaited;
 
 use herder_model::{

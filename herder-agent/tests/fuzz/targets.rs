@@ -5,10 +5,9 @@ use bytes::BytesMut;
 use herder_agent::{
     kernel::probe::{KernelFacts, decode},
     runtime::nri::{
-        learn,
+        desired_adjustment, learn,
         mux::{Demultiplexer, Message},
         wire::{ContainerRequest, Request, StateChangeEvent, SynchronizeRequest},
-        wish,
     },
 };
 use herder_model::{
@@ -223,12 +222,14 @@ pub(crate) fn nri(input: &[u8]) {
     let policy = Policy::new(Config::parse(text, "test").unwrap());
     for ContainerRequest { pod, container, resources } in asked(input) {
         let (Some(sandbox), Some(container)) = (pod, container) else { continue };
-        let Some(pod) = herder_agent::runtime::nri::pod(&sandbox).map(Arc::new) else { continue };
+        let Some(pod) = herder_agent::runtime::nri::pod_from_sandbox(&sandbox).map(Arc::new) else {
+            continue;
+        };
         assert_eq!(pod.uid.to_string(), sandbox.uid);
         if let Some(learnt) = learn(&pod, &container) {
             assert_eq!(learnt.id.to_string(), container.id);
         }
-        if let Ok(Some(wish)) = wish(&policy, &pod, &container, resources.as_ref()) {
+        if let Ok(Some(wish)) = desired_adjustment(&policy, &pod, &container, resources.as_ref()) {
             assert_eq!(wish.update(&container.id).container_id, container.id);
         }
     }

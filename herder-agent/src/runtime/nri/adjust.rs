@@ -66,7 +66,7 @@ fn resources(value: bool) -> LinuxResources {
 ///
 /// # Errors
 /// When its cgroup cannot be told.
-pub fn wish(
+pub fn desired_adjustment(
     policy: &Policy,
     pod: &Pod,
     container: &Container,
@@ -82,7 +82,7 @@ pub fn wish(
 }
 
 /// What a container's spec has, as far as that is told.
-pub fn spec(container: &Container) -> Option<&LinuxResources> {
+pub fn spec_resources(container: &Container) -> Option<&LinuxResources> {
     container.linux.as_ref()?.resources.as_ref()
 }
 
@@ -99,7 +99,7 @@ fn value(resources: &LinuxResources) -> Option<bool> {
 /// plugins at an update, and so forgets it where one answers (seen with 2.1): those
 /// containers are left to the enforcement by cgroup.
 pub fn allows_swap(container: &Container) -> bool {
-    let memory = spec(container).and_then(|resources| resources.memory.as_ref());
+    let memory = spec_resources(container).and_then(|resources| resources.memory.as_ref());
     memory.is_some_and(|memory| match (&memory.limit, &memory.swap) {
         (Some(limit), Some(swap)) => swap.value != limit.value,
         (None, swap) => swap.is_some(),
@@ -121,7 +121,7 @@ const KUBELETS_LABEL: &str = "io.kubernetes.pod.uid";
 
 /// A pod as it was when it was made, with no more than is used of it; none if no kubelet
 /// made it. A static pod's uid may be any word, as may that of a pod by other means.
-pub fn pod(sandbox: &PodSandbox) -> Option<Pod> {
+pub fn pod_from_sandbox(sandbox: &PodSandbox) -> Option<Pod> {
     let annotation = sandbox.annotations.get(OOM_GROUP_ANNOTATION);
     let labels =
         sandbox.labels.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into()));

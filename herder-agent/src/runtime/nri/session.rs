@@ -3,15 +3,14 @@
 use super::{
     AdjustError, Answer, Attempt, NriError, Outcome, Plugin, Wish, allows_swap,
     contested::Contested,
-    learn,
+    desired_adjustment, learn,
     mux::{Connection, Demultiplexer, Kind, Message},
-    pod, spec,
+    pod_from_sandbox, spec_resources,
     wire::{
         ConfigureRequest, ConfigureResponse, Container, ContainerRequest, CreateContainerResponse,
         LinuxResources, PodSandbox, RUNTIME_SERVICE, RegisterPluginRequest, Request, Response,
         StateChangeEvent, SynchronizeRequest, SynchronizeResponse, UpdateContainerResponse, event,
     },
-    wish,
 };
 use bytes::{Bytes, BytesMut};
 use herder_model::{naming::runtime::RuntimeContainer, owner::id::PodUid, pods::Pod};
@@ -198,7 +197,7 @@ impl<'a> Session<'a> {
     fn synchronize(&mut self, request: SynchronizeRequest) -> Bytes {
         let SynchronizeRequest { pods, containers, more } = request;
         // Anybody who may make pods could fill the agent's memory by their annotations.
-        let known = pods.into_iter().filter_map(|it| Some((pod(&it)?, it.id)));
+        let known = pods.into_iter().filter_map(|it| Some((pod_from_sandbox(&it)?, it.id)));
         self.pods.extend(known.map(|(pod, id)| (id, Arc::new(pod))));
         self.containers.extend(containers);
         if more {
@@ -211,7 +210,12 @@ impl<'a> Session<'a> {
         for container in containers {
             let Some(pod) = pods.get(&container.pod_sandbox_id) else { continue };
             let mut learnt = learn(pod, &container);
-            let wish = wish(&self.policy(), &self.now(pod), &container, spec(&container));
+            let wish = desired_adjustment(
+                &self.policy(),
+                &self.now(pod),
+                &container,
+                spec_resources(&container),
+            );
             if let Ok(Some(wish)) = wish
                 && !wish.is_fulfilled()
                 && !allows_swap(&container)
@@ -237,9 +241,16 @@ impl<'a> Session<'a> {
 
     fn create(&mut self, request: ContainerRequest) -> Result<Bytes, AnswerError> {
         let (sandbox, container, _) = required_parts("new container", request)?;
-        let Some(pod) = pod(&sandbox).map(Arc::new) else { return Ok(self.unmatched(&sandbox)) };
+        let Some(pod) = pod_from_sandbox(&sandbox).map(Arc::new) else {
+            return Ok(self.unmatched(&sandbox));
+        };
         let mut learnt = learn(&pod, &container);
-        let wish = wish(&self.policy(), &self.now(&pod), &container, spec(&container));
+        let wish = desired_adjustment(
+            &self.policy(),
+            &self.now(&pod),
+            &container,
+            spec_resources(&container),
+        );
         let mut adjust = None;
         if let Ok(wish) = &wish {
             let mut outcome = wish.as_ref().map_or(Outcome::Unmatched, |wish| self.outcome(wish));
@@ -278,8 +289,10 @@ impl<'a> Session<'a> {
     /// else the kubelet asked for (`FromCRILinuxResources()`, containerd/nri before 0.9).
     fn update(&mut self, request: ContainerRequest) -> Result<Bytes, AnswerError> {
         let (sandbox, container, given) = required_parts("update of a container", request)?;
-        let Some(pod) = pod(&sandbox).map(Arc::new) else { return Ok(self.unmatched(&sandbox)) };
-        let wish = wish(&self.policy(), &self.now(&pod), &container, given.as_ref())?;
+        let Some(pod) = pod_from_sandbox(&sandbox).map(Arc::new) else {
+            return Ok(self.unmatched(&sandbox));
+        };
+        let wish = desired_adjustment(&self.policy(), &self.now(&pod), &container, given.as_ref())?;
         let outcome = match &wish {
             None => Outcome::Unmatched,
             Some(wish) if wish.found.is_none() || allows_swap(&container) => Outcome::NotAsked,
@@ -301,7 +314,7 @@ impl<'a> Session<'a> {
         let Ok((sandbox, container, _)) = required_parts("news of a container", request) else {
             return;
         };
-        let Some(pod) = pod(&sandbox) else { return };
+        let Some(pod) = pod_from_sandbox(&sandbox) else { return };
         if matches!(event, event::POST_CREATE_CONTAINER | event::POST_START_CONTAINER) {
             self.contested.agreed(pod.uid, &container.name, &container.id, Instant::now());
         }

@@ -144,7 +144,7 @@ async fn the_labels_are_those_of_now() {
     let (mut runtime, _) = Runtime::meet(&listener, Vec::new()).await;
     let labelled = |app: &str| {
         let labels = [("app".to_owned(), app.to_owned())].into();
-        super::pod(&PodSandbox { labels, ..pod() }).map(Box::new).unwrap()
+        super::pod_from_sandbox(&PodSandbox { labels, ..pod() }).map(Box::new).unwrap()
     };
     let update =
         ContainerRequest { resources: Some(resources("1")), ..about(pod(), container(1, 77)) };

@@ -41,7 +41,7 @@ fn container(name: &str, value: &str) -> Container {
 }
 
 fn made() -> Pod {
-    pod(&sandbox(None)).unwrap()
+    pod_from_sandbox(&sandbox(None)).unwrap()
 }
 
 fn policy(text: &str) -> Policy {
@@ -50,8 +50,8 @@ fn policy(text: &str) -> Policy {
 
 /// What is wanted, in words: the value, and what was found.
 fn wanted(policy: &Policy, sandbox: &PodSandbox, container: &Container) -> String {
-    let Some(pod) = pod(sandbox) else { return "-".into() };
-    match wish(policy, &pod, container, spec(container)) {
+    let Some(pod) = pod_from_sandbox(sandbox) else { return "-".into() };
+    match desired_adjustment(policy, &pod, container, spec_resources(container)) {
         Ok(Some(Wish { target, found })) => {
             let found = found.map_or("-".to_owned(), |value| u8::from(value).to_string());
             format!("{} {} for {found}", target.rule, u8::from(target.value))
@@ -164,7 +164,7 @@ fn an_update_is_changed_unless_it_is_right() {
     {
         let asked = asked.map(given);
         let container = container("worker", "0");
-        let wish = wish(&all, &made(), &container, asked.as_ref()).unwrap().unwrap();
+        let wish = desired_adjustment(&all, &made(), &container, asked.as_ref()).unwrap().unwrap();
         assert_eq!((wish.found, wish.is_fulfilled()), (found, fulfilled), "{asked:?}");
     }
 }
@@ -173,7 +173,8 @@ fn an_update_is_changed_unless_it_is_right() {
 fn answers_say_only_the_difference_and_never_make_an_update_fail() {
     let all = policy("rules:\n- {name: r, pods: {}, oomGroup: group}");
     let container = container("worker", "0");
-    let wish = wish(&all, &made(), &container, spec(&container)).unwrap().unwrap();
+    let wish =
+        desired_adjustment(&all, &made(), &container, spec_resources(&container)).unwrap().unwrap();
     let resources = wish.adjustment().linux.unwrap().resources.unwrap();
     assert_eq!(resources, given("1"));
     let update = wish.update("x");
@@ -184,7 +185,7 @@ fn answers_say_only_the_difference_and_never_make_an_update_fail() {
 #[test]
 fn names_and_init_are_learnt() {
     let started = Container { pid: 42, ..container("worker", "1") };
-    let pod = |annotation| Arc::new(pod(&sandbox(annotation)).unwrap());
+    let pod = |annotation| Arc::new(pod_from_sandbox(&sandbox(annotation)).unwrap());
     let learnt = learn(&pod(Some("leave")), &started).unwrap();
     assert_eq!((&*learnt.name, learnt.init), ("worker", Some(42)));
     assert_eq!((&*learnt.pod.namespace, &*learnt.pod.name), ("shop", "web-0"));
