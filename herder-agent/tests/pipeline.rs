@@ -8,6 +8,8 @@
     reason = "tests say what went wrong by panicking, their helpers too"
 )]
 
+#[path = "pipeline/counted.rs"]
+mod counted;
 #[path = "pipeline/kills.rs"]
 mod kills;
 #[path = "pipeline/names.rs"]

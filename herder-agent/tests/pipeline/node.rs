@@ -5,7 +5,11 @@ use bytemuck::bytes_of;
 use herder_agent::{
     core::{CgroupMount, Core, CoreConfig, Message, Notices},
     enforce::{Enforcer, Options},
-    kernel::{cgroupfs::dir::CgroupRoot, clock::Clock},
+    kernel::{
+        cgroupfs::dir::CgroupRoot,
+        clock::Clock,
+        source::{MemoryEvents, Source},
+    },
     report::{KillRecord, Reporter, heartbeat::Heartbeat},
     runtime::nri::Awaited,
 };
@@ -19,7 +23,13 @@ use herder_model::{
     rules::{matching::Policy, parse::Config},
 };
 use serde_json::json;
-use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 /// Uid of the pod `shop/web-0`.
 const UID: &str = "2c39abf0-f543-4c05-8cfe-3839410aef01";
@@ -57,6 +67,26 @@ pub(crate) struct Node {
 impl Node {
     /// With the container's cgroup as it is before the agent begins, and its pod unknown.
     pub(crate) fn new(name: &str, rules: &str) -> Self {
+        let kernel = Kernel::default();
+        let source = kernel.source();
+        Self::of(name, rules, kernel, |_| source)
+    }
+
+    /// One whose agent may run no programs, and has the kernel's counts instead.
+    pub(crate) fn without_programs(name: &str, rules: &str) -> Self {
+        let source = |root: &Path| -> Box<dyn Source> {
+            fs::write(root.join("cgroup.controllers"), "cpu memory\n").unwrap();
+            Box::new(MemoryEvents::new(root).unwrap())
+        };
+        Self::of(name, rules, Kernel::default(), source)
+    }
+
+    fn of(
+        name: &str,
+        rules: &str,
+        kernel: Kernel,
+        source: impl FnOnce(&Path) -> Box<dyn Source>,
+    ) -> Self {
         let root =
             std::env::temp_dir().join(format!("herder-pipeline-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&root);
@@ -65,7 +95,6 @@ impl Node {
         let worker = make(&root, &container('a'));
         let pod = make(&root, &pod());
         let clock = Clock::manual(Monotonic(1_000_000_000_000));
-        let kernel = Kernel::default();
         let reporter = Arc::new(Reporter::default());
         let options = Options {
             dry_run: false,
@@ -82,7 +111,7 @@ impl Node {
         };
         let core = Core::new(CoreConfig {
             clock: clock.clone(),
-            source: kernel.source(),
+            source: source(&root),
             policy: policy(rules),
             enforcer: Enforcer::new(Some(mount), options),
             reporter: reporter.clone(),
@@ -153,12 +182,12 @@ impl Node {
 
     /// What the kernel has counted in the container.
     pub(crate) fn counts(&self, oom_kill: u64) {
-        write(
-            &self.root,
-            &container('a'),
-            "memory.events.local",
-            &format!("oom_kill {oom_kill}\n"),
-        );
+        self.write("memory.events.local", &format!("oom 1\noom_kill {oom_kill}\n"));
+    }
+
+    /// A file of the container's cgroup changes.
+    pub(crate) fn write(&self, file: &str, text: &str) {
+        write(&self.root, &container('a'), file, text);
     }
 
     /// The API server tells of the pod, whose container has this ID.
@@ -258,7 +287,7 @@ fn policy(rules: &str) -> Arc<Policy> {
     Arc::new(Policy::new(Config::parse(rules, "rules").unwrap()))
 }
 
-fn make(root: &std::path::Path, path: &str) -> u64 {
+fn make(root: &Path, path: &str) -> u64 {
     fs::create_dir_all(root.join(path.trim_start_matches('/'))).unwrap();
     for (file, text) in [
         ("cgroup.procs", ""),
@@ -272,10 +301,10 @@ fn make(root: &std::path::Path, path: &str) -> u64 {
     id(root, path)
 }
 
-fn write(root: &std::path::Path, path: &str, file: &str, text: &str) {
+fn write(root: &Path, path: &str, file: &str, text: &str) {
     fs::write(root.join(path.trim_start_matches('/')).join(file), text).unwrap();
 }
 
-fn id(root: &std::path::Path, path: &str) -> u64 {
+fn id(root: &Path, path: &str) -> u64 {
     CgroupId(fs::metadata(root.join(path.trim_start_matches('/'))).unwrap().ino()).0
 }
