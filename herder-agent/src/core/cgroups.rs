@@ -196,7 +196,7 @@ mod tests {
                 None
             }
         }
-        let subjects = Subjects::new(Naming::new(true, NoBundles), Arc::default());
+        let subjects = Subjects::new(Naming::new(true, NoBundles), Arc::default(), 0);
         let mut cgroups = Cgroups::new(CgroupId(1));
         let pod = "/kubepods/pod2c39abf0-f543-4c05-8cfe-3839410aef01";
         let container = format!("{pod}/{}", "a".repeat(64));

@@ -69,7 +69,14 @@ impl Node {
     pub(crate) fn new(name: &str, rules: &str) -> Self {
         let kernel = Kernel::default();
         let source = kernel.source();
-        Self::of(name, rules, kernel, |_| source)
+        Self::of(name, rules, kernel, None, |_| source)
+    }
+
+    /// One whose kubelet has another user than the cgroups.
+    pub(crate) fn with_kubelet_uid(name: &str, rules: &str, uid: u32) -> Self {
+        let kernel = Kernel::default();
+        let source = kernel.source();
+        Self::of(name, rules, kernel, Some(uid), |_| source)
     }
 
     /// One whose agent may run no programs, and has the kernel's counts instead.
@@ -78,13 +85,14 @@ impl Node {
             fs::write(root.join("cgroup.controllers"), "cpu memory\n").unwrap();
             Box::new(MemoryEvents::new(root).unwrap())
         };
-        Self::of(name, rules, Kernel::default(), source)
+        Self::of(name, rules, Kernel::default(), None, source)
     }
 
     fn of(
         name: &str,
         rules: &str,
         kernel: Kernel,
+        kubelet_uid: Option<u32>,
         source: impl FnOnce(&Path) -> Box<dyn Source>,
     ) -> Self {
         let root =
@@ -107,6 +115,8 @@ impl Node {
         let hierarchy = CgroupMount {
             root: root.clone(),
             begins_at: mount.id(),
+            // Whoever runs the test has made the files.
+            kubelet_uid: kubelet_uid.unwrap_or_else(|| fs::metadata(&root).unwrap().uid()),
             resync_every: Duration::from_secs(60),
         };
         let core = Core::new(CoreConfig {
