@@ -12,6 +12,8 @@
 mod counted;
 #[path = "pipeline/kills.rs"]
 mod kills;
+#[path = "pipeline/looped.rs"]
+mod looped;
 #[path = "pipeline/names.rs"]
 mod names;
 #[path = "pipeline/node.rs"]

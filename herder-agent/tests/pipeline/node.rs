@@ -53,7 +53,7 @@ impl Roles for NoBundles {
 
 /// The node; what the kernel would do is done by calls, and the clock stands until it is moved.
 pub(crate) struct Node {
-    root: PathBuf,
+    root: Root,
     pub(crate) clock: Clock,
     pub(crate) kernel: Kernel,
     pub(crate) reporter: Arc<Reporter>,
@@ -133,6 +133,7 @@ impl Node {
             heartbeat: Heartbeat::default(),
             awaited: Awaited::default(),
         });
+        let root = Root(root);
         let mut node = Node { root, clock, kernel, reporter, core, worker, pod };
         node.core.begin().unwrap();
         node.turn();
@@ -161,7 +162,7 @@ impl Node {
 
     /// The kernel makes a cgroup and tells of it.
     pub(crate) fn make(&mut self, path: &str) -> u64 {
-        let id = make(&self.root, path);
+        let id = make(&self.root.0, path);
         self.kernel.cgroup(records::cgroup(RecordKind::CgroupMkdir, id, path, self.clock.now()));
         id
     }
@@ -197,7 +198,7 @@ impl Node {
 
     /// A file of the container's cgroup changes.
     pub(crate) fn write(&self, file: &str, text: &str) {
-        write(&self.root, &container('a'), file, text);
+        write(&self.root.0, &container('a'), file, text);
     }
 
     /// The API server tells of the pod, whose container has this ID.
@@ -237,7 +238,7 @@ impl Node {
     }
 
     fn directory(&self, path: &str) -> PathBuf {
-        self.root.join(path.trim_start_matches('/'))
+        self.root.0.join(path.trim_start_matches('/'))
     }
 
     /// The kills that were reported, the oldest first.
@@ -263,9 +264,12 @@ impl Node {
     }
 }
 
-impl Drop for Node {
+/// A directory that is removed at the end.
+struct Root(PathBuf);
+
+impl Drop for Root {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.root);
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
