@@ -160,7 +160,6 @@ fn annotations_change_while_containers_run() {
     }
 }
 
-
 /// Its containers run on after a deletion by force, and after the grace period.
 #[test]
 fn a_deleted_pod_keeps_names_and_rule_while_it_has_cgroups() {

@@ -210,12 +210,8 @@ impl<'a> Session<'a> {
         for container in containers {
             let Some(pod) = pods.get(&container.pod_sandbox_id) else { continue };
             let mut learnt = learn(pod, &container);
-            let wish = desired_adjustment(
-                &self.policy(),
-                &self.now(pod),
-                &container,
-                spec_resources(&container),
-            );
+            let given = spec_resources(&container);
+            let wish = desired_adjustment(&self.policy(), &self.now(pod), &container, given);
             if let Ok(Some(wish)) = wish
                 && !wish.is_fulfilled()
                 && !allows_swap(&container)
@@ -241,16 +237,11 @@ impl<'a> Session<'a> {
 
     fn create(&mut self, request: ContainerRequest) -> Result<Bytes, AnswerError> {
         let (sandbox, container, _) = required_parts("new container", request)?;
-        let Some(pod) = pod_from_sandbox(&sandbox).map(Arc::new) else {
-            return Ok(self.unmatched(&sandbox));
-        };
+        let pod = pod_from_sandbox(&sandbox).map(Arc::new);
+        let Some(pod) = pod else { return Ok(self.unmatched(&sandbox)) };
         let mut learnt = learn(&pod, &container);
-        let wish = desired_adjustment(
-            &self.policy(),
-            &self.now(&pod),
-            &container,
-            spec_resources(&container),
-        );
+        let given = spec_resources(&container);
+        let wish = desired_adjustment(&self.policy(), &self.now(&pod), &container, given);
         let mut adjust = None;
         if let Ok(wish) = &wish {
             let mut outcome = wish.as_ref().map_or(Outcome::Unmatched, |wish| self.outcome(wish));
@@ -289,9 +280,8 @@ impl<'a> Session<'a> {
     /// else the kubelet asked for (`FromCRILinuxResources()`, containerd/nri before 0.9).
     fn update(&mut self, request: ContainerRequest) -> Result<Bytes, AnswerError> {
         let (sandbox, container, given) = required_parts("update of a container", request)?;
-        let Some(pod) = pod_from_sandbox(&sandbox).map(Arc::new) else {
-            return Ok(self.unmatched(&sandbox));
-        };
+        let pod = pod_from_sandbox(&sandbox).map(Arc::new);
+        let Some(pod) = pod else { return Ok(self.unmatched(&sandbox)) };
         let wish = desired_adjustment(&self.policy(), &self.now(&pod), &container, given.as_ref())?;
         let outcome = match &wish {
             None => Outcome::Unmatched,
