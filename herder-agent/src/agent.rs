@@ -20,11 +20,11 @@ use crate::{
     policy::Policy,
     probe::ProbeOptions,
     report::Reporter,
-    serve::{self, Listeners, Readiness, ServeError},
+    serve::{self, Access, Listeners, Readiness, ServeError, access::AccessFiles},
     source::{Source, SourceError},
     state::{State, StateFile},
 };
-use reload::Reload;
+use reload::{Reload, access::AccessReload};
 use std::{io, net::SocketAddr, path::Path, sync::Arc, thread, time::Duration};
 use tokio::{
     runtime::{Builder, Runtime},
@@ -93,6 +93,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     // Before anything that takes time: SIGHUP would end the process.
     let hangup = runtime.block_on(async { signal(SignalKind::hangup()) });
     let hangup = start(hangup, "waiting for SIGHUP")?;
+    let (access, access_reload) = access(args, &runtime)?.unzip();
     let listeners = runtime.block_on(async { serve::bind(&args.listen) })?;
     let listen = listeners.addresses();
 
@@ -195,8 +196,11 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
             sleep(LAST_EVENTS).await;
         }))
     });
-    let serving =
-        Serving { listeners, readiness, heartbeat, dropped, node: args.node_name.clone() };
+    let node = args.node_name.clone();
+    let serving = Serving { listeners, access, readiness, heartbeat, dropped, node };
+    if let Some(reload) = access_reload {
+        runtime.spawn(reload.watch(reporter.clone()));
+    }
     let reload = Reload { path, loaded, hangup, policies };
     runtime.block_on(supervise(reload, reporter, serving, commands));
     // Meanwhile the core ends, unless somebody is still connected, and with it the
@@ -224,6 +228,22 @@ fn taken(path: &Path, text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, &path.display().to_string())
 }
 
+/// What the port asks of clients, and what takes changes of it, if there is a file for it.
+fn access(
+    args: &RunArgs,
+    runtime: &Runtime,
+) -> Result<Option<(watch::Receiver<Access>, AccessReload)>, AgentError> {
+    let Some(path) = args.web_config_file.clone() else { return Ok(None) };
+    let loaded = AccessFiles::read(&path);
+    let access = loaded.take()?;
+    let (tls, passwords) = access.asks_for();
+    tracing::info!(path = %path.display(), tls, passwords, "Took the file of --web-config-file.");
+    let (taken, access) = watch::channel(access);
+    let hangup = runtime.block_on(async { signal(SignalKind::hangup()) });
+    let hangup = start(hangup, "waiting for SIGHUP")?;
+    Ok(Some((access, AccessReload { path, loaded, hangup, taken })))
+}
+
 fn tell_attached(args: &RunArgs, source: &Source, listen: &[SocketAddr]) {
     let probe = match source {
         Source::Ebpf(probe) => Some(probe),
@@ -244,6 +264,7 @@ fn tell_attached(args: &RunArgs, source: &Source, listen: &[SocketAddr]) {
 /// What the server needs.
 struct Serving {
     listeners: Listeners,
+    access: Option<watch::Receiver<Access>>,
     readiness: Readiness,
     heartbeat: Heartbeat,
     dropped: ErrorCounter,
@@ -257,10 +278,14 @@ async fn supervise(
     serving: Serving,
     commands: mpsc::Sender<Command>,
 ) {
-    let Serving { listeners, readiness, heartbeat, dropped, node } = serving;
+    let Serving { listeners, access, readiness, heartbeat, dropped, node } = serving;
     let (stop, stopped) = tokio::sync::watch::channel(());
     let (told, core) = (reporter.clone(), commands.clone());
     let state = serve::State::new(told, readiness, core, heartbeat, Some(dropped), &node);
+    let state = match access {
+        Some(access) => state.asking(access),
+        None => state,
+    };
     let server = tokio::spawn(serve::run(listeners, state, async move {
         let mut stopped = stopped;
         // An error means that the sender is gone, which is the signal itself.

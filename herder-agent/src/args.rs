@@ -133,6 +133,11 @@ pub struct RunArgs {
     /// IPv4 or of whichever the node has.
     #[arg(long, env = "HERDER_LISTEN", value_name = "ADDR:PORT", value_delimiter = ',')]
     pub listen: Vec<SocketAddr>,
+    /// File that says what the port asks of its clients: TLS, certificates, and names with
+    /// passwords, in the format that Prometheus' exporters share (docs/http.md). Read again
+    /// when it or a file in it changes. /livez and /readyz stay open.
+    #[arg(long, env = "HERDER_WEB_CONFIG_FILE", value_name = "FILE")]
+    pub web_config_file: Option<PathBuf>,
     /// Name of this node, as Kubernetes knows it.
     #[arg(long, env = "HERDER_NODE_NAME", value_name = "NAME", default_value_t = host_name())]
     pub node_name: String,

@@ -4,13 +4,13 @@
 //! is never half taken.
 
 mod names;
-mod raw;
+pub(crate) mod raw;
 mod syntax;
 
 use crate::policy::OomGroup;
 use glob::Pattern;
 use raw::{RawConfig, Wrong};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_saphyr::Location;
 use std::{
     collections::BTreeMap,
@@ -161,12 +161,18 @@ impl Config {
         if is_empty(text) {
             return Ok(Self::default());
         }
-        let raw: RawConfig = serde_saphyr::from_str(text).map_err(|error| {
-            let place = error.location().map_or_else(|| "1:1".into(), place);
-            invalid(place, syntax::explained(&error))
-        })?;
+        let raw: RawConfig = from_yaml(text, name)?;
         raw.check().map_err(|Wrong(location, why)| invalid(place(location), why))
     }
+}
+
+/// What a text in YAML says; `name` is for error messages.
+pub(crate) fn from_yaml<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, ConfigError> {
+    serde_saphyr::from_str(text).map_err(|error| ConfigError::Invalid {
+        path: name.into(),
+        place: error.location().map_or_else(|| "1:1".into(), place),
+        why: syntax::explained(&error),
+    })
 }
 
 /// The text of a file, of which there may be at most a MiB.
@@ -174,26 +180,28 @@ impl Config {
 /// # Errors
 /// When it cannot be read, or is no regular file, too large, or not UTF-8.
 pub fn read(path: &Path) -> Result<String, ConfigError> {
-    let read = || {
-        // Opening a pipe would wait for somebody to write.
-        let file = fs::OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::other("it is no regular file"));
-        }
-        // Not more than that, whatever the file is and however it grows.
-        let mut bytes = Vec::new();
-        file.take(LARGEST + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > LARGEST {
-            let size = metadata.len();
-            return Err(io::Error::other(format!("{size} bytes; at most {LARGEST} are read")));
-        }
-        String::from_utf8(bytes).map_err(|error| {
-            let at = error.utf8_error().valid_up_to();
-            io::Error::other(format!("byte {at} is not UTF-8 text; save the file as UTF-8"))
-        })
-    };
-    read().map_err(|source| ConfigError::Read { path: path.display().to_string(), source })
+    let failed = |source| ConfigError::Read { path: path.display().to_string(), source };
+    read_text(path).map_err(failed)
+}
+
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    // Opening a pipe would wait for somebody to write.
+    let file = fs::OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    // Not more than that, whatever the file is and however it grows.
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST {
+        let size = metadata.len();
+        return Err(io::Error::other(format!("{size} bytes; at most {LARGEST} are read")));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        io::Error::other(format!("byte {at} is not UTF-8 text; save the file as UTF-8"))
+    })
 }
 
 /// Whether there is nothing in a file but comments and white space. It is a configuration
@@ -203,7 +211,7 @@ pub fn is_empty(text: &str) -> bool {
     text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
 }
 
-fn place(location: Location) -> String {
+pub(crate) fn place(location: Location) -> String {
     format!("{}:{}", location.line(), location.column())
 }
 

@@ -7,7 +7,7 @@ pub mod metrics;
 mod reasons;
 mod record;
 
-pub use reasons::{Lost, NoKill, Obstacle, Unattributed, Unseen};
+pub use reasons::{Lost, NoKill, Obstacle, Refused, Unattributed, Unseen};
 pub use record::KillRecord;
 
 use crate::{
@@ -395,6 +395,20 @@ impl Reporter {
             Some(error) => tracing::error!(%error, "Kept the old configuration."),
         }
         self.metrics.config_reload(error.is_none());
+    }
+
+    /// The file of `--web-config-file`, or one that it names, was read again.
+    pub fn access_reload(&self, error: Option<&dyn std::error::Error>) {
+        match error {
+            None => tracing::info!("Took the changed file of --web-config-file, and those in it."),
+            Some(error) => tracing::error!(%error, "Kept what the port asked of clients before."),
+        }
+        self.metrics.access_reload(error.is_none());
+    }
+
+    /// A client of the port was not let in.
+    pub fn refused(&self, refused: Refused) {
+        self.metrics.refused(refused);
     }
 
     /// A container was started again. If a kill that was seen ended it, its record

@@ -8,7 +8,8 @@ mod family;
 mod series;
 
 use super::{
-    Cause, KillReport, Lost, NoKill, Obstacle, OomGroupWrite, Unattributed, Unseen, WriteResult,
+    Cause, KillReport, Lost, NoKill, Obstacle, OomGroupWrite, Refused, Unattributed, Unseen,
+    WriteResult,
     lock::{Held, Lock},
 };
 use crate::{
@@ -233,6 +234,15 @@ impl Metrics {
     pub(super) fn config_reload(&self, ok: bool) {
         let result = if ok { "ok" } else { "error" };
         self.families.reloads.add([result], 1);
+    }
+
+    pub(super) fn access_reload(&self, ok: bool) {
+        let result = if ok { "ok" } else { "error" };
+        self.families.access_reloads.add([result], 1);
+    }
+
+    pub(super) fn refused(&self, refused: Refused) {
+        self.families.refused.add([refused.as_str()], 1);
     }
 
     pub(super) fn config_watched(&self, watched: bool) {

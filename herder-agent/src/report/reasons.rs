@@ -173,3 +173,40 @@ impl Obstacle {
         }
     }
 }
+
+/// Why a client of the port was not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The handshake failed: another version, no certificate, or a wrong one.
+    Handshake,
+    /// Plain HTTP on a port with TLS.
+    PlainHttp,
+    /// No name and password.
+    NoCredentials,
+    /// A wrong name or password.
+    WrongCredentials,
+    /// Too many others are being checked.
+    Busy,
+}
+
+impl Refused {
+    /// All of them.
+    pub const ALL: [Refused; 5] = [
+        Refused::Handshake,
+        Refused::PlainHttp,
+        Refused::NoCredentials,
+        Refused::WrongCredentials,
+        Refused::Busy,
+    ];
+
+    /// The value of the `reason` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Refused::Handshake => "handshake",
+            Refused::PlainHttp => "plain-http",
+            Refused::NoCredentials => "no-credentials",
+            Refused::WrongCredentials => "wrong-credentials",
+            Refused::Busy => "busy",
+        }
+    }
+}

@@ -6,7 +6,7 @@ use crate::{
     cgroup::tree::Role,
     events::send::Outcome,
     nri,
-    report::{Lost, NoKill, Obstacle, Unattributed, Unseen},
+    report::{Lost, NoKill, Obstacle, Refused, Unattributed, Unseen},
 };
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, Registry, core::Collector,
@@ -46,6 +46,8 @@ pub(super) struct Families {
     pub(super) enforce_seconds: Histogram,
     pub(super) exit_seconds: Histogram,
     pub(super) reloads: Family<1>,
+    pub(super) access_reloads: Family<1>,
+    pub(super) refused: Family<1>,
     pub(super) config_watched: Family<0>,
     pub(super) config_watch_failures: IntCounter,
     pub(super) log_dropped: IntCounter,
@@ -200,6 +202,18 @@ impl Families {
                 "Changed configurations, taken (ok) or refused (error).",
                 ["result"],
             ),
+            access_reloads: counter(
+                &mut exposed,
+                "herder_web_config_reloads_total",
+                "Changes of the file of --web-config-file or of one that it names, taken (ok) or rejected (error).",
+                ["result"],
+            ),
+            refused: counter(
+                &mut exposed,
+                "herder_http_refused_total",
+                "Requests and TLS handshakes of clients of the port that were not let in.",
+                ["reason"],
+            ),
             config_watched: gauge(
                 &mut exposed,
                 "herder_config_watched",
@@ -318,7 +332,11 @@ impl Families {
         }
         self.nri_connected.set([], 0);
         self.config_watched.set([], 0);
+        for refused in Refused::ALL {
+            self.refused.begin([refused.as_str()]);
+        }
         for result in ["ok", "error"] {
+            self.access_reloads.begin([result]);
             self.reloads.begin([result]);
         }
         register(&self.registry, ProcessCollector::for_self());
