@@ -21,6 +21,7 @@
 
 pub mod access;
 mod encrypted;
+mod gzip;
 mod head;
 mod listen;
 mod page;
@@ -40,6 +41,7 @@ use crate::{
     core::{Command, Heartbeat},
     report::{Refused, Reporter},
 };
+use gzip::Encoders;
 use hyper::{Request, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use peer::{Doing, Peer};
@@ -86,6 +88,7 @@ pub struct State {
     dropped: Option<ErrorCounter>,
     node: Arc<str>,
     access: watch::Receiver<Access>,
+    encoders: Encoders,
 }
 
 impl State {
@@ -99,7 +102,8 @@ impl State {
         node: &str,
     ) -> Self {
         let (_, access) = watch::channel(Access::default());
-        State { reporter, readiness, core, heartbeat, dropped, node: node.into(), access }
+        let (node, encoders) = (node.into(), Encoders::default());
+        State { reporter, readiness, core, heartbeat, dropped, node, access, encoders }
     }
 
     /// Asks of clients what was sent last.

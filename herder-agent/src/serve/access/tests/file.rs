@@ -80,7 +80,7 @@ fn nothing_is_passed_over() {
             "web.yaml:1:32: there is no key \"X-Other\" here; the keys are Content-Security-Policy",
         ),
         ("tls_server_config: [a]", "web.yaml:1:20: a mapping (`key: value`) is needed here"),
-        ("tls_server_config:", "web.yaml:1:19: `tls_server_config` has no value"),
+        ("tls_server_config:", "web.yaml:1:18: `tls_server_config` has no value"),
         ("tls_server_config: {}", "web.yaml:1:20: TLS needs `cert_file` and `key_file`"),
         ("tls_server_config: {cert_file: tls.crt}", "TLS needs"),
         ("tls_server_config: {cert_file: tls.crt, key_file: \"\"}", "`key_file` is empty"),
