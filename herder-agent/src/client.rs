@@ -4,12 +4,12 @@
 //! They ask a running agent over HTTP and need no privilege. What they print comes
 //! from outside, so control characters in it are escaped.
 
-mod containers;
+pub mod containers;
 mod credentials;
 mod http;
-mod kills;
-mod table;
-mod time;
+pub mod kills;
+pub mod table;
+pub mod time;
 
 use crate::{
     args::{ContainersArgs, KillsArgs, Output},
@@ -218,7 +218,7 @@ async fn each(
 }
 
 /// Whether a container is told to have ended by what did not look so.
-fn ended(kill: &Value) -> bool {
+pub fn ended(kill: &Value) -> bool {
     kill["kind"] == "subprocess" && kill["survived"] == false
 }
 
@@ -266,7 +266,7 @@ impl Printer {
     fn containers(&self, containers: &[Value]) -> Result<(), ClientError> {
         print(&match self.output {
             Output::Json => json(containers),
-            Output::Table => containers::table(containers, self.colours),
+            Output::Table => containers::table(containers, self.colours, false),
         })
     }
 
