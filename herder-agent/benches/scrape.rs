@@ -9,16 +9,15 @@
 )]
 
 use herder_agent::{
-    attribution::{ContainerNames, Owner},
-    cgroup::CgroupId,
-    core::Heartbeat,
-    oom::{Domain, Kind, Limit, OomKill, Victim, limit::Limits},
-    report::{KillReport, Reporter},
+    report::{Reporter, heartbeat::Heartbeat},
     serve::{self, Access, Readiness, State, access::AccessFiles},
 };
-use rcgen::{CertificateParams, KeyPair};
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::ring::default_provider,
+use herder_model::{
+    cgroup::CgroupId,
+    clock::Monotonic,
+    kill::KillReport,
+    oom::{Domain, Kind, Limit, OomKill, Victim, limit::Limits},
+    owner::{ContainerNames, Owner},
 };
 use serde_json::{Value, json};
 use std::{
@@ -47,7 +46,7 @@ fn kill(owner: &Owner, kind: Kind) -> KillReport {
     KillReport {
         pod: None,
         kill: OomKill {
-            victims: vec![Victim::nameless(CgroupId(1), 0)],
+            victims: vec![Victim::nameless(CgroupId(1), Monotonic::ZERO)],
             trigger: None,
             domain: Domain::Unknown,
             group: None,
@@ -135,7 +134,7 @@ fn tls() -> (Access, Arc<ClientConfig>) {
         indented(&key.serialize_pem())
     );
     fs::write(&file, text).unwrap();
-    let access = AccessFiles::read(&file).take().unwrap();
+    let access = AccessFiles::read(&file, |path| fs::read_to_string(path)).take().unwrap();
     fs::remove_file(&file).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(certificate.der().clone()).unwrap();

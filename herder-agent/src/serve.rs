@@ -20,6 +20,7 @@
 //!   connection (docs/http.md has the figures).
 
 pub mod access;
+mod answer;
 mod encrypted;
 mod gzip;
 mod head;
@@ -34,19 +35,19 @@ mod socket;
 mod stream;
 
 pub use access::Access;
-pub use listen::{Listeners, ServeError, bind};
+pub use listen::{Listeners, PORT, ServeError, bind};
 pub use readiness::{Latch, Readiness};
 
 use crate::{
-    core::{Command, Heartbeat},
-    report::{Refused, Reporter},
+    enforce::StatesRequest,
+    report::{Refused, Reporter, heartbeat::Heartbeat},
 };
+use answer::Answer;
 use gzip::Encoders;
 use hyper::{Request, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use peer::{Doing, Peer};
 use places::Places;
-use respond::Answer;
 use socket::Socket;
 use std::{
     convert::Infallible,
@@ -83,7 +84,7 @@ const FINISH: Duration = Duration::from_secs(2);
 pub struct State {
     reporter: Arc<Reporter>,
     readiness: Readiness,
-    core: mpsc::Sender<Command>,
+    core: mpsc::Sender<StatesRequest>,
     heartbeat: Heartbeat,
     dropped: Option<ErrorCounter>,
     node: Arc<str>,
@@ -96,7 +97,7 @@ impl State {
     pub fn new(
         reporter: Arc<Reporter>,
         readiness: Readiness,
-        core: mpsc::Sender<Command>,
+        core: mpsc::Sender<StatesRequest>,
         heartbeat: Heartbeat,
         dropped: Option<ErrorCounter>,
         node: &str,

@@ -1,7 +1,7 @@
 //! The command line, with kubectl's own names for what kubectl has too.
 
 use clap::{Args, Parser, Subcommand};
-use herder_agent::args::Output;
+use herder_agent::cli::args::Output;
 use std::{path::PathBuf, time::Duration};
 
 /// Ask all Herder agents of a cluster at once, through the API server: no port has to be open.
@@ -98,6 +98,16 @@ impl Common {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn every_flag_has_a_row_in_its_document() {
+        let text = include_str!("../../../docs/kubectl.md");
+        for command in Cli::command().get_subcommands() {
+            for flag in command.get_arguments().filter_map(|argument| argument.get_long()) {
+                assert!(text.contains(&format!("`--{flag}`")), "docs/kubectl.md lacks --{flag}");
+            }
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -1,6 +1,6 @@
 //! Why there is nothing to print, and why an agent is not in what is printed.
 
-use herder_agent::causes::Causes;
+use herder_model::causes::Causes;
 use hyper::StatusCode;
 use serde_json::Value;
 use std::{io, time::Duration};

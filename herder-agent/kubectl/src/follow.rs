@@ -11,7 +11,7 @@ use crate::{
     of,
     print::{self, Printer},
 };
-use herder_agent::client::ended;
+use herder_agent::cli::client::ended;
 use http_body_util::BodyExt;
 use kube::client::Body;
 use serde_json::Value;
@@ -179,7 +179,7 @@ fn told(event: &str, data: Value, agent: &Agent, last: &mut Option<u64>) -> Opti
         // The line that was printed at the kill could not say so.
         "settled" if ended(&data) => Some(News::Kill(of(agent, data))),
         "missed" => {
-            let missed = data["missed"].as_u64().unwrap_or(0);
+            let missed = data.get("missed").and_then(Value::as_u64).unwrap_or(0);
             Some(News::Note(format!("{agent}: {missed} kills came faster than they were read")))
         }
         _ => None,

@@ -1,7 +1,7 @@
 //! Standard output, as it is wanted.
 
 use crate::fault::Error;
-use herder_agent::{
+use herder_agent::cli::{
     args::Output,
     client::{
         containers,

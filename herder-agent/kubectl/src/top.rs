@@ -1,7 +1,7 @@
 //! Which containers have most OOM kills.
 
 use crate::agents::Agent;
-use herder_agent::client::kills::place;
+use herder_agent::cli::client::kills::place;
 use serde_json::{Value, json};
 use std::{cmp::Reverse, collections::HashMap};
 

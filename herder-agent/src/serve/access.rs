@@ -12,12 +12,10 @@ mod file;
 mod passwords;
 mod tls;
 
-use super::respond::{Answer, text};
-use crate::{
-    config::{ConfigError, place, read_text},
-    report::Refused,
-};
+use super::answer::{Answer, text};
+use crate::report::Refused;
 use file::{Settings, invalid};
+use herder_model::rules::parse::{InvalidConfig, place};
 use hyper::{
     HeaderMap, Request, StatusCode,
     header::{
@@ -30,6 +28,7 @@ use rustls::ServerConfig;
 use serde_saphyr::Location;
 use std::{
     collections::BTreeMap,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -57,9 +56,28 @@ pub struct AccessFiles {
     others: BTreeMap<PathBuf, Result<String, String>>,
 }
 
+/// Why the file is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// It cannot be read.
+    #[error("cannot read the file of --web-config-file, {path}: {why}")]
+    Read {
+        /// Its path.
+        path: String,
+        /// What the system said.
+        why: String,
+    },
+    /// It is not what it should be.
+    #[error(transparent)]
+    Invalid(#[from] InvalidConfig),
+    /// No thread for passwords.
+    #[error("passwords cannot be checked: {0}")]
+    Passwords(#[from] io::Error),
+}
+
 impl AccessFiles {
-    /// Reads them. What cannot be read is told when it is taken.
-    pub fn read(path: &Path) -> Self {
+    /// Reads them, as files are read here. What cannot be read is told when it is taken.
+    pub fn read(path: &Path, read_text: impl Fn(&Path) -> io::Result<String>) -> Self {
         let text = read_text(path).map_err(|error| error.to_string());
         let settings = text.as_ref().ok().and_then(|text| Settings::parse(text, path).ok());
         let named = settings.and_then(|settings| settings.tls).map(|tls| {
@@ -86,22 +104,19 @@ impl AccessFiles {
     ///
     /// # Errors
     /// When one cannot be read, or is not what it should be.
-    pub fn take(&self) -> Result<Access, ConfigError> {
+    pub fn take(&self) -> Result<Access, AccessError> {
         let path = &self.path;
-        let text = self.text.as_ref().map_err(|why| ConfigError::Read {
+        let text = self.text.as_ref().map_err(|why| AccessError::Read {
             path: path.display().to_string(),
-            source: std::io::Error::other(why.clone()),
+            why: why.clone(),
         })?;
         let Settings { tls, headers, users } = Settings::parse(text, path)?;
         let tls = tls.map(|tls| self.tls(&tls)).transpose()?;
-        let passwords = (!users.is_empty()).then(|| Passwords::start(&users)).transpose();
-        let passwords = passwords.map_err(|error| {
-            invalid(path, "1:1", format!("passwords cannot be checked: {error}"))
-        })?;
+        let passwords = (!users.is_empty()).then(|| Passwords::start(&users)).transpose()?;
         Ok(Access(Arc::new(Asked { tls: tls.map(Arc::new), passwords, headers })))
     }
 
-    fn tls(&self, tls: &TlsSettings) -> Result<ServerConfig, ConfigError> {
+    fn tls(&self, tls: &TlsSettings) -> Result<ServerConfig, InvalidConfig> {
         let wrong = |at: Location, why: String| invalid(&self.path, &place(at), why);
         let text = |source: &'_ Source| match source {
             Source::Inline(_, text) => Ok(text.clone()),

@@ -4,7 +4,7 @@
 //! An encoder has some 300 KiB of state, so there are few at once; further answers are as they
 //! would be without. It is fed the same pieces, one at a time, as the client reads.
 
-use super::respond::Answer;
+use super::answer::Answer;
 use flate2::{Compression, write::GzEncoder};
 use hyper::{
     HeaderMap,

@@ -48,7 +48,7 @@ fn clients_of_tls_take_little() {
     fs::write(directory.join("tls.key"), key.serialize_pem()).unwrap();
     let file = directory.join("web.yaml");
     fs::write(&file, "tls_server_config: {cert_file: tls.crt, key_file: tls.key}").unwrap();
-    let access = AccessFiles::read(&file).take().unwrap();
+    let access = AccessFiles::read(&file, |path| fs::read_to_string(path)).take().unwrap();
     fs::remove_dir_all(&directory).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(certificate.der().clone()).unwrap();

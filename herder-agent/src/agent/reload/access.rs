@@ -3,11 +3,19 @@
 
 use super::{UNWATCHED, WATCHED, chain::ChainWatch, settled};
 use crate::{
+    cli::config::read_text,
     report::Reporter,
-    serve::{Access, access::AccessFiles},
+    serve::{
+        Access,
+        access::{AccessError, AccessFiles},
+    },
 };
 use std::{path::PathBuf, sync::Arc};
-use tokio::{signal::unix::Signal, sync::watch, time::sleep};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    time::sleep,
+};
 
 /// What is watched, and what is known of it.
 pub(crate) struct AccessReload {
@@ -16,6 +24,18 @@ pub(crate) struct AccessReload {
     pub(crate) loaded: AccessFiles,
     pub(crate) hangup: Signal,
     pub(crate) taken: watch::Sender<Access>,
+}
+
+/// Takes the file for the first time: what the port asks, and what takes changes of it. Has to
+/// run within tokio.
+pub(crate) fn start(path: PathBuf) -> Result<(watch::Receiver<Access>, AccessReload), AccessError> {
+    let loaded = AccessFiles::read(&path, read_text);
+    let access = loaded.take()?;
+    let (tls, passwords) = access.asks_for();
+    tracing::info!(path = %path.display(), tls, passwords, "Took the file of --web-config-file.");
+    let (taken, access) = watch::channel(access);
+    let hangup = signal(SignalKind::hangup())?;
+    Ok((access, AccessReload { path, loaded, hangup, taken }))
 }
 
 impl AccessReload {
@@ -37,7 +57,9 @@ impl AccessReload {
                     UNWATCHED.as_secs()
                 );
             }
-            let now = settled(|| AccessFiles::read(&self.path), Some(&known), PartialEq::eq).await;
+            let now =
+                settled(|| AccessFiles::read(&self.path, read_text), Some(&known), PartialEq::eq)
+                    .await;
             let is_other = now != known;
             if is_other {
                 match now.take() {

@@ -1,12 +1,17 @@
 //! Every family: name, help, labels.
 
-use super::family::{Exposed, Family, FamilyKind};
+use super::{
+    super::Refused,
+    family::{Exposed, Family, FamilyKind},
+};
 use crate::{
-    apiserver::Failure,
+    kubernetes::{client::Failure, events::send::Outcome},
+    runtime::nri,
+};
+use herder_model::{
     cgroup::tree::Role,
-    events::send::Outcome,
-    nri,
-    report::{Lost, NoKill, Obstacle, Refused, Unattributed, Unseen},
+    enforcement::Obstacle,
+    oom::reasons::{Lost, NoKill, Unattributed, Unseen},
 };
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, Registry, core::Collector,

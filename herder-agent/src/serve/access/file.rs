@@ -9,8 +9,8 @@ use super::{
     passwords::check_hash,
     tls::{ClientAuth, Source, TlsSettings},
 };
-use crate::config::{
-    ConfigError, from_yaml, is_empty, place,
+use herder_model::rules::parse::{
+    InvalidConfig, from_yaml, is_empty, place,
     raw::{Item, Key, Wrong, item_value, items, key, value, wrong},
 };
 use hyper::header::{HeaderName, HeaderValue};
@@ -100,7 +100,7 @@ struct RawHeaders {
 
 impl Settings {
     /// Reads a text; `path` is for error messages, and files in it are beside that one.
-    pub(super) fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+    pub(super) fn parse(text: &str, path: &Path) -> Result<Self, InvalidConfig> {
         if is_empty(text) {
             let why = "nothing is in it; write `{}` to serve plain HTTP to everyone";
             return Err(invalid(path, "1:1", why.into()));
@@ -112,8 +112,8 @@ impl Settings {
 }
 
 /// Something is wrong at a place of the file.
-pub(super) fn invalid(path: &Path, place: &str, why: String) -> ConfigError {
-    ConfigError::Invalid { path: path.display().to_string(), place: place.into(), why }
+pub(super) fn invalid(path: &Path, place: &str, why: String) -> InvalidConfig {
+    InvalidConfig { path: path.display().to_string(), place: place.into(), why }
 }
 
 impl RawFile {

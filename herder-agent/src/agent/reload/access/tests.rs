@@ -1,10 +1,7 @@
 use super::*;
 use crate::serve::access::authority::Authority;
 use std::{fs, os::unix::fs::symlink, path::Path, time::Duration};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::timeout,
-};
+use tokio::time::timeout;
 
 struct Case {
     directory: PathBuf,
@@ -21,7 +18,7 @@ impl Case {
         fs::create_dir_all(&directory).unwrap();
         fill(&directory);
         let path = directory.join("web.yaml");
-        let loaded = AccessFiles::read(&path);
+        let loaded = AccessFiles::read(&path, read_text);
         let (taken, followed) = watch::channel(loaded.take().unwrap());
         let reporter = Arc::<Reporter>::default();
         let hangup = signal(SignalKind::hangup()).unwrap();

@@ -170,6 +170,10 @@ fn nothing_is_passed_over() {
         let error = directory.take(text).expect_err(text);
         assert!(error.contains(part), "{text}\n{error}");
     }
-    let missing = AccessFiles::read(&directory.0.join("none.yaml")).take().unwrap_err().to_string();
+    let missing =
+        AccessFiles::read(&directory.0.join("none.yaml"), |path| fs::read_to_string(path))
+            .take()
+            .unwrap_err()
+            .to_string();
     assert!(missing.contains("none.yaml: No such file"), "{missing}");
 }

@@ -1,7 +1,6 @@
 use super::*;
 use crate::{
-    core::Heartbeat,
-    report::Reporter,
+    report::{Reporter, heartbeat::Heartbeat},
     serve::{HEAD, Readiness, State, bind, places::HANDSHAKES, run},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};

@@ -1,0 +1,185 @@
+//! The one server that is ever asked: an agent, over HTTP/1.1, with or without TLS.
+
+use super::{
+    ClientError,
+    credentials::{Tls, authorization},
+};
+use crate::cli::args::AgentArgs;
+use bytes::Bytes;
+use herder_model::causes::chain;
+use http_body_util::{BodyExt, Empty};
+use hyper::{
+    Request, Uri,
+    body::Incoming,
+    client::conn::http1,
+    header::{AUTHORIZATION, HOST, HeaderValue},
+};
+use hyper_util::rt::TokioIo;
+use std::{io, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// How long connecting, and a whole answer that is no stream, may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A stream says something every 15 seconds; this long after that it is dead.
+const SILENCE: Duration = Duration::from_secs(45);
+
+/// Longest line of a stream; a kill has a few KiB.
+const LONGEST_LINE: usize = 1 << 20;
+
+pub(super) struct Agent {
+    url: String,
+    authority: String,
+    /// What a proxy has before the agent's own paths, without a slash at its end.
+    below: String,
+    tls: Option<Tls>,
+    authorization: Option<HeaderValue>,
+}
+
+/// The body of an answer.
+pub(super) struct Answer {
+    url: String,
+    body: Incoming,
+    read: Vec<u8>,
+}
+
+impl Agent {
+    pub(super) fn of(args: &AgentArgs) -> Result<Self, ClientError> {
+        let url = &args.url;
+        let wrong = || ClientError::Url(url.to_owned());
+        let uri: Uri = url.parse().map_err(|_| wrong())?;
+        let host = uri.host().filter(|_| uri.query().is_none()).ok_or_else(wrong)?;
+        let tls = match uri.scheme_str() {
+            Some("http") => None,
+            Some("https") => Some(Tls::of(args, host)?),
+            _ => return Err(wrong()),
+        };
+        let authority = format!("{host}:{}", uri.port_u16().unwrap_or(9469));
+        let below = uri.path().trim_end_matches('/').to_owned();
+        let authorization = authorization(args)?;
+        Ok(Agent { url: url.to_owned(), authority, below, tls, authorization })
+    }
+
+    /// The text of an answer.
+    pub(super) async fn get(&self, path: &str) -> Result<String, ClientError> {
+        let all = async { self.ask(path, None).await?.all().await };
+        timeout(PATIENCE, all).await.map_err(|_| ClientError::Slow(self.url.clone()))?
+    }
+
+    /// The JSON of a text that the agent sent.
+    pub(super) fn json<T: serde::de::DeserializeOwned>(
+        &self,
+        text: &str,
+    ) -> Result<T, ClientError> {
+        serde_json::from_str(text)
+            .map_err(|source| ClientError::Json { url: self.url.clone(), source })
+    }
+
+    /// Asks, and gives the answer as soon as its head is there.
+    pub(super) async fn ask(
+        &self,
+        path: &str,
+        last_event: Option<HeaderValue>,
+    ) -> Result<Answer, ClientError> {
+        let slow = |_| ClientError::Slow(self.url.clone());
+        let connect = TcpStream::connect(&self.authority);
+        let stream = timeout(PATIENCE, connect).await.map_err(slow)?;
+        let stream =
+            stream.map_err(|source| ClientError::Connect { url: self.url.clone(), source })?;
+        let Some(tls) = &self.tls else { return self.ask_over(stream, path, last_event).await };
+        let connected = tls.connector.connect(tls.name.clone(), stream);
+        let stream = timeout(PATIENCE, connected).await.map_err(slow)?;
+        let stream = stream.map_err(|source| self.no_tls(source))?;
+        self.ask_over(stream, path, last_event).await
+    }
+
+    /// With TLS 1.3 a client hears only now that its certificate is not the right one.
+    fn broken(&self, source: hyper::Error) -> ClientError {
+        let of_tls = chain(&source).find_map(|cause| {
+            let cause = cause.downcast_ref::<io::Error>()?.get_ref()?;
+            cause.downcast_ref::<rustls::Error>()
+        });
+        match of_tls {
+            Some(error) => self.no_tls(io::Error::other(error.clone())),
+            None => ClientError::Broken { url: self.url.clone(), source },
+        }
+    }
+
+    fn no_tls(&self, source: io::Error) -> ClientError {
+        ClientError::Tls { url: self.url.clone(), source }
+    }
+
+    async fn ask_over(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        path: &str,
+        last_event: Option<HeaderValue>,
+    ) -> Result<Answer, ClientError> {
+        let slow = |_| ClientError::Slow(self.url.clone());
+        let broken = |source| self.broken(source);
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        // Its errors are also those of the body.
+        tokio::spawn(connection);
+        let mut request = Request::new(Empty::<Bytes>::new());
+        // `Agent::of` has parsed authority and path, and the rest is ours.
+        let path = format!("{}{path}", self.below);
+        *request.uri_mut() = path.parse().map_err(|_| ClientError::Url(self.url.clone()))?;
+        let host = HeaderValue::from_str(&self.authority);
+        request.headers_mut().insert(HOST, host.map_err(|_| ClientError::Url(self.url.clone()))?);
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
+        if let Some(last) = last_event {
+            request.headers_mut().insert("last-event-id", last);
+        }
+        let answer = timeout(PATIENCE, sender.send_request(request)).await.map_err(slow)?;
+        let answer = answer.map_err(broken)?;
+        let status = answer.status();
+        let answer = Answer { url: self.url.clone(), body: answer.into_body(), read: Vec::new() };
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let url = self.url.clone();
+        let body = answer.all().await?.trim_end().escape_debug().to_string();
+        Err(ClientError::Refused { url, status: status.as_u16(), body })
+    }
+}
+
+impl Answer {
+    /// All of it, as text.
+    async fn all(mut self) -> Result<String, ClientError> {
+        while self.more().await? {}
+        Ok(String::from_utf8_lossy(&self.read).into_owned())
+    }
+
+    /// The next line of a stream, without its end; none at the end.
+    pub(super) async fn line(&mut self) -> Result<Option<String>, ClientError> {
+        loop {
+            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.read.drain(..=end).collect();
+                return Ok(Some(String::from_utf8_lossy(&line).trim_end().to_owned()));
+            }
+            if self.read.len() > LONGEST_LINE || !self.more().await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Reads some more; tells whether there was any.
+    async fn more(&mut self) -> Result<bool, ClientError> {
+        let frame = timeout(SILENCE, self.body.frame()).await;
+        let frame = frame.map_err(|_| ClientError::Slow(self.url.clone()))?;
+        let Some(frame) = frame else { return Ok(false) };
+        let frame =
+            frame.map_err(|source| ClientError::Broken { url: self.url.clone(), source })?;
+        if let Some(data) = frame.data_ref() {
+            self.read.extend_from_slice(data);
+        }
+        Ok(true)
+    }
+}
