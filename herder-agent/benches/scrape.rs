@@ -19,6 +19,10 @@ use herder_model::{
     oom::{Domain, Kind, Limit, OomKill, Victim, limit::Limits},
     owner::{ContainerNames, Owner},
 };
+use rcgen::{CertificateParams, KeyPair};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::ring::default_provider,
+};
 use serde_json::{Value, json};
 use std::{
     fs,

@@ -1,7 +1,12 @@
 //! The program against an API server with several agents, of which some hang, answer garbage,
 //! are forbidden or do not run.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what went wrong by panicking"
+)]
 
 use serde_json::{Value, json};
 use std::{
@@ -142,7 +147,7 @@ fn of_many_kinds(path: &str, stream: &mut TcpStream) {
         "agent-hangs" => thread::sleep(Duration::from_secs(60)),
         "agent-garbage" => send(stream, "200 OK", "text/html", "<title>Sign in</title>"),
         "agent-half" => {
-            drop(write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n[{{\"id\""))
+            drop(write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n[{{\"id\""));
         }
         "agent-no" => {
             let body =
