@@ -25,7 +25,7 @@ use crate::{
     },
     report::{Reporter, heartbeat::Heartbeat},
     runtime::{bundle::Bundles, nri},
-    serve::{self, Listeners, Readiness, ServeError},
+    serve::{self, Access, Listeners, Readiness, ServeError, access::AccessError},
 };
 use herder_model::{
     cgroup::CgroupId,
@@ -66,6 +66,9 @@ pub enum AgentError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// What the port asks of clients is wrong.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// Kills cannot be heard of.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -106,6 +109,9 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     // Before anything that takes time: SIGHUP would end the process.
     let hangup = runtime.block_on(async { signal(SignalKind::hangup()) });
     let hangup = start(hangup, "waiting for SIGHUP")?;
+    let web = args.web_config_file.clone();
+    let web = runtime.block_on(async { web.map(reload::access::start).transpose() })?;
+    let (access, access_reload) = web.unzip();
     let listeners = runtime.block_on(async { serve::bind(&args.listen) })?;
     let listen = listeners.addresses();
 
@@ -212,8 +218,11 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
             sleep(LAST_EVENTS).await;
         }))
     });
-    let serving =
-        Serving { listeners, readiness, heartbeat, dropped, node: args.node_name.clone() };
+    let node = args.node_name.clone();
+    let serving = Serving { listeners, access, readiness, heartbeat, dropped, node };
+    if let Some(reload) = access_reload {
+        runtime.spawn(reload.watch(reporter.clone()));
+    }
     let reload = Reload { path, loaded, hangup, policies };
     runtime.block_on(supervise(reload, reporter, serving, asked));
     // Meanwhile the core ends, and with it the queue; what is in it then is all.
@@ -259,6 +268,7 @@ fn tell_attached(args: &RunArgs, source: &Source, listen: &[SocketAddr]) {
 /// What the server needs.
 struct Serving {
     listeners: Listeners,
+    access: Option<watch::Receiver<Access>>,
     readiness: Readiness,
     heartbeat: Heartbeat,
     dropped: ErrorCounter,
@@ -272,10 +282,14 @@ async fn supervise(
     serving: Serving,
     core: mpsc::Sender<StatesRequest>,
 ) {
-    let Serving { listeners, readiness, heartbeat, dropped, node } = serving;
+    let Serving { listeners, access, readiness, heartbeat, dropped, node } = serving;
     let (stop, stopped) = tokio::sync::watch::channel(());
     let told = reporter.clone();
     let state = serve::State::new(told, readiness, core.clone(), heartbeat, Some(dropped), &node);
+    let state = match access {
+        Some(access) => state.asking(access),
+        None => state,
+    };
     let server = tokio::spawn(serve::run(listeners, state, async move {
         let mut stopped = stopped;
         // An error means that the sender is gone, which is the signal itself.

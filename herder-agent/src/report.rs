@@ -6,9 +6,11 @@ pub mod heartbeat;
 pub mod journal;
 mod lock;
 pub mod metrics;
+mod port;
 mod record;
 mod runtime;
 
+pub use port::Refused;
 pub use record::KillRecord;
 
 use crate::{

@@ -129,6 +129,23 @@ fn rules_in_documents_are_taken() {
     assert!(count >= 8, "{count}");
 }
 
+#[test]
+fn web_configurations_in_documents_are_taken() {
+    let mut count = 0;
+    for (path, text) in documents() {
+        for block in text.split("```yaml\n").skip(1) {
+            let block = block.split("```").next().unwrap();
+            if block.starts_with("tls_server_config:") {
+                let taken = crate::manifests::agreement::web_config(block);
+                taken.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 0);
+    assert!(crate::manifests::agreement::web_config("tls_config: {}").is_err());
+}
+
 /// Every key of a rule has a row, and every row is a key that the agent knows.
 #[test]
 fn the_table_of_keys_is_that_of_the_agent() {

@@ -1,5 +1,6 @@
 //! Takes a changed configuration file: when it changes, and on SIGHUP.
 
+pub(super) mod access;
 mod chain;
 
 use crate::{
@@ -63,7 +64,7 @@ impl Reload<'_> {
                 (Ok(()), true) => tracing::info!("Changes of the configuration are watched for."),
                 _ => {}
             }
-            let now = settled(path, known.as_ref()).await;
+            let now = settled(|| config::read(path), known.as_ref(), same).await;
             if asked || known.as_ref().is_none_or(|known| !same(known, &now)) {
                 self.take(path, &now, &reporter);
                 known = Some(now);
@@ -97,15 +98,15 @@ impl Reload<'_> {
     }
 }
 
-/// The file, when it is what it was before, or has been the same for a while.
-async fn settled(path: &Path, known: Option<&Text>) -> Text {
-    let mut now = config::read(path);
+/// What is read, when it is what it was before, or has been the same for a while.
+async fn settled<T>(read: impl Fn() -> T, known: Option<&T>, same: impl Fn(&T, &T) -> bool) -> T {
+    let mut now = read();
     for _ in 0..LOOKS {
         if known.is_some_and(|known| same(known, &now)) {
             break;
         }
         sleep(SETTLE).await;
-        let later = config::read(path);
+        let later = read();
         if same(&now, &later) {
             break;
         }

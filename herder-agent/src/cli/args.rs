@@ -44,6 +44,25 @@ pub struct AgentArgs {
     /// herder-system port-forward POD 9469.
     #[arg(long, env = "HERDER_URL", value_name = "URL", default_value = "http://127.0.0.1:9469")]
     pub url: String,
+    /// Authorities that may have certified an agent with https://, PEM. Without it, those of the
+    /// system.
+    #[arg(long, env = "HERDER_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Name that the agent's certificate is for, if it is not the address's.
+    #[arg(long, env = "HERDER_TLS_SERVER_NAME", value_name = "NAME")]
+    pub tls_server_name: Option<String>,
+    /// Certificate to show to the agent, PEM.
+    #[arg(long, env = "HERDER_CERT_FILE", value_name = "FILE", requires = "key_file")]
+    pub cert_file: Option<PathBuf>,
+    /// Its key, PEM.
+    #[arg(long, env = "HERDER_KEY_FILE", value_name = "FILE", requires = "cert_file")]
+    pub key_file: Option<PathBuf>,
+    /// Name for an agent that asks for name and password.
+    #[arg(long, short, env = "HERDER_USER", value_name = "NAME")]
+    pub user: Option<String>,
+    /// File with the password; else it is in the environment variable HERDER_PASSWORD.
+    #[arg(long, env = "HERDER_PASSWORD_FILE", value_name = "FILE", requires = "user")]
+    pub password_file: Option<PathBuf>,
     /// How to print it.
     #[arg(long, short, env = "HERDER_OUTPUT", value_enum, default_value = "table")]
     pub output: Output,
@@ -131,6 +150,11 @@ pub struct RunArgs {
     /// IPv4 or of whichever the node has.
     #[arg(long, env = "HERDER_LISTEN", value_name = "ADDR:PORT", value_delimiter = ',')]
     pub listen: Vec<SocketAddr>,
+    /// File that says what the port asks of its clients: TLS, certificates, and names with
+    /// passwords, in the format that Prometheus' exporters share (docs/http.md). Read again
+    /// when it or a file in it changes. /livez and /readyz stay open.
+    #[arg(long, env = "HERDER_WEB_CONFIG_FILE", value_name = "FILE")]
+    pub web_config_file: Option<PathBuf>,
     /// Name of this node, as Kubernetes knows it.
     #[arg(long, env = "HERDER_NODE_NAME", value_name = "NAME", default_value_t = host_name())]
     pub node_name: String,

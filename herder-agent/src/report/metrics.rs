@@ -7,7 +7,10 @@ mod families;
 mod family;
 mod series;
 
-use super::lock::{Held, Lock};
+use super::{
+    Refused,
+    lock::{Held, Lock},
+};
 use crate::{
     kubernetes::{client::Failure, events::send::Outcome},
     runtime::nri,
@@ -236,6 +239,15 @@ impl Metrics {
     pub(super) fn config_reload(&self, ok: bool) {
         let result = if ok { "ok" } else { "error" };
         self.families.reloads.add([result], 1);
+    }
+
+    pub(super) fn access_reload(&self, ok: bool) {
+        let result = if ok { "ok" } else { "error" };
+        self.families.access_reloads.add([result], 1);
+    }
+
+    pub(super) fn refused(&self, refused: Refused) {
+        self.families.refused.add([refused.as_str()], 1);
     }
 
     pub(super) fn config_watched(&self, watched: bool) {

@@ -224,6 +224,51 @@ async fn containers_come_piece_by_piece() {
     }
 }
 
+/// With and without gzip a client has the same, however many pieces it is.
+#[tokio::test]
+async fn answers_are_the_same_with_gzip() {
+    let server = Server::start().await;
+    let table =
+        [("/api/v1/kills", 0), ("/api/v1/kills", 3), ("/metrics", 3), ("/api/v1/kills", 500)];
+    let mut kills = 0;
+    for (path, more) in table {
+        (kills..more).for_each(|_| server.kill());
+        kills = kills.max(more);
+        let asked = async |headers: &str| {
+            let mut stream = server.connect(1).await;
+            let request = format!("GET {path} HTTP/1.0\r\n{headers}\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.unwrap();
+            let end = answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+            (String::from_utf8(answer[..end].to_vec()).unwrap(), answer[end..].to_vec())
+        };
+        let (head, plain) = asked("Accept-Encoding: gzip;q=0\r\n").await;
+        assert!(!head.contains("content-encoding") && head.contains("vary: accept-encoding"));
+        let (head, encoded) = asked("Accept-Encoding: br, gzip\r\n").await;
+        assert!(head.contains("content-encoding: gzip\r\n"), "{head}");
+        let mut text = Vec::new();
+        let mut decoder = flate2::read::GzDecoder::new(&encoded[..]);
+        std::io::Read::read_to_end(&mut decoder, &mut text).unwrap();
+        let lines = |text: &[u8]| {
+            let text = String::from_utf8(text.to_vec()).unwrap();
+            // The agent's own figures change from one scrape to the next.
+            let lines = text.lines().filter(|line| !line.contains("process_"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(&text), lines(&plain), "{path}");
+        let is_long = plain.len() > 1000;
+        assert!(
+            encoded.len() * 4 < plain.len() || !is_long,
+            "{} of {}",
+            encoded.len(),
+            plain.len()
+        );
+    }
+    has(&server.ask("HEAD /metrics HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n").await, 200, "gzip");
+    has(&server.ask("GET /livez HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n").await, 200, "ok");
+}
+
 /// Nobody takes a part of a list for all of it.
 #[tokio::test]
 async fn a_core_that_stops_answering_breaks_the_answer() {

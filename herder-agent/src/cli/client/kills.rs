@@ -8,23 +8,35 @@ use serde_json::Value;
 use std::time::SystemTime;
 
 /// The table, which `--follow` adds to.
-#[derive(Default)]
-pub(super) struct Kills {
+#[derive(Debug, Default)]
+pub struct Kills {
     columns: Columns,
     begun: bool,
+    nodes: bool,
 }
 
 const HEAD: [&str; 9] =
     ["AGE", "KIND", "WHERE", "VICTIM", "PID", "MEMORY", "LIMIT", "RULE", "SURVIVED"];
 
 impl Kills {
+    /// With a column for each kill's `node`.
+    pub fn of_nodes() -> Self {
+        Kills { nodes: true, ..Kills::default() }
+    }
+
     /// Lines for these kills, under a head the first time.
-    pub(super) fn more(&mut self, kills: &[Value], now: SystemTime, colours: bool) -> String {
+    pub fn more(&mut self, kills: &[Value], now: SystemTime, colours: bool) -> String {
         let mut rows = Vec::new();
         if !std::mem::replace(&mut self.begun, true) {
-            rows.push(HEAD.map(|name| Cell::new(name, Look::Head)).to_vec());
+            let nodes = self.nodes.then_some("NODE");
+            let head = nodes.into_iter().chain(HEAD);
+            rows.push(head.map(|name| Cell::new(name, Look::Head)).collect());
         }
-        rows.extend(kills.iter().map(|kill| row(kill, now)));
+        rows.extend(kills.iter().map(|kill| {
+            let node =
+                self.nodes.then(|| Cell::new(kill["node"].as_str().unwrap_or("-"), Look::Plain));
+            node.into_iter().chain(row(kill, now)).collect()
+        }));
         self.columns.lines(&rows, colours)
     }
 }
@@ -69,7 +81,7 @@ fn limit(kill: &Value) -> String {
 
 /// The container, by its names or else its cgroup; the pod, where it is none of its
 /// containers, or not known which.
-pub(super) fn place(one: &Value) -> String {
+pub fn place(one: &Value) -> String {
     match ["namespace", "pod", "container"].map(|key| one[key].as_str()) {
         [Some(namespace), Some(pod), Some("")] => format!("{namespace}/{pod}"),
         [Some(namespace), Some(pod), Some(container)] => format!("{namespace}/{pod}/{container}"),

@@ -1,6 +1,9 @@
 //! Every family: name, help, labels.
 
-use super::family::{Exposed, Family, FamilyKind};
+use super::{
+    super::Refused,
+    family::{Exposed, Family, FamilyKind},
+};
 use crate::{
     kubernetes::{client::Failure, events::send::Outcome},
     runtime::nri,
@@ -48,6 +51,8 @@ pub(super) struct Families {
     pub(super) enforce_seconds: Histogram,
     pub(super) exit_seconds: Histogram,
     pub(super) reloads: Family<1>,
+    pub(super) access_reloads: Family<1>,
+    pub(super) refused: Family<1>,
     pub(super) config_watched: Family<0>,
     pub(super) config_watch_failures: IntCounter,
     pub(super) log_dropped: IntCounter,
@@ -202,6 +207,18 @@ impl Families {
                 "Changed configurations, taken (ok) or refused (error).",
                 ["result"],
             ),
+            access_reloads: counter(
+                &mut exposed,
+                "herder_web_config_reloads_total",
+                "Changes of the --web-config-file or of a file that it names, in force (ok) or rejected (error).",
+                ["result"],
+            ),
+            refused: counter(
+                &mut exposed,
+                "herder_http_refused_total",
+                "HTTP requests and TLS handshakes of clients that were not let in, each counted once.",
+                ["reason"],
+            ),
             config_watched: gauge(
                 &mut exposed,
                 "herder_config_watched",
@@ -320,7 +337,11 @@ impl Families {
         }
         self.nri_connected.set([], 0);
         self.config_watched.set([], 0);
+        for refused in Refused::ALL {
+            self.refused.begin([refused.as_str()]);
+        }
         for result in ["ok", "error"] {
+            self.access_reloads.begin([result]);
             self.reloads.begin([result]);
         }
         register(&self.registry, ProcessCollector::for_self());
