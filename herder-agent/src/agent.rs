@@ -83,7 +83,7 @@ pub enum AgentError {
     /// Pod names were asked for.
     #[error(transparent)]
     Kubernetes(#[from] ConnectError),
-    /// The core ended although nobody asked it to.
+    /// The core ended without a stop signal.
     #[error("the core task ended: {0}")]
     Core(String),
 }
@@ -119,7 +119,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let attached = readiness.latch("source of kills");
     let root = open_root(&args.node.cgroup_root);
     let (state_file, state) = meanwhile::left(args.state_file.as_deref());
-    // Before the source is heard, so that what it tells did not happen before.
+    // Before the source is read, so that its events did not happen before.
     let mount = &args.node.cgroup_root;
     let begins_at = root.as_ref().map_or(CgroupId::HIERARCHY_ROOT, CgroupRoot::id);
     let (left, node_before) = meanwhile::tell(state, root.as_ref(), mount, &reporter);
@@ -224,7 +224,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     {
         tracing::warn!(
             events = unwritten,
-            "Some Events were not written before the end; the API server or its answers are slow."
+            "Some Events were not written before the agent stopped; the API server is slow."
         );
     }
     let ended = runtime.block_on(ended).map_err(|_| AgentError::Core("it panicked".into()))?;
@@ -321,7 +321,9 @@ async fn api_server(
         Switch::On => connect(true).await.map(Some),
         Switch::Auto => Ok(connect(false)
             .await
-            .inspect_err(|error| tracing::info!(%error, "Pods are not named."))
+            .inspect_err(
+                |error| tracing::info!(%error, "No access to the API server; pods have no names."),
+            )
             .ok()),
     }
 }

@@ -9,13 +9,13 @@
 //! * `GET /api/v1/node`: which node this is
 //! * `GET /`: a page that shows all that to people
 //!
-//! It only reads, and has no secrets to tell. Whatever clients do delays nobody else, and
-//! costs a bounded amount of memory, less than 12 MiB:
+//! It only reads, and has no secrets. No client can delay another one, and all clients
+//! together cost a bounded amount of memory, less than 12 MiB:
 //!
-//! * [`places::SERVED`] connections that have asked something, with at most a head (16 KiB, and
+//! * [`places::SERVED`] connections with a request, with at most a head (16 KiB, and
 //!   what is parsed of it), two pieces of an answer (32 KiB and one record each), and in the
 //!   kernel some 130 KiB that the client has not taken and 16 KiB that it sent;
-//! * [`places::NEW`] that have not, with a descriptor and 16 KiB in the kernel.
+//! * [`places::NEW`] connections without a request, with a descriptor and 16 KiB in the kernel.
 
 mod answer;
 mod head;
@@ -70,7 +70,7 @@ const LARGEST_HEAD: usize = 16 * 1024;
 /// How long requests that are being answered may take at the end.
 const FINISH: Duration = Duration::from_secs(2);
 
-/// What the server tells about.
+/// What the server answers about.
 #[derive(Clone)]
 pub struct State {
     reporter: Arc<Reporter>,

@@ -1,7 +1,7 @@
-//! `herder-agent check`: tells whether this node has what the agent needs.
+//! `herder-agent check`: reports whether this node has what the agent needs.
 //!
-//! Changes nothing, except that it loads and attaches the programs for a moment, and opens the
-//! files that `run` would write: a trial says more than any list of capabilities.
+//! It changes nothing, but it loads and attaches the programs for a moment, and opens the
+//! files that `run` would write: an attempt shows more than any list of capabilities.
 
 mod checks;
 mod enforcement;

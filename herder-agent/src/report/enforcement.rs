@@ -10,7 +10,7 @@ use herder_model::{
 use std::{collections::BTreeMap, time::Instant};
 
 impl Reporter {
-    /// A write of `memory.oom.group`, or in a dry run the wish for one.
+    /// A write of `memory.oom.group`, or in a dry run what would be written.
     pub fn oom_group_write(&self, write: &OomGroupWrite<'_>) {
         let OomGroupWrite { cgroup, rule, old, new, cause, .. } = *write;
         let (old, new, cgroup) = (u8::from(old), u8::from(new), cgroup.to_string());
@@ -29,7 +29,7 @@ impl Reporter {
                     old,
                     new,
                     ?cause,
-                    "Removed before memory.oom.group was written."
+                    "The cgroup was removed before memory.oom.group was written."
                 );
             }
             WriteResult::Error(error) => {
@@ -53,14 +53,20 @@ impl Reporter {
         self.metrics.oom_group_effective(owner, value, wanted, Instant::now());
     }
 
-    /// A matched container cannot be steered, or (with `None`) now can.
+    /// A matched container is not enforceable, or (with `None`) is enforceable again.
     pub fn obstacle(&self, cgroup: &CgroupPath, rule: &str, obstacle: Option<(Obstacle, String)>) {
         let cgroup = cgroup.to_string();
         match obstacle {
             Some((obstacle, why)) => {
-                tracing::warn!(cgroup, rule, reason = obstacle.as_str(), why, "Not enforceable.");
+                tracing::warn!(
+                    cgroup,
+                    rule,
+                    reason = obstacle.as_str(),
+                    why,
+                    "Container is not enforceable."
+                );
             }
-            None => tracing::info!(cgroup, rule, "Enforceable again, or gone."),
+            None => tracing::info!(cgroup, rule, "Obstacle cleared, or the container was removed."),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The last kills, for the API, and each new one for those who follow.
+//! The last kills for the API, and each new one for streams.
 
 use super::{
     KillRecord,

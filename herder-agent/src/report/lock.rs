@@ -1,9 +1,10 @@
-//! A lock that keeps nobody waiting for a less urgent thread to get its turn.
+//! A lock with priority inheritance, so that no thread waits for a less urgent one to get
+//! a processor.
 //!
 //! The core may run before all ordinary threads (`agent::scheduling`), and shares the metrics
 //! and the journal with the server, which may have to wait for a processor for hundreds of
-//! milliseconds. Whoever holds this lock runs as urgently as whoever waits for it (priority
-//! inheritance: `FUTEX_LOCK_PI`, kernel/futex/pi.c), which `std`'s mutex does not offer.
+//! milliseconds. The holder of this lock runs as urgently as the most urgent waiter
+//! (`FUTEX_LOCK_PI`, kernel/futex/pi.c), which `std`'s mutex does not offer.
 #![expect(unsafe_code, reason = "the C library offers priority inheritance to C only")]
 
 use std::{

@@ -1,4 +1,4 @@
-//! A kill as the API tells it.
+//! A kill as the API returns it.
 
 use herder_model::kill::KillReport;
 use herder_model::{

@@ -1,5 +1,5 @@
-//! Whether a client has asked at all. Until then its connection is a descriptor and what the
-//! kernel has received, and so there may be far more of them than are served at once.
+//! Whether a client has sent a request. Until then its connection costs a descriptor and what the
+//! kernel has received, so there may be far more of them than are served at once.
 
 use rustix::net::{RecvFlags, recv};
 use std::io;

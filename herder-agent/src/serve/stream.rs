@@ -2,8 +2,8 @@
 //! `herder-agent kills --follow`, and for curl.
 //!
 //! A stream holds the number of the last kill that it has written, and reads the next one
-//! in the journal when the client has read that. A client that is too slow for the journal is
-//! told how many kills it missed, and delays nobody.
+//! in the journal when the client has read that. A client that is too slow for the journal gets
+//! the number of kills that it missed, and delays no other client.
 
 use super::{
     answer::{Answer, streamed, text},

@@ -282,7 +282,7 @@ fn rules_change() {
     let before = agent.metric(errors);
     Agent::reconfigure("");
     eventually("an emptied file is counted", || agent.metric(errors) == before + 1.0);
-    assert!(Agent::log().contains("has become empty"), "{}", Agent::log());
+    assert!(Agent::log().contains("is empty; write"), "{}", Agent::log());
     cgroup.set("memory.oom.group", "1");
     eventually("the old rule still holds", || cgroup.oom_group() == "0");
     Agent::reconfigure("rules: []");
@@ -382,7 +382,7 @@ fn built_like_crun(agent: &Agent) {
         let state = agent.container("/matched/z.scope").unwrap();
         [&state["inner_cgroup"], &state["effective"]] == [&json!(inner.path()), &json!(0)]
     });
-    assert!(!Agent::log().contains("Not enforceable"), "{}", Agent::log());
+    assert!(!Agent::log().contains("is not enforceable"), "{}", Agent::log());
     assert_eq!(agent.total("herder_not_enforceable"), 0.0);
     process.kill().unwrap();
     process.wait().unwrap();

@@ -129,7 +129,7 @@ fn names_that_never_come() {
     let log = Agent::log();
     let line = log.lines().find(|line| line.contains("OOM kill.")).expect("the kill is told");
     assert!(line.contains(&path) && line.contains(r#"kind="group""#), "{line}");
-    assert!(log.contains("no known owner"), "{log}");
+    assert!(log.contains("cgroup of an OOM kill is unknown"), "{log}");
 }
 
 /// The annotation of a running pod is followed, and when it goes, the value
@@ -185,7 +185,7 @@ fn names_that_come_in_part() {
     for part in [r#"namespace="shop""#, r#"pod="web-0""#, r#"container="""#, r#"rule="web""#] {
         assert!(line.contains(part), "{part}: {line}");
     }
-    assert!(log.contains("The container of an OOM kill is not known."), "{log}");
+    assert!(log.contains("The container of an OOM kill is unknown."), "{log}");
 }
 
 /// Where a pod has a single container, nobody has to tell its name.
@@ -365,7 +365,7 @@ fn pod_is_told_that_its_container_ended() {
     let kill = agent.kills().remove(0);
     assert_eq!(kill["survived"], false);
     assert!((1.0..30.0).contains(&kill["ended_seconds"].as_f64().unwrap()), "{kill:#}");
-    assert!(Agent::log().contains("Container ended after the OOM kill"), "{}", Agent::log());
+    assert!(Agent::log().contains("Container ended after an OOM kill"), "{}", Agent::log());
     let shown = Command::new("/bin/herder-agent").arg("kills").output().unwrap();
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.contains("no, ended "), "{shown}");
@@ -483,7 +483,7 @@ fn pods_are_the_kubelets_only() {
         assert_eq!(container.cgroup.oom_group(), "1", "{path} is left alone");
     }
     let log = Agent::log();
-    let told = log.lines().filter(|line| line.contains("another user than root")).count();
+    let told = log.lines().filter(|line| line.contains("does not belong to root")).count();
     assert!(told == 1 && log.contains("uid=1000"), "{log}");
     let container = Container::start(&cgroup(), 60, &["idle"]);
     eventually("the kubelet's own is enforced", || container.cgroup.oom_group() == "0");

@@ -1,4 +1,4 @@
-//! Pods as the API server tells them, cgroups as the runtimes make them.
+//! Pods as the API server sends them, cgroups as the runtimes make them.
 
 use super::*;
 use crate::{

@@ -7,7 +7,7 @@ use super::{
 };
 use serde_json::Value;
 
-const HEAD: [&str; 7] = ["CONTAINER", "RULE", "WANTED", "VALUE", "WRITES", "REVERTS", "IN THE WAY"];
+const HEAD: [&str; 7] = ["CONTAINER", "RULE", "WANTED", "VALUE", "WRITES", "REVERTS", "OBSTACLE"];
 
 pub(super) fn table(containers: &[Value], colours: bool) -> String {
     let mut rows = vec![HEAD.map(|name| Cell::new(name, Look::Head)).to_vec()];
@@ -79,7 +79,7 @@ mod tests {
             false,
         );
         let expected = "\
-CONTAINER          RULE    WANTED          VALUE           WRITES  REVERTS  IN THE WAY
+CONTAINER          RULE    WANTED          VALUE           WRITES  REVERTS  OBSTACLE
 /b                 docker  single-process  group           0       0        read-only: mount it\\nread-write
 /c                 g       group           -               -       -
 shop/web-0/worker  web     single-process  single-process  2       1

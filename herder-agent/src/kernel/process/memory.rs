@@ -11,7 +11,7 @@ use std::{ffi::c_void, fs};
 /// fault, on 7.2, ten seconds after the start.
 pub fn no_huge_pages() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        tracing::warn!(%error, "Huge pages stay; on a busy node they may delay corrections.");
+        tracing::warn!(%error, "Huge pages cannot be disabled; on a busy node they may delay corrections.");
     }
 }
 
@@ -38,7 +38,7 @@ pub fn let_file_go() {
             rustix::mm::madvise(start as *mut c_void, end - start, Advice::LinuxDontNeed)
         };
         if let Err(error) = advised {
-            tracing::debug!(%error, "The program's file stays in memory.");
+            tracing::debug!(%error, "The pages of the program's file cannot be released.");
         }
     }
 }
