@@ -137,7 +137,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     reporter.attached(source.name());
     tell_attached(args, &source, &listen);
     let asks_runtime = asks_runtime(args, root.as_ref());
-    let enforcer = Enforcer::new(root, options(args, descriptors), reporter.clone());
+    let enforcer = Enforcer::new(root, options(args, descriptors));
     let enforcer = enforcer.with_left(left);
     let policy = Arc::new(Policy::new(config));
     let heartbeat = Heartbeat::default();

@@ -209,6 +209,8 @@ impl Core {
         let mut fighting = false;
         let mut turns = 0u32;
         loop {
+            // Nothing that was done may wait for what happens next.
+            self.take_effects();
             let due = self.assembler.deadline().into_iter().chain(self.source.deadline()).min();
             let (compared, save) = (self.reconciler.deadline(), self.leaving.due());
             let looks = self.fates.due();
@@ -276,13 +278,12 @@ impl Core {
                 self.recount_some();
             }
             // Counts that were read come before kills that happened later.
-            self.take_counts();
+            self.take_effects();
             self.take_kills();
             if self.losses.take_unseen_cgroups() {
                 // Whoever makes cgroups without end must not have all walked without end.
                 resync.reset_at(Instant::now().max(walked + BETWEEN_WALKS));
             }
-            self.notice_enforcement();
             if inbox.is_stopped() {
                 break;
             }
@@ -298,6 +299,7 @@ impl Core {
         // What follows takes seconds, most of all to detach the programs.
         self.notices.close();
         self.enforcer.shutdown();
+        self.take_effects();
         self.save_last_state().await;
         Ok(())
     }

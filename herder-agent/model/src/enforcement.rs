@@ -2,26 +2,26 @@
 //! one. Each obstacle is the value of a metric's label, so the set is closed.
 
 use crate::cgroup::CgroupPath;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// Why the value of a cgroup was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// A rule matched, or the runtime wrote its own value after creation.
     Enforce,
-    /// Somebody changed an enforced value.
+    /// Something else changed an enforced value.
     Revert,
-    /// The rule went away, or the agent stops: the first value comes back.
+    /// The rule went away, or the agent stops: the original value is restored.
     Restore,
 }
 
 /// One attempt to write `memory.oom.group`.
-#[derive(Debug)]
-pub struct OomGroupWrite<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OomGroupWrite {
     /// The cgroup.
-    pub cgroup: &'a CgroupPath,
+    pub cgroup: CgroupPath,
     /// The rule.
-    pub rule: &'a str,
+    pub rule: Arc<str>,
     /// Value before.
     pub old: bool,
     /// Value wanted.
@@ -29,7 +29,7 @@ pub struct OomGroupWrite<'a> {
     /// Why.
     pub cause: Cause,
     /// How it went.
-    pub result: &'a WriteResult,
+    pub result: WriteResult,
     /// From seeing the change to having written.
     pub took: Duration,
     /// Nothing was written, only reported.

@@ -168,6 +168,8 @@ impl Core {
                 let scope = self.scope_of(path);
                 let owner = self.owner(scope.as_ref().unwrap_or(path));
                 self.enforcer.govern(id, Place { path, scope }, origin, target, owner);
+                // At once, so that what a thousand containers have to say never piles up.
+                self.take_effects();
                 return;
             }
             Verdict::BadAnnotation(error) => self.notice_bad_annotation(path, &error),

@@ -3,7 +3,7 @@
 
 use super::Core;
 use crate::{
-    enforce::{News, What},
+    enforce::{Change, EnforcementEvent},
     kubernetes::events::{About, Occurrence, Reason, Survivors, message, send::EventQueue},
     report::KillRecord,
 };
@@ -45,12 +45,12 @@ impl Notices {
 
     /// Tells that enforcement begins, once for each container and rule; that it is
     /// worked against; and what is in its way, once for each pod.
-    fn enforcement(&mut self, pod: &Pod, container: &str, news: News) {
+    fn enforcement(&mut self, pod: &Pod, container: &str, event: EnforcementEvent) {
         let told = self.told.entry(pod.uid).or_default();
-        let News { target, what, .. } = news;
+        let EnforcementEvent { target, change, .. } = event;
         let rule = target.rule.clone();
-        let (reason, message) = match what {
-            What::Enforced => {
+        let (reason, message) = match change {
+            Change::Enforced => {
                 if told.enforced.insert(container.into(), target.clone()).as_ref() == Some(&target)
                 {
                     return;
@@ -58,10 +58,10 @@ impl Notices {
                 let message = message::enforced(container, &rule, target.value);
                 (Reason::OomGroupEnforced, message)
             }
-            What::Reverted(times) => {
+            Change::Reverted(times) => {
                 (Reason::OomGroupReverted, message::reverted(container, &rule, times))
             }
-            What::NotEnforceable(obstacle, why) => {
+            Change::NotEnforceable(obstacle, why) => {
                 if !told.obstacles.insert(obstacle) {
                     return;
                 }
@@ -131,14 +131,12 @@ impl Notices {
 }
 
 impl Core {
-    /// Tells what the enforcer has to tell of containers that have names.
-    pub(super) fn notice_enforcement(&mut self) {
-        for news in self.enforcer.take_news() {
-            if let Some(named) = self.naming.named(&news.cgroup)
-                && let Some(name) = &named.name
-            {
-                self.notices.enforcement(named.pod, name, news);
-            }
+    /// Tells the owner of a container of its enforcement.
+    pub(super) fn notice_enforcement(&mut self, event: EnforcementEvent) {
+        if let Some(named) = self.naming.named(&event.cgroup)
+            && let Some(name) = &named.name
+        {
+            self.notices.enforcement(named.pod, name, event);
         }
     }
 

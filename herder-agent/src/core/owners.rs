@@ -1,6 +1,6 @@
 //! Whose the cgroups are that lead to a pod's.
 //!
-//! Where one of them belongs to another user than root, that user may put in it what he
+//! Where one of them belongs to does not belong to root, that user may put in it what he
 //! likes, by the names of any pod. A container's own cgroup may be another user's: the
 //! runtime gives it to the root of the container's user namespace.
 

@@ -177,7 +177,7 @@ impl Core {
         if mem::replace(&mut self.walked, true) {
             self.recount();
         }
-        self.take_counts();
+        self.take_effects();
         self.count_node();
         self.tree.forget(now);
         self.enforcer.resync();

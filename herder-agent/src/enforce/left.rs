@@ -2,8 +2,10 @@
 //! agent was running.
 
 use super::{
-    Enforcer,
-    container::{Container, Context, write_result},
+    Context, Enforcer,
+    container::Container,
+    effect::{Effect, Effects},
+    obstacle,
 };
 use herder_model::{
     cgroup::CgroupId,
@@ -25,7 +27,7 @@ impl Enforcer {
         let left = |container: &Container| SavedCgroup {
             path: Some(container.path().clone()),
             oom_kills: None,
-            give_back: container.give_back(),
+            give_back: container.value_to_restore(),
             rule: Some(container.rule().clone()),
         };
         let known = self.containers.iter().map(|(id, container)| (*id, left(container)));
@@ -48,16 +50,16 @@ impl Enforcer {
     pub fn restore_left(&mut self, unmatched: impl Fn(CgroupId) -> bool) {
         let done: Vec<_> = self.left.extract_if(|id, _| unmatched(*id)).collect();
         for (id, left) in &done {
-            restore(*id, left, &self.context);
+            restore(*id, left, &self.context, &mut self.shared.effects);
         }
         if !done.is_empty() {
-            self.context.leaves.set(true);
+            self.shared.effects.add(Effect::Saved);
         }
     }
 }
 
 /// Gives the value back that the cgroup had before, unless it has been changed since.
-fn restore(id: CgroupId, left: &SavedCgroup, context: &Context) {
+fn restore(id: CgroupId, left: &SavedCgroup, context: &Context, effects: &mut Effects) {
     let seen = Instant::now();
     let (Some(path), Some(first), Some(root)) = (&left.path, left.give_back, &context.root) else {
         return;
@@ -68,14 +70,14 @@ fn restore(id: CgroupId, left: &SavedCgroup, context: &Context) {
         return;
     }
     let written = directory.set_oom_group(first);
-    context.listener.wrote(&OomGroupWrite {
-        cgroup: path,
-        rule: left.rule.as_deref().unwrap_or("unknown"),
+    effects.add(Effect::Wrote(OomGroupWrite {
+        cgroup: path.clone(),
+        rule: left.rule.clone().unwrap_or_else(|| "unknown".into()),
         old: !first,
         new: first,
         cause: Cause::Restore,
-        result: &write_result(&written),
+        result: obstacle::write_result(&written),
         took: seen.elapsed(),
         dry_run: false,
-    });
+    }));
 }

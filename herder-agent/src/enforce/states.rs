@@ -1,6 +1,6 @@
 //! Each container once, although crun has two cgroups for it.
 
-use super::{ContainerState, Enforcer, container::Container};
+use super::{ContainerState, Effect, Enforcer, container::Container};
 use herder_model::{
     cgroup::{CgroupId, CgroupPath},
     enforcement::Obstacle,
@@ -72,7 +72,7 @@ impl Enforcer {
     }
 
     /// What is in a container's way, counted once for each.
-    pub(super) fn report_obstacles(&self) {
+    pub(super) fn report_obstacles(&mut self) {
         let mut obstacles: BTreeMap<&CgroupPath, _> = BTreeMap::new();
         for container in self.containers.values() {
             let Some(obstacle) = container.obstacle() else { continue };
@@ -88,6 +88,6 @@ impl Enforcer {
         for obstacle in obstacles.into_values() {
             *counts.entry(obstacle).or_insert(0usize) += 1;
         }
-        self.context.listener.obstacles(&counts);
+        self.shared.effects.add(Effect::Obstacles(counts));
     }
 }

@@ -36,11 +36,11 @@ impl Enforcer {
         {
             // The watch comes first here too.
             if let Some(container) = self.containers.get_mut(&id) {
-                container.watch(&mut self.watches, &self.context);
+                container.watch(&mut self.watches, &self.context, &mut self.shared);
             }
             self.correct(id, Instant::now());
             if let Some(container) = self.containers.get_mut(&id) {
-                container.check_surroundings(&self.context);
+                container.check_surroundings(&self.context, &mut self.shared);
             }
             self.count(id);
         }

@@ -1,20 +1,49 @@
-//! What enforcement does, in the log and the metrics.
+//! What the enforcer did and found, as log lines and metrics.
 
 use super::Reporter;
-use crate::enforce::Listener;
+use crate::enforce::Effect;
 use herder_model::{
-    cgroup::CgroupPath,
-    enforcement::{Obstacle, OomGroupWrite, WriteResult},
+    enforcement::{OomGroupWrite, WriteResult},
     owner::Owner,
 };
-use std::{collections::BTreeMap, time::Instant};
+use std::time::Instant;
 
 impl Reporter {
+    /// An effect of enforcement. Counts, what is saved and what owners are notified of are the
+    /// core's to pass on.
+    pub fn enforcement(&self, effect: &Effect) {
+        match effect {
+            Effect::Wrote(write) => self.oom_group_write(write),
+            Effect::Effective { owner, value, wanted } => {
+                self.oom_group_effective(owner, *value, *wanted);
+            }
+            Effect::Blocked { cgroup, rule, obstacle } => {
+                let cgroup = cgroup.to_string();
+                match obstacle {
+                    Some((obstacle, why)) => {
+                        let reason = obstacle.as_str();
+                        tracing::warn!(cgroup, rule = &**rule, reason, why, "Container is not enforceable.");
+                    }
+                    None => tracing::info!(cgroup, rule = &**rule, "Obstacle cleared, or the container was removed."),
+                }
+            }
+            Effect::Obstacles(containers) => self.metrics.obstacles(containers),
+            Effect::Counted(_) | Effect::Saved | Effect::Notice(_) => {}
+        }
+    }
+
+    /// The effective value of a matched container, `None` when it is gone, and
+    /// the value that its rule wants.
+    pub fn oom_group_effective(&self, owner: &Owner, value: Option<bool>, wanted: bool) {
+        self.metrics.oom_group_effective(owner, value, wanted, Instant::now());
+    }
+
     /// A write of `memory.oom.group`, or in a dry run what would be written.
-    pub fn oom_group_write(&self, write: &OomGroupWrite<'_>) {
-        let OomGroupWrite { cgroup, rule, old, new, cause, .. } = *write;
-        let (old, new, cgroup) = (u8::from(old), u8::from(new), cgroup.to_string());
-        match write.result {
+    fn oom_group_write(&self, write: &OomGroupWrite) {
+        let OomGroupWrite { cgroup, rule, old, new, cause, .. } = write;
+        let rule = &**rule;
+        let (old, new, cgroup) = (u8::from(*old), u8::from(*new), cgroup.to_string());
+        match &write.result {
             _ if write.dry_run => {
                 tracing::info!(cgroup, rule, old, new, "Dry run: would write memory.oom.group.");
                 return;
@@ -45,51 +74,5 @@ impl Reporter {
             }
         }
         self.metrics.oom_group_write(write);
-    }
-
-    /// The effective value of a matched container, `None` when it is gone, and
-    /// the value that its rule wants.
-    pub fn oom_group_effective(&self, owner: &Owner, value: Option<bool>, wanted: bool) {
-        self.metrics.oom_group_effective(owner, value, wanted, Instant::now());
-    }
-
-    /// A matched container is not enforceable, or (with `None`) is enforceable again.
-    pub fn obstacle(&self, cgroup: &CgroupPath, rule: &str, obstacle: Option<(Obstacle, String)>) {
-        let cgroup = cgroup.to_string();
-        match obstacle {
-            Some((obstacle, why)) => {
-                tracing::warn!(
-                    cgroup,
-                    rule,
-                    reason = obstacle.as_str(),
-                    why,
-                    "Container is not enforceable."
-                );
-            }
-            None => tracing::info!(cgroup, rule, "Obstacle cleared, or the container was removed."),
-        }
-    }
-
-    /// How many matched containers there are behind each obstacle.
-    pub fn obstacles(&self, containers: &BTreeMap<Obstacle, usize>) {
-        self.metrics.obstacles(containers);
-    }
-}
-
-impl Listener for Reporter {
-    fn wrote(&self, write: &OomGroupWrite<'_>) {
-        self.oom_group_write(write);
-    }
-
-    fn effective(&self, owner: &Owner, value: Option<bool>, wanted: bool) {
-        self.oom_group_effective(owner, value, wanted);
-    }
-
-    fn obstacle(&self, cgroup: &CgroupPath, rule: &str, obstacle: Option<(Obstacle, String)>) {
-        Reporter::obstacle(self, cgroup, rule, obstacle);
-    }
-
-    fn obstacles(&self, containers: &BTreeMap<Obstacle, usize>) {
-        Reporter::obstacles(self, containers);
     }
 }

@@ -185,16 +185,16 @@ impl Metrics {
         self.families.reverts.begin([name]);
     }
 
-    pub(super) fn oom_group_write(&self, write: &OomGroupWrite<'_>) {
-        let result = match write.result {
+    pub(super) fn oom_group_write(&self, write: &OomGroupWrite) {
+        let result = match &write.result {
             WriteResult::Ok => "ok",
             WriteResult::Gone => "gone",
             WriteResult::Error(_) => "error",
         };
-        self.families.writes.add([write.rule, result], 1);
+        self.families.writes.add([&*write.rule, result], 1);
         self.families.enforce_seconds.observe(write.took.as_secs_f64());
         if write.cause == Cause::Revert {
-            self.families.reverts.add([write.rule], 1);
+            self.families.reverts.add([&*write.rule], 1);
         }
     }
 

@@ -4,12 +4,11 @@
 use super::{Finding, Outcome, finding};
 use crate::{
     cli::args::NodeArgs,
-    enforce::{ContainerState, Enforcer, Listener, Options, Origin, Place},
+    enforce::{ContainerState, Enforcer, Options, Origin, Place},
     kernel::cgroupfs::{dir::CgroupRoot, walk},
 };
 use herder_model::{
     cgroup::{CgroupId, CgroupPath, OOM_GROUP},
-    enforcement::{Obstacle, OomGroupWrite},
     owner::{Owner, path::PodCgroup},
     rules::{
         matching::{Policy, Subject, Target, Verdict},
@@ -18,12 +17,11 @@ use herder_model::{
 };
 use rustix::fs::StatVfsMountFlags;
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::HashSet,
     fs,
     ops::ControlFlow,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -51,19 +49,6 @@ pub(super) fn all(args: &NodeArgs, config: &Config) -> Vec<Finding> {
     let mut findings = vec![trial.enforcement(&Policy::new(config.clone()), &cgroups)];
     findings.extend(rules(config, &cgroups));
     findings
-}
-
-/// What it is told nobody reads.
-struct Unheard;
-
-impl Listener for Unheard {
-    fn wrote(&self, _: &OomGroupWrite<'_>) {}
-
-    fn effective(&self, _: &Owner, _: Option<bool>, _: bool) {}
-
-    fn obstacle(&self, _: &CgroupPath, _: &str, _: Option<(Obstacle, String)>) {}
-
-    fn obstacles(&self, _: &BTreeMap<Obstacle, usize>) {}
 }
 
 struct Trial<'a> {
@@ -158,8 +143,7 @@ impl Trial<'_> {
             systemd_transient: self.transient.clone(),
             built_within: Duration::ZERO,
         };
-        let mut enforcer =
-            Enforcer::new(CgroupRoot::open(self.root).ok(), options, Arc::new(Unheard));
+        let mut enforcer = Enforcer::new(CgroupRoot::open(self.root).ok(), options);
         let owner = Owner::Host { cgroup: path.clone() };
         let place = Place { path, scope: None };
         enforcer.govern(*id, place, Origin::Existing, target, owner);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    enforce::Effect,
     report::{Reporter, tests::report},
     runtime::nri::{Answer, Listener, Outcome},
 };
@@ -101,19 +102,21 @@ fn each_kind() {
     reporter.no_kill(NoKill::AlreadyDying, 1, 1);
     let results = [WriteResult::Ok, WriteResult::Gone, WriteResult::Error(NASTY.into())];
     for (result, dry_run) in results.iter().flat_map(|it| [(it, true), (it, false)]) {
-        reporter.oom_group_write(&OomGroupWrite {
-            cgroup: &cgroup,
-            rule: NASTY,
+        reporter.enforcement(&Effect::Wrote(OomGroupWrite {
+            cgroup: cgroup.clone(),
+            rule: NASTY.into(),
             old: true,
             new: false,
             cause: Cause::Enforce,
-            result,
+            result: result.clone(),
             took: Duration::ZERO,
             dry_run,
-        });
+        }));
     }
-    reporter.obstacle(&cgroup, NASTY, Some((Obstacle::Ancestor, NASTY.into())));
-    reporter.obstacle(&cgroup, NASTY, None);
+    for obstacle in [Some((Obstacle::Ancestor, NASTY.into())), None] {
+        let (cgroup, rule) = (cgroup.clone(), NASTY.into());
+        reporter.enforcement(&Effect::Blocked { cgroup, rule, obstacle });
+    }
     reporter.config_reload(None);
     reporter.restart(&RestartSeen { names, reason: Reason::OomKilled, times: 1, ended: None });
     reporter.bad_annotation("shop", NASTY, &AnnotationError::Long);

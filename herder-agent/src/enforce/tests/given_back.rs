@@ -160,7 +160,7 @@ fn what_no_rule_matches_any_more_is_given_back_once_that_is_sure() {
         assert_eq!(fake.value("/over"), value, "dry run: {dry_run}");
         let untouched = ["/changed", "/unwritten", "/unsure", "/other"];
         assert_eq!(untouched.map(|path| fake.value(path)), ["1", "0", "0", "0"]);
-        assert!(fake.enforcer.take_leaves_changed());
+        assert!(fake.effects().contains(&Effect::Saved));
         assert_eq!(fake.enforcer.leaves().keys().collect::<Vec<_>>(), [&unsure]);
         fake.enforcer.restore_left(|_| true);
         assert_eq!(fake.value("/unsure"), value, "now it is sure");

@@ -1,14 +1,9 @@
-//! What is told of one matched container: its state when somebody asks, and each
-//! change when it happens.
+//! What one matched container shows: its state when a client asks, and its value as a metric.
 
-use super::{Container, Context};
-use herder_model::{
-    cgroup::CgroupPath,
-    enforcement::{Cause, Obstacle, OomGroupWrite, WriteResult},
-    owner::Owner,
-};
+use super::{Container, Shared};
+use crate::enforce::effect::Effect;
+use herder_model::{cgroup::CgroupPath, enforcement::Obstacle, owner::Owner};
 use serde::Serialize;
-use std::time::Instant;
 
 /// The state of a matched container, for people and programs to read.
 #[derive(Clone, Debug, Serialize)]
@@ -63,23 +58,23 @@ impl Container {
             rule: self.target.rule.to_string(),
             wanted: self.target.value.into(),
             effective: self.effective.map(u8::from),
-            first: self.first.map(u8::from),
+            first: self.state.original_value().map(u8::from),
             obstacle: self.obstacle(),
             explanation: self.obstacle_text().map(|(_, text)| text.clone()),
-            writes: self.writes,
-            reverts: self.reverts,
+            writes: self.state.writes(),
+            reverts: self.state.reverts(),
         }
     }
 
     /// Whether crun's cgroup in this one shows its value instead.
-    fn is_shown_by_inner(&self, context: &Context) -> bool {
-        context.inner.borrow().contains_key(&self.path)
+    fn is_shown_by_inner(&self, shared: &Shared) -> bool {
+        shared.inner.contains_key(&self.path)
     }
 
     /// From now on its value is, or is not, the one that counts of its scope.
-    pub(super) fn is_inner_of_scope(&self, counts: bool, context: &Context) {
+    pub(super) fn is_inner_of_scope(&self, counts: bool, shared: &mut Shared) {
         let Some(scope) = &self.scope else { return };
-        let mut inner = context.inner.borrow_mut();
+        let inner = &mut shared.inner;
         if counts {
             inner.insert(scope.clone(), self.id);
         } else if inner.get(scope) == Some(&self.id) {
@@ -88,8 +83,8 @@ impl Container {
     }
 
     /// Whether it can show a value in place of another one that is gone.
-    pub(in crate::enforce) fn can_show_for(&self, other: &Owner, context: &Context) -> bool {
-        self.owner == *other && self.effective.is_some() && !self.is_shown_by_inner(context)
+    pub(in crate::enforce) fn can_show_for(&self, other: &Owner, shared: &Shared) -> bool {
+        self.owner == *other && self.effective.is_some() && !self.is_shown_by_inner(shared)
     }
 
     pub(in crate::enforce) fn has_value(&self) -> bool {
@@ -101,52 +96,28 @@ impl Container {
     }
 
     /// Shows the value although it has not changed.
-    pub(in crate::enforce) fn show_again(&self, context: &Context) {
-        if self.effective.is_some() && !self.is_shown_by_inner(context) {
-            context.listener.effective(&self.owner, self.effective, self.target.value);
+    pub(in crate::enforce) fn show_again(&self, shared: &mut Shared) {
+        if self.effective.is_some() && !self.is_shown_by_inner(shared) {
+            self.report_value(shared);
         }
     }
 
-    pub(super) fn show(&mut self, value: Option<bool>, context: &Context) {
+    /// Takes a value as the one that it has now.
+    pub(super) fn show(&mut self, value: Option<bool>, shared: &mut Shared) {
         if self.effective != value {
             self.effective = value;
-            self.is_inner_of_scope(value.is_some(), context);
-            if !self.is_shown_by_inner(context) {
-                context.listener.effective(&self.owner, value, self.target.value);
+            self.is_inner_of_scope(value.is_some(), shared);
+            if !self.is_shown_by_inner(shared) {
+                self.report_value(shared);
             }
         }
     }
 
-    /// Tells of an obstacle once, when it comes and when it goes.
-    pub(super) fn tell_obstacle(&mut self, context: &Context) {
-        let now = self.obstacle();
-        if self.told != now {
-            self.told = now;
-            // Without a watch the value is enforced all the same, only later.
-            let in_the_way = self.obstacle_text().filter(|(it, _)| *it != Obstacle::NoWatch);
-            self.untold.obstacle = in_the_way.cloned();
-            context.news.set(true);
-            context.listener.obstacle(&self.path, &self.target.rule, self.obstacle_text().cloned());
-        }
-    }
-
-    pub(super) fn tell_write(
-        &self,
-        context: &Context,
-        old: bool,
-        cause: Cause,
-        result: &WriteResult,
-        seen: Instant,
-    ) {
-        context.listener.wrote(&OomGroupWrite {
-            cgroup: &self.path,
-            rule: &self.target.rule,
-            old,
-            new: self.target.value,
-            cause,
-            result,
-            took: seen.elapsed(),
-            dry_run: context.options.dry_run,
+    fn report_value(&self, shared: &mut Shared) {
+        shared.effects.add(Effect::Effective {
+            owner: self.owner.clone(),
+            value: self.effective,
+            wanted: self.target.value,
         });
     }
 }
