@@ -22,9 +22,19 @@ impl Reporter {
                 match obstacle {
                     Some((obstacle, why)) => {
                         let reason = obstacle.as_str();
-                        tracing::warn!(cgroup, rule = &**rule, reason, why, "Container is not enforceable.");
+                        tracing::warn!(
+                            cgroup,
+                            rule = &**rule,
+                            reason,
+                            why,
+                            "Container is not enforceable."
+                        );
                     }
-                    None => tracing::info!(cgroup, rule = &**rule, "Obstacle cleared, or the container was removed."),
+                    None => tracing::info!(
+                        cgroup,
+                        rule = &**rule,
+                        "Obstacle cleared, or the container was removed."
+                    ),
                 }
             }
             Effect::Obstacles(containers) => self.metrics.obstacles(containers),

@@ -258,7 +258,7 @@ fn nri(switch: NriSwitch, socket: &Path) -> Finding {
             "NRI",
             if switch == NriSwitch::On { Outcome::Warn } else { Outcome::Ok },
             format!("no socket {path}: {after}"),
-            "needed needed only where a runtime has systemd stop containers at any OOM kill (OOMPolicy=kill): containerd from 2.0 and CRI-O from 1.30 have NRI on, containerd 1.7 needs disable = false in [plugins.\"io.containerd.nri.v1.nri\"]; in a pod, deploy/components/nri",
+            "needed only where a runtime has systemd stop containers at any OOM kill (OOMPolicy=kill): containerd from 2.0 and CRI-O from 1.30 have NRI on, containerd 1.7 needs disable = false in [plugins.\"io.containerd.nri.v1.nri\"]; in a pod, deploy/components/nri",
         ),
     }
 }
