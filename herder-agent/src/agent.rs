@@ -135,7 +135,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         process::memory::let_file_go();
     });
     reporter.attached(source.name());
-    tell_attached(args, &source, &listen);
+    log_attached(args, &source, &listen);
     let asks_runtime = asks_runtime(args, root.as_ref());
     let enforcer = Enforcer::new(root, options(args, descriptors));
     let enforcer = enforcer.with_left(left);
@@ -239,7 +239,7 @@ fn taken(path: &Path, text: &str) -> Result<Config, ConfigError> {
     Ok(Config::parse(text, &path.display().to_string())?)
 }
 
-fn tell_attached(args: &RunArgs, source: &Source, listen: &[SocketAddr]) {
+fn log_attached(args: &RunArgs, source: &Source, listen: &[SocketAddr]) {
     let probe = match source {
         Source::Ebpf(probe) => Some(probe),
         Source::MemoryEvents(_) => None,

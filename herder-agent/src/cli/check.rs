@@ -46,7 +46,7 @@ fn finding(what: &'static str, outcome: Outcome, found: impl Into<String>, mend:
 pub fn run(args: &CheckArgs) -> ExitCode {
     let findings = checks::all(&args.node);
     let colours = colours();
-    // Without a reader there is nobody to tell.
+    // Without a reader there is nothing to do.
     let _ = io::stdout().write_all(Report { findings: &findings, colours }.to_string().as_bytes());
     if failed(&findings) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -8,8 +8,8 @@ use tokio::{io::Interest, net::TcpStream};
 /// A head that is longer than this is read as it comes, bytes.
 const LOOKED_AT: usize = 2048;
 
-/// Waits until there is the head of a request, a good part of it, or something else than one;
-/// tells whether there is, or the client has gone before.
+/// Waits for the head of a request, a good part of it, or something that is not one. Returns
+/// whether it came, or false if the client left before.
 pub(super) async fn arrives(stream: &TcpStream) -> io::Result<bool> {
     loop {
         let ready = stream.ready(Interest::READABLE).await?;

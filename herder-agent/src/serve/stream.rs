@@ -189,7 +189,7 @@ fn new(kill: &KillRecord) -> Bytes {
     event(&format!("kill\nid: {}", kill.id), kill)
 }
 
-/// JSON has no line breaks, so one `data` line is enough. What is told of an earlier kill has no
+/// JSON has no line breaks, so one `data` line is enough. An update of an earlier kill has no
 /// number of its own: a client begins again after the last kill.
 fn event(name: &str, kill: &KillRecord) -> Bytes {
     let mut text = format!("event: {name}\ndata: ");

@@ -200,8 +200,8 @@ mod tests {
         replaced.map_err(|error| error.to_string())
     }
 
-    /// What somebody has put where the state, or the next one, is to be: it is told, with its
-    /// path, within no time, and is there afterwards as it was.
+    /// Something else in the place of the state file, or of the next one, is reported with its
+    /// path, without blocking, and left unchanged.
     #[test]
     fn what_is_somebody_elses_is_left_as_it_is() {
         type Put = fn(&Directory, &str);

@@ -42,7 +42,7 @@ const LOST_END_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a killed process is remembered, so that a late mark of another of
 /// its threads is known to be a repetition, and its exit to be a victim's. Process
-/// ids are reused much later, and the start time tells such a process apart.
+/// ids are reused much later, and the start time distinguishes such a process.
 const REMEMBER: Duration = Duration::from_secs(60);
 
 /// What came of the marks.

@@ -13,7 +13,7 @@ use crate::{
 };
 use std::{collections::HashMap, mem, time::Duration};
 
-/// Counts of one kill are read one after the other; the kernel tells of changes of a
+/// Counts of one kill are read one after the other; the kernel notifies of changes of a
 /// file once in 10 ms (`CGROUP_FILE_NOTIFY_MIN_INTV`, kernel/cgroup/cgroup.c), and a
 /// group of many processes takes its time.
 const GATHER: Duration = Duration::from_millis(100);

@@ -43,7 +43,7 @@ pub fn let_file_go() {
     }
 }
 
-/// Where this program's file is mapped as it is, as /proc/self/smaps tells it: a page that
+/// Where this program's file is mapped unchanged, from /proc/self/smaps: a page that
 /// was written, as the dynamic linker does to some that are read only later, is anonymous
 /// (`smaps_account()`, fs/proc/task_mmu.c).
 fn unwritten(smaps: &str, program: &str) -> Vec<(usize, usize)> {

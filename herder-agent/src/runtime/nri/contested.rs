@@ -70,7 +70,7 @@ impl Contested {
     /// All plugins have agreed on a container: it was made, or failed for a reason of its own.
     pub(super) fn agreed(&mut self, pod: PodUid, container: &str, id: &str, now: Instant) {
         let key = (pod, container.into());
-        // One that was made earlier may be told of while the next is being made.
+        // One that was made earlier may be reported while the next is being made.
         let Some(last) = self.0.get_mut(&key).filter(|last| *last.id == *id) else { return };
         match last.state {
             State::Set => {

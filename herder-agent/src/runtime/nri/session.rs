@@ -273,9 +273,9 @@ impl<'a> Session<'a> {
         self.contested.record_attempt(pod, name, &container.id, now)
     }
 
-    /// An update is changed only if it is known to ask for the other value. A runtime that
-    /// does not tell takes what it is answered for all of `unified`, and so forgets what
-    /// else the kubelet asked for (`FromCRILinuxResources()`, containerd/nri before 0.9).
+    /// An update is changed only if it is known to carry the other value. A runtime that
+    /// does not send the value takes the answer for all of `unified`, and so forgets the
+    /// kubelet's other keys (`FromCRILinuxResources()`, containerd/nri before 0.9).
     fn update(&mut self, request: ContainerRequest) -> Result<Bytes, AnswerError> {
         let (sandbox, container, given) = required_parts("update of a container", request)?;
         let Some(pod) = pod(&sandbox).map(Arc::new) else { return Ok(self.unmatched(&sandbox)) };

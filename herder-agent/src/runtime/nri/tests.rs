@@ -76,7 +76,7 @@ impl Scene {
         self.metric(&format!("herder_nri_adjustments_total{{result=\"{result}\"}}"))
     }
 
-    /// What the core is told next.
+    /// What is sent to the core next.
     async fn learnt(&mut self) -> Vec<RuntimeContainer> {
         timeout(Duration::from_secs(5), self.received.recv()).await.unwrap().unwrap()
     }

@@ -150,7 +150,7 @@ fn a_deleted_pod_is_found_as_long_as_it_has_cgroups() {
     assert!(store.known(uid(A)).is_none());
 }
 
-/// Of deleted pods without number those that run are forgotten last, and told.
+/// Of very many deleted pods those that run are forgotten last, and reported.
 #[test]
 fn deleted_pods_that_run_are_bounded_too() {
     let now = Monotonic::ZERO;
@@ -228,7 +228,7 @@ fn earlier_incarnations_are_found_up_to_a_bound() {
 fn restarts_are_counted_once_each() {
     let oom = Reason::OomKilled;
     let now = Monotonic::ZERO;
-    // What is known, what comes, and the restarts that it tells of.
+    // What is known, what comes, and the restarts in it.
     let table: [(&str, Pod, Pod, Vec<PodChange>); 8] = [
         (
             "one restart",
