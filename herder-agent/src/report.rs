@@ -267,7 +267,7 @@ impl Reporter {
         match error {
             None => tracing::info!("The changed configuration is in force."),
             Some(error) => {
-                tracing::error!(%error, "The changed configuration was rejected; the previous rules stay in force.")
+                tracing::error!(%error, "The changed configuration was rejected; the previous rules stay in force.");
             }
         }
         self.metrics.config_reload(error.is_none());

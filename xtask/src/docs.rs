@@ -4,6 +4,7 @@
 
 mod commands;
 mod configs;
+mod messages;
 mod queries;
 
 use crate::command::workspace;

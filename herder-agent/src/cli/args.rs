@@ -84,10 +84,10 @@ pub struct NodeArgs {
     /// there, and kills outside are not reported.
     #[arg(long, env = "HERDER_CGROUP_ROOT", value_name = "DIR", default_value = "/sys/fs/cgroup")]
     pub cgroup_root: PathBuf,
-    /// The kubelet's --cgroup-root, or the cgroup kubepods itself: pods are looked for only
-    /// below it. Several are separated by commas. Default: /kubepods, /kubepods.slice,
-    /// /kubelet/kubepods, and /NAME.slice/NAME-kubepods.slice (the systemd driver with
-    /// another --cgroup-root).
+    /// Cgroup below which pods are looked for: the kubelet's own cgroup root, or kubepods
+    /// itself. Several are separated by commas. Default: /kubepods, /kubepods.slice,
+    /// /kubelet/kubepods, and /NAME.slice/NAME-kubepods.slice, as the systemd driver makes it
+    /// below another cgroup root.
     #[arg(
         long,
         env = "HERDER_KUBELET_CGROUP_ROOT",

@@ -83,7 +83,7 @@ pub fn raise_priority() {
                 tracing::debug!(thread, %why, "The thread has the shortest time slice.");
             }
             Err(error) => {
-                tracing::debug!(thread, %error, "The thread keeps the default time slice.")
+                tracing::debug!(thread, %error, "The thread keeps the default time slice.");
             }
         },
     }
