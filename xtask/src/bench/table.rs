@@ -7,17 +7,16 @@ mod memory;
 mod native;
 mod overhead;
 mod ready;
+mod section;
 mod seen;
 mod shown;
 mod soak;
 mod starts;
 
 use anyhow::{Context, Result, bail};
+use section::Section;
 use serde_json::Value;
-use std::{
-    collections::BTreeMap,
-    fmt::{self, Write},
-};
+use std::{collections::BTreeMap, fmt::Write};
 
 const HEAD: &str = "\
 # Benchmarks
@@ -32,44 +31,6 @@ real machine, so **compare the programs with each other**. Other programs run as
 there is nothing to do. A millisecond is a million instructions of everything that runs, the kernel and other programs included. It is
 the same on every host, and about a millisecond of a 1 GHz processor that never waits for memory.
 ";
-
-/// What a measure says.
-pub struct Section {
-    title: &'static str,
-    /// What was to be reached.
-    goal: &'static str,
-    /// What was, in a few words, and whether that is enough.
-    found: String,
-    reached: Reached,
-    body: String,
-}
-
-/// Whether a goal is reached.
-enum Reached {
-    Yes,
-    /// Under a condition.
-    If(&'static str),
-    No,
-    /// Too little was measured to tell.
-    Unknown,
-}
-
-impl From<bool> for Reached {
-    fn from(reached: bool) -> Self {
-        if reached { Reached::Yes } else { Reached::No }
-    }
-}
-
-impl fmt::Display for Reached {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reached::Yes => f.write_str("reached"),
-            Reached::If(condition) => write!(f, "reached {condition}"),
-            Reached::No => f.write_str("**not reached**"),
-            Reached::Unknown => Ok(()),
-        }
-    }
-}
 
 /// Makes a section of a measure's figures.
 type Make = fn(&[Value]) -> Result<Section>;
@@ -143,32 +104,4 @@ fn circumstances(result: &Value) -> String {
         text("emulator").replace(" version", ""),
         text("load before"),
     )
-}
-
-/// A table of these columns; all but the first are figures.
-fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let mut table = format!("| {} |\n|---|", columns.join(" | "));
-    table += &"---:|".repeat(columns.len() - 1);
-    table.push('\n');
-    for row in rows {
-        table += &format!("| {} |\n", row.join(" | "));
-    }
-    table
-}
-
-/// Milliseconds with as many digits as say something.
-fn milliseconds(time: f64) -> String {
-    match time {
-        ..1.0 => format!("{time:.3}"),
-        1.0..100.0 => format!("{time:.1}"),
-        _ => format!("{time:.0}"),
-    }
-}
-
-fn number(value: &Value, name: &str) -> Result<f64> {
-    value[name].as_f64().with_context(|| format!("no {name} in {value}"))
-}
-
-fn text<'a>(value: &'a Value, name: &str) -> Result<&'a str> {
-    value[name].as_str().with_context(|| format!("no {name} in {value}"))
 }

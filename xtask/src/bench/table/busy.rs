@@ -1,6 +1,6 @@
 //! Programs that run with 1 while other processes want all processors.
 
-use super::{Section, number, table, text};
+use super::section::{Section, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::Value;
 

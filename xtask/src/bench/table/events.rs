@@ -1,6 +1,6 @@
 //! What Kubernetes Events cost in a storm.
 
-use super::{Section, number, table, text};
+use super::section::{Section, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::Value;
 

@@ -1,6 +1,6 @@
 //! Wake-ups and CPU time when nothing happens.
 
-use super::{Section, number, table, text};
+use super::section::{Section, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::Value;
 

@@ -1,6 +1,6 @@
 //! Resident memory.
 
-use super::{Reached, Section, number, table, text};
+use super::section::{Reached, Section, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::Value;
 

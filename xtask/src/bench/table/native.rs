@@ -1,6 +1,6 @@
 //! What is measured without a guest: the scrape, and sizes.
 
-use super::{Section, number, table};
+use super::section::{Section, number, table};
 use anyhow::{Context, Result};
 use serde_json::Value;
 

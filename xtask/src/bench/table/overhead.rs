@@ -1,6 +1,6 @@
 //! What the attached eBPF programs cost other processes.
 
-use super::{Section, number, table, text};
+use super::section::{Section, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::Value;
 

@@ -1,6 +1,6 @@
 //! From the start of a program until it is ready; the time of a scrape.
 
-use super::{Reached, Section, milliseconds, number, table, text};
+use super::section::{Reached, Section, milliseconds, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::Value;
 

@@ -1,6 +1,6 @@
 //! Kills seen, and attributed to the right container.
 
-use super::{Reached, Section, number, table, text};
+use super::section::{Reached, Section, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::fmt::Write;

@@ -1,6 +1,6 @@
 //! Time from a kill until a program shows it.
 
-use super::{Section, milliseconds, number, table, text};
+use super::section::{Section, milliseconds, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::Value;
 

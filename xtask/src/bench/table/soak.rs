@@ -1,6 +1,6 @@
 //! An hour of kills and churn.
 
-use super::{Section, number, table};
+use super::section::{Section, number, table};
 use anyhow::{Context, Result};
 use serde_json::Value;
 

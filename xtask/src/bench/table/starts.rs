@@ -1,6 +1,6 @@
 //! Time from a container's start until its value is what the rule wants.
 
-use super::{Reached, Section, milliseconds, number, table, text};
+use super::section::{Reached, Section, milliseconds, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
