@@ -86,7 +86,7 @@ pub enum AgentError {
     /// Pod names were asked for.
     #[error(transparent)]
     Kubernetes(#[from] ConnectError),
-    /// The core ended although nobody asked it to.
+    /// The core ended without a stop signal.
     #[error("the core task ended: {0}")]
     Core(String),
 }
@@ -125,7 +125,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let attached = readiness.latch("source of kills");
     let root = open_root(&args.node.cgroup_root);
     let (state_file, state) = meanwhile::left(args.state_file.as_deref());
-    // Before the source is heard, so that what it tells did not happen before.
+    // Before the source is read, so that its events did not happen before.
     let mount = &args.node.cgroup_root;
     let begins_at = root.as_ref().map_or(CgroupId::HIERARCHY_ROOT, CgroupRoot::id);
     let (left, node_before) = meanwhile::tell(state, root.as_ref(), mount, &reporter);
@@ -141,7 +141,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         process::memory::let_file_go();
     });
     reporter.attached(source.name());
-    tell_attached(args, &source, &listen);
+    log_attached(args, &source, &listen);
     let asks_runtime = asks_runtime(args, root.as_ref());
     let enforcer = Enforcer::new(root, options(args, descriptors));
     let enforcer = enforcer.with_left(left);
@@ -233,7 +233,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     {
         tracing::warn!(
             events = unwritten,
-            "Some Events were not written before the end; the API server or its answers are slow."
+            "Some Events were not written before the agent stopped; the API server is slow."
         );
     }
     let ended = runtime.block_on(ended).map_err(|_| AgentError::Core("it panicked".into()))?;
@@ -248,7 +248,7 @@ fn taken(path: &Path, text: &str) -> Result<Config, ConfigError> {
     Ok(Config::parse(text, &path.display().to_string())?)
 }
 
-fn tell_attached(args: &RunArgs, source: &Source, listen: &[SocketAddr]) {
+fn log_attached(args: &RunArgs, source: &Source, listen: &[SocketAddr]) {
     let probe = match source {
         Source::Ebpf(probe) => Some(probe),
         Source::MemoryEvents(_) => None,
@@ -335,7 +335,9 @@ async fn api_server(
         Switch::On => connect(true).await.map(Some),
         Switch::Auto => Ok(connect(false)
             .await
-            .inspect_err(|error| tracing::info!(%error, "Pods are not named."))
+            .inspect_err(
+                |error| tracing::info!(%error, "No access to the API server; pods have no names."),
+            )
             .ok()),
     }
 }

@@ -181,7 +181,7 @@ impl Enforcer {
         }
         if self.containers.len() >= MOST {
             if self.beyond.is_empty() {
-                tracing::warn!(cgroup = %place.path, rule = &*target.rule, "More than {MOST} cgroups are matched: this one is not enforceable, nor are others.");
+                tracing::warn!(cgroup = %place.path, rule = &*target.rule, "Rules match more than {MOST} cgroups; this one and further ones are not enforceable.");
             }
             self.beyond.insert(id);
             return;

@@ -9,14 +9,14 @@
 //! * `GET /api/v1/node`: which node this is
 //! * `GET /`: a page that shows all that to people
 //!
-//! It only reads, and has no secrets to tell. Whatever clients do delays nobody else, and
-//! costs a bounded amount of memory, less than 12 MiB:
+//! It only reads, and has no secrets. No client can delay another one, and all clients
+//! together cost a bounded amount of memory, less than 12 MiB (16 MiB with TLS and gzip):
 //!
-//! * [`places::SERVED`] connections that have asked something, with at most a head (16 KiB, and
+//! * [`places::SERVED`] connections with a request, with at most a head (16 KiB, and
 //!   what is parsed of it), two pieces of an answer (32 KiB and one record each), and in the
 //!   kernel some 130 KiB that the client has not taken and 16 KiB that it sent;
-//! * [`places::NEW`] that have not, with a descriptor and 16 KiB in the kernel;
-//! * with TLS, [`places::HANDSHAKES`] that are in a handshake, and what rustls has of each
+//! * [`places::NEW`] connections without a request, with a descriptor and 16 KiB in the kernel;
+//! * with TLS, [`places::HANDSHAKES`] connections in a handshake, and what rustls keeps of each
 //!   connection (docs/http.md has the figures).
 
 pub mod access;
@@ -79,7 +79,7 @@ const LARGEST_HEAD: usize = 16 * 1024;
 /// How long requests that are being answered may take at the end.
 const FINISH: Duration = Duration::from_secs(2);
 
-/// What the server tells about.
+/// What the server answers about.
 #[derive(Clone)]
 pub struct State {
     reporter: Arc<Reporter>,

@@ -1,14 +1,15 @@
-//! Does the agent tell every kill? Compares what it told with what the kernel
-//! counts for each cgroup and for the node, which needs no eBPF, and goes on while no
+//! Does the agent report every kill? Compares its reports with the kernel's
+//! counts for each cgroup and for the node. These need no eBPF, and continue while no
 //! agent runs.
 //!
 //! The kernel's counts are `oom_kill` of `memory.events.local` and of `/proc/vmstat`, raised
 //! together (`__oom_kill_process()`, mm/oom_kill.c): one for each process, and one more for
 //! the chosen victim of a group, if that is still there when the group is scanned.
-//! So what was told is an upper bound, and only what goes beyond it was not seen.
+//! So the reported number is an upper bound of the kernel's count, and only what exceeds it
+//! was not seen.
 //!
-//! A cgroup takes its count with it when it is removed. The node's count stays, so what
-//! no cgroup's count explains is compared there.
+//! A cgroup's count disappears with the cgroup. The node's count stays, so kills
+//! that no cgroup's count has are compared there.
 
 use crate::{cgroup::CgroupId, clock::Monotonic};
 use std::{
@@ -16,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-/// Processes that were killed and told, for each cgroup whose count is read, and for the
+/// Processes that were killed and reported, for each cgroup whose count is read, and for the
 /// node. Pure; takes the time from its caller.
 #[derive(Debug)]
 pub struct Reconciler {
@@ -26,7 +27,7 @@ pub struct Reconciler {
     starting: Option<Starting>,
 }
 
-/// What the node counted while the agent was starting: what is told of it was heard.
+/// What the node counted while the agent was starting: what is reported of it was seen.
 #[derive(Debug)]
 struct Starting {
     unheard: u64,
@@ -36,7 +37,7 @@ struct Starting {
 
 #[derive(Debug, Default)]
 struct Count {
-    /// All up to here is told, or counted as unseen.
+    /// All up to here is reported, or counted as unseen.
     settled: u64,
     read: u64,
     last_read: Monotonic,
@@ -68,7 +69,7 @@ impl Count {
         self.last_told = now;
     }
 
-    /// How many of what is due were not told.
+    /// How many of what is due were not reported.
     fn settle(&mut self, now: Monotonic, wait: Duration) -> u64 {
         let Some((upto, _)) = self.due.filter(|(_, due)| *due <= now) else { return 0 };
         let killed = upto.saturating_sub(self.settled);
@@ -80,7 +81,7 @@ impl Count {
         killed - explained
     }
 
-    /// The kernel counts before anybody can tell: what was told before the last reading,
+    /// The kernel counts before the agent can report: what was reported before the last reading,
     /// and is not in it, is the allowance for a group.
     fn end_allowance(&mut self) {
         if self.due.is_none() && self.last_told <= self.last_read {
@@ -88,14 +89,14 @@ impl Count {
         }
     }
 
-    /// Up to where all is told, as far as that was read.
+    /// Up to where all is reported, as far as that was read.
     fn explained(&self) -> u64 {
         self.read.min(self.settled.saturating_add(self.told))
     }
 }
 
 impl Reconciler {
-    /// One that waits so long for a kill to be told after it was counted.
+    /// One that waits so long for a kill to be reported after it was counted.
     pub fn new(wait: Duration) -> Self {
         Reconciler { wait, cgroups: HashMap::new(), node: None, starting: None }
     }
@@ -130,7 +131,7 @@ impl Reconciler {
         self.wait.saturating_mul(2)
     }
 
-    /// A process of a cgroup was told, killed at some time, and the kernel may have counted
+    /// A killed process of a cgroup was reported, and the kernel may have counted
     /// it twice.
     pub fn told(&mut self, id: CgroupId, twice: bool, killed: Monotonic, now: Monotonic) {
         let processes = 1 + u64::from(twice);
@@ -146,7 +147,7 @@ impl Reconciler {
         }
     }
 
-    /// The cgroup was removed, or is matched no more; its last kills may still be told.
+    /// The cgroup was removed, or is matched no more; its last kills may still be reported.
     pub fn removed(&mut self, id: CgroupId) {
         if let Entry::Occupied(mut count) = self.cgroups.entry(id) {
             if count.get().due.is_none() {
@@ -158,7 +159,7 @@ impl Reconciler {
     }
 
     /// Compares what is due, and gives how many processes of which cgroups were
-    /// killed and not told; those of none died in a cgroup that nobody can name.
+    /// killed and not reported; those without a cgroup died in an unknown one.
     pub fn settle(&mut self, now: Monotonic) -> Vec<(Option<CgroupId>, u64)> {
         let mut unseen = Vec::new();
         for (id, count) in &mut self.cgroups {
@@ -179,7 +180,7 @@ impl Reconciler {
         unseen
     }
 
-    /// How many processes were killed while the agent was starting, and not told.
+    /// How many processes were killed while the agent was starting, and not reported.
     pub fn settle_starting(&mut self, now: Monotonic) -> u64 {
         let settled = self.starting.take_if(|starting| starting.due <= now);
         settled.map_or(0, |starting| starting.unheard)
@@ -197,8 +198,8 @@ impl Reconciler {
         self.cgroups.get(&id).map(|count| count.read)
     }
 
-    /// Up to which count of a cgroup all is told: what the next agent begins with, so
-    /// that what this one was about to tell is not lost.
+    /// Up to which count of a cgroup all is reported: what the next agent begins with, so
+    /// that what this one was about to report is not lost.
     pub fn explained(&self, id: CgroupId) -> Option<u64> {
         self.cgroups.get(&id).map(Count::explained)
     }

@@ -1,4 +1,4 @@
-//! Takes a changed configuration file: when it changes, and on SIGHUP.
+//! Reloads the configuration file when it changes, and on SIGHUP.
 
 pub(super) mod access;
 mod chain;
@@ -21,7 +21,7 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// A file that never stays the same is read as it is after so many looks.
 const LOOKS: usize = 20;
 
-/// How often the file is read although nothing told of a change.
+/// How often the file is read without a notification of a change.
 const WATCHED: Duration = Duration::from_secs(60);
 
 /// The same where changes cannot be watched; each time it is tried again.
@@ -58,10 +58,10 @@ impl Reload<'_> {
             match (&watched, std::mem::replace(&mut unwatched, watched.is_err())) {
                 (Err(error), false) => tracing::warn!(
                     %error,
-                    "Changes of the configuration are not watched for; it is read every {} s.",
+                    "The configuration file is not watched; it is read every {} s.",
                     UNWATCHED.as_secs()
                 ),
-                (Ok(()), true) => tracing::info!("Changes of the configuration are watched for."),
+                (Ok(()), true) => tracing::info!("The configuration file is watched."),
                 _ => {}
             }
             let now = settled(|| config::read(path), known.as_ref(), same).await;

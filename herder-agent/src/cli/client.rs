@@ -40,7 +40,7 @@ pub enum ClientError {
     #[error("--url {0}: not an address like http://127.0.0.1:9469 or https://NAME:9469")]
     Url(String),
     /// Nobody answers.
-    #[error("cannot ask {url}: {source}; is there an agent, and is --url right?")]
+    #[error("cannot ask {url}: {source}; does an agent run there, and is --url right?")]
     Connect {
         /// Who was asked.
         url: String,
@@ -85,7 +85,7 @@ pub enum ClientError {
         body: String,
     },
     /// It answered with something else.
-    #[error("the agent at {url} answered what is no JSON of an agent: {source}")]
+    #[error("the agent at {url} did not answer with an agent's JSON: {source}")]
     Json {
         /// Who was asked.
         url: String,
@@ -216,7 +216,7 @@ async fn each(
     Ok(())
 }
 
-/// Whether a container is told to have ended by what did not look so.
+/// Whether it is now known that a container ended after a kill that it seemed to survive.
 pub fn ended(kill: &Value) -> bool {
     kill["kind"] == "subprocess" && kill["survived"] == false
 }

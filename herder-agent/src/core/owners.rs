@@ -1,6 +1,6 @@
 //! Whose the cgroups are that lead to a pod's.
 //!
-//! Where one of them belongs to another user than root, that user may put in it what he
+//! Where one of them belongs to does not belong to root, that user may put in it what he
 //! likes, by the names of any pod. A container's own cgroup may be another user's: the
 //! runtime gives it to the root of the container's user namespace.
 
@@ -22,7 +22,7 @@ impl Core {
             if self.naming.belongs_to(&pod, other.as_ref().map(|(_, path)| path.clone()))
                 && let Some((uid, path)) = other
             {
-                tracing::warn!(cgroup = %path, uid, "What is below this cgroup is not taken for the kubelet's: it belongs to another user than root.");
+                tracing::warn!(cgroup = %path, uid, "Cgroups below this one are not taken for pods, because it does not belong to root.");
             }
         }
         self.naming.made(id, path);

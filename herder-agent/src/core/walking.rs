@@ -146,7 +146,7 @@ impl Core {
                 self.begins_as_before()?;
                 if let Some((path, error)) = walked.first_unread {
                     let unread = walked.unread;
-                    tracing::warn!(%error, path, unread, "Cgroups cannot be read, nor what is below them.");
+                    tracing::warn!(%error, path, unread, "Some cgroups, and those below them, cannot be read.");
                 }
                 self.tree.refuse(Role::Other, walked.too_deep);
             }

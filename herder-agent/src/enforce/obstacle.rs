@@ -90,14 +90,14 @@ pub fn stopping_policy(unit: &str) -> Option<&'static str> {
 /// What to do about an ancestor.
 fn ancestor_text(ancestor: &CgroupPath) -> String {
     format!(
-        "{ancestor} above it has memory.oom.group=1, so an OOM kill at or above that cgroup's limit kills all of it; set it to 0 there"
+        "{ancestor} above it has memory.oom.group=1, so an OOM kill at or above that cgroup's limit kills the whole of that cgroup; set it to 0 there"
     )
 }
 
 /// What to do about a scope.
 fn systemd_text(scope: &str, policy: &str) -> String {
     format!(
-        "{scope} has OOMPolicy={policy}: systemd stops the whole scope at any OOM kill, whatever the file says, and cannot be told otherwise while it runs; the value must be right when the container is created (kubelet singleProcessOOMKill, or NRI)"
+        "{scope} has OOMPolicy={policy}: systemd stops the whole scope at any OOM kill, whatever memory.oom.group is, and the policy cannot be changed while the scope runs; set the value when the container is created (kubelet singleProcessOOMKill, or NRI)"
     )
 }
 

@@ -1,5 +1,5 @@
-//! Where kills and cgroups are heard of: from the eBPF programs, or, where those may not
-//! run, from the kernel's counts.
+//! The source of kills and cgroups: the eBPF programs or, where the kernel refuses
+//! them, its counts.
 
 pub mod counts;
 
@@ -18,14 +18,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where kills are heard of.
+/// The source of kills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum SourceChoice {
-    /// eBPF, or the counts where that is refused.
+    /// eBPF, or the kernel's counts if it refuses the programs.
     Auto,
-    /// eBPF; it is an error if that is refused.
+    /// eBPF; fail if the kernel refuses the programs.
     Ebpf,
-    /// The kernel's counts.
+    /// The kernel's counts of each cgroup.
     MemoryEvents,
 }
 
@@ -78,7 +78,7 @@ impl Source {
             }
             Err(probe) => match MemoryEvents::new(root) {
                 Ok(tally) => {
-                    tracing::warn!(error = %probe, "Kills are counted by memory.events; who died, and which process asked for memory, is not known.");
+                    tracing::warn!(error = %probe, "Kills are counted by memory.events: reports have neither the victim's process nor the trigger.");
                     Ok(Source::MemoryEvents(Box::new(tally)))
                 }
                 Err(tally) => Err(SourceError::Neither { probe: Box::new(probe), tally }),
@@ -103,7 +103,7 @@ impl Source {
         }
     }
 
-    /// Registers with tokio what tells of kills, if that is apart, and of cgroups.
+    /// Registers with tokio the descriptors for kills, if they have their own, and for cgroups.
     ///
     /// # Errors
     /// When they cannot be registered.
@@ -118,7 +118,7 @@ impl Source {
     }
 }
 
-/// Processes that the kernel has killed on this node; none if it does not tell. Where the
+/// Processes that the kernel has killed on this node; none if it has no such count. Where the
 /// mount begins at the hierarchy's root that is `oom_kill` of `/proc/vmstat`. A node that is
 /// a container shares that file with others, but what its own cgroup counts in
 /// `memory.events` includes all below it, those that are gone too.

@@ -1,9 +1,10 @@
-//! A lock that keeps nobody waiting for a less urgent thread to get its turn.
+//! A lock with priority inheritance, so that no thread waits for a less urgent one to get
+//! a processor.
 //!
 //! The core may run before all ordinary threads (`agent::scheduling`), and shares the metrics
 //! and the journal with the server, which may have to wait for a processor for hundreds of
-//! milliseconds. Whoever holds this lock runs as urgently as whoever waits for it (priority
-//! inheritance: `FUTEX_LOCK_PI`, kernel/futex/pi.c), which `std`'s mutex does not offer.
+//! milliseconds. The holder of this lock runs as urgently as the most urgent waiter
+//! (`FUTEX_LOCK_PI`, kernel/futex/pi.c), which `std`'s mutex does not offer.
 #![expect(unsafe_code, reason = "the C library offers priority inheritance to C only")]
 
 use std::{
@@ -25,11 +26,11 @@ pub(super) struct Lock<T> {
 // sending the value; the mutex itself is made to be used by many threads.
 unsafe impl<T: Send> Sync for Lock<T> {}
 // SAFETY: the mutex stays where it is when the box is sent, and belongs to no thread while
-// nobody holds it, which the borrow checker sees to.
+// no thread holds it, which the borrow checker ensures.
 unsafe impl<T: Send> Send for Lock<T> {}
 
 impl<T> Lock<T> {
-    /// With a value that nobody has yet.
+    /// With a value that no thread has yet.
     pub(super) fn new(value: T) -> Self {
         let mutex = Box::new(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
         let mut attributes = MaybeUninit::uninit();
@@ -42,7 +43,7 @@ impl<T> Lock<T> {
                     libc::PTHREAD_PRIO_INHERIT,
                 )
             };
-            // SAFETY: they are, and nobody uses the mutex yet. Where the C library cannot make
+            // SAFETY: they are, and no thread uses the mutex yet. Where the C library cannot make
             // it, it stays an ordinary one.
             unsafe { libc::pthread_mutex_init(mutex.get(), attributes.as_ptr()) };
             // SAFETY: they are, and are used no more.
@@ -51,7 +52,7 @@ impl<T> Lock<T> {
         Lock { mutex, value: UnsafeCell::new(value) }
     }
 
-    /// Waits until nobody else has the value. A panic of who had it changes nothing: what
+    /// Waits until no other thread has the value. A panic of who had it changes nothing: what
     /// these locks are about is never left half changed.
     pub(super) fn lock(&self) -> Held<'_, T> {
         // SAFETY: the mutex was made by `new`, and stays where it is.
@@ -63,7 +64,7 @@ impl<T> Lock<T> {
 
 impl<T> Drop for Lock<T> {
     fn drop(&mut self) {
-        // SAFETY: nobody holds or waits for a lock that is dropped.
+        // SAFETY: no thread holds or waits for a lock that is dropped.
         unsafe { libc::pthread_mutex_destroy(self.mutex.get()) };
     }
 }
@@ -84,7 +85,7 @@ impl<T> Deref for Held<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: this thread holds the mutex, and nobody else has a reference meanwhile.
+        // SAFETY: this thread holds the mutex, and no other thread has a reference meanwhile.
         unsafe { &*self.lock.value.get() }
     }
 }

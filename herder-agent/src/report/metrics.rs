@@ -39,7 +39,7 @@ use std::{
 /// The cgroup label of kills whose cgroup was never seen.
 const UNKNOWN: &str = "unknown";
 
-/// How long the series of a container outlive it, if nobody says otherwise.
+/// How long the series of a container outlive it by default.
 const RETENTION: Duration = Duration::from_secs(15 * 60);
 
 /// The content type of the exposition.
@@ -118,8 +118,8 @@ impl Metrics {
     pub(super) fn kill(&self, report: &KillReport, age: Duration) {
         let families = &self.families;
         families.report_seconds.observe(age.as_secs_f64());
-        // A group inside of a container that lives on is sub-processes to whoever counts
-        // which containers ended.
+        // These metrics count which containers ended, so a group inside of a container that
+        // lives on counts as sub-processes.
         let kind = if report.ends { report.kind } else { Kind::Subprocess };
         let (kind, limit) = (kind.as_str(), report.limit.as_str());
         let mut series = self.series();

@@ -44,9 +44,9 @@ impl Reporter {
     /// The file of `--web-config-file`, or one that it names, was read again.
     pub fn access_reload(&self, error: Option<&dyn Error>) {
         match error {
-            None => tracing::info!("Web configuration reloaded."),
+            None => tracing::info!("The changed web configuration is in force."),
             Some(error) => {
-                tracing::error!(%error, "Web configuration rejected; the previous one stays in force.");
+                tracing::error!(%error, "The changed web configuration was rejected; the previous one stays in force.");
             }
         }
         self.metrics.access_reload(error.is_none());

@@ -1,4 +1,4 @@
-//! A kill as the API tells it.
+//! A kill as the API returns it.
 
 use herder_model::kill::KillReport;
 use herder_model::{
@@ -70,7 +70,7 @@ pub struct KillRecord {
     /// How long after the mark its end was seen, seconds, if it did not survive and that was seen.
     pub ended_seconds: Option<f64>,
     /// The restart that followed when this kill ended the container; none until
-    /// the pod's status tells it.
+    /// the pod's status shows it.
     pub restarted: Option<RestartRecord>,
 }
 

@@ -1,5 +1,5 @@
-//! Whether a client has asked at all. Until then its connection is a descriptor and what the
-//! kernel has received, and so there may be far more of them than are served at once.
+//! Whether a client has sent a request. Until then its connection costs a descriptor and what the
+//! kernel has received, so there may be far more of them than are served at once.
 
 use rustix::net::{RecvFlags, recv};
 use std::io;
@@ -11,8 +11,8 @@ const LOOKED_AT: usize = 2048;
 /// The type of a record of TLS in which a handshake begins.
 const HANDSHAKE: u8 = 0x16;
 
-/// Waits until there is the head of a request, a good part of it, or something else than one;
-/// tells whether there is, or the client has gone before.
+/// Waits for the head of a request, a good part of it, or something that is not one. Returns
+/// whether it came, or false if the client left before.
 pub(super) async fn arrives(stream: &TcpStream) -> io::Result<bool> {
     loop {
         let ready = stream.ready(Interest::READABLE).await?;

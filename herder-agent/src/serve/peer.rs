@@ -1,4 +1,4 @@
-//! The client at the other end of a connection, and who of the two waits for whom.
+//! The client at the other end of a connection, and which side waits for the other.
 
 use std::{
     net::IpAddr,

@@ -1,5 +1,5 @@
-//! Long answers, made piece by piece as the client reads them: however long the list is, a
-//! connection holds one piece of it, and whoever waits for the same holds nothing back.
+//! Long answers, made piece by piece as the client reads them. However long the list is, a
+//! connection holds one piece of it, and slow clients do not hold up others.
 
 use super::{
     answer::{Answer, NoAnswer, answer, streamed},
@@ -82,7 +82,7 @@ impl Pieces {
         let others = stream::unfold(state, |(rest, mut gzip, answering)| async {
             let (piece, rest) = match rest?.next_encoded(false, &mut gzip).await {
                 Ok(Piece { text, rest }) => (Ok(text), rest),
-                // The connection breaks, so that nobody takes a part for all.
+                // The connection breaks, so that the client does not take a part for the whole.
                 Err(error) => (Err(error), None),
             };
             Some((piece, (rest, gzip, answering)))

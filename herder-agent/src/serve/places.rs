@@ -1,6 +1,6 @@
-//! The connections that are open, and which of them ends when one too many comes: every pod
-//! that can reach the node's network may ask, and the kubelet and Prometheus have to get in,
-//! also where a stranger has the same address as they.
+//! The open connections, and which of them is closed when there is one too many. Every pod
+//! that can reach the node's network may connect, and the kubelet and Prometheus must always
+//! get in, even if another client has the same address.
 
 use super::peer::{Doing, Peer};
 use std::{

@@ -1,5 +1,5 @@
-//! What pods are labelled now, for those who decide apart from the core: the answers to
-//! the container runtime do not wait for it.
+//! The current labels of pods, for decisions outside of the core: the answers to
+//! the container runtime do not wait for the core.
 
 use super::{Event, Pod};
 use crate::owner::id::PodUid;

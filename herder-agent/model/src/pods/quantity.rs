@@ -1,4 +1,4 @@
-//! Kubernetes' way to write an amount, as far as memory needs it.
+//! Kubernetes quantities, as far as memory needs them.
 
 /// Bytes of a memory quantity such as `64Mi`, `1.5G`, `128974848000m` or
 /// `12e6`, rounded up as the kubelet does (`Quantity.Value()`,

@@ -77,7 +77,7 @@ fn nothing_is_kept_of_a_cgroup_without_kills_and_it_may_begin_anew() {
     assert_eq!(reconciler.settle(Monotonic(100)), []);
 }
 
-/// A count may be read long after a kill was told, where no watch tells of it.
+/// A count may be read long after a kill was reported, where no watch notifies of it.
 #[test]
 fn what_was_told_before_it_is_read_explains_it() {
     let mut reconciler = begun();
@@ -117,7 +117,7 @@ fn what_was_killed_while_the_agent_began_is_told_or_unheard() {
     reconciler.told(ONE, false, Monotonic(51), Monotonic(60));
     reconciler.read_node(107, Monotonic(61));
     assert_eq!(reconciler.deadline(), Some(Monotonic(70)));
-    // Until that is told, the next agent has to tell it.
+    // Until that is reported, the next agent has to report it.
     assert_eq!(reconciler.node_explained(), Some(103));
     assert_eq!(
         (reconciler.settle_starting(Monotonic(69)), reconciler.settle_starting(Monotonic(70))),

@@ -1,7 +1,6 @@
 //! The configuration file: rules that say which containers get which behaviour.
 //!
-//! What is wrong is told with file, line and column. A file that does not parse
-//! is never half taken.
+//! An error names file, line and column. An invalid file is rejected as a whole.
 
 mod names;
 pub mod raw;

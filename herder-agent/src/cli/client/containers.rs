@@ -7,7 +7,7 @@ use super::{
 };
 use serde_json::Value;
 
-const HEAD: [&str; 7] = ["CONTAINER", "RULE", "WANTED", "VALUE", "WRITES", "REVERTS", "IN THE WAY"];
+const HEAD: [&str; 7] = ["CONTAINER", "RULE", "WANTED", "VALUE", "WRITES", "REVERTS", "OBSTACLE"];
 
 /// The table; with `nodes` it has a column for each container's `node`.
 pub fn table(containers: &[Value], colours: bool, nodes: bool) -> String {
@@ -85,7 +85,7 @@ mod tests {
             false,
         );
         let expected = "\
-CONTAINER          RULE    WANTED          VALUE           WRITES  REVERTS  IN THE WAY
+CONTAINER          RULE    WANTED          VALUE           WRITES  REVERTS  OBSTACLE
 /b                 docker  single-process  group           0       0        read-only: mount it\\nread-write
 /c                 g       group           -               -       -
 shop/web-0/worker  web     single-process  single-process  2       1

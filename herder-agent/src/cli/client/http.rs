@@ -170,7 +170,7 @@ impl Answer {
         }
     }
 
-    /// Reads some more; tells whether there was any.
+    /// Reads some more, and returns whether there was any.
     async fn more(&mut self) -> Result<bool, ClientError> {
         let frame = timeout(SILENCE, self.body.frame()).await;
         let frame = frame.map_err(|_| ClientError::Slow(self.url.clone()))?;

@@ -1,4 +1,4 @@
-//! Kills as a table: who, where, how big, did it survive.
+//! Kills as a table: victim, container, size, and whether the container survived.
 
 use super::{
     table::{Cell, Columns, Look},

@@ -65,7 +65,7 @@ async fn kills_are_asked_and_followed() {
         );
     }
     assert_eq!(seen, [2, 3]);
-    // What became of a container is told of its kill, which is no new one.
+    // The fate of a container is an update of its kill, not a new one.
     let owner = Owner::Host { cgroup: CgroupPath::parse(b"/c").unwrap() };
     let after = Some(Duration::from_millis(500));
     assert!(reporter.settled(2, &owner, after, None).is_some());

@@ -1,4 +1,4 @@
-//! Times and sizes as people say them.
+//! Times and sizes for people.
 
 use std::time::SystemTime;
 

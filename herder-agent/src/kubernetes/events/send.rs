@@ -1,7 +1,7 @@
 //! Writes Events to the API server: the only part of `events` that knows it.
 //!
-//! The queue is short and never waited for. A request that fails for a while is
-//! tried again; one that the server refuses is counted and dropped.
+//! The queue is short and never blocks. A request that fails for a while is
+//! retried; one that the server refuses is counted and dropped.
 
 use super::{
     Occurrence, Reason,
@@ -119,7 +119,7 @@ impl EventQueue {
     }
 
     /// Hands a kill in, which is built only for that; or counts it, if some like it were
-    /// told just before.
+    /// emitted just before.
     pub fn tell_kill(
         &mut self,
         pod: PodUid,
@@ -280,12 +280,12 @@ impl EventWriter {
                 | Failure::Connection
                 | Failure::Cut
                 | Failure::Timeout
-                // What is between may hang, restart, or want somebody to sign in.
+                // A proxy in between may hang, restart, or show a login page.
                 | Failure::Malformed
                     if tries < TRIES =>
                 {
                     let wait = backoff.after_failure(random());
-                    tracing::debug!(error = error.to_string(), ?wait, "An Event is tried again.");
+                    tracing::debug!(error = error.to_string(), ?wait, "The request for an Event is retried.");
                     sleep(wait).await;
                 }
                 failure => {

@@ -1,3 +1,5 @@
+mod contract;
+
 use super::*;
 use herder_model::{
     cgroup::{CgroupId, CgroupPath},

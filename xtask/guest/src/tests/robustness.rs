@@ -105,9 +105,11 @@ fn tries_what_run_will_do() {
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let text = rules(&[("none", "/nowhere/*")]);
-    for part in
-        ["ok    enforcement", "no rule for cgroups matches one now", "none matches nothing now"]
-    {
+    for part in [
+        "ok    enforcement",
+        "no rule with cgroups: matches anything now",
+        "none matches nothing now",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let others = ["/aaa/c1", "/bbb.scope", "/zzz/c1"];

@@ -236,7 +236,7 @@ fn a_kill_at_start_up_is_not_taken_for_a_dying_task() {
     assert_eq!(told(&mut assembler), ["kill [5] group None"]);
 }
 
-/// The kernel marks nobody but the trigger outside of a decision, so this is one
+/// The kernel marks only the trigger outside of a decision, so this is one
 /// that was not seen to begin.
 #[test]
 fn a_mark_of_another_task_is_a_kill_although_its_decision_was_not_seen() {

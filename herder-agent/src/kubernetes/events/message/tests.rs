@@ -224,15 +224,14 @@ fn a_process_cannot_write_into_the_text() {
 fn rules_are_told_with_what_to_do() {
     assert_eq!(
         enforced("main", "jobs", false),
-        "Container main gets what rule jobs wants: when memory runs out, the kernel now kills one \
-         process at a time (memory.oom.group=0)."
+        "memory.oom.group of container main is now 0, as rule jobs says: an OOM kill takes one process."
     );
     assert!(enforced("main", "jobs", true).contains("all processes"));
-    assert!(enforced("main", "annotation", true).contains("what the pod's annotation wants"));
+    assert!(enforced("main", "annotation", true).contains("as the pod's annotation says"));
     assert!(reverted("main", "jobs", 5).contains("5 times against rule jobs and"));
     assert_eq!(
         not_enforceable("main", "jobs", "/a has it; clear it"),
-        "What rule jobs wants cannot be made to hold for container main: /a has it; clear it."
+        "The value of rule jobs is not enforceable for container main: /a has it; clear it."
     );
 }
 
