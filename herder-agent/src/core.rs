@@ -45,6 +45,7 @@ use herder_model::{
     oom::{
         assemble::{Assembler, EXIT_WAIT},
         event::{Event, Traced},
+        exiting::Exiting,
         reasons::Lost,
     },
     reconcile::Reconciler,
@@ -132,6 +133,8 @@ pub struct Core {
     not_kept: [u64; 2],
     waiting: Waiting,
     fates: Fates,
+    /// The latest victims; none where the kernel waits for them itself.
+    exiting: Option<Exiting>,
     notices: Notices,
     reconciler: Reconciler,
     /// What the node had counted before the source was heard, until that is compared.
@@ -153,6 +156,10 @@ impl Core {
             Source::Ebpf(probe) => probe.traced,
             Source::MemoryEvents(_) => Traced::default(),
         };
+        let exiting = match &source {
+            Source::Ebpf(probe) => probe.facts.hides_exiting.then(Exiting::default),
+            Source::MemoryEvents(_) => None,
+        };
         let told_within = if traced.at_exit { EXIT_WAIT } else { TOLD_WITHIN };
         let CgroupMount { root, begins_at, resync_every } = hierarchy;
         reporter.rules(policy.names());
@@ -160,6 +167,7 @@ impl Core {
             naming,
             waiting: Waiting::default(),
             fates: Fates::default(),
+            exiting,
             notices,
             reconciler: Reconciler::new(told_within),
             node_before: config.node_before,
