@@ -36,6 +36,7 @@ mod record;
 mod robustness;
 mod roles;
 mod runtime;
+mod shield;
 mod system;
 mod unseen;
 
@@ -52,6 +53,7 @@ const TESTS: &[&[Test]] = &[
     counts::TESTS,
     nodes::TESTS,
     footprint::TESTS,
+    shield::TESTS,
 ];
 
 /// Those with an API server.

@@ -54,6 +54,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
         "victims" => crate::bench::shown::victims(&rest),
         "group" => crate::bench::seen::group(rest[0]),
         "paced" => crate::bench::soak::paced(rest[0]),
+        "forks-again" => crate::shield::forks_again(),
         "idle" => idle(),
         "brief" => ExitCode::SUCCESS,
         "spin" => loop {
