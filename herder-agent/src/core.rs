@@ -133,8 +133,8 @@ pub struct Core {
     not_kept: [u64; 2],
     waiting: Waiting,
     fates: Fates,
-    /// The latest victims; none where the kernel waits for them itself.
-    exiting: Option<Exiting>,
+    /// The latest victims.
+    exiting: Exiting,
     notices: Notices,
     reconciler: Reconciler,
     /// What the node had counted before the source was heard, until that is compared.
@@ -156,10 +156,6 @@ impl Core {
             Source::Ebpf(probe) => probe.traced,
             Source::MemoryEvents(_) => Traced::default(),
         };
-        let exiting = match &source {
-            Source::Ebpf(probe) => probe.facts.hides_exiting.then(Exiting::default),
-            Source::MemoryEvents(_) => None,
-        };
         let told_within = if traced.at_exit { EXIT_WAIT } else { TOLD_WITHIN };
         let CgroupMount { root, begins_at, resync_every } = hierarchy;
         reporter.rules(policy.names());
@@ -167,7 +163,7 @@ impl Core {
             naming,
             waiting: Waiting::default(),
             fates: Fates::default(),
-            exiting,
+            exiting: Exiting::default(),
             notices,
             reconciler: Reconciler::new(told_within),
             node_before: config.node_before,

@@ -143,10 +143,10 @@ impl Core {
 
     /// How many were still exiting when the kernel chose an init ([`KillReport::exiting`]).
     fn exiting(&mut self, kill: &OomKill, kind: Kind, container: Option<&CgroupPath>) -> usize {
-        let (Some(exiting), Some(container)) = (&mut self.exiting, container) else { return 0 };
+        let Some(container) = container else { return 0 };
         let init = kill.victims.first().filter(|_| kind == Kind::Init);
-        let count = init.map_or(0, |init| exiting.beside(init, container));
-        exiting.add(kill, container);
+        let count = init.map_or(0, |init| self.exiting.beside(init, container));
+        self.exiting.add(kill, container);
         count
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Some kernels hide processes that exit from the OOM killer (`KernelFacts::hides_exiting`): a
 //! victim is out of its sight from the beginning of its exit, but its memory is only free at
-//! the end of `exit_mm()`. An older kernel finds the victim, and waits for it. These take the
-//! next process, and the init if no other is left, however small it is.
+//! the end of `exit_mm()`. An older kernel finds the victim, and waits for it, but for the last
+//! moment. These take the next process, and the init if no other is left, however small it is.
 
 use super::{OomKill, Victim};
 use crate::{cgroup::CgroupPath, clock::Monotonic};

@@ -101,7 +101,7 @@ fn exiting(facts: Option<&KernelFacts>) -> Finding {
         Some(false) => finding(
             WHAT,
             Outcome::Ok,
-            "the OOM killer waits for the memory of a victim that exits",
+            "the OOM killer sees a victim until its memory is nearly free; a small init is seldom killed",
             "",
         ),
         Some(true) => finding(
