@@ -59,6 +59,7 @@ fn kill(owner: &Owner, kind: Kind) -> KillReport {
         },
         kind,
         ends: kind != Kind::Subprocess,
+        exiting: 0,
         group: None,
         limit: Limit::Container,
         limits: Limits::default(),

@@ -45,6 +45,7 @@ use herder_model::{
     oom::{
         assemble::{Assembler, EXIT_WAIT},
         event::{Event, Traced},
+        exiting::Exiting,
         reasons::Lost,
     },
     reconcile::Reconciler,
@@ -132,6 +133,8 @@ pub struct Core {
     not_kept: [u64; 2],
     waiting: Waiting,
     fates: Fates,
+    /// The latest victims.
+    exiting: Exiting,
     notices: Notices,
     reconciler: Reconciler,
     /// What the node had counted before the source was heard, until that is compared.
@@ -160,6 +163,7 @@ impl Core {
             naming,
             waiting: Waiting::default(),
             fates: Fates::default(),
+            exiting: Exiting::default(),
             notices,
             reconciler: Reconciler::new(told_within),
             node_before: config.node_before,

@@ -137,6 +137,7 @@ impl Reporter {
             limit_bytes = record.limit_bytes,
             limit_cgroup = record.limit_cgroup,
             container_limit_bytes = record.container_limit_bytes,
+            exiting = Some(record.exiting).filter(|exiting| *exiting > 0),
             namespace = record.namespace,
             pod = record.pod,
             container = record.container,

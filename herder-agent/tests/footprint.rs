@@ -259,6 +259,7 @@ fn one_kill(
         },
         kind: Kind::Subprocess,
         ends: false,
+        exiting: 0,
         group: None,
         limit: Limit::Container,
         limits: Limits::default(),

@@ -23,6 +23,9 @@ pub struct KillReport {
     pub limits: Limits,
     /// Whether the container ends with it, as far as the kernel's decision shows.
     pub ends: bool,
+    /// Larger processes of the container that were still exiting, so that the kernel found no
+    /// other than the init; 0 if that was not so ([`crate::oom::exiting`]).
+    pub exiting: usize,
     /// The cgroup that was killed as a group, if it is known which.
     pub group: Option<CgroupPath>,
     /// Who the chosen victim belongs to.

@@ -8,6 +8,7 @@ pub mod assemble;
 pub mod classify;
 pub mod deduce;
 pub mod event;
+pub mod exiting;
 pub mod limit;
 pub mod reasons;
 
@@ -144,6 +145,13 @@ pub struct Sizes {
     pub file_rss: u64,
     /// Resident shared memory.
     pub shmem_rss: u64,
+}
+
+impl Sizes {
+    /// What the process held, as `ps` shows it in RSS.
+    pub fn resident(self) -> u64 {
+        self.anon_rss.saturating_add(self.file_rss).saturating_add(self.shmem_rss)
+    }
 }
 
 /// The task whose allocation could not be satisfied. It is not to blame.

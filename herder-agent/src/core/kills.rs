@@ -7,7 +7,7 @@ use herder_model::{
     clock::Monotonic,
     kill::KillReport,
     oom::{
-        Limit, OomKill,
+        Kind, Limit, OomKill,
         assemble::Outcome,
         classify::Scene,
         event::{Event, Lineage},
@@ -114,6 +114,7 @@ impl Core {
             path: |id| self.path_or_above(id),
         };
         let (kind, ends) = (scene.kind(&kill), scene.ends(&kill));
+        let exiting = self.exiting(&kill, kind, container.as_ref());
         let limits = self.limits(&kill, container.as_ref());
         let pods_own = container.as_ref().and_then(|path| self.naming.pods_own_limit(path));
         let owners: Vec<_> =
@@ -129,6 +130,7 @@ impl Core {
             limit: limit_of(&owner, limits.whose(pods_own)),
             limits,
             ends,
+            exiting,
             group,
             owner,
             cgroup,
@@ -137,6 +139,15 @@ impl Core {
             kill,
         };
         self.tell(report);
+    }
+
+    /// How many were still exiting when the kernel chose an init ([`KillReport::exiting`]).
+    fn exiting(&mut self, kill: &OomKill, kind: Kind, container: Option<&CgroupPath>) -> usize {
+        let Some(container) = container else { return 0 };
+        let init = kill.victims.first().filter(|_| kind == Kind::Init);
+        let count = init.map_or(0, |init| self.exiting.beside(init, container));
+        self.exiting.add(kill, container);
+        count
     }
 
     /// The path of a cgroup, or of the nearest one above it that is kept, if that says whose

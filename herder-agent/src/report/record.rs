@@ -35,6 +35,9 @@ pub struct KillRecord {
     pub limit_cgroup: Option<String>,
     /// The limit of the victim's container; none if it has none, or that was not read.
     pub container_limit_bytes: Option<u64>,
+    /// Larger processes of the container that were still exiting, so that the kernel found no
+    /// other than the init.
+    pub exiting: usize,
     /// Namespace of the pod, if it is one.
     pub namespace: Option<String>,
     /// Name of the pod.
@@ -143,6 +146,7 @@ impl KillRecord {
             limit_bytes: report.limits.bytes,
             limit_cgroup: report.limits.cgroup.as_ref().map(|path| path.as_str().to_owned()),
             container_limit_bytes: report.limits.container.and_then(|memory| memory.limit),
+            exiting: report.exiting,
             namespace: names.map(|names| names.namespace.clone()),
             pod: names.map(|names| names.pod.clone()),
             container: names.map(|names| names.container.clone()),

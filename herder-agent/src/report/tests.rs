@@ -41,6 +41,7 @@ pub(crate) fn report(owner: Owner, kind: Kind) -> KillReport {
         },
         kind,
         ends: kind != Kind::Subprocess,
+        exiting: 0,
         group: None,
         limit: Limit::Container,
         limits: Limits::default(),

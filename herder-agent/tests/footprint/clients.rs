@@ -99,6 +99,7 @@ pub(super) fn full_server(access: Access) -> SocketAddr {
             limits: Limits::default(),
             pod: None,
             ends: true,
+            exiting: 0,
             group: None,
             victim_owners: vec![owner(0); 9],
             rule: Some("web".into()),

@@ -27,6 +27,7 @@ pub(super) fn all(args: &NodeArgs) -> Vec<Finding> {
         kernel(),
         btf(facts.as_ref()),
         tracepoint(facts.as_ref()),
+        exiting(facts.as_ref()),
         capabilities(without_programs),
         attach(without_programs),
         mount(&args.cgroup_root),
@@ -88,6 +89,32 @@ fn tracepoint(facts: Option<&KernelFacts>) -> Finding {
             Outcome::Warn,
             "the form of oom:mark_victim is not known",
             "victims are described when they exit",
+        ),
+    }
+}
+
+/// Whether a small init is safe in single-process mode. The kernel has no switch and no number
+/// for it, so its own types are asked.
+fn exiting(facts: Option<&KernelFacts>) -> Finding {
+    const WHAT: &str = "exiting processes";
+    match facts.map(|facts| facts.hides_exiting) {
+        Some(false) => finding(
+            WHAT,
+            Outcome::Ok,
+            "the OOM killer sees a victim until its memory is nearly free; a small init is seldom killed",
+            "",
+        ),
+        Some(true) => finding(
+            WHAT,
+            Outcome::Warn,
+            "the OOM killer does not see a victim that exits: on this kernel single-process mode can still kill the init, however small, while its children are exiting",
+            "nothing on this kernel prevents it for sure; docs/runbook.md (HerderInitKilled) says what makes it rarer",
+        ),
+        None => finding(
+            WHAT,
+            Outcome::Warn,
+            "not known without BTF whether the OOM killer waits for a victim that exits",
+            "see BTF",
         ),
     }
 }

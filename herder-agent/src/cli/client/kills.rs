@@ -102,6 +102,8 @@ fn survived(kill: &Value) -> String {
     // A container that the kill itself took has no such number.
     let later = kill["ended_seconds"].as_f64();
     text.extend(later.map(|seconds| format!(", ended {seconds:.1}s later")));
+    let exiting = kill["exiting"].as_u64().filter(|exiting| *exiting > 0);
+    text.extend(exiting.map(|exiting| format!(", {exiting} others still exiting")));
     if kill["restarted"].is_object() {
         text += ", restarted";
     }
@@ -134,6 +136,7 @@ mod tests {
         host["rule"] = Value::Null;
         let mut restarted = kill("init", "postgres");
         restarted["restarted"] = json!({"reason": "OOMKilled"});
+        restarted["exiting"] = json!(2);
         let mut unknown = kill("subprocess", "x");
         unknown["victim"] = json!({"comm": "x", "pid": 1});
         unknown["survived"] = Value::Null;
@@ -155,7 +158,7 @@ mod tests {
 AGE      KIND        WHERE              VICTIM    PID   MEMORY  LIMIT             RULE  SURVIVED
 30s ago  subprocess  shop/web-0/worker  gunicorn  4711  89MiB   container         web   yes
 30s ago  group       /c                 hog       4711  89MiB   pod 256MiB        -     no, 3 processes
-30s ago  init        shop/web-0/worker  postgres  4711  89MiB   container         web   no, restarted
+30s ago  init        shop/web-0/worker  postgres  4711  89MiB   container         web   no, 2 others still exiting, restarted
 30s ago  subprocess  shop/web-0/worker  x         1     -       container 128MiB  web   not known yet
 30s ago  init        shop/web-0         sentry    4711  89MiB   container         web   no
 30s ago  subprocess  shop/web-0/worker  gunicorn  4711  89MiB   container         web   no, ended 0.4s later

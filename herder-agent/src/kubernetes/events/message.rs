@@ -9,7 +9,7 @@ use herder_model::{
     cgroup::CgroupPath,
     enforcement::Obstacle,
     kill::KillReport,
-    oom::{Kind, Limit, Sizes, Victim, limit::Place},
+    oom::{Kind, Limit, Victim, limit::Place},
     owner::{ContainerNames, Owner},
     pods::OOM_GROUP_ANNOTATION,
     rules::parse::ANNOTATION_RULE,
@@ -55,6 +55,14 @@ pub fn kill(report: &KillReport, container: &ContainerNames, spec: Option<u64>) 
         }
     } + " for lack of memory; ";
     text += &limit(report, container, spec);
+    if report.exiting > 0 {
+        text += " The kernel found no other process, because ";
+        text += &match report.exiting {
+            1 => "a larger one of the container was".to_owned(),
+            count => format!("{count} larger ones of the container were"),
+        };
+        text += " still exiting.";
+    }
     if report.ends && !container.container.is_empty() {
         text += " The container ends.";
     }
@@ -184,14 +192,9 @@ fn process(victim: &Victim) -> String {
         let _infallible = write!(text, ", {} inside", inside.pid);
     }
     if let Some(sizes) = victim.sizes {
-        let _infallible = write!(text, ", {} of memory", size(resident(sizes)));
+        let _infallible = write!(text, ", {} of memory", size(sizes.resident()));
     }
     text + ")"
-}
-
-/// What the process held, as `ps` shows it in RSS.
-fn resident(sizes: Sizes) -> u64 {
-    sizes.anon_rss.saturating_add(sizes.file_rss).saturating_add(sizes.shmem_rss)
 }
 
 /// Bytes in the largest unit that gives at least one, rounded down to tenths.

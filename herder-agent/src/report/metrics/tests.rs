@@ -47,6 +47,7 @@ fn report(owners: &[Owner], kind: Kind, cgroup: Option<&str>) -> KillReport {
         },
         kind,
         ends: kind != Kind::Subprocess,
+        exiting: 0,
         group: None,
         limit: Limit::Container,
         limits: Limits::default(),

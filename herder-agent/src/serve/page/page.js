@@ -48,7 +48,8 @@ const key = (one) => named(one) ? JSON.stringify([one.namespace, one.pod, one.co
 const title = (one) => named(one) ? one.namespace + '/' + one.pod + (one.container ? ' (' + one.container + ')' : '') : one.cgroup ?? 'unknown cgroup';
 
 function survival(kill) {
-  if (kill.kind === 'init') return 'the init was killed and the container ended';
+  const found = kill.exiting ? ', because the kernel found no other process while ' + kill.exiting + ' larger ' + (kill.exiting === 1 ? 'one was' : 'ones were') + ' still exiting' : '';
+  if (kill.kind === 'init') return 'the init was killed' + found + ', and the container ended';
   const group = 'killed as a group: ' + kill.processes + (kill.processes === 1 ? ' process' : ' processes');
   const what = kill.kind === 'group' ? group + '; ' : '';
   if (kill.survived) return what + 'the container lives on';

@@ -91,6 +91,24 @@ pub fn take_shared(bytes: usize) {
     unsafe { memory.expect("shared memory").cast::<u8>().write_bytes(1, bytes) };
 }
 
+/// Takes memory straight from the kernel, each page of it, and gives it back.
+pub fn take_and_give_back(bytes: usize) {
+    // SAFETY: a new mapping, which nothing else knows of.
+    let memory = unsafe {
+        rustix::mm::mmap_anonymous(
+            std::ptr::null_mut(),
+            bytes,
+            rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE,
+            rustix::mm::MapFlags::PRIVATE,
+        )
+    };
+    let memory = memory.expect("memory");
+    // SAFETY: the mapping is so long, and may be written.
+    unsafe { memory.cast::<u8>().write_bytes(1, bytes) };
+    // SAFETY: nothing refers to it any more.
+    unsafe { rustix::mm::munmap(memory, bytes) }.expect("given back");
+}
+
 /// Maps the beginning of a file and reads it, for the rest of the process's life.
 pub fn map_file(file: &File, bytes: usize) {
     let length = bytes.min(usize::try_from(file.metadata().expect("its size").len()).unwrap());

@@ -4,7 +4,7 @@ use herder_model::{
     cgroup::{CgroupId, CgroupPath},
     clock::Monotonic,
     oom::{
-        Domain, NsPid, OomKill, Trigger,
+        Domain, NsPid, OomKill, Sizes, Trigger,
         limit::{Limits, Memory},
     },
 };
@@ -45,6 +45,7 @@ fn report(kind: Kind, limit: Limit, comm: &str, sizes: Option<Sizes>) -> KillRep
         },
         kind,
         ends: kind != Kind::Subprocess,
+        exiting: 0,
         group: None,
         limit,
         limits: Limits::default(),
@@ -53,6 +54,24 @@ fn report(kind: Kind, limit: Limit, comm: &str, sizes: Option<Sizes>) -> KillRep
         victim_owners: owners.into(),
         rule: None,
     }
+}
+
+/// The init was small, and the text says why it was taken all the same.
+#[test]
+fn an_init_beside_exiting_children() {
+    let text = |exiting| {
+        let sizes = Sizes { total_vm: 0, anon_rss: 60 << 10, file_rss: 0, shmem_rss: 0 };
+        let report = report(Kind::Init, Limit::Container, "master", Some(sizes));
+        kill(&KillReport { exiting, ..report }, &names("main"), Some(64 << 20))
+    };
+    let begin = "The main process master (pid 4711, 7 inside, 60 KiB of memory) of container main \
+                 was killed for lack of memory; the container's limit is 64 MiB.";
+    let end = " The container ends.";
+    assert_eq!(text(0), format!("{begin}{end}"));
+    let why = " The kernel found no other process, because a larger one of the container was still exiting.";
+    assert_eq!(text(1), format!("{begin}{why}{end}"));
+    let why = " The kernel found no other process, because 2 larger ones of the container were still exiting.";
+    assert_eq!(text(2), format!("{begin}{why}{end}"));
 }
 
 /// The container has made cgroups of its own, and one of them was killed.
