@@ -17,6 +17,10 @@ const PLACES: [&str; 6] = ["", "docs", "deploy", "deploy/helm/herder", "dashboar
 const OTHERS: &[&str] = &[
     "cgroup-root", // the kubelet's own, too
     "cluster",
+    "all",    // skopeo's
+    "strict", // sha256sum's
+    "signature",
+    "insecure-ignore-tlog",
     "create-namespace",
     "detach",
     "dry-run",

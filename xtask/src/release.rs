@@ -10,10 +10,8 @@ mod publish;
 mod sbom;
 mod sign;
 
-pub use proof::prove;
-
 use crate::{
-    build::{self, Platforms},
+    build::{self, Architecture, Platforms},
     command::{output, say},
     deny,
 };
@@ -59,7 +57,7 @@ pub fn run(args: &Args) -> Result<()> {
     deny::check_for_release(args.without_advisories || args.check)?;
     let programs = Programs::build(args.arch)?;
     if args.check {
-        return prove(&programs);
+        return proof::prove(&programs);
     }
     let folder = output()?.join("release");
     let images = artefacts::write(&programs, &folder)?;
@@ -71,6 +69,15 @@ pub fn run(args: &Args) -> Result<()> {
         publish::github(&folder, tag)?;
     }
     Ok(())
+}
+
+/// Tries with one architecture all that makes a release trustworthy.
+pub fn prove_for(architecture: Architecture) -> Result<()> {
+    let platforms = match architecture {
+        Architecture::Amd64 => Platforms::Amd64,
+        Architecture::Arm64 => Platforms::Arm64,
+    };
+    proof::prove(&Programs::build(platforms)?)
 }
 
 /// Writes the checksums and, given a key, signs them.

@@ -8,6 +8,7 @@ mod console;
 mod machine;
 
 pub use console::Verdict;
+pub use machine::need;
 
 use crate::{
     build::{self, Architecture, Built},
@@ -90,7 +91,7 @@ pub struct Vm<'a> {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    machine::need(args.arch)?;
+    need(args.arch)?;
     let kernels = args.kernel.iter().map(|series| kernel::get_for(*series, args.arch));
     let kernels = kernels.collect::<Result<Vec<_>>>()?;
     let args_of_build = build::Args::default();

@@ -1,6 +1,6 @@
 //! deb and rpm, by nfpm.
 
-use super::{VERSION, notes};
+use super::VERSION;
 use crate::{
     build::{self, Architecture},
     command::{made, output, program, run},
@@ -123,12 +123,10 @@ fn config(
     for (name, text) in SCRIPTS {
         scripts[name] = kept(name, text.as_bytes())?.into();
     }
-    let said = notes::of(VERSION)?;
-    let items = said.lines().filter_map(|line| line.strip_prefix("- "));
-    let changes: Vec<Value> = items.map(|item| json!({ "note": item })).collect();
+    let change = format!("https://github.com/herder-dev/herder/blob/v{VERSION}/CHANGELOG.md");
     let changelog = json!([{
         "semver": VERSION, "date": time, "packager": MAINTAINER,
-        "deb": { "urgency": "medium", "distributions": ["unstable"] }, "changes": changes,
+        "deb": { "urgency": "medium", "distributions": ["unstable"] }, "changes": [{ "note": change }],
     }]);
     Ok(json!({
         "name": "herder-agent",
