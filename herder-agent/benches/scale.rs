@@ -9,16 +9,20 @@
 )]
 
 use herder_agent::{
-    attribution::{ContainerNames, Owner, id::PodUid},
-    cgroup::CgroupId,
-    events::{
+    kubernetes::events::{
         About, Occurrence, Reason,
         correlate::{Correlator, UPDATE_EVERY},
         gate::{Gate, Pass},
     },
+    report::Reporter,
+};
+use herder_model::{
+    cgroup::CgroupId,
+    clock::Monotonic,
+    kill::KillReport,
     oom::{Domain, Kind, Limit, OomKill, Victim, limit::Limits},
+    owner::{ContainerNames, Owner, id::PodUid},
     pods::{ContainerKind, wire::PodObject},
-    report::{KillReport, Reporter},
 };
 use std::time::{Duration, Instant as StdInstant};
 use tokio::time::Instant;
@@ -47,7 +51,7 @@ fn owner(pod: usize, container: usize) -> Owner {
 
 fn report(owner: Owner, kind: Kind) -> KillReport {
     let kill = OomKill {
-        victims: vec![Victim::nameless(CgroupId(1), 0)],
+        victims: vec![Victim::nameless(CgroupId(1), Monotonic::ZERO)],
         trigger: None,
         domain: Domain::Unknown,
         group: None,

@@ -9,12 +9,15 @@
 )]
 
 use herder_agent::{
-    attribution::{ContainerNames, Owner},
-    cgroup::CgroupId,
-    core::Heartbeat,
-    oom::{Domain, Kind, Limit, OomKill, Victim, limit::Limits},
-    report::{KillReport, Reporter},
+    report::{Reporter, heartbeat::Heartbeat},
     serve::{self, Readiness, State},
+};
+use herder_model::{
+    cgroup::CgroupId,
+    clock::Monotonic,
+    kill::KillReport,
+    oom::{Domain, Kind, Limit, OomKill, Victim, limit::Limits},
+    owner::{ContainerNames, Owner},
 };
 use serde_json::{Value, json};
 use std::{
@@ -39,7 +42,7 @@ fn kill(owner: &Owner, kind: Kind) -> KillReport {
     KillReport {
         pod: None,
         kill: OomKill {
-            victims: vec![Victim::nameless(CgroupId(1), 0)],
+            victims: vec![Victim::nameless(CgroupId(1), Monotonic::ZERO)],
             trigger: None,
             domain: Domain::Unknown,
             group: None,

@@ -4,7 +4,7 @@
 
 use clap::CommandFactory;
 use clap_complete::Shell;
-use herder_agent::args::Cli;
+use herder_agent::cli::args::Cli;
 use std::{fs, io, path::PathBuf, process::ExitCode};
 
 fn main() -> ExitCode {

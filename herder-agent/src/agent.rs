@@ -1,28 +1,41 @@
 //! Wiring: starts the core on its own thread, serves on this one, and ends both
 //! in order.
 
-mod limits;
 mod meanwhile;
 mod reload;
-mod scheduling;
 
 use crate::{
-    apiserver::{self, ApiServer, ConnectError, OnFailure, Times},
-    args::{EventSwitch, NriSwitch, RunArgs, Switch},
-    attribution::kubelet::KubeletRoots,
-    cgroup::{CgroupId, dir::CgroupRoot},
-    config::{self, Config, ConfigError},
-    core::{Command, Core, Heartbeat, Hierarchy, Leaving, Naming, Notices, Parts},
-    enforce::{BUILT_WITHIN, Enforcer, Options},
-    events::send::{EventQueue, EventWriter, OnOutcome},
-    memory, nri,
-    pods::{self, bundle::Bundles, current::CurrentPods, watch::Followers},
-    policy::Policy,
-    probe::ProbeOptions,
-    report::Reporter,
+    cli::{
+        args::{EventSwitch, NriSwitch, RunArgs, Switch},
+        config::{self, ConfigError},
+    },
+    core::{CgroupMount, Core, CoreConfig, Inbox, Leaving, Notices},
+    enforce::{BUILT_WITHIN, Enforcer, Options, StatesRequest},
+    kernel::{
+        cgroupfs::dir::CgroupRoot,
+        probe::ProbeOptions,
+        process,
+        source::{Source, SourceError},
+    },
+    kubernetes::{
+        self,
+        client::{self, ApiServer, ConnectError, OnFailure, Times},
+        events::send::{EventQueue, EventWriter, OnOutcome},
+        pods::Followers,
+    },
+    report::{Reporter, heartbeat::Heartbeat},
+    runtime::{bundle::Bundles, nri},
     serve::{self, Listeners, Readiness, ServeError},
-    source::{Source, SourceError},
-    state::{State, StateFile},
+};
+use herder_model::{
+    cgroup::CgroupId,
+    naming::Naming,
+    owner::kubelet::KubeletRoots,
+    pods::current::CurrentPods,
+    rules::{
+        matching::Policy,
+        parse::{self, Config},
+    },
 };
 use reload::Reload;
 use std::{io, net::SocketAddr, path::Path, sync::Arc, thread, time::Duration};
@@ -34,8 +47,8 @@ use tokio::{
 };
 use tracing_appender::non_blocking::ErrorCounter;
 
-/// Commands that may wait for the core.
-const COMMANDS: usize = 64;
+/// Messages of one kind that may wait for the core.
+const MESSAGES: usize = 64;
 
 /// How long requests that are being answered may take after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -81,8 +94,8 @@ pub enum AgentError {
 /// When something that nothing works without cannot be had; the message says
 /// what to do.
 pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
-    memory::no_huge_pages();
-    let descriptors = limits::raise();
+    process::memory::no_huge_pages();
+    let descriptors = process::limits::raise();
     let path = args.node.config.as_deref();
     let loaded = path.map(config::read).transpose()?;
     let config = path.zip(loaded.as_deref()).map(|(path, text)| taken(path, text));
@@ -105,7 +118,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let walked = readiness.latch("first walk of the cgroups");
     let attached = readiness.latch("source of kills");
     let root = open_root(&args.node.cgroup_root);
-    let (state_file, state) = left(args.state_file.as_deref());
+    let (state_file, state) = meanwhile::left(args.state_file.as_deref());
     // Before the source is heard, so that what it tells did not happen before.
     let mount = &args.node.cgroup_root;
     let begins_at = root.as_ref().map_or(CgroupId::HIERARCHY_ROOT, CgroupRoot::id);
@@ -114,28 +127,28 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         ProbeOptions { btf: !args.no_btf, kill_ring_bytes: args.kill_ring_bytes, mount: begins_at };
     let source = Source::attach(args.source, programs, mount)?;
     attached.release();
-    memory::give_back();
-    memory::let_file_go();
+    process::memory::trim_heap();
+    process::memory::let_file_go();
     runtime.spawn(async {
         tokio::time::sleep(STARTED).await;
-        memory::give_back();
-        memory::let_file_go();
+        process::memory::trim_heap();
+        process::memory::let_file_go();
     });
     reporter.attached(source.name());
     tell_attached(args, &source, &listen);
     let asks_runtime = asks_runtime(args, root.as_ref());
-    let enforcer = Enforcer::new(root, options(args, descriptors), reporter.clone());
+    let enforcer = Enforcer::new(root, options(args, descriptors));
     let enforcer = enforcer.with_left(left);
     let policy = Arc::new(Policy::new(config));
     let heartbeat = Heartbeat::default();
     let awaited = nri::Awaited::default();
-    let core = Core::new(Parts {
+    let core = Core::new(CoreConfig {
         heartbeat: heartbeat.clone(),
         source,
         policy: policy.clone(),
         enforcer,
         reporter: reporter.clone(),
-        hierarchy: Hierarchy {
+        hierarchy: CgroupMount {
             root: mount.clone(),
             begins_at,
             resync_every: Duration::from_secs(args.resync_seconds),
@@ -147,13 +160,18 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         node_before,
         awaited: awaited.clone(),
     });
-    let (commands, received) = mpsc::channel(COMMANDS);
+    let (policies, followed) = watch::channel(policy);
+    let (pod_events, pods) = mpsc::channel(MESSAGES);
+    let (to_learn, learnt) = mpsc::channel(MESSAGES);
+    let (asked, states) = mpsc::channel(MESSAGES);
+    let (stop_core, stop) = oneshot::channel();
+    let inbox = Inbox { policy: followed.clone(), pods, learnt, states, stop };
     let core_runtime = start(current_thread(), "the core's runtime")?;
     let (end, ended) = oneshot::channel();
     let core = thread::Builder::new().name("core".into()).spawn(move || {
-        scheduling::soon();
+        process::scheduling::raise_priority();
         // Who waits for it may have given up.
-        let _ = end.send(core_runtime.block_on(core.run(received, || walked.release())));
+        let _ = end.send(core_runtime.block_on(core.run(inbox, || walked.release())));
     });
     start(core, "the core's thread")?;
 
@@ -162,12 +180,11 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         let node = args.node_name.clone();
         let pace = Times::default().pace;
         let current = asks_runtime.then(|| current.clone());
-        let to = Followers { core: commands.downgrade(), current };
+        let to = Followers { events: pod_events, current };
         runtime.spawn(async move {
-            pods::watch::watch(server, &node, pace, to).await;
+            kubernetes::pods::watch(server, &node, pace, to).await;
         });
     }
-    let (policies, followed) = watch::channel(policy);
     if asks_runtime {
         let plugin = nri::Plugin {
             socket: args.node.nri_socket.clone(),
@@ -176,14 +193,14 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
             policies: followed,
             pods: current,
             awaited,
-            reporter: reporter.clone(),
-            core: commands.downgrade(),
+            listener: reporter.clone(),
+            learnt: to_learn,
         };
         // On a thread of its own: the runtime waits for each answer, and a scrape or a
         // list of pods would keep it waiting.
         let runtime = start(current_thread(), "the runtime of NRI")?;
         let thread = thread::Builder::new().name("nri".into()).spawn(move || {
-            scheduling::soon();
+            process::scheduling::raise_priority();
             runtime.block_on(plugin.run(nri::PACE));
         });
         start(thread, "the thread of NRI")?;
@@ -198,9 +215,9 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let serving =
         Serving { listeners, readiness, heartbeat, dropped, node: args.node_name.clone() };
     let reload = Reload { path, loaded, hangup, policies };
-    runtime.block_on(supervise(reload, reporter, serving, commands));
-    // Meanwhile the core ends, unless somebody is still connected, and with it the
-    // queue; what is in it then is all.
+    runtime.block_on(supervise(reload, reporter, serving, asked));
+    // Meanwhile the core ends, and with it the queue; what is in it then is all.
+    drop(stop_core);
     drop(stopping);
     if let Some(writing) = writing
         && let Ok(unwritten @ 1..) = runtime.block_on(writing)
@@ -210,18 +227,16 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
             "Some Events were not written before the end; the API server or its answers are slow."
         );
     }
-    // The core ends when nobody can send to it any more. Connections that are cut
-    // still can until this runtime has let go of them, so it has to run on.
     let ended = runtime.block_on(ended).map_err(|_| AgentError::Core("it panicked".into()))?;
     ended.map_err(|error| AgentError::Core(error.to_string()))
 }
 
 /// The configuration that the agent begins with.
 fn taken(path: &Path, text: &str) -> Result<Config, ConfigError> {
-    if config::is_empty(text) {
+    if parse::is_empty(text) {
         tracing::warn!(path = %path.display(), "The configuration is empty: no rule matches anything.");
     }
-    Config::parse(text, &path.display().to_string())
+    Ok(Config::parse(text, &path.display().to_string())?)
 }
 
 fn tell_attached(args: &RunArgs, source: &Source, listen: &[SocketAddr]) {
@@ -255,25 +270,25 @@ async fn supervise(
     reload: Reload<'_>,
     reporter: Arc<Reporter>,
     serving: Serving,
-    commands: mpsc::Sender<Command>,
+    core: mpsc::Sender<StatesRequest>,
 ) {
     let Serving { listeners, readiness, heartbeat, dropped, node } = serving;
     let (stop, stopped) = tokio::sync::watch::channel(());
-    let (told, core) = (reporter.clone(), commands.clone());
-    let state = serve::State::new(told, readiness, core, heartbeat, Some(dropped), &node);
+    let told = reporter.clone();
+    let state = serve::State::new(told, readiness, core.clone(), heartbeat, Some(dropped), &node);
     let server = tokio::spawn(serve::run(listeners, state, async move {
         let mut stopped = stopped;
         // An error means that the sender is gone, which is the signal itself.
         let _ = stopped.changed().await;
     }));
-    let reload = reload.watch(commands.clone(), reporter);
+    let reload = reload.watch(reporter);
     tokio::select! {
         () = terminated() => tracing::info!("Stopping."),
         () = reload => {}
         // The core has ended by itself, which `run` reports.
-        () = commands.closed() => {}
+        () = core.closed() => {}
     }
-    drop((stop, commands));
+    drop((stop, core));
     if timeout(DRAIN, server).await.is_err() {
         tracing::warn!("Connections were still open after {DRAIN:?}.");
     }
@@ -300,7 +315,7 @@ async fn api_server(
     kubernetes: Switch,
     on_failure: OnFailure,
 ) -> Result<Option<ApiServer>, ConnectError> {
-    let connect = |elsewhere| apiserver::connect(elsewhere, Times::default(), on_failure);
+    let connect = |elsewhere| client::connect(elsewhere, Times::default(), on_failure);
     match kubernetes {
         Switch::Off => Ok(None),
         Switch::On => connect(true).await.map(Some),
@@ -348,26 +363,6 @@ fn open_root(path: &Path) -> Option<CgroupRoot> {
             tracing::error!(%error, "memory.oom.group is not enforced; kills are still observed.");
         })
         .ok()
-}
-
-/// What an earlier agent left, and where this one leaves its own. A file that is no
-/// state is somebody else's, and is not written.
-fn left(path: Option<&Path>) -> (Option<StateFile>, State) {
-    let Some(path) = path else {
-        tracing::info!("Without --state-file, kills are not told that happen while no agent runs.");
-        return (None, State::default());
-    };
-    let loaded = StateFile::new(path.to_path_buf()).and_then(|file| Ok((file.load()?, file)));
-    match loaded {
-        Ok((state, file)) => {
-            tracing::info!(path = %path.display(), cgroups = state.cgroups.len(), "Took over what an earlier agent left.");
-            (Some(file), state)
-        }
-        Err(error) => {
-            tracing::error!(%error, "The state file is neither read nor written.");
-            (None, State::default())
-        }
-    }
 }
 
 fn options(args: &RunArgs, descriptors: i32) -> Options {

@@ -3,58 +3,64 @@
 //!
 //! It runs on a thread of its own, so that a slow scrape or API server can never
 //! delay a correction of `memory.oom.group` or the report of a kill. Others talk
-//! to it by [`Command`]s.
+//! to it by an [`Inbox`].
 
 mod appearing;
 mod cgroups;
 mod counts;
 mod deduced;
 mod fates;
-mod heartbeat;
+mod inbox;
 mod kills;
 mod limits;
 mod losses;
-mod naming;
 mod notices;
 mod owners;
 mod pods;
 mod walking;
 
 pub use counts::Leaving;
-pub use heartbeat::Heartbeat;
-pub use naming::Naming;
+pub use inbox::Inbox;
 pub use notices::Notices;
 
-use self::{appearing::Appearing, fates::Fates, pods::Waiting};
+use self::{appearing::Appearing, fates::Fates, inbox::Message, pods::Waiting};
 use crate::{
-    cgroup::{CgroupId, CgroupPath, tree::CgroupTree},
-    enforce::{Enforcer, StateKey, States},
-    nri::{Awaited, Learnt},
-    oom::assemble::{Assembler, EXIT_WAIT},
-    policy::Policy,
-    probe::{
-        DecodeError, Event, Traced, monotonic_now,
+    enforce::{Enforcer, StatesRequest},
+    kernel::{
+        clock::monotonic_now,
+        probe::DecodeError,
         readable::{Guard, Readable},
+        source::Source,
+    },
+    report::{
+        Reporter,
+        heartbeat::{self, Heartbeat},
+    },
+    runtime::nri::Awaited,
+};
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath, tree::CgroupTree},
+    clock::Monotonic,
+    naming::Naming,
+    oom::{
+        assemble::{Assembler, EXIT_WAIT},
+        event::{Event, Traced},
+        reasons::Lost,
     },
     reconcile::Reconciler,
-    report::{Lost, Reporter},
-    source::Source,
+    rules::matching::Policy,
 };
 use losses::Losses;
 use std::{collections::VecDeque, future::pending, io, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
-    sync::{
-        mpsc::{self, error::TryRecvError},
-        oneshot,
-    },
     task::yield_now,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use walking::{Walking, next_step};
 
-/// How long after the kernel has counted a killed process it is told at the latest,
-/// nanoseconds: records are read at once, but the end of a group may take a while.
-const TOLD_WITHIN: u64 = 5_000_000_000;
+/// How long after the kernel has counted a killed process it is told at the latest:
+/// records are read at once, but the end of a group may take a while.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
 
 /// Pause before a walk that is needed at once.
 const BETWEEN_WALKS: Duration = Duration::from_secs(1);
@@ -62,22 +68,9 @@ const BETWEEN_WALKS: Duration = Duration::from_secs(1);
 /// Turns after which some containers are surveyed although there is other work.
 const SURVEY_EVERY: u32 = 64;
 
-/// What others may ask of the core.
-#[derive(Debug)]
-pub enum Command {
-    /// Take another policy.
-    Policy(Arc<Policy>),
-    /// Take what the API server told about pods.
-    Pod(crate::pods::Event),
-    /// Take what the container runtime told about containers.
-    Learnt(Vec<Learnt>),
-    /// Tell the state of some matched containers: at most so many after one, or of the first.
-    Containers(Option<StateKey>, usize, oneshot::Sender<States>),
-}
-
 /// The v2 hierarchy, or the part of it that the agent looks at.
 #[derive(Clone, Debug)]
-pub struct Hierarchy {
+pub struct CgroupMount {
     /// Where it is mounted.
     pub root: PathBuf,
     /// The cgroup that is there.
@@ -87,7 +80,7 @@ pub struct Hierarchy {
 }
 
 /// What the core is made of.
-pub struct Parts {
+pub struct CoreConfig {
     /// Where the kernel's events come from.
     pub source: Source,
     /// What is wanted of which cgroup.
@@ -97,7 +90,7 @@ pub struct Parts {
     /// Where all is told.
     pub reporter: Arc<Reporter>,
     /// Where the cgroups are.
-    pub hierarchy: Hierarchy,
+    pub hierarchy: CgroupMount,
     /// Whose they are.
     pub naming: Naming,
     /// What pods' owners are told.
@@ -128,7 +121,7 @@ pub struct Core {
     root: PathBuf,
     begins_at: CgroupId,
     resync_every: Duration,
-    page: u64,
+    page_size: u64,
     naming: Naming,
     losses: Losses,
     /// Matched cgroups that did not appear in time; a walk tries them again.
@@ -151,16 +144,17 @@ pub struct Core {
 }
 
 impl Core {
-    /// Takes over the parts.
-    pub fn new(parts: Parts) -> Self {
-        let Parts { source, policy, enforcer, reporter, hierarchy, naming, notices, .. } = parts;
+    /// Takes over the config.
+    pub fn new(config: CoreConfig) -> Self {
+        let CoreConfig { source, policy, enforcer, reporter, hierarchy, naming, notices, .. } =
+            config;
         // A victim that is described when it exits takes as long as its memory.
         let traced = match &source {
             Source::Ebpf(probe) => probe.traced,
             Source::MemoryEvents(_) => Traced::default(),
         };
         let told_within = if traced.at_exit { EXIT_WAIT } else { TOLD_WITHIN };
-        let Hierarchy { root, begins_at, resync_every } = hierarchy;
+        let CgroupMount { root, begins_at, resync_every } = hierarchy;
         reporter.rules(policy.names());
         Core {
             naming,
@@ -168,11 +162,11 @@ impl Core {
             fates: Fates::default(),
             notices,
             reconciler: Reconciler::new(told_within),
-            node_before: parts.node_before,
-            leaving: parts.leaving,
+            node_before: config.node_before,
+            leaving: config.leaving,
             pods_known: None,
-            heartbeat: parts.heartbeat,
-            awaited: parts.awaited,
+            heartbeat: config.heartbeat,
+            awaited: config.awaited,
             assembler: Assembler::new(traced),
             source,
             walked: false,
@@ -185,7 +179,7 @@ impl Core {
             root,
             begins_at,
             resync_every,
-            page: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
+            page_size: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
             losses: Losses::default(),
             late: Vec::new(),
             way: Vec::new(),
@@ -193,17 +187,13 @@ impl Core {
         }
     }
 
-    /// Works until `commands` is closed, then drains what the kernel has told,
+    /// Works until it is told to stop, then drains what the kernel has told,
     /// and gives values back if asked to. `ready` is called after the first walk.
     ///
     /// # Errors
     /// When the kernel's events cannot be waited for, or the mount begins at another
     /// cgroup than before.
-    pub async fn run(
-        mut self,
-        mut commands: mpsc::Receiver<Command>,
-        ready: impl FnOnce(),
-    ) -> io::Result<()> {
+    pub async fn run(mut self, mut inbox: Inbox, ready: impl FnOnce()) -> io::Result<()> {
         let (kills, cgroups) = self.source.readable()?;
         let mut changes = self.enforcer.inotify().map(Readable::register).transpose()?;
         self.first_walk()?;
@@ -219,6 +209,8 @@ impl Core {
         let mut fighting = false;
         let mut turns = 0u32;
         loop {
+            // Nothing that was done may wait for what happens next.
+            self.take_effects();
             let due = self.assembler.deadline().into_iter().chain(self.source.deadline()).min();
             let (compared, save) = (self.reconciler.deadline(), self.leaving.due());
             let looks = self.fates.due();
@@ -251,9 +243,9 @@ impl Core {
                 () = sleep_until(appears.unwrap_or_else(Instant::now)), if appears.is_some() && !appeared => {}
                 guard = readable(kills.as_ref()) => guard?.drained(),
                 () = sleep_until(instant(due)), if due.is_some() => self.expire_kills(monotonic_now()),
-                command = commands.recv() => match command {
-                    Some(command) => {
-                        self.obey(command);
+                message = inbox.next() => match message {
+                    Some(message) => {
+                        self.take(message);
                         yield_now().await;
                     }
                     None => break,
@@ -286,39 +278,38 @@ impl Core {
                 self.recount_some();
             }
             // Counts that were read come before kills that happened later.
-            self.take_counts();
+            self.take_effects();
             self.take_kills();
             if self.losses.take_unseen_cgroups() {
                 // Whoever makes cgroups without end must not have all walked without end.
                 resync.reset_at(Instant::now().max(walked + BETWEEN_WALKS));
             }
-            self.notice_enforcement();
-            match commands.try_recv() {
-                Ok(command) => {
-                    self.obey(command);
-                    // Else many commands in a row would hide that values change.
-                    yield_now().await;
-                }
-                Err(TryRecvError::Empty) => {}
-                Err(TryRecvError::Disconnected) => break,
+            if inbox.is_stopped() {
+                break;
+            }
+            if let Some(message) = inbox.try_next(turns) {
+                self.take(message);
+                // Else many messages in a row would hide that values change.
+                yield_now().await;
             }
         }
         self.take_kills();
-        self.expire_kills(u64::MAX);
+        self.expire_kills(Monotonic::END);
         self.give_up_naming();
         // What follows takes seconds, most of all to detach the programs.
         self.notices.close();
         self.enforcer.shutdown();
+        self.take_effects();
         self.save_last_state().await;
         Ok(())
     }
 
-    fn obey(&mut self, command: Command) {
-        match command {
-            Command::Policy(policy) => self.take_policy(policy),
-            Command::Pod(event) => self.take_pod(event),
-            Command::Learnt(containers) => self.take_learnt(containers),
-            Command::Containers(after, most, answer) => {
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Policy(policy) => self.take_policy(policy),
+            Message::Pod(event) => self.take_pod(event),
+            Message::Learnt(containers) => self.take_learnt(containers),
+            Message::States(StatesRequest { after, most, answer }) => {
                 // Whoever asked may have gone away, which is no concern of ours.
                 let _ = answer.send(self.enforcer.states(after.as_ref(), most));
             }
@@ -346,14 +337,13 @@ async fn readable(descriptor: Option<&Readable>) -> io::Result<Guard<'_>> {
 }
 
 /// The moment of a `CLOCK_MONOTONIC` time, for tokio's timers.
-fn instant(nanoseconds: Option<u64>) -> Instant {
-    let wait = nanoseconds.unwrap_or(0).saturating_sub(monotonic_now());
-    Instant::now() + Duration::from_nanos(wait)
+fn instant(due: Option<Monotonic>) -> Instant {
+    Instant::now() + due.unwrap_or_default().saturating_duration_since(monotonic_now())
 }
 
 /// Decodes a record, or counts it as lost.
-fn decoded(record: &[u8], page: u64, reporter: &Reporter) -> Option<Event> {
-    let error = match crate::probe::decode::decode(record, page) {
+fn decoded(record: &[u8], page_size: u64, reporter: &Reporter) -> Option<Event> {
+    let error = match crate::kernel::probe::decode::decode(record, page_size) {
         Ok(event) => return Some(event),
         Err(error) => error,
     };

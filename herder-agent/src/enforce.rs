@@ -10,209 +10,117 @@
 //! and take microseconds, so they are done in place.
 
 mod container;
+mod corrections;
+mod effect;
 mod left;
 mod news;
 mod obstacle;
+mod options;
 mod pace;
+mod state;
 mod states;
+mod survey;
 mod watch;
 
 pub use container::ContainerState;
-pub use news::{News, What};
+pub use effect::{Counted, Effect};
+pub use news::{Change, EnforcementEvent};
 pub use obstacle::{may_be_stopped, stopping_policy};
+pub use options::{BUILT_WITHIN, Options, Origin, Place};
+pub use states::{StateKey, States, StatesRequest};
 
-use crate::{
-    attribution::Owner,
-    cgroup::{
-        CgroupId, CgroupPath,
-        dir::{CgroupRoot, DirError},
-    },
-    policy::Target,
-    report::{Obstacle, Reporter},
-    state::{Leaves, Left},
+use crate::kernel::cgroupfs::dir::CgroupRoot;
+use container::Container;
+use effect::Effects;
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath},
+    enforcement::Obstacle,
+    owner::Owner,
+    rules::matching::Target,
+    saved::SavedCgroups,
 };
-use container::{Container, Context};
 use std::{
-    cell::{Cell, RefCell},
     collections::{HashMap, HashSet, VecDeque},
     os::fd::BorrowedFd,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, Instant},
+    path::Path,
+    time::Instant,
 };
 use watch::Watches;
 
-/// How to enforce.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Write nothing; report what would be written.
-    pub dry_run: bool,
-    /// Give the first values back at the end.
-    pub restore_on_exit: bool,
-    /// The first number that no container's descriptor may have: those from there on
-    /// are for all else.
-    pub descriptors: i32,
-    /// Where systemd keeps the unit files of transient scopes.
-    pub systemd_transient: PathBuf,
-    /// How long a cgroup may be without the memory controller before that is told:
-    /// [`BUILT_WITHIN`].
-    pub built_within: Duration,
+/// What all containers share and none changes.
+struct Context {
+    root: Option<CgroupRoot>,
+    options: Options,
 }
 
-/// Runtimes make a cgroup first and enable its controllers a while later: crun took 0.06 to
-/// 0.5 s, on a node with little to do.
-pub const BUILT_WITHIN: Duration = Duration::from_secs(5);
-
-/// Where a container is.
-#[derive(Clone, Debug)]
-pub struct Place<'a> {
-    /// Its cgroup.
-    pub path: &'a CgroupPath,
-    /// The scope around it, if crun has made this cgroup in it and a rule matches both.
-    pub scope: Option<CgroupPath>,
-}
-
-/// A container's place among all. While a cgroup is made anew, two have its path.
-pub type StateKey = (CgroupPath, CgroupId);
-
-/// Some matched containers.
-#[derive(Debug)]
-pub struct States {
-    /// Their states, in the order of the paths.
-    pub states: Vec<ContainerState>,
-    /// The last of them, if there are more.
-    pub next: Option<StateKey>,
-}
-
-/// How a cgroup came to be known, and so what its first value means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// It was just made: its 0 is the kernel's, and the runtime has yet to write.
-    Made,
-    /// It was there before, with the value that it has.
-    Existing,
-    /// It gets our value from its runtime, which was asked for it in place of this one.
-    Adjusted(bool),
+/// What all containers share and each may change.
+#[derive(Default)]
+struct Shared {
+    dry_run: bool,
+    effects: Effects,
+    /// Scopes in which crun has made the cgroup whose value counts.
+    inner: HashMap<CgroupPath, CgroupId>,
+    /// When cgroups without the memory controller are looked at again.
+    built: VecDeque<(Instant, CgroupId)>,
 }
 
 /// The matched containers and what is done to them.
 pub struct Enforcer {
     context: Context,
+    shared: Shared,
     containers: HashMap<CgroupId, Container>,
     watches: Watches,
     /// Whose value, watch and surroundings are to be looked at.
     unsurveyed: VecDeque<CgroupId>,
     /// Whose value somebody changes without end, and when it is corrected next.
     resting: VecDeque<(Instant, CgroupId)>,
-    /// Counts of killed processes that nobody has taken yet.
-    counted: Vec<Counted>,
     /// What an earlier agent left, until its cgroups are known.
-    left: Leaves,
+    left: SavedCgroups,
     /// Matched, but there are too many.
     beyond: HashSet<CgroupId>,
     /// Those of which not even that is known.
     not_kept: u64,
 }
 
-/// How many processes the kernel has killed in a matched cgroup.
-#[derive(Clone, Copy, Debug)]
-pub struct Counted {
-    /// Which cgroup.
-    pub id: CgroupId,
-    /// The kernel's count.
-    pub oom_kills: u64,
-}
-
 /// Containers that are governed: many times what a kubelet starts on a node. Each takes a
 /// descriptor and two watches, some 5 KiB with what the kernel keeps for it.
 const MOST: usize = 4096;
-
-/// Containers that are surveyed before anything else gets a turn; each takes some
-/// tens of microseconds.
-const SURVEYED_AT_ONCE: usize = 16;
 
 impl Enforcer {
     /// Without a root (no cgroup v2) nothing is enforced, and each matched
     /// container is reported as not enforceable. Without inotify it is told of
     /// each container, and the resync is what corrects.
-    pub fn new(root: Option<CgroupRoot>, options: Options, reporter: Arc<Reporter>) -> Self {
+    pub fn new(root: Option<CgroupRoot>, options: Options) -> Self {
         Enforcer {
-            context: Context {
-                root,
-                options,
-                reporter,
-                news: Cell::new(false),
-                leaves: Cell::new(false),
-                inner: RefCell::default(),
-                built: RefCell::default(),
-            },
+            shared: Shared { dry_run: options.dry_run, ..Shared::default() },
+            context: Context { root, options },
             containers: HashMap::new(),
             watches: Watches::new(),
             unsurveyed: VecDeque::new(),
             resting: VecDeque::new(),
-            counted: Vec::new(),
-            left: Leaves::new(),
+            left: SavedCgroups::new(),
             beyond: HashSet::new(),
             not_kept: 0,
         }
     }
 
-    /// Takes what an earlier agent of this boot left.
-    #[must_use]
-    pub fn with_left(mut self, left: Leaves) -> Self {
-        self.left = left;
-        self
-    }
-
-    /// What the kernel counted since the last call, of cgroups where that may have
-    /// changed.
-    pub fn take_counted(&mut self) -> Vec<Counted> {
-        std::mem::take(&mut self.counted)
-    }
-
-    /// Whether what is to be left has changed since the last call.
-    pub fn take_leaves_changed(&self) -> bool {
-        self.context.leaves.replace(false)
-    }
-
-    /// What is to be left to the next agent, but for the counts.
-    pub fn leaves(&self) -> Leaves {
-        let left = |container: &Container| Left {
-            path: Some(container.path().clone()),
-            oom_kills: None,
-            give_back: container.give_back(),
-            rule: Some(container.rule().clone()),
-        };
-        let known = self.containers.iter().map(|(id, container)| (*id, left(container)));
-        self.left.iter().map(|(id, left)| (*id, left.clone())).chain(known).collect()
-    }
-
-    /// Forgets what an earlier agent left of cgroups that are gone. One that is there
-    /// may yet be matched, when its pod's names are known.
-    pub fn retain_left(&mut self, is_there: impl Fn(CgroupId) -> bool) {
-        self.left.retain(|id, _| is_there(*id));
-    }
-
-    /// Cgroups that an earlier agent left, and that are under no rule yet.
-    pub fn left(&self) -> impl Iterator<Item = CgroupId> {
-        self.left.keys().copied()
-    }
-
-    /// Gives back what an earlier agent wrote where no rule matches any more: rules that
-    /// went while no agent was running. What is not said to be so is kept.
-    pub fn restore_left(&mut self, unmatched: impl Fn(CgroupId) -> bool) {
-        let done: Vec<_> = self.left.extract_if(|id, _| unmatched(*id)).collect();
-        for (id, left) in &done {
-            left::restore(*id, left, &self.context);
+    /// What was done and found since the last call, in its order. What the owner of a container
+    /// should know stays with the container until that has a name.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        for id in self.shared.effects.take_noteworthy() {
+            let Some(container) = self.containers.get_mut(&id) else { continue };
+            for event in container.take_events() {
+                self.shared.effects.add(Effect::Notice(event));
+            }
         }
-        if !done.is_empty() {
-            self.context.leaves.set(true);
-        }
+        self.shared.effects.take()
     }
 
     fn count(&mut self, id: CgroupId) {
         let count = self.containers.get(&id).and_then(Container::oom_kills);
-        self.counted.extend(count.map(|oom_kills| Counted { id, oom_kills }));
+        if let Some(oom_kills) = count {
+            self.shared.effects.add(Effect::Counted(Counted { id, oom_kills }));
+        }
     }
 
     /// Whether there is a v2 mount to enforce on.
@@ -253,15 +161,6 @@ impl Enforcer {
         &self.context.options.systemd_transient
     }
 
-    /// What is new about containers whose names are known.
-    pub fn take_news(&mut self) -> Vec<News> {
-        // Most of the time there is none, and there may be a thousand containers.
-        if !self.context.news.replace(false) {
-            return Vec::new();
-        }
-        self.containers.values_mut().flat_map(Container::take_news).collect()
-    }
-
     /// Brings a cgroup under a rule, or under another one. A cgroup that cannot
     /// be opened because it is gone, or is not there yet, is left out.
     pub fn govern(
@@ -274,7 +173,7 @@ impl Enforcer {
     ) {
         let seen = Instant::now();
         if let Some(container) = self.containers.get_mut(&id) {
-            if container.take_over(place.scope, target, owner, &self.context) {
+            if container.take_over(place.scope, target, owner, &mut self.shared) {
                 self.correct(id, seen);
                 self.unsurveyed.push_back(id);
             }
@@ -295,14 +194,14 @@ impl Enforcer {
         }
         // The watch comes before the first read, so that no change between the
         // two is missed.
-        container.watch(&mut self.watches, &self.context);
-        if container.correct(&self.context, seen) {
+        container.watch(&mut self.watches, &self.context, &mut self.shared);
+        if container.correct(&self.context, &mut self.shared, seen) {
             self.containers.insert(id, container);
             self.count(id);
             // What is around it can wait until no value has to be corrected.
             self.unsurveyed.push_back(id);
         } else {
-            container.end(&mut self.watches, &self.context);
+            container.end(&mut self.watches, &mut self.shared);
         }
     }
 
@@ -310,8 +209,8 @@ impl Enforcer {
     pub fn release(&mut self, id: CgroupId) {
         self.beyond.remove(&id);
         if let Some(mut container) = self.containers.remove(&id) {
-            container.restore(&self.context);
-            self.context.leaves.set(true);
+            container.restore(&mut self.shared);
+            self.shared.effects.add(Effect::Saved);
             self.end(container);
         }
     }
@@ -326,159 +225,27 @@ impl Enforcer {
 
     fn end(&mut self, mut container: Container) {
         self.resting.retain(|(_, id)| *id != container.id());
-        container.end(&mut self.watches, &self.context);
+        container.end(&mut self.watches, &mut self.shared);
         self.show_other(container.owner());
         self.report_obstacles();
     }
 
     /// A value of an owner is gone. When a container is started again, its new cgroup may be
     /// there before the old one is removed, and a scope is there without crun's cgroup in it.
-    fn show_other(&self, owner: &Owner) {
-        let other = |it: &&Container| it.can_show_for(owner, &self.context);
+    fn show_other(&mut self, owner: &Owner) {
+        let other = |it: &&Container| it.can_show_for(owner, &self.shared);
         if let Some(other) = self.containers.values().find(other) {
-            other.show_again(&self.context);
+            other.show_again(&mut self.shared);
         }
-    }
-
-    /// Takes some of what inotify told, and corrects each changed value once:
-    /// whoever writes for ever gets one correction for each turn of the loop and
-    /// cannot keep it from its other work. Tells whether all was taken.
-    pub fn changed(&mut self) -> bool {
-        let seen = Instant::now();
-        let (changes, all) = self.watches.changes();
-        for id in changes.values {
-            let Some(container) = self.containers.get_mut(&id) else { continue };
-            if container.is_answered(seen) {
-                self.correct(id, seen);
-            } else {
-                container.rest(&mut self.watches, &self.context);
-                self.resting.push_back((seen + pace::REST, id));
-            }
-        }
-        if changes.overflow {
-            let ids: Vec<_> = self.containers.keys().copied().collect();
-            for id in ids {
-                if self.containers.get_mut(&id).is_some_and(|it| it.is_answered_unheard(seen)) {
-                    self.correct(id, seen);
-                }
-            }
-            // The counts too, when there is time.
-            self.resync();
-        }
-        for id in changes.events {
-            self.count(id);
-        }
-        for id in changes.lost {
-            if let Some(container) = self.containers.get_mut(&id) {
-                container.doubt_watch();
-                self.unsurveyed.push_back(id);
-            }
-        }
-        all
-    }
-
-    fn correct(&mut self, id: CgroupId, seen: Instant) {
-        let Some(container) = self.containers.get_mut(&id) else { return };
-        let had_value = container.has_value();
-        let is_there = container.correct(&self.context, seen);
-        if !is_there {
-            self.removed(id);
-        } else if had_value && !container.has_value() {
-            let owner = container.owner().clone();
-            self.show_other(&owner);
-        }
-    }
-
-    /// When [`Self::correct_due`] has something to do.
-    pub fn due(&self) -> Option<Instant> {
-        let built = self.context.built.borrow().front().map(|(until, _)| *until);
-        self.resting.front().map(|(until, _)| *until).into_iter().chain(built).min()
-    }
-
-    /// Corrects what has rested since somebody changed it too often, and looks again at
-    /// what had no memory controller.
-    pub fn correct_due(&mut self) {
-        let now = Instant::now();
-        self.correct_rested(now);
-        let due = || self.context.built.borrow_mut().pop_front_if(|(until, _)| *until <= now);
-        let built: Vec<_> = std::iter::from_fn(due).map(|(_, id)| id).collect();
-        for id in &built {
-            self.correct(*id, now);
-        }
-        if !built.is_empty() {
-            self.report_obstacles();
-        }
-    }
-
-    fn correct_rested(&mut self, now: Instant) {
-        while let Some((_, id)) = self.resting.pop_front_if(|(until, _)| *until <= now) {
-            if let Some(container) = self.containers.get_mut(&id) {
-                container.wake();
-                container.watch(&mut self.watches, &self.context);
-                // Whoever has taken its watch meanwhile must not end its corrections.
-                if !container.is_watched() {
-                    self.resting.push_back((now + pace::REST, id));
-                }
-                self.correct(id, now);
-            }
-        }
-    }
-
-    /// The safety net: reads every value again, and what is around it. Only notes
-    /// which, so that a thousand containers do not keep the caller from its other
-    /// work; [`Self::survey_some`] does it.
-    pub fn resync(&mut self) {
-        self.watches.renew();
-        // Who has waited longest comes first.
-        let waiting: HashSet<_> = self.unsurveyed.iter().copied().collect();
-        let others = self.containers.keys().filter(|id| !waiting.contains(id));
-        self.unsurveyed.extend(others);
-        self.containers.values_mut().for_each(Container::doubt_watch);
-    }
-
-    /// Whether [`Self::survey_some`] has something to do.
-    pub fn surveying(&self) -> bool {
-        !self.unsurveyed.is_empty()
-    }
-
-    /// Looks at some containers, new ones and those of a resync.
-    pub fn survey_some(&mut self) {
-        if self.unsurveyed.is_empty() {
-            return;
-        }
-        for id in
-            self.unsurveyed.drain(..SURVEYED_AT_ONCE.min(self.unsurveyed.len())).collect::<Vec<_>>()
-        {
-            // The watch comes first here too.
-            if let Some(container) = self.containers.get_mut(&id) {
-                container.watch(&mut self.watches, &self.context);
-            }
-            self.correct(id, Instant::now());
-            if let Some(container) = self.containers.get_mut(&id) {
-                container.check_surroundings(&self.context);
-            }
-            self.count(id);
-        }
-        self.report_obstacles();
     }
 
     /// The agent ends.
     pub fn shutdown(&mut self) {
         if self.context.options.restore_on_exit {
             for container in self.containers.values_mut() {
-                container.restore(&self.context);
+                container.restore(&mut self.shared);
             }
         }
-    }
-}
-
-/// What stands in the way, from what went wrong; nothing if the cgroup is gone.
-fn obstacle_of(error: &DirError) -> Option<Obstacle> {
-    match error {
-        DirError::Gone => None,
-        DirError::NoController => Some(Obstacle::NoMemoryController),
-        DirError::ReadOnly { .. } => Some(Obstacle::ReadOnly),
-        DirError::Value(_) | DirError::Other(_) => Some(Obstacle::Error),
     }
 }
 

@@ -1,58 +1,27 @@
 //! Herder: sees every OOM kill on a node and steers `memory.oom.group`.
 //!
-//! The modules stand in the order in which a kill travels through them:
+//! What is known and decided is herder-model's; the rooms here touch the world. Imports point
+//! downwards only (`tests/architecture.rs`):
 //!
 //! ```text
-//!  kernel ─► probe ─► oom ─► cgroup ─► attribution ─► report ─► serve
-//!            attach   one    id→path   pod, container  log,      /metrics
-//!            read     kill                             metrics,  /api/v1
-//!            decode   each                             journal
-//!
-//!  API server ─► apiserver ─► pods: names, rules, restarts       report ─► events
-//!  runtime ────► nri: names, init; memory.oom.group before a container is made
-//!
-//!  mkdir ──► probe ─► cgroup ─► attribution ─► policy ─► enforce ─► memory.oom.group
+//!                    agent                      wires all of them
+//!          core                serve            the one task with all state; HTTP
+//!                   report            cli       log, metrics, journal; the command line
+//!                   enforce                     memory.oom.group
+//!  kernel     kubernetes    runtime     state   programs and files; API server; NRI; what is left
+//!                herder-model
 //! ```
 //!
-//! `core` owns all of the state that these steps change, in one task on one
-//! thread; `agent` wires it to the rest.
-
-pub mod args;
-pub mod causes;
-pub mod config;
-pub mod telemetry;
-
-pub mod probe;
-pub mod source;
-
-pub mod oom;
-
-pub mod cgroup;
-
-pub mod attribution;
-
-pub mod apiserver;
-
-pub mod pods;
-
-pub mod nri;
-
-pub mod policy;
-
-pub mod enforce;
-
-pub mod reconcile;
-pub mod state;
-
-pub mod report;
-
-pub mod events;
-
-pub mod core;
-
-pub mod serve;
+//! A kill travels from `kernel::probe` over `core` and herder-model's `oom` and `naming` to `report`
+//! and `serve`; a new cgroup from `kernel::probe` over `core` and herder-model's `rules` to `enforce`.
 
 pub mod agent;
-pub mod client;
-pub mod doctor;
-mod memory;
+pub mod cli;
+pub mod core;
+pub mod enforce;
+pub mod kernel;
+pub mod kubernetes;
+pub mod report;
+pub mod runtime;
+pub mod serve;
+pub mod state;

@@ -1,8 +1,12 @@
 //! The `herder-agent` program.
 
 use clap::Parser;
-use herder_agent::args::{Cli, Task};
-use herder_agent::{agent, causes::Causes, client, doctor, telemetry::Telemetry};
+use herder_agent::cli::args::{Cli, Task};
+use herder_agent::{
+    agent,
+    cli::{check, client, telemetry::Telemetry},
+};
+use herder_model::causes::Causes;
 use std::{
     fs::OpenOptions,
     io::{self, Write},
@@ -15,7 +19,7 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 
 fn main() -> ExitCode {
     let args = match Cli::parse().task {
-        Task::Check(args) => return doctor::run(&args),
+        Task::Check(args) => return check::run(&args),
         Task::Kills(args) => return client::kills(&args),
         Task::Containers(args) => return client::containers(&args),
         Task::Run(args) => args,

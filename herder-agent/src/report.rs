@@ -1,31 +1,34 @@
 //! What the agent tells: for each occurrence one call here, which writes the
 //! log line, counts, and keeps the record, so that the three cannot drift apart.
 
+mod enforcement;
+pub mod heartbeat;
 pub mod journal;
 mod lock;
 pub mod metrics;
-mod reasons;
 mod record;
+mod runtime;
 
-pub use reasons::{Lost, NoKill, Obstacle, Unattributed, Unseen};
 pub use record::KillRecord;
 
 use crate::{
-    apiserver::Failure,
-    attribution::{ContainerNames, Owner, path::PodCgroup},
+    kernel::clock::monotonic_now,
+    kubernetes::{client::Failure, events::send},
+};
+use herder_model::{
     cgroup::CgroupPath,
-    events::send,
-    nri::{Answer, Attempt, Outcome},
-    oom::{Kind, Limit, OomKill, limit::Limits},
+    clock::Monotonic,
+    enforcement::Obstacle,
+    kill::KillReport,
+    oom::reasons::{Lost, NoKill, Unattributed, Unseen},
+    owner::{ContainerNames, Owner},
     pods::restarts::RestartSeen,
-    policy::AnnotationError,
-    probe::monotonic_now,
+    rules::annotation::AnnotationError,
 };
 use journal::Journal;
 use lock::{Held, Lock};
 use metrics::Metrics;
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -33,76 +36,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::watch;
-
-/// A kill that is fully known.
-#[derive(Clone, Debug)]
-pub struct KillReport {
-    /// The kernel's decision.
-    pub kill: OomKill,
-    /// What it means.
-    pub kind: Kind,
-    /// Whose limit mattered.
-    pub limit: Limit,
-    /// By what that was decided.
-    pub limits: Limits,
-    /// Whether the container ends with it, as far as the kernel's decision tells.
-    pub ends: bool,
-    /// The cgroup that was killed as a group, if it is known which.
-    pub group: Option<CgroupPath>,
-    /// Who the chosen victim belongs to.
-    pub owner: Owner,
-    /// The chosen victim's cgroup; none when it was never seen.
-    pub cgroup: Option<CgroupPath>,
-    /// Owners of all victims, in their order (the first is `owner`).
-    pub victim_owners: Vec<Owner>,
-    /// The rule that the container is under, if any.
-    pub rule: Option<String>,
-    /// What the chosen victim's cgroup is of a pod, if it is one's.
-    pub pod: Option<PodCgroup>,
-}
-
-/// Why the value of a cgroup was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// A rule matched, or the runtime wrote its own value after creation.
-    Enforce,
-    /// Somebody changed an enforced value.
-    Revert,
-    /// The rule went away, or the agent stops: the first value comes back.
-    Restore,
-}
-
-/// One attempt to write `memory.oom.group`.
-#[derive(Debug)]
-pub struct OomGroupWrite<'a> {
-    /// The cgroup.
-    pub cgroup: &'a CgroupPath,
-    /// The rule.
-    pub rule: &'a str,
-    /// Value before.
-    pub old: bool,
-    /// Value wanted.
-    pub new: bool,
-    /// Why.
-    pub cause: Cause,
-    /// How it went.
-    pub result: &'a WriteResult,
-    /// From seeing the change to having written.
-    pub took: Duration,
-    /// Nothing was written, only reported.
-    pub dry_run: bool,
-}
-
-/// How a write went.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WriteResult {
-    /// Written.
-    Ok,
-    /// The cgroup was removed meanwhile.
-    Gone,
-    /// The kernel refused; the text says why.
-    Error(String),
-}
 
 /// Where all occurrences are told. Shared by the core and the server.
 #[derive(Debug)]
@@ -190,8 +123,8 @@ impl Reporter {
 
     /// A kill; gives its number.
     pub fn kill(&self, report: &KillReport) -> u64 {
-        let marked = report.kill.victims.first().map_or(0, |victim| victim.time);
-        let age = Duration::from_nanos(monotonic_now().saturating_sub(marked));
+        let marked = report.kill.victims.first().map_or(Monotonic::ZERO, |victim| victim.time);
+        let age = monotonic_now().saturating_duration_since(marked);
         self.metrics.kill(report, age);
         let record = KillRecord::new(report, age);
         // Names from outside are strings, which both formats quote, so that they cannot
@@ -299,73 +232,14 @@ impl Reporter {
         self.metrics.no_kill(reason);
     }
 
-    /// A write of `memory.oom.group`, or in a dry run the wish for one.
-    pub fn oom_group_write(&self, write: &OomGroupWrite<'_>) {
-        let OomGroupWrite { cgroup, rule, old, new, cause, .. } = *write;
-        let (old, new, cgroup) = (u8::from(old), u8::from(new), cgroup.to_string());
-        match write.result {
-            _ if write.dry_run => {
-                tracing::info!(cgroup, rule, old, new, "Dry run: would write memory.oom.group.");
-                return;
-            }
-            WriteResult::Ok => {
-                tracing::info!(cgroup, rule, old, new, ?cause, "Wrote memory.oom.group.");
-            }
-            WriteResult::Gone => {
-                tracing::info!(
-                    cgroup,
-                    rule,
-                    old,
-                    new,
-                    ?cause,
-                    "Removed before memory.oom.group was written."
-                );
-            }
-            WriteResult::Error(error) => {
-                tracing::error!(
-                    cgroup,
-                    rule,
-                    old,
-                    new,
-                    ?cause,
-                    error,
-                    "Cannot write memory.oom.group."
-                );
-            }
-        }
-        self.metrics.oom_group_write(write);
-    }
-
     /// Rules that may be the cause of writes, by their names.
     pub fn rules<'a>(&self, names: impl Iterator<Item = &'a str>) {
         names.for_each(|name| self.metrics.rule(name));
     }
 
-    /// The effective value of a matched container, `None` when it is gone, and
-    /// the value that its rule wants.
-    pub fn oom_group_effective(&self, owner: &Owner, value: Option<bool>, wanted: bool) {
-        self.metrics.oom_group_effective(owner, value, wanted, Instant::now());
-    }
-
     /// A cgroup of an owner was removed; its series go after a while.
     pub fn owner_left(&self, owner: &Owner) {
         self.metrics.left(owner, Instant::now());
-    }
-
-    /// A matched container cannot be steered, or (with `None`) now can.
-    pub fn obstacle(&self, cgroup: &CgroupPath, rule: &str, obstacle: Option<(Obstacle, String)>) {
-        let cgroup = cgroup.to_string();
-        match obstacle {
-            Some((obstacle, why)) => {
-                tracing::warn!(cgroup, rule, reason = obstacle.as_str(), why, "Not enforceable.");
-            }
-            None => tracing::info!(cgroup, rule, "Enforceable again, or gone."),
-        }
-    }
-
-    /// How many matched containers there are behind each obstacle.
-    pub fn obstacles(&self, containers: &BTreeMap<Obstacle, usize>) {
-        self.metrics.obstacles(containers);
     }
 
     /// How many cgroups are there and not kept, before and now, by their [`Role`].
@@ -429,50 +303,6 @@ impl Reporter {
     pub fn bad_annotation(&self, namespace: &str, pod: &str, error: &AnnotationError) {
         tracing::warn!(namespace, pod, %error, "The pod's annotation cannot be understood.");
         self.metrics.bad_annotation();
-    }
-
-    /// What the container runtime was answered.
-    pub fn nri_answer(&self, answer: &Answer<'_>) {
-        let Answer { namespace, pod, container, target, outcome } = *answer;
-        let said = match outcome {
-            Outcome::Set => Some("NRI: set memory.oom.group."),
-            Outcome::DryRun => Some("Dry run: would set memory.oom.group by NRI."),
-            Outcome::Conflict => Some(
-                "NRI: the container was not made with this memory.oom.group, so another plugin wants another one; left to the cgroup.",
-            ),
-            Outcome::Kept | Outcome::NotAsked | Outcome::Unmatched | Outcome::Error => None,
-        };
-        if let (Some(said), Some(target)) = (said, target) {
-            let (rule, value) = (&*target.rule, u8::from(target.value));
-            tracing::info!(namespace, pod, container, rule, value, "{said}");
-        }
-        self.metrics.nri_answer(outcome);
-    }
-
-    /// The runtime asked about a pod that no kubelet made.
-    pub fn nri_unmatched(&self) {
-        self.metrics.nri_answer(Outcome::Unmatched);
-    }
-
-    /// The runtime was answered with nothing, since something was wrong.
-    pub fn nri_failed(&self, error: &dyn std::error::Error) {
-        tracing::error!(%error, "NRI: left a container as it is.");
-        self.metrics.nri_answer(Outcome::Error);
-    }
-
-    /// How long an answer took.
-    pub fn nri_answered(&self, took: Duration) {
-        self.metrics.nri_answered(took);
-    }
-
-    /// What became of one try to be asked by the runtime.
-    pub fn nri_connection(&self, attempt: Attempt) {
-        self.metrics.nri_connection(attempt);
-    }
-
-    /// Whether the runtime asks this agent.
-    pub fn nri_connected(&self, connected: bool) {
-        self.metrics.nri_connected(connected);
     }
 
     /// Forgets the series of containers that are long gone. Those of pods that

@@ -17,6 +17,7 @@
 //!   kernel some 130 KiB that the client has not taken and 16 KiB that it sent;
 //! * [`places::NEW`] that have not, with a descriptor and 16 KiB in the kernel.
 
+mod answer;
 mod head;
 mod listen;
 mod page;
@@ -28,12 +29,12 @@ mod respond;
 mod socket;
 mod stream;
 
-pub use listen::{Listeners, ServeError, bind};
+pub use listen::{Listeners, PORT, ServeError, bind};
 pub use readiness::{Latch, Readiness};
 
 use crate::{
-    core::{Command, Heartbeat},
-    report::Reporter,
+    enforce::StatesRequest,
+    report::{Reporter, heartbeat::Heartbeat},
 };
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -74,7 +75,7 @@ const FINISH: Duration = Duration::from_secs(2);
 pub struct State {
     reporter: Arc<Reporter>,
     readiness: Readiness,
-    core: mpsc::Sender<Command>,
+    core: mpsc::Sender<StatesRequest>,
     heartbeat: Heartbeat,
     dropped: Option<ErrorCounter>,
     node: Arc<str>,
@@ -85,7 +86,7 @@ impl State {
     pub fn new(
         reporter: Arc<Reporter>,
         readiness: Readiness,
-        core: mpsc::Sender<Command>,
+        core: mpsc::Sender<StatesRequest>,
         heartbeat: Heartbeat,
         dropped: Option<ErrorCounter>,
         node: &str,

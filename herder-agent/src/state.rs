@@ -5,35 +5,20 @@
 
 mod place;
 
-use crate::cgroup::{CgroupId, CgroupPath};
+use herder_model::{
+    cgroup::CgroupId,
+    saved::{SavedCgroup, SavedCgroups},
+};
 use place::Place;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 /// Where the kernel tells which boot this is.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-
-/// What is known of one matched cgroup.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Left {
-    /// Where it is.
-    pub path: Option<CgroupPath>,
-    /// `oom_kill` of its `memory.events.local` up to which all is told, if it was read.
-    pub oom_kills: Option<u64>,
-    /// The value to give back, if this agent has written another one.
-    pub give_back: Option<bool>,
-    /// The rule that it was under. The first versions did not say.
-    #[serde(default)]
-    pub rule: Option<Arc<str>>,
-}
-
-/// What is known of each.
-pub type Leaves = HashMap<CgroupId, Left>;
 
 /// What is known of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,13 +28,13 @@ pub struct State {
     /// Processes killed in the node up to which all is told, if that was read.
     pub oom_kills: Option<u64>,
     /// What is known of each matched cgroup.
-    pub cgroups: Leaves,
+    pub cgroups: SavedCgroups,
 }
 
 impl Default for State {
     fn default() -> Self {
         let begins_at = CgroupId::HIERARCHY_ROOT;
-        State { begins_at, oom_kills: None, cgroups: Leaves::new() }
+        State { begins_at, oom_kills: None, cgroups: SavedCgroups::new() }
     }
 }
 
@@ -61,7 +46,7 @@ struct Saved {
     begins_at: Option<u64>,
     /// The first versions had none.
     oom_kills: Option<u64>,
-    cgroups: HashMap<u64, Left>,
+    cgroups: HashMap<u64, SavedCgroup>,
 }
 
 /// Why the state of an earlier agent cannot be used, or this one's not be kept.
@@ -166,6 +151,7 @@ fn failed(path: &Path, source: io::Error) -> StateError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use herder_model::cgroup::CgroupPath;
 
     fn file(name: &str) -> StateFile {
         let path = std::env::temp_dir().join(format!("herder-{name}-{}.json", std::process::id()));
@@ -178,8 +164,9 @@ mod tests {
         let file = file("state");
         assert_eq!(file.load().unwrap(), State::default(), "the first agent of a node");
         let path = CgroupPath::parse(b"/a").ok();
-        let left = Left { path, oom_kills: Some(3), give_back: Some(true), rule: Some("r".into()) };
-        let cgroups = Leaves::from([(CgroupId(7), left)]);
+        let left =
+            SavedCgroup { path, oom_kills: Some(3), give_back: Some(true), rule: Some("r".into()) };
+        let cgroups = SavedCgroups::from([(CgroupId(7), left)]);
         let state = State { begins_at: CgroupId(5), oom_kills: Some(9), cgroups };
         file.save(&state).unwrap();
         assert_eq!(file.load().unwrap(), state);

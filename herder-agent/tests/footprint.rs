@@ -10,22 +10,25 @@
 )]
 
 use herder_agent::{
-    attribution::{ContainerNames, Owner},
+    enforce::{ContainerState, States, StatesRequest},
+    report::{Reporter, heartbeat::Heartbeat},
+    serve::{self, Readiness},
+};
+use herder_model::{
     cgroup::{
         CgroupId, CgroupPath,
         tree::{CgroupTree, Role},
     },
-    core::{Command, Heartbeat},
-    enforce::{ContainerState, States},
+    clock::Monotonic,
+    kill::{KEPT, KillReport},
     oom::{Domain, Kind, Limit, OomKill, Victim, limit::Limits},
+    owner::{ContainerNames, Owner},
     pods::{
         Event,
         store::{GRACE, PodStore},
         wire::PodObject,
     },
     reconcile::Reconciler,
-    report::{KillReport, Reporter, journal},
-    serve::{self, Readiness},
 };
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -39,7 +42,7 @@ use std::{
     thread,
     time::Duration,
 };
-use tokio::{net::TcpSocket, runtime::Builder, sync::mpsc, time::Instant};
+use tokio::{net::TcpSocket, runtime::Builder, sync::mpsc};
 
 /// Pods of a node with a raised limit; 110 is the kubelet's own.
 const PODS: usize = 250;
@@ -114,7 +117,7 @@ fn a_node_full_of_pods_takes_little() {
     let _alone = ALONE.lock();
     let texts = texts();
     let listed: usize = texts.iter().map(String::len).sum();
-    let now = Instant::now();
+    let now = Monotonic::ZERO;
     let before = NOW.load(Relaxed);
     MOST.store(before, Relaxed);
     let mut store = PodStore::default();
@@ -142,8 +145,9 @@ fn pods_that_are_gone_take_nothing() {
     let _alone = ALONE.lock();
     let texts = texts();
     let (mut store, mut tree) = (PodStore::default(), CgroupTree::default());
-    let (reporter, mut reconciler) = (Reporter::new(Duration::ZERO), Reconciler::new(1));
-    let mut now = Instant::now();
+    let (reporter, mut reconciler) =
+        (Reporter::new(Duration::ZERO), Reconciler::new(Duration::from_nanos(1)));
+    let mut now = Monotonic::ZERO;
     let mut kept = Vec::new();
     for round in 0..ROUNDS {
         for (pod, text) in texts.iter().take(COMING).enumerate() {
@@ -160,13 +164,13 @@ fn pods_that_are_gone_take_nothing() {
         // A scrape has what is new, then the series of what is gone are removed.
         assert!(!reporter.metrics().exposition().0.is_empty());
         reporter.expire(|_| false);
-        now += GRACE;
+        now = now + GRACE;
         assert_eq!(store.expire(now).len(), COMING);
-        tree.forget((round as u64 + 1) * ROUND);
+        tree.forget(Monotonic((round as u64 + 1) * ROUND));
         kept.push(NOW.load(Relaxed));
     }
     // The journal fills up first.
-    let full = journal::KEPT / COMING + 1;
+    let full = KEPT / COMING + 1;
     let grown = kept[ROUNDS - 1].saturating_sub(kept[full]);
     let gone = (ROUNDS - 1 - full) * COMING;
     println!("{grown} bytes more of {} after {gone} more pods", kept[full]);
@@ -191,9 +195,9 @@ fn cgroups_without_end_take_no_more_than_their_share() {
             let path = format!("/{id:0>length$}");
             let path = CgroupPath::parse(path.as_bytes()).unwrap();
             let role = if id % 2 == 0 { Role::Container } else { Role::Other };
-            tree.made(CgroupId(id), path, role, id);
+            tree.made(CgroupId(id), path, role, Monotonic(id));
             if removed_every > 0 && id % removed_every == 0 {
-                tree.removed(CgroupId(id), id);
+                tree.removed(CgroupId(id), Monotonic(id));
             }
             tree.lies_below(CgroupId(id + count), &[CgroupId(id)]);
         }
@@ -211,7 +215,7 @@ fn one_kill(
     tree: &mut CgroupTree,
     reconciler: &mut Reconciler,
 ) {
-    let time = (number / COMING) as u64 * ROUND;
+    let time = Monotonic((number / COMING) as u64 * ROUND);
     let id = CgroupId(number as u64 + 1);
     let path = format!("/kubepods/pod{uid}/{number:064x}");
     let cgroup = CgroupPath::parse(path.as_bytes()).unwrap();
@@ -246,7 +250,7 @@ fn one_kill(
     });
     reconciler.told(id, false, time, time);
     reconciler.read(id, 1, time);
-    reconciler.settle(time + 2);
+    reconciler.settle(time + Duration::from_nanos(2));
     reconciler.removed(id);
     reporter.oom_group_effective(&owner, None, false);
     reporter.owner_left(&owner);
@@ -310,16 +314,16 @@ fn clients_that_do_not_read_take_little() {
     let kills = get(3, address, "/api/v1/kills");
     let kills: Vec<serde_json::Value> =
         serde_json::from_str(kills.split_once("\r\n\r\n").unwrap().1).unwrap();
-    assert_eq!(kills.len(), journal::KEPT);
+    assert_eq!(kills.len(), KEPT);
 }
 
 /// A server of a journal full of group kills, 10,000 series and 1,000 containers.
 fn full_server() -> SocketAddr {
     let reporter = Arc::new(Reporter::default());
     let mut tree = CgroupTree::default();
-    let mut reconciler = Reconciler::new(1);
+    let mut reconciler = Reconciler::new(Duration::from_nanos(1));
     let mut states = Vec::new();
-    for number in 0..journal::KEPT {
+    for number in 0..KEPT {
         let pod = format!("00000000-0000-0000-0000-{number:012x}");
         one_kill(number, &pod, &reporter, &mut tree, &mut reconciler);
         let path = format!("/kubepods/pod{pod}/{number:064x}");
@@ -329,7 +333,7 @@ fn full_server() -> SocketAddr {
             let (namespace, container) = ("shop".into(), format!("container-{container}"));
             Owner::Container(ContainerNames { namespace, pod: pod.clone(), container })
         };
-        let victim = Victim::nameless(CgroupId(1), 0);
+        let victim = Victim::nameless(CgroupId(1), Monotonic::ZERO);
         reporter.kill(&KillReport {
             kill: OomKill {
                 victims: vec![Victim { tgid: 4711, comm: "gunicorn: worker".into(), ..victim }; 9],
@@ -370,7 +374,7 @@ fn full_server() -> SocketAddr {
     let address = listeners.addresses()[0];
     let (core, mut commands) = mpsc::channel(64);
     thread::spawn(move || {
-        while let Some(Command::Containers(after, most, answer)) = commands.blocking_recv() {
+        while let Some(StatesRequest { after, most, answer }) = commands.blocking_recv() {
             let first = after.map_or(0, |(_, id)| usize::try_from(id.0).unwrap() + 1);
             let last = (first + most).min(states.len());
             let more =

@@ -3,7 +3,8 @@
 
 use crate::command::workspace;
 use clap::CommandFactory;
-use herder_agent::{args::Cli, config::Config};
+use herder_agent::cli::args::Cli;
+use herder_model::rules::parse::Config;
 use std::{
     collections::BTreeSet,
     fs,

@@ -1,12 +1,12 @@
-//! What was killed while no agent ran: by what an earlier agent of this boot left, and the
+//! What an earlier agent left, and what was killed while no agent ran: by what an earlier agent of this boot left, and the
 //! kernel's counts of now.
 
 use crate::{
-    cgroup::{CgroupId, dir::CgroupRoot},
-    report::{Reporter, Unseen},
-    source::node_kills,
-    state::{Leaves, State},
+    kernel::{cgroupfs::dir::CgroupRoot, source::node_kills},
+    report::Reporter,
+    state::{State, StateFile},
 };
+use herder_model::{cgroup::CgroupId, oom::reasons::Unseen, saved::SavedCgroups};
 use std::path::Path;
 
 /// Tells it, of each cgroup that is still there and of the rest of the node, and gives what
@@ -16,7 +16,7 @@ pub(super) fn tell(
     root: Option<&CgroupRoot>,
     mount: &Path,
     reporter: &Reporter,
-) -> (Leaves, Option<u64>) {
+) -> (SavedCgroups, Option<u64>) {
     let begins_at = root.map_or(CgroupId::HIERARCHY_ROOT, CgroupRoot::id);
     let mut leaves = state.cgroups;
     let mut told = 0;
@@ -41,4 +41,24 @@ pub(super) fn tell(
         }
     }
     (leaves, now)
+}
+
+/// What an earlier agent left, and where this one leaves its own. A file that is no
+/// state is somebody else's, and is not written.
+pub(super) fn left(path: Option<&Path>) -> (Option<StateFile>, State) {
+    let Some(path) = path else {
+        tracing::info!("Without --state-file, kills are not told that happen while no agent runs.");
+        return (None, State::default());
+    };
+    let loaded = StateFile::new(path.to_path_buf()).and_then(|file| Ok((file.load()?, file)));
+    match loaded {
+        Ok((state, file)) => {
+            tracing::info!(path = %path.display(), cgroups = state.cgroups.len(), "Took over what an earlier agent left.");
+            (Some(file), state)
+        }
+        Err(error) => {
+            tracing::error!(%error, "The state file is neither read nor written.");
+            (None, State::default())
+        }
+    }
 }

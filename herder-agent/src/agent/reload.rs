@@ -3,18 +3,16 @@
 mod chain;
 
 use crate::{
-    config::{self, Config, ConfigError},
-    core::Command,
-    policy::Policy,
+    cli::config::{self, ConfigError},
     report::Reporter,
 };
 use chain::ChainWatch;
-use std::{future::pending, path::Path, sync::Arc, time::Duration};
-use tokio::{
-    signal::unix::Signal,
-    sync::{mpsc, watch},
-    time::sleep,
+use herder_model::rules::{
+    matching::Policy,
+    parse::{self, Config},
 };
+use std::{future::pending, path::Path, sync::Arc, time::Duration};
+use tokio::{signal::unix::Signal, sync::watch, time::sleep};
 
 /// A file is often written in several steps: it is whole when it was the same for so long.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -37,13 +35,13 @@ pub(super) struct Reload<'a> {
     /// The file as it was when the agent took it.
     pub(super) loaded: Option<String>,
     pub(super) hangup: Signal,
-    /// The rules, for all others than the core.
+    /// The rules, for all who go by them.
     pub(super) policies: watch::Sender<Arc<Policy>>,
 }
 
 impl Reload<'_> {
     /// Watches for ever; without a file, only ignores SIGHUP.
-    pub(super) async fn watch(mut self, commands: mpsc::Sender<Command>, reporter: Arc<Reporter>) {
+    pub(super) async fn watch(mut self, reporter: Arc<Reporter>) {
         let Some(path) = self.path else {
             while self.hangup.recv().await.is_some() {}
             return pending().await;
@@ -67,7 +65,7 @@ impl Reload<'_> {
             }
             let now = settled(path, known.as_ref()).await;
             if asked || known.as_ref().is_none_or(|known| !same(known, &now)) {
-                self.take(path, &now, &commands, &reporter).await;
+                self.take(path, &now, &reporter);
                 known = Some(now);
             }
             let pause = if watched.is_ok() { WATCHED } else { UNWATCHED };
@@ -79,25 +77,18 @@ impl Reload<'_> {
         }
     }
 
-    async fn take(
-        &self,
-        path: &Path,
-        text: &Text,
-        commands: &mpsc::Sender<Command>,
-        reporter: &Reporter,
-    ) {
+    fn take(&self, path: &Path, text: &Text, reporter: &Reporter) {
         let name = path.display().to_string();
         let parsed = match text {
-            Ok(text) if config::is_empty(text) => &Err(ConfigError::Emptied { path: name }),
-            Ok(text) => &Config::parse(text, &name),
+            Ok(text) if parse::is_empty(text) => &Err(ConfigError::Emptied { path: name }),
+            Ok(text) => &Config::parse(text, &name).map_err(ConfigError::from),
             Err(error) => return reporter.config_reload(Some(error)),
         };
         match parsed {
             Ok(config) => {
                 let policy = Arc::new(Policy::new(config.clone()));
-                self.policies.send_replace(policy.clone());
                 // A closed channel means that the agent is stopping.
-                if commands.send(Command::Policy(policy)).await.is_ok() {
+                if self.policies.send(policy).is_ok() {
                     reporter.config_reload(None);
                 }
             }

@@ -2,14 +2,11 @@
 //! rule one at a time, when the kernel lets them be opened.
 
 use super::Core;
-use crate::{
+use crate::{enforce::Origin, kernel::clock::monotonic_now};
+use herder_model::{
     cgroup::{CgroupId, CgroupPath, tree::Role},
-    enforce::Origin,
-    policy::Verdict,
-    probe::{
-        decode::{Base, CgroupEvent, is_cut},
-        monotonic_now,
-    },
+    oom::event::{Base, CgroupEvent, is_cut},
+    rules::matching::Verdict,
 };
 use std::{os::unix::fs::MetadataExt, time::Duration};
 use tokio::time::Instant;

@@ -1,14 +1,17 @@
 //! What becomes of cgroups: they are named, counted, and brought under their rule, whether
 //! an event told of them or a walk found them.
 
-use super::{Core, Naming, decoded};
+use super::{Core, decoded};
 use crate::{
-    attribution::{Owner, crun},
-    cgroup::{CgroupId, CgroupPath, tree::Role},
     enforce::{Origin, Place},
-    policy::{Policy, Target, Verdict},
-    probe::{Event, decode::CgroupEvent, monotonic_now},
-    source::Source,
+    kernel::{clock::monotonic_now, source::Source},
+};
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath, tree::Role},
+    naming::Naming,
+    oom::event::{CgroupEvent, Event},
+    owner::{Owner, crun},
+    rules::matching::{Policy, Target, Verdict},
 };
 use std::{
     collections::HashSet, fs, io, os::unix::fs::MetadataExt, path::PathBuf, sync::Arc,
@@ -29,10 +32,10 @@ impl Core {
         let mut all = false;
         while !all {
             let mut events = self.take_changes();
-            let (page, reporter) = (self.page, &self.reporter);
+            let (page_size, reporter) = (self.page_size, &self.reporter);
             all = match &mut self.source {
                 Source::Ebpf(probe) => probe.read_cgroups(MOST_AT_ONCE, |record| {
-                    events.extend(decoded(record, page, reporter));
+                    events.extend(decoded(record, page_size, reporter));
                 }),
                 Source::MemoryEvents(_) => true,
             };
@@ -165,6 +168,8 @@ impl Core {
                 let scope = self.scope_of(path);
                 let owner = self.owner(scope.as_ref().unwrap_or(path));
                 self.enforcer.govern(id, Place { path, scope }, origin, target, owner);
+                // At once, so that what a thousand containers have to say never piles up.
+                self.take_effects();
                 return;
             }
             Verdict::BadAnnotation(error) => self.notice_bad_annotation(path, &error),

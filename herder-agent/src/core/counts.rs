@@ -3,13 +3,17 @@
 
 use super::Core;
 use crate::{
-    cgroup::{CgroupId, CgroupPath, dir::EVENTS},
-    enforce::Counted,
-    oom::OomKill,
-    probe::monotonic_now,
-    report::Unseen,
-    source::{Source, node_kills},
+    enforce::{Counted, Effect},
+    kernel::{
+        cgroupfs::dir::EVENTS,
+        clock::monotonic_now,
+        source::{Source, node_kills},
+    },
     state::{State, StateError, StateFile},
+};
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath},
+    oom::{OomKill, reasons::Unseen},
 };
 use std::{iter, os::unix::fs::MetadataExt, path::Path, time::Duration};
 use tokio::{
@@ -81,21 +85,20 @@ impl Leaving {
 }
 
 impl Core {
-    /// Takes what the kernel counted.
-    pub(super) fn take_counts(&mut self) {
-        if self.enforcer.take_leaves_changed() {
-            self.leaving.touch();
-        }
-        let counted = self.enforcer.take_counted();
-        if counted.is_empty() {
-            return;
-        }
-        let now = monotonic_now();
-        for Counted { id, oom_kills } in counted {
-            if self.reconciler.count(id) != Some(oom_kills) {
-                self.leaving.touch();
+    /// Passes on what the enforcer did and found.
+    pub(super) fn take_effects(&mut self) {
+        for effect in self.enforcer.take_effects() {
+            match effect {
+                Effect::Counted(Counted { id, oom_kills }) => {
+                    if self.reconciler.count(id) != Some(oom_kills) {
+                        self.leaving.touch();
+                    }
+                    self.reconciler.read(id, oom_kills, monotonic_now());
+                }
+                Effect::Saved => self.leaving.touch(),
+                Effect::Notice(event) => self.notice_enforcement(event),
+                told => self.reporter.enforcement(&told),
             }
-            self.reconciler.read(id, oom_kills, now);
         }
     }
 

@@ -2,11 +2,11 @@
 //! changed, and told when what became of the container is known.
 
 use super::Core;
-use crate::{
+use crate::kernel::{clock::monotonic_now, source::Source};
+use herder_model::{
     cgroup::{CgroupId, CgroupPath},
-    oom::deduce::Place,
-    probe::{Event, monotonic_now},
-    source::Source,
+    clock::Monotonic,
+    oom::{deduce::Place, event::Event},
 };
 use std::iter;
 
@@ -75,7 +75,7 @@ impl Core {
     }
 
     /// Tells the kills that are known well enough.
-    pub(super) fn settle_deduced(&mut self, now: u64) {
+    pub(super) fn settle_deduced(&mut self, now: Monotonic) {
         let Source::MemoryEvents(tally) = &self.source else { return };
         for container in tally.deducer.open().cloned().collect::<Vec<_>>() {
             self.read_counts(&container);

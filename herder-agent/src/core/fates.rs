@@ -5,11 +5,11 @@
 //! survived. One look at the end of that while is all that it costs.
 
 use super::Core;
-use crate::{
+use crate::{enforce::may_be_stopped, kernel::clock::monotonic_now};
+use herder_model::{
     cgroup::{CgroupId, CgroupPath},
-    enforce::may_be_stopped,
-    probe::monotonic_now,
-    report::{KillReport, Obstacle, journal::KEPT},
+    enforcement::Obstacle,
+    kill::{KEPT, KillReport},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -142,7 +142,7 @@ impl Core {
             return;
         }
         let id = if container == *cgroup { Some(victim.cgroup) } else { self.inode(&container) };
-        let age = Duration::from_nanos(monotonic_now().saturating_sub(victim.time));
+        let age = monotonic_now().saturating_duration_since(victim.time);
         let Some(id) = id.filter(|id| !self.tree.is_gone(*id)) else {
             return self.settle_fates(vec![Settled { kill, container, ended: Some(age) }], None);
         };

@@ -1,15 +1,21 @@
 //! From the kernel's marks to a report of each kill.
 
 use super::{Core, decoded};
-use crate::{
-    attribution::Owner,
-    cgroup::{CgroupId, CgroupPath, dir::OOM_GROUP, tree::Role},
-    oom::{Limit, OomKill, assemble::Outcome, classify::Scene},
-    probe::{Event, decode::Lineage, monotonic_now},
-    report::{KillReport, NoKill, Unattributed},
-    source::Source,
+use crate::kernel::{clock::monotonic_now, source::Source};
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath, OOM_GROUP, tree::Role},
+    clock::Monotonic,
+    kill::KillReport,
+    oom::{
+        Limit, OomKill,
+        assemble::Outcome,
+        classify::Scene,
+        event::{Event, Lineage},
+        reasons::{NoKill, Unattributed},
+    },
+    owner::Owner,
 };
-use std::{iter, time::Duration};
+use std::iter;
 
 /// Outside of its containers the limit that was hit is the pod's.
 pub(super) fn limit_of(owner: &Owner, limit: Limit) -> Limit {
@@ -25,9 +31,9 @@ impl Core {
     /// Takes what the kernel told about victims.
     pub(super) fn take_kills(&mut self) {
         let mut events = Vec::new();
-        let (page, reporter) = (self.page, &self.reporter);
+        let (page_size, reporter) = (self.page_size, &self.reporter);
         if let Source::Ebpf(probe) = &mut self.source {
-            probe.read_kills(|record| events.extend(decoded(record, page, reporter)));
+            probe.read_kills(|record| events.extend(decoded(record, page_size, reporter)));
         }
         // A victim's cgroup was made before the victim died, so once the kill is
         // read, the other ring buffer has told the cgroup's path too.
@@ -44,7 +50,7 @@ impl Core {
                     self.report_kills();
                     // A task that was dying anyway has been marked, but not killed.
                     if self.assembler.has_killed(tgid) {
-                        self.reporter.victim_exited(tgid, Duration::from_nanos(after));
+                        self.reporter.victim_exited(tgid, after);
                     }
                 }
                 Event::Lineage(Lineage { cgroup, above }) => self.tree.lies_below(cgroup, &above),
@@ -56,7 +62,7 @@ impl Core {
     }
 
     /// Gives up waiting for parts of kills that are overdue.
-    pub(super) fn expire_kills(&mut self, now: u64) {
+    pub(super) fn expire_kills(&mut self, now: Monotonic) {
         self.assembler.expire(now);
         self.report_kills();
         self.settle_deduced(now);

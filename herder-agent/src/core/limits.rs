@@ -4,13 +4,13 @@
 //! nothing here has to be there.
 
 use super::Core;
-use crate::{
-    attribution::crun,
+use herder_model::{
     cgroup::CgroupPath,
     oom::{
         Domain, OomKill,
         limit::{Limits, Memory, Parts, Place},
     },
+    owner::crun,
 };
 use std::{fs, path::Path};
 

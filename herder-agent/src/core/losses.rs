@@ -4,8 +4,8 @@
 //! programs, and missed again when its decision ends with fewer victims than the
 //! kernel marked. Only what the programs do not account for is a loss of its own.
 
-use crate::report::Lost;
 use herder_agent_ebpf::Loss;
+use herder_model::oom::reasons::Lost;
 
 /// What is known to be lost and not counted yet.
 #[derive(Debug, Default)]

@@ -3,13 +3,17 @@
 
 use super::Core;
 use crate::{
-    attribution::{Owner, id::PodUid},
+    enforce::{Change, EnforcementEvent},
+    kubernetes::events::{About, Occurrence, Reason, Survivors, message, send::EventQueue},
+    report::KillRecord,
+};
+use herder_model::{
     cgroup::CgroupPath,
-    enforce::{News, What},
-    events::{About, Left, Occurrence, Reason, message, send::EventQueue},
+    enforcement::Obstacle,
+    kill::KillReport,
+    owner::{Owner, id::PodUid},
     pods::Pod,
-    policy::{AnnotationError, Target},
-    report::{KillRecord, KillReport, Obstacle},
+    rules::{annotation::AnnotationError, matching::Target},
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -41,12 +45,12 @@ impl Notices {
 
     /// Tells that enforcement begins, once for each container and rule; that it is
     /// worked against; and what is in its way, once for each pod.
-    fn enforcement(&mut self, pod: &Pod, container: &str, news: News) {
+    fn enforcement(&mut self, pod: &Pod, container: &str, event: EnforcementEvent) {
         let told = self.told.entry(pod.uid).or_default();
-        let News { target, what, .. } = news;
+        let EnforcementEvent { target, change, .. } = event;
         let rule = target.rule.clone();
-        let (reason, message) = match what {
-            What::Enforced => {
+        let (reason, message) = match change {
+            Change::Enforced => {
                 if told.enforced.insert(container.into(), target.clone()).as_ref() == Some(&target)
                 {
                     return;
@@ -54,10 +58,10 @@ impl Notices {
                 let message = message::enforced(container, &rule, target.value);
                 (Reason::OomGroupEnforced, message)
             }
-            What::Reverted(times) => {
+            Change::Reverted(times) => {
                 (Reason::OomGroupReverted, message::reverted(container, &rule, times))
             }
-            What::NotEnforceable(obstacle, why) => {
+            Change::NotEnforceable(obstacle, why) => {
                 if !told.obstacles.insert(obstacle) {
                     return;
                 }
@@ -98,7 +102,7 @@ impl Notices {
             let limit = spec.and_then(|container| container.memory_limit);
             let message = message::kill(report, &pod.names(container), limit);
             let may_go_on = !report.ends && !container.is_empty();
-            let left = may_go_on.then(|| Left { cgroup: cgroup(), since: Instant::now() });
+            let left = may_go_on.then(|| Survivors { cgroup: cgroup(), since: Instant::now() });
             Occurrence { left, ..Occurrence::new(About::new(pod, spec), reason, message) }
         });
     }
@@ -127,14 +131,12 @@ impl Notices {
 }
 
 impl Core {
-    /// Tells what the enforcer has to tell of containers that have names.
-    pub(super) fn notice_enforcement(&mut self) {
-        for news in self.enforcer.take_news() {
-            if let Some(named) = self.naming.named(&news.cgroup)
-                && let Some(name) = &named.name
-            {
-                self.notices.enforcement(named.pod, name, news);
-            }
+    /// Tells the owner of a container of its enforcement.
+    pub(super) fn notice_enforcement(&mut self, event: EnforcementEvent) {
+        if let Some(named) = self.naming.named(&event.cgroup)
+            && let Some(name) = &named.name
+        {
+            self.notices.enforcement(named.pod, name, event);
         }
     }
 
@@ -172,7 +174,8 @@ impl Core {
         let (Some(named), Some(container)) = (self.naming.named(path), container) else {
             return;
         };
-        self.notices.end(named.pod, container, message::ended(container, kill, after, obstacle));
+        let victim = (kill.victim.comm.as_deref(), kill.victim.pid);
+        self.notices.end(named.pod, container, message::ended(container, victim, after, obstacle));
     }
 }
 

@@ -5,7 +5,7 @@
 //! runtime gives it to the root of the container's user namespace.
 
 use super::Core;
-use crate::cgroup::{CgroupId, CgroupPath};
+use herder_model::cgroup::{CgroupId, CgroupPath};
 use std::{fs, iter, os::unix::fs::MetadataExt};
 
 impl Core {

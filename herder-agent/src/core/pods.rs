@@ -5,11 +5,13 @@
 //! never counted under the wrong series, and never dropped.
 
 use super::{Core, kills::limit_of};
-use crate::{
-    attribution::{Owner, id::PodUid},
-    nri::Learnt,
+use crate::kernel::clock::monotonic_now;
+use herder_model::{
+    kill::KillReport,
+    naming::runtime::RuntimeContainer,
+    oom::reasons::Unattributed,
+    owner::{Owner, id::PodUid},
     pods::{Event, LARGEST_LABELS, MOST_CONTAINERS, store::PodChange},
-    report::{KillReport, Unattributed},
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -37,7 +39,7 @@ impl Core {
     /// Takes what the API server told.
     pub(super) fn take_pod(&mut self, event: Event) {
         let mut restarts = Vec::new();
-        for change in self.naming.apply(event, Instant::now()) {
+        for change in self.naming.apply(event, monotonic_now()) {
             match change {
                 PodChange::Upserted(uid) => self.decide_pod(uid),
                 PodChange::Deleted(uid) => self.pod_left(uid),
@@ -56,8 +58,8 @@ impl Core {
     }
 
     /// Takes what the runtime told.
-    pub(super) fn take_learnt(&mut self, containers: Vec<Learnt>) {
-        let now = Instant::now();
+    pub(super) fn take_learnt(&mut self, containers: Vec<RuntimeContainer>) {
+        let now = monotonic_now();
         for learnt in containers {
             let cgroups = self.naming.learn(learnt, now);
             self.decide_some(cgroups);
@@ -103,7 +105,7 @@ impl Core {
 
     /// Forgets pods that are long gone, and what was decided by them.
     pub(super) fn expire_pods(&mut self) {
-        let cgroups = self.naming.expire(Instant::now());
+        let cgroups = self.naming.expire(monotonic_now());
         self.decide_some(cgroups);
         self.notices.forget(|uid| self.naming.pod(uid).is_none());
     }

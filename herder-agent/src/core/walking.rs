@@ -7,20 +7,25 @@
 
 use super::Core;
 use crate::{
+    enforce::Origin,
+    kernel::{
+        cgroupfs::walk::{self, Part, Walked},
+        clock::monotonic_now,
+    },
+};
+use herder_model::{
     cgroup::{
         CgroupId, CgroupPath,
         tree::{Found, Role},
-        walk::{self, Part, Walked},
     },
-    enforce::Origin,
-    probe::monotonic_now,
+    clock::Monotonic,
 };
 use std::{future::pending, io, mem, ops::ControlFlow, path::Path};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
 /// A walk that goes on.
 pub(super) struct Walking {
-    began: u64,
+    began: Monotonic,
     steps: mpsc::Receiver<Step>,
 }
 
@@ -31,7 +36,7 @@ pub(super) enum Step {
 }
 
 /// Waits for the next step of a walk, with when that began; for ever if there is none.
-pub(super) async fn next_step(walking: &mut Option<Walking>) -> (u64, Step) {
+pub(super) async fn next_step(walking: &mut Option<Walking>) -> (Monotonic, Step) {
     let Some(walk) = walking else { return pending().await };
     let ended = || Step::Ended(Err(io::Error::other("the walk's thread panicked")));
     let (began, step) = (walk.began, walk.steps.recv().await.unwrap_or_else(ended));
@@ -70,7 +75,7 @@ impl Core {
         Walking { began, steps }
     }
 
-    fn begin_walk(&mut self) -> u64 {
+    fn begin_walk(&mut self) -> Monotonic {
         self.tree.begin_walk();
         self.way.clear();
         monotonic_now()
@@ -80,7 +85,7 @@ impl Core {
     ///
     /// # Errors
     /// When another cgroup is where the mount began.
-    pub(super) fn take_step(&mut self, began: u64, step: Step) -> io::Result<()> {
+    pub(super) fn take_step(&mut self, began: Monotonic, step: Step) -> io::Result<()> {
         match step {
             Step::Found(part) => self.take_part(began, part),
             Step::Ended(walked) => self.end_walk(began, walked)?,
@@ -88,7 +93,7 @@ impl Core {
         Ok(())
     }
 
-    fn take_part(&mut self, began: u64, part: Part) {
+    fn take_part(&mut self, began: Monotonic, part: Part) {
         // What was made before it was found has been told, and is no surprise of the walk.
         self.take_cgroups();
         for (id, path) in part {
@@ -116,7 +121,7 @@ impl Core {
         }
     }
 
-    fn take_found(&mut self, id: CgroupId, path: &CgroupPath, role: Role, began: u64) {
+    fn take_found(&mut self, id: CgroupId, path: &CgroupPath, role: Role, began: Monotonic) {
         if self.tree.made(id, path.clone(), role, began) {
             self.appears(id, path);
         }
@@ -128,7 +133,7 @@ impl Core {
         self.decide(id, path, Origin::Existing);
     }
 
-    fn end_walk(&mut self, began: u64, walked: io::Result<Walked>) -> io::Result<()> {
+    fn end_walk(&mut self, began: Monotonic, walked: io::Result<Walked>) -> io::Result<()> {
         self.take_cgroups();
         for _ in 0..self.appearing.len() {
             self.try_appearing();
@@ -167,12 +172,12 @@ impl Core {
         Ok(())
     }
 
-    fn after_walk(&mut self, now: u64) {
+    fn after_walk(&mut self, now: Monotonic) {
         self.tell_not_kept();
         if mem::replace(&mut self.walked, true) {
             self.recount();
         }
-        self.take_counts();
+        self.take_effects();
         self.count_node();
         self.tree.forget(now);
         self.enforcer.resync();

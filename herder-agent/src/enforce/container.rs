@@ -1,48 +1,28 @@
-//! One matched container: what is wanted of it, what it has, what is done.
+//! One matched container: its files, its watch, and what its state machine says to do with them.
 
-mod first;
-mod told;
+mod blocked;
+mod shown;
 
-pub use told::ContainerState;
+pub use shown::ContainerState;
 
 use super::{
-    Options, Origin, Place,
-    news::{Fight, News, Untold},
-    obstacle, obstacle_of,
+    Context, Origin, Place, Shared,
+    effect::Effect,
+    news::{EnforcementEvent, Fight, Pending},
+    obstacle,
     pace::Pace,
+    state::{Action, OomGroupState, Seen},
     watch::{Watched, Watches},
 };
-use crate::{
-    attribution::Owner,
-    cgroup::{
-        CgroupId, CgroupPath,
-        dir::{CgroupDir, CgroupRoot, DirError},
-    },
-    policy::Target,
-    report::{Cause, Obstacle, Reporter, WriteResult},
+use crate::kernel::cgroupfs::dir::{CgroupDir, DirError};
+use blocked::Blocked;
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath},
+    enforcement::{Cause, OomGroupWrite},
+    owner::Owner,
+    rules::matching::Target,
 };
-use std::{
-    cell::{Cell, RefCell},
-    collections::{HashMap, VecDeque},
-    io,
-    sync::Arc,
-    time::Instant,
-};
-
-/// What all containers share.
-pub(super) struct Context {
-    pub(super) root: Option<CgroupRoot>,
-    pub(super) options: Options,
-    pub(super) reporter: Arc<Reporter>,
-    /// Some container has news.
-    pub(super) news: Cell<bool>,
-    /// What is to be left to the next agent has changed.
-    pub(super) leaves: Cell<bool>,
-    /// Scopes in which crun has made the cgroup whose value counts.
-    pub(super) inner: RefCell<HashMap<CgroupPath, CgroupId>>,
-    /// When cgroups without the memory controller are looked at again.
-    pub(super) built: RefCell<VecDeque<(Instant, CgroupId)>>,
-}
+use std::{io, sync::Arc, time::Instant};
 
 /// A matched container; its directory is open, or what is in the way is an obstacle.
 pub(super) struct Container {
@@ -52,36 +32,14 @@ pub(super) struct Container {
     scope: Option<CgroupPath>,
     owner: Owner,
     target: Target,
+    state: OomGroupState,
     directory: Option<CgroupDir>,
     watched: Watched,
     effective: Option<bool>,
-    origin: Origin,
-    /// It was there with its value before the agent knew it.
-    found_there: bool,
-    /// The value that somebody else wanted, as far as that is known; comes back
-    /// when the rule goes.
-    first: Option<bool>,
-    /// inotify has yet to tell of our own last write.
-    own_write: bool,
-    /// The value has been brought to what the present rule wants; who changes it
-    /// from now on reverts it.
-    corrected: bool,
-    wished: bool,
-    /// This agent, or one before it, has written the value.
-    ours: bool,
-    file_obstacle: Option<(Obstacle, String)>,
-    /// Until then nobody wonders that it has no memory controller.
-    built_until: Option<Instant>,
-    surroundings: Option<(Obstacle, String)>,
-    no_watch: Option<(Obstacle, String)>,
-    told: Option<Obstacle>,
-    writes: u64,
-    reverts: u64,
-    untold: Untold,
+    blocked: Blocked,
+    pending: Pending,
     fight: Fight,
     pace: Pace,
-    /// Somebody changes the value faster than it is worth correcting.
-    rests: bool,
 }
 
 impl Container {
@@ -98,64 +56,23 @@ impl Container {
             path: place.path.clone(),
             scope: place.scope,
             owner,
+            state: OomGroupState::new(target.value, origin, context.options.dry_run),
             target,
-            file_obstacle: None,
-            built_until: None,
             directory: None,
             watched: Watched::default(),
             effective: None,
-            origin,
-            found_there: origin == Origin::Existing,
-            first: None,
-            own_write: false,
-            corrected: false,
-            wished: false,
-            ours: false,
-            surroundings: None,
-            no_watch: None,
-            told: None,
-            writes: 0,
-            reverts: 0,
-            untold: Untold::default(),
+            blocked: Blocked::default(),
+            pending: Pending::default(),
             fight: Fight::default(),
             pace: Pace::new(Instant::now()),
-            rests: false,
         };
-        if let Origin::Adjusted(first) = origin {
-            container.inherit(first);
-        }
         container.open_directory(context)?;
         Ok(container)
     }
 
-    /// Opens the directory, if that is not done yet. Whatever stands in the way
-    /// (no cgroup v2, no free descriptor) is an obstacle, and tried again.
-    ///
-    /// # Errors
-    /// When the cgroup is gone.
-    fn open_directory(&mut self, context: &Context) -> Result<(), DirError> {
-        if self.directory.is_some() {
-            return Ok(());
-        }
-        let opened = context.root.as_ref().map(|root| root.open_dir(&self.path, self.id));
-        match opened {
-            // The kernel gives the lowest number that is free.
-            Some(Ok(directory)) if directory.number() >= context.options.descriptors => {
-                let why = "no file descriptor is left for it; raise the limit of open files (LimitNOFILE= of the agent, or of the container runtime)".to_owned();
-                self.file_obstacle = Some((Obstacle::Error, why));
-            }
-            Some(Ok(directory)) => self.directory = Some(directory),
-            Some(Err(DirError::Gone)) => return Err(DirError::Gone),
-            Some(Err(error)) => {
-                let obstacle = obstacle_of(&error).unwrap_or(Obstacle::Error);
-                self.file_obstacle = Some((obstacle, format!("cannot open it: {error}")));
-            }
-            None => {
-                let why = "there is no cgroup v2 mount".to_owned();
-                self.file_obstacle = Some((Obstacle::NoMemoryController, why));
-            }
-        }
-        Ok(())
+    /// An earlier agent has written the value in place of this one.
+    pub(super) fn inherit(&mut self, original: bool) {
+        self.state.inherit(original);
     }
 
     /// Takes another rule or owner; tells whether anything changed.
@@ -164,53 +81,51 @@ impl Container {
         scope: Option<CgroupPath>,
         target: Target,
         owner: Owner,
-        context: &Context,
+        shared: &mut Shared,
     ) -> bool {
         if self.target == target && self.owner == owner && self.scope == scope {
             return false;
         }
-        self.is_inner_of_scope(false, context);
+        self.is_inner_of_scope(false, shared);
         self.scope = scope;
-        self.is_inner_of_scope(self.effective.is_some(), context);
+        self.is_inner_of_scope(self.effective.is_some(), shared);
         if self.owner != owner {
-            context.reporter.oom_group_effective(&self.owner, None, self.target.value);
+            shared.effects.add(Effect::Effective {
+                owner: self.owner.clone(),
+                value: None,
+                wanted: self.target.value,
+            });
             self.owner = owner;
             self.effective = None;
             // What could not be told for want of a name.
-            context.news.set(true);
+            shared.effects.is_noteworthy(self.id);
         }
-        self.wished = false;
-        self.corrected &= self.target.value == target.value;
+        self.state.step(Seen::Wanted(target.value));
         self.target = target;
         // What is wanted may have changed although the value has not.
-        self.show_again(context);
+        self.show_again(shared);
         true
     }
 
     /// Watches its files, as far as that is not done yet.
-    pub(super) fn watch(&mut self, watches: &mut Watches, context: &Context) {
+    pub(super) fn watch(&mut self, watches: &mut Watches, context: &Context, shared: &mut Shared) {
         // Whether it is gone is found out with the value.
         let _ = self.open_directory(context);
-        let (Some(directory), false) = (&self.directory, self.rests) else { return };
+        let (Some(directory), false) = (&self.directory, self.state.is_resting()) else { return };
         let before = self.watched.value();
         let added = watches.add(self.id, directory, &mut self.watched);
         if self.watched.value() != before {
-            // What the one before was about to tell is gone too.
-            self.own_write = false;
+            self.state.step(Seen::EchoLost);
         }
-        match added {
-            Ok(()) => self.no_watch = None,
-            Err(error) => {
-                let advice = if error.kind() == io::ErrorKind::StorageFull {
-                    "raise the sysctl fs.inotify.max_user_watches"
-                } else {
-                    "the value is corrected by the slow resync only"
-                };
-                self.no_watch =
-                    Some((Obstacle::NoWatch, format!("cannot watch it: {error}; {advice}")));
-            }
-        }
-        self.tell_obstacle(context);
+        self.blocked.has_no_watch(added.err().as_ref().map(|error| {
+            let advice = if error.kind() == io::ErrorKind::StorageFull {
+                "raise the sysctl fs.inotify.max_user_watches"
+            } else {
+                "the value is corrected by the slow resync only"
+            };
+            format!("cannot watch it: {error}; {advice}")
+        }));
+        self.tell_obstacle(shared);
     }
 
     /// Its files may be others by now.
@@ -248,191 +163,171 @@ impl Container {
         self.directory.as_ref()?.oom_kills()
     }
 
-    /// Takes notice that somebody has written, and tells whether that is to be
-    /// answered at once.
+    /// The value to restore, if it is an agent's own that is there.
+    pub(super) fn value_to_restore(&self) -> Option<bool> {
+        self.state.value_to_restore(self.blocked.sees_every_write())
+    }
+
+    /// Takes notice that somebody has written, and tells whether that is to be answered at once.
     pub(super) fn is_answered(&mut self, now: Instant) -> bool {
-        self.written();
+        let value = self.directory.as_ref().filter(|_| !self.state.expects_echo());
+        let value = value.and_then(|directory| directory.oom_group().ok());
+        self.state.step(Seen::Changed(value));
         self.pace.take(now)
     }
 
     /// The same when it is not known whether anybody has.
     pub(super) fn is_answered_unheard(&mut self, now: Instant) -> bool {
-        // What its own write was about to tell may be lost.
-        self.own_write = false;
+        self.state.step(Seen::EchoLost);
         self.pace.take(now)
     }
 
     /// Somebody writes without end: what that is costs nothing for a while.
-    pub(super) fn rest(&mut self, watches: &mut Watches, context: &Context) {
+    pub(super) fn rest(&mut self, watches: &mut Watches, shared: &mut Shared) {
         watches.remove_value(&mut self.watched);
-        // What it was about to tell is gone too.
-        self.own_write = false;
-        self.rests = true;
+        self.state.step(Seen::TooFast);
         if let Some(Ok(value)) = self.directory.as_ref().map(CgroupDir::oom_group) {
-            self.show(Some(value), context);
+            self.show(Some(value), shared);
         }
     }
 
     /// Its rest is over.
     pub(super) fn wake(&mut self) {
-        self.rests = false;
+        self.state.step(Seen::Rested);
     }
 
-    /// Reads the value and writes the wanted one if it is another. `false` if
-    /// the cgroup is gone.
-    pub(super) fn correct(&mut self, context: &Context, seen: Instant) -> bool {
+    /// Reads the value and does what follows from it. `false` if the cgroup is gone.
+    pub(super) fn correct(
+        &mut self,
+        context: &Context,
+        shared: &mut Shared,
+        seen: Instant,
+    ) -> bool {
         if self.open_directory(context).is_err() {
             return false;
         }
         let Some(directory) = &self.directory else {
-            self.tell_obstacle(context);
+            self.tell_obstacle(shared);
             return true;
         };
-        let outcome = directory.oom_group();
-        let found = outcome.as_ref().ok().copied();
-        let wanted = self.target.value;
-        match (self.origin, &outcome) {
-            (Origin::Existing, Ok(value)) => self.first = self.first.or(Some(*value)),
-            // Whoever writes 0 to a new cgroup says nothing: systemd does so for
-            // each scope before the runtime writes what it was told.
-            // The kernel's is 0, so a 1 that is not ours is somebody's.
-            (Origin::Made, Ok(true)) if !wanted || !self.ours => self.first = Some(true),
-            _ => {}
-        }
-        let result = match outcome {
-            Ok(value) if value == wanted || context.options.dry_run => {
-                // Whoever changes what was right before the agent came reverts it. That of
-                // a cgroup in the making is the kernel's.
-                self.corrected |= self.found_there && value == wanted;
-                // What cannot be written could not be kept either. That an earlier agent has
-                // written it says nothing about this one.
-                let writable = if self.writes > 0 { Ok(()) } else { directory.try_oom_group() };
-                if value != wanted && writable.is_ok() && !std::mem::replace(&mut self.wished, true)
-                {
-                    self.tell_write(context, value, Cause::Enforce, &WriteResult::Ok, seen);
-                }
-                writable.map(|()| value)
-            }
-            Ok(value) => {
-                // The runtime's own value, written at creation, is no revert.
-                let cause = if self.corrected { Cause::Revert } else { Cause::Enforce };
-                let written = directory.set_oom_group(wanted);
-                self.tell_write(context, value, cause, &write_result(&written), seen);
-                if written.is_ok() {
-                    self.own_write = self.is_watched();
-                    if !std::mem::replace(&mut self.ours, true) {
-                        context.leaves.set(true);
-                    }
-                    self.corrected = true;
-                    self.writes += 1;
-                    self.note_write(cause, context, seen);
-                }
-                written.map(|()| wanted)
-            }
-            Err(error) => Err(error),
+        let (found, result) = match directory.oom_group() {
+            Ok(value) => (Some(value), self.act_on(value, shared, seen)),
+            Err(error) => (None, Err(error)),
         };
         match result {
             Ok(value) => {
-                (self.file_obstacle, self.built_until) = (None, None);
-                self.show(Some(value), context);
+                self.blocked.by_nothing();
+                self.show(Some(value), shared);
             }
             Err(DirError::Gone) => return false,
             Err(error) => {
                 // What cannot be written can still be read.
                 if found.is_some() {
-                    self.show(found, context);
+                    self.show(found, shared);
                 }
                 if error == DirError::NoController {
-                    self.has_no_controller(context, seen);
+                    self.has_no_controller(context, shared, seen);
                 }
-                let obstacle = obstacle_of(&error).unwrap_or(Obstacle::ReadOnly);
-                self.file_obstacle = Some((obstacle, error.to_string()));
+                self.blocked.by_file(&error);
             }
         }
-        self.tell_obstacle(context);
+        self.tell_obstacle(shared);
         true
     }
 
-    /// Its runtime may be about to enable it, or somebody has taken it away.
-    fn has_no_controller(&mut self, context: &Context, seen: Instant) {
-        self.show(None, context);
-        if self.built_until.is_none() {
-            let until = seen + context.options.built_within;
-            self.built_until = Some(until);
-            context.built.borrow_mut().push_back((until, self.id));
+    /// Does what follows from a value that was read; gives the value after that.
+    fn act_on(
+        &mut self,
+        value: bool,
+        shared: &mut Shared,
+        seen: Instant,
+    ) -> Result<bool, DirError> {
+        let Some(directory) = &self.directory else { return Ok(value) };
+        match self.state.step(Seen::Value(value)) {
+            Action::Write(wanted, cause) => {
+                let written = directory.set_oom_group(wanted);
+                self.report_write((value, wanted), cause, &written, shared, seen);
+                written?;
+                let watched = self.is_watched();
+                if self.state.step(Seen::Written { cause, watched }) == Action::Save {
+                    shared.effects.add(Effect::Saved);
+                }
+                self.note_write(cause, shared, seen);
+                Ok(wanted)
+            }
+            Action::TryOpen => {
+                directory.try_oom_group()?;
+                if self.state.step(Seen::Writable(value)) == Action::ReportDryRun {
+                    let values = (value, self.state.wanted());
+                    self.report_write(values, Cause::Enforce, &Ok(()), shared, seen);
+                }
+                Ok(value)
+            }
+            Action::None | Action::ReportDryRun | Action::Save => Ok(value),
         }
     }
 
-    fn note_write(&mut self, cause: Cause, context: &Context, now: Instant) {
-        if cause == Cause::Revert {
-            self.reverts += 1;
-            if !self.fight.reverted(now) {
-                return;
-            }
-            self.untold.reverted = Some(self.reverts);
-        } else {
-            self.untold.enforced = true;
+    /// Restores the original value, unless something has changed it since.
+    pub(super) fn restore(&mut self, shared: &mut Shared) {
+        let Some(directory) = &self.directory else { return };
+        let seen = Instant::now();
+        let every_write_seen = self.blocked.sees_every_write();
+        // An earlier agent may have written what this one only watches.
+        let value = directory.oom_group().ok();
+        let action = self.state.step(Seen::Released { value, every_write_seen });
+        if let (Action::Write(original, cause), Some(value)) = (action, value) {
+            let written = directory.set_oom_group(original);
+            self.report_write((value, original), cause, &written, shared, seen);
         }
-        context.news.set(true);
+    }
+
+    fn report_write(
+        &self,
+        (old, new): (bool, bool),
+        cause: Cause,
+        written: &Result<(), DirError>,
+        shared: &mut Shared,
+        seen: Instant,
+    ) {
+        shared.effects.add(Effect::Wrote(OomGroupWrite {
+            cgroup: self.path.clone(),
+            rule: self.target.rule.clone(),
+            old,
+            new,
+            cause,
+            result: obstacle::write_result(written),
+            took: seen.elapsed(),
+            dry_run: shared.dry_run,
+        }));
+    }
+
+    fn note_write(&mut self, cause: Cause, shared: &mut Shared, now: Instant) {
+        if cause != Cause::Revert {
+            self.pending.enforced = true;
+        } else if self.fight.reverted(now) {
+            self.pending.reverted = Some(self.state.reverts());
+        } else {
+            return;
+        }
+        shared.effects.is_noteworthy(self.id);
     }
 
     /// What is to be told of it, if it has a name to be told by.
-    pub(super) fn take_news(&mut self) -> Vec<News> {
+    pub(super) fn take_events(&mut self) -> Vec<EnforcementEvent> {
         if !matches!(self.owner, Owner::Container(_)) {
             return Vec::new();
         }
-        let news = |what| News { cgroup: self.path.clone(), target: self.target.clone(), what };
-        self.untold.take().map(news).collect()
-    }
-
-    /// Looks for what overrides a value of 0. For 1 nothing does. What is around a scope is
-    /// around crun's cgroup in it too.
-    pub(super) fn check_surroundings(&mut self, context: &Context) {
-        self.surroundings = None;
-        if !self.target.value
-            && self.scope.is_none()
-            && let Some(root) = &context.root
-        {
-            let root = root.proc_path();
-            let transient = &context.options.systemd_transient;
-            self.surroundings = obstacle::ancestor(&root, &self.path)
-                .map(|ancestor| (Obstacle::Ancestor, obstacle::ancestor_text(&ancestor)))
-                .or_else(|| {
-                    let (scope, policy) = obstacle::systemd_scope(transient, &self.path)?;
-                    Some((Obstacle::SystemdOomPolicy, obstacle::systemd_text(scope, policy)))
-                });
-        }
-        self.tell_obstacle(context);
+        let (cgroup, target) = (&self.path, &self.target);
+        let event =
+            |change| EnforcementEvent { cgroup: cgroup.clone(), target: target.clone(), change };
+        self.pending.take().map(event).collect()
     }
 
     /// Nothing more is done about this container.
-    pub(super) fn end(&mut self, watches: &mut Watches, context: &Context) {
+    pub(super) fn end(&mut self, watches: &mut Watches, shared: &mut Shared) {
         watches.remove_all(&mut self.watched);
-        self.show(None, context);
-        (self.file_obstacle, self.surroundings, self.no_watch) = (None, None, None);
-        self.tell_obstacle(context);
-    }
-
-    pub(super) fn obstacle(&self) -> Option<Obstacle> {
-        self.obstacle_text().map(|(obstacle, _)| *obstacle)
-    }
-
-    fn obstacle_text(&self) -> Option<&(Obstacle, String)> {
-        let file = self.file_obstacle.as_ref().filter(|_| !self.is_being_built());
-        file.or(self.surroundings.as_ref()).or(self.no_watch.as_ref())
-    }
-
-    /// It has no memory controller, which may be yet to come. Within a scope it needs none:
-    /// the kernel then goes by the scope's value.
-    fn is_being_built(&self) -> bool {
-        self.built_until.is_some_and(|until| self.scope.is_some() || Instant::now() < until)
-    }
-}
-
-pub(super) fn write_result(written: &Result<(), DirError>) -> WriteResult {
-    match written {
-        Ok(()) => WriteResult::Ok,
-        Err(DirError::Gone) => WriteResult::Gone,
-        Err(error) => WriteResult::Error(error.to_string()),
+        self.show(None, shared);
+        self.blocked.forget();
+        self.tell_obstacle(shared);
     }
 }

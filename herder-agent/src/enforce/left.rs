@@ -1,16 +1,65 @@
 //! What an earlier agent wrote and left behind: values of cgroups whose rule went while no
 //! agent was running.
 
-use super::container::{Context, write_result};
-use crate::{
+use super::{
+    Context, Enforcer,
+    container::Container,
+    effect::{Effect, Effects},
+    obstacle,
+};
+use herder_model::{
     cgroup::CgroupId,
-    report::{Cause, OomGroupWrite},
-    state::Left,
+    enforcement::{Cause, OomGroupWrite},
+    saved::{SavedCgroup, SavedCgroups},
 };
 use std::time::Instant;
 
+impl Enforcer {
+    /// Takes what an earlier agent of this boot left.
+    #[must_use]
+    pub fn with_left(mut self, left: SavedCgroups) -> Self {
+        self.left = left;
+        self
+    }
+
+    /// What is to be left to the next agent, but for the counts.
+    pub fn leaves(&self) -> SavedCgroups {
+        let left = |container: &Container| SavedCgroup {
+            path: Some(container.path().clone()),
+            oom_kills: None,
+            give_back: container.value_to_restore(),
+            rule: Some(container.rule().clone()),
+        };
+        let known = self.containers.iter().map(|(id, container)| (*id, left(container)));
+        self.left.iter().map(|(id, left)| (*id, left.clone())).chain(known).collect()
+    }
+
+    /// Forgets what an earlier agent left of cgroups that are gone. One that is there
+    /// may yet be matched, when its pod's names are known.
+    pub fn retain_left(&mut self, is_there: impl Fn(CgroupId) -> bool) {
+        self.left.retain(|id, _| is_there(*id));
+    }
+
+    /// Cgroups that an earlier agent left, and that are under no rule yet.
+    pub fn left(&self) -> impl Iterator<Item = CgroupId> {
+        self.left.keys().copied()
+    }
+
+    /// Gives back what an earlier agent wrote where no rule matches any more: rules that
+    /// went while no agent was running. What is not said to be so is kept.
+    pub fn restore_left(&mut self, unmatched: impl Fn(CgroupId) -> bool) {
+        let done: Vec<_> = self.left.extract_if(|id, _| unmatched(*id)).collect();
+        for (id, left) in &done {
+            restore(*id, left, &self.context, &mut self.shared.effects);
+        }
+        if !done.is_empty() {
+            self.shared.effects.add(Effect::Saved);
+        }
+    }
+}
+
 /// Gives the value back that the cgroup had before, unless it has been changed since.
-pub(super) fn restore(id: CgroupId, left: &Left, context: &Context) {
+fn restore(id: CgroupId, left: &SavedCgroup, context: &Context, effects: &mut Effects) {
     let seen = Instant::now();
     let (Some(path), Some(first), Some(root)) = (&left.path, left.give_back, &context.root) else {
         return;
@@ -21,14 +70,14 @@ pub(super) fn restore(id: CgroupId, left: &Left, context: &Context) {
         return;
     }
     let written = directory.set_oom_group(first);
-    context.reporter.oom_group_write(&OomGroupWrite {
-        cgroup: path,
-        rule: left.rule.as_deref().unwrap_or("unknown"),
+    effects.add(Effect::Wrote(OomGroupWrite {
+        cgroup: path.clone(),
+        rule: left.rule.clone().unwrap_or_else(|| "unknown".into()),
         old: !first,
         new: first,
         cause: Cause::Restore,
-        result: &write_result(&written),
+        result: obstacle::write_result(&written),
         took: seen.elapsed(),
         dry_run: false,
-    });
+    }));
 }

@@ -2,7 +2,7 @@
 //! container until it has a name.
 
 use super::Obstacle;
-use crate::{cgroup::CgroupPath, policy::Target};
+use herder_model::{cgroup::CgroupPath, rules::matching::Target};
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -17,20 +17,20 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// So long a fight is not told again.
 const QUIET: Duration = Duration::from_secs(10 * 60);
 
-/// Something to tell of a matched container.
+/// Something that the owner of a matched container should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct News {
+pub struct EnforcementEvent {
     /// Its cgroup.
     pub cgroup: CgroupPath,
     /// What its rule wants.
     pub target: Target,
     /// What has happened.
-    pub what: What,
+    pub change: Change,
 }
 
 /// What has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum Change {
     /// The value was brought to what the rule wants.
     Enforced,
     /// Somebody has changed it again and again; this often in all.
@@ -39,21 +39,21 @@ pub enum What {
     NotEnforceable(Obstacle, String),
 }
 
-/// News of one container that nobody has taken yet.
+/// What was not handed on yet of one container.
 #[derive(Debug, Default)]
-pub(super) struct Untold {
+pub(super) struct Pending {
     pub(super) enforced: bool,
     pub(super) reverted: Option<u64>,
     pub(super) obstacle: Option<(Obstacle, String)>,
 }
 
-impl Untold {
+impl Pending {
     /// Everything, and then nothing is left.
-    pub(super) fn take(&mut self) -> impl Iterator<Item = What> + use<> {
-        let Untold { enforced, reverted, obstacle } = std::mem::take(self);
-        let enforced = enforced.then_some(What::Enforced);
-        let obstacle = obstacle.map(|(obstacle, why)| What::NotEnforceable(obstacle, why));
-        enforced.into_iter().chain(reverted.map(What::Reverted)).chain(obstacle)
+    pub(super) fn take(&mut self) -> impl Iterator<Item = Change> + use<> {
+        let Pending { enforced, reverted, obstacle } = std::mem::take(self);
+        let enforced = enforced.then_some(Change::Enforced);
+        let obstacle = obstacle.map(|(obstacle, why)| Change::NotEnforceable(obstacle, why));
+        enforced.into_iter().chain(reverted.map(Change::Reverted)).chain(obstacle)
     }
 }
 

@@ -1,14 +1,50 @@
 //! What can make a container's own `memory.oom.group` count for nothing. Looked
 //! at and reported, never changed.
 
-use crate::cgroup::{CgroupPath, dir::OOM_GROUP};
+use crate::kernel::cgroupfs::dir::DirError;
+use herder_model::{
+    cgroup::{CgroupPath, OOM_GROUP},
+    enforcement::{Obstacle, WriteResult},
+};
 use std::{fs, path::Path};
+
+/// What stands in the way, from what went wrong; nothing if the cgroup is gone.
+pub(super) fn of(error: &DirError) -> Option<Obstacle> {
+    match error {
+        DirError::Gone => None,
+        DirError::NoController => Some(Obstacle::NoMemoryController),
+        DirError::ReadOnly { .. } => Some(Obstacle::ReadOnly),
+        DirError::Value(_) | DirError::Other(_) => Some(Obstacle::Error),
+    }
+}
+
+/// How a write went.
+pub(super) fn write_result(written: &Result<(), DirError>) -> WriteResult {
+    match written {
+        Ok(()) => WriteResult::Ok,
+        Err(DirError::Gone) => WriteResult::Gone,
+        Err(error) => WriteResult::Error(error.to_string()),
+    }
+}
+
+/// What overrides a value of 0 from outside of the cgroup, and what to do about it.
+pub(super) fn surroundings(
+    root: &Path,
+    transient: &Path,
+    path: &CgroupPath,
+) -> Option<(Obstacle, String)> {
+    if let Some(ancestor) = ancestor(root, path) {
+        return Some((Obstacle::Ancestor, ancestor_text(&ancestor)));
+    }
+    let (scope, policy) = systemd_scope(transient, path)?;
+    Some((Obstacle::SystemdOomPolicy, systemd_text(scope, policy)))
+}
 
 /// The nearest cgroup above that is killed as a whole. The kernel takes the
 /// highest one with `memory.oom.group=1` up to the cgroup whose limit was hit,
 /// and when the node itself is out of memory that is any of them
 /// (`mem_cgroup_get_oom_group()`, mm/memcontrol.c, 5.10 to 7.2).
-pub(super) fn ancestor(root: &Path, path: &CgroupPath) -> Option<CgroupPath> {
+fn ancestor(root: &Path, path: &CgroupPath) -> Option<CgroupPath> {
     path.ancestors().find(|ancestor| {
         let file = root.join(ancestor.relative()).join(OOM_GROUP);
         fs::read_to_string(file).is_ok_and(|value| value.trim() == "1")
@@ -17,10 +53,7 @@ pub(super) fn ancestor(root: &Path, path: &CgroupPath) -> Option<CgroupPath> {
 
 /// The systemd scope that a cgroup is, or lies in, if systemd stops all of it at
 /// any OOM kill.
-pub(super) fn systemd_scope<'a>(
-    transient: &Path,
-    path: &'a CgroupPath,
-) -> Option<(&'a str, &'static str)> {
+fn systemd_scope<'a>(transient: &Path, path: &'a CgroupPath) -> Option<(&'a str, &'static str)> {
     let scope = path.as_str().split('/').rfind(|name| name.ends_with(".scope"))?;
     // The name is one component of a path, so it cannot lead elsewhere.
     let unit = fs::read_to_string(transient.join(scope)).ok()?;
@@ -55,14 +88,14 @@ pub fn stopping_policy(unit: &str) -> Option<&'static str> {
 }
 
 /// What to do about an ancestor.
-pub(super) fn ancestor_text(ancestor: &CgroupPath) -> String {
+fn ancestor_text(ancestor: &CgroupPath) -> String {
     format!(
         "{ancestor} above it has memory.oom.group=1, so an OOM kill at or above that cgroup's limit kills all of it; set it to 0 there"
     )
 }
 
 /// What to do about a scope.
-pub(super) fn systemd_text(scope: &str, policy: &str) -> String {
+fn systemd_text(scope: &str, policy: &str) -> String {
     format!(
         "{scope} has OOMPolicy={policy}: systemd stops the whole scope at any OOM kill, whatever the file says, and cannot be told otherwise while it runs; the value must be right when the container is created (kubelet singleProcessOOMKill, or NRI)"
     )

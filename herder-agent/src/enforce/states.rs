@@ -1,8 +1,35 @@
 //! Each container once, although crun has two cgroups for it.
 
-use super::{Enforcer, StateKey, States, container::Container};
-use crate::{cgroup::CgroupPath, report::Obstacle};
+use super::{ContainerState, Effect, Enforcer, container::Container};
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath},
+    enforcement::Obstacle,
+};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use tokio::sync::oneshot;
+
+/// A container's place among all. While a cgroup is made anew, two have its path.
+pub type StateKey = (CgroupPath, CgroupId);
+
+/// Some matched containers.
+#[derive(Debug)]
+pub struct States {
+    /// Their states, in the order of the paths.
+    pub states: Vec<ContainerState>,
+    /// The last of them, if there are more.
+    pub next: Option<StateKey>,
+}
+
+/// A question for some of them.
+#[derive(Debug)]
+pub struct StatesRequest {
+    /// Those after this one; none for the first.
+    pub after: Option<StateKey>,
+    /// So many at most.
+    pub most: usize,
+    /// Who asks.
+    pub answer: oneshot::Sender<States>,
+}
 
 impl Enforcer {
     /// The matched containers after one, or from the first on, in the order of the paths: so
@@ -45,7 +72,7 @@ impl Enforcer {
     }
 
     /// What is in a container's way, counted once for each.
-    pub(super) fn report_obstacles(&self) {
+    pub(super) fn report_obstacles(&mut self) {
         let mut obstacles: BTreeMap<&CgroupPath, _> = BTreeMap::new();
         for container in self.containers.values() {
             let Some(obstacle) = container.obstacle() else { continue };
@@ -61,6 +88,6 @@ impl Enforcer {
         for obstacle in obstacles.into_values() {
             *counts.entry(obstacle).or_insert(0usize) += 1;
         }
-        self.context.reporter.obstacles(&counts);
+        self.shared.effects.add(Effect::Obstacles(counts));
     }
 }

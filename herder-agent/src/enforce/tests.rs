@@ -2,19 +2,21 @@ mod given_back;
 mod inner;
 
 use super::*;
-use crate::cgroup::dir::{EVENTS, OOM_GROUP};
+use crate::{kernel::cgroupfs::dir::EVENTS, report::Reporter};
+use herder_model::cgroup::OOM_GROUP;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     fs,
     os::{fd::AsRawFd, unix::fs::MetadataExt},
-    path::Path,
+    path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// A directory that looks like a cgroup mount; inotify on it is real.
 struct Fake {
     root: PathBuf,
     enforcer: Enforcer,
-    reporter: Arc<Reporter>,
+    reporter: Reporter,
 }
 
 impl Fake {
@@ -32,8 +34,8 @@ impl Fake {
         };
         change(&mut options);
         let opened = Some(CgroupRoot::for_test(&root));
-        let reporter = Arc::<Reporter>::default();
-        Fake { enforcer: Enforcer::new(opened, options, reporter.clone()), root, reporter }
+        let reporter = Reporter::default();
+        Fake { enforcer: Enforcer::new(opened, options), root, reporter }
     }
 
     fn make(&self, path: &str, value: &str) {
@@ -76,7 +78,15 @@ impl Fake {
         id
     }
 
-    fn metric(&self, series: &str) -> Option<String> {
+    /// What was done since the last call; each effect is reported.
+    fn effects(&mut self) -> Vec<Effect> {
+        let effects = self.enforcer.take_effects();
+        effects.iter().for_each(|effect| self.reporter.enforcement(effect));
+        effects
+    }
+
+    fn metric(&mut self, series: &str) -> Option<String> {
+        self.effects();
         let text = String::from_utf8(self.reporter.metrics().exposition().0).unwrap();
         text.lines().find_map(|line| Some(line.strip_prefix(series)?.trim().to_owned()))
     }
@@ -208,7 +218,8 @@ fn what_is_written_to_other_files_wakes_nobody() {
     fs::write(fake.directory("/c").join(EVENTS), "oom_kill 1").unwrap();
     assert!(fake.is_told());
     fake.enforcer.changed();
-    assert_eq!(fake.enforcer.take_counted().last().unwrap().oom_kills, 1);
+    let counted = Effect::Counted(Counted { id, oom_kills: 1 });
+    assert_eq!(fake.effects().iter().rfind(|it| matches!(it, Effect::Counted(_))), Some(&counted));
     assert_eq!(fake.watches(), 2);
     fake.enforcer.release(id);
     assert_eq!(fake.watches(), 0);
@@ -361,7 +372,7 @@ fn what_cannot_be_opened_is_told_and_tried_again() {
 fn without_cgroup_v2_nothing_is_touched_and_it_is_said() {
     let mut fake = Fake::new("v1", |_| {});
     fake.make("/c", "1");
-    fake.enforcer = Enforcer::new(None, fake.enforcer.context.options.clone(), Arc::default());
+    fake.enforcer = Enforcer::new(None, fake.enforcer.context.options.clone());
     fake.govern("/c", false);
     assert_eq!(fake.value("/c"), "1");
     assert_eq!(fake.state().obstacle, Some(Obstacle::NoMemoryController));

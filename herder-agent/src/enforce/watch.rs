@@ -11,10 +11,8 @@
 //! watched until the resync after that. A controller that is taken away and given back while
 //! the container lives makes new files: before Linux 7.1 only the resync finds those.
 
-use crate::cgroup::{
-    CgroupId,
-    dir::{CgroupDir, EVENTS, OOM_GROUP},
-};
+use crate::kernel::cgroupfs::dir::{CgroupDir, EVENTS};
+use herder_model::cgroup::{CgroupId, OOM_GROUP};
 use rustix::{
     fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags},
     io::Errno,

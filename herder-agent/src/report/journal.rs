@@ -4,16 +4,13 @@ use super::{
     KillRecord,
     record::{RestartRecord, rfc3339},
 };
-use crate::{attribution::id::ContainerId, oom::Kind, pods::restarts::Reason};
+use herder_model::{kill::KEPT, oom::Kind, owner::id::ContainerId, pods::restarts::Reason};
 use std::{
     collections::VecDeque,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 use tokio::sync::watch;
-
-/// Kills that are kept, 1 to 4 KiB each.
-pub const KEPT: usize = 1000;
 
 /// The last [`KEPT`] kills.
 #[derive(Debug)]

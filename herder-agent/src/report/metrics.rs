@@ -7,22 +7,25 @@ mod families;
 mod family;
 mod series;
 
-use super::{
-    Cause, KillReport, Lost, NoKill, Obstacle, OomGroupWrite, Unattributed, Unseen, WriteResult,
-    lock::{Held, Lock},
-};
+use super::lock::{Held, Lock};
 use crate::{
-    apiserver::Failure,
-    attribution::{ContainerNames, Owner},
-    cgroup::tree::Role,
-    events::send::Outcome,
-    nri,
-    oom::Kind,
-    pods::restarts::RestartSeen,
+    kubernetes::{client::Failure, events::send::Outcome},
+    runtime::nri,
 };
 use families::Families;
 use family::Key;
 pub(crate) use family::PIECE;
+use herder_model::{
+    cgroup::tree::Role,
+    oom::Kind,
+    owner::{ContainerNames, Owner},
+    pods::restarts::RestartSeen,
+};
+use herder_model::{
+    enforcement::{Cause, Obstacle, OomGroupWrite, WriteResult},
+    kill::KillReport,
+    oom::reasons::{Lost, NoKill, Unattributed, Unseen},
+};
 use prometheus::{TEXT_FORMAT, TextEncoder};
 use series::Series;
 use std::{
@@ -182,16 +185,16 @@ impl Metrics {
         self.families.reverts.begin([name]);
     }
 
-    pub(super) fn oom_group_write(&self, write: &OomGroupWrite<'_>) {
-        let result = match write.result {
+    pub(super) fn oom_group_write(&self, write: &OomGroupWrite) {
+        let result = match &write.result {
             WriteResult::Ok => "ok",
             WriteResult::Gone => "gone",
             WriteResult::Error(_) => "error",
         };
-        self.families.writes.add([write.rule, result], 1);
+        self.families.writes.add([&*write.rule, result], 1);
         self.families.enforce_seconds.observe(write.took.as_secs_f64());
         if write.cause == Cause::Revert {
-            self.families.reverts.add([write.rule], 1);
+            self.families.reverts.add([&*write.rule], 1);
         }
     }
 

@@ -1,14 +1,14 @@
 //! A kill as the API tells it.
 
-use super::KillReport;
-use crate::{
-    attribution::{
+use herder_model::kill::KillReport;
+use herder_model::{
+    cgroup::CgroupPath,
+    oom::{Kind, Limit, Victim},
+    owner::{
         Owner,
         id::{ContainerId, PodUid},
         path::{PodCgroup, QosClass, Runtime},
     },
-    cgroup::CgroupPath,
-    oom::{Kind, Limit, Victim},
     pods::restarts::Reason,
 };
 use serde::Serialize;

@@ -1,18 +1,20 @@
 use super::*;
-use crate::{
-    attribution::id::ContainerId,
+use herder_model::{
     cgroup::CgroupId,
+    clock::Monotonic,
+    kill::{KEPT, KillReport},
     oom::{
-        Domain, Trigger, Victim,
-        limit::{Memory, Place},
+        Domain, Kind, Limit, OomKill, Trigger, Victim,
+        limit::{Limits, Memory, Place},
     },
+    owner::{id::ContainerId, path::PodCgroup},
     pods::restarts::Reason,
 };
 
 /// A kill of one process.
 pub(crate) fn report(owner: Owner, kind: Kind) -> KillReport {
     let victim = Victim {
-        time: 0,
+        time: Monotonic::ZERO,
         tid: 4711,
         tgid: 4711,
         ns_pid: None,
@@ -180,7 +182,7 @@ fn a_subprocess_may_take_its_container_along() {
 fn what_became_of_containers_is_bounded() {
     let reporter = Reporter::default();
     let owner = Owner::Container(names());
-    for number in 1..=3 * journal::KEPT as u64 {
+    for number in 1..=3 * KEPT as u64 {
         assert_eq!(reporter.kill(&report(owner.clone(), Kind::Subprocess)), number);
         assert!(reporter.settled(number, &owner, None, None).is_some());
     }

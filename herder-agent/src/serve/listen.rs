@@ -2,7 +2,6 @@
 //! connections: its buffers count against the agent's memory limit, and by default grow to
 //! megabytes.
 
-use crate::args::PORT;
 use rustix::net::sockopt::{set_ipv6_v6only, set_tcp_user_timeout};
 use std::{
     future::poll_fn,
@@ -11,6 +10,9 @@ use std::{
     task::{Context, Poll},
 };
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// Where an agent listens if nothing else is said.
+pub const PORT: u16 = 9469;
 
 /// What the kernel keeps of an answer that the client has not taken; it allows itself twice
 /// that, and one packet more.

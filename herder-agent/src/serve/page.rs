@@ -1,7 +1,7 @@
 //! The page at `/`: this node at a glance, for people. Its parts are in this
 //! program; it asks for nothing from elsewhere.
 
-use super::respond::{Answer, answer};
+use super::answer::{Answer, answer};
 use hyper::{
     StatusCode,
     header::{CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY},

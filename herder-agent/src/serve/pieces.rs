@@ -2,12 +2,11 @@
 //! connection holds one piece of it, and whoever waits for the same holds nothing back.
 
 use super::{
+    answer::{Answer, NoAnswer, answer, streamed},
     peer::Answering,
-    respond::{Answer, CORE, answer, streamed},
 };
 use crate::{
-    core::Command,
-    enforce::{StateKey, States},
+    enforce::{StateKey, States, StatesRequest},
     report::{
         Reporter,
         metrics::{PIECE, Place},
@@ -16,7 +15,7 @@ use crate::{
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use hyper::{StatusCode, body::Frame};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -25,16 +24,14 @@ use tokio::{
 /// Containers of one piece; their texts are short, unless paths are long.
 const CONTAINERS: usize = 32;
 
-/// The core did not answer in time.
-#[derive(Debug, thiserror::Error)]
-#[error("the core does not answer")]
-pub(super) struct NoAnswer;
+/// How long the core may take to answer.
+const CORE: Duration = Duration::from_secs(1);
 
 /// Where an answer goes on.
 pub(super) enum Pieces {
     Metrics { reporter: Arc<Reporter>, place: Place },
     Kills(Kills),
-    Containers { core: mpsc::Sender<Command>, after: Option<StateKey> },
+    Containers { core: mpsc::Sender<StatesRequest>, after: Option<StateKey> },
 }
 
 /// A JSON array of kills, the newest first.
@@ -117,10 +114,13 @@ impl Kills {
 }
 
 /// Asks the core, whose state it is.
-async fn ask(core: &mpsc::Sender<Command>, after: Option<StateKey>) -> Result<States, NoAnswer> {
+async fn ask(
+    core: &mpsc::Sender<StatesRequest>,
+    after: Option<StateKey>,
+) -> Result<States, NoAnswer> {
     let (answer, answered) = oneshot::channel();
     let asked = async {
-        core.send(Command::Containers(after, CONTAINERS, answer)).await.ok()?;
+        core.send(StatesRequest { after, most: CONTAINERS, answer }).await.ok()?;
         answered.await.ok()
     };
     timeout(CORE, asked).await.ok().flatten().ok_or(NoAnswer)

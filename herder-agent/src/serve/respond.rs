@@ -1,40 +1,29 @@
 //! One request, one response.
 
 use super::{
-    State, page,
+    State,
+    answer::{Answer, answer, text},
+    page,
     peer::{Answering, Peer},
-    pieces::{Kills, NoAnswer, Pieces},
+    pieces::{Kills, Pieces},
     stream::Streams,
 };
-use crate::report::{Reporter, journal, metrics};
-use bytes::Bytes;
-use futures_util::stream::BoxStream;
-use http_body_util::{Either, Full, StreamBody};
+use crate::report::{Reporter, metrics};
+use herder_model::kill::KEPT;
 use hyper::{
-    Method, Request, Response, StatusCode,
-    body::Frame,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LINK, X_CONTENT_TYPE_OPTIONS},
+    Method, Request, StatusCode,
+    header::{ALLOW, HeaderValue, LINK},
 };
 use serde::Serialize;
 use std::{sync::Arc, time::Duration};
-
-/// How long the core may take to answer.
-pub(super) const CORE: Duration = Duration::from_secs(1);
 
 /// How long the core's loop may stand still before a restart is what helps. It turns every
 /// few seconds; on a node whose processors are all taken it may be kept waiting for many.
 const STILL: Duration = Duration::from_secs(60);
 
-const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
 const ENDPOINTS: &str = "/\n/metrics\n/livez\n/readyz\n/api/v1/kills?limit=N&before=ID\n/api/v1/kills/stream\n/api/v1/containers\n/api/v1/node\n";
-
-/// All at once, or in pieces.
-pub(super) type Body =
-    Either<Full<Bytes>, StreamBody<BoxStream<'static, Result<Frame<Bytes>, NoAnswer>>>>;
-
-pub(super) type Answer = Response<Body>;
 
 /// Which node this is.
 #[derive(Serialize)]
@@ -116,7 +105,7 @@ async fn kills(query: Option<&str>, reporter: &Arc<Reporter>, answering: Answeri
     let (Some(limit), Some(before)) = (number(query, "limit"), number(query, "before")) else {
         return text(StatusCode::BAD_REQUEST, "limit and before must be numbers\n".into());
     };
-    let kept = u64::try_from(journal::KEPT).unwrap_or(u64::MAX);
+    let kept = u64::try_from(KEPT).unwrap_or(u64::MAX);
     let limit = limit.map_or(kept, |limit| limit.min(kept));
     let end = reporter.last_kill().saturating_add(1);
     let before = before.map_or(end, |before| before.min(end));
@@ -153,32 +142,4 @@ fn json(value: &impl Serialize) -> Answer {
         Ok(body) => answer(StatusCode::OK, JSON, body),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
-}
-
-pub(super) fn text(status: StatusCode, body: String) -> Answer {
-    answer(status, TEXT, body.into_bytes())
-}
-
-pub(super) fn answer(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
-    let body = Either::Left(Full::new(Bytes::from(body)));
-    with_headers(status, kind, body)
-}
-
-/// What comes in pieces, of which nobody knows yet how long they are.
-pub(super) fn streamed(
-    kind: &'static str,
-    frames: BoxStream<'static, Result<Frame<Bytes>, NoAnswer>>,
-) -> Answer {
-    with_headers(StatusCode::OK, kind, Either::Right(StreamBody::new(frames)))
-}
-
-fn with_headers(status: StatusCode, kind: &'static str, body: Body) -> Answer {
-    let mut answer = Response::new(body);
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // Names in it are chosen by others; no browser may take them for a page.
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
 }

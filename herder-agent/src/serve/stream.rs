@@ -6,8 +6,8 @@
 //! told how many kills it missed, and delays nobody.
 
 use super::{
+    answer::{Answer, streamed, text},
     peer::Peer,
-    respond::{Answer, streamed, text},
 };
 use crate::report::{KillRecord, Reporter};
 use bytes::Bytes;

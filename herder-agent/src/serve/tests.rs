@@ -7,11 +7,14 @@ use super::{
     *,
 };
 use crate::{
-    attribution::Owner,
+    enforce::{ContainerState, States, StatesRequest},
+    report::tests::report,
+};
+use herder_model::{
     cgroup::{CgroupId, CgroupPath},
-    enforce::{ContainerState, States},
+    kill::KEPT,
     oom::Kind,
-    report::{journal, tests::report},
+    owner::Owner,
 };
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -27,7 +30,7 @@ struct Server {
     readiness: Readiness,
     heartbeat: Heartbeat,
     reporter: Arc<Reporter>,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<StatesRequest>,
     stop: oneshot::Sender<()>,
     ended: tokio::task::JoinHandle<()>,
 }
@@ -137,7 +140,7 @@ async fn kills_come_in_pages() {
         server.ask(&format!("GET {path} HTTP/1.0\r\n\r\n")).await
     };
     assert_eq!(page(&get("").await), (vec![], None));
-    (0..journal::KEPT + 5).for_each(|_| server.kill());
+    (0..KEPT + 5).for_each(|_| server.kill());
     let (all, next) = (get("").await, None);
     assert_eq!(page(&all), ((6..=1005).rev().collect(), next), "all that are kept");
     let table = [
@@ -155,7 +158,7 @@ async fn kills_come_in_pages() {
     for (query, kills, next) in table {
         assert_eq!(page(&get(query).await), (kills, next), "{query}");
     }
-    assert_eq!(page(&get("?limit=18446744073709551615").await).0.len(), journal::KEPT);
+    assert_eq!(page(&get("?limit=18446744073709551615").await).0.len(), KEPT);
     for bad in ["?limit=", "?limit=-1", "?before=x", "?limit=18446744073709551616"] {
         has(&server.get(&format!("/api/v1/kills{bad}")).await, 400, "must be numbers");
     }
@@ -171,9 +174,13 @@ async fn kills_come_in_pages() {
 }
 
 /// A core with so many matched containers.
-async fn play_core(commands: &mut mpsc::Receiver<Command>, containers: usize, answers: usize) {
+async fn play_core(
+    commands: &mut mpsc::Receiver<StatesRequest>,
+    containers: usize,
+    answers: usize,
+) {
     let mut asked = 0;
-    while let Some(Command::Containers(after, most, answer)) = commands.recv().await {
+    while let Some(StatesRequest { after, most, answer }) = commands.recv().await {
         asked += 1;
         if asked > answers {
             drop(answer);
@@ -268,7 +275,7 @@ const SOON: Duration = Duration::from_secs(3);
 #[tokio::test]
 async fn probes_of_an_address_get_in_whatever_else_it_holds() {
     let server = Server::start().await;
-    (0..journal::KEPT).for_each(|_| server.kill());
+    (0..KEPT).for_each(|_| server.kill());
     let mut held = Vec::new();
     for held_as in HELD.iter().cycle().take(NEW + SERVED) {
         let mut connection = server.connect(1).await;
@@ -318,7 +325,7 @@ async fn probes_get_in_while_their_address_floods() {
 #[tokio::test]
 async fn one_address_keeps_nobody_out() {
     let server = Server::start().await;
-    (0..journal::KEPT).for_each(|_| server.kill());
+    (0..KEPT).for_each(|_| server.kill());
     let mut slow = server.connect(1).await;
     slow.write_all(b"GET /livez HTTP/1.1\r\nHost:").await.unwrap();
     let mut taken = Vec::new();
@@ -387,7 +394,7 @@ async fn a_client_that_goes_before_it_has_asked_is_let_go() {
 #[tokio::test]
 async fn who_does_not_read_is_cut() {
     let server = Server::start().await;
-    (0..journal::KEPT).for_each(|_| server.kill());
+    (0..KEPT).for_each(|_| server.kill());
     for path in ["/api/v1/kills", "/api/v1/kills/stream"] {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
@@ -564,7 +571,7 @@ async fn a_slow_client_is_told_what_it_missed() {
     let server = Server::start().await;
     let mut stream = server.follow("").await;
     // One thread: the server has no turn before the client reads.
-    let all = journal::KEPT + 36;
+    let all = KEPT + 36;
     (0..all).for_each(|_| server.kill());
     let text = stream.until(&format!("id: {all}\n")).await;
     assert!(text.contains("event: missed\ndata: {\"missed\":36}\n\n"), "{text}");

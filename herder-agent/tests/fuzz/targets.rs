@@ -3,23 +3,27 @@
 
 use bytes::BytesMut;
 use herder_agent::{
-    attribution::path::PodCgroup,
-    cgroup::CgroupPath,
-    config::Config,
-    nri::{
+    kernel::probe::{KernelFacts, decode},
+    runtime::nri::{
         learn,
         mux::{Demultiplexer, Message},
         wire::{ContainerRequest, Request, StateChangeEvent, SynchronizeRequest},
         wish,
     },
-    pods::{Event, LARGEST_LABELS, Pod, store::PodStore, wire::PodObject},
-    policy::{LONGEST_ANNOTATION, PodSubject, Policy, Subject, Verdict},
-    probe::{KernelFacts, decode},
+};
+use herder_model::{
+    cgroup::CgroupPath,
+    clock::Monotonic,
+    owner::path::PodCgroup,
+    pods::{Event, LARGEST_LABELS, LONGEST_ANNOTATION, Pod, store::PodStore, wire::PodObject},
+    rules::{
+        matching::{PodSubject, Policy, Subject, Verdict},
+        parse::Config,
+    },
 };
 use kube::core::WatchEvent;
 use prost::Message as _;
 use std::{collections::HashSet, os::unix::ffi::OsStrExt, sync::Arc};
-use tokio::time::Instant;
 
 /// Whether an input gets beyond the first check of its parser.
 type IsRead = fn(&[u8]) -> bool;
@@ -82,7 +86,7 @@ pub(crate) fn annotation(input: &[u8]) {
 
 /// A record of the eBPF programs.
 pub(crate) fn record(input: &[u8]) {
-    use decode::Event::{
+    use herder_model::oom::event::Event::{
         CgroupMade, CgroupOutside, CgroupRemoved, Decided, Exited, Lineage, Marked,
     };
     match decode::decode(input, 4096) {
@@ -132,18 +136,18 @@ pub(crate) fn pod(input: &[u8]) {
     for (key, value) in pod.labels.iter().flatten() {
         assert_eq!(pod.label(key), Some(value.as_ref()));
     }
-    let (mut store, now) = (PodStore::default(), Instant::now());
+    let (mut store, now) = (PodStore::default(), Monotonic::ZERO);
     let event = || Event::Applied(Box::new(pod.clone()));
     assert!(!store.apply(event(), now).is_empty());
     let again = store.apply(event(), now);
     // The API server lets no two containers of a pod have the same name.
     let names: HashSet<_> = pod.containers.iter().map(|container| &container.name).collect();
     assert!(again.is_empty() || names.len() < pod.containers.len(), "the same is no change");
-    for id in pod.containers.iter().flat_map(herder_agent::pods::Container::ids) {
+    for id in pod.containers.iter().flat_map(herder_model::pods::Container::ids) {
         assert_eq!(store.by_container(id).unwrap().pod.uid, pod.uid);
     }
     store.apply(Event::Deleted(pod.uid), now);
-    store.expire(now + herder_agent::pods::store::GRACE);
+    store.expire(now + herder_model::pods::store::GRACE);
     assert!(store.known(pod.uid).is_none());
 }
 
@@ -157,7 +161,7 @@ pub(crate) fn watch(input: &[u8]) {
         Some(WatchEvent::Added(pod) | WatchEvent::Modified(pod) | WatchEvent::Deleted(pod)) => {
             if let Some(trimmed) = pod.trim() {
                 let mut store = PodStore::default();
-                store.apply(Event::Applied(Box::new(trimmed)), Instant::now());
+                store.apply(Event::Applied(Box::new(trimmed)), Monotonic::ZERO);
             }
         }
         Some(WatchEvent::Error(status)) => drop(kube::Error::Api(status).to_string()),
@@ -219,7 +223,7 @@ pub(crate) fn nri(input: &[u8]) {
     let policy = Policy::new(Config::parse(text, "test").unwrap());
     for ContainerRequest { pod, container, resources } in asked(input) {
         let (Some(sandbox), Some(container)) = (pod, container) else { continue };
-        let Some(pod) = herder_agent::nri::pod(&sandbox).map(Arc::new) else { continue };
+        let Some(pod) = herder_agent::runtime::nri::pod(&sandbox).map(Arc::new) else { continue };
         assert_eq!(pod.uid.to_string(), sandbox.uid);
         if let Some(learnt) = learn(&pod, &container) {
             assert_eq!(learnt.id.to_string(), container.id);

@@ -1,15 +1,14 @@
 //! Events, and all the ways in which a server does not take one.
 
 use super::server::{Asked, Reply, Server, no_answers, pace, recorded, whole};
-use herder_agent::{
-    apiserver::{Failure, Times},
-    attribution::id::PodUid,
+use herder_agent::kubernetes::{
+    client::{Failure, Times},
     events::{
         About, Occurrence, Reason,
         send::{EventQueue, EventWriter, OnOutcome, Outcome},
     },
-    pods::ContainerKind,
 };
+use herder_model::{owner::id::PodUid, pods::ContainerKind};
 use serde_json::Value;
 use std::{
     future::pending,

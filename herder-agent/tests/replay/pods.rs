@@ -5,12 +5,18 @@ use super::server::{
     whole,
 };
 use herder_agent::{
-    apiserver::{Failure, Times, backoff::Pace},
-    core::Command,
+    kernel::clock::monotonic_now,
+    kubernetes::{
+        client::{Failure, Times},
+        pods::{Followers, watch},
+    },
+};
+use herder_model::{
+    backoff::Pace,
     pods::{
+        Event,
         restarts::Reason,
         store::{GRACE, PodChange, PodStore},
-        watch::{Followers, watch},
     },
 };
 use std::{
@@ -18,7 +24,7 @@ use std::{
     iter, slice,
     time::{Duration, Instant as StdInstant},
 };
-use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
+use tokio::{sync::mpsc, task::JoinHandle};
 
 /// A store that follows the server.
 struct Follower {
@@ -27,9 +33,7 @@ struct Follower {
     changes: Vec<PodChange>,
     /// `namespace/name` of all pods that ever were.
     seen: BTreeSet<String>,
-    commands: mpsc::Receiver<Command>,
-    /// The core ends when nobody can send, and the watch with it.
-    _core: mpsc::Sender<Command>,
+    events: mpsc::Receiver<Event>,
     watch: JoinHandle<()>,
 }
 
@@ -43,8 +47,8 @@ impl Follower {
     }
 
     fn with(server: Server, pace: Pace) -> Follower {
-        let (core, commands) = mpsc::channel(4);
-        let to = Followers { core: core.downgrade(), current: None };
+        let (sender, events) = mpsc::channel(4);
+        let to = Followers { events: sender, current: None };
         let api = server.api.clone();
         let watch = tokio::spawn(async move { watch(api, "node-1", pace, to).await });
         Follower {
@@ -52,8 +56,7 @@ impl Follower {
             store: PodStore::default(),
             changes: Vec::new(),
             seen: BTreeSet::new(),
-            commands,
-            _core: core,
+            events,
             watch,
         }
     }
@@ -64,9 +67,8 @@ impl Follower {
         while !condition(self) {
             let left = end.saturating_duration_since(StdInstant::now());
             let step = left.min(Duration::from_millis(20));
-            if let Ok(Some(command)) = tokio::time::timeout(step, self.commands.recv()).await {
-                let Command::Pod(event) = command else { unreachable!("the watch sends pods") };
-                self.changes.extend(self.store.apply(event, Instant::now()));
+            if let Ok(Some(event)) = tokio::time::timeout(step, self.events.recv()).await {
+                self.changes.extend(self.store.apply(event, monotonic_now()));
                 self.seen
                     .extend(self.store.live().map(|pod| format!("{}/{}", pod.namespace, pod.name)));
             }
@@ -230,7 +232,7 @@ async fn a_deleted_pod_is_found_while_its_containers_run() {
     let uid = follower.store.by_container(ended).unwrap().pod.uid;
     follower.store.set_running(uid, true);
     follower.until("it is deleted", |follower| follower.store.get(uid).is_none()).await;
-    let hours = Instant::now() + GRACE * 100;
+    let hours = monotonic_now() + GRACE * 100;
     follower.store.expire(hours);
     let found = follower.store.by_container(ended).unwrap();
     assert_eq!((found.pod.name.as_ref(), found.live), ("oom-restart", false));
@@ -590,6 +592,6 @@ async fn a_list_that_breaks_off_is_no_list() {
 async fn the_watch_ends_with_the_core() {
     let mut follower = Follower::of(vec![whole("streaming-list"), open("watch-pods-node-1")]).await;
     follower.until_synced().await;
-    drop(follower.commands);
+    drop(follower.events);
     follower.watch.await.unwrap();
 }

@@ -1,7 +1,8 @@
 //! A server that answers each request with the next recording, whatever is
 //! asked, and remembers what was asked.
 
-use herder_agent::apiserver::{ApiServer, Failure, OnFailure, Times, backoff::Pace, connect_with};
+use herder_agent::kubernetes::client::{ApiServer, Failure, OnFailure, Times, connect_with};
+use herder_model::backoff::Pace;
 use std::{
     path::Path,
     sync::{Arc, Mutex},
@@ -179,7 +180,7 @@ impl Server {
 pub(crate) fn logged() -> (Log, tracing::subscriber::DefaultGuard) {
     let log = Log::default();
     let writer = log.clone();
-    let filter = herder_agent::telemetry::filter("info").unwrap();
+    let filter = herder_agent::cli::telemetry::filter("info").unwrap();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_env_filter(filter);
     let subscriber = subscriber.with_writer(move || writer.clone()).finish();
     (log, tracing::subscriber::set_default(subscriber))

@@ -1,7 +1,7 @@
 //! Process 1 of the container: starts the children, reaps whatever ends, and
 //! starts again what was its own.
 
-use crate::settings::Settings;
+use crate::settings::{Outcome, Settings};
 use rustix::process::{self, Pid, Signal, WaitOptions, WaitStatus};
 use signal_hook::{
     consts::{SIGCHLD, SIGINT, SIGTERM},
@@ -9,15 +9,11 @@ use signal_hook::{
 };
 use std::{
     collections::HashMap,
-    error::Error,
     io::{self, Write},
     process::Command,
     thread,
     time::{Duration, Instant},
 };
-
-/// What there is of an error: a sentence for people.
-pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// A child that ended sooner is started again only after this time.
 const SHORTEST: Duration = Duration::from_secs(1);

@@ -1,6 +1,9 @@
 //! How many children there are, and how fast they grow.
 
-use crate::init::Outcome;
+use std::error::Error;
+
+/// What there is of an error: a sentence for people.
+pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// The settings, each an environment variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

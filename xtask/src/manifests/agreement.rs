@@ -5,10 +5,10 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{CommandFactory, Parser};
 use glob::Pattern;
 use herder_agent::{
-    args::{Cli, PORT, Task},
-    config::{Config, Selects},
-    policy::OomGroup,
+    cli::args::{Cli, Task},
+    serve::PORT,
 };
+use herder_model::rules::parse::{Config, OomGroup, Selects};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

@@ -5,7 +5,7 @@
 //! link `..data` is swapped) put a new file in place of the old one. Each symbolic link on the
 //! way, of the file or of a directory, leads to a directory that is watched too.
 
-use crate::probe::readable::Readable;
+use crate::kernel::readable::Readable;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

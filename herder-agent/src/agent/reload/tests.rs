@@ -2,18 +2,17 @@ use super::*;
 use std::{fs, os::unix::fs::symlink, path::PathBuf};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc::error::TryRecvError,
     time::{advance, timeout},
 };
 
 const ONE: &str = "rules: [{name: one, cgroups: [/a], oomGroup: leave}]\n";
 const TWO: &str = "rules: [{name: two, cgroups: [/a], oomGroup: leave}]\n";
 
-/// A configuration file, and what the core is sent when it changes.
+/// A configuration file, and what others get when it changes.
 struct Case {
     directory: PathBuf,
     file: PathBuf,
-    commands: mpsc::Receiver<Command>,
+    policies: watch::Receiver<Arc<Policy>>,
     reporter: Arc<Reporter>,
 }
 
@@ -26,26 +25,22 @@ impl Case {
         fs::create_dir_all(&directory).unwrap();
         let file = directory.join("herder.yaml");
         make(&directory, &file);
-        let (sender, commands) = mpsc::channel(64);
+        let (policies, followed) = watch::channel(Arc::default());
         let reporter = Arc::new(Reporter::new(Duration::from_secs(60)));
         let reload = (file.clone(), reporter.clone());
         let loaded = fs::read_to_string(&file).ok();
         tokio::spawn(async move {
-            let (policies, _followed) = watch::channel(Arc::default());
             let hangup = signal(SignalKind::hangup()).unwrap();
             let reload_of = Reload { path: Some(&reload.0), loaded, hangup, policies };
-            reload_of.watch(sender, reload.1).await;
+            reload_of.watch(reload.1).await;
         });
-        Case { directory, file, commands, reporter }
+        Case { directory, file, policies: followed, reporter }
     }
 
-    /// The next policy that the core is sent; none if there is none for two seconds.
+    /// The next policy that others get; none if there is none for two seconds.
     async fn next(&mut self) -> Option<Arc<Policy>> {
-        match timeout(Duration::from_secs(2), self.commands.recv()).await {
-            Ok(Some(Command::Policy(policy))) => Some(policy),
-            Ok(other) => panic!("{other:?}"),
-            Err(_) => None,
-        }
+        timeout(Duration::from_secs(2), self.policies.changed()).await.ok()?.unwrap();
+        Some(self.policies.borrow_and_update().clone())
     }
 
     fn metric(&self, line: &str) -> bool {
@@ -89,7 +84,7 @@ async fn a_file_that_is_still_being_written_is_not_taken() {
         tokio::time::sleep(Duration::from_millis(30)).await;
     }
     assert!(is(case.next().await, whole));
-    assert!(matches!(case.commands.try_recv(), Err(TryRecvError::Empty)));
+    assert!(!case.policies.has_changed().unwrap());
     assert!(case.metric("herder_config_reloads_total{result=\"error\"} 0"));
 }
 

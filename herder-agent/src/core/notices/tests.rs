@@ -1,7 +1,8 @@
 //! What is handed to the queue, and what is not.
 
 use super::*;
-use crate::{attribution::ContainerNames, events::send::Inbox, oom::Kind, pods::wire::PodObject};
+use crate::kubernetes::events::send::Inbox;
+use herder_model::{oom::Kind, owner::ContainerNames, pods::wire::PodObject};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -20,9 +21,9 @@ fn pod(uid_end: &str, annotation: &Value) -> Pod {
     object.trim().unwrap()
 }
 
-fn news(what: What, rule: &str, value: bool) -> News {
+fn event(change: Change, rule: &str, value: bool) -> EnforcementEvent {
     let target = Target { rule: rule.into(), value };
-    News { cgroup: CgroupPath::root(), target, what }
+    EnforcementEvent { cgroup: CgroupPath::root(), target, change }
 }
 
 fn notices() -> (Notices, Inbox) {
@@ -50,7 +51,7 @@ fn enforcement_is_told_once_for_each_container_and_rule() {
         (&pod, "worker", "a", false),
         (&other, "worker", "a", false),
     ] {
-        notices.enforcement(pod, container, news(What::Enforced, rule, value));
+        notices.enforcement(pod, container, event(Change::Enforced, rule, value));
     }
     let told = told(&mut inbox);
     let containers: Vec<_> = told.iter().map(|(_, path)| path.as_str()).collect();
@@ -63,18 +64,18 @@ fn enforcement_is_told_once_for_each_container_and_rule() {
 fn what_is_in_the_way_is_told_once_for_each_pod() {
     let (mut notices, mut inbox) = notices();
     let pod = pod("01", &Value::Null);
-    let what = || What::NotEnforceable(Obstacle::Ancestor, "/pod has it; clear it".into());
+    let what = || Change::NotEnforceable(Obstacle::Ancestor, "/pod has it; clear it".into());
     for container in ["worker", "logger", "worker"] {
-        notices.enforcement(&pod, container, news(what(), "a", false));
+        notices.enforcement(&pod, container, event(what(), "a", false));
     }
-    let other = What::NotEnforceable(Obstacle::ReadOnly, "mount it".into());
-    notices.enforcement(&pod, "worker", news(other, "a", false));
-    notices.enforcement(&pod, "worker", news(What::Reverted(5), "a", false));
+    let other = Change::NotEnforceable(Obstacle::ReadOnly, "mount it".into());
+    notices.enforcement(&pod, "worker", event(other, "a", false));
+    notices.enforcement(&pod, "worker", event(Change::Reverted(5), "a", false));
     let reasons: Vec<_> = told(&mut inbox).into_iter().map(|(reason, _)| reason).collect();
     let blocked = Reason::OomGroupNotEnforceable;
     assert_eq!(reasons, [blocked, blocked, Reason::OomGroupReverted]);
     notices.forget(|_| true);
-    notices.enforcement(&pod, "worker", news(what(), "a", false));
+    notices.enforcement(&pod, "worker", event(what(), "a", false));
     assert_eq!(told(&mut inbox).len(), 1);
 }
 

@@ -1,6 +1,7 @@
 //! What comes back when a rule goes, or the agent.
 
 use super::*;
+use herder_model::saved::SavedCgroup;
 
 /// The runtime writes our value, since we changed its spec; it is not what it wanted.
 #[test]
@@ -110,8 +111,8 @@ fn what_an_earlier_agent_left_is_given_back() {
     for (dry_run, back) in [(false, "1"), (true, "0")] {
         let mut fake = Fake::new("left", |options| options.dry_run = dry_run);
         fake.make("/c", "0");
-        let left = Left { path: None, oom_kills: None, give_back: Some(true), rule: None };
-        fake.enforcer.left = Leaves::from([(fake.id("/c"), left)]);
+        let left = SavedCgroup { path: None, oom_kills: None, give_back: Some(true), rule: None };
+        fake.enforcer.left = SavedCgroups::from([(fake.id("/c"), left)]);
         let id = fake.govern_as(Origin::Existing, "/c", false);
         fake.enforcer.release(id);
         assert_eq!(fake.value("/c"), back, "dry run: {dry_run}");
@@ -136,7 +137,7 @@ fn a_1_that_was_there_first_is_the_runtimes() {
 fn what_no_rule_matches_any_more_is_given_back_once_that_is_sure() {
     for (dry_run, value) in [(false, "1"), (true, "0")] {
         let mut fake = Fake::new("left-over", |options| options.dry_run = dry_run);
-        let left = |path: &str, give_back| Left {
+        let left = |path: &str, give_back| SavedCgroup {
             path: CgroupPath::parse(path.as_bytes()).ok(),
             oom_kills: None,
             give_back,
@@ -147,7 +148,7 @@ fn what_no_rule_matches_any_more_is_given_back_once_that_is_sure() {
         }
         let ids = ["/over", "/changed", "/unwritten", "/unsure"].map(|path| fake.id(path));
         let [over, changed, unwritten, unsure] = ids;
-        fake.enforcer.left = Leaves::from([
+        fake.enforcer.left = SavedCgroups::from([
             (over, left("/over", Some(true))),
             (changed, left("/changed", Some(true))),
             (unwritten, left("/unwritten", None)),
@@ -159,7 +160,7 @@ fn what_no_rule_matches_any_more_is_given_back_once_that_is_sure() {
         assert_eq!(fake.value("/over"), value, "dry run: {dry_run}");
         let untouched = ["/changed", "/unwritten", "/unsure", "/other"];
         assert_eq!(untouched.map(|path| fake.value(path)), ["1", "0", "0", "0"]);
-        assert!(fake.enforcer.take_leaves_changed());
+        assert!(fake.effects().contains(&Effect::Saved));
         assert_eq!(fake.enforcer.leaves().keys().collect::<Vec<_>>(), [&unsure]);
         fake.enforcer.restore_left(|_| true);
         assert_eq!(fake.value("/unsure"), value, "now it is sure");

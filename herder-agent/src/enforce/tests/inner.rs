@@ -12,7 +12,7 @@ fn make_bare(fake: &Fake, path: &str) {
     fs::write(directory.join("cgroup.procs"), "").unwrap();
 }
 
-fn not_enforceable(fake: &Fake) -> Option<String> {
+fn not_enforceable(fake: &mut Fake) -> Option<String> {
     fake.metric(r#"herder_not_enforceable{reason="no-memory-controller"}"#)
 }
 
@@ -39,18 +39,18 @@ fn what_is_being_built_is_no_alarm() {
     let obstacles: Vec<_> =
         fake.enforcer.states(None, usize::MAX).states.iter().map(|state| state.obstacle).collect();
     assert_eq!(obstacles, [Some(Obstacle::NoMemoryController), None], "/never, /quick");
-    assert_eq!(not_enforceable(&fake).as_deref(), Some("1"));
+    assert_eq!(not_enforceable(&mut fake).as_deref(), Some("1"));
     fake.make("/never", "1");
     fake.enforcer.changed();
     fake.resync();
     assert_eq!(
-        (fake.value("/never").as_str(), not_enforceable(&fake).as_deref()),
+        (fake.value("/never").as_str(), not_enforceable(&mut fake).as_deref()),
         ("0", Some("0"))
     );
     // It may be taken away again.
     fs::remove_file(fake.directory("/never").join(OOM_GROUP)).unwrap();
     fake.resync();
-    assert_eq!(not_enforceable(&fake).as_deref(), Some("0"));
+    assert_eq!(not_enforceable(&mut fake).as_deref(), Some("0"));
     assert_eq!(fake.metric(r#"herder_host_oom_group{cgroup="/never"}"#), None);
 }
 
@@ -71,7 +71,7 @@ fn a_container_of_crun_is_one() {
         fake.resync();
         assert_eq!(fake.enforcer.states(None, usize::MAX).states.len(), 1);
         assert_eq!((fake.state().obstacle, fake.state().inner_cgroup), (None, None));
-        assert_eq!(not_enforceable(&fake).as_deref(), Some("0"), "the scope has one");
+        assert_eq!(not_enforceable(&mut fake).as_deref(), Some("0"), "the scope has one");
 
         fake.make(INNER, "1");
         fake.enforcer.changed();
@@ -89,12 +89,12 @@ fn a_container_of_crun_is_one() {
         fake.enforcer.changed();
         assert_eq!((fake.value(SCOPE), fake.value(INNER)), ("0".into(), "0".into()));
         assert_eq!(fake.metric(r#"herder_host_oom_group{cgroup="/x.scope/container"}"#), None);
-        let shown = |fake: &Fake| fake.metric(r#"herder_host_oom_group{cgroup="/x.scope"}"#);
-        assert_eq!(shown(&fake).as_deref(), Some("0"));
+        let shown = |fake: &mut Fake| fake.metric(r#"herder_host_oom_group{cgroup="/x.scope"}"#);
+        assert_eq!(shown(&mut fake).as_deref(), Some("0"));
         fake.enforcer.removed(inner);
-        assert_eq!(shown(&fake).as_deref(), Some("0"), "the scope shows its own again");
+        assert_eq!(shown(&mut fake).as_deref(), Some("0"), "the scope shows its own again");
         fake.enforcer.removed(fake.id(SCOPE));
-        assert_eq!(shown(&fake), None);
+        assert_eq!(shown(&mut fake), None);
     }
 }
 
@@ -112,12 +112,12 @@ fn the_value_inside_is_the_one_that_is_shown() {
                 fake.govern_as(Origin::Existing, SCOPE, false);
             }
         }
-        let shown = |fake: &Fake| fake.metric(r#"herder_host_oom_group{cgroup="/x.scope"}"#);
-        assert_eq!((shown(&fake).as_deref(), fake.state().effective), (Some("1"), Some(1)));
+        let shown = |fake: &mut Fake| fake.metric(r#"herder_host_oom_group{cgroup="/x.scope"}"#);
+        assert_eq!((shown(&mut fake).as_deref(), fake.state().effective), (Some("1"), Some(1)));
         // It has the controller no more: the kernel goes by the scope's.
         fs::remove_file(fake.directory(INNER).join(OOM_GROUP)).unwrap();
         fake.resync();
-        assert_eq!((shown(&fake).as_deref(), fake.state().effective), (Some("0"), Some(0)));
+        assert_eq!((shown(&mut fake).as_deref(), fake.state().effective), (Some("0"), Some(0)));
         assert_eq!(fake.state().obstacle, None);
     }
 }
@@ -139,6 +139,6 @@ fn what_is_in_the_way_of_both_is_counted_once() {
         fs::remove_file(fake.directory(path).join(OOM_GROUP)).unwrap();
     }
     fake.resync();
-    assert_eq!(not_enforceable(&fake).as_deref(), Some("1"));
+    assert_eq!(not_enforceable(&mut fake).as_deref(), Some("1"));
     assert_eq!(fake.state().obstacle, Some(Obstacle::NoMemoryController));
 }

@@ -2,11 +2,13 @@
 
 use super::family::{Exposed, Family, FamilyKind};
 use crate::{
-    apiserver::Failure,
+    kubernetes::{client::Failure, events::send::Outcome},
+    runtime::nri,
+};
+use herder_model::{
     cgroup::tree::Role,
-    events::send::Outcome,
-    nri,
-    report::{Lost, NoKill, Obstacle, Unattributed, Unseen},
+    enforcement::Obstacle,
+    oom::reasons::{Lost, NoKill, Unattributed, Unseen},
 };
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, Registry, core::Collector,

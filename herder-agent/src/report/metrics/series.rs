@@ -2,10 +2,10 @@
 //! matched, and go some time after it is gone, when they have been scraped.
 
 use super::families::Families;
-use crate::{
-    attribution::{ContainerNames, Owner},
+use herder_model::{
     cgroup::CgroupPath,
     oom::{Kind, Limit},
+    owner::{ContainerNames, Owner},
     pods::restarts::Reason,
 };
 use std::{

@@ -1,8 +1,9 @@
 use super::*;
-use crate::{
-    attribution::ContainerNames,
+use herder_model::{
     cgroup::{CgroupId, CgroupPath},
+    clock::Monotonic,
     oom::{Domain, Kind, Limit, OomKill, Trigger, Victim, limit::Limits},
+    owner::ContainerNames,
 };
 
 fn host(path: &str) -> Owner {
@@ -16,7 +17,7 @@ fn pod(name: &str) -> Owner {
 
 fn report(owners: &[Owner], kind: Kind, cgroup: Option<&str>) -> KillReport {
     let victim = Victim {
-        time: 0,
+        time: Monotonic::ZERO,
         tid: 1,
         tgid: 1,
         ns_pid: None,
@@ -192,12 +193,12 @@ fn a_first_write_or_revert_makes_no_series() {
     let metrics = Metrics::default();
     let written = |result: &WriteResult| {
         metrics.oom_group_write(&OomGroupWrite {
-            cgroup: &CgroupPath::root(),
-            rule: "web",
+            cgroup: CgroupPath::root(),
+            rule: "web".into(),
             old: true,
             new: false,
             cause: Cause::Revert,
-            result,
+            result: result.clone(),
             took: Duration::ZERO,
             dry_run: false,
         });
@@ -332,12 +333,12 @@ fn promtool_finds_nothing_to_complain_about() {
     metrics.oom_group_effective(&host("/c"), Some(false), false, Instant::now());
     metrics.kill(&report(&[pod("a")], Kind::Init, Some("/x")), Duration::ZERO);
     metrics.oom_group_write(&OomGroupWrite {
-        cgroup: &CgroupPath::root(),
-        rule: "rule",
+        cgroup: CgroupPath::root(),
+        rule: "rule".into(),
         old: true,
         new: false,
         cause: Cause::Revert,
-        result: &WriteResult::Ok,
+        result: WriteResult::Ok,
         took: Duration::ZERO,
         dry_run: false,
     });

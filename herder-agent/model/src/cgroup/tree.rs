@@ -1,0 +1,269 @@
+//! Which path a cgroup id stands for.
+//!
+//! Filled by a walk at start and then by the kernel's mkdir and rmdir events. A
+//! removed cgroup keeps its name for a while: a kill is often the last thing
+//! that happens in a cgroup, and its record may be read after the removal.
+//!
+//! Whom a subtree is delegated to may make cgroups without end, each with a name of 255
+//! bytes. So only so many are kept: of those that a rule or a pod is about, and apart from
+//! them of all others, so that none of the one kind is crowded out by the other. A kill in
+//! one that is not kept comes with the ids of those above it, and is the nearest one's.
+
+mod share;
+
+use super::{CgroupId, CgroupPath};
+use crate::clock::Monotonic;
+use share::{Below, Share};
+use std::{collections::HashMap, time::Duration};
+
+/// How long a removed cgroup can still be named. The records of a
+/// kill wait at most a minute (`oom::assemble::EXIT_WAIT`).
+pub const KEEP_REMOVED: Duration = Duration::from_secs(300);
+
+/// What a cgroup is to the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// A rule matches it, it is a pod's or its container's own, or one of those lies below.
+    Container,
+    /// Any other: kills in it are told all the same.
+    Other,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Container, Self::Other];
+
+    /// The value of the `role` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Container => "container",
+            Role::Other => "other",
+        }
+    }
+}
+
+/// The cgroups of the v2 hierarchy by id.
+#[derive(Debug)]
+pub struct CgroupTree {
+    known: HashMap<CgroupId, Known>,
+    containers: Share,
+    others: Share,
+    below: Below,
+}
+
+#[derive(Debug)]
+struct Known {
+    path: CgroupPath,
+    role: Role,
+    since: Monotonic,
+    /// When the last walk began that found it.
+    seen: Monotonic,
+    /// When it was removed.
+    gone: Option<Monotonic>,
+}
+
+/// What becomes of a cgroup that a walk has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It is known.
+    Known(Role),
+    /// It was taken for removed.
+    Back(Role),
+    /// It is not known, and may be taken with [`CgroupTree::made`].
+    Unknown,
+}
+
+impl Default for CgroupTree {
+    fn default() -> Self {
+        CgroupTree {
+            known: HashMap::new(),
+            containers: Share::new(share::CONTAINERS),
+            others: Share::new(share::OTHERS),
+            below: Below::default(),
+        }
+    }
+}
+
+impl CgroupTree {
+    /// The path of a cgroup, of a removed one too.
+    pub fn path(&self, id: CgroupId) -> Option<&CgroupPath> {
+        self.known.get(&id).map(|known| &known.path)
+    }
+
+    /// A cgroup if it is kept, else the nearest one above it that is, as far as a victim's
+    /// record has told.
+    pub fn nearest(&self, id: CgroupId) -> Option<(CgroupId, &CgroupPath)> {
+        let kept = |id: CgroupId| self.path(id).map(|path| (id, path));
+        kept(id).or_else(|| kept(self.below.nearest(id)?))
+    }
+
+    /// What it is kept for.
+    pub fn role(&self, id: CgroupId) -> Option<Role> {
+        self.known.get(&id).map(|known| known.role)
+    }
+
+    /// Whether it was removed.
+    pub fn is_gone(&self, id: CgroupId) -> bool {
+        self.known.get(&id).is_some_and(|known| known.gone.is_some())
+    }
+
+    /// Cgroups that are there.
+    pub fn living(&self) -> impl Iterator<Item = (CgroupId, &CgroupPath)> {
+        let living = self.known.iter().filter(|(_, known)| known.gone.is_none());
+        living.map(|(id, known)| (*id, &known.path))
+    }
+
+    /// Cgroups that were there at the last walk, or made since, and are not kept.
+    pub fn not_kept(&self, role: Role) -> u64 {
+        self.share(role).refused()
+    }
+
+    fn share(&self, role: Role) -> &Share {
+        match role {
+            Role::Container => &self.containers,
+            Role::Other => &self.others,
+        }
+    }
+
+    fn share_mut(&mut self, role: Role) -> &mut Share {
+        match role {
+            Role::Container => &mut self.containers,
+            Role::Other => &mut self.others,
+        }
+    }
+
+    /// Takes a cgroup that was made at a time. Tells whether it is new, and
+    /// there was room for it.
+    pub fn made(&mut self, id: CgroupId, path: CgroupPath, role: Role, now: Monotonic) -> bool {
+        if self.known.contains_key(&id) || !self.has_room(role, &path) {
+            return false;
+        }
+        self.share_mut(role).take(&path);
+        self.known.insert(id, Known { path, role, since: now, seen: now, gone: None });
+        true
+    }
+
+    /// Counts cgroups that cannot be kept, whatever room there is.
+    pub fn refuse(&mut self, role: Role, cgroups: u64) {
+        self.share_mut(role).refuse(cgroups);
+    }
+
+    /// Makes room by forgetting what was removed longest ago.
+    fn has_room(&mut self, role: Role, path: &CgroupPath) -> bool {
+        while !self.share(role).has_room(path) {
+            let Some((id, at)) = self.share_mut(role).removed.pop_front() else {
+                self.refuse(role, 1);
+                return false;
+            };
+            self.forget_one(id, at);
+        }
+        true
+    }
+
+    /// Takes a removal at a time. Tells whether it was there.
+    pub fn removed(&mut self, id: CgroupId, now: Monotonic) -> bool {
+        let Some(known) = self.known.get_mut(&id) else {
+            self.others.refused_one_less();
+            return false;
+        };
+        if known.gone.is_some() {
+            return false;
+        }
+        known.gone = Some(now);
+        let role = known.role;
+        self.share_mut(role).removed.push_back((id, now));
+        self.forget(now);
+        true
+    }
+
+    /// Forgets what was removed long ago.
+    pub fn forget(&mut self, now: Monotonic) {
+        for role in Role::ALL {
+            while let Some((id, at)) = self.share_mut(role).next_forgotten(now) {
+                self.forget_one(id, at);
+            }
+        }
+    }
+
+    /// Forgets one that was removed at this time, unless it is there again.
+    fn forget_one(&mut self, id: CgroupId, at: Monotonic) {
+        if self.known.get(&id).is_some_and(|known| known.gone == Some(at))
+            && let Some(known) = self.known.remove(&id)
+        {
+            self.share_mut(known.role).give(&known.path);
+        }
+    }
+
+    /// Other rules decide what a cgroup is.
+    pub fn sort(&mut self, role: impl Fn(&CgroupPath) -> Role) {
+        for known in self.known.values_mut().filter(|known| known.gone.is_none()) {
+            let role = role(&known.path);
+            if role != known.role {
+                let (from, to) = match role {
+                    Role::Container => (&mut self.others, &mut self.containers),
+                    Role::Other => (&mut self.containers, &mut self.others),
+                };
+                from.give(&known.path);
+                to.take(&known.path);
+                known.role = role;
+            }
+        }
+    }
+
+    /// Takes a cgroup that a walk has found which began at this time.
+    pub fn found(&mut self, id: CgroupId, began: Monotonic) -> Found {
+        let Some(known) = self.known.get_mut(&id) else { return Found::Unknown };
+        known.seen = began;
+        // Ids are not used again, so what was taken for removed and is there all
+        // the same has never gone.
+        if known.gone.is_some_and(|gone| gone < began) {
+            known.gone = None;
+            return Found::Back(known.role);
+        }
+        Found::Known(known.role)
+    }
+
+    /// Ends a walk that began and ended at these times and has found all that is there, if
+    /// it could read everything. Tells which cgroups are gone though no event told it. What
+    /// was made or removed while the walk went on is left as events told it.
+    pub fn end_walk(
+        &mut self,
+        complete: bool,
+        (began, ended): (Monotonic, Monotonic),
+    ) -> Vec<CgroupId> {
+        self.containers.end_walk();
+        self.others.end_walk();
+        let vanished = |known: &Known| {
+            complete && known.gone.is_none() && known.since < began && known.seen != began
+        };
+        let vanished: Vec<CgroupId> =
+            self.known.iter().filter(|(_, known)| vanished(known)).map(|(id, _)| *id).collect();
+        for id in &vanished {
+            self.removed(*id, ended);
+        }
+        vanished
+    }
+
+    /// A walk begins, which finds again what is not kept.
+    pub fn begin_walk(&mut self) {
+        self.containers.begin_walk();
+        self.others.begin_walk();
+    }
+
+    /// Takes which cgroups lie above one, from the root's child on.
+    pub fn lies_below(&mut self, id: CgroupId, above: &[CgroupId]) {
+        if self.known.contains_key(&id) {
+            return;
+        }
+        let is_known = |id: &&CgroupId| self.known.contains_key(id);
+        let Some(nearest) = above.iter().rev().find(is_known).copied() else { return };
+        // Those between may have the limit that was hit.
+        let between = above.iter().rev().take_while(|above| **above != nearest);
+        for id in between.copied().chain([id]) {
+            self.below.insert(id, nearest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! What enforcement says of itself: each write of `memory.oom.group`, and what is in the way of
+//! one. Each obstacle is the value of a metric's label, so the set is closed.
+
+use crate::cgroup::CgroupPath;
+use std::{sync::Arc, time::Duration};
+
+/// Why the value of a cgroup was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A rule matched, or the runtime wrote its own value after creation.
+    Enforce,
+    /// Something else changed an enforced value.
+    Revert,
+    /// The rule went away, or the agent stops: the original value is restored.
+    Restore,
+}
+
+/// One attempt to write `memory.oom.group`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OomGroupWrite {
+    /// The cgroup.
+    pub cgroup: CgroupPath,
+    /// The rule.
+    pub rule: Arc<str>,
+    /// Value before.
+    pub old: bool,
+    /// Value wanted.
+    pub new: bool,
+    /// Why.
+    pub cause: Cause,
+    /// How it went.
+    pub result: WriteResult,
+    /// From seeing the change to having written.
+    pub took: Duration,
+    /// Nothing was written, only reported.
+    pub dry_run: bool,
+}
+
+/// How a write went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WriteResult {
+    /// Written.
+    Ok,
+    /// The cgroup was removed meanwhile.
+    Gone,
+    /// The kernel refused; the text says why.
+    Error(String),
+}
+
+/// Why a container's behaviour cannot be steered by its `memory.oom.group`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Obstacle {
+    /// A cgroup above has `memory.oom.group=1`.
+    Ancestor,
+    /// Its systemd scope has `OOMPolicy=kill`: systemd stops the whole scope.
+    SystemdOomPolicy,
+    /// The file cannot be written (read-only mount, permissions).
+    ReadOnly,
+    /// Something else went wrong, for which see the log: no free descriptor, say.
+    Error,
+    /// There is no `memory.oom.group`: no memory controller, or cgroup v1.
+    NoMemoryController,
+    /// No inotify watch could be had; the slow resync still covers it.
+    NoWatch,
+    /// So many cgroups are matched that this one is not looked at.
+    TooMany,
+}
+
+impl Obstacle {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Ancestor,
+        Self::SystemdOomPolicy,
+        Self::ReadOnly,
+        Self::Error,
+        Self::NoMemoryController,
+        Self::NoWatch,
+        Self::TooMany,
+    ];
+
+    /// The value of the `reason` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ancestor => "ancestor",
+            Self::SystemdOomPolicy => "systemd-oom-policy",
+            Self::ReadOnly => "read-only",
+            Self::Error => "error",
+            Self::NoMemoryController => "no-memory-controller",
+            Self::NoWatch => "no-watch",
+            Self::TooMany => "too-many",
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! A kill with all that is known of it: the noun that the log, the metrics, the API and the
+//! Events are about.
+
+use crate::{
+    cgroup::CgroupPath,
+    oom::{Kind, Limit, OomKill, limit::Limits},
+    owner::{Owner, path::PodCgroup},
+};
+
+/// Kills that an agent keeps, 1 to 4 KiB each.
+pub const KEPT: usize = 1000;
+
+/// A kill that is fully known.
+#[derive(Clone, Debug)]
+pub struct KillReport {
+    /// The kernel's decision.
+    pub kill: OomKill,
+    /// What it means.
+    pub kind: Kind,
+    /// Whose limit mattered.
+    pub limit: Limit,
+    /// By what that was decided.
+    pub limits: Limits,
+    /// Whether the container ends with it, as far as the kernel's decision tells.
+    pub ends: bool,
+    /// The cgroup that was killed as a group, if it is known which.
+    pub group: Option<CgroupPath>,
+    /// Who the chosen victim belongs to.
+    pub owner: Owner,
+    /// The chosen victim's cgroup; none when it was never seen.
+    pub cgroup: Option<CgroupPath>,
+    /// Owners of all victims, in their order (the first is `owner`).
+    pub victim_owners: Vec<Owner>,
+    /// The rule that the container is under, if any.
+    pub rule: Option<String>,
+    /// What the chosen victim's cgroup is of a pod, if it is one's.
+    pub pod: Option<PodCgroup>,
+}

@@ -1,0 +1,345 @@
+//! Whose container a cgroup is, and what the rules want of it.
+//!
+//! The cgroup's path says which pod and container ID it is, the API server what
+//! that pod is called, and the pod's status or the bundle what the container is
+//! called. The runtime, where it is asked, says all of it, and first.
+
+mod elimination;
+mod kills;
+pub mod runtime;
+mod siblings;
+
+use crate::{
+    cgroup::{CgroupId, CgroupPath},
+    clock::Monotonic,
+    owner::{
+        ContainerNames, Owner,
+        id::{ContainerId, PodUid},
+        kubelet::KubeletRoots,
+        path::{ContainerCgroup, Part, Place, PodCgroup, Runtime},
+    },
+    pods::{
+        Event, Pod,
+        store::{PodChange, PodStore},
+    },
+    rules::matching::{PodSubject, Policy, Subject, Verdict},
+};
+use elimination::Patience;
+use runtime::{RuntimeContainer, RuntimeContainers};
+use siblings::Siblings;
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet, VecDeque},
+    fmt, iter,
+};
+
+/// Pods without cgroups of which the order of their last ones is remembered.
+const MOST_ENDED: usize = 256;
+
+/// What a bundle says a container is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContainerRole {
+    /// The pod's pause container.
+    Sandbox,
+    /// A container of this name.
+    Container(String),
+}
+
+/// Where it is written down what a container is, before anybody tells: the bundles of the runtime.
+pub trait Roles: fmt::Debug + Send {
+    /// What is written of a container; nothing if there is nothing.
+    fn role(&self, id: ContainerId) -> Option<ContainerRole>;
+}
+
+/// What is known of pods, and which cgroups are theirs.
+#[derive(Debug)]
+pub struct Naming {
+    pods: Option<PodStore>,
+    learnt: RuntimeContainers,
+    bundles: Box<dyn Roles>,
+    /// Cgroups at or below each pod's.
+    cgroups: HashMap<PodUid, Siblings>,
+    /// Those pods of them that have none left, the longest ago first.
+    ended: VecDeque<PodUid>,
+    roots: KubeletRoots,
+    /// Cgroups on the way to pods that belong to others than root, who may put into them
+    /// what they like. There are none but where somebody has given them away.
+    of_others: HashSet<CgroupPath>,
+}
+
+/// A container, or the sandbox, of a known pod.
+#[derive(Debug)]
+pub struct Named<'a> {
+    /// The pod.
+    pub pod: &'a Pod,
+    /// The container's name, if that is known.
+    pub name: Option<Cow<'a, str>>,
+}
+
+impl Naming {
+    /// Without Kubernetes all cgroups are the host's, but for those of containers that
+    /// the runtime tells of.
+    pub fn new(kubernetes: bool, bundles: impl Roles + 'static) -> Self {
+        Naming {
+            pods: kubernetes.then(PodStore::default),
+            learnt: RuntimeContainers::default(),
+            bundles: Box::new(bundles),
+            cgroups: HashMap::new(),
+            ended: VecDeque::new(),
+            roots: KubeletRoots::default(),
+            of_others: HashSet::new(),
+        }
+    }
+
+    /// Takes pods only for those that are below these.
+    #[must_use]
+    pub fn below(mut self, roots: KubeletRoots) -> Self {
+        self.roots = roots;
+        self
+    }
+
+    /// The pod and part that a cgroup belongs to, whether or not anything is known of it.
+    pub fn parse(&self, path: &CgroupPath) -> Option<PodCgroup> {
+        let mut upwards = iter::once(path.clone()).chain(path.ancestors());
+        let is_of_others =
+            !self.of_others.is_empty() && upwards.any(|path| self.of_others.contains(&path));
+        PodCgroup::below(&self.roots, path).filter(|_| !is_of_others)
+    }
+
+    /// The pod's own cgroup, if this is that or a container's. All of the way to it must be
+    /// root's.
+    pub fn pod_path(&self, path: &CgroupPath) -> Option<CgroupPath> {
+        PodCgroup::below(&self.roots, path)?.pod_path(path)
+    }
+
+    /// Takes the uppermost cgroup on the way to a pod that is not root's, if one is not.
+    /// Says whether this is new.
+    pub fn belongs_to(&mut self, pod: &CgroupPath, other: Option<CgroupPath>) -> bool {
+        if !self.of_others.is_empty() {
+            let was = |path: &CgroupPath| pod.is_within(path) && other.as_ref() != Some(path);
+            self.of_others.retain(|path| !was(path));
+        }
+        other.is_some_and(|other| self.of_others.insert(other))
+    }
+
+    /// A cgroup is there.
+    pub fn made(&mut self, id: CgroupId, path: &CgroupPath) {
+        let Some(cgroup) = self.parse(path) else { return };
+        let top = cgroup.container().filter(|container| container.place == Place::Top);
+        let siblings = self.cgroups.entry(cgroup.pod_uid).or_default();
+        siblings.made(id, top.map(|container| container.id));
+        if let Some(pods) = &mut self.pods {
+            pods.set_running(cgroup.pod_uid, true);
+        }
+    }
+
+    /// Whether a cgroup is a container's own, or lies in one.
+    pub fn lies_in_container(&self, path: &CgroupPath) -> bool {
+        self.parse(path).is_some_and(|cgroup| cgroup.container().is_some())
+    }
+
+    /// Whether a cgroup is a pod's or a container's own, and nothing that one made for itself.
+    pub fn is_own(&self, path: &CgroupPath) -> bool {
+        let cgroup = self.parse(path);
+        cgroup.is_some_and(|cgroup| cgroup.part == Part::Pod || own(&cgroup).is_some())
+    }
+
+    /// A cgroup is gone.
+    pub fn removed(&mut self, id: CgroupId, path: &CgroupPath) {
+        self.of_others.remove(path);
+        let Some(PodCgroup { pod_uid, .. }) = PodCgroup::below(&self.roots, path) else { return };
+        let Some(siblings) = self.cgroups.get_mut(&pod_uid) else { return };
+        if siblings.removed(id) && siblings.all_gone() {
+            self.pod_ended(pod_uid);
+        }
+    }
+
+    fn pod_ended(&mut self, uid: PodUid) {
+        if let Some(pods) = &mut self.pods {
+            pods.set_running(uid, false);
+        }
+        self.ended.push_back(uid);
+        if self.ended.len() > MOST_ENDED
+            && let Some(oldest) = self.ended.pop_front()
+            && self.cgroups.get(&oldest).is_some_and(Siblings::all_gone)
+        {
+            self.cgroups.remove(&oldest);
+        }
+    }
+
+    /// Takes what the API server told.
+    pub fn apply(&mut self, event: Event, now: Monotonic) -> Vec<PodChange> {
+        self.pods.as_mut().map_or_else(Vec::new, |pods| pods.apply(event, now))
+    }
+
+    /// Takes what the runtime told about a container, and gives the cgroups of its pod,
+    /// if there are any yet.
+    pub fn learn(&mut self, learnt: RuntimeContainer, now: Monotonic) -> Vec<CgroupId> {
+        let cgroups = self.cgroups_of(&learnt.pod);
+        self.learnt.learn(learnt, now);
+        cgroups
+    }
+
+    /// The init of the container that a cgroup lies in, if the runtime has told.
+    pub fn init(&self, path: &CgroupPath) -> Option<u32> {
+        self.learnt.init(self.parse(path)?.container()?.id)
+    }
+
+    /// The value that a container's cgroup would have got, if its runtime was asked for
+    /// ours. With crun, which CRI-O has by default, that is not the container's outermost.
+    pub fn adjusted(&self, path: &CgroupPath) -> Option<bool> {
+        let cgroup = self.parse(path)?;
+        let container = cgroup.container()?;
+        match (container.place, container.runtime) {
+            (Place::Below(_), _) | (Place::Top, Runtime::CriO) => None,
+            _ => self.learnt.instead_of(container.id),
+        }
+    }
+
+    /// Whether the pod of a container has a memory limit of its own, beside those of its
+    /// containers; none if its spec is not known. The runtime tells no spec.
+    pub fn pods_own_limit(&self, path: &CgroupPath) -> Option<bool> {
+        let cgroup = self.pod_cgroup(path)?;
+        let resolved = self.pods.as_ref()?.resolve(&cgroup)?;
+        Some(resolved.pod.memory_limit.is_some())
+    }
+
+    /// Forgets pods that were deleted and ended long ago, and gives their cgroups, if any.
+    pub fn expire(&mut self, now: Monotonic) -> Vec<CgroupId> {
+        let living = self.cgroups.values().flat_map(Siblings::containers);
+        self.learnt.expire(&living.collect(), now);
+        let forgotten = self.pods.as_mut().map_or_else(Vec::new, |pods| pods.expire(now));
+        forgotten.iter().flat_map(|pod| self.cgroups_of(pod)).collect()
+    }
+
+    /// A pod that is there, or was not long ago, and its cgroups.
+    pub fn pod(&self, uid: PodUid) -> Option<(&Pod, Vec<CgroupId>)> {
+        let pod = self.pods.as_ref()?.known(uid)?;
+        Some((pod, self.cgroups_of(pod)))
+    }
+
+    fn cgroups_of(&self, pod: &Pod) -> Vec<CgroupId> {
+        self.cgroups_with(pod.cgroup_uid())
+    }
+
+    /// Whether the pods of the node are known, if there is to be anybody who tells of them.
+    pub fn knows_pods(&self) -> bool {
+        self.pods.as_ref().is_none_or(PodStore::synced)
+    }
+
+    /// Whether a cgroup is a container's whose name is yet to be told.
+    pub fn awaits_name(&self, path: &CgroupPath) -> bool {
+        self.parse(path).is_some_and(|cgroup| cgroup.container().is_some())
+            && !matches!(self.owner(path), Owner::Container(_))
+    }
+
+    /// The cgroups of the pod whose cgroups carry this uid.
+    pub fn cgroups_with(&self, uid: PodUid) -> Vec<CgroupId> {
+        let siblings = self.cgroups.get(&uid);
+        siblings.map_or_else(Vec::new, |siblings| siblings.living().collect())
+    }
+
+    /// Whether a pod of this name is there now, or its containers are.
+    pub fn is_there(&self, names: &ContainerNames) -> bool {
+        let ContainerNames { namespace, pod, .. } = names;
+        let listed = self.pods.as_ref().is_some_and(PodStore::synced);
+        self.pods.as_ref().is_some_and(|pods| pods.has(namespace, pod))
+            || !listed && self.learnt.has_pod(namespace, pod)
+    }
+
+    /// The pod that a cgroup is of, if somebody may tell its name.
+    fn pod_cgroup(&self, path: &CgroupPath) -> Option<PodCgroup> {
+        let learnt = |cgroup: &PodCgroup| {
+            cgroup.container().is_some_and(|container| self.learnt.has(container.id))
+        };
+        self.parse(path).filter(|cgroup| self.pods.is_some() || learnt(cgroup))
+    }
+
+    /// The pod of a container's cgroup and, as far as it is known, which of its
+    /// containers it is.
+    pub fn named(&self, path: &CgroupPath) -> Option<Named<'_>> {
+        self.named_cgroup(&self.pod_cgroup(path)?)
+    }
+
+    fn named_cgroup(&self, cgroup: &PodCgroup) -> Option<Named<'_>> {
+        let id = cgroup.container()?.id;
+        let learnt = self.learnt.named(id);
+        let resolved = self.pods.as_ref().and_then(|pods| pods.resolve(cgroup));
+        // The API server's labels are those that the pod has now; the runtime's are
+        // those that it had when it was made.
+        let pod = resolved.map(|resolved| resolved.pod).or(learnt.map(|(pod, _)| pod))?;
+        let known = learnt.map(|(_, name)| name);
+        let told = resolved.and_then(|resolved| resolved.container).map(|it| it.name.as_ref());
+        if let Some(name) = known.or(told) {
+            return Some(Named { pod, name: Some(Cow::Borrowed(name)) });
+        }
+        let name = match self.bundles.role(id) {
+            Some(ContainerRole::Container(name)) => Some(Cow::Owned(name)),
+            Some(ContainerRole::Sandbox) => None,
+            None => self.only_candidate(pod, cgroup, id, Patience::Waiting).map(Cow::Borrowed),
+        };
+        Some(Named { pod, name })
+    }
+
+    /// Whether a container without a name is the pod's sandbox: its bundle says
+    /// so, or a container of the pod that has a name was made after it. The
+    /// sandbox is made first, and status and runtime tell of all containers at once.
+    fn is_sandbox(&self, cgroup: &PodCgroup, id: ContainerId) -> bool {
+        if self.bundles.role(id) == Some(ContainerRole::Sandbox) {
+            return true;
+        }
+        let siblings = self.cgroups.get(&cgroup.pod_uid);
+        let named = |id| self.told_name(cgroup.pod_uid, id).is_some();
+        siblings.is_some_and(|them| them.younger(id).any(named))
+    }
+
+    /// Who a container's outermost cgroup belongs to.
+    pub fn owner(&self, container: &CgroupPath) -> Owner {
+        let cgroup = container.clone();
+        let Some(pod_cgroup) =
+            self.pod_cgroup(container).filter(|found| found.container().is_some())
+        else {
+            return Owner::Host { cgroup };
+        };
+        match self.named_cgroup(&pod_cgroup) {
+            Some(Named { pod, name: Some(name) }) => Owner::Container(pod.names(&name)),
+            _ => Owner::Unnamed { cgroup },
+        }
+    }
+
+    /// The container that a cgroup of a pod lies in.
+    pub fn container_path(&self, path: &CgroupPath) -> Option<CgroupPath> {
+        self.pod_cgroup(path)?.container_path(path)
+    }
+
+    /// What the rules say about a cgroup. For pods' rules a container is its own
+    /// cgroup and crun's one below it, and nothing that it makes for itself.
+    pub fn verdict(&self, policy: &Policy, path: &CgroupPath) -> Verdict {
+        let pod_cgroup = self.pod_cgroup(path);
+        let (Some(cgroup), Some(container)) = (&pod_cgroup, pod_cgroup.as_ref().and_then(own))
+        else {
+            return policy.decide(&Subject { cgroup: path, pod: None });
+        };
+        let named = self.named_cgroup(cgroup);
+        let name = named.as_ref().and_then(|named| named.name.as_deref());
+        let pod = named.as_ref().map(|named| PodSubject { pod: named.pod, container: name });
+        match policy.decide(&Subject { cgroup: path, pod }) {
+            // Until its name is known a container may be the pod's sandbox, which
+            // has 0 and is never given another value.
+            Verdict::Matched(target)
+                if name.is_none() && (target.value || self.is_sandbox(cgroup, container.id)) =>
+            {
+                Verdict::Unmatched
+            }
+            verdict => verdict,
+        }
+    }
+}
+
+/// The container whose own cgroup it is: the one that the runtime asked for, or crun's below.
+fn own(cgroup: &PodCgroup) -> Option<&ContainerCgroup> {
+    cgroup.container().filter(|it| matches!(it.place, Place::Top | Place::Payload))
+}
+
+#[cfg(test)]
+mod tests;

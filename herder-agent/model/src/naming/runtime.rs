@@ -1,0 +1,109 @@
+//! What the container runtime told about containers: their names before they are
+//! made, and their init, long before the API server knows of either.
+
+use super::ContainerId;
+use crate::{
+    clock::Monotonic,
+    owner::id::PodUid,
+    pods::{Pod, store::GRACE},
+};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+/// What the runtime told about a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeContainer {
+    /// Which.
+    pub id: ContainerId,
+    /// Its name in its pod.
+    pub name: Box<str>,
+    /// Its pod, without containers; as it was when it was made.
+    pub pod: Arc<Pod>,
+    /// Process ID of its init, once it is started.
+    pub init: Option<u32>,
+    /// The value that it would have got, if its spec was changed and the runtime told.
+    pub instead_of: Option<bool>,
+}
+
+/// Containers that are remembered: many times what a kubelet starts on a node. More
+/// are not learnt, and named by the API server.
+const MOST: usize = 4096;
+
+#[derive(Debug, Default)]
+pub(super) struct RuntimeContainers {
+    containers: HashMap<ContainerId, Entry>,
+    /// Each once, however many containers it has.
+    pods: HashMap<PodUid, Arc<Pod>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    pod: PodUid,
+    name: Box<str>,
+    init: Option<u32>,
+    instead_of: Option<bool>,
+    /// When it was told of, or its cgroup was last seen to be there.
+    there: Monotonic,
+}
+
+impl RuntimeContainers {
+    pub(super) fn learn(&mut self, learnt: RuntimeContainer, now: Monotonic) {
+        let RuntimeContainer { id, name, pod, init, instead_of } = learnt;
+        if self.containers.len() >= MOST && !self.containers.contains_key(&id) {
+            return;
+        }
+        let earlier = self.containers.get(&id);
+        let entry = Entry {
+            pod: pod.uid,
+            name,
+            init: init.or(earlier.and_then(|entry| entry.init)),
+            instead_of: instead_of.or(earlier.and_then(|entry| entry.instead_of)),
+            there: now,
+        };
+        self.pods.insert(pod.uid, pod);
+        self.containers.insert(id, entry);
+    }
+
+    pub(super) fn has(&self, id: ContainerId) -> bool {
+        self.containers.contains_key(&id)
+    }
+
+    /// The pod of a container, and the container's name.
+    pub(super) fn named(&self, id: ContainerId) -> Option<(&Pod, &str)> {
+        let entry = self.containers.get(&id)?;
+        Some((self.pods.get(&entry.pod)?, &entry.name))
+    }
+
+    pub(super) fn pod(&self, uid: PodUid) -> Option<&Pod> {
+        self.pods.get(&uid).map(AsRef::as_ref)
+    }
+
+    pub(super) fn init(&self, id: ContainerId) -> Option<u32> {
+        self.containers.get(&id)?.init
+    }
+
+    /// The value that a container would have got without us.
+    pub(super) fn instead_of(&self, id: ContainerId) -> Option<bool> {
+        self.containers.get(&id)?.instead_of
+    }
+
+    pub(super) fn has_pod(&self, namespace: &str, name: &str) -> bool {
+        self.pods.values().any(|pod| *pod.namespace == *namespace && *pod.name == *name)
+    }
+
+    /// Forgets containers whose cgroups have been gone for a while; kills are told
+    /// later than they happen. A runtime that goes away says nothing of those that
+    /// end meanwhile, so it is not asked.
+    pub(super) fn expire(&mut self, living: &HashSet<ContainerId>, now: Monotonic) {
+        for (id, entry) in &mut self.containers {
+            if living.contains(id) {
+                entry.there = now;
+            }
+        }
+        self.containers.retain(|_, entry| now.saturating_duration_since(entry.there) < GRACE);
+        let pods: HashSet<_> = self.containers.values().map(|entry| entry.pod).collect();
+        self.pods.retain(|uid, _| pods.contains(uid));
+    }
+}

@@ -1,0 +1,192 @@
+//! What an OOM kill is, in the kernel's own terms (mm/oom_kill.c).
+//!
+//! One [`OomKill`] is one decision of the kernel: one call of
+//! `oom_kill_process()`, however many processes it kills and however many
+//! marks, threads or log lines it leaves behind.
+
+pub mod assemble;
+pub mod classify;
+pub mod deduce;
+pub mod event;
+pub mod limit;
+pub mod reasons;
+
+use crate::{cgroup::CgroupId, clock::Monotonic};
+use serde::Serialize;
+
+/// What a kill means for the container it hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A process other than the container's init died; the container lives on.
+    Subprocess,
+    /// The container's init was the victim; the container ends.
+    Init,
+    /// The kernel killed a cgroup as a group (`memory.oom.group`): the container's, or one
+    /// inside that the workload has made, and then the container may live on.
+    Group,
+}
+
+impl Kind {
+    /// The value of the `kind` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Subprocess => "subprocess",
+            Kind::Init => "init",
+            Kind::Group => "group",
+        }
+    }
+}
+
+/// Whose memory limit mattered ([`limit`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Limit {
+    /// The victim's container, or a cgroup inside of it. Also where the kernel hit the
+    /// pod's limit first, which was only the sum of its containers'.
+    Container,
+    /// A cgroup above the container: its pod, or a slice.
+    Pod,
+    /// No limit: the node ran out of memory.
+    Node,
+    /// The kernel did not say.
+    Unknown,
+}
+
+impl Limit {
+    /// The value of the `limit` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Limit::Container => "container",
+            Limit::Pod => "pod",
+            Limit::Node => "node",
+            Limit::Unknown => "unknown",
+        }
+    }
+}
+
+/// A process that died in an OOM kill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Victim {
+    /// Time of the mark.
+    pub time: Monotonic,
+    /// The thread that was marked, which need not be the leader.
+    pub tid: u32,
+    /// Process id in the initial pid namespace; 0 if nothing tells who died.
+    pub tgid: u32,
+    /// Process id in its own pid namespace and the depth of that, if known.
+    pub ns_pid: Option<NsPid>,
+    /// When the process began, `CLOCK_BOOTTIME` nanoseconds; 0 if not known.
+    pub start_boottime: u64,
+    /// The cgroup the process was in.
+    pub cgroup: CgroupId,
+    /// The cgroup its parent was in, if known.
+    pub parent_cgroup: Option<CgroupId>,
+    /// The cgroup whose kill the kernel counts it as: its own, or the nearest above that
+    /// has the memory controller; none if nothing tells.
+    pub memory_cgroup: Option<CgroupId>,
+    /// The agent's mount does not show its cgroup: it is another node's, or is not to be
+    /// looked at.
+    pub is_outside: bool,
+    /// Command name; chosen by the process itself, so never trusted.
+    pub comm: String,
+    /// Real user id.
+    pub uid: u32,
+    /// `oom_score_adj`, if known.
+    pub oom_score_adj: Option<i32>,
+    /// Memory sizes at the time of the mark, if known.
+    pub sizes: Option<Sizes>,
+}
+
+impl Victim {
+    /// A process of which only the cgroup is known.
+    pub fn nameless(cgroup: CgroupId, time: Monotonic) -> Self {
+        Victim {
+            time,
+            tid: 0,
+            tgid: 0,
+            ns_pid: None,
+            start_boottime: 0,
+            cgroup,
+            parent_cgroup: None,
+            memory_cgroup: None,
+            is_outside: false,
+            comm: String::new(),
+            uid: 0,
+            oom_score_adj: None,
+            sizes: None,
+        }
+    }
+
+    /// Whether it is known who died.
+    pub fn is_named(&self) -> bool {
+        self.tgid != 0
+    }
+}
+
+/// A process id inside of a pid namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct NsPid {
+    /// The id.
+    pub pid: u32,
+    /// Depth of the namespace; 0 is the initial one.
+    pub level: u32,
+}
+
+/// Memory of a victim, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Sizes {
+    /// Total virtual memory.
+    pub total_vm: u64,
+    /// Resident anonymous memory.
+    pub anon_rss: u64,
+    /// Resident file memory.
+    pub file_rss: u64,
+    /// Resident shared memory.
+    pub shmem_rss: u64,
+}
+
+/// The task whose allocation could not be satisfied. It is not to blame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trigger {
+    /// Thread id.
+    pub tid: u32,
+    /// Process id.
+    pub tgid: u32,
+    /// Its cgroup, which need not be the victim's.
+    pub cgroup: CgroupId,
+    /// Command name.
+    pub comm: String,
+}
+
+/// The memory cgroup that was over its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Domain {
+    /// The node as a whole.
+    Node,
+    /// This cgroup.
+    Cgroup(CgroupId),
+    /// One that the agent's mount does not show, and so one above it.
+    Outside,
+    /// The kernel did not say.
+    Unknown,
+}
+
+/// One decision of the kernel to kill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OomKill {
+    /// Those who died; the first is the one the kernel chose. Never empty.
+    pub victims: Vec<Victim>,
+    /// Who asked for memory, if that is known.
+    pub trigger: Option<Trigger>,
+    /// Whose limit was hit.
+    pub domain: Domain,
+    /// Whether the kernel killed a group, if it said so.
+    pub group: Option<bool>,
+    /// The cgroup that it killed as a group, if it said which: the container's, one above
+    /// that, or one inside that the workload has made.
+    pub group_cgroup: Option<CgroupId>,
+    /// Whether the container ended with it, where nothing tells if its init was among the
+    /// victims.
+    pub ended: Option<bool>,
+}

@@ -1,0 +1,257 @@
+use super::*;
+use crate::cgroup::CgroupId;
+
+const TRACED: Traced = Traced {
+    decisions_since: Some(Monotonic::ZERO),
+    kills: true,
+    groups: true,
+    at_exit: false,
+    exits: true,
+    cgroups: true,
+};
+const NOTHING: Traced = Traced { decisions_since: None, kills: false, groups: false, ..TRACED };
+const SECOND: Duration = Duration::from_secs(1);
+const NOW: Monotonic = Monotonic(100_000_000_000);
+
+fn mark(tgid: u32, tid: u32, decision: Option<u64>) -> Mark {
+    let victim = Victim {
+        time: NOW,
+        tid,
+        tgid,
+        ns_pid: None,
+        start_boottime: 1,
+        cgroup: CgroupId(10),
+        parent_cgroup: None,
+        memory_cgroup: None,
+        is_outside: false,
+        comm: "hog".into(),
+        uid: 0,
+        oom_score_adj: None,
+        sizes: None,
+    };
+    let trigger = Trigger { tid: 1, tgid: 1, cgroup: CgroupId(10), comm: "trigger".into() };
+    Mark { victim, trigger, decision, killed: decision.is_some() }
+}
+
+fn end(decision: u64, kills: u32, marks: u32, group: bool) -> Decision {
+    Decision {
+        decision,
+        domain: Domain::Cgroup(CgroupId(10)),
+        group,
+        group_cgroup: None,
+        kills,
+        marks,
+    }
+}
+
+/// Each outcome in short: the processes of a kill and whether it is a group.
+fn told(assembler: &mut Assembler) -> Vec<String> {
+    let say = |outcome| match outcome {
+        Outcome::Kill(kill) => {
+            let victims: Vec<u32> = kill.victims.iter().map(|victim| victim.tgid).collect();
+            format!("kill {victims:?} group {:?}", kill.group)
+        }
+        Outcome::NoKill(reason, victim) => format!("{reason:?} {}", victim.tid),
+        Outcome::Missing(count) => format!("missing {count}"),
+    };
+    assembler.outcomes().into_iter().map(say).collect()
+}
+
+#[test]
+fn one_victim_is_one_kill_at_the_end_of_its_decision() {
+    let mut assembler = Assembler::new(TRACED);
+    assembler.marked(mark(5, 5, Some(1)), NOW);
+    assert!(told(&mut assembler).is_empty(), "not before the kernel is done");
+    assembler.decided(end(1, 1, 1, false), NOW);
+    assert_eq!(told(&mut assembler), ["kill [5] group Some(false)"]);
+    assert_eq!(assembler.deadline(), None);
+}
+
+#[test]
+fn a_group_is_one_kill_even_of_a_single_process() {
+    let mut assembler = Assembler::new(TRACED);
+    for tgid in [5, 6, 7] {
+        assembler.marked(mark(tgid, tgid, Some(1)), NOW);
+    }
+    assembler.decided(end(1, 4, 3, true), NOW);
+    assembler.marked(mark(8, 8, Some(2)), NOW);
+    assembler.decided(end(2, 2, 1, true), NOW);
+    assert_eq!(
+        told(&mut assembler),
+        ["kill [5, 6, 7] group Some(true)", "kill [8] group Some(true)"]
+    );
+}
+
+#[test]
+fn threads_of_one_process_are_one_victim() {
+    let mut assembler = Assembler::new(TRACED);
+    assembler.marked(mark(5, 5, Some(1)), NOW);
+    assembler.marked(mark(5, 9, Some(1)), NOW);
+    assembler.decided(end(1, 2, 2, true), NOW);
+    // Dying threads that enter the OOM path again, later, without a decision.
+    let mut dying = mark(5, 10, None);
+    dying.trigger.tid = 10;
+    assembler.marked(dying, NOW);
+    assembler.marked(mark(5, 11, None), NOW);
+    assert_eq!(
+        told(&mut assembler),
+        ["Duplicate 9", "kill [5] group Some(true)", "AlreadyDying 10", "Duplicate 11"]
+    );
+    assert_eq!(assembler.deadline(), None, "nothing is waited for");
+}
+
+#[test]
+fn a_mark_of_a_dying_task_is_no_kill_but_a_later_kill_is() {
+    let mut assembler = Assembler::new(TRACED);
+    let mut dying = mark(5, 5, Some(1));
+    dying.killed = false;
+    assembler.marked(dying, NOW);
+    assembler.decided(end(1, 0, 1, false), NOW);
+    assert_eq!(told(&mut assembler), ["AlreadyDying 5"]);
+    assembler.marked(mark(5, 5, Some(2)), NOW);
+    assembler.decided(end(2, 1, 1, false), NOW);
+    assert_eq!(told(&mut assembler), ["kill [5] group Some(false)"]);
+}
+
+#[test]
+fn a_reused_process_id_is_another_process() {
+    let mut assembler = Assembler::new(TRACED);
+    assembler.marked(mark(5, 5, Some(1)), NOW);
+    assembler.decided(end(1, 1, 1, false), NOW);
+    let mut reused = mark(5, 5, Some(2));
+    reused.victim.start_boottime = 2;
+    assembler.marked(reused, NOW);
+    assembler.decided(end(2, 1, 1, false), NOW);
+    assert_eq!(told(&mut assembler).len(), 2);
+}
+
+#[test]
+fn lost_records_are_told() {
+    let mut assembler = Assembler::new(TRACED);
+    assembler.decided(end(1, 1, 1, false), NOW);
+    assert_eq!(told(&mut assembler), ["missing 1"]);
+    assembler.marked(mark(5, 5, Some(2)), NOW);
+    assembler.decided(end(2, 4, 3, true), NOW);
+    assert_eq!(told(&mut assembler), ["missing 2", "kill [5] group Some(true)"]);
+    // A chosen victim that had no memory left was not marked at all.
+    assembler.decided(end(3, 1, 0, false), NOW);
+    assert!(told(&mut assembler).is_empty());
+}
+
+#[test]
+fn a_decision_whose_end_is_lost_is_a_kill_after_a_while() {
+    let mut assembler = Assembler::new(TRACED);
+    assembler.marked(mark(5, 5, Some(1)), NOW);
+    assembler.expire(NOW + (END_WAIT - Duration::from_nanos(1)));
+    assert!(told(&mut assembler).is_empty());
+    assembler.expire(assembler.deadline().unwrap());
+    assert_eq!(told(&mut assembler), ["kill [5] group None"]);
+}
+
+#[test]
+fn an_end_that_is_known_to_be_lost_is_not_waited_for() {
+    let mut assembler = Assembler::new(TRACED);
+    assembler.marked(mark(5, 5, Some(1)), NOW);
+    assembler.records_lost(NOW);
+    assembler.expire(NOW + LOST_END_WAIT);
+    assert_eq!(told(&mut assembler), ["kill [5] group None"]);
+    let mut assembler = Assembler::new(Traced { at_exit: true, ..TRACED });
+    assembler.marked(mark(5, 5, Some(1)), NOW);
+    assembler.decided(end(1, 3, 2, true), NOW);
+    assembler.records_lost(NOW);
+    assembler.expire(NOW + LOST_END_WAIT);
+    assert_eq!(told(&mut assembler), ["missing 1", "kill [5] group Some(true)"]);
+}
+
+#[test]
+fn victims_described_at_their_exit_are_waited_for() {
+    let mut assembler = Assembler::new(Traced { at_exit: true, ..TRACED });
+    assembler.decided(end(1, 3, 2, true), NOW);
+    assembler.marked(mark(5, 5, Some(1)), NOW);
+    assert!(told(&mut assembler).is_empty());
+    assembler.marked(mark(6, 6, Some(1)), NOW);
+    assert_eq!(told(&mut assembler), ["kill [5, 6] group Some(true)"]);
+    assembler.decided(end(2, 2, 2, true), NOW);
+    assembler.marked(mark(7, 7, Some(2)), NOW);
+    assembler.expire(NOW + EXIT_WAIT);
+    assert_eq!(told(&mut assembler), ["missing 1", "kill [7] group Some(true)"]);
+}
+
+#[test]
+fn without_decisions_marks_of_one_trigger_are_one_kill() {
+    let mut assembler = Assembler::new(NOTHING);
+    assembler.marked(mark(5, 5, None), NOW);
+    assembler.marked(mark(6, 6, None), NOW);
+    assembler.expire(NOW + INFERENCE_WINDOW);
+    assembler.marked(mark(7, 7, None), NOW + SECOND);
+    assembler.expire(NOW + 2 * SECOND);
+    assert_eq!(told(&mut assembler), ["kill [5, 6] group None", "kill [7] group None"]);
+}
+
+/// They come when their victims exit, which may be at the same moment.
+#[test]
+fn without_decisions_marks_far_apart_are_two_kills_however_late_they_come() {
+    let mut assembler = Assembler::new(Traced { at_exit: true, ..NOTHING });
+    assembler.marked(mark(5, 5, None), NOW + SECOND);
+    let mut later = mark(6, 6, None);
+    later.victim.time = NOW + INFERENCE_WINDOW + Duration::from_nanos(1);
+    assembler.marked(later, NOW + SECOND);
+    assembler.expire(NOW + 2 * SECOND);
+    assert_eq!(told(&mut assembler), ["kill [5] group None", "kill [6] group None"]);
+}
+
+/// A kernel writes a line to its console for each victim, and a serial console
+/// takes its time.
+#[test]
+fn a_slow_group_kill_is_one_kill() {
+    let mut assembler = Assembler::new(TRACED);
+    for (number, tgid) in [(0, 5), (1, 6), (2, 7), (3, 8)] {
+        let now = NOW + number * 20 * SECOND;
+        assembler.expire(now);
+        assembler.marked(mark(tgid, tgid, Some(1)), now);
+    }
+    assembler.decided(end(1, 5, 4, true), NOW + 80 * SECOND);
+    assert_eq!(told(&mut assembler), ["kill [5, 6, 7, 8] group Some(true)"]);
+}
+
+#[test]
+fn a_later_decision_shows_that_the_end_of_an_earlier_one_is_lost() {
+    let mut assembler = Assembler::new(TRACED);
+    assembler.marked(mark(5, 5, Some(1)), NOW);
+    assembler.marked(mark(6, 6, Some(2)), NOW);
+    assert_eq!(told(&mut assembler), ["kill [5] group None"]);
+    assembler.decided(end(3, 1, 0, false), NOW);
+    assert_eq!(told(&mut assembler), ["kill [6] group None"]);
+}
+
+/// The programs attach one after the other: a kill that is under way just then
+/// has no decision, and is still a kill.
+#[test]
+fn a_kill_at_start_up_is_not_taken_for_a_dying_task() {
+    let mut assembler = Assembler::new(Traced { decisions_since: Some(NOW), ..TRACED });
+    let mut own = mark(5, 5, None);
+    own.trigger.tid = 5;
+    assembler.marked(own, NOW);
+    assembler.expire(NOW + INFERENCE_WINDOW);
+    assert_eq!(told(&mut assembler), ["kill [5] group None"]);
+}
+
+/// The kernel marks nobody but the trigger outside of a decision, so this is one
+/// that was not seen to begin.
+#[test]
+fn a_mark_of_another_task_is_a_kill_although_its_decision_was_not_seen() {
+    let mut assembler = Assembler::new(TRACED);
+    assembler.marked(mark(5, 5, None), NOW);
+    assembler.expire(NOW + INFERENCE_WINDOW);
+    assert_eq!(told(&mut assembler), ["kill [5] group None"]);
+    assert!(assembler.has_killed(5) && !assembler.has_killed(6));
+}
+
+#[test]
+fn killed_processes_are_forgotten() {
+    let mut assembler = Assembler::new(TRACED);
+    assembler.marked(mark(5, 5, Some(1)), NOW);
+    assembler.decided(end(1, 1, 1, false), NOW);
+    assembler.expire(NOW + REMEMBER);
+    assert!(assembler.killed.is_empty());
+}

@@ -1,0 +1,117 @@
+//! What the kernel did, as far as the agent hears of it. The eBPF programs and the kernel's counts
+//! both end here, and nothing above knows which of them it was.
+
+use crate::{
+    cgroup::{CgroupId, CgroupPath},
+    clock::Monotonic,
+    oom::{Domain, Trigger, Victim},
+};
+use std::time::Duration;
+
+/// Something the kernel did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A process was marked as an OOM victim.
+    Marked(Mark),
+    /// A call of `oom_kill_process()` returned.
+    Decided(Decision),
+    /// A marked process has no living thread any more.
+    Exited {
+        /// Its process id.
+        tgid: u32,
+        /// From its mark.
+        after: Duration,
+    },
+    /// A cgroup was made on the v2 hierarchy.
+    CgroupMade(CgroupEvent),
+    /// A cgroup was removed.
+    CgroupRemoved(CgroupEvent),
+    /// Which cgroups lie above a victim's.
+    Lineage(Lineage),
+    /// A cgroup was made or removed that the agent's mount does not show.
+    CgroupOutside,
+}
+
+/// A call of `trace_mark_victim()`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The victim.
+    pub victim: Victim,
+    /// Who asked for memory.
+    pub trigger: Trigger,
+    /// The decision it belongs to, if one was seen.
+    pub decision: Option<u64>,
+    /// A signal was sent in that decision.
+    pub killed: bool,
+}
+
+/// The end of a call of `oom_kill_process()`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Which one.
+    pub decision: u64,
+    /// Whose limit was hit.
+    pub domain: Domain,
+    /// Whether a cgroup was killed as a group.
+    pub group: bool,
+    /// Which one, if that could be read.
+    pub group_cgroup: Option<CgroupId>,
+    /// Signals sent.
+    pub kills: u32,
+    /// Marks made.
+    pub marks: u32,
+}
+
+/// A cgroup that was made or removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CgroupEvent {
+    /// Its id, if the kernel could be asked for it.
+    pub id: Option<CgroupId>,
+    /// Its path.
+    pub path: CgroupPath,
+    /// Where the path begins.
+    pub base: Base,
+}
+
+/// Where a path begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// At the cgroup that the agent's mount begins at.
+    Mount,
+    /// At the hierarchy's root, where the mount may begin too.
+    Hierarchy,
+}
+
+/// What lies above the cgroup of a victim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lineage {
+    /// The victim's cgroup.
+    pub cgroup: CgroupId,
+    /// Those above it, from the root's child on, as many as the programs look at.
+    pub above: Vec<CgroupId>,
+}
+
+/// Which optional programs are attached, and so what their silence means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traced {
+    /// Decisions are framed since then.
+    pub decisions_since: Option<Monotonic>,
+    /// It is known whether a decision sent a signal.
+    pub kills: bool,
+    /// It is known whether a decision killed a group.
+    pub groups: bool,
+    /// Victims may be described when they exit, so after their decision's end.
+    pub at_exit: bool,
+    /// Exits of victims are seen.
+    pub exits: bool,
+    /// Made and removed cgroups are seen.
+    pub cgroups: bool,
+}
+
+/// The name of a cgroup whose path was cut.
+pub const CUT: &str = "…";
+
+/// Whether the kernel has cut a path, so that it is not the cgroup's own.
+pub fn is_cut(path: &CgroupPath) -> bool {
+    path.name() == CUT
+}

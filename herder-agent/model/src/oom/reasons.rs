@@ -1,0 +1,129 @@
+//! Why something is not told, or not as it should be. Each is the value of a metric's label,
+//! so each set is closed.
+
+/// Why something the kernel did could not be reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lost {
+    /// A program could not hand over a record; the reason is the programs' own.
+    Kernel(herder_agent_ebpf::Loss),
+    /// A record was too short.
+    ShortRecord,
+    /// A record of a kind that this agent does not know.
+    UnknownRecord,
+    /// A decision ended, but not all of its victims' records arrived.
+    VictimMissing,
+    /// A made or removed cgroup was told of by a path that says nothing.
+    CgroupPath,
+}
+
+impl Lost {
+    /// The value of the `reason` label. What the kernel side lost has the name of
+    /// its [`herder_agent_ebpf::Loss`].
+    pub fn as_str(self) -> &'static str {
+        use herder_agent_ebpf::Loss;
+        match self {
+            Lost::Kernel(Loss::VictimRingFull) => "victim-ring-full",
+            Lost::Kernel(Loss::DecisionRingFull) => "decision-ring-full",
+            Lost::Kernel(Loss::ExitRingFull) => "exit-ring-full",
+            Lost::Kernel(Loss::CgroupRingFull) => "cgroup-ring-full",
+            Lost::Kernel(Loss::VictimMapFull) => "victim-map-full",
+            Lost::Kernel(Loss::DecisionMapFull) => "decision-map-full",
+            Lost::Kernel(Loss::PendingMapFull) => "pending-map-full",
+            Lost::Kernel(Loss::PendingStale) => "pending-stale",
+            Lost::Kernel(Loss::LineageRingFull) => "lineage-ring-full",
+            Lost::ShortRecord => "short-record",
+            Lost::UnknownRecord => "unknown-record",
+            Lost::VictimMissing => "victim-missing",
+            Lost::CgroupPath => "cgroup-path",
+        }
+    }
+
+    /// Whether a kill, or a victim of one, is lost with it; else something is
+    /// missing in what is told about a kill.
+    pub fn loses_kill(self) -> bool {
+        match self {
+            Lost::Kernel(loss) => loss.loses_kill(),
+            Lost::ShortRecord | Lost::UnknownRecord | Lost::VictimMissing => true,
+            Lost::CgroupPath => false,
+        }
+    }
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Lost> {
+        let own = [Lost::ShortRecord, Lost::UnknownRecord, Lost::VictimMissing, Lost::CgroupPath];
+        herder_agent_ebpf::Loss::ALL.into_iter().map(Lost::Kernel).chain(own)
+    }
+}
+
+/// Why it is not known whose a kill is, or only in part; what is least known comes last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Unattributed {
+    /// The pod is known, but the container's name did not arrive in time.
+    UnknownContainer,
+    /// The cgroup is a pod's, but its names did not arrive in time.
+    UnknownPod,
+    /// The victim's cgroup id was never seen.
+    UnknownCgroup,
+}
+
+impl Unattributed {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::UnknownContainer, Self::UnknownPod, Self::UnknownCgroup];
+
+    /// The value of the `reason` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownContainer => "unknown-container",
+            Self::UnknownPod => "unknown-pod",
+            Self::UnknownCgroup => "unknown-cgroup",
+        }
+    }
+}
+
+/// Why a killed process was not seen, though the kernel counted it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unseen {
+    /// No agent was running.
+    AgentDown,
+    /// It was never told. Also when it is counted as lost.
+    Missed,
+}
+
+impl Unseen {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::AgentDown, Self::Missed];
+
+    /// The value of the `reason` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AgentDown => "agent-down",
+            Self::Missed => "missed",
+        }
+    }
+}
+
+/// Why a mark of the kernel is no kill of its own, or none of this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NoKill {
+    /// The task was already dying (`task_will_free_mem()`).
+    AlreadyDying,
+    /// Another thread of a process that is already reported.
+    Duplicate,
+    /// A kill in a cgroup that the agent's mount does not show: in another node, where
+    /// nodes are containers, or outside of what `--cgroup-root` names.
+    OutsideMount,
+}
+
+impl NoKill {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::AlreadyDying, Self::Duplicate, Self::OutsideMount];
+
+    /// The value of the `reason` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AlreadyDying => "already-dying",
+            Self::Duplicate => "duplicate",
+            Self::OutsideMount => "outside-mount",
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The pods of this node: what the API server says about them, trimmed to what
+//! the agent uses.
+//!
+//! [`watch`] is the edge: it follows the API server and sends [`Event`]s. The
+//! core, which owns the [`store::PodStore`], applies them and acts on the changes
+//! that come out. A pod is kept as a [`Pod`] of some hundred bytes; the object
+//! as the server sends it is ten times that and never kept.
+
+pub mod current;
+pub mod quantity;
+pub mod restarts;
+pub mod store;
+pub mod wire;
+
+use crate::owner::{
+    ContainerNames,
+    id::{ContainerId, PodUid},
+};
+use jiff::Timestamp;
+use std::{collections::BTreeMap, mem::size_of};
+
+/// The annotation by which a pod asks for its own `memory.oom.group`.
+pub const OOM_GROUP_ANNOTATION: &str = "herder.dev/oom-group";
+
+/// So much of a pod's labels is kept, bytes; of a pod with more, none are.
+///
+/// The API server has no limit for them but that of the whole object, some MiB.
+/// Anybody who may make pods could fill the agent's memory with that.
+pub const LARGEST_LABELS: usize = 16 * 1024;
+
+/// So many containers of a pod are kept. A kubelet runs far fewer, but a pod that it will
+/// never run is on the node's list all the same, and an object of some MiB has room for
+/// many thousands of names.
+pub const MOST_CONTAINERS: usize = 1000;
+
+/// So much of [`OOM_GROUP_ANNOTATION`] is read, bytes: names of some hundred containers. Anybody who
+/// may make a pod chooses it, and it is read for each of its cgroups.
+pub const LONGEST_ANNOTATION: usize = 4096;
+
+/// Labels, by key.
+pub type Labels = Box<[(Box<str>, Box<str>)]>;
+
+/// What the watch says, in the order in which it is to be applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A full list begins: until [`Event::Listed`], what is applied is in it.
+    ListStarted,
+    /// A pod is there, new or changed.
+    Applied(Box<Pod>),
+    /// A pod is gone.
+    Deleted(PodUid),
+    /// The list is complete: a pod that was not in it is gone.
+    Listed,
+}
+
+/// A pod, as far as the agent uses it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// `metadata.uid`.
+    pub uid: PodUid,
+    /// The uid in the cgroup path, if that is another: that of the static pod which
+    /// this one mirrors, once the kubelet has acknowledged it.
+    pub config_hash: Option<PodUid>,
+    /// `metadata.namespace`.
+    pub namespace: Box<str>,
+    /// `metadata.name`.
+    pub name: Box<str>,
+    /// `metadata.labels`, by key; none if they are more than [`LARGEST_LABELS`].
+    pub labels: Option<Labels>,
+    /// The value of [`OOM_GROUP_ANNOTATION`], not yet understood.
+    pub oom_group: Option<Box<str>>,
+    /// Its containers of all kinds, at most [`MOST_CONTAINERS`].
+    pub containers: Box<[Container]>,
+    /// Some are left out: what happens in them is told by their cgroup.
+    pub more_containers: bool,
+    /// The memory limit of the pod as a whole in bytes, if its spec has one (pod-level
+    /// resources), and not only its containers.
+    pub memory_limit: Option<u64>,
+}
+
+/// A container of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Its name, unique in the pod over all kinds.
+    pub name: Box<str>,
+    /// What it is for.
+    pub kind: ContainerKind,
+    /// Its newest incarnation, once the status knows one.
+    pub id: Option<ContainerId>,
+    /// `restartCount` of the status; 0 while there is none.
+    pub restarts: u32,
+    /// How the incarnation before the newest ended.
+    pub last_terminated: Option<Termination>,
+    /// Its memory limit in bytes, if it has one.
+    pub memory_limit: Option<u64>,
+    /// It ran to its end and is not started again: an init container that ended well.
+    pub completed: bool,
+}
+
+/// What a container is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ContainerKind {
+    /// Runs to its end before the others start.
+    Init,
+    /// An init container with `restartPolicy: Always`.
+    Sidecar,
+    /// One of `spec.containers`.
+    Regular,
+    /// Added to a running pod for debugging.
+    Ephemeral,
+}
+
+/// How an incarnation of a container ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Termination {
+    /// Why, as the status says.
+    pub reason: restarts::Reason,
+    /// Exit code, 137 for a SIGKILL.
+    pub exit_code: i32,
+    /// When, to the second.
+    pub finished_at: Option<Timestamp>,
+    /// Which incarnation.
+    pub id: Option<ContainerId>,
+}
+
+impl Pod {
+    /// The value of a label that is kept.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        let labels = self.labels.as_ref()?;
+        let at = labels.binary_search_by(|(name, _)| name.as_ref().cmp(key)).ok()?;
+        labels.get(at).map(|(_, value)| value.as_ref())
+    }
+
+    /// The same with what rules and annotations are about, and no more.
+    fn without_containers(&self) -> Self {
+        let Pod { uid, config_hash, namespace, name, labels, oom_group, .. } = self;
+        Pod {
+            uid: *uid,
+            config_hash: *config_hash,
+            namespace: namespace.clone(),
+            name: name.clone(),
+            labels: labels.clone(),
+            oom_group: oom_group.clone(),
+            containers: Box::default(),
+            more_containers: false,
+            memory_limit: None,
+        }
+    }
+
+    /// The container of this name.
+    pub fn container(&self, name: &str) -> Option<&Container> {
+        self.containers.iter().find(|container| container.name.as_ref() == name)
+    }
+
+    /// The uid that the pod's cgroups carry.
+    pub fn cgroup_uid(&self) -> PodUid {
+        self.config_hash.unwrap_or(self.uid)
+    }
+
+    /// The names of one of its containers, as labels.
+    pub fn names(&self, container: &str) -> ContainerNames {
+        ContainerNames {
+            namespace: self.namespace.to_string(),
+            pod: self.name.to_string(),
+            container: container.to_owned(),
+        }
+    }
+}
+
+impl Container {
+    /// The incarnations that the status names, the newest first.
+    pub fn ids(&self) -> impl Iterator<Item = ContainerId> {
+        let last = self.last_terminated.and_then(|ended| ended.id);
+        self.id.into_iter().chain(last)
+    }
+}
+
+/// Labels, if they are few enough to be kept. What a label takes beside its text
+/// counts too: they may be very many very short ones.
+pub fn bounded(labels: BTreeMap<Box<str>, Box<str>>) -> Option<Labels> {
+    // The two pointers with their lengths, and as much for what malloc adds.
+    const BESIDE: usize = 2 * size_of::<(Box<str>, Box<str>)>();
+    let size: usize = labels.iter().map(|(key, value)| key.len() + value.len() + BESIDE).sum();
+    (size <= LARGEST_LABELS).then(|| labels.into_iter().collect())
+}
+
+/// As much of the annotation as shows that it is too long.
+pub fn shortened(text: &str) -> Box<str> {
+    let end = text.floor_char_boundary(LONGEST_ANNOTATION + 4);
+    text.get(..end).unwrap_or_default().into()
+}

@@ -1,0 +1,96 @@
+//! What pods are labelled now, for those who decide apart from the core: the answers to
+//! the container runtime do not wait for it.
+
+use super::{Event, Pod};
+use crate::owner::id::PodUid;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// The pods of this node as the API server has them, without their containers. What
+/// follows the pods writes, and others read.
+#[derive(Clone, Debug, Default)]
+pub struct CurrentPods(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    pods: HashMap<PodUid, Arc<Pod>>,
+    listed: Option<HashSet<PodUid>>,
+}
+
+impl CurrentPods {
+    /// Takes an event in.
+    pub fn apply(&self, event: &Event) {
+        let mut known = self.known();
+        match event {
+            Event::ListStarted => known.listed = Some(HashSet::new()),
+            Event::Applied(pod) => {
+                if let Some(listed) = &mut known.listed {
+                    listed.insert(pod.uid);
+                }
+                known.pods.insert(pod.uid, Arc::new(pod.without_containers()));
+            }
+            Event::Deleted(uid) => drop(known.pods.remove(uid)),
+            Event::Listed => {
+                if let Some(listed) = known.listed.take() {
+                    known.pods.retain(|uid, _| listed.contains(uid));
+                }
+            }
+        }
+    }
+
+    /// A pod, by the uid of the API.
+    pub fn get(&self, uid: PodUid) -> Option<Arc<Pod>> {
+        self.known().pods.get(&uid).cloned()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Nothing panics while it is held, and each change is whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uid(number: u8) -> PodUid {
+        PodUid::parse(&format!("2c39abf0-f543-4c05-8cfe-3839410aef{number:02}")).unwrap()
+    }
+
+    fn applied(number: u8, app: &str) -> Event {
+        let labels = Some([("app".into(), app.into())].into());
+        Event::Applied(Box::new(Pod {
+            uid: uid(number),
+            config_hash: None,
+            namespace: "shop".into(),
+            name: "web-0".into(),
+            labels,
+            oom_group: None,
+            containers: Box::default(),
+            more_containers: false,
+            memory_limit: None,
+        }))
+    }
+
+    #[test]
+    fn pods_are_as_they_were_told_last() {
+        let pods = CurrentPods::default();
+        let app = |number| pods.get(uid(number)).map(|pod| pod.label("app").unwrap().to_owned());
+        let (web, db) = (Some("web".to_owned()), Some("db".to_owned()));
+        for event in [Event::ListStarted, applied(1, "web"), applied(2, "web"), Event::Listed] {
+            pods.apply(&event);
+        }
+        assert_eq!((app(1), app(2)), (web.clone(), web.clone()));
+        pods.apply(&applied(2, "db"));
+        pods.apply(&Event::Deleted(uid(1)));
+        assert_eq!((app(1), app(2)), (None, db.clone()));
+        // Nobody is forgotten while a list comes in, only when it is whole.
+        pods.apply(&Event::ListStarted);
+        pods.apply(&applied(3, "web"));
+        assert_eq!((app(2), app(3)), (db, web.clone()));
+        pods.apply(&Event::Listed);
+        assert_eq!((app(2), app(3)), (None, web));
+    }
+}

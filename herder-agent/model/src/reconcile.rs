@@ -1,0 +1,214 @@
+//! Does the agent tell every kill? Compares what it told with what the kernel
+//! counts for each cgroup and for the node, which needs no eBPF, and goes on while no
+//! agent runs.
+//!
+//! The kernel's counts are `oom_kill` of `memory.events.local` and of `/proc/vmstat`, raised
+//! together (`__oom_kill_process()`, mm/oom_kill.c): one for each process, and one more for
+//! the chosen victim of a group, if that is still there when the group is scanned.
+//! So what was told is an upper bound, and only what goes beyond it was not seen.
+//!
+//! A cgroup takes its count with it when it is removed. The node's count stays, so what
+//! no cgroup's count explains is compared there.
+
+use crate::{cgroup::CgroupId, clock::Monotonic};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    time::Duration,
+};
+
+/// Processes that were killed and told, for each cgroup whose count is read, and for the
+/// node. Pure; takes the time from its caller.
+#[derive(Debug)]
+pub struct Reconciler {
+    wait: Duration,
+    cgroups: HashMap<CgroupId, Count>,
+    node: Option<Count>,
+    starting: Option<Starting>,
+}
+
+/// What the node counted while the agent was starting: what is told of it was heard.
+#[derive(Debug)]
+struct Starting {
+    unheard: u64,
+    until: Monotonic,
+    due: Monotonic,
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    /// All up to here is told, or counted as unseen.
+    settled: u64,
+    read: u64,
+    last_read: Monotonic,
+    told: u64,
+    last_told: Monotonic,
+    /// Up to where it is compared next, and when.
+    due: Option<(u64, Monotonic)>,
+    gone: bool,
+}
+
+impl Count {
+    /// What was before is settled.
+    fn begin(count: u64, now: Monotonic) -> Self {
+        Count { settled: count, read: count, last_read: now, ..Count::default() }
+    }
+
+    fn read(&mut self, count: u64, now: Monotonic, wait: Duration) {
+        self.gone = false;
+        self.last_read = now;
+        if count > self.read {
+            self.read = count;
+            self.due.get_or_insert((count, now + wait));
+        }
+        self.end_allowance();
+    }
+
+    fn told(&mut self, processes: u64, now: Monotonic) {
+        self.told += processes;
+        self.last_told = now;
+    }
+
+    /// How many of what is due were not told.
+    fn settle(&mut self, now: Monotonic, wait: Duration) -> u64 {
+        let Some((upto, _)) = self.due.filter(|(_, due)| *due <= now) else { return 0 };
+        let killed = upto.saturating_sub(self.settled);
+        let explained = killed.min(self.told);
+        self.told -= explained;
+        self.settled = upto;
+        self.due = (self.read > upto).then(|| (self.read, now + wait));
+        self.end_allowance();
+        killed - explained
+    }
+
+    /// The kernel counts before anybody can tell: what was told before the last reading,
+    /// and is not in it, is the allowance for a group.
+    fn end_allowance(&mut self) {
+        if self.due.is_none() && self.last_told <= self.last_read {
+            self.told = 0;
+        }
+    }
+
+    /// Up to where all is told, as far as that was read.
+    fn explained(&self) -> u64 {
+        self.read.min(self.settled.saturating_add(self.told))
+    }
+}
+
+impl Reconciler {
+    /// One that waits so long for a kill to be told after it was counted.
+    pub fn new(wait: Duration) -> Self {
+        Reconciler { wait, cgroups: HashMap::new(), node: None, starting: None }
+    }
+
+    /// Takes a count. Of a cgroup that was not known, what was before is settled.
+    pub fn read(&mut self, id: CgroupId, count: u64, now: Monotonic) {
+        match self.cgroups.entry(id) {
+            Entry::Occupied(mut known) => known.get_mut().read(count, now, self.wait),
+            Entry::Vacant(new) => _ = new.insert(Count::begin(count, now)),
+        }
+    }
+
+    /// Takes the node's count as it was before the agent began to listen, and now that it
+    /// listens to all.
+    pub fn begin_node(&mut self, before: u64, count: u64, now: Monotonic) {
+        self.node = Some(Count::begin(count, now));
+        let due = now + self.node_wait();
+        let unheard = count.saturating_sub(before);
+        self.starting = (unheard > 0).then_some(Starting { unheard, until: now, due });
+    }
+
+    /// Takes the node's count, if it has been begun with.
+    pub fn read_node(&mut self, count: u64, now: Monotonic) {
+        let wait = self.node_wait();
+        if let Some(node) = &mut self.node {
+            node.read(count, now, wait);
+        }
+    }
+
+    /// What a cgroup's count shows must be known before, and explains the node's.
+    fn node_wait(&self) -> Duration {
+        self.wait.saturating_mul(2)
+    }
+
+    /// A process of a cgroup was told, killed at some time, and the kernel may have counted
+    /// it twice.
+    pub fn told(&mut self, id: CgroupId, twice: bool, killed: Monotonic, now: Monotonic) {
+        let processes = 1 + u64::from(twice);
+        if let Some(count) = self.cgroups.get_mut(&id) {
+            count.told(processes, now);
+        }
+        match (&mut self.starting, &mut self.node) {
+            (Some(starting), _) if killed < starting.until => {
+                starting.unheard = starting.unheard.saturating_sub(processes);
+            }
+            (_, Some(node)) => node.told(processes, now),
+            (_, None) => {}
+        }
+    }
+
+    /// The cgroup was removed, or is matched no more; its last kills may still be told.
+    pub fn removed(&mut self, id: CgroupId) {
+        if let Entry::Occupied(mut count) = self.cgroups.entry(id) {
+            if count.get().due.is_none() {
+                count.remove();
+            } else {
+                count.get_mut().gone = true;
+            }
+        }
+    }
+
+    /// Compares what is due, and gives how many processes of which cgroups were
+    /// killed and not told; those of none died in a cgroup that nobody can name.
+    pub fn settle(&mut self, now: Monotonic) -> Vec<(Option<CgroupId>, u64)> {
+        let mut unseen = Vec::new();
+        for (id, count) in &mut self.cgroups {
+            let missed = count.settle(now, self.wait);
+            if missed > 0 {
+                unseen.push((Some(*id), missed));
+            }
+        }
+        self.cgroups.retain(|_, count| !count.gone || count.due.is_some());
+        let wait = self.node_wait();
+        if let Some(node) = &mut self.node {
+            node.told += unseen.iter().map(|(_, missed)| missed).sum::<u64>();
+            let missed = node.settle(now, wait);
+            if missed > 0 {
+                unseen.push((None, missed));
+            }
+        }
+        unseen
+    }
+
+    /// How many processes were killed while the agent was starting, and not told.
+    pub fn settle_starting(&mut self, now: Monotonic) -> u64 {
+        let settled = self.starting.take_if(|starting| starting.due <= now);
+        settled.map_or(0, |starting| starting.unheard)
+    }
+
+    /// When [`Self::settle`] or [`Self::settle_starting`] has something to do next.
+    pub fn deadline(&self) -> Option<Monotonic> {
+        let counts = self.cgroups.values().chain(&self.node);
+        let due = counts.filter_map(|count| count.due).map(|(_, due)| due);
+        due.chain(self.starting.as_ref().map(|starting| starting.due)).min()
+    }
+
+    /// What was read last of a cgroup.
+    pub fn count(&self, id: CgroupId) -> Option<u64> {
+        self.cgroups.get(&id).map(|count| count.read)
+    }
+
+    /// Up to which count of a cgroup all is told: what the next agent begins with, so
+    /// that what this one was about to tell is not lost.
+    pub fn explained(&self, id: CgroupId) -> Option<u64> {
+        self.cgroups.get(&id).map(Count::explained)
+    }
+
+    /// The same of the node, without what may have been killed unheard at the start.
+    pub fn node_explained(&self) -> Option<u64> {
+        let unheard = self.starting.as_ref().map_or(0, |starting| starting.unheard);
+        self.node.as_ref().map(|node| node.explained().saturating_sub(unheard))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! The value of a pod's annotation: one word for all of its containers, or
+//! `name=word` for some, separated by commas.
+
+use crate::{pods::LONGEST_ANNOTATION, rules::parse::OomGroup};
+
+/// Why an annotation cannot be followed. Shown to the pod's owner.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnnotationError {
+    /// Not one of the three words.
+    #[error("{0:?} is none of single-process, group, leave")]
+    Word(String),
+    /// A list part without `=`, or without a name.
+    #[error("{0:?} is not of the form container=single-process|group|leave")]
+    Part(String),
+    /// More than is read.
+    #[error("it is longer than {LONGEST_ANNOTATION} bytes")]
+    Long,
+    /// A container that is named twice.
+    #[error("container {0:?} is named twice")]
+    Twice(String),
+}
+
+/// What the annotation wants for a container; nothing if it does not name it.
+/// The whole text is checked, so that a typing error is told at once and not
+/// only when the container it is about comes up.
+pub fn wanted(text: &str, container: &str) -> Result<Option<OomGroup>, AnnotationError> {
+    if text.len() > LONGEST_ANNOTATION {
+        return Err(AnnotationError::Long);
+    }
+    if !text.contains(['=', ',']) {
+        return word(text.trim()).map(Some);
+    }
+    let mut named: Vec<(&str, OomGroup)> = Vec::new();
+    for part in text.split(',').map(str::trim) {
+        let (name, value) = part
+            .split_once('=')
+            .filter(|(name, _)| !name.trim().is_empty())
+            .ok_or_else(|| AnnotationError::Part(shortened(part)))?;
+        let (name, value) = (name.trim(), word(value.trim())?);
+        if named.iter().any(|(known, _)| *known == name) {
+            return Err(AnnotationError::Twice(shortened(name)));
+        }
+        named.push((name, value));
+    }
+    Ok(named.into_iter().find(|(name, _)| *name == container).map(|(_, value)| value))
+}
+
+fn word(text: &str) -> Result<OomGroup, AnnotationError> {
+    match text {
+        "single-process" => Ok(OomGroup::SingleProcess),
+        "group" => Ok(OomGroup::Group),
+        "leave" => Ok(OomGroup::Leave),
+        other => Err(AnnotationError::Word(shortened(other))),
+    }
+}
+
+/// An annotation may have 256 KiB; an error message need not.
+fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_of_any_length_takes_little_time() {
+        let long = "a=leave,".repeat(LONGEST_ANNOTATION);
+        assert_eq!(wanted(&long, "a"), Err(AnnotationError::Long));
+    }
+
+    #[test]
+    fn words_and_lists() {
+        let single = Ok(Some(OomGroup::SingleProcess));
+        let table = [
+            ("single-process", single.clone()),
+            (" single-process ", single.clone()),
+            ("leave", Ok(Some(OomGroup::Leave))),
+            ("worker=single-process,sidecar=group", single.clone()),
+            ("sidecar=group, worker = single-process", single),
+            ("sidecar=group", Ok(None)),
+            ("", Err(AnnotationError::Word(String::new()))),
+            ("Group", Err(AnnotationError::Word("Group".into()))),
+            ("worker=yes", Err(AnnotationError::Word("yes".into()))),
+            ("worker=group,", Err(AnnotationError::Part(String::new()))),
+            ("=group", Err(AnnotationError::Part("=group".into()))),
+            ("sidecar=group,typo", Err(AnnotationError::Part("typo".into()))),
+            ("worker=group,worker=leave", Err(AnnotationError::Twice("worker".into()))),
+        ];
+        for (text, expected) in table {
+            assert_eq!(wanted(text, "worker"), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_huge_value_is_cut_in_the_message() {
+        let error = wanted(&"x".repeat(200_000), "worker").unwrap_err();
+        assert!(error.to_string().len() < 200);
+    }
+}

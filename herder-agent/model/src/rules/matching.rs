@@ -1,0 +1,174 @@
+//! Which rule a container falls under, and what it wants. Pure.
+
+use crate::{
+    cgroup::CgroupPath,
+    owner::crun,
+    pods::Pod,
+    rules::{
+        annotation::{self, AnnotationError},
+        parse::{
+            ANNOTATION_RULE, Config, LabelSelector, OomGroup, Operator, PodAnnotations,
+            PodSelector, Requirement, Selects,
+        },
+    },
+};
+use glob::{MatchOptions, Pattern};
+use std::sync::Arc;
+
+/// No `*`, `?` or `[…]` ever matches a `/`; only `**` stands for any number of components.
+const COMPONENTS: MatchOptions = MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: false,
+};
+
+/// A rule's name and the value it wants; `OomGroup::Leave` never gets here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Name of the rule, a metric label.
+    pub rule: Arc<str>,
+    /// The value of `memory.oom.group`.
+    pub value: bool,
+}
+
+/// What is to be decided about.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The cgroup.
+    pub cgroup: &'a CgroupPath,
+    /// The container it is, if it is one of a pod that is known.
+    pub pod: Option<PodSubject<'a>>,
+}
+
+/// A container of a pod.
+#[derive(Clone, Copy, Debug)]
+pub struct PodSubject<'a> {
+    /// The pod.
+    pub pod: &'a Pod,
+    /// Name of the container, if it is known yet.
+    pub container: Option<&'a str>,
+}
+
+/// What the policy says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Bring the value to this and keep it there.
+    Matched(Target),
+    /// A rule says: hands off.
+    Leave {
+        /// Name of the rule.
+        rule: Arc<str>,
+    },
+    /// No rule is for it.
+    Unmatched,
+    /// The pod's annotation is wrong, so the pod is left alone.
+    BadAnnotation(AnnotationError),
+}
+
+/// The rules.
+#[derive(Clone, Debug, Default)]
+pub struct Policy(Config);
+
+impl Policy {
+    /// Takes a configuration.
+    pub fn new(config: Config) -> Self {
+        Policy(config)
+    }
+
+    /// The names of the rules that want something, as metrics have them.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let wanting = self.0.rules.iter().filter(|rule| rule.oom_group != OomGroup::Leave);
+        let annotation = self.0.pod_annotations == PodAnnotations::Allow;
+        wanting.map(|rule| &*rule.name).chain(annotation.then_some(ANNOTATION_RULE))
+    }
+
+    /// The first rule that matches decides, then the pod's annotation.
+    pub fn decide(&self, subject: &Subject<'_>) -> Verdict {
+        for rule in &self.0.rules {
+            let selected = match &rule.selects {
+                Selects::Cgroups(globs) => Some(selects_cgroup(globs, subject.cgroup)),
+                Selects::Pods(pods) => {
+                    subject.pod.map_or(Some(false), |pod| selects_pod(pods, pod))
+                }
+            };
+            match selected {
+                Some(true) => return verdict(&rule.name, rule.oom_group),
+                Some(false) => {}
+                // A later rule must not come before this one.
+                None => return Verdict::Unmatched,
+            }
+        }
+        let pod = subject.pod.filter(|_| self.0.pod_annotations == PodAnnotations::Allow);
+        let Some((pod, text)) = pod.and_then(|pod| Some((pod, pod.pod.oom_group.as_deref()?)))
+        else {
+            return Verdict::Unmatched;
+        };
+        match annotation::wanted(text, pod.container.unwrap_or_default()) {
+            Ok(Some(oom_group)) => verdict(&Arc::from(ANNOTATION_RULE), oom_group),
+            Ok(None) => Verdict::Unmatched,
+            Err(error) => Verdict::BadAnnotation(error),
+        }
+    }
+}
+
+fn verdict(rule: &Arc<str>, oom_group: OomGroup) -> Verdict {
+    let rule = rule.clone();
+    match oom_group {
+        OomGroup::SingleProcess => Verdict::Matched(Target { rule, value: false }),
+        OomGroup::Group => Verdict::Matched(Target { rule, value: true }),
+        OomGroup::Leave => Verdict::Leave { rule },
+    }
+}
+
+/// The root has no `memory.oom.group` and is nobody's container.
+fn selects_cgroup(globs: &[Pattern], cgroup: &CgroupPath) -> bool {
+    let matches = |path: &CgroupPath| {
+        path.as_str() != "/"
+            && globs.iter().any(|glob| glob.matches_with(path.as_str(), COMPONENTS))
+    };
+    matches(cgroup) || crun::scope(cgroup).is_some_and(|scope| matches(&scope))
+}
+
+/// None as long as it depends on what is not known: the container's name, or
+/// labels that were too many to keep.
+fn selects_pod(pods: &PodSelector, pod: PodSubject<'_>) -> Option<bool> {
+    let any = |globs: &[Pattern], name: &str| {
+        globs.iter().any(|glob| glob.matches_with(name, COMPONENTS))
+    };
+    let namespace = pods.namespaces.as_ref().is_none_or(|globs| any(globs, &pod.pod.namespace));
+    let container = match (&pods.containers, pod.container) {
+        (None, _) => Some(true),
+        (Some(globs), Some(name)) => Some(any(globs, name)),
+        // Whatever the name will be, `*` matches it.
+        (Some(globs), None) => globs.iter().any(|glob| glob.as_str() == "*").then_some(true),
+    };
+    let parts = [Some(namespace), container, selects_labels(&pods.selector, pod.pod)];
+    if parts.contains(&Some(false)) {
+        return Some(false);
+    }
+    parts.iter().all(Option::is_some).then_some(true)
+}
+
+/// `LabelSelectorAsSelector()`, k8s.io/apimachinery/pkg/apis/meta/v1/helpers.go.
+fn selects_labels(selector: &LabelSelector, pod: &Pod) -> Option<bool> {
+    let LabelSelector { match_labels, match_expressions } = selector;
+    if match_labels.is_empty() && match_expressions.is_empty() {
+        return Some(true);
+    }
+    pod.labels.as_ref()?;
+    let holds = |Requirement { key, operator, values }: &Requirement| {
+        let value = pod.label(key);
+        let listed = |value: &str| values.iter().any(|listed| listed == value);
+        match operator {
+            Operator::In => value.is_some_and(listed),
+            Operator::NotIn => !value.is_some_and(listed),
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
+        }
+    };
+    let all = match_labels.iter().all(|(key, value)| pod.label(key) == Some(value));
+    Some(all && match_expressions.iter().all(holds))
+}
+
+#[cfg(test)]
+mod tests;

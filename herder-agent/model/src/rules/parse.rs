@@ -1,0 +1,157 @@
+//! The configuration file: rules that say which containers get which behaviour.
+//!
+//! What is wrong is told with file, line and column. A file that does not parse
+//! is never half taken.
+
+mod names;
+mod raw;
+mod syntax;
+
+use glob::Pattern;
+use raw::{RawConfig, Wrong};
+use serde::{Deserialize, Serialize};
+use serde_saphyr::Location;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// The name that a pod's annotation has among the rules.
+pub const ANNOTATION_RULE: &str = "annotation";
+
+/// A valid configuration.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// The rules in their order; the first that matches wins.
+    pub rules: Vec<Rule>,
+    /// Whether pods may choose for themselves where no rule matches.
+    pub pod_annotations: PodAnnotations,
+}
+
+/// A rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Its name, a metric label.
+    pub name: Arc<str>,
+    /// Which containers it is for.
+    pub selects: Selects,
+    /// What it wants.
+    pub oom_group: OomGroup,
+}
+
+/// What a rule wants of `memory.oom.group`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OomGroup {
+    /// 0: the kernel kills one process.
+    SingleProcess,
+    /// 1: the kernel kills all processes of the cgroup.
+    Group,
+    /// Hands off.
+    Leave,
+}
+
+/// Which containers a rule is for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Selects {
+    /// Cgroups by path.
+    Cgroups(Vec<Pattern>),
+    /// Containers of pods.
+    Pods(PodSelector),
+}
+
+/// Which containers of which pods. What is left out matches all.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodSelector {
+    /// Names of namespaces.
+    pub namespaces: Option<Vec<Pattern>>,
+    /// Labels of the pod.
+    pub selector: LabelSelector,
+    /// Names of containers.
+    pub containers: Option<Vec<Pattern>>,
+}
+
+/// A Kubernetes label selector (`metav1.LabelSelector`): all parts must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelSelector {
+    /// Labels with these values.
+    pub match_labels: BTreeMap<String, String>,
+    /// Further conditions.
+    pub match_expressions: Vec<Requirement>,
+}
+
+/// A condition on one label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requirement {
+    /// The label.
+    pub key: String,
+    /// How it is compared.
+    pub operator: Operator,
+    /// What with.
+    pub values: Vec<String>,
+}
+
+/// `metav1.LabelSelectorOperator`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum Operator {
+    /// Is one of the values.
+    In,
+    /// Is not there, or is none of the values.
+    NotIn,
+    /// Is there.
+    Exists,
+    /// Is not there.
+    DoesNotExist,
+}
+
+/// What pods may say about themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PodAnnotations {
+    /// The annotation `herder.dev/oom-group` counts where no rule matches.
+    #[default]
+    Allow,
+    /// It does not.
+    Ignore,
+}
+
+/// Why a text is no configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}:{place}: {why}")]
+pub struct InvalidConfig {
+    /// Path of the file.
+    pub path: String,
+    /// Line and column.
+    pub place: String,
+    /// What is wrong and what would be right.
+    pub why: String,
+}
+
+impl Config {
+    /// Parses the text of a file; `name` is for error messages.
+    ///
+    /// # Errors
+    /// When it is invalid.
+    pub fn parse(text: &str, name: &str) -> Result<Self, InvalidConfig> {
+        let invalid = |place: String, why: String| InvalidConfig { path: name.into(), place, why };
+        if is_empty(text) {
+            return Ok(Self::default());
+        }
+        let raw: RawConfig = serde_saphyr::from_str(text).map_err(|error| {
+            let place = error.location().map_or_else(|| "1:1".into(), place);
+            invalid(place, syntax::explained(&error))
+        })?;
+        raw.check().map_err(|Wrong(location, why)| invalid(place(location), why))
+    }
+}
+
+/// Whether there is nothing in a file but comments and white space. It is a configuration
+/// without rules, and also what a file is for a moment while an editor writes it.
+pub fn is_empty(text: &str) -> bool {
+    let text = text.trim_start_matches('\u{feff}');
+    text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+}
+
+fn place(location: Location) -> String {
+    format!("{}:{}", location.line(), location.column())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,261 @@
+//! The configuration file as it is written, and what is checked beyond its syntax.
+//!
+//! A key without a value, which is what a list is whose items are all commented out, is
+//! never taken for one that was left out: leaving a key out matches more.
+
+use super::{
+    Config, LabelSelector, Operator, PodAnnotations, PodSelector, Requirement, Rule, Selects, names,
+};
+use crate::rules::parse::{ANNOTATION_RULE, OomGroup};
+use glob::Pattern;
+use serde::{Deserialize, Deserializer};
+use serde_saphyr::{Location, Spanned};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+};
+
+/// Most rules; each is a metric label and is tried for each container.
+const MOST_RULES: usize = 500;
+
+/// Something wrong at a place.
+pub(super) struct Wrong(pub(super) Location, pub(super) String);
+
+fn wrong<T>(at: Location, why: impl fmt::Display) -> Result<T, Wrong> {
+    Err(Wrong(at, why.to_string()))
+}
+
+/// Something that is there, and its value if it has one.
+type Item<T> = Spanned<Option<T>>;
+
+/// A key that may be left out.
+type Key<T> = Option<Item<T>>;
+
+/// Keeps apart a key that is not there and one that has no value, which are the same to serde.
+fn key<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Key<T>, D::Error> {
+    Item::deserialize(deserializer).map(Some)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(expecting = "the keys `rules` and `podAnnotations`")]
+pub(super) struct RawConfig {
+    #[serde(default, deserialize_with = "key")]
+    rules: Key<Vec<Item<RawRule>>>,
+    #[serde(default, deserialize_with = "key")]
+    pod_annotations: Key<PodAnnotations>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(expecting = "a rule: the keys `name`, `oomGroup`, and `cgroups` or `pods`")]
+struct RawRule {
+    #[serde(default, deserialize_with = "key")]
+    name: Key<String>,
+    #[serde(default, deserialize_with = "key")]
+    cgroups: Key<Vec<Item<String>>>,
+    #[serde(default, deserialize_with = "key")]
+    pods: Key<RawPods>,
+    #[serde(default, deserialize_with = "key")]
+    oom_group: Key<OomGroup>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(expecting = "the keys `namespaces`, `selector` and `containers`")]
+struct RawPods {
+    #[serde(default, deserialize_with = "key")]
+    namespaces: Key<Vec<Item<String>>>,
+    #[serde(default, deserialize_with = "key")]
+    selector: Key<RawSelector>,
+    #[serde(default, deserialize_with = "key")]
+    containers: Key<Vec<Item<String>>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(expecting = "the keys `matchLabels` and `matchExpressions`")]
+struct RawSelector {
+    #[serde(default, deserialize_with = "key")]
+    match_labels: Key<BTreeMap<String, Item<String>>>,
+    #[serde(default, deserialize_with = "key")]
+    match_expressions: Key<Vec<Item<RawRequirement>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(expecting = "a condition: the keys `key`, `operator` and `values`")]
+struct RawRequirement {
+    #[serde(default, deserialize_with = "key")]
+    key: Key<String>,
+    #[serde(default, deserialize_with = "key")]
+    operator: Key<Operator>,
+    #[serde(default, deserialize_with = "key")]
+    values: Key<Vec<Item<String>>>,
+}
+
+/// The value of a key, if the key is there.
+fn value<T>(key: Key<T>, name: &str) -> Result<Option<T>, Wrong> {
+    key.map(|item| item_value(item, &format!("`{name}`"))).transpose()
+}
+
+/// The value of a key that must be there.
+fn needed<T>(key: Key<T>, name: &str, of: &str, at: Location) -> Result<T, Wrong> {
+    match value(key, name)? {
+        Some(value) => Ok(value),
+        None => wrong(at, format!("{of} has no `{name}`")),
+    }
+}
+
+fn item_value<T>(item: Item<T>, what: &str) -> Result<T, Wrong> {
+    match item.value {
+        Some(value) => Ok(value),
+        None => wrong(
+            item.referenced,
+            format!(
+                "{what} has no value; write one, or remove the line (all below it may be commented out)"
+            ),
+        ),
+    }
+}
+
+/// The items of a list, with their places.
+fn items<T>(list: Vec<Item<T>>, of: &str) -> Result<Vec<(Location, T)>, Wrong> {
+    let what = format!("an item of `{of}`");
+    list.into_iter().map(|item| Ok((item.referenced, item_value(item, &what)?))).collect()
+}
+
+impl RawConfig {
+    pub(super) fn check(self) -> Result<Config, Wrong> {
+        let raw = items(value(self.rules, "rules")?.unwrap_or_default(), "rules")?;
+        if let Some((at, _)) = raw.get(MOST_RULES) {
+            return wrong(*at, format!("more than {MOST_RULES} rules"));
+        }
+        let mut names = HashSet::new();
+        let mut rules = Vec::new();
+        for (at, raw) in raw {
+            let named = raw.name.as_ref().map_or(at, |name| name.referenced);
+            let rule = raw.check(at)?;
+            if !names.insert(rule.name.clone()) {
+                return wrong(named, format!("a second rule is named {:?}", rule.name));
+            }
+            rules.push(rule);
+        }
+        let pod_annotations = value(self.pod_annotations, "podAnnotations")?.unwrap_or_default();
+        Ok(Config { rules, pod_annotations })
+    }
+}
+
+impl RawRule {
+    fn check(self, at: Location) -> Result<Rule, Wrong> {
+        let named = self.name.as_ref().map_or(at, |name| name.referenced);
+        let name = needed(self.name, "name", "the rule", at)?;
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+        if name.is_empty() || name.len() > 63 || !name.chars().all(plain) {
+            let why = "is no rule name: 1 to 63 letters, digits, '-', '_' or '.'";
+            return wrong(named, format!("{name:?} {why}"));
+        }
+        if name == ANNOTATION_RULE {
+            return wrong(named, "\"annotation\" is how pod annotations are counted");
+        }
+        let of = format!("rule {name:?}");
+        let oom_group = needed(self.oom_group, "oomGroup", &of, at)?;
+        let selects = match (value(self.cgroups, "cgroups")?, value(self.pods, "pods")?) {
+            (Some(globs), None) if globs.is_empty() => {
+                return wrong(at, format!("{of} has an empty list of cgroups"));
+            }
+            (Some(globs), None) => Selects::Cgroups(patterns(globs, "cgroups", names::cgroup)?),
+            (None, Some(pods)) => Selects::Pods(pods.check(at)?),
+            _ => return wrong(at, format!("{of} needs either `cgroups` or `pods`")),
+        };
+        Ok(Rule { name: name.into(), selects, oom_group })
+    }
+}
+
+impl RawPods {
+    fn check(self, at: Location) -> Result<PodSelector, Wrong> {
+        let selector = value(self.selector, "selector")?.unwrap_or_default();
+        Ok(PodSelector {
+            namespaces: pod_names(self.namespaces, at, "namespaces")?,
+            selector: selector.check()?,
+            containers: pod_names(self.containers, at, "containers")?,
+        })
+    }
+}
+
+impl RawSelector {
+    fn check(self) -> Result<LabelSelector, Wrong> {
+        let labels = value(self.match_labels, "matchLabels")?.unwrap_or_default();
+        let labels = labels.into_iter().map(|(key, item)| {
+            let at = item.referenced;
+            refused(at, names::label_key(&key))?;
+            let value = item_value(item, &format!("the label {key:?}"))?;
+            refused(at, names::label_value(&value))?;
+            Ok((key, value))
+        });
+        let match_labels = labels.collect::<Result<_, Wrong>>()?;
+        let expressions = value(self.match_expressions, "matchExpressions")?.unwrap_or_default();
+        let expressions = items(expressions, "matchExpressions")?;
+        let match_expressions = expressions.into_iter().map(|(at, raw)| raw.check(at));
+        Ok(LabelSelector {
+            match_labels,
+            match_expressions: match_expressions.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl RawRequirement {
+    fn check(self, at: Location) -> Result<Requirement, Wrong> {
+        let key = needed(self.key, "key", "the condition", at)?;
+        refused(at, names::label_key(&key))?;
+        let operator = needed(self.operator, "operator", "the condition", at)?;
+        let listed = items(value(self.values, "values")?.unwrap_or_default(), "values")?;
+        let needs = matches!(operator, Operator::In | Operator::NotIn);
+        if needs == listed.is_empty() {
+            let why = if needs { "needs values" } else { "takes no values" };
+            return wrong(at, format!("operator {operator:?} {why}"));
+        }
+        let mut values = Vec::new();
+        for (at, value) in listed {
+            refused(at, names::label_value(&value))?;
+            values.push(value);
+        }
+        Ok(Requirement { key, operator, values })
+    }
+}
+
+/// Names that a pod rule is for; an empty list would match nothing.
+fn pod_names(
+    key: Key<Vec<Item<String>>>,
+    at: Location,
+    name: &str,
+) -> Result<Option<Vec<Pattern>>, Wrong> {
+    match value(key, name)? {
+        Some(globs) if globs.is_empty() => {
+            wrong(at, format!("an empty list of {name} matches nothing; leave it out to match all"))
+        }
+        Some(globs) => patterns(globs, name, names::dns_label).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Globs of a list, each of which can match something.
+fn patterns(
+    globs: Vec<Item<String>>,
+    name: &str,
+    possible: impl Fn(&str) -> Result<(), String>,
+) -> Result<Vec<Pattern>, Wrong> {
+    let parse = |(at, glob): (Location, String)| {
+        let pattern = Pattern::new(&glob)
+            .or_else(|error| wrong(at, format!("{glob:?} is no glob: {}", error.msg)))?;
+        refused(at, possible(&glob))?;
+        Ok(pattern)
+    };
+    items(globs, name)?.into_iter().map(parse).collect()
+}
+
+fn refused(at: Location, checked: Result<(), String>) -> Result<(), Wrong> {
+    checked.map_err(|why| Wrong(at, why))
+}

@@ -1,0 +1,22 @@
+//! What one agent leaves to the next of each cgroup.
+
+use crate::cgroup::{CgroupId, CgroupPath};
+use serde::{Deserialize, Serialize};
+use std::{collections::HashMap, sync::Arc};
+
+/// What is known of one matched cgroup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedCgroup {
+    /// Where it is.
+    pub path: Option<CgroupPath>,
+    /// `oom_kill` of its `memory.events.local` up to which all is told, if it was read.
+    pub oom_kills: Option<u64>,
+    /// The value to give back, if this agent has written another one.
+    pub give_back: Option<bool>,
+    /// The rule that it was under. The first versions did not say.
+    #[serde(default)]
+    pub rule: Option<Arc<str>>,
+}
+
+/// What is known of each.
+pub type SavedCgroups = HashMap<CgroupId, SavedCgroup>;

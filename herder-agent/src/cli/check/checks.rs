@@ -1,0 +1,305 @@
+//! What is looked at, in the order in which it matters.
+
+use super::{Finding, Outcome, enforcement, finding, kubelet};
+use crate::{
+    cli::{
+        args::{NodeArgs, NriSwitch},
+        config::{self, ConfigError},
+    },
+    enforce::stopping_policy,
+    kernel::{
+        cgroupfs::dir::CgroupRoot,
+        probe::{self, KernelFacts, MarkArgument, Probe, ProbeError, ProbeOptions},
+        source::MemoryEvents,
+    },
+};
+use herder_model::{cgroup::CgroupId, rules::parse::Config};
+use rustix::thread::CapabilitySet;
+use std::{fs, os::unix::fs::FileTypeExt, path::Path};
+
+pub(super) fn all(args: &NodeArgs) -> Vec<Finding> {
+    // Without programs kills can still be counted, if the hierarchy is there.
+    let without_programs =
+        if MemoryEvents::new(&args.cgroup_root).is_ok() { Outcome::Warn } else { Outcome::Fail };
+    let facts = fs::read(probe::VMLINUX).ok().and_then(|bytes| KernelFacts::read(&bytes).ok());
+    let loaded = args.config.as_deref().map(config::load).transpose();
+    let mut findings = vec![
+        kernel(),
+        btf(facts.as_ref()),
+        tracepoint(facts.as_ref()),
+        capabilities(without_programs),
+        attach(without_programs),
+        mount(&args.cgroup_root),
+        controller(&args.cgroup_root),
+        kubelet::pods(&args.cgroup_root, &args.kubelet_cgroup_root),
+        systemd(&args.systemd_transient_dir),
+        nri(args.nri, &args.nri_socket),
+        configuration(args.config.as_deref(), &loaded),
+    ];
+    // Of a file that is refused, what its rules are is not known.
+    if let Ok(config) = loaded {
+        findings.extend(enforcement::all(args, &config.unwrap_or_default()));
+    }
+    findings
+}
+
+fn kernel() -> Finding {
+    let uname = rustix::system::uname();
+    let found = format!(
+        "Linux {} {}",
+        uname.release().to_string_lossy(),
+        uname.machine().to_string_lossy()
+    );
+    finding("kernel", Outcome::Ok, found, "")
+}
+
+fn btf(facts: Option<&KernelFacts>) -> Finding {
+    match facts {
+        Some(facts) => {
+            let unknown = facts.layout.words().iter().filter(|word| **word == u32::MAX).count();
+            let found = format!("{}, {unknown} of the needed fields missing", probe::VMLINUX);
+            if facts.describes_at_mark() {
+                return finding("BTF", Outcome::Ok, found, "");
+            }
+            let mend = "another build of this kernel, or a newer one; until then kills are reported when the victim exits";
+            finding("BTF", Outcome::Warn, found, mend)
+        }
+        None => finding(
+            "BTF",
+            Outcome::Warn,
+            format!("{} is missing or no BTF", probe::VMLINUX),
+            "a kernel with CONFIG_DEBUG_INFO_BTF=y; without it kills are reported when the victim exits, and their limit is unknown",
+        ),
+    }
+}
+
+fn tracepoint(facts: Option<&KernelFacts>) -> Finding {
+    let found = |text: &str| finding("tracepoint", Outcome::Ok, text, "");
+    match facts.map(|facts| (facts.mark, facts.functions.mark_oom_victim.is_some())) {
+        Some((MarkArgument::Task, _)) => found("oom:mark_victim gives the task"),
+        Some((MarkArgument::Pid, true)) => {
+            found("oom:mark_victim gives a thread id; mark_oom_victim() gives the task")
+        }
+        Some((MarkArgument::Pid, false)) => {
+            found("oom:mark_victim gives a thread id; victims are described when they exit")
+        }
+        _ => finding(
+            "tracepoint",
+            Outcome::Warn,
+            "the form of oom:mark_victim is not known",
+            "victims are described when they exit",
+        ),
+    }
+}
+
+fn capabilities(without_programs: Outcome) -> Finding {
+    let has = rustix::thread::capabilities(None).map(|sets| sets.effective);
+    let has = has.unwrap_or(CapabilitySet::empty());
+    let wanted = [
+        (CapabilitySet::BPF, "CAP_BPF"),
+        (CapabilitySet::PERFMON, "CAP_PERFMON"),
+        (CapabilitySet::SYS_RESOURCE, "CAP_SYS_RESOURCE"),
+    ];
+    let all = has.contains(CapabilitySet::SYS_ADMIN);
+    let missing: Vec<_> = wanted
+        .into_iter()
+        .filter(|(set, _)| !all && !has.contains(*set))
+        .map(|(_, name)| name)
+        .collect();
+    match missing[..] {
+        [] => finding("capabilities", Outcome::Ok, "CAP_BPF and CAP_PERFMON are there", ""),
+        ["CAP_SYS_RESOURCE"] => finding(
+            "capabilities",
+            Outcome::Ok,
+            "CAP_BPF and CAP_PERFMON are there; CAP_SYS_RESOURCE is not, and only kernels below 5.11 need it",
+            "",
+        ),
+        _ => finding(
+            "capabilities",
+            without_programs,
+            format!("missing: {}", missing.join(", ")),
+            "capabilities.add: [BPF, PERFMON] in a pod, AmbientCapabilities= in a systemd unit; without them kills can only be counted (--source memory-events)",
+        ),
+    }
+}
+
+fn attach(without_programs: Outcome) -> Finding {
+    let mount = CgroupId::HIERARCHY_ROOT;
+    match Probe::attach(ProbeOptions { btf: true, kill_ring_bytes: None, mount }) {
+        Ok(probe) => {
+            let traced = probe.traced;
+            let parts = [
+                ("decisions", traced.decisions_since.is_some()),
+                ("signals", traced.kills),
+                ("groups", traced.groups),
+                ("exits", traced.exits),
+                ("cgroups", traced.cgroups),
+            ];
+            let names = |there: bool| {
+                let some = parts.iter().filter(|(_, is)| *is == there).map(|(name, _)| *name);
+                some.collect::<Vec<_>>().join(", ")
+            };
+            match names(false) {
+                none if none.is_empty() => {
+                    finding("eBPF programs", Outcome::Ok, format!("attached: {}", names(true)), "")
+                }
+                missing => finding(
+                    "eBPF programs",
+                    Outcome::Warn,
+                    format!("attached: {}; not: {missing}", names(true)),
+                    "a kernel with BTF and function tracing (CONFIG_DEBUG_INFO_BTF, CONFIG_FUNCTION_TRACER); without it kills are told, but not all about them. `run` logs the kernel's reason",
+                ),
+            }
+        }
+        Err(error) => finding(
+            "eBPF programs",
+            if matches!(error, ProbeError::Stub) { Outcome::Fail } else { without_programs },
+            error.to_string(),
+            match error {
+                ProbeError::Stub => "cargo xtask build",
+                ProbeError::Load(_) | ProbeError::Attach { .. } => {
+                    "add the missing capabilities above; if none is missing, see `dmesg` for lockdown, and the container's seccomp and AppArmor profiles"
+                }
+                _ => "an agent and an eBPF object of the same build",
+            },
+        ),
+    }
+}
+
+fn mount(root: &Path) -> Finding {
+    match CgroupRoot::open(root) {
+        Ok(opened) if opened.id() == CgroupId::HIERARCHY_ROOT => {
+            finding("cgroup v2", Outcome::Ok, format!("{}, all of it", root.display()), "")
+        }
+        Ok(opened) => finding(
+            "cgroup v2",
+            Outcome::Ok,
+            format!(
+                "{} shows a part of it, below cgroup {}: rules' paths begin there, kills outside of it are ignored, and what cgroups above it have in memory.oom.group is not known",
+                root.display(),
+                opened.id().0
+            ),
+            "",
+        ),
+        Err(error) => finding(
+            "cgroup v2",
+            Outcome::Warn,
+            error.to_string(),
+            "kills are observed all the same; memory.oom.group cannot be enforced",
+        ),
+    }
+}
+
+fn controller(root: &Path) -> Finding {
+    let file = root.join("cgroup.controllers");
+    let controllers = fs::read_to_string(&file).unwrap_or_default();
+    if controllers.split_whitespace().any(|name| name == "memory") {
+        return finding("memory controller", Outcome::Ok, "enabled", "");
+    }
+    finding(
+        "memory controller",
+        Outcome::Warn,
+        format!("not in {}", file.display()),
+        "boot without cgroup_disable=memory, and with the controller on cgroup v2",
+    )
+}
+
+fn systemd(transient: &Path) -> Finding {
+    let units = fs::read_dir(transient).into_iter().flatten().flatten();
+    let stops: Vec<_> = units
+        .filter(|unit| {
+            unit.file_name().to_string_lossy().ends_with(".scope")
+                && fs::read_to_string(unit.path())
+                    .is_ok_and(|text| stopping_policy(&text).is_some())
+        })
+        .map(|unit| unit.file_name().to_string_lossy().into_owned())
+        .collect();
+    match stops.first() {
+        None if transient.is_dir() => {
+            finding("systemd", Outcome::Ok, "it stops no running scope at an OOM kill", "")
+        }
+        None => finding(
+            "systemd",
+            Outcome::Ok,
+            format!("no {}; nothing to look at", transient.display()),
+            "",
+        ),
+        Some(first) => finding(
+            "systemd",
+            Outcome::Warn,
+            format!("it stops {} scopes at any OOM kill, for example {first}", stops.len()),
+            "only where a rule is to match them: OOMPolicy=continue, or Delegate=yes, when they are made (for pods: kubelet singleProcessOOMKill, or NRI)",
+        ),
+    }
+}
+
+/// Looks, and does not connect: the runtime would wait five seconds for a plugin that
+/// does not register, and take no other meanwhile.
+fn nri(switch: NriSwitch, socket: &Path) -> Finding {
+    let path = socket.display();
+    let there = fs::metadata(socket).is_ok_and(|about| about.file_type().is_socket());
+    let after = "values are corrected after the runtime wrote them, before the program starts";
+    match (switch, there) {
+        (NriSwitch::Off, _) => {
+            finding("NRI", Outcome::Ok, format!("not wanted (--nri off): {after}"), "")
+        }
+        (_, true) => finding(
+            "NRI",
+            Outcome::Ok,
+            format!(
+                "{path} is there: if the runtime still listens (herder_nri_connected tells), it makes containers with the rule's value"
+            ),
+            "",
+        ),
+        (switch, false) => finding(
+            "NRI",
+            if switch == NriSwitch::On { Outcome::Warn } else { Outcome::Ok },
+            format!("no socket {path}: {after}"),
+            "only where a runtime has systemd stop containers at any OOM kill (OOMPolicy=kill): containerd from 2.0 and CRI-O from 1.30 have NRI on, containerd 1.7 needs disable = false in [plugins.\"io.containerd.nri.v1.nri\"]; in a pod, deploy/components/nri",
+        ),
+    }
+}
+
+fn configuration(path: Option<&Path>, loaded: &Result<Option<Config>, ConfigError>) -> Finding {
+    match (path, loaded) {
+        (Some(path), Ok(Some(config))) => {
+            let found = format!("{}: {} rules", path.display(), config.rules.len());
+            finding("configuration", Outcome::Ok, found, "")
+        }
+        (_, Err(error)) => {
+            finding("configuration", Outcome::Fail, error.to_string(), "mend the file")
+        }
+        _ => finding(
+            "configuration",
+            Outcome::Ok,
+            "none given: only pods with the annotation are steered",
+            "",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn the_runtimes_socket_is_looked_for_and_never_connected_to() {
+        let socket = std::env::temp_dir().join(format!("herder-check-nri-{}", std::process::id()));
+        let _ = fs::remove_file(&socket);
+        let outcome = |switch| nri(switch, &socket).outcome;
+        let found = || nri(NriSwitch::On, &socket).found;
+        let all = [NriSwitch::Off, NriSwitch::Auto, NriSwitch::On];
+        assert_eq!(all.map(outcome), [Outcome::Ok, Outcome::Ok, Outcome::Warn]);
+        assert!(found().contains("no socket"));
+        fs::write(&socket, "").unwrap();
+        assert!(found().contains("no socket"), "a file is none");
+        fs::remove_file(&socket).unwrap();
+        let listener = UnixListener::bind(&socket).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        assert_eq!(all.map(outcome), [Outcome::Ok; 3]);
+        assert!(found().contains("is there"));
+        assert!(listener.accept().is_err(), "nobody has connected");
+        fs::remove_file(&socket).unwrap();
+    }
+}

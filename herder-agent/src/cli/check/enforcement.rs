@@ -1,0 +1,301 @@
+//! Whether `memory.oom.group` can be enforced here: does what `run` does with the cgroups that a
+//! rule matches, short of changing a value, by the same code (a dry run of the enforcer).
+
+use super::{Finding, Outcome, finding};
+use crate::{
+    cli::args::NodeArgs,
+    enforce::{ContainerState, Enforcer, Options, Origin, Place},
+    kernel::cgroupfs::{dir::CgroupRoot, walk},
+};
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath, OOM_GROUP},
+    owner::{Owner, path::PodCgroup},
+    rules::{
+        matching::{Policy, Subject, Target, Verdict},
+        parse::{Config, Selects},
+    },
+};
+use rustix::fs::StatVfsMountFlags;
+use std::{
+    collections::HashSet,
+    fs,
+    ops::ControlFlow,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Rules that are named in one line.
+const NAMED: usize = 20;
+
+/// Cgroups whose paths take more are not looked at: `check` shares the agent's memory limit.
+const MOST_BYTES: usize = 4 << 20;
+
+/// Where a cgroup is, by its id.
+type Cgroup = (CgroupId, CgroupPath);
+
+pub(super) fn all(args: &NodeArgs, config: &Config) -> Vec<Finding> {
+    let root = &args.cgroup_root;
+    let (mut cgroups, mut bytes) = (Vec::new(), 0);
+    // What cannot be read is another check's.
+    let _ = walk::walk(root, |part| {
+        bytes += part.iter().map(|(_, path)| path.as_str().len()).sum::<usize>();
+        cgroups.extend(part);
+        if bytes < MOST_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    cgroups.sort_by(|(_, one), (_, other)| one.cmp(other));
+    let transient = args.systemd_transient_dir.clone();
+    let trial = Trial { root, transient };
+    let mut findings = vec![trial.enforcement(&Policy::new(config.clone()), &cgroups)];
+    findings.extend(rules(config, &cgroups));
+    findings
+}
+
+struct Trial<'a> {
+    root: &'a Path,
+    transient: PathBuf,
+}
+
+impl Trial<'_> {
+    fn enforcement(&self, policy: &Policy, cgroups: &[Cgroup]) -> Finding {
+        let matched: Vec<_> = cgroups
+            .iter()
+            .filter_map(|cgroup| match decide(policy, &cgroup.1) {
+                Verdict::Matched(target) => Some((cgroup, target)),
+                _ => None,
+            })
+            .collect();
+        if matched.is_empty() {
+            return self.stand_in(cgroups);
+        }
+        let tried: Vec<_> = matched
+            .into_iter()
+            .filter_map(|(cgroup, target)| self.dry_run(cgroup, target))
+            .collect();
+        let bad: Vec<_> = tried.iter().filter(|state| state.obstacle.is_some()).collect();
+        match (bad.first(), tried.first()) {
+            (Some(first), _) => not_enforceable(
+                first,
+                &format!("{} of {} cgroups that rules match", bad.len(), tried.len()),
+                &format!("rule {}", first.rule),
+            ),
+            (None, Some(first)) => {
+                let others = match tried.len() - 1 {
+                    0 => String::new(),
+                    others => format!(", and {others} more that rules match"),
+                };
+                let found = format!(
+                    "{} (rule {} matches it) was opened for writing and watched{others}",
+                    first.cgroup, first.rule
+                );
+                finding("enforcement", Outcome::Ok, found, "")
+            }
+            (None, None) => finding(
+                "enforcement",
+                Outcome::Ok,
+                "the cgroups that rules match are gone again, so nothing was tried",
+                "",
+            ),
+        }
+    }
+
+    /// No rule matches anything now: one that a rule could be for.
+    fn stand_in(&self, cgroups: &[Cgroup]) -> Finding {
+        let file = |path: &CgroupPath| self.root.join(path.relative()).join(OOM_GROUP);
+        let owned =
+            |(_, path): &&Cgroup| fs::symlink_metadata(file(path)).ok().map(|file| file.uid());
+        let some = cgroups.iter().filter(|cgroup| owned(cgroup) == Some(0));
+        let parents: HashSet<_> = cgroups.iter().filter_map(|(_, path)| path.parent()).collect();
+        let chosen = some.min_by_key(|(_, path)| (likeness(path), parents.contains(path)));
+        // With 1 nothing around it counts, and what is around it is not ours to judge.
+        let target = Target { rule: "none".into(), value: true };
+        if let Some(state) = chosen.and_then(|chosen| self.dry_run(chosen, target)) {
+            let why = "no rule for cgroups matches one now; one that belongs to root, in its place";
+            if state.obstacle.is_some() {
+                return not_enforceable(&state, why, "root's");
+            }
+            let found = format!("{why}: {} was opened for writing and watched", state.cgroup);
+            return finding("enforcement", Outcome::Ok, found, "");
+        }
+        let read_only = rustix::fs::statvfs(self.root)
+            .is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));
+        if read_only {
+            let found = format!("{} is read-only", self.root.display());
+            let mend = "mount it read-write: a hostPath volume of /sys/fs/cgroup without readOnly";
+            return finding("enforcement", Outcome::Warn, found, mend);
+        }
+        if cgroups.iter().any(|cgroup| owned(&cgroup).is_some()) {
+            let found =
+                "nothing was tried: no rule for cgroups matches one now, and none belongs to root";
+            let mend = "run in the host's user namespace (no hostUsers: false), or try again when containers run that a rule matches";
+            return finding("enforcement", Outcome::Warn, found, mend);
+        }
+        let found = "nothing was tried: no cgroup has a memory.oom.group now";
+        finding("enforcement", Outcome::Ok, found, "")
+    }
+
+    /// What `run` would say of a cgroup; nothing if it is gone.
+    fn dry_run(&self, (id, path): &Cgroup, target: Target) -> Option<ContainerState> {
+        let options = Options {
+            dry_run: true,
+            restore_on_exit: false,
+            descriptors: i32::MAX,
+            systemd_transient: self.transient.clone(),
+            built_within: Duration::ZERO,
+        };
+        let mut enforcer = Enforcer::new(CgroupRoot::open(self.root).ok(), options);
+        let owner = Owner::Host { cgroup: path.clone() };
+        let place = Place { path, scope: None };
+        enforcer.govern(*id, place, Origin::Existing, target, owner);
+        enforcer.survey_some();
+        enforcer.states(None, 1).states.pop()
+    }
+}
+
+fn not_enforceable(state: &ContainerState, of: &str, why: &str) -> Finding {
+    let reason = state.obstacle.map_or("", |obstacle| obstacle.as_str());
+    let found = format!("{of}: {} ({why}) is not enforceable: {reason}", state.cgroup);
+    finding("enforcement", Outcome::Warn, found, state.explanation.as_deref().unwrap_or_default())
+}
+
+/// How much a cgroup looks like one that rules are for, least first.
+fn likeness(path: &CgroupPath) -> u8 {
+    match path.name() {
+        _ if PodCgroup::parse(path).is_some_and(|pod| pod.container().is_some()) => 0,
+        name if name.ends_with(".scope") => 1,
+        name if name.ends_with(".service") => 2,
+        _ => 3,
+    }
+}
+
+fn decide(policy: &Policy, path: &CgroupPath) -> Verdict {
+    policy.decide(&Subject { cgroup: path, pod: None })
+}
+
+/// Which rules match something now.
+fn rules(config: &Config, cgroups: &[Cgroup]) -> Option<Finding> {
+    let policy = Policy::new(config.clone());
+    let verdicts: Vec<_> = cgroups.iter().map(|(_, path)| decide(&policy, path)).collect();
+    let (mut idle, mut busy, mut pods) = (Vec::new(), Vec::new(), 0);
+    for rule in &config.rules {
+        if matches!(rule.selects, Selects::Pods(_)) {
+            pods += 1;
+            continue;
+        }
+        let of_it = |verdict: &&Verdict| match verdict {
+            Verdict::Matched(target) => target.rule == rule.name,
+            Verdict::Leave { rule: name } => *name == rule.name,
+            _ => false,
+        };
+        let name = &rule.name;
+        match verdicts.iter().filter(of_it).count() {
+            0 => {
+                let alone = Policy::new(Config { rules: vec![rule.clone()], ..Config::default() });
+                let any =
+                    cgroups.iter().any(|(_, path)| decide(&alone, path) != Verdict::Unmatched);
+                let why = if any { "only what rules before it take" } else { "nothing" };
+                idle.push(format!("{name} matches {why} now"));
+            }
+            1 => busy.push(format!("{name} matches 1 cgroup")),
+            many => busy.push(format!("{name} matches {many} cgroups")),
+        }
+    }
+    let outcome = if idle.is_empty() { Outcome::Ok } else { Outcome::Warn };
+    let of_cgroups = idle.len() + busy.len();
+    let mut parts: Vec<String> = idle.into_iter().chain(busy).take(NAMED).collect();
+    if of_cgroups > NAMED {
+        parts.push(format!("and {} more rules for cgroups", of_cgroups - NAMED));
+    }
+    if pods > 0 {
+        parts.push(format!("{pods} for pods cannot be judged without the API server"));
+    }
+    let mend = if outcome == Outcome::Warn {
+        "if their containers run now, compare the patterns with their paths (systemd-cgls): a pattern begins below the mount, and * does not cross /"
+    } else {
+        ""
+    };
+    (!parts.is_empty()).then(|| finding("rules", outcome, parts.join("; "), mend))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// A directory that looks like a cgroup mount.
+    struct Fake(PathBuf);
+
+    impl Fake {
+        fn new(name: &str, paths: &[&str]) -> Self {
+            let root =
+                std::env::temp_dir().join(format!("herder-check-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&root);
+            for path in paths {
+                fs::create_dir_all(root.join(path)).unwrap();
+                fs::write(root.join(path).join("cgroup.procs"), "").unwrap();
+                fs::write(root.join(path).join(OOM_GROUP), "1\n").unwrap();
+            }
+            Fake(root)
+        }
+    }
+
+    impl Drop for Fake {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn config(rules: &str) -> Config {
+        Config::parse(rules, "rules.yaml").unwrap()
+    }
+
+    fn paths(paths: &[&str]) -> Vec<Cgroup> {
+        let parse = |path: &&str| CgroupPath::parse(path.as_bytes()).unwrap();
+        paths.iter().map(parse).zip(1..).map(|(path, id)| (CgroupId(id), path)).collect()
+    }
+
+    #[test]
+    fn each_rule_is_told_by_what_it_matches_now() {
+        let config = config(
+            "rules:\n\
+             - {name: docker, cgroups: ['/system.slice/docker-*.scope'], oomGroup: single-process}\n\
+             - {name: one, cgroups: ['/system.slice/docker-2.scope'], oomGroup: group}\n\
+             - {name: podman, cgroups: ['/machine.slice/libpod-*.scope'], oomGroup: group}\n\
+             - {name: mine, cgroups: ['/mine'], oomGroup: leave}\n\
+             - {name: web, pods: {namespaces: [shop]}, oomGroup: group}\n",
+        );
+        let cgroups =
+            paths(&["/", "/mine", "/system.slice/docker-1.scope", "/system.slice/docker-2.scope"]);
+        let finding = rules(&config, &cgroups).unwrap();
+        assert_eq!(
+            finding.found,
+            "one matches only what rules before it take now; podman matches nothing now; \
+             docker matches 2 cgroups; mine matches 1 cgroup; \
+             1 for pods cannot be judged without the API server"
+        );
+        assert_eq!(finding.outcome, Outcome::Warn);
+        assert_eq!(rules(&Config::default(), &cgroups), None);
+    }
+
+    #[test]
+    fn what_looks_like_a_container_stands_in_for_one() {
+        let container = "/kubepods/besteffort/pod0a1b2c3d-0000-4000-8000-000000000001/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+        let ranked = [container, "/system.slice/docker-1.scope", "/system.slice/a.service", "/a"];
+        let ranks = ranked.map(|path| likeness(&CgroupPath::parse(path.as_bytes()).unwrap()));
+        assert_eq!(ranks, [0, 1, 2, 3]);
+    }
+
+    /// Tells also why a mount of something else is no trial.
+    #[test]
+    fn without_a_cgroup_mount_it_is_said() {
+        let fake = Fake::new("mount", &["a"]);
+        fs::set_permissions(fake.0.join("a"), fs::Permissions::from_mode(0o755)).unwrap();
+        let trial = Trial { root: &fake.0, transient: PathBuf::new() };
+        let policy = Policy::new(config(
+            "rules:\n- {name: all, cgroups: ['/*'], oomGroup: single-process}\n",
+        ));
+        let finding = trial.enforcement(&policy, &paths(&["/a"]));
+        assert_eq!(finding.outcome, Outcome::Warn);
+        assert!(finding.found.contains("/a (rule all) is not enforceable"), "{}", finding.found);
+    }
+}

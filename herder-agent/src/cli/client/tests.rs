@@ -1,0 +1,129 @@
+//! Against the real server, over TCP.
+
+use super::*;
+use crate::{
+    report::{Reporter, heartbeat::Heartbeat, tests::report},
+    serve::{self, Readiness, State},
+};
+use herder_model::{cgroup::CgroupPath, oom::Kind, owner::Owner};
+use std::sync::Arc;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::mpsc,
+};
+
+async fn agent() -> (Agent, Arc<Reporter>) {
+    let listeners = serve::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+    let url = format!("http://{}", listeners.addresses()[0]);
+    let reporter = Arc::<Reporter>::default();
+    let (core, _) = mpsc::channel(1);
+    let (ready, heartbeat) = (Readiness::default(), Heartbeat::default());
+    let state = State::new(reporter.clone(), ready, core, heartbeat, None, "node-1");
+    tokio::spawn(serve::run(listeners, state, std::future::pending()));
+    (Agent::new(&url).unwrap(), reporter)
+}
+
+fn kill(reporter: &Reporter) {
+    let cgroup = CgroupPath::parse(b"/c").unwrap();
+    reporter.kill(&report(Owner::Host { cgroup }, Kind::Subprocess));
+}
+
+#[tokio::test]
+async fn kills_are_asked_and_followed() {
+    let (agent, reporter) = agent().await;
+    kill(&reporter);
+    let kills: Vec<Value> =
+        agent.json(&agent.get("/api/v1/kills?limit=20").await.unwrap()).unwrap();
+    assert_eq!(kills.len(), 1);
+    kill(&reporter);
+    let mut stream = agent.ask("/api/v1/kills/stream", Some(HeaderValue::from(1))).await.unwrap();
+    kill(&reporter);
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        let line = stream.line().await.unwrap().expect("the stream goes on");
+        seen.extend(
+            line.strip_prefix("data: ")
+                .map(|data| agent.json::<Value>(data).unwrap()["id"].clone()),
+        );
+    }
+    assert_eq!(seen, [2, 3]);
+    // What became of a container is told of its kill, which is no new one.
+    let owner = Owner::Host { cgroup: CgroupPath::parse(b"/c").unwrap() };
+    let after = Some(Duration::from_millis(500));
+    assert!(reporter.settled(2, &owner, after, None).is_some());
+    assert!(reporter.settled(2, &owner, None, None).is_none(), "it is known");
+    assert!(reporter.settled(9, &owner, None, None).is_none(), "no kill");
+    let mut lines = Vec::new();
+    while lines.len() < 2 {
+        lines.extend(stream.line().await.unwrap().filter(|line| !line.is_empty()));
+    }
+    assert_eq!(lines[0], "event: settled");
+    let told: Value = agent.json(lines[1].strip_prefix("data: ").unwrap()).unwrap();
+    assert_eq!((&told["id"], &told["survived"]), (&2.into(), &false.into()));
+    assert!(ended(&told));
+}
+
+#[tokio::test]
+async fn the_last_kills_come_oldest_first_a_page_at_a_time() {
+    let (agent, reporter) = agent().await;
+    let asked = async |limit| {
+        let (mut all, mut most) = (Vec::new(), 0);
+        let last = last(&agent, limit, |kills| {
+            most = most.max(kills.len());
+            all.extend(kills.iter().map(|kill| kill["id"].as_u64().unwrap()));
+            Ok(())
+        });
+        (last.await.unwrap(), all, most)
+    };
+    assert_eq!(asked(20).await, (0, vec![], 0));
+    (0..1050).for_each(|_| kill(&reporter));
+    for (limit, first, most) in [(20, 1031, 20), (100, 951, 100), (250, 801, 100), (5000, 51, 100)]
+    {
+        assert_eq!(asked(limit).await, (1050, (first..=1050).collect(), most), "{limit}");
+    }
+    assert_eq!(asked(0).await, (1050, vec![], 0));
+}
+
+#[tokio::test]
+async fn an_agent_of_ipv6_is_asked() {
+    let listeners = serve::bind(&["[::1]:0".parse().unwrap()]).unwrap();
+    let url = format!("http://{}", listeners.addresses()[0]);
+    let (core, _) = mpsc::channel(1);
+    let (ready, heartbeat) = (Readiness::default(), Heartbeat::default());
+    let state = State::new(Arc::default(), ready, core, heartbeat, None, "node-1");
+    tokio::spawn(serve::run(listeners, state, std::future::pending()));
+    assert_eq!(Agent::new(&url).unwrap().get("/api/v1/kills").await.unwrap(), "[]");
+}
+
+/// As `kubectl proxy` has it, with a slash at the end or without.
+#[tokio::test]
+async fn an_agent_below_a_path_is_asked() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    for end in ["", "/"] {
+        let agent = Agent::new(&format!("http://{address}/api/v1/pods/x:9469/proxy{end}")).unwrap();
+        let asked = tokio::spawn(async move { agent.get("/api/v1/node").await.unwrap() });
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = [0; 1024];
+        let length = stream.read(&mut head).await.unwrap();
+        let expected = b"GET /api/v1/pods/x:9469/proxy/api/v1/node HTTP/1.1\r\n";
+        assert!(head[..length].starts_with(expected), "{}", head[..length].escape_ascii());
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await.unwrap();
+        assert_eq!(asked.await.unwrap(), "{}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_named() {
+    let (agent, _) = agent().await;
+    let refused = agent.get("/nothing").await.unwrap_err().to_string();
+    assert!(refused.contains("404"), "{refused}");
+    let core = agent.get("/api/v1/containers").await.unwrap_err().to_string();
+    assert!(core.contains("503") && core.contains("core"), "{core}");
+    for wrong in ["127.0.0.1:9469", "https://x", "http://x/?path", "", "http://"] {
+        assert!(matches!(Agent::new(wrong), Err(ClientError::Url(_))), "{wrong}");
+    }
+    let nobody = Agent::new("http://127.0.0.1:1").unwrap().get("/").await.unwrap_err().to_string();
+    assert!(nobody.contains("http://127.0.0.1:1") && nobody.contains("--url"), "{nobody}");
+}

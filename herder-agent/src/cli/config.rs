@@ -1,0 +1,98 @@
+//! The file that `--config` names. What is in it is the model's (`rules::parse`).
+
+use herder_model::rules::parse::{Config, InvalidConfig};
+use std::{
+    fs,
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+/// `O_NONBLOCK`, in the type that the standard library takes.
+const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+
+/// Largest file that is read, bytes. ConfigMaps hold at most 1 MiB.
+const LARGEST: u64 = 1 << 20;
+
+/// Why a configuration is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}: {source}")]
+    Read {
+        /// Its path.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file has lost its content.
+    #[error(
+        "the configuration {path} has become empty; write `rules: []` if no rule is wanted any more"
+    )]
+    Emptied {
+        /// Its path.
+        path: String,
+    },
+    /// The file is not what it should be.
+    #[error(transparent)]
+    Invalid(#[from] InvalidConfig),
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// When it cannot be read or is invalid.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    Ok(Config::parse(&read(path)?, &path.display().to_string())?)
+}
+
+/// The text of a file, of which there may be at most a MiB.
+///
+/// # Errors
+/// When it cannot be read, or is no regular file, too large, or not UTF-8.
+pub fn read(path: &Path) -> Result<String, ConfigError> {
+    let read = || {
+        // Opening a pipe would wait for somebody to write.
+        let file = fs::OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        // Not more than that, whatever the file is and however it grows.
+        let mut bytes = Vec::new();
+        file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > LARGEST {
+            let size = metadata.len();
+            return Err(io::Error::other(format!("{size} bytes; at most {LARGEST} are read")));
+        }
+        String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            io::Error::other(format!("byte {at} is not UTF-8 text; save the file as UTF-8"))
+        })
+    };
+    read().map_err(|source| ConfigError::Read { path: path.display().to_string(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_no_text_is_named_with_what_to_do() {
+        let path = std::env::temp_dir().join(format!("herder-config-{}", std::process::id()));
+        let error = |content: &[u8]| {
+            std::fs::write(&path, content).unwrap();
+            load(&path).unwrap_err().to_string()
+        };
+        assert!(error(b"rules: []\n# caf\xe9\n").contains("byte 15 is not UTF-8"));
+        assert!(error(&vec![b' '; (1 << 20) + 1]).contains("1048577 bytes"));
+        std::fs::remove_file(&path).unwrap();
+        assert!(load(Path::new("/dev/null")).unwrap_err().to_string().contains("regular file"));
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = load(Path::new("/nonexistent/rules.yaml")).unwrap_err().to_string();
+        assert!(error.contains("/nonexistent/rules.yaml"), "{error}");
+    }
+}

@@ -1,0 +1,153 @@
+//! Each kind of line in each format, with text that wants to be more than text.
+
+use super::*;
+use crate::{
+    enforce::Effect,
+    report::{Reporter, tests::report},
+    runtime::nri::{Answer, Listener, Outcome},
+};
+use herder_model::{
+    cgroup::CgroupPath,
+    enforcement::{Cause, Obstacle, OomGroupWrite, WriteResult},
+    kill::KillReport,
+    oom::{
+        Kind,
+        limit::Limits,
+        reasons::{Lost, NoKill, Unattributed, Unseen},
+    },
+    owner::{ContainerNames, Owner},
+    pods::restarts::{Reason, RestartSeen},
+    rules::{annotation::AnnotationError, matching::Target},
+};
+use serde_json::Value;
+use std::{
+    io::Write,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The lines that something logs.
+pub(crate) fn logged(format: LogFormat, run: impl FnOnce()) -> Vec<String> {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let all = EnvFilter::new("herder_agent=debug");
+    let dispatch = subscriber(format, all, false, move || writer.clone());
+    tracing::dispatcher::with_default(&dispatch, run);
+    let bytes = lines.0.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_library_is_heard_only_if_asked_for_by_name() {
+    for (level, parts, others) in [
+        ("info", &["ours"][..], &["kube", "detail"][..]),
+        ("debug", &["ours", "detail"], &["kube"]),
+        ("info,kube_client=debug", &["ours", "kube"], &["detail"]),
+    ] {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let filter = filter(level).unwrap();
+        let dispatch = subscriber(LogFormat::Text, filter, false, move || writer.clone());
+        tracing::dispatcher::with_default(&dispatch, || {
+            tracing::error!(target: "kube_client::client::builder", "of kube");
+            tracing::debug!("ours in detail");
+            tracing::info!("ours");
+        });
+        let shown = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(parts.iter().all(|part| shown.contains(part)), "{level}: {shown}");
+        assert!(!others.iter().any(|part| shown.contains(part)), "{level}: {shown}");
+    }
+}
+
+/// No line may be two, and nothing may end before its end.
+const NASTY: &str = "/a\"b\\c\n2026-01-01T00:00:00Z  INFO \u{1b}[31m OOM kill.";
+
+/// One line of each kind.
+fn each_kind() {
+    let reporter = Reporter::default();
+    let cgroup = CgroupPath::parse(NASTY.as_bytes()).unwrap();
+    let [namespace, pod, container] = ["shop", "web-0", NASTY].map(str::to_owned);
+    let names = ContainerNames { namespace, pod, container };
+    let mut kill = report(Owner::Container(names.clone()), Kind::Subprocess);
+    kill.kill.victims[0].comm = NASTY.into();
+    if let Some(trigger) = &mut kill.kill.trigger {
+        trigger.comm = NASTY.into();
+    }
+    reporter.kill(&KillReport {
+        cgroup: Some(cgroup.clone()),
+        rule: Some(NASTY.into()),
+        limits: Limits { cgroup: Some(cgroup.clone()), bytes: Some(7), ..Limits::default() },
+        ..kill.clone()
+    });
+    reporter.kill(&kill);
+    reporter.lost(Lost::VictimMissing, 1);
+    reporter.unattributed(Unattributed::UnknownPod);
+    reporter.unseen(Unseen::Missed, Some(&cgroup), 1);
+    reporter.unseen(Unseen::AgentDown, None, 1);
+    reporter.no_kill(NoKill::AlreadyDying, 1, 1);
+    let results = [WriteResult::Ok, WriteResult::Gone, WriteResult::Error(NASTY.into())];
+    for (result, dry_run) in results.iter().flat_map(|it| [(it, true), (it, false)]) {
+        reporter.enforcement(&Effect::Wrote(OomGroupWrite {
+            cgroup: cgroup.clone(),
+            rule: NASTY.into(),
+            old: true,
+            new: false,
+            cause: Cause::Enforce,
+            result: result.clone(),
+            took: Duration::ZERO,
+            dry_run,
+        }));
+    }
+    for obstacle in [Some((Obstacle::Ancestor, NASTY.into())), None] {
+        let (cgroup, rule) = (cgroup.clone(), NASTY.into());
+        reporter.enforcement(&Effect::Blocked { cgroup, rule, obstacle });
+    }
+    reporter.config_reload(None);
+    reporter.restart(&RestartSeen { names, reason: Reason::OomKilled, times: 1, ended: None });
+    reporter.bad_annotation("shop", NASTY, &AnnotationError::Long);
+    let target = Target { rule: NASTY.into(), value: true };
+    for outcome in [Outcome::Set, Outcome::DryRun, Outcome::Conflict] {
+        let (namespace, pod, container) = ("shop", "web-0", NASTY);
+        let target = Some(&target);
+        reporter.answered(&Answer { namespace, pod, container, target, outcome });
+    }
+}
+
+#[test]
+fn json_has_each_text_as_it_is() {
+    let lines = logged(LogFormat::Json, each_kind);
+    assert_eq!(lines.len(), 21, "{lines:#?}");
+    let mut told = 0;
+    for line in &lines {
+        let line: Value = serde_json::from_str(line).unwrap();
+        for (key, value) in line.as_object().unwrap() {
+            let text = value.as_str().unwrap_or_default();
+            let debugged = ["\"", "Some(", "None", "Ok(", "Err("];
+            assert!(!debugged.iter().any(|begin| text.starts_with(begin)), "{key}: {line:#}");
+            told += usize::from(text == NASTY);
+        }
+    }
+    assert!(told > 20, "{lines:#?}");
+}
+
+#[test]
+fn no_text_forges_a_line() {
+    let lines = logged(LogFormat::Text, each_kind);
+    assert_eq!(lines.len(), 21, "{lines:#?}");
+    assert!(lines.iter().all(|line| !line.contains('\u{1b}')), "{lines:#?}");
+}

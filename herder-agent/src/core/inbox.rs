@@ -1,0 +1,142 @@
+//! What others tell and ask the core: each by a channel of its own type, so that none of them has
+//! to know the core.
+
+use crate::enforce::StatesRequest;
+use herder_model::{naming::runtime::RuntimeContainer, pods::Event, rules::matching::Policy};
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// The ends of the channels that the core reads.
+pub struct Inbox {
+    /// The rules, when they change.
+    pub policy: watch::Receiver<Arc<Policy>>,
+    /// What the API server tells about pods.
+    pub pods: mpsc::Receiver<Event>,
+    /// What the container runtime tells about containers.
+    pub learnt: mpsc::Receiver<Vec<RuntimeContainer>>,
+    /// Who wants to know the state of matched containers.
+    pub states: mpsc::Receiver<StatesRequest>,
+    /// The agent ends, when something is sent or its sender is dropped.
+    pub stop: oneshot::Receiver<()>,
+}
+
+/// One of what comes in.
+pub(super) enum Message {
+    Policy(Arc<Policy>),
+    Pod(Event),
+    Learnt(Vec<RuntimeContainer>),
+    States(StatesRequest),
+}
+
+impl Inbox {
+    /// Waits for the next; none when the agent is to end, after which nothing is asked any more.
+    pub(super) async fn next(&mut self) -> Option<Message> {
+        // Whichever channel is full, the others have their turn: the choice is random.
+        tokio::select! {
+            _ = &mut self.stop => None,
+            Ok(()) = self.policy.changed() => Some(self.policy()),
+            Some(event) = self.pods.recv() => Some(Message::Pod(event)),
+            Some(learnt) = self.learnt.recv() => Some(Message::Learnt(learnt)),
+            Some(request) = self.states.recv() => Some(Message::States(request)),
+        }
+    }
+
+    /// What is there already. `turn` is another one at each call, so that each channel comes first
+    /// in its turn.
+    pub(super) fn try_next(&mut self, turn: u32) -> Option<Message> {
+        (0..4).find_map(|next| match turn.wrapping_add(next) % 4 {
+            0 => self.policy.has_changed().unwrap_or(false).then(|| self.policy()),
+            1 => self.pods.try_recv().ok().map(Message::Pod),
+            2 => self.learnt.try_recv().ok().map(Message::Learnt),
+            _ => self.states.try_recv().ok().map(Message::States),
+        })
+    }
+
+    /// Whether the agent is to end.
+    pub(super) fn is_stopped(&mut self) -> bool {
+        !matches!(self.stop.try_recv(), Err(oneshot::error::TryRecvError::Empty))
+    }
+
+    fn policy(&mut self) -> Message {
+        Message::Policy(self.policy.borrow_and_update().clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Others {
+        policy: watch::Sender<Arc<Policy>>,
+        pods: mpsc::Sender<Event>,
+        learnt: mpsc::Sender<Vec<RuntimeContainer>>,
+        _states: mpsc::Sender<StatesRequest>,
+        stop: oneshot::Sender<()>,
+    }
+
+    fn inbox() -> (Inbox, Others) {
+        let (policy, policies) = watch::channel(Arc::default());
+        let (pods, pod_events) = mpsc::channel(8);
+        let (learnt, learnts) = mpsc::channel(8);
+        let (states, requests) = mpsc::channel(8);
+        let (stop, stopped) = oneshot::channel();
+        let inbox = Inbox {
+            policy: policies,
+            pods: pod_events,
+            learnt: learnts,
+            states: requests,
+            stop: stopped,
+        };
+        (inbox, Others { policy, pods, learnt, _states: states, stop })
+    }
+
+    fn name(message: &Message) -> &'static str {
+        match message {
+            Message::Policy(_) => "policy",
+            Message::Pod(_) => "pod",
+            Message::Learnt(_) => "learnt",
+            Message::States(_) => "states",
+        }
+    }
+
+    /// Else the agent would never end: a connection of the runtime may last for ever.
+    #[tokio::test]
+    async fn it_ends_when_it_is_told_to_although_all_can_still_send() {
+        let (mut inbox, others) = inbox();
+        assert!(!inbox.is_stopped());
+        drop(others.stop);
+        assert!(inbox.next().await.is_none());
+        assert!(others.pods.try_send(Event::Listed).is_ok());
+        let (mut inbox, others) = self::inbox();
+        drop(others.stop);
+        assert!(inbox.is_stopped());
+    }
+
+    #[tokio::test]
+    async fn those_who_are_gone_end_nothing() {
+        let (mut inbox, others) = inbox();
+        let Others { policy, pods, learnt, _states, stop } = others;
+        drop((policy, pods, _states));
+        learnt.send(Vec::new()).await.unwrap();
+        assert_eq!(inbox.next().await.as_ref().map(name), Some("learnt"));
+        drop(learnt);
+        assert!(inbox.try_next(0).is_none());
+        assert!(!inbox.is_stopped());
+        drop(stop);
+        assert!(inbox.next().await.is_none());
+    }
+
+    #[test]
+    fn each_channel_comes_first_in_its_turn() {
+        let (mut inbox, others) = inbox();
+        for _ in 0..3 {
+            others.pods.try_send(Event::Listed).unwrap();
+        }
+        others.learnt.try_send(Vec::new()).unwrap();
+        others.policy.send(Arc::default()).unwrap();
+        let first = |turn| inbox.try_next(turn).as_ref().map(name);
+        let came: Vec<_> = (1..6).map_while(first).collect();
+        assert_eq!(came, ["pod", "learnt", "policy", "pod", "pod"]);
+        assert!(inbox.try_next(6).is_none());
+    }
+}

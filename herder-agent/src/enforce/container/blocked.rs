@@ -1,0 +1,152 @@
+//! What is in the way of one matched container: that its file cannot be opened or written, what
+//! is around it, that it cannot be watched.
+
+use super::{Container, Context, Shared};
+use crate::{
+    enforce::{effect::Effect, obstacle},
+    kernel::cgroupfs::dir::DirError,
+};
+use herder_model::enforcement::Obstacle;
+use std::time::Instant;
+
+/// What is in the way, and for people, why and what to do.
+type Reason = (Obstacle, String);
+
+/// Everything that is in a container's way.
+#[derive(Default)]
+pub(super) struct Blocked {
+    file: Option<Reason>,
+    /// Until then nobody wonders that it has no memory controller.
+    built_until: Option<Instant>,
+    surroundings: Option<Reason>,
+    watch: Option<Reason>,
+    reported: Option<Obstacle>,
+}
+
+impl Blocked {
+    /// Its value is what the rule wants.
+    pub(super) fn by_nothing(&mut self) {
+        (self.file, self.built_until) = (None, None);
+    }
+
+    /// Its file could not be read or written.
+    pub(super) fn by_file(&mut self, error: &DirError) {
+        let obstacle = obstacle::of(error).unwrap_or(Obstacle::ReadOnly);
+        self.file = Some((obstacle, error.to_string()));
+    }
+
+    pub(super) fn has_no_watch(&mut self, why: Option<String>) {
+        self.watch = why.map(|why| (Obstacle::NoWatch, why));
+    }
+
+    /// Without a watch nobody may have seen what the runtime wrote.
+    pub(super) fn sees_every_write(&self) -> bool {
+        self.watch.is_none()
+    }
+
+    pub(super) fn forget(&mut self) {
+        (self.file, self.surroundings, self.watch) = (None, None, None);
+    }
+
+    /// The first of them. A cgroup in the making has no memory controller yet; within a scope
+    /// it needs none, since the kernel then goes by the scope's value.
+    fn reason(&self, in_scope: bool) -> Option<&Reason> {
+        let in_the_making =
+            self.built_until.is_some_and(|until| in_scope || Instant::now() < until);
+        let file = self.file.as_ref().filter(|_| !in_the_making);
+        file.or(self.surroundings.as_ref()).or(self.watch.as_ref())
+    }
+}
+
+impl Container {
+    /// Opens the directory, if that is not done yet. Whatever stands in the way
+    /// (no cgroup v2, no free descriptor) is an obstacle, and tried again.
+    ///
+    /// # Errors
+    /// When the cgroup is gone.
+    pub(super) fn open_directory(&mut self, context: &Context) -> Result<(), DirError> {
+        if self.directory.is_some() {
+            return Ok(());
+        }
+        let opened = context.root.as_ref().map(|root| root.open_dir(&self.path, self.id));
+        match opened {
+            // The kernel gives the lowest number that is free.
+            Some(Ok(directory)) if directory.number() >= context.options.descriptors => {
+                let why = "no file descriptor is left for it; raise the limit of open files (LimitNOFILE= of the agent, or of the container runtime)".to_owned();
+                self.blocked.file = Some((Obstacle::Error, why));
+            }
+            Some(Ok(directory)) => self.directory = Some(directory),
+            Some(Err(DirError::Gone)) => return Err(DirError::Gone),
+            Some(Err(error)) => {
+                let obstacle = obstacle::of(&error).unwrap_or(Obstacle::Error);
+                self.blocked.file = Some((obstacle, format!("cannot open it: {error}")));
+            }
+            None => {
+                let why = "there is no cgroup v2 mount".to_owned();
+                self.blocked.file = Some((Obstacle::NoMemoryController, why));
+            }
+        }
+        Ok(())
+    }
+
+    /// Its runtime may be about to enable it, or somebody has taken it away.
+    pub(super) fn has_no_controller(
+        &mut self,
+        context: &Context,
+        shared: &mut Shared,
+        seen: Instant,
+    ) {
+        self.show(None, shared);
+        if self.blocked.built_until.is_none() {
+            let until = seen + context.options.built_within;
+            self.blocked.built_until = Some(until);
+            shared.built.push_back((until, self.id));
+        }
+    }
+
+    /// Looks for what overrides a value of 0. For 1 nothing does. What is around a scope is
+    /// around crun's cgroup in it too.
+    pub(in crate::enforce) fn check_surroundings(
+        &mut self,
+        context: &Context,
+        shared: &mut Shared,
+    ) {
+        self.blocked.surroundings = None;
+        if !self.target.value
+            && self.scope.is_none()
+            && let Some(root) = &context.root
+        {
+            let transient = &context.options.systemd_transient;
+            self.blocked.surroundings =
+                obstacle::surroundings(&root.proc_path(), transient, &self.path);
+        }
+        self.tell_obstacle(shared);
+    }
+
+    /// What is in its way.
+    pub(in crate::enforce) fn obstacle(&self) -> Option<Obstacle> {
+        self.obstacle_text().map(|(obstacle, _)| *obstacle)
+    }
+
+    pub(super) fn obstacle_text(&self) -> Option<&Reason> {
+        self.blocked.reason(self.scope.is_some())
+    }
+
+    /// Tells of an obstacle once, when it comes and when it goes.
+    pub(super) fn tell_obstacle(&mut self, shared: &mut Shared) {
+        let now = self.obstacle();
+        if self.blocked.reported == now {
+            return;
+        }
+        self.blocked.reported = now;
+        let obstacle = self.obstacle_text().cloned();
+        // Without a watch the value is enforced all the same, only later.
+        self.pending.obstacle = obstacle.clone().filter(|(it, _)| *it != Obstacle::NoWatch);
+        shared.effects.is_noteworthy(self.id);
+        shared.effects.add(Effect::Blocked {
+            cgroup: self.path.clone(),
+            rule: self.target.rule.clone(),
+            obstacle,
+        });
+    }
+}

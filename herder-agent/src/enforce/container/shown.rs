@@ -1,0 +1,123 @@
+//! What one matched container shows: its state when a client asks, and its value as a metric.
+
+use super::{Container, Shared};
+use crate::enforce::effect::Effect;
+use herder_model::{cgroup::CgroupPath, enforcement::Obstacle, owner::Owner};
+use serde::Serialize;
+
+/// The state of a matched container, for people and programs to read.
+#[derive(Clone, Debug, Serialize)]
+pub struct ContainerState {
+    /// Its cgroup.
+    pub cgroup: CgroupPath,
+    /// The one inside of it that crun has made for its processes, and whose value counts.
+    pub inner_cgroup: Option<CgroupPath>,
+    /// Who it belongs to.
+    pub owner: Owner,
+    /// The rule it is under.
+    pub rule: String,
+    /// The value that the rule wants.
+    pub wanted: u8,
+    /// The value that it has, if that could be read.
+    pub effective: Option<u8>,
+    /// The value that somebody else wanted first, and that would be given back.
+    pub first: Option<u8>,
+    /// Why the value does not count, or cannot be set.
+    pub obstacle: Option<Obstacle>,
+    /// The same for people, with what to do.
+    pub explanation: Option<String>,
+    /// Writes.
+    pub writes: u64,
+    /// Writes after somebody had changed an enforced value.
+    pub reverts: u64,
+}
+
+impl ContainerState {
+    /// Becomes one with what is inside of it. As long as that has no value, its own counts.
+    pub(in crate::enforce) fn take_in(&mut self, inner: Self) {
+        if inner.effective.is_none() {
+            return;
+        }
+        self.inner_cgroup = Some(inner.cgroup);
+        self.effective = inner.effective;
+        self.first = inner.first.or(self.first);
+        if inner.obstacle.is_some() {
+            (self.obstacle, self.explanation) = (inner.obstacle, inner.explanation);
+        }
+        self.writes += inner.writes;
+        self.reverts += inner.reverts;
+    }
+}
+
+impl Container {
+    pub(in crate::enforce) fn state(&self) -> ContainerState {
+        ContainerState {
+            cgroup: self.path.clone(),
+            inner_cgroup: None,
+            owner: self.owner.clone(),
+            rule: self.target.rule.to_string(),
+            wanted: self.target.value.into(),
+            effective: self.effective.map(u8::from),
+            first: self.state.original_value().map(u8::from),
+            obstacle: self.obstacle(),
+            explanation: self.obstacle_text().map(|(_, text)| text.clone()),
+            writes: self.state.writes(),
+            reverts: self.state.reverts(),
+        }
+    }
+
+    /// Whether crun's cgroup in this one shows its value instead.
+    fn is_shown_by_inner(&self, shared: &Shared) -> bool {
+        shared.inner.contains_key(&self.path)
+    }
+
+    /// From now on its value is, or is not, the one that counts of its scope.
+    pub(super) fn is_inner_of_scope(&self, counts: bool, shared: &mut Shared) {
+        let Some(scope) = &self.scope else { return };
+        let inner = &mut shared.inner;
+        if counts {
+            inner.insert(scope.clone(), self.id);
+        } else if inner.get(scope) == Some(&self.id) {
+            inner.remove(scope);
+        }
+    }
+
+    /// Whether it can show a value in place of another one that is gone.
+    pub(in crate::enforce) fn can_show_for(&self, other: &Owner, shared: &Shared) -> bool {
+        self.owner == *other && self.effective.is_some() && !self.is_shown_by_inner(shared)
+    }
+
+    pub(in crate::enforce) fn has_value(&self) -> bool {
+        self.effective.is_some()
+    }
+
+    pub(in crate::enforce) fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// Shows the value although it has not changed.
+    pub(in crate::enforce) fn show_again(&self, shared: &mut Shared) {
+        if self.effective.is_some() && !self.is_shown_by_inner(shared) {
+            self.report_value(shared);
+        }
+    }
+
+    /// Takes a value as the one that it has now.
+    pub(super) fn show(&mut self, value: Option<bool>, shared: &mut Shared) {
+        if self.effective != value {
+            self.effective = value;
+            self.is_inner_of_scope(value.is_some(), shared);
+            if !self.is_shown_by_inner(shared) {
+                self.report_value(shared);
+            }
+        }
+    }
+
+    fn report_value(&self, shared: &mut Shared) {
+        shared.effects.add(Effect::Effective {
+            owner: self.owner.clone(),
+            value: self.effective,
+            wanted: self.target.value,
+        });
+    }
+}

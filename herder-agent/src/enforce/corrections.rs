@@ -1,0 +1,92 @@
+//! When a matched container's value is read again: at once when inotify reports a change, after
+//! a pause when something rewrites it in a loop.
+
+use super::{Enforcer, pace};
+use herder_model::cgroup::CgroupId;
+use std::time::Instant;
+
+impl Enforcer {
+    /// Takes some of what inotify told, and corrects each changed value once:
+    /// whoever writes for ever gets one correction for each turn of the loop and
+    /// cannot keep it from its other work. Tells whether all was taken.
+    pub fn changed(&mut self) -> bool {
+        let seen = Instant::now();
+        let (changes, all) = self.watches.changes();
+        for id in changes.values {
+            let Some(container) = self.containers.get_mut(&id) else { continue };
+            if container.is_answered(seen) {
+                self.correct(id, seen);
+            } else {
+                container.rest(&mut self.watches, &mut self.shared);
+                self.resting.push_back((seen + pace::REST, id));
+            }
+        }
+        if changes.overflow {
+            let ids: Vec<_> = self.containers.keys().copied().collect();
+            for id in ids {
+                if self.containers.get_mut(&id).is_some_and(|it| it.is_answered_unheard(seen)) {
+                    self.correct(id, seen);
+                }
+            }
+            // The counts too, when there is time.
+            self.resync();
+        }
+        for id in changes.events {
+            self.count(id);
+        }
+        for id in changes.lost {
+            if let Some(container) = self.containers.get_mut(&id) {
+                container.doubt_watch();
+                self.unsurveyed.push_back(id);
+            }
+        }
+        all
+    }
+
+    pub(super) fn correct(&mut self, id: CgroupId, seen: Instant) {
+        let Some(container) = self.containers.get_mut(&id) else { return };
+        let had_value = container.has_value();
+        let is_there = container.correct(&self.context, &mut self.shared, seen);
+        if !is_there {
+            self.removed(id);
+        } else if had_value && !container.has_value() {
+            let owner = container.owner().clone();
+            self.show_other(&owner);
+        }
+    }
+
+    /// When [`Self::correct_due`] has something to do.
+    pub fn due(&self) -> Option<Instant> {
+        let built = self.shared.built.front().map(|(until, _)| *until);
+        self.resting.front().map(|(until, _)| *until).into_iter().chain(built).min()
+    }
+
+    /// Corrects what has rested since somebody changed it too often, and looks again at
+    /// what had no memory controller.
+    pub fn correct_due(&mut self) {
+        let now = Instant::now();
+        self.correct_rested(now);
+        let due = || self.shared.built.pop_front_if(|(until, _)| *until <= now);
+        let built: Vec<_> = std::iter::from_fn(due).map(|(_, id)| id).collect();
+        for id in &built {
+            self.correct(*id, now);
+        }
+        if !built.is_empty() {
+            self.report_obstacles();
+        }
+    }
+
+    fn correct_rested(&mut self, now: Instant) {
+        while let Some((_, id)) = self.resting.pop_front_if(|(until, _)| *until <= now) {
+            if let Some(container) = self.containers.get_mut(&id) {
+                container.wake();
+                container.watch(&mut self.watches, &self.context, &mut self.shared);
+                // Whoever has taken its watch meanwhile must not end its corrections.
+                if !container.is_watched() {
+                    self.resting.push_back((now + pace::REST, id));
+                }
+                self.correct(id, now);
+            }
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! One cgroup's directory, by descriptor.
+//!
+//! The only code of the agent that writes below the cgroup mount, and the only
+//! file that it writes is `memory.oom.group`. A directory is opened once, without
+//! following links and without leaving the mount, and checked to be the cgroup
+//! that was meant; from then on its descriptor is used, so that no rename or
+//! removal can turn a write to another cgroup.
+
+use super::below;
+use herder_model::cgroup::{CgroupId, CgroupPath, OOM_GROUP, counters::parse_oom_kill};
+use rustix::{
+    fs::{AtFlags, Mode, OFlags, fstat, fstatfs, openat, statat},
+    io::Errno,
+    process::geteuid,
+    thread::CapabilitySet,
+};
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+/// `CGROUP2_SUPER_MAGIC`, include/uapi/linux/magic.h.
+const CGROUP2_MAGIC: i64 = 0x6367_7270;
+
+/// `TMPFS_MAGIC` and `CGROUP_SUPER_MAGIC`: what cgroup v1 hosts have there.
+const V1_MAGICS: [i64; 2] = [0x0102_1994, 0x0027_e0eb];
+
+/// Whose files are those of users that a user namespace does not have
+/// (`DEFAULT_OVERFLOWUID`, include/linux/highuid.h).
+const OVERFLOW_UID: u32 = 65534;
+
+/// What the kernel counted in a cgroup, without those below it (Linux 5.2).
+pub const EVENTS: &str = "memory.events.local";
+
+/// Why a directory is no usable cgroup v2 mount.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    /// It cannot be opened.
+    #[error("cannot open the cgroup mount {path}: {source}; give the right one with --cgroup-root")]
+    Open {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// cgroup v1, where `memory.oom.group` does not exist.
+    #[error(
+        "{0} is a cgroup v1 mount, and memory.oom.group exists on cgroup v2 only; boot with systemd.unified_cgroup_hierarchy=1, or name the v2 mount with --cgroup-root (on hybrid hosts {0}/unified, without the memory controller)"
+    )]
+    Version1(PathBuf),
+    /// Something else.
+    #[error("{0} is no cgroup v2 mount; give the right one with --cgroup-root")]
+    Other(PathBuf),
+}
+
+/// Why something cannot be done in a cgroup's directory.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DirError {
+    /// The cgroup was removed, or another one has its name now.
+    #[error("the cgroup is gone")]
+    Gone,
+    /// There is no `memory.oom.group`.
+    #[error("it has no memory.oom.group: the memory controller is not enabled for it")]
+    NoController,
+    /// A read-only mount, or no permission.
+    #[error("memory.oom.group cannot be opened or written ({error}); {remedy}")]
+    ReadOnly {
+        /// What the kernel said.
+        error: Errno,
+        /// What would help.
+        remedy: String,
+    },
+    /// Something that is neither 0 nor 1.
+    #[error("memory.oom.group reads {0:?}")]
+    Value(String),
+    /// Any other error.
+    #[error("{0}")]
+    Other(Errno),
+}
+
+/// Where the agent looks at the v2 hierarchy, or at a part of it: the mount point, or a
+/// directory below it.
+#[derive(Debug)]
+pub struct CgroupRoot(OwnedFd, CgroupId);
+
+impl CgroupRoot {
+    /// Opens the mount point and checks what it is.
+    ///
+    /// # Errors
+    /// When it is no cgroup v2 mount; the message says what it is instead.
+    pub fn open(path: &Path) -> Result<Self, RootError> {
+        let root = Self::open_any(path)?;
+        let magic = fstatfs(&root.0).map_err(|error| open_error(path, error))?.f_type;
+        if magic == CGROUP2_MAGIC {
+            Ok(root)
+        } else if V1_MAGICS.contains(&magic) {
+            Err(RootError::Version1(path.to_path_buf()))
+        } else {
+            Err(RootError::Other(path.to_path_buf()))
+        }
+    }
+
+    fn open_any(path: &Path) -> Result<Self, RootError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(path, flags, Mode::empty());
+        let opened = opened.and_then(|root| Ok((fstat(&root)?.st_ino, root)));
+        opened
+            .map(|(inode, root)| CgroupRoot(root, CgroupId(inode)))
+            .map_err(|error| open_error(path, error))
+    }
+
+    /// The cgroup that the mount begins at.
+    pub fn id(&self) -> CgroupId {
+        self.1
+    }
+
+    /// Whether this is where something is mounted, and not a directory below that.
+    pub fn is_mount_point(&self) -> bool {
+        let above = openat(&self.0, "..", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let device = |directory: &OwnedFd| fstat(directory).ok().map(|about| about.st_dev);
+        above.is_ok_and(|above| device(&above) != device(&self.0))
+    }
+
+    /// Any directory in place of a cgroup mount.
+    #[cfg(test)]
+    pub(crate) fn for_test(path: &Path) -> Self {
+        Self::open_any(path).unwrap()
+    }
+
+    /// Opens a cgroup by path, if it is the one with this id.
+    ///
+    /// # Errors
+    /// [`DirError::Gone`] when it is not there or is another one.
+    pub fn open_dir(&self, path: &CgroupPath, id: CgroupId) -> Result<CgroupDir, DirError> {
+        let opened = below::open(self.0.as_fd(), &path.relative());
+        let directory = CgroupDir(opened.map_err(|error| match error {
+            Errno::NOENT | Errno::NOTDIR | Errno::NODEV => DirError::Gone,
+            error @ (Errno::ACCESS | Errno::PERM) => refused(error, None),
+            error => DirError::Other(error),
+        })?);
+        let found = fstat(&directory.0).map_err(DirError::Other)?.st_ino;
+        if found == id.0 { Ok(directory) } else { Err(DirError::Gone) }
+    }
+}
+
+fn open_error(path: &Path, error: Errno) -> RootError {
+    RootError::Open { path: path.to_path_buf(), source: error.into() }
+}
+
+/// A cgroup's directory.
+#[derive(Debug)]
+pub struct CgroupDir(OwnedFd);
+
+impl CgroupDir {
+    /// Reads `memory.oom.group`.
+    ///
+    /// # Errors
+    /// See [`DirError`].
+    pub fn oom_group(&self) -> Result<bool, DirError> {
+        let file = self.open_file(OFlags::RDONLY)?;
+        let mut buffer = [0u8; 16];
+        let length = rustix::io::read(&file, &mut buffer).map_err(|error| self.failed(error))?;
+        match buffer.get(..length).unwrap_or_default().trim_ascii() {
+            b"0" => Ok(false),
+            b"1" => Ok(true),
+            other => Err(DirError::Value(String::from_utf8_lossy(other).into_owned())),
+        }
+    }
+
+    /// Writes `memory.oom.group`. It takes effect at once: the kernel reads the
+    /// flag when it kills (`mem_cgroup_get_oom_group()`, mm/memcontrol.c).
+    ///
+    /// # Errors
+    /// See [`DirError`].
+    pub fn set_oom_group(&self, value: bool) -> Result<(), DirError> {
+        let file = self.open_file(OFlags::WRONLY)?;
+        let text: &[u8] = if value { b"1\n" } else { b"0\n" };
+        rustix::io::write(&file, text).map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// Tries all that a write of `memory.oom.group` takes, short of writing.
+    ///
+    /// # Errors
+    /// See [`DirError`].
+    pub fn try_oom_group(&self) -> Result<(), DirError> {
+        self.open_file(OFlags::WRONLY).map(drop)
+    }
+
+    /// Processes that the OOM killer killed in this cgroup, as the kernel counts them
+    /// (`oom_kill`); none if that cannot be read.
+    pub fn oom_kills(&self) -> Option<u64> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.0, EVENTS, flags, Mode::empty()).ok()?;
+        let mut buffer = [0u8; 512];
+        let length = rustix::io::read(&file, &mut buffer).ok()?;
+        parse_oom_kill(std::str::from_utf8(buffer.get(..length)?).ok()?)
+    }
+
+    fn open_file(&self, access: OFlags) -> Result<OwnedFd, DirError> {
+        let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(&self.0, OOM_GROUP, flags, Mode::empty()).map_err(|error| match error {
+            // A removed cgroup has lost its files, but a living one without the
+            // controller never had this one.
+            Errno::NOENT if self.is_alive() => DirError::NoController,
+            Errno::NOENT => DirError::Gone,
+            error => self.failed(error),
+        })
+    }
+
+    fn failed(&self, error: Errno) -> DirError {
+        match error {
+            Errno::NODEV => DirError::Gone,
+            Errno::ROFS | Errno::ACCESS | Errno::PERM => {
+                let file = statat(&self.0, OOM_GROUP, AtFlags::SYMLINK_NOFOLLOW);
+                refused(error, file.ok().map(|file| file.st_uid))
+            }
+            error => DirError::Other(error),
+        }
+    }
+
+    /// Every living cgroup has this file (Documentation/admin-guide/cgroup-v2.rst).
+    fn is_alive(&self) -> bool {
+        rustix::fs::accessat(
+            &self.0,
+            "cgroup.procs",
+            rustix::fs::Access::EXISTS,
+            rustix::fs::AtFlags::empty(),
+        )
+        .is_ok()
+    }
+
+    /// The number of its descriptor.
+    pub fn number(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+
+    /// A path that leads to this very directory for as long as it is open.
+    pub fn proc_path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.number()))
+    }
+}
+
+impl CgroupRoot {
+    /// A path that leads to the mount for as long as it is open.
+    pub fn proc_path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
+}
+
+impl AsFd for CgroupDir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// With what would help, if the file of this owner is refused, or the way to it.
+fn refused(error: Errno, owner: Option<u32>) -> DirError {
+    let sets = rustix::thread::capabilities(None);
+    let overrides = sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::DAC_OVERRIDE));
+    let remedy = remedy(error, geteuid().as_raw(), owner, overrides);
+    DirError::ReadOnly { error, remedy }
+}
+
+/// What would help a process of this user against the kernel's refusal.
+fn remedy(error: Errno, user: u32, owner: Option<u32>, overrides: bool) -> String {
+    match owner {
+        _ if error == Errno::ROFS => {
+            "mount /sys/fs/cgroup read-write (in a pod a hostPath volume without readOnly; in a systemd unit no ProtectControlGroups=)".into()
+        }
+        Some(OVERFLOW_UID) if !overrides => {
+            "it belongs to a user that this user namespace does not have; run in the host's (no hostUsers: false)".into()
+        }
+        Some(owner) if owner != user && !overrides && user != 0 => format!(
+            "the agent runs as uid {user} and the file belongs to uid {owner}; run as uid 0 (no DynamicUser= or User= in a systemd unit, runAsUser: 0 in a pod)"
+        ),
+        Some(owner) if owner != user && !overrides => {
+            format!("it belongs to uid {owner}, so the agent needs CAP_DAC_OVERRIDE")
+        }
+        None if !overrides => {
+            "a cgroup on the way to it is closed to the agent's user; run as uid 0 with CAP_DAC_OVERRIDE".into()
+        }
+        _ => "its owner and mode allow it, so a security module or a seccomp profile does not; see the kernel's log for SELinux or AppArmor, and the unit's or pod's profile".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,323 @@
+//! Attaching the eBPF programs and reading what they hand over.
+//!
+//! Only this module and the programs' crate name aya. Everything attaches as a
+//! raw tracepoint or as fentry/fexit, by `BPF_RAW_TRACEPOINT_OPEN`, so that
+//! CAP_BPF and CAP_PERFMON are enough: neither `perf_event_open` (CAP_SYS_ADMIN
+//! where `perf_event_paranoid` is 3) nor tracefs is needed.
+
+mod aya_btf;
+pub mod btf;
+pub mod decode;
+pub mod layout;
+mod object;
+
+pub use decode::DecodeError;
+pub use layout::{KernelFacts, MarkArgument};
+pub use object::{OBJECT, STUB};
+
+use crate::kernel::{clock::monotonic_now, readable::Readable};
+use aya::{
+    Ebpf, EbpfError,
+    maps::{MapData, MapError, PerCpuArray, RingBuf},
+    programs::{FEntry, FExit, ProgramError, RawTracePoint},
+};
+use aya_btf::{loader, stand_in};
+use aya_log::EbpfLogger;
+use btf::TypeId;
+use herder_agent_ebpf::Loss;
+use herder_model::{causes::Causes, cgroup::CgroupId, oom::event::Traced};
+use log::Log;
+use std::{io, os::fd::AsFd, path::Path};
+
+/// Where the kernel shows its BTF.
+pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+/// Why the programs could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The agent was built without them.
+    #[error(
+        "this herder-agent was built without its eBPF programs; run `cargo xtask build-ebpf` and build it again"
+    )]
+    Stub,
+    /// The kernel refused a map, or the object is damaged.
+    #[error(
+        "cannot load the eBPF object (needs CAP_BPF and CAP_PERFMON, below Linux 5.11 also CAP_SYS_RESOURCE): {}", Causes(.0)
+    )]
+    Load(#[from] EbpfError),
+    /// The kernel refused a program that nothing works without.
+    #[error(
+        "cannot attach eBPF program {program} (needs CAP_BPF and CAP_PERFMON, and no lockdown of confidentiality): {}", Causes(&**source)
+    )]
+    Attach {
+        /// Its name.
+        program: &'static str,
+        /// What the kernel said.
+        source: Box<ProgramError>,
+    },
+    /// The object does not have what this agent expects.
+    #[error("the eBPF object has no usable {0}; agent and programs are of different builds")]
+    Missing(&'static str),
+    /// A map cannot be read.
+    #[error("cannot open the eBPF map {map}: {}", Causes(&**source))]
+    Map {
+        /// Its name.
+        map: &'static str,
+        /// What the kernel said.
+        source: Box<MapError>,
+    },
+    /// A ring buffer cannot be waited for.
+    #[error("cannot wait for eBPF ring buffers: {0}")]
+    Wait(#[from] io::Error),
+}
+
+/// The attached programs. Dropping it detaches them.
+pub struct Probe {
+    /// What is attached.
+    pub traced: Traced,
+    /// What the kernel offers.
+    pub facts: KernelFacts,
+    kills: RingBuf<MapData>,
+    cgroups: RingBuf<MapData>,
+    losses: PerCpuArray<MapData, u64>,
+    counted: [u64; Loss::ALL.len()],
+    /// Only in a debug build of the programs (`cargo xtask build-ebpf --log`).
+    logger: Option<EbpfLogger<&'static dyn Log>>,
+    _ebpf: Ebpf,
+}
+
+/// How to set the programs up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeOptions {
+    /// Use the kernel's BTF. Without it everything takes the offset-free route.
+    pub btf: bool,
+    /// Size of the ring buffer of kills, bytes: a power of two of whole pages.
+    pub kill_ring_bytes: Option<u32>,
+    /// The cgroup that the agent's mount begins at. The kernel names cgroups by paths from
+    /// the hierarchy's root, and tells of those too that the mount does not show.
+    pub mount: CgroupId,
+}
+
+impl Probe {
+    /// Loads and attaches the programs.
+    ///
+    /// # Errors
+    /// When there is no object, or the kernel refuses what nothing works
+    /// without. What is optional and refused is logged.
+    pub fn attach(options: ProbeOptions) -> Result<Self, ProbeError> {
+        if OBJECT.is_empty() {
+            return Err(ProbeError::Stub);
+        }
+        let facts = if options.btf { kernel_facts() } else { KernelFacts::UNKNOWN };
+        let at_exit = !facts.describes_at_mark();
+        match Self::attach_route(options, facts, at_exit) {
+            // Where the function is in BTF but cannot be traced (no trampolines
+            // on this architecture), the victims are described at their exit.
+            Err(ProbeError::Attach { program: MARKING, source }) => {
+                tracing::warn!(error = %Causes(&*source), "Cannot trace mark_oom_victim.");
+                Self::attach_route(options, facts, true)
+            }
+            other => other,
+        }
+    }
+
+    fn attach_route(
+        options: ProbeOptions,
+        facts: KernelFacts,
+        at_exit: bool,
+    ) -> Result<Self, ProbeError> {
+        let words = facts.layout.words();
+        // Where the tracepoint gives a thread id, the exit is the second chance
+        // for a mark whose task was not caught.
+        let may_wait = at_exit || facts.mark == MarkArgument::Pid;
+        let describe_at_exit = u32::from(may_wait);
+        let mut loader = loader();
+        loader.override_global("LAYOUT", &words[..], true).override_global(
+            "DESCRIBE_AT_EXIT",
+            &describe_at_exit,
+            true,
+        );
+        loader.override_global("MOUNT", &options.mount.0, true);
+        if let Some(bytes) = options.kill_ring_bytes {
+            loader.map_max_entries("KILLS", bytes);
+        }
+        let mut ebpf = loader.load(OBJECT)?;
+        let logger = logger(&mut ebpf);
+        let mut traced = Traced { at_exit: may_wait, ..Traced::default() };
+
+        // Decisions first and their beginning last, so that a decision which is
+        // seen to begin is seen whole; marks last of all, so that each finds
+        // the programs it relies on.
+        let functions = facts.functions;
+        if let Some(decision) = functions.oom_kill_process {
+            let mut inner = |program, name, function: Option<TypeId>| {
+                function.is_some_and(|id| optional(fentry(&mut ebpf, program, name, id)))
+            };
+            traced.kills =
+                inner("decision_kill", "__oom_kill_process", functions.oom_kill_process_inner);
+            traced.groups =
+                inner("decision_group", "mem_cgroup_print_oom_group", functions.print_oom_group);
+            if optional(fexit(&mut ebpf, "decision_end", "oom_kill_process", decision))
+                && optional(fentry(&mut ebpf, "decision_begin", "oom_kill_process", decision))
+            {
+                traced.decisions_since = Some(monotonic_now());
+            }
+        }
+        if let Some(id) = functions.mark_oom_victim
+            && facts.mark == MarkArgument::Pid
+            && !at_exit
+        {
+            fentry(&mut ebpf, MARKING, "mark_oom_victim", id)?;
+        }
+        if may_wait {
+            optional(tracepoint(&mut ebpf, "exit_lineage", "sched_process_exit"));
+        }
+        let exit = tracepoint(&mut ebpf, "process_exit", "sched_process_exit");
+        traced.exits = if may_wait { exit.map(|()| true)? } else { optional(exit) };
+        traced.cgroups = optional(tracepoint(&mut ebpf, "cgroup_mkdir", "cgroup_mkdir"))
+            && optional(tracepoint(&mut ebpf, "cgroup_rmdir", "cgroup_rmdir"));
+        optional(tracepoint(&mut ebpf, "victim_lineage", "mark_victim"));
+        tracepoint(&mut ebpf, "mark_victim", "mark_victim")?;
+
+        Ok(Self {
+            traced,
+            facts,
+            kills: ring(&mut ebpf, "KILLS")?,
+            cgroups: ring(&mut ebpf, "CGROUPS")?,
+            losses: map(&mut ebpf, "LOSSES", PerCpuArray::try_from)?,
+            counted: [0; Loss::ALL.len()],
+            logger,
+            _ebpf: ebpf,
+        })
+    }
+
+    /// Registers the ring buffers with tokio: kills, cgroups.
+    ///
+    /// # Errors
+    /// When they cannot be registered.
+    pub fn readable(&self) -> Result<(Readable, Readable), ProbeError> {
+        Ok((Readable::register(self.kills.as_fd())?, Readable::register(self.cgroups.as_fd())?))
+    }
+
+    /// Takes what is in the ring buffer of kills, as far as it is there now.
+    pub fn read_kills(&mut self, mut each: impl FnMut(&[u8])) {
+        while let Some(record) = self.kills.next() {
+            each(&record);
+        }
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+
+    /// Takes so many of what is in the ring buffer of cgroups. Tells whether that was all.
+    pub fn read_cgroups(&mut self, most: usize, mut each: impl FnMut(&[u8])) -> bool {
+        for _ in 0..most {
+            let Some(record) = self.cgroups.next() else { return true };
+            each(&record);
+        }
+        false
+    }
+
+    /// What the programs lost since the last call, by reason.
+    pub fn new_losses(&mut self) -> Vec<(Loss, u64)> {
+        let mut new = Vec::new();
+        for (loss, counted) in Loss::ALL.into_iter().zip(&mut self.counted) {
+            let total = match self.losses.get(&(loss as u32), 0) {
+                Ok(values) => values.iter().sum::<u64>(),
+                Err(error) => {
+                    tracing::warn!(error = %Causes(&error), ?loss, "Cannot read a loss counter.");
+                    continue;
+                }
+            };
+            if total > *counted {
+                new.push((loss, total - *counted));
+                *counted = total;
+            }
+        }
+        new
+    }
+}
+
+/// Name of the program that gives the tracepoint of older kernels its task.
+const MARKING: &str = "marking";
+
+/// What the running kernel offers; nothing, if it has no BTF.
+pub fn kernel_facts() -> KernelFacts {
+    let read = |path: &Path| {
+        let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+        KernelFacts::read(&bytes).map_err(|error| error.to_string())
+    };
+    read(Path::new(VMLINUX)).unwrap_or_else(|error| {
+        tracing::warn!(path = VMLINUX, %error, "No BTF; victims are described when they exit.");
+        KernelFacts::UNKNOWN
+    })
+}
+
+fn optional(result: Result<(), ProbeError>) -> bool {
+    result
+        .inspect_err(|error| tracing::warn!(%error, "An optional eBPF program is not attached."))
+        .is_ok()
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, ProbeError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program>,
+{
+    let program = ebpf.program_mut(name).ok_or(ProbeError::Missing(name))?;
+    program.try_into().map_err(|_| ProbeError::Missing(name))
+}
+
+fn refused(program: &'static str) -> impl FnOnce(ProgramError) -> ProbeError {
+    move |source| ProbeError::Attach { program, source: Box::new(source) }
+}
+
+fn tracepoint(ebpf: &mut Ebpf, name: &'static str, event: &str) -> Result<(), ProbeError> {
+    let program: &mut RawTracePoint = program(ebpf, name)?;
+    program.load().and_then(|()| program.attach(event)).map(drop).map_err(refused(name))
+}
+
+fn fentry(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    function: &str,
+    id: TypeId,
+) -> Result<(), ProbeError> {
+    let program: &mut FEntry = program(ebpf, name)?;
+    let loaded = stand_in(function, id).map_err(ProgramError::from);
+    let loaded = loaded.and_then(|btf| program.load(function, &btf));
+    loaded.and_then(|()| program.attach()).map(drop).map_err(refused(name))
+}
+
+fn fexit(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    function: &str,
+    id: TypeId,
+) -> Result<(), ProbeError> {
+    let program: &mut FExit = program(ebpf, name)?;
+    let loaded = stand_in(function, id).map_err(ProgramError::from);
+    let loaded = loaded.and_then(|btf| program.load(function, &btf));
+    loaded.and_then(|()| program.attach()).map(drop).map_err(refused(name))
+}
+
+/// What the programs log, if they were built to. They log with each kill, so it
+/// is read with the kills.
+fn logger(ebpf: &mut Ebpf) -> Option<EbpfLogger<&'static dyn Log>> {
+    ebpf.map("AYA_LOGS")?;
+    EbpfLogger::init(ebpf)
+        .inspect_err(|error| tracing::warn!(error = %Causes(error), "What the eBPF programs log is not shown."))
+        .ok()
+}
+
+fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, ProbeError> {
+    map(ebpf, name, RingBuf::try_from)
+}
+
+fn map<T>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    open: impl FnOnce(aya::maps::Map) -> Result<T, MapError>,
+) -> Result<T, ProbeError> {
+    let map = ebpf.take_map(name).ok_or(ProbeError::Missing(name))?;
+    open(map).map_err(|source| ProbeError::Map { map: name, source: Box::new(source) })
+}

@@ -1,0 +1,262 @@
+//! The server's answers, and what is taken for none.
+//!
+//! Between the agent and the API server there may be a proxy that answers itself, with a
+//! page to sign in or half of what it was given. Whatever is not JSON to its end, or not
+//! what was asked for, is a failure, and counted as one.
+
+use super::{ApiServer, Failure, diagnosis};
+use bytes::{Bytes, BytesMut};
+use herder_model::causes::Causes;
+use http_body_util::BodyExt;
+use hyper::{Response, StatusCode, header::CONTENT_TYPE};
+use kube::client::Body;
+use serde::{Deserialize, de::DeserializeOwned};
+use std::{error::Error, time::Duration};
+use tokio::time::timeout;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The longest line of a watch, bytes. An object that etcd takes has at most some MiB.
+const LONGEST_LINE: usize = 8 << 20;
+
+/// So much of a refusal is read, bytes: a Status has some hundred.
+const LARGEST_REFUSAL: usize = 64 << 10;
+
+/// The cause in the 403 of a namespace that is being deleted
+/// (`NamespaceTerminatingCause`, k8s.io/api/core/v1/types.go): nothing that a
+/// ClusterRole could allow.
+const TERMINATING: &str = "NamespaceTerminating";
+
+/// Why a request has no answer, or none that is one. Displays its causes and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// No answer at all.
+    #[error("{}", diagnosis::told(&**.0))]
+    Unanswered(#[source] BoxError),
+    /// Not even the head of an answer, or not all of it.
+    #[error("no answer within {0:?}; the server or what is in front of it hangs")]
+    Timeout(Duration),
+    /// The server says that it does not do it.
+    #[error("{status}: {message}")]
+    Refused {
+        /// Its status.
+        status: StatusCode,
+        /// What that means.
+        failure: Failure,
+        /// What it says, in a line.
+        message: String,
+        /// Because the namespace is being deleted.
+        terminating: bool,
+    },
+    /// Something that is no JSON.
+    #[error(
+        "{status} with {found} instead of JSON; does a proxy or a page to sign in answer for the API server?"
+    )]
+    NotJson {
+        /// Its status.
+        status: StatusCode,
+        /// Its `Content-Type`.
+        found: String,
+    },
+    /// The connection broke within the answer.
+    #[error("the answer broke off: {}", diagnosis::told(&**.0))]
+    Cut(#[source] BoxError),
+    /// JSON, but not what was asked for.
+    #[error(
+        "the answer is not what was asked for: {0}; does anything but an API server answer there?"
+    )]
+    Malformed(String),
+    /// The server tells of an error within a watch.
+    #[error("the watch ended with {code}: {message}")]
+    Watch {
+        /// The code of its Status.
+        code: u16,
+        /// What it says.
+        message: String,
+    },
+}
+
+impl RequestError {
+    /// Of an error that is kube's only on the outside.
+    pub(super) fn of(error: kube::Error) -> Self {
+        RequestError::Unanswered(match error {
+            kube::Error::Service(error) => error,
+            error => error.into(),
+        })
+    }
+
+    /// What the server told within a watch.
+    pub fn watch(code: u16, message: &str) -> Self {
+        RequestError::Watch { code, message: one_line(message) }
+    }
+
+    /// How it is counted.
+    pub fn failure(&self) -> Failure {
+        match self {
+            RequestError::Unanswered(_) => Failure::Connection,
+            RequestError::Timeout(_) => Failure::Timeout,
+            RequestError::Refused { failure, .. } => *failure,
+            RequestError::NotJson { .. } | RequestError::Malformed(_) => Failure::Malformed,
+            RequestError::Cut(_) => Failure::Cut,
+            RequestError::Watch { code: 410, .. } => Failure::Expired,
+            RequestError::Watch { .. } => Failure::Watch,
+        }
+    }
+}
+
+/// An answer whose head is that of a success, with JSON.
+pub struct Answer {
+    body: Body,
+    server: ApiServer,
+    read: BytesMut,
+    /// So much of it has no end of a line.
+    searched: usize,
+}
+
+/// What there is to know of the Status that comes with a refusal.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Refusal {
+    message: String,
+    details: Option<Details>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Details {
+    causes: Option<Vec<Cause>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Cause {
+    reason: Option<String>,
+}
+
+impl Answer {
+    /// Looks at the head.
+    pub(super) async fn check(
+        response: Response<Body>,
+        server: ApiServer,
+    ) -> Result<Self, RequestError> {
+        let status = response.status();
+        let found = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let found = found.unwrap_or_default().to_owned();
+        let body = response.into_body();
+        let mut answer =
+            Answer { body, server: server.clone(), read: BytesMut::new(), searched: 0 };
+        if let Some(failure) = Failure::of_status(status) {
+            return Err(server.failed(answer.refusal(status, failure).await));
+        }
+        if found
+            .split(';')
+            .next()
+            .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+        {
+            return Ok(answer);
+        }
+        let found = if found.is_empty() { "no content type".to_owned() } else { found };
+        Err(server.failed(RequestError::NotJson { status, found }))
+    }
+
+    async fn refusal(&mut self, status: StatusCode, failure: Failure) -> RequestError {
+        let patience = self.server.shared.times.answer;
+        let all = async {
+            while self.read.len() < LARGEST_REFUSAL && matches!(self.more().await, Ok(true)) {}
+        };
+        // The status is what counts; what it says besides may be missing.
+        let _ = timeout(patience, all).await;
+        let refusal: Option<Refusal> = serde_json::from_slice(&self.read).ok();
+        let refusal = refusal.unwrap_or_else(|| Refusal {
+            message: String::from_utf8_lossy(&self.read).into_owned(),
+            details: None,
+        });
+        let causes = refusal.details.and_then(|details| details.causes).unwrap_or_default();
+        let terminating = causes.iter().any(|cause| cause.reason.as_deref() == Some(TERMINATING));
+        let message = one_line(&refusal.message);
+        let failure = if terminating { Failure::NotFound } else { failure };
+        RequestError::Refused { status, failure, message, terminating }
+    }
+
+    /// All of it, as what was asked for.
+    ///
+    /// # Errors
+    /// When it breaks off, is larger than `largest`, takes too long, or is something else.
+    pub async fn json<T: DeserializeOwned>(mut self, largest: usize) -> Result<T, RequestError> {
+        let (server, patience) = (self.server.clone(), self.server.shared.times.answer);
+        let all = async {
+            while self.more().await? {
+                if self.read.len() > largest {
+                    return Err(RequestError::Malformed(format!(
+                        "it is longer than {largest} bytes"
+                    )));
+                }
+            }
+            serde_json::from_slice(&self.read).map_err(|error| malformed(&error))
+        };
+        let read = timeout(patience, all).await.unwrap_or(Err(RequestError::Timeout(patience)));
+        read.map_err(|error| server.failed(error))
+    }
+
+    /// The next line, as what was asked for; none at the end.
+    ///
+    /// # Errors
+    /// When it breaks off, even in good order, within a line, or the line is too long or
+    /// something else.
+    pub async fn line<T: DeserializeOwned>(&mut self) -> Result<Option<T>, RequestError> {
+        loop {
+            let line = match self.next_line().await {
+                Ok(Some(line)) if line.iter().all(u8::is_ascii_whitespace) => continue,
+                Ok(Some(line)) => line,
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(self.server.failed(error)),
+            };
+            let parsed = serde_json::from_slice(&line);
+            return parsed.map(Some).map_err(|error| self.server.failed(malformed(&error)));
+        }
+    }
+
+    async fn next_line(&mut self) -> Result<Option<Bytes>, RequestError> {
+        loop {
+            let unseen = self.read.get(self.searched..).unwrap_or_default();
+            if let Some(end) = unseen.iter().position(|byte| *byte == b'\n') {
+                let line = self.read.split_to(self.searched + end + 1).freeze();
+                self.searched = 0;
+                return Ok(Some(line));
+            }
+            self.searched = self.read.len();
+            if self.searched > LONGEST_LINE {
+                let error = format!("a line is longer than {LONGEST_LINE} bytes");
+                return Err(RequestError::Malformed(error));
+            }
+            if !self.more().await? {
+                return match self.read.is_empty() {
+                    true => Ok(None),
+                    false => Err(RequestError::Malformed("it ends within a line".to_owned())),
+                };
+            }
+        }
+    }
+
+    /// Reads some more; tells whether there was any.
+    async fn more(&mut self) -> Result<bool, RequestError> {
+        loop {
+            let Some(frame) = self.body.frame().await else { return Ok(false) };
+            let frame = frame.map_err(|error| RequestError::Cut(error.into()))?;
+            if let Some(data) = frame.data_ref() {
+                self.read.extend_from_slice(data);
+                return Ok(true);
+            }
+        }
+    }
+}
+
+/// What the server says, or whoever answers for it, so that it can be logged.
+fn one_line(text: &str) -> String {
+    let words = text.split_whitespace().flat_map(|word| [" ", word]).skip(1);
+    words.flat_map(str::chars).filter(|c| !c.is_control()).take(300).collect()
+}
+
+fn malformed(error: &serde_json::Error) -> RequestError {
+    RequestError::Malformed(Causes(error).to_string())
+}

@@ -1,0 +1,144 @@
+//! Kubernetes Events on pods: what `kubectl describe pod` shows of a kill.
+//!
+//! Whoever has something to tell hands an [`Occurrence`] to an
+//! [`send::EventQueue`] and never waits. One task correlates the occurrences,
+//! as the kubelet does, and writes them to the API server; what it cannot write
+//! is counted and dropped, for the log and the metrics have it as well.
+
+pub mod correlate;
+pub mod gate;
+pub mod message;
+mod object;
+mod recent;
+pub mod send;
+mod survivors;
+
+pub use survivors::Survivors;
+
+use herder_model::{
+    kill::KillReport,
+    oom::Kind,
+    owner::id::PodUid,
+    pods::{Container, ContainerKind, Pod},
+};
+use jiff::Timestamp;
+
+/// Something to tell about a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Occurrence {
+    /// The pod, and perhaps a container of it.
+    pub about: About,
+    /// What kind of thing happened.
+    pub reason: Reason,
+    /// The text; see [`message`].
+    pub message: String,
+    /// When it happened.
+    pub time: Timestamp,
+    /// The container whose processes are to be counted for the text, when the
+    /// victim has had time to die.
+    pub left: Option<Survivors>,
+}
+
+/// What an Event is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct About {
+    /// Namespace of the pod.
+    pub namespace: Box<str>,
+    /// Name of the pod.
+    pub pod: Box<str>,
+    /// The uid that the API gave it, not the config hash of a static pod.
+    pub uid: PodUid,
+    /// The container, if it is about one.
+    pub container: Option<(ContainerKind, Box<str>)>,
+}
+
+/// The `reason` of an Event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// A process died that is not the container's init.
+    SubprocessOomKilled,
+    /// The container's init died, and the container with it.
+    ContainerInitOomKilled,
+    /// The kernel killed the container as a group.
+    ContainerGroupOomKilled,
+    /// The container ended after one of its processes was killed.
+    ContainerEndedAfterOomKill,
+    /// A rule now holds for the container.
+    OomGroupEnforced,
+    /// Somebody sets the value back again and again.
+    OomGroupReverted,
+    /// A rule matches, but cannot be made to hold.
+    OomGroupNotEnforceable,
+    /// The pod's annotation cannot be understood.
+    BadOomGroupAnnotation,
+}
+
+impl Occurrence {
+    /// Something that happens now.
+    pub fn new(about: About, reason: Reason, message: String) -> Self {
+        Occurrence { about, reason, message, time: Timestamp::now(), left: None }
+    }
+}
+
+impl About {
+    /// A pod, and perhaps a container of it.
+    pub fn new(pod: &Pod, container: Option<&Container>) -> Self {
+        About {
+            namespace: pod.namespace.clone(),
+            pod: pod.name.clone(),
+            uid: pod.uid,
+            container: container.map(|container| (container.kind, container.name.clone())),
+        }
+    }
+
+    /// Where in the pod the container is, as the kubelet writes it
+    /// (`fieldPath()`, pkg/kubelet/container/ref.go).
+    pub fn field_path(&self) -> Option<String> {
+        let (kind, name) = self.container.as_ref()?;
+        let list = match kind {
+            ContainerKind::Init | ContainerKind::Sidecar => "initContainers",
+            ContainerKind::Regular => "containers",
+            ContainerKind::Ephemeral => "ephemeralContainers",
+        };
+        Some(format!("spec.{list}{{{name}}}"))
+    }
+}
+
+impl Reason {
+    /// The reason for a kill.
+    pub fn of_kill(report: &KillReport) -> Self {
+        match report.kind {
+            Kind::Init => Reason::ContainerInitOomKilled,
+            Kind::Group if report.ends => Reason::ContainerGroupOomKilled,
+            Kind::Subprocess | Kind::Group => Reason::SubprocessOomKilled,
+        }
+    }
+
+    /// As the Event carries it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::SubprocessOomKilled => "SubprocessOOMKilled",
+            Reason::ContainerInitOomKilled => "ContainerInitOOMKilled",
+            Reason::ContainerGroupOomKilled => "ContainerGroupOOMKilled",
+            Reason::ContainerEndedAfterOomKill => "ContainerEndedAfterOOMKill",
+            Reason::OomGroupEnforced => "OomGroupEnforced",
+            Reason::OomGroupReverted => "OomGroupReverted",
+            Reason::OomGroupNotEnforceable => "OomGroupNotEnforceable",
+            Reason::BadOomGroupAnnotation => "BadOomGroupAnnotation",
+        }
+    }
+
+    /// The `type` of the Event.
+    pub fn event_type(self) -> &'static str {
+        match self {
+            Reason::OomGroupEnforced => "Normal",
+            Reason::SubprocessOomKilled
+            | Reason::ContainerInitOomKilled
+            | Reason::ContainerGroupOomKilled
+            | Reason::ContainerEndedAfterOomKill
+            | Reason::OomGroupReverted
+            | Reason::OomGroupNotEnforceable
+            | Reason::BadOomGroupAnnotation => "Warning",
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Whether a kill is told in an Event of its own, decided before anything is built for that.
+//!
+//! In a storm nearly all kills are like some that were just told. They are only counted, by
+//! a number that the core shares with the writer of Events, and the writer adds it to the
+//! last Event of the kind now and then. So a kill that is not told costs the core a lookup.
+
+use super::{Reason, recent::Recent};
+use herder_model::owner::id::PodUid;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// Kills of one kind that are told one by one. They differ in the process alone, and three
+/// show whether it is always the same; client-go tells ten such ones.
+pub const SINGLE: u32 = 3;
+
+/// A pause this long ends that (`defaultAggregateIntervalInSeconds` of client-go).
+pub const QUIET: Duration = Duration::from_secs(600);
+
+/// How often something happened that was not told. Shared by who counts and who writes.
+#[derive(Clone, Debug, Default)]
+pub struct Untold(Arc<AtomicU32>);
+
+impl Untold {
+    /// One more; says whether it is the first since it was last looked at.
+    fn add(&self) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed) == 0
+    }
+
+    /// How often, which is told now.
+    pub(super) fn take(&self) -> u32 {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+
+    /// Whether it is the same number.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether anybody else has it.
+    fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+}
+
+/// What is to be done about a kill.
+#[derive(Debug)]
+pub enum Pass {
+    /// It is told, together with what comes after it.
+    Tell(Untold),
+    /// It was only counted, perhaps as the first since the last Event.
+    Counted {
+        /// The writer does not know yet.
+        first: bool,
+    },
+}
+
+/// What passed. Of a kind the hash is enough: were two the same, an Event would count some
+/// of the other's.
+#[derive(Debug, Default)]
+pub struct Gate {
+    kinds: Recent<u64, Kind>,
+}
+
+#[derive(Debug)]
+struct Kind {
+    told: u32,
+    last: Instant,
+    untold: Untold,
+}
+
+impl Gate {
+    /// Decides about a kill in this container.
+    pub fn pass(&mut self, pod: PodUid, container: &str, reason: Reason, now: Instant) -> Pass {
+        let mut hasher = DefaultHasher::new();
+        (pod, container, reason).hash(&mut hasher);
+        let new = || Kind { told: 0, last: now, untold: Untold::default() };
+        let kind = self.kinds.entry(hasher.finish(), now, new);
+        // What nobody else has any more was dropped, failed, or is long ago.
+        if now - kind.last > QUIET || !kind.untold.is_shared() {
+            *kind = new();
+        }
+        kind.last = now;
+        if kind.told < SINGLE {
+            kind.told += 1;
+            return Pass::Tell(kind.untold.clone());
+        }
+        Pass::Counted { first: kind.untold.add() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(end: &str) -> PodUid {
+        PodUid::parse(&format!("2c39abf0-f543-4c05-8cfe-3839410aef{end}")).unwrap()
+    }
+
+    const KILLED: Reason = Reason::SubprocessOomKilled;
+
+    #[tokio::test(start_paused = true)]
+    async fn some_are_told_and_the_rest_is_counted() {
+        let (mut gate, mut now) = (Gate::default(), Instant::now());
+        let mut writer = Vec::new();
+        for (pod, container, reason) in [
+            (pod("01"), "main", KILLED),
+            (pod("02"), "main", KILLED),
+            (pod("01"), "side", KILLED),
+            (pod("01"), "main", Reason::ContainerInitOomKilled),
+        ] {
+            let mut firsts = Vec::new();
+            for _ in 0..10 {
+                match gate.pass(pod, container, reason, now) {
+                    Pass::Tell(untold) => writer.push(untold),
+                    Pass::Counted { first } => firsts.push(first),
+                }
+            }
+            assert_eq!(firsts, [true, false, false, false, false, false, false]);
+            assert_eq!(writer.last().map(Untold::take), Some(7), "of all that share it");
+        }
+        assert_eq!(writer.len(), 4 * SINGLE as usize);
+        assert_eq!(writer[2].take(), 0, "the writer has it all");
+        now += QUIET + Duration::from_secs(1);
+        assert!(matches!(gate.pass(pod("01"), "main", KILLED, now), Pass::Tell(_)));
+    }
+
+    /// The queue was full, the server did not take it, or it was too long ago: whatever
+    /// became of the Event, what nobody could count up is told anew.
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_counted_for_a_writer_that_does_not_know_of_it() {
+        let (mut gate, now) = (Gate::default(), Instant::now());
+        for _ in 0..10 {
+            assert!(matches!(gate.pass(pod("01"), "main", KILLED, now), Pass::Tell(_)));
+        }
+    }
+}

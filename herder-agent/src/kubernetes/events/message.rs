@@ -1,0 +1,227 @@
+//! The texts of Events. Pure.
+//!
+//! About a kill, a text says who died and with how much memory, whose limit was
+//! hit, and what was left running; about a rule, what holds and, where it cannot hold,
+//! what to do. A process names itself and anybody can annotate his pod, so what
+//! they wrote is cut and cleaned.
+
+use herder_model::{
+    cgroup::CgroupPath,
+    enforcement::Obstacle,
+    kill::KillReport,
+    oom::{Kind, Limit, Sizes, Victim, limit::Place},
+    owner::{ContainerNames, Owner},
+    pods::OOM_GROUP_ANNOTATION,
+    rules::parse::ANNOTATION_RULE,
+};
+use std::{fmt::Write, time::Duration};
+
+/// The longest text; `events.k8s.io` allows no more
+/// (`NoteLengthLimit`, pkg/apis/core/validation/events.go).
+pub const LONGEST: usize = 1024;
+
+/// The text for what a kill did to one container, or to a pod outside of them. `spec` is the
+/// memory limit in bytes that the pod's spec gives the container. What is left running is told
+/// later by [`left_running`].
+pub fn kill(report: &KillReport, container: &ContainerNames, spec: Option<u64>) -> String {
+    let owned = report.kill.victims.iter().zip(&report.victim_owners);
+    let victims: Vec<&Victim> = owned
+        .filter(|(_, owner)| matches!(owner, Owner::Container(names) if names == container))
+        .map(|(victim, _)| victim)
+        .collect();
+    let first = victims.first().filter(|first| first.is_named()).map(|first| process(first));
+    let count = victims.len();
+    // A process of the pod may be in no container, or nobody has said in which.
+    let (of, whole) = match container.container.as_str() {
+        "" => ("the pod (container not known)".to_owned(), "A cgroup of the pod".to_owned()),
+        name => (format!("container {name}"), format!("Container {name}")),
+    };
+    let mut text = match (report.kind, first) {
+        (Kind::Subprocess, Some(first)) => {
+            format!("Process {first} of {of} was killed")
+        }
+        (Kind::Subprocess, None) => format!("A process of {of} was killed"),
+        (Kind::Init, Some(first)) => {
+            format!("The main process {first} of {of} was killed")
+        }
+        (Kind::Init, None) => format!("The main process of {of} was killed"),
+        (Kind::Group, Some(first)) => {
+            let group = group(report, &whole, &of);
+            format!("{group} was killed as a group ({count} seen), first {first},")
+        }
+        (Kind::Group, None) => {
+            let group = group(report, &whole, &of);
+            format!("{group} was killed as a group ({count} counted)")
+        }
+    } + " for lack of memory; ";
+    text += &limit(report, container, spec);
+    if report.ends && !container.container.is_empty() {
+        text += " The container ends.";
+    }
+    text
+}
+
+/// What was killed as a group: a container, or a part of one that it has made itself.
+fn group(report: &KillReport, whole: &str, of: &str) -> String {
+    match &report.group {
+        Some(group) if !report.ends => {
+            let name: String =
+                group.name().chars().take(100).flat_map(char::escape_debug).collect();
+            format!("The cgroup {name} of {of}")
+        }
+        _ => whole.to_owned(),
+    }
+}
+
+/// Whose limit mattered, with its number where that is known.
+fn limit(report: &KillReport, container: &ContainerNames, spec: Option<u64>) -> String {
+    let limits = &report.limits;
+    // A kill may hit several containers; what was read is of the chosen victim's.
+    let is_own = matches!(&report.owner, Owner::Container(names) if names == container);
+    let read = limits.container.filter(|_| is_own).and_then(|memory| memory.limit);
+    let of = |bytes: Option<u64>| bytes.map_or_else(String::new, |it| format!(" of {}", size(it)));
+    match (report.limit, limits.place) {
+        (Limit::Container, Place::Inside) if is_own => {
+            format!("the limit{} of a cgroup inside of the container was hit.", of(limits.bytes))
+        }
+        (Limit::Container, _) => match read.or(spec) {
+            Some(bytes) => format!("the container's limit is {}.", size(bytes)),
+            None => "the container's limit was hit.".to_owned(),
+        },
+        (Limit::Pod, Place::Above) => {
+            let path = limits.cgroup.as_ref().map_or("a slice", CgroupPath::as_str);
+            let path = path.escape_debug();
+            format!("the limit{} of {path}, above the pod, was hit.", of(limits.bytes))
+        }
+        (Limit::Pod, _) => format!("the pod's limit{} was hit.", of(limits.bytes)),
+        (Limit::Node, _) => "the node ran out of memory.".to_owned(),
+        (Limit::Unknown, _) => "the kernel did not say whose limit was hit.".to_owned(),
+    }
+}
+
+/// How a text about a killed process ends: with the number of processes of the
+/// container that were left running, where it could be had. Whether it lives on is not known yet.
+pub fn left_running(left: Option<usize>) -> String {
+    match left {
+        Some(0) => " No process of the container was left.".to_owned(),
+        Some(1) => " 1 process of the container was left running.".to_owned(),
+        Some(left) => format!(" {left} processes of the container were left running."),
+        None => String::new(),
+    }
+}
+
+/// The text for a container that ended some time after a process of it, with this name and id,
+/// was killed.
+pub fn ended(
+    container: &str,
+    victim: (Option<&str>, Option<u32>),
+    after: Duration,
+    why: Option<Obstacle>,
+) -> String {
+    let first = match victim {
+        (Some(comm), Some(pid)) => format!("process {} (pid {pid})", clean(comm)),
+        _ => "a process".to_owned(),
+    };
+    let why = match why {
+        Some(Obstacle::SystemdOomPolicy) => {
+            " systemd stops its scope at any OOM kill (OOMPolicy); the value must be right when \
+             the container is created (kubelet singleProcessOOMKill, or NRI)."
+        }
+        _ => "",
+    };
+    let after = after.as_secs_f64();
+    format!(
+        "Container {container} ended {after:.1} s after {first} of it was killed for lack of memory.{why}"
+    )
+}
+
+/// The text for a rule that now holds for a container. `group` is the value of
+/// `memory.oom.group`.
+pub fn enforced(container: &str, rule: &str, group: bool) -> String {
+    let behaviour =
+        if group { "all processes of the container together" } else { "one process at a time" };
+    format!(
+        "Container {container} gets what {} wants: when memory runs out, the kernel now kills \
+         {behaviour} (memory.oom.group={}).",
+        by(rule),
+        u8::from(group)
+    )
+}
+
+/// The text for a rule that somebody works against.
+pub fn reverted(container: &str, rule: &str, times: u64) -> String {
+    format!(
+        "memory.oom.group of container {container} was changed {times} times against {} \
+         and set again each time. Look for another agent, or a runtime or systemd unit, that \
+         sets it.",
+        by(rule)
+    )
+}
+
+/// The text for a rule that cannot hold; `why` also says what to do.
+pub fn not_enforceable(container: &str, rule: &str, why: &str) -> String {
+    let by = by(rule);
+    format!("What {by} wants cannot be made to hold for container {container}: {why}.")
+}
+
+/// Who wants something: a rule by its name, or the pod itself.
+fn by(rule: &str) -> String {
+    if rule == ANNOTATION_RULE { "the pod's annotation".to_owned() } else { format!("rule {rule}") }
+}
+
+/// The text for an annotation that cannot be understood.
+pub fn bad_annotation(value: &str, error: &str) -> String {
+    let value: String = value.chars().take(100).flat_map(char::escape_debug).collect();
+    format!(
+        "The annotation {OOM_GROUP_ANNOTATION} is \"{value}\", which cannot be understood: {error}. \
+         The pod is left alone. Use single-process, group or leave, or one for each container as \
+         in worker=single-process,sidecar=group."
+    )
+}
+
+/// A process: name, ids, and memory.
+fn process(victim: &Victim) -> String {
+    let mut text = format!("{} (pid {}", clean(&victim.comm), victim.tgid);
+    if let Some(inside) = victim.ns_pid.filter(|inside| inside.level > 0) {
+        let _infallible = write!(text, ", {} inside", inside.pid);
+    }
+    if let Some(sizes) = victim.sizes {
+        let _infallible = write!(text, ", {} of memory", size(resident(sizes)));
+    }
+    text + ")"
+}
+
+/// What the process held, as `ps` shows it in RSS.
+fn resident(sizes: Sizes) -> u64 {
+    sizes.anon_rss.saturating_add(sizes.file_rss).saturating_add(sizes.shmem_rss)
+}
+
+/// Bytes in the largest unit that gives at least one, rounded down to tenths.
+fn size(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let Some((unit, shift)) = units.into_iter().find(|(_, shift)| bytes >> shift > 0) else {
+        return format!("{bytes} B");
+    };
+    let tenths = (u128::from(bytes) * 10) >> shift;
+    match (tenths / 10, tenths % 10) {
+        (whole, 0) => format!("{whole} {unit}"),
+        (whole, tenth) => format!("{whole}.{tenth} {unit}"),
+    }
+}
+
+/// A process name without what could mislead a terminal or a reader.
+fn clean(comm: &str) -> String {
+    comm.chars()
+        .take(16)
+        .map(|c| if c.is_alphanumeric() || "-_./:+@".contains(c) { c } else { '?' })
+        .collect()
+}
+
+/// Cuts a text to [`LONGEST`] bytes, between characters.
+pub fn fit(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(LONGEST));
+    text
+}
+
+#[cfg(test)]
+mod tests;

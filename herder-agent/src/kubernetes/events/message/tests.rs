@@ -1,0 +1,259 @@
+use super::*;
+use crate::{kubernetes::events::Reason, report::Reporter};
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath},
+    clock::Monotonic,
+    oom::{
+        Domain, NsPid, OomKill, Trigger,
+        limit::{Limits, Memory},
+    },
+};
+
+fn names(container: &str) -> ContainerNames {
+    let [namespace, pod, container] = ["shop", "cart-0", container].map(str::to_owned);
+    ContainerNames { namespace, pod, container }
+}
+
+/// A kill of two processes in `main` and one in `side`.
+fn report(kind: Kind, limit: Limit, comm: &str, sizes: Option<Sizes>) -> KillReport {
+    let victim = |tgid| Victim {
+        time: Monotonic::ZERO,
+        tid: tgid,
+        tgid,
+        ns_pid: Some(NsPid { pid: 7, level: 1 }),
+        start_boottime: 0,
+        cgroup: CgroupId(1),
+        parent_cgroup: None,
+        memory_cgroup: None,
+        is_outside: false,
+        comm: comm.to_owned(),
+        uid: 0,
+        oom_score_adj: None,
+        sizes,
+    };
+    let trigger = Trigger { tid: 1, tgid: 1, cgroup: CgroupId(1), comm: "other".to_owned() };
+    let owners = ["main", "main", "side"].map(|name| Owner::Container(names(name)));
+    KillReport {
+        pod: None,
+        kill: OomKill {
+            trigger: Some(trigger),
+            ended: None,
+            domain: Domain::Unknown,
+            group: None,
+            group_cgroup: None,
+            victims: [4711, 4712, 4713].map(victim).into(),
+        },
+        kind,
+        ends: kind != Kind::Subprocess,
+        group: None,
+        limit,
+        limits: Limits::default(),
+        owner: owners[0].clone(),
+        cgroup: None,
+        victim_owners: owners.into(),
+        rule: None,
+    }
+}
+
+/// The container has made cgroups of its own, and one of them was killed.
+#[test]
+fn a_group_inside_is_no_end_of_the_container() {
+    let group = CgroupPath::parse("/pod/main/job\u{202e}".as_bytes()).ok();
+    let inside = |kind| KillReport {
+        ends: false,
+        group: group.clone(),
+        ..report(kind, Limit::Container, "worker", None)
+    };
+    let killed = inside(Kind::Group);
+    assert_eq!(
+        kill(&killed, &names("main"), None) + &left_running(Some(2)),
+        "The cgroup job\\u{202e} of container main was killed as a group (2 seen), first worker \
+         (pid 4711, 7 inside), for lack of memory; the container's limit was hit. 2 processes of \
+         the container were left running."
+    );
+    let ended = KillReport { ends: true, ..killed.clone() };
+    assert!(kill(&ended, &names("main"), None).starts_with("Container main was killed"));
+    let reasons = [&killed, &ended].map(|it| Reason::of_kill(it).as_str());
+    assert_eq!(reasons, ["SubprocessOOMKilled", "ContainerGroupOOMKilled"]);
+}
+
+#[test]
+fn a_kill_is_told_in_full() {
+    let sizes = Sizes { total_vm: 1 << 40, anon_rss: 48 << 20, file_rss: 512 << 10, shmem_rss: 0 };
+    let text = |kind, limit_kind, container, limit| {
+        kill(&report(kind, limit_kind, "worker", Some(sizes)), &names(container), limit)
+    };
+    let table = [
+        (
+            text(Kind::Subprocess, Limit::Container, "main", Some(64 << 20)),
+            "Process worker (pid 4711, 7 inside, 48.5 MiB of memory) of container main was killed \
+             for lack of memory; the container's limit is 64 MiB.",
+        ),
+        (
+            text(Kind::Init, Limit::Node, "main", Some(64 << 20)),
+            "The main process worker (pid 4711, 7 inside, 48.5 MiB of memory) of container main \
+             was killed for lack of memory; the node ran out of memory. The container ends.",
+        ),
+        (
+            text(Kind::Group, Limit::Container, "main", None),
+            "Container main was killed as a group (2 seen), first worker (pid 4711, 7 inside, \
+             48.5 MiB of memory), for lack of memory; the container's limit was hit. The container \
+             ends.",
+        ),
+        (
+            text(Kind::Group, Limit::Pod, "side", None),
+            "Container side was killed as a group (1 seen), first worker (pid 4713, 7 inside, \
+             48.5 MiB of memory), for lack of memory; the pod's limit was hit. The container ends.",
+        ),
+    ];
+    for (told, expected) in table {
+        assert_eq!(told, expected);
+    }
+}
+
+/// As in a sandbox that runs all of a pod.
+#[test]
+fn a_kill_in_no_known_container_is_told_of_the_pod() {
+    let text = |kind| {
+        let mut report = report(kind, Limit::Pod, "sentry", None);
+        report.victim_owners.fill(Owner::Container(names("")));
+        kill(&report, &names(""), None)
+    };
+    for (kind, begin) in [
+        (
+            Kind::Subprocess,
+            "Process sentry (pid 4711, 7 inside) of the pod (container not known) was",
+        ),
+        (
+            Kind::Init,
+            "The main process sentry (pid 4711, 7 inside) of the pod (container not known) was",
+        ),
+        (Kind::Group, "A cgroup of the pod was killed as a group (3 seen), first sentry"),
+    ] {
+        let text = text(kind);
+        assert!(text.starts_with(begin), "{text}");
+        assert!(!text.contains("The container ends"), "{text}");
+    }
+}
+
+/// What was read comes before what the spec says, which may be older.
+#[test]
+fn a_limit_is_told_with_its_number() {
+    let memory = Memory { limit: Some(256 << 20), ..Memory::default() };
+    let slice = CgroupPath::parse(b"/kubepods.slice").ok();
+    let read = |place| Limits {
+        place,
+        cgroup: slice.clone(),
+        bytes: Some(6 << 30),
+        container: Some(memory),
+        ..Limits::default()
+    };
+    let told = |limit, limits: Limits, name: &str, spec: Option<u64>| {
+        let report = KillReport { limits, ..report(Kind::Subprocess, limit, "x", None) };
+        let text = kill(&report, &names(name), spec);
+        text.split_once("; ").unwrap().1.to_owned()
+    };
+    let (container, pod) = (Limit::Container, Limit::Pod);
+    let spec = Some(64 << 20);
+    let table = [
+        (
+            told(container, read(Place::Container), "main", spec),
+            "the container's limit is 256 MiB.",
+        ),
+        // The pod's limit, which is only a sum.
+        (told(container, read(Place::Parent), "main", None), "the container's limit is 256 MiB."),
+        (told(container, read(Place::Parent), "side", spec), "the container's limit is 64 MiB."),
+        (told(container, read(Place::Parent), "side", None), "the container's limit was hit."),
+        (
+            told(container, read(Place::Inside), "main", spec),
+            "the limit of 6 GiB of a cgroup inside of the container was hit.",
+        ),
+        (told(pod, read(Place::Parent), "main", spec), "the pod's limit of 6 GiB was hit."),
+        (
+            told(pod, read(Place::Above), "side", spec),
+            "the limit of 6 GiB of /kubepods.slice, above the pod, was hit.",
+        ),
+        (
+            told(pod, Limits { place: Place::Above, ..Limits::default() }, "main", None),
+            "the limit of a slice, above the pod, was hit.",
+        ),
+        (told(Limit::Node, read(Place::Node), "main", spec), "the node ran out of memory."),
+    ];
+    for (text, expected) in table {
+        assert_eq!(text, expected);
+    }
+}
+
+#[test]
+fn what_is_left_is_told_where_it_is_known() {
+    assert_eq!(left_running(Some(3)), " 3 processes of the container were left running.");
+    assert_eq!(left_running(Some(1)), " 1 process of the container was left running.");
+    assert_eq!(left_running(Some(0)), " No process of the container was left.");
+    assert_eq!(left_running(None), "");
+}
+
+#[test]
+fn the_end_of_a_container_is_told_with_what_came_before() {
+    let reporter = Reporter::default();
+    reporter.kill(&report(Kind::Subprocess, Limit::Container, "wor ker", None));
+    let record = &reporter.kills(1)[0];
+    let told = |why| {
+        ended(
+            "main",
+            (record.victim.comm.as_deref(), record.victim.pid),
+            Duration::from_millis(340),
+            why,
+        )
+    };
+    let plain = "Container main ended 0.3 s after process wor?ker (pid 4711) of it was killed for \
+                 lack of memory.";
+    assert_eq!(told(None), plain);
+    assert_eq!(told(Some(Obstacle::Ancestor)), plain, "which is nothing that ends it later");
+    let stopped = told(Some(Obstacle::SystemdOomPolicy));
+    assert!(stopped.starts_with(plain) && stopped.contains("systemd stops its scope"), "{stopped}");
+}
+
+#[test]
+fn a_process_cannot_write_into_the_text() {
+    let report = report(Kind::Subprocess, Limit::Unknown, "x\n\x1b[31m) of (\u{202e}", None);
+    let text = kill(&report, &names("main"), None);
+    assert!(text.starts_with("Process x???31m??of??? (pid"), "{text}");
+}
+
+#[test]
+fn rules_are_told_with_what_to_do() {
+    assert_eq!(
+        enforced("main", "jobs", false),
+        "Container main gets what rule jobs wants: when memory runs out, the kernel now kills one \
+         process at a time (memory.oom.group=0)."
+    );
+    assert!(enforced("main", "jobs", true).contains("all processes"));
+    assert!(enforced("main", "annotation", true).contains("what the pod's annotation wants"));
+    assert!(reverted("main", "jobs", 5).contains("5 times against rule jobs and"));
+    assert_eq!(
+        not_enforceable("main", "jobs", "/a has it; clear it"),
+        "What rule jobs wants cannot be made to hold for container main: /a has it; clear it."
+    );
+}
+
+#[test]
+fn an_annotation_is_quoted_short_and_clean() {
+    let text = bad_annotation(&format!("x\n\"{}", "y".repeat(500)), "no such value");
+    assert!(text.contains(r#"is "x\n\"yyy"#), "{text}");
+    assert!(text.len() < 500, "{text}");
+}
+
+#[test]
+fn sizes_are_short_and_texts_fit() {
+    for (bytes, expected) in [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (1536 << 20, "1.5 GiB"),
+        (u64::MAX, "17179869183.9 GiB"),
+    ] {
+        assert_eq!(size(bytes), expected);
+    }
+    assert_eq!(fit("é".repeat(600)).len(), LONGEST);
+    assert_eq!(fit(format!("a{}", "é".repeat(600))).len(), LONGEST - 1);
+}

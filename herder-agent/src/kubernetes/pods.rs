@@ -1,0 +1,348 @@
+//! Follows the pods of a node at the API server: the only part of `pods` that
+//! knows it.
+//!
+//! First a list, in a stream where the server has that, and then a watch, which is taken
+//! up where it stood, until the server no longer knows that version. What is known stays
+//! in use meanwhile. An outage is logged at both of its ends.
+
+mod pauses;
+mod wire;
+
+use crate::kubernetes::client::{Answer, ApiServer, Failure, RequestError};
+use herder_model::{
+    backoff::{Pace, random},
+    pods::{Event, current::CurrentPods},
+};
+use kube::api::{ListParams, Request, WatchParams};
+use pauses::Pauses;
+use std::time::Duration;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
+use wire::{Line, PodList, WatchedPod};
+
+/// Lists in a stream that may fail before LIST is tried: a proxy between may not pass on
+/// a stream.
+const STREAMING_TRIES: u32 = 3;
+
+/// So many empty watches one after the other, and the pods are listed anew: the server's
+/// own versions may be older than the last one seen (its etcd was restored).
+const EMPTY_WATCHES: u32 = 3;
+
+/// A watch that ends within that time, without a line, was empty.
+const SHORT: Duration = Duration::from_secs(1);
+
+/// What is asked for.
+const PODS: &str = "/api/v1/pods";
+
+/// The largest list, bytes. A pod has some 10 KiB.
+const LARGEST_LIST: usize = 48 << 20;
+
+/// Any version: then a list comes out of the server's watch cache, which knows pods by
+/// their node, and not from etcd, which would have to read those of all nodes. client-go's
+/// reflector asks the same; a limit would go to etcd again.
+const ANY_VERSION: &str = "0";
+
+/// Follows the pods of a node until the core is gone. While the server is away
+/// nothing is sent: the core goes on with what it knows.
+pub async fn watch(server: ApiServer, node: &str, pace: Pace, to: Followers) {
+    let mut feed = Feed {
+        server,
+        selector: format!("spec.nodeName={node}"),
+        to,
+        pauses: Pauses::new(pace),
+        version: None,
+        streaming: true,
+        failed_lists: 0,
+        empty_watches: 0,
+        answered: None,
+        outage: None,
+    };
+    loop {
+        if let Err(stop) = feed.turn().await {
+            let Some(wait) = feed.stopped(stop) else { return };
+            sleep(wait).await;
+        }
+    }
+}
+
+/// Who is told of pods.
+pub struct Followers {
+    /// Who applies what is told. The watch ends when nobody does.
+    pub events: mpsc::Sender<Event>,
+    /// What they are labelled now, if somebody else asks for that.
+    pub current: Option<CurrentPods>,
+}
+
+struct Feed {
+    server: ApiServer,
+    /// Which pods, by a field.
+    selector: String,
+    to: Followers,
+    pauses: Pauses,
+    /// Where a watch takes up; none before there is a list.
+    version: Option<String>,
+    /// Whether lists are asked for in a stream.
+    streaming: bool,
+    failed_lists: u32,
+    empty_watches: u32,
+    /// When the answer began that is being read.
+    answered: Option<Instant>,
+    outage: Option<Outage>,
+}
+
+/// The server does not answer.
+struct Outage {
+    since: Instant,
+    /// Why, as far as that was logged.
+    cause: String,
+}
+
+/// Why a list or watch has ended.
+enum Stop {
+    CoreGone,
+    /// The server closed the watch in good order, as it does every few minutes.
+    Closed,
+    Failed(RequestError),
+}
+
+impl From<RequestError> for Stop {
+    fn from(error: RequestError) -> Self {
+        Stop::Failed(error)
+    }
+}
+
+impl Feed {
+    /// One list, or one watch until it ends.
+    async fn turn(&mut self) -> Result<(), Stop> {
+        self.answered = None;
+        match self.version.clone() {
+            None if !self.streaming => self.list().await,
+            version => self.watch(version.as_deref()).await,
+        }
+    }
+
+    async fn list(&mut self) -> Result<(), Stop> {
+        let all = ListParams::default().fields(&self.selector);
+        let mut parameters = all.clone().match_any();
+        self.pass_on(Event::ListStarted).await?;
+        loop {
+            let request = Request::new(PODS).list(&parameters);
+            let list: PodList = self.ask(request).await?.json(LARGEST_LIST).await?;
+            for pod in list.items {
+                self.applied(pod).await?;
+            }
+            match list.metadata.next.filter(|next| !next.is_empty()) {
+                // A page is of the version that the first one had.
+                Some(next) => parameters = all.clone().continue_token(&next),
+                None => return self.listed(list.metadata.resource_version).await,
+            }
+        }
+    }
+
+    /// A watch from this version on; without one, beginning with a list.
+    async fn watch(&mut self, version: Option<&str>) -> Result<(), Stop> {
+        let mut listing = version.is_none();
+        let parameters = WatchParams {
+            field_selector: Some(self.selector.clone()),
+            send_initial_events: listing,
+            ..WatchParams::default()
+        };
+        let request = Request::new(PODS).watch(&parameters, version.unwrap_or(ANY_VERSION));
+        let mut answer = self.ask(request).await?;
+        if listing {
+            self.pass_on(Event::ListStarted).await?;
+        }
+        while let Some(line) = answer.line().await? {
+            self.empty_watches = 0;
+            let version = match line {
+                Line::Applied(pod) => self.applied(pod).await?,
+                Line::Deleted(pod) => self.deleted(pod).await?,
+                Line::Bookmark(version, true) if listing => {
+                    listing = false;
+                    self.listed(version).await?;
+                    continue;
+                }
+                Line::Bookmark(version, _) => Some(version),
+                Line::Error { code, message } => {
+                    return Err(self.server.failed(RequestError::watch(code, &message)).into());
+                }
+            };
+            if !listing {
+                let missing = || self.malformed("an event has no resourceVersion");
+                self.version = Some(version.ok_or_else(missing)?);
+            }
+        }
+        Err(if listing { self.malformed("the list ended too early").into() } else { Stop::Closed })
+    }
+
+    async fn ask(
+        &mut self,
+        request: Result<hyper::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<Answer, RequestError> {
+        // The parts of each are ours, or the server's own.
+        let request = request.map_err(|error| self.malformed(&error.to_string()))?;
+        let answer = self.server.send(request).await?;
+        self.answered();
+        Ok(answer)
+    }
+
+    async fn applied(&mut self, pod: WatchedPod) -> Result<Option<String>, Stop> {
+        match pod.pod {
+            Some(pod) => self.pass_on(Event::Applied(pod)).await?,
+            None => self.left_out(&pod),
+        }
+        Ok(pod.version)
+    }
+
+    async fn deleted(&mut self, pod: WatchedPod) -> Result<Option<String>, Stop> {
+        match &pod.pod {
+            Some(pod) => self.pass_on(Event::Deleted(pod.uid)).await?,
+            None => self.left_out(&pod),
+        }
+        Ok(pod.version)
+    }
+
+    async fn listed(&mut self, version: String) -> Result<(), Stop> {
+        self.version = Some(version);
+        self.failed_lists = 0;
+        self.pass_on(Event::Listed).await
+    }
+
+    async fn pass_on(&mut self, event: Event) -> Result<(), Stop> {
+        if let Some(current) = &self.to.current {
+            current.apply(&event);
+        }
+        self.to.events.send(event).await.map_err(|_| Stop::CoreGone)
+    }
+
+    fn left_out(&self, pod: &WatchedPod) {
+        self.malformed("a pod has no usable uid");
+        tracing::warn!(
+            namespace = pod.namespace.as_deref(),
+            pod = pod.name.as_deref(),
+            "A pod without a usable uid is left out."
+        );
+    }
+
+    fn malformed(&self, what: &str) -> RequestError {
+        self.server.failed(RequestError::Malformed(what.to_owned()))
+    }
+
+    /// The server is there.
+    fn answered(&mut self) {
+        self.answered = Some(Instant::now());
+        self.pauses.answered();
+        if let Some(outage) = self.outage.take() {
+            let seconds = outage.since.elapsed().as_secs();
+            tracing::info!(
+                server = self.server.url(),
+                "The API server answers again after {seconds} s."
+            );
+        }
+    }
+
+    /// What follows from the end of a list or watch, and how long to wait; nothing more
+    /// once the core is gone.
+    fn stopped(&mut self, stop: Stop) -> Option<Duration> {
+        let now = Instant::now();
+        match (stop, self.answered) {
+            (Stop::CoreGone, _) => return None,
+            (Stop::Failed(error), _) if self.refuses_streaming(&error) => {
+                tracing::info!(
+                    "The API server has no streaming list, so pods are listed the old way."
+                );
+                self.streaming = false;
+                return Some(Duration::ZERO);
+            }
+            (Stop::Failed(error), _) if error.failure() == Failure::Expired => {
+                tracing::info!(
+                    error = error.to_string(),
+                    "The pods are listed anew: the API server no longer has what came after the last change seen."
+                );
+                self.version = None;
+                self.answered();
+                return Some(self.pauses.expired(now, random()));
+            }
+            (Stop::Failed(error), None) => {
+                let wait = self.pauses.unanswered(random());
+                self.unanswered(&error, wait);
+                return Some(wait);
+            }
+            (Stop::Failed(error), Some(_)) => self.broke_off(&error),
+            (Stop::Closed, began) => self.closed(began.unwrap_or(now), now),
+        }
+        Some(self.pauses.ended(self.answered.unwrap_or(now), now, random()))
+    }
+
+    fn closed(&mut self, began: Instant, now: Instant) {
+        self.empty_watches = if now - began < SHORT { self.empty_watches + 1 } else { 0 };
+        if self.empty_watches >= EMPTY_WATCHES {
+            tracing::info!("The pods are listed anew: the API server ends each watch at once.");
+            self.empty_watches = 0;
+            self.version = None;
+        }
+    }
+
+    fn broke_off(&mut self, error: &RequestError) {
+        tracing::info!(
+            server = self.server.url(),
+            error = error.to_string(),
+            "Following the pods broke off; what is known stays in use."
+        );
+        if self.version.is_none() {
+            self.failed_lists += 1;
+            if self.streaming && self.failed_lists >= STREAMING_TRIES {
+                tracing::info!(
+                    "A list in a stream did not come to its end, so pods are listed the old way."
+                );
+                self.streaming = false;
+            }
+        }
+        // What is not an API server's may have swallowed something.
+        if error.failure() != Failure::Cut {
+            self.version = None;
+        }
+    }
+
+    fn unanswered(&mut self, error: &RequestError, wait: Duration) {
+        // Numbers differ each time, those of seconds since a certificate expired.
+        let mut cause = error.to_string();
+        cause.retain(|letter| !letter.is_ascii_digit());
+        if self.outage.as_ref().is_some_and(|outage| outage.cause == cause) {
+            tracing::debug!(
+                error = error.to_string(),
+                ?wait,
+                "The API server still does not answer."
+            );
+            return;
+        }
+        let server = self.server.url();
+        if matches!(error, RequestError::Refused { .. }) {
+            tracing::warn!(
+                server,
+                error = error.to_string(),
+                "The API server refuses to tell the pods; what is known stays in use."
+            );
+        } else {
+            tracing::warn!(
+                server,
+                error = error.to_string(),
+                "The API server does not answer; what is known of the pods stays in use."
+            );
+        }
+        let since = self.outage.as_ref().map_or_else(Instant::now, |outage| outage.since);
+        self.outage = Some(Outage { since, cause });
+    }
+
+    /// Whether a server says that it has no streaming list: without the feature gate
+    /// WatchList, off by default before 1.32, it calls `sendInitialEvents` forbidden in a
+    /// 422 (`validateWatchOptions()`,
+    /// apimachinery/pkg/apis/meta/internalversion/validation/validation.go).
+    fn refuses_streaming(&self, error: &RequestError) -> bool {
+        let asked = self.streaming && self.version.is_none();
+        asked
+            && matches!(error, RequestError::Refused { status, .. } if matches!(status.as_u16(), 400 | 422))
+    }
+}

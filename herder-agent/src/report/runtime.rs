@@ -1,0 +1,45 @@
+//! How the container runtime is answered, in the log and the metrics.
+
+use super::Reporter;
+use crate::runtime::nri::{Answer, Attempt, Listener, Outcome};
+use std::time::Duration;
+
+impl Listener for Reporter {
+    fn answered(&self, answer: &Answer<'_>) {
+        let Answer { namespace, pod, container, target, outcome } = *answer;
+        let said = match outcome {
+            Outcome::Set => Some("NRI: set memory.oom.group."),
+            Outcome::DryRun => Some("Dry run: would set memory.oom.group by NRI."),
+            Outcome::Conflict => Some(
+                "NRI: the container was not made with this memory.oom.group, so another plugin wants another one; left to the cgroup.",
+            ),
+            Outcome::Kept | Outcome::NotAsked | Outcome::Unmatched | Outcome::Error => None,
+        };
+        if let (Some(said), Some(target)) = (said, target) {
+            let (rule, value) = (&*target.rule, u8::from(target.value));
+            tracing::info!(namespace, pod, container, rule, value, "{said}");
+        }
+        self.metrics.nri_answer(outcome);
+    }
+
+    fn unmatched(&self) {
+        self.metrics.nri_answer(Outcome::Unmatched);
+    }
+
+    fn failed(&self, error: &dyn std::error::Error) {
+        tracing::error!(%error, "NRI: left a container as it is.");
+        self.metrics.nri_answer(Outcome::Error);
+    }
+
+    fn took(&self, took: Duration) {
+        self.metrics.nri_answered(took);
+    }
+
+    fn attempted(&self, attempt: Attempt) {
+        self.metrics.nri_connection(attempt);
+    }
+
+    fn connected(&self, connected: bool) {
+        self.metrics.nri_connected(connected);
+    }
+}

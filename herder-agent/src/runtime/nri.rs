@@ -1,0 +1,276 @@
+//! The container runtime, asked before it makes a container: by NRI, the interface
+//! for plugins of containerd (on by default since 2.0) and CRI-O (since 1.30).
+//!
+//! Written into a container's spec, `memory.oom.group` is right from the program's
+//! first instruction, and a runtime that maps it to systemd's `OOMPolicy=` maps the
+//! right one, which nobody can change later. Also the runtime tells at once what the
+//! API server tells seconds later: names, and which process is a container's init.
+//!
+//! The runtime waits for each answer, so whatever is wrong is answered with nothing,
+//! counted, and left to the enforcement by cgroup, which goes on for all containers.
+//! A connection that ends is made again. Nothing here waits for the core.
+
+mod adjust;
+mod awaited;
+mod contested;
+pub mod mux;
+mod session;
+pub mod wire;
+
+pub use adjust::{AdjustError, Wish, allows_swap, learn, pod, spec, wish};
+pub use awaited::Awaited;
+
+use herder_model::{
+    backoff::{Backoff, Pace, random},
+    causes::Causes,
+    naming::runtime::RuntimeContainer,
+    pods::current::CurrentPods,
+    rules::matching::{Policy, Target},
+};
+use session::Session;
+use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    net::UnixStream,
+    sync::{mpsc, watch},
+    time::{Instant, sleep},
+};
+
+/// How soon a lost runtime is looked for again, and how often a missing one.
+pub const PACE: Pace = Pace { first: Duration::from_millis(250), longest: Duration::from_secs(5) };
+
+/// The longest step between tries with a runtime that is there and does not keep the
+/// connection: it may list its containers each time, and makes none meanwhile.
+const LONGEST_CUT: Duration = Duration::from_secs(15);
+
+/// A connection that lasted so long was a good one.
+const GOOD: Duration = Duration::from_secs(60);
+
+/// What was answered about a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The rule's value was set.
+    Set,
+    /// Somebody else had set the rule's value.
+    Kept,
+    /// Nobody asked for a value: an update of something else, or a runtime that does not
+    /// tell what it is about to write.
+    NotAsked,
+    /// Another plugin wants another value, so that the container was not made when this
+    /// one was set. It is left to the enforcement by cgroup.
+    Conflict,
+    /// No rule wants a value.
+    Unmatched,
+    /// The rule's value was not set, since the agent is to write nothing.
+    DryRun,
+    /// It could not be said what is wanted, and nothing was changed.
+    Error,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Set,
+        Self::Kept,
+        Self::NotAsked,
+        Self::Conflict,
+        Self::Unmatched,
+        Self::DryRun,
+        Self::Error,
+    ];
+
+    /// The value of the `result` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Set => "set",
+            Self::Kept => "kept",
+            Self::NotAsked => "not-asked",
+            Self::Conflict => "conflict",
+            Self::Unmatched => "unmatched",
+            Self::DryRun => "dry-run",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// An answer, to be told.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// Namespace of the pod.
+    pub namespace: &'a str,
+    /// Name of the pod.
+    pub pod: &'a str,
+    /// Name of the container.
+    pub container: &'a str,
+    /// The rule and its value, if there is one for it.
+    pub target: Option<&'a Target>,
+    /// What was answered.
+    pub outcome: Outcome,
+}
+
+/// Who is told of what happens here: it logs and counts.
+pub trait Listener: Send + Sync {
+    /// What was answered about a container.
+    fn answered(&self, answer: &Answer<'_>);
+
+    /// The runtime asked about a pod that no kubelet made.
+    fn unmatched(&self);
+
+    /// The runtime was answered with nothing, since something was wrong.
+    fn failed(&self, error: &dyn std::error::Error);
+
+    /// How long an answer took.
+    fn took(&self, took: Duration);
+
+    /// What became of one try to be asked by the runtime.
+    fn attempted(&self, attempt: Attempt);
+
+    /// Whether the runtime asks this agent.
+    fn connected(&self, connected: bool);
+}
+
+/// Why there is no connection, or none any more.
+#[derive(Debug, thiserror::Error)]
+pub enum NriError {
+    /// There is no runtime, or it does not want plugins.
+    #[error("cannot connect: {0}")]
+    Unreachable(io::Error),
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Io(#[from] io::Error),
+    /// The runtime closed the connection.
+    #[error("the runtime closed the connection")]
+    Closed,
+    /// What came is not NRI.
+    #[error(transparent)]
+    Frame(#[from] mux::FrameError),
+    /// The runtime would not have this plugin.
+    #[error("the runtime refused to register: {0}")]
+    Refused(String),
+    /// The runtime accepted the connection and then said nothing.
+    #[error("the runtime did not {0} in time")]
+    Silent(&'static str),
+}
+
+/// What became of one try to be asked by the runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Attempt {
+    /// It has told its containers, and asks from now on.
+    Connected,
+    /// There is no socket, or nobody listens.
+    Unreachable,
+    /// It would not have this plugin.
+    Refused,
+    /// It did not tell its containers, or read an answer, in time.
+    TimedOut,
+    /// It ended the connection before it had told its containers.
+    Closed,
+    /// What it sent is not NRI.
+    Malformed,
+}
+
+impl Attempt {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Connected,
+        Self::Unreachable,
+        Self::Refused,
+        Self::TimedOut,
+        Self::Closed,
+        Self::Malformed,
+    ];
+
+    /// The value of the `result` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Unreachable => "unreachable",
+            Self::Refused => "refused",
+            Self::TimedOut => "timeout",
+            Self::Closed => "closed",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+impl NriError {
+    fn attempt(&self) -> Attempt {
+        match self {
+            Self::Unreachable(_) => Attempt::Unreachable,
+            Self::Io(_) | Self::Closed => Attempt::Closed,
+            Self::Frame(_) => Attempt::Malformed,
+            Self::Refused(_) => Attempt::Refused,
+            Self::Silent(_) => Attempt::TimedOut,
+        }
+    }
+}
+
+/// A plugin, whether or not it is connected.
+pub struct Plugin {
+    /// Where the runtime listens.
+    pub socket: PathBuf,
+    /// Whether somebody expects it to be there.
+    pub expected: bool,
+    /// Change nothing; tell what would be changed.
+    pub dry_run: bool,
+    /// What is wanted of which container.
+    pub policies: watch::Receiver<Arc<Policy>>,
+    /// What pods are labelled now, as far as the API server has told.
+    pub pods: CurrentPods,
+    /// Whose cgroups the core has to notice.
+    pub awaited: Awaited,
+    /// Where all is told.
+    pub listener: Arc<dyn Listener>,
+    /// Where what the runtime tells of containers goes.
+    pub learnt: mpsc::Sender<Vec<RuntimeContainer>>,
+}
+
+impl Plugin {
+    /// Connects, answers, and connects again, for ever.
+    pub async fn run(self, pace: Pace) {
+        let mut missing = Backoff::new(pace);
+        let mut cut = Backoff::new(Pace { longest: LONGEST_CUT, ..pace });
+        let mut told = BTreeSet::new();
+        loop {
+            let (error, wait) = match UnixStream::connect(&self.socket).await {
+                Ok(stream) => {
+                    missing.reset();
+                    let began = Instant::now();
+                    let mut session = Session::new(&self, stream);
+                    let Err(error) = session.run().await;
+                    if session.synchronized {
+                        told.clear();
+                    } else {
+                        self.listener.attempted(error.attempt());
+                    }
+                    if began.elapsed() >= GOOD && session.synchronized {
+                        cut.reset();
+                    }
+                    (error, cut.after_failure(random()))
+                }
+                Err(error) => {
+                    self.listener.attempted(Attempt::Unreachable);
+                    (NriError::Unreachable(error), missing.after_failure(random()))
+                }
+            };
+            self.listener.connected(false);
+            // Each reason once until there is a connection again; the metric has each try.
+            if told.insert(error.attempt()) {
+                self.tell(&error);
+            }
+            sleep(wait).await;
+        }
+    }
+
+    fn tell(&self, error: &NriError) {
+        let socket = self.socket.display();
+        let missing = matches!(error, NriError::Unreachable(error) if error.kind() == io::ErrorKind::NotFound);
+        if missing && !self.expected {
+            tracing::info!(%socket, "The runtime offers no NRI; values are corrected after it wrote them.");
+        } else {
+            tracing::warn!(%socket, error = %Causes(error), "No NRI; values are corrected after the runtime wrote them. It is tried again and again, as herder_nri_connections_total counts.");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

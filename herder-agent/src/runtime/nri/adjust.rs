@@ -1,0 +1,167 @@
+//! What the rules want of a container that a runtime tells of, and what to answer
+//! so that it gets it. Pure.
+
+use super::wire::{
+    Container, ContainerAdjustment, ContainerUpdate, LinuxContainerAdjustment,
+    LinuxContainerUpdate, LinuxResources, PodSandbox,
+};
+use herder_model::{
+    cgroup::{CgroupPath, OOM_GROUP},
+    naming::runtime::RuntimeContainer,
+    owner::id::{ContainerId, PodUid},
+    pods::{OOM_GROUP_ANNOTATION, Pod, bounded, shortened},
+    rules::matching::{PodSubject, Policy, Subject, Target, Verdict},
+};
+use std::sync::Arc;
+
+/// Why it cannot be said what the rules want.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdjustError {
+    /// Rules about cgroups come before those about pods, so it has to be known.
+    #[error("{0:?} is no path of a cgroup in either driver's form")]
+    CgroupsPath(String),
+}
+
+/// What is wanted of a container, beside what it would get without us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// The rule and its value.
+    pub target: Target,
+    /// The value that somebody else wants of it, if that is told: NRI before 0.10 does not
+    /// tell at a creation what the spec has, only what an earlier plugin has set.
+    pub found: Option<bool>,
+}
+
+impl Wish {
+    /// Whether nothing is to be done: a value that is right is left to who wanted it,
+    /// since NRI lets only one plugin set it.
+    pub fn is_fulfilled(&self) -> bool {
+        self.found == Some(self.target.value)
+    }
+
+    /// What its spec is to get.
+    pub fn adjustment(&self) -> ContainerAdjustment {
+        let resources = Some(resources(self.target.value));
+        ContainerAdjustment { linux: Some(LinuxContainerAdjustment { resources }) }
+    }
+
+    /// What it is to be given while it is there. If another plugin wants something
+    /// else, or the runtime cannot do it, that is no reason to refuse the rest.
+    pub fn update(&self, container_id: &str) -> ContainerUpdate {
+        ContainerUpdate {
+            container_id: container_id.to_owned(),
+            linux: Some(LinuxContainerUpdate { resources: Some(resources(self.target.value)) }),
+            ignore_failure: true,
+        }
+    }
+}
+
+fn resources(value: bool) -> LinuxResources {
+    let value = u8::from(value).to_string();
+    LinuxResources { memory: None, unified: [(OOM_GROUP.to_owned(), value)].into() }
+}
+
+/// What the rules want of a container of a pod; nothing if none is for it, or if it is not
+/// one that a kubelet made. `given` is what it is about to be given.
+///
+/// # Errors
+/// When its cgroup cannot be told.
+pub fn wish(
+    policy: &Policy,
+    pod: &Pod,
+    container: &Container,
+    given: Option<&LinuxResources>,
+) -> Result<Option<Wish>, AdjustError> {
+    let Some(id) = ContainerId::parse(&container.id) else { return Ok(None) };
+    let path = container.linux.as_ref().map_or("", |linux| &linux.cgroups_path);
+    let cgroup = cgroup(path, id).ok_or_else(|| AdjustError::CgroupsPath(path.to_owned()))?;
+    let name = Some(container.name.as_str()).filter(|name| !name.is_empty());
+    let subject = Subject { cgroup: &cgroup, pod: Some(PodSubject { pod, container: name }) };
+    let Verdict::Matched(target) = policy.decide(&subject) else { return Ok(None) };
+    Ok(Some(Wish { target, found: given.and_then(value) }))
+}
+
+/// What a container's spec has, as far as that is told.
+pub fn spec(container: &Container) -> Option<&LinuxResources> {
+    container.linux.as_ref()?.resources.as_ref()
+}
+
+/// The value that resources ask for.
+fn value(resources: &LinuxResources) -> Option<bool> {
+    match resources.unified.get(OOM_GROUP)?.trim() {
+        "0" => Some(false),
+        "1" => Some(true),
+        _ => None,
+    }
+}
+
+/// Whether a container may use swap. containerd has no room for swap in what it asks
+/// plugins at an update, and so forgets it where one answers (seen with 2.1): those
+/// containers are left to the enforcement by cgroup.
+pub fn allows_swap(container: &Container) -> bool {
+    let memory = spec(container).and_then(|resources| resources.memory.as_ref());
+    memory.is_some_and(|memory| match (&memory.limit, &memory.swap) {
+        (Some(limit), Some(swap)) => swap.value != limit.value,
+        (None, swap) => swap.is_some(),
+        (Some(_), None) => false,
+    })
+}
+
+/// What a container tells about itself, for those who meet its cgroup.
+pub fn learn(pod: &Arc<Pod>, container: &Container) -> Option<RuntimeContainer> {
+    let id = ContainerId::parse(&container.id)?;
+    let name = Some(container.name.as_str()).filter(|name| !name.is_empty())?;
+    let init = Some(container.pid).filter(|pid| *pid != 0);
+    Some(RuntimeContainer { id, name: name.into(), pod: pod.clone(), init, instead_of: None })
+}
+
+/// The label by which a kubelet marks its own (`KubernetesPodUIDLabel`,
+/// k8s.io/kubelet/pkg/types/labels.go).
+const KUBELETS_LABEL: &str = "io.kubernetes.pod.uid";
+
+/// A pod as it was when it was made, with no more than is used of it; none if no kubelet
+/// made it. A static pod's uid may be any word, as may that of a pod by other means.
+pub fn pod(sandbox: &PodSandbox) -> Option<Pod> {
+    let annotation = sandbox.annotations.get(OOM_GROUP_ANNOTATION);
+    let labels =
+        sandbox.labels.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into()));
+    let is_kubelets = sandbox.labels.get(KUBELETS_LABEL) == Some(&sandbox.uid);
+    let any = || PodUid::parse_any(&sandbox.uid).filter(|_| is_kubelets);
+    Some(Pod {
+        uid: PodUid::parse(&sandbox.uid).or_else(any)?,
+        config_hash: None,
+        namespace: sandbox.namespace.as_str().into(),
+        name: sandbox.name.as_str().into(),
+        labels: bounded(labels.collect()),
+        oom_group: annotation.map(|text| shortened(text)),
+        containers: Box::default(),
+        more_containers: false,
+        memory_limit: None,
+    })
+}
+
+/// Where a container will be: cgroupfs's driver is given the path, systemd's
+/// `SLICE:PREFIX:ID` for a scope `PREFIX-ID` in nested slices, each named after all
+/// above it (`ExpandSlice()`, opencontainers/cgroups/systemd).
+fn cgroup(path: &str, id: ContainerId) -> Option<CgroupPath> {
+    let text = match path.split(':').collect::<Vec<_>>()[..] {
+        [path] if path.ends_with(&id.to_string()) => path.to_owned(),
+        [slice, prefix, name] => format!("{}/{prefix}-{name}.scope", slices(slice)?),
+        _ => return None,
+    };
+    CgroupPath::parse(text.as_bytes()).ok()
+}
+
+fn slices(slice: &str) -> Option<String> {
+    let name = slice.strip_suffix(".slice")?;
+    let mut path = String::new();
+    for (end, _) in name.match_indices('-').chain([(name.len(), "")]) {
+        path.push('/');
+        path.push_str(name.get(..end).filter(|part| !part.is_empty())?);
+        path.push_str(".slice");
+    }
+    Some(path)
+}
+
+#[cfg(test)]
+mod tests;
