@@ -15,6 +15,7 @@ mod kills;
 mod limits;
 mod losses;
 mod notices;
+mod over_limit;
 mod owners;
 mod pods;
 mod walking;
@@ -45,6 +46,7 @@ use herder_model::{
     oom::{
         assemble::{Assembler, EXIT_WAIT},
         event::{Event, Traced},
+        over_limit::OverLimit,
         reasons::Lost,
     },
     reconcile::Reconciler,
@@ -113,6 +115,8 @@ pub struct Core {
     /// Cgroups whose kills are to be counted again, without eBPF.
     uncounted: VecDeque<CgroupId>,
     assembler: Assembler,
+    /// Where no program can say whose limit was hit.
+    over_limit: Option<OverLimit>,
     tree: CgroupTree,
     appearing: VecDeque<Appearing>,
     policy: Arc<Policy>,
@@ -153,6 +157,7 @@ impl Core {
             Source::Ebpf(probe) => probe.traced,
             Source::MemoryEvents(_) => Traced::default(),
         };
+        let is_blind = matches!(source, Source::Ebpf(_)) && traced.decisions_since.is_none();
         let told_within = if traced.at_exit { EXIT_WAIT } else { TOLD_WITHIN };
         let CgroupMount { root, begins_at, resync_every } = hierarchy;
         reporter.rules(policy.names());
@@ -168,6 +173,7 @@ impl Core {
             heartbeat: config.heartbeat,
             awaited: config.awaited,
             assembler: Assembler::new(traced),
+            over_limit: is_blind.then(OverLimit::default),
             source,
             walked: false,
             uncounted: VecDeque::new(),
@@ -197,6 +203,7 @@ impl Core {
         let (kills, cgroups) = self.source.readable()?;
         let mut changes = self.enforcer.inotify().map(Readable::register).transpose()?;
         self.first_walk()?;
+        self.begin_over_limit();
         ready();
         let mut resync = interval(self.resync_every);
         resync.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -198,9 +198,8 @@ pub struct RunArgs {
     /// the kernel refuses the first.
     #[arg(long, env = "HERDER_SOURCE", value_enum, default_value = "auto")]
     pub source: SourceChoice,
-    /// Do not use the kernel's BTF: victims are then described when they exit,
-    /// and neither limit nor group is told by the kernel. For kernels whose BTF
-    /// is wrong.
+    /// Do not use the kernel's BTF: victims are then described when they exit, limit and
+    /// group are read from the cgroups' files. For kernels whose BTF is wrong.
     #[arg(long, env = "HERDER_NO_BTF")]
     pub no_btf: bool,
     /// Size of the ring buffer of kills, bytes: a power of two of whole pages.

@@ -13,7 +13,7 @@ use crate::{
         source::MemoryEvents,
     },
 };
-use herder_model::{cgroup::CgroupId, rules::parse::Config};
+use herder_model::{cgroup::CgroupId, oom::event::Traced, rules::parse::Config};
 use rustix::thread::CapabilitySet;
 use std::{fs, os::unix::fs::FileTypeExt, path::Path};
 
@@ -68,7 +68,7 @@ fn btf(facts: Option<&KernelFacts>) -> Finding {
             "BTF",
             Outcome::Warn,
             format!("{} is missing or no BTF", probe::VMLINUX),
-            "a kernel with CONFIG_DEBUG_INFO_BTF=y; without it kills are reported when the victim exits, and their limit is unknown",
+            "a kernel with CONFIG_DEBUG_INFO_BTF=y; without it kills are reported when the victim exits, and their limit is taken from memory.events.local",
         ),
     }
 }
@@ -146,8 +146,8 @@ fn attach(without_programs: Outcome) -> Finding {
                 missing => finding(
                     "eBPF programs",
                     Outcome::Warn,
-                    format!("attached: {}; not: {missing}", names(true)),
-                    "a kernel with BTF and function tracing (CONFIG_DEBUG_INFO_BTF, CONFIG_FUNCTION_TRACER); without it kills are told, but not all about them. `run` logs the kernel's reason",
+                    format!("attached: {}; not: {missing}{}", names(true), instead(&traced)),
+                    "a kernel with BTF and function tracing (CONFIG_DEBUG_INFO_BTF, CONFIG_FUNCTION_TRACER; on arm64 Linux 6.4 or newer); without it kills are reported, but not all about them. `run` logs the kernel's reason",
                 ),
             }
         }
@@ -163,6 +163,17 @@ fn attach(without_programs: Outcome) -> Finding {
                 _ => "an agent and an eBPF object of the same build",
             },
         ),
+    }
+}
+
+/// What stands in for programs that are not attached.
+fn instead(traced: &Traced) -> &'static str {
+    match (traced.decisions_since, traced.groups) {
+        (None, _) => {
+            "; limits are taken from memory.events.local instead, groups from memory.oom.group"
+        }
+        (Some(_), false) => "; groups are taken from memory.oom.group instead",
+        (Some(_), true) => "",
     }
 }
 
@@ -282,6 +293,20 @@ fn configuration(path: Option<&Path>, loaded: &Result<Option<Config>, ConfigErro
 mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
+
+    /// A node without some programs is told what stands in for them.
+    #[test]
+    fn what_is_not_traced_is_taken_from_files() {
+        let all = Traced {
+            decisions_since: Some(herder_model::clock::Monotonic::ZERO),
+            groups: true,
+            ..Traced::default()
+        };
+        assert_eq!(instead(&all), "");
+        assert!(instead(&Traced { groups: false, ..all }).contains("memory.oom.group"));
+        let blind = instead(&Traced { decisions_since: None, ..all });
+        assert!(blind.contains("memory.events.local") && blind.contains("memory.oom.group"));
+    }
 
     #[test]
     fn the_runtimes_socket_is_looked_for_and_never_connected_to() {
