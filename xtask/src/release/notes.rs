@@ -37,8 +37,8 @@ mod tests {
     fn the_changelog_tells_of_this_version_first() {
         of(VERSION).unwrap();
         let text = fs::read_to_string(workspace().join("CHANGELOG.md")).unwrap();
-        let versions = text.lines().filter_map(|line| line.strip_prefix("## ["));
-        let first = versions.filter(|line| !line.starts_with("Unreleased")).next().unwrap();
+        let mut versions = text.lines().filter_map(|line| line.strip_prefix("## ["));
+        let first = versions.find(|line| !line.starts_with("Unreleased")).unwrap();
         assert!(first.starts_with(&format!("{VERSION}]")), "{first} is not {VERSION}");
     }
 
