@@ -62,7 +62,7 @@ pub(super) fn is_in(copy: &Path, expected: &[u8], name: &str) -> Result<()> {
 }
 
 /// Loads it into a storage of its own, which mounts nothing, where podman is
-/// installed; tells whether it is.
+/// installed; returns whether it is.
 fn podman(archive: &Path, scratch: &Path, expected: &[u8], name: &str) -> Result<bool> {
     let root = scratch.join("podman");
     let podman = || {
