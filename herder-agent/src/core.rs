@@ -15,6 +15,7 @@ mod kills;
 mod limits;
 mod losses;
 mod notices;
+mod over_limit;
 mod owners;
 mod pods;
 mod walking;
@@ -46,6 +47,7 @@ use herder_model::{
         assemble::{Assembler, EXIT_WAIT},
         event::{Event, Traced},
         exiting::Exiting,
+        over_limit::OverLimit,
         reasons::Lost,
     },
     reconcile::Reconciler,
@@ -114,6 +116,8 @@ pub struct Core {
     /// Cgroups whose kills are to be counted again, without eBPF.
     uncounted: VecDeque<CgroupId>,
     assembler: Assembler,
+    /// Where no program can say whose limit was hit.
+    over_limit: Option<OverLimit>,
     tree: CgroupTree,
     appearing: VecDeque<Appearing>,
     policy: Arc<Policy>,
@@ -156,6 +160,7 @@ impl Core {
             Source::Ebpf(probe) => probe.traced,
             Source::MemoryEvents(_) => Traced::default(),
         };
+        let is_blind = matches!(source, Source::Ebpf(_)) && traced.decisions_since.is_none();
         let told_within = if traced.at_exit { EXIT_WAIT } else { TOLD_WITHIN };
         let CgroupMount { root, begins_at, resync_every } = hierarchy;
         reporter.rules(policy.names());
@@ -172,6 +177,7 @@ impl Core {
             heartbeat: config.heartbeat,
             awaited: config.awaited,
             assembler: Assembler::new(traced),
+            over_limit: is_blind.then(OverLimit::default),
             source,
             walked: false,
             uncounted: VecDeque::new(),
@@ -201,6 +207,7 @@ impl Core {
         let (kills, cgroups) = self.source.readable()?;
         let mut changes = self.enforcer.inotify().map(Readable::register).transpose()?;
         self.first_walk()?;
+        self.begin_over_limit();
         ready();
         let mut resync = interval(self.resync_every);
         resync.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -22,6 +22,10 @@ const PLACES: [&str; 6] = ["", "docs", "deploy", "deploy/helm/herder", "dashboar
 
 /// Flags of other programs that documents name.
 const OTHERS: &[&str] = &[
+    "all",    // skopeo's
+    "strict", // sha256sum's
+    "signature",
+    "insecure-ignore-tlog",
     "bench",
     "cgroup-root", // the kubelet's own, too
     "create-namespace",

@@ -10,6 +10,7 @@ pub mod deduce;
 pub mod event;
 pub mod exiting;
 pub mod limit;
+pub mod over_limit;
 pub mod reasons;
 
 use crate::{cgroup::CgroupId, clock::Monotonic};

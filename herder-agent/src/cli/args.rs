@@ -221,7 +221,7 @@ pub struct RunArgs {
     #[arg(long, env = "HERDER_SOURCE", value_enum, default_value = "auto")]
     pub source: SourceChoice,
     /// Do not use the kernel's BTF, for kernels whose BTF is wrong. Victims are then
-    /// described when they exit, and reports have neither limit nor group.
+    /// described when they exit, and limit and group are read from the cgroups' files.
     #[arg(long, env = "HERDER_NO_BTF")]
     pub no_btf: bool,
     /// Size of the ring buffer of kills in bytes: a power of two, and whole pages.

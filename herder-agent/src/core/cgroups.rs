@@ -72,6 +72,9 @@ impl Core {
     pub(super) fn cgroup_removed(&mut self, id: CgroupId) {
         self.appearing.retain(|appearing| appearing.id != Some(id));
         self.tree.removed(id, monotonic_now());
+        if let Some(over_limit) = &mut self.over_limit {
+            over_limit.removed(id);
+        }
         self.forget_cgroup(id);
     }
 

@@ -44,7 +44,10 @@ impl Core {
         let now = monotonic_now();
         for event in events {
             match event {
-                Event::Marked(mark) => self.assembler.marked(mark, now),
+                Event::Marked(mark) => {
+                    self.assembler.marked(mark.clone(), now);
+                    self.find_over_limit(&mark);
+                }
                 Event::Decided(decision) => self.assembler.decided(decision, now),
                 Event::Exited { tgid, after } => {
                     self.report_kills();

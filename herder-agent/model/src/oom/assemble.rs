@@ -73,6 +73,8 @@ struct Open {
     trigger: Option<Trigger>,
     seen: u32,
     end: Option<Decision>,
+    /// Whose limit was hit, where no end will tell.
+    domain: Option<Domain>,
     last_mark: Monotonic,
     deadline: Monotonic,
 }
@@ -91,6 +93,7 @@ impl Open {
             trigger: None,
             seen: 0,
             end: None,
+            domain: None,
             last_mark: Monotonic::ZERO,
             deadline: Monotonic::END,
         }
@@ -146,6 +149,19 @@ impl Assembler {
     /// reported victim.
     pub fn has_killed(&self, tgid: u32) -> bool {
         self.killed.get(&tgid).is_some_and(|killed| !killed.is_outside)
+    }
+
+    /// Whether nothing will tell whose limit was hit of the kill that this thread has begun, and
+    /// nobody has.
+    pub fn wants_domain(&self, trigger: u32) -> bool {
+        self.inferred.get(&trigger).is_some_and(|open| open.domain.is_none())
+    }
+
+    /// Says it. A group's victims are marked one after the other; the first answer counts.
+    pub fn set_domain(&mut self, trigger: u32, domain: Domain) {
+        if let Some(open) = self.inferred.get_mut(&trigger) {
+            open.domain.get_or_insert(domain);
+        }
     }
 
     fn is_repeated(&self, victim: &Victim) -> bool {
@@ -275,7 +291,7 @@ impl Assembler {
         let Some(trigger) = open.trigger else { return };
         let end = open.end.filter(|_| self.traced.groups);
         let group = end.map(|end| end.group);
-        let domain = open.end.map_or(Domain::Unknown, |end| end.domain);
+        let domain = open.end.map(|end| end.domain).or(open.domain).unwrap_or(Domain::Unknown);
         self.outcomes.push(Outcome::Kill(OomKill {
             victims: open.victims,
             trigger: Some(trigger),

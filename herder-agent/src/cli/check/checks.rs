@@ -13,7 +13,7 @@ use crate::{
         source::MemoryEvents,
     },
 };
-use herder_model::{cgroup::CgroupId, rules::parse::Config};
+use herder_model::{cgroup::CgroupId, oom::event::Traced, rules::parse::Config};
 use rustix::thread::CapabilitySet;
 use std::{fs, os::unix::fs::FileTypeExt, path::Path};
 
@@ -69,7 +69,7 @@ fn btf(facts: Option<&KernelFacts>) -> Finding {
             "BTF",
             Outcome::Warn,
             format!("{} is missing, or is not BTF", probe::VMLINUX),
-            "use a kernel with CONFIG_DEBUG_INFO_BTF=y; without it kills are reported when the victim exits, and their limit is unknown",
+            "use a kernel with CONFIG_DEBUG_INFO_BTF=y; without it kills are reported when the victim exits, and their limit is read from memory.events.local",
         ),
     }
 }
@@ -173,8 +173,8 @@ fn attach(without_programs: Outcome) -> Finding {
                 missing => finding(
                     "eBPF programs",
                     Outcome::Warn,
-                    format!("attached: {}; not: {missing}", names(true)),
-                    "use a kernel with BTF and function tracing (CONFIG_DEBUG_INFO_BTF, CONFIG_FUNCTION_TRACER); without it reports of kills are incomplete. `run` logs the kernel's reason",
+                    format!("attached: {}; not: {missing}{}", names(true), instead(&traced)),
+                    "use a kernel with BTF and function tracing (CONFIG_DEBUG_INFO_BTF, CONFIG_FUNCTION_TRACER; on arm64 Linux 6.4 or newer); without it reports of kills are incomplete. `run` logs the kernel's reason",
                 ),
             }
         }
@@ -190,6 +190,17 @@ fn attach(without_programs: Outcome) -> Finding {
                 _ => "build the agent and its eBPF object together",
             },
         ),
+    }
+}
+
+/// What stands in for programs that are not attached.
+fn instead(traced: &Traced) -> &'static str {
+    match (traced.decisions_since, traced.groups) {
+        (None, _) => {
+            "; limits are read from memory.events.local instead, groups from memory.oom.group"
+        }
+        (Some(_), false) => "; groups are read from memory.oom.group instead",
+        (Some(_), true) => "",
     }
 }
 
@@ -312,6 +323,20 @@ fn configuration(path: Option<&Path>, loaded: &Result<Option<Config>, ConfigErro
 mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
+
+    /// A node without some programs is told what stands in for them.
+    #[test]
+    fn what_is_not_traced_is_taken_from_files() {
+        let all = Traced {
+            decisions_since: Some(herder_model::clock::Monotonic::ZERO),
+            groups: true,
+            ..Traced::default()
+        };
+        assert_eq!(instead(&all), "");
+        assert!(instead(&Traced { groups: false, ..all }).contains("memory.oom.group"));
+        let blind = instead(&Traced { decisions_since: None, ..all });
+        assert!(blind.contains("memory.events.local") && blind.contains("memory.oom.group"));
+    }
 
     #[test]
     fn the_runtimes_socket_is_looked_for_and_never_connected_to() {

@@ -135,7 +135,8 @@ pub fn interface_up(name: &str, address: [u8; 4]) -> bool {
     // SAFETY: a structure of plain numbers may be zero.
     let mut request: libc::ifreq = unsafe { zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from.cast_signed();
+        // Signed on x86, unsigned on arm64.
+        *to = libc::c_char::from_ne_bytes([from]);
     }
     // SAFETY: no pointers are passed.
     let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0) };

@@ -255,3 +255,32 @@ fn killed_processes_are_forgotten() {
     assembler.expire(NOW + REMEMBER);
     assert!(assembler.killed.is_empty());
 }
+
+/// Where no decision is traced, somebody else says whose limit was hit, once for each kill.
+#[test]
+fn the_limit_of_an_inferred_kill_is_what_was_said_first() {
+    let mut assembler = Assembler::new(NOTHING);
+    let domains = |assembler: &mut Assembler| {
+        let domain = |outcome| match outcome {
+            Outcome::Kill(kill) => kill.domain,
+            other => panic!("{other:?}"),
+        };
+        assembler.outcomes().into_iter().map(domain).collect::<Vec<_>>()
+    };
+    assert!(!assembler.wants_domain(1), "there is no kill");
+    assembler.marked(mark(10, 10, None), NOW);
+    assert!(assembler.wants_domain(1));
+    assembler.set_domain(1, Domain::Cgroup(CgroupId(7)));
+    assert!(!assembler.wants_domain(1));
+    assembler.marked(mark(11, 11, None), NOW);
+    assembler.set_domain(1, Domain::Node);
+    assembler.expire(NOW + SECOND);
+    assert_eq!(domains(&mut assembler), [Domain::Cgroup(CgroupId(7))]);
+    assembler.marked(mark(12, 12, None), NOW + SECOND);
+    assembler.expire(NOW + SECOND * 2);
+    assert_eq!(domains(&mut assembler), [Domain::Unknown], "nobody said anything");
+    // Where decisions are traced the kernel says it.
+    let mut assembler = Assembler::new(TRACED);
+    assembler.marked(mark(10, 10, Some(5)), NOW);
+    assert!(!assembler.wants_domain(1));
+}
