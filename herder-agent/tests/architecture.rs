@@ -103,22 +103,12 @@ mod known {
     pub(crate) const ARROWS: &[&str] = &[];
 
     /// The crate of each circle, and one of its modules.
-    /// The guest's `main` has the tables of roles and tests, and each of those asks it
-    /// back: issue 15, part 8, parts the machinery from the cases.
-    pub(crate) const CIRCLES: &[(&str, &str)] = &[("xtask/guest/src", "agent")];
+    pub(crate) const CIRCLES: &[(&str, &str)] = &[];
 
     /// Files.
     pub(crate) const LONG: &[&str] = &[
-        // Tests, to be parted by what they are about.
-        "herder-agent/model/src/pods/store/tests.rs",
+        // To be parted by what it is about.
         "herder-agent/src/serve/tests.rs",
-        "herder-agent/tests/footprint.rs",
-        "herder-agent/tests/replay/pods.rs",
-        // Cases of the guest: issue 15, part 8.
-        "xtask/guest/src/enforcement.rs",
-        "xtask/guest/src/faults.rs",
-        "xtask/guest/src/kills.rs",
-        "xtask/guest/src/pods.rs",
     ];
 }
 

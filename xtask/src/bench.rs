@@ -27,22 +27,22 @@ use std::{
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Only these measures; all by default.
+    /// Run only these measures; all by default.
     #[arg(long, value_enum)]
     only: Vec<Measure>,
-    /// The kernel.
+    /// The kernel to boot.
     #[arg(long, value_enum, default_value = "6.12")]
     kernel: Series,
-    /// How much is done of each measure.
+    /// How long each measure runs.
     #[arg(long, value_enum, default_value = "usual")]
     size: Size,
     /// Make docs/benchmarks.md from docs/benchmarks.json, and measure nothing.
     #[arg(long)]
     render: bool,
-    /// Print the figures, and keep none.
+    /// Print the figures, and do not store them.
     #[arg(long)]
     no_keep: bool,
-    /// Show all that the guest prints.
+    /// Show everything that the guest prints.
     #[arg(long)]
     verbose: bool,
 }
@@ -52,25 +52,25 @@ pub struct Args {
 pub enum Measure {
     /// Resident memory with 30, 250 and 1,000 containers.
     Memory,
-    /// From the kill until it is shown.
+    /// Time from a kill until it is shown.
     Shown,
-    /// Kills seen of many at once, and told of the right container.
+    /// Kills seen of many at once, and attributed to the right container.
     Seen,
-    /// From a container's start until its memory.oom.group is as the rule wants it.
+    /// Time from a container's start until its memory.oom.group is what the rule wants.
     Starts,
-    /// The same where others want all processors, by the agent's CPU weight.
+    /// The same while other processes want all processors, by the agent's CPU weight.
     Busy,
-    /// From the start of the agent until it is ready.
+    /// Time from the start of the agent until it is ready.
     Ready,
     /// A scrape of 10,000 series, on this machine itself.
     Scrape,
-    /// What is done when nothing happens.
+    /// Wake-ups and CPU time when nothing happens.
     Idle,
-    /// What it costs all that start, end, and signal processes.
+    /// What the eBPF programs cost other processes: fork, exit, signal.
     Overhead,
     /// What Kubernetes Events cost the agent in a storm of kills.
     Events,
-    /// Of the image and of the program.
+    /// Sizes of the image and of the program.
     Sizes,
     /// An hour of kills, and of pods that come and go.
     Soak,
@@ -113,7 +113,7 @@ impl Measure {
     /// Whether its time is counted in instructions: what takes a moment is then the
     /// same on whatever host, and waiting takes no time.
     fn counts(self) -> bool {
-        // cAdvisor looks at a thousand containers for longer than anybody waits, and an
+        // cAdvisor looks at a thousand containers for too long if that is counted, and an
         // hour's work takes more than three if it is counted.
         !matches!(self, Measure::Memory | Measure::Scrape | Measure::Sizes | Measure::Soak)
     }
@@ -123,7 +123,7 @@ impl Measure {
         self != Measure::Events
     }
 
-    /// What the guest is told; none if no guest is needed.
+    /// The parameters for the guest; none if no guest is needed.
     fn parameters(self, size: Size) -> Option<Vec<(&'static str, usize)>> {
         Some(match self {
             Measure::Memory => vec![("containers", size.of([30, 1000, 1000]))],
@@ -156,11 +156,11 @@ impl Measure {
 /// How much is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Size {
-    /// As little as shows that the measure works.
+    /// Just enough to show that the measure works.
     Smoke,
     /// About five minutes each, and an hour of the soak.
     Usual,
-    /// As much as the goals say, which takes hours.
+    /// As much as the goals require, which takes hours.
     Full,
 }
 

@@ -2,10 +2,13 @@
 //! guest that tests it.
 
 mod arm64;
+mod source;
+
+pub use source::source;
 
 use crate::{
     build_ebpf,
-    command::{self, asked, can_install, output, program, run_timed, say, workspace},
+    command::{self, can_install, output, program, run_timed, say, workspace},
 };
 use anyhow::{Context, Result};
 use std::{fs, path::PathBuf, process::Command};
@@ -30,30 +33,6 @@ impl Args {
     pub fn released() -> Self {
         Args { no_install: false, revision: true }
     }
-}
-
-/// What the workspace was checked out from.
-pub struct Source {
-    /// The commit, with `-dirty` if files differ from it.
-    pub revision: String,
-    /// When the commit was made, RFC 3339, UTC.
-    pub time: String,
-}
-
-/// The commit; none where there is no git or no repository.
-pub fn source() -> Option<Source> {
-    let git = |arguments: &[&str]| {
-        let mut git = program("git");
-        git.current_dir(workspace()).env("TZ", "UTC").args(arguments);
-        asked(&mut git).map(|text| text.trim().to_owned())
-    };
-    let commit = git(&["rev-parse", "HEAD"])?;
-    let time = git(&["log", "-1", "--date=format-local:%Y-%m-%dT%H:%M:%SZ", "--format=%cd"])?;
-    // Figures are no part of a build, and are written by one measure after the other.
-    let paths = [".", ":!docs/benchmarks.json", ":!docs/benchmarks.md"];
-    let status = [&["status", "--porcelain", "--untracked-files=no", "--"][..], &paths].concat();
-    let dirty = !git(&status)?.is_empty();
-    Some(Source { revision: commit + if dirty { "-dirty" } else { "" }, time })
 }
 
 /// What a VM needs.

@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> Result<PathBuf> {
     Ok(built)
 }
 
-/// Copies what a build has compiled for this machine, while nobody builds there.
+/// Copies what a build has compiled for this machine, while no build runs there.
 fn copy_host_artifacts(from: &Path, to: &Path) -> Result<()> {
     let _alone = alone_in(from)?;
     command::run(program("cp").arg("-a").arg(from.join("ebpf")).arg(to))

@@ -16,12 +16,12 @@ $ helm install herder deploy/helm/herder --namespace herder-system --create-name
 $ helm test herder --namespace herder-system
 ```
 
-The chart makes the objects that `kubectl apply -k deploy/` does; a test compares them for each choice. Wrong keys and values are
-rejected by name. Rules are explained in [docs/rules.md](../../../docs/rules.md), rights in [docs/security.md](../../../docs/security.md).
+The chart makes the same objects as `kubectl apply -k deploy/`; a test compares them for each choice. Wrong keys and values are
+rejected by name. Rules are in [docs/rules.md](../../../docs/rules.md), rights in [docs/security.md](../../../docs/security.md).
 
 ## Values
 
-Made from the comments of `values.yaml` by `cargo xtask dashboards`.
+`cargo xtask dashboards` makes this table from the comments of `values.yaml`.
 
 | key | default | |
 |---|---|---|

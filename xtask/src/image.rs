@@ -107,7 +107,7 @@ struct Kind {
 
 const AGENT: Kind = Kind {
     program: "herder-agent",
-    description: "Sees every OOM kill on a node and steers memory.oom.group by policy",
+    description: "Reports every OOM kill on a node and enforces memory.oom.group by policy",
     user: "0:0",
     arguments: &["run"],
     ports: &["9469/tcp"],

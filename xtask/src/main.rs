@@ -55,11 +55,11 @@ enum Task {
     Vm(vm::Args),
     /// Run everything: lints, unit tests, and the VM tests on all kernels.
     Test(test::Args),
-    /// Make the dashboard and the PrometheusRule from their sources, or prove them.
+    /// Make the dashboard and the PrometheusRule from their sources, or test them.
     Dashboards(dashboards::Args),
     /// Open the page of a real agent in a real browser, and check it.
     Page(page::Args),
-    /// Measure Herder against others, and write docs/benchmarks.md.
+    /// Measure Herder beside other programs, and write docs/benchmarks.md.
     Bench(bench::Args),
     /// Watch Herder at work on a real kernel for a minute.
     Demo(demo::Args),

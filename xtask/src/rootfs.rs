@@ -20,7 +20,7 @@ pub const SUITES: [&str; 2] = ["trixie", "sid"];
 /// What a node has. `base-files` brings the links from /bin to /usr/bin and so on.
 const PACKAGES: [&str; 6] = ["base-files", "containerd", "runc", "crun", "systemd", "dbus"];
 
-/// Programs that see or steer OOM kills too, and what a container is made with.
+/// Programs that report OOM kills or set the value too, and what a container is made with.
 const PEERS: [&str; 6] = [
     "base-files",
     "bpftrace",

@@ -1,6 +1,9 @@
 //! The same of clients that speak TLS, or begin to.
 
-use super::{ALONE, COUNTED, MOST, NOW, connect, full_server, get};
+use super::{
+    ALONE, COUNTED, MOST, NOW,
+    clients::{LEFT_BY_CLIENTS, connect, full_server, get},
+};
 use herder_agent::serve::access::AccessFiles;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
@@ -100,7 +103,7 @@ fn clients_of_tls_take_little() {
         uncounted(|| drop(held));
         thread::sleep(Duration::from_millis(300));
         let left = NOW.load(Relaxed).saturating_sub(before);
-        assert!(left < super::LEFT_BY_CLIENTS, "{what}: {left} bytes are left");
+        assert!(left < LEFT_BY_CLIENTS, "{what}: {left} bytes are left");
     }
     let metrics = uncounted(|| {
         let mut stream = encrypted(3, address, &client);

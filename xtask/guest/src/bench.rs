@@ -7,7 +7,7 @@
 mod busy;
 pub mod crowd;
 mod events;
-pub mod http;
+mod figures;
 mod idle;
 mod lines;
 pub mod memory;
@@ -19,9 +19,6 @@ pub mod seen;
 pub mod shown;
 pub mod soak;
 mod starts;
-
-use crate::{init::parameter, say};
-use serde_json::{Value, json};
 
 /// The measures by their names.
 const MEASURES: &[(&str, fn())] = &[
@@ -41,31 +38,4 @@ const MEASURES: &[(&str, fn())] = &[
 pub fn run(name: &str) {
     let (_, measure) = MEASURES.iter().find(|(known, _)| *known == name).expect("a measure");
     measure();
-}
-
-/// Gives the host a figure, or several.
-fn found(figures: &Value) {
-    say(&format!("figures: {figures}"));
-}
-
-/// How much of something is done, as the host says.
-fn size(name: &str) -> usize {
-    let text = parameter(name).unwrap_or_else(|| panic!("no herder.{name}"));
-    text.parse().expect("a number")
-}
-
-/// What there is to know of many figures.
-fn spread(mut all: Vec<f64>) -> Value {
-    all.sort_by(f64::total_cmp);
-    let at = |thousandths| quantile(&all, thousandths);
-    json!({
-        "count": all.len(), "least": at(0), "median": at(500), "p90": at(900), "p99": at(990),
-        "most": at(1000),
-    })
-}
-
-/// The value that so many of a thousand are not above.
-fn quantile(sorted: &[f64], thousandths: usize) -> Option<f64> {
-    let last = sorted.len().checked_sub(1)?;
-    Some(sorted[(sorted.len() * thousandths / 1000).min(last)])
 }

@@ -4,10 +4,10 @@
 //! made with `memory.oom.group=1`, as the kubelet has it. A tiny runtime starts
 //! the init again when it ends, as a kubelet would.
 
-use crate::{
+use crate::harness::{
     agent::Agent,
     container::{Cgroup, Container},
-    say,
+    say::say,
 };
 use serde_json::Value;
 use std::{
@@ -32,9 +32,13 @@ const LIMIT: u32 = 256;
 const CHILDREN: [&str; 4] = ["grower:3!", "grower:4!", "grower:5!", "idle"];
 
 const BOLD: &str = "\x1b[1m";
+
 const DIM: &str = "\x1b[2m";
+
 const GREEN: &str = "\x1b[32m";
+
 const RED: &str = "\x1b[31m";
+
 const RESET: &str = "\x1b[0m";
 
 /// A container of the demo, with what the runtime knows of it.
@@ -71,7 +75,7 @@ impl Shown {
 }
 
 pub fn run(seconds: u64) -> ExitCode {
-    crate::system::interface_up("eth0", [10, 0, 2, 15]);
+    crate::harness::system::interface_up("eth0", [10, 0, 2, 15]);
     let agent = Agent::start(RULES);
     say(&format!("{DIM}herder-agent runs with these rules:{RESET}"));
     say(RULES);

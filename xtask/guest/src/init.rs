@@ -1,6 +1,15 @@
 //! Process 1: sets the machine up, runs the tests, powers off.
 
-use crate::{chosen, roles, runtime, say, tests_of};
+use crate::{
+    harness::{
+        parameter::parameter,
+        role::SELF,
+        say::say,
+        system::interface_up,
+        test::{filtered, listed},
+    },
+    runtime,
+};
 use rustix::{
     mount::MountFlags,
     process::{Pid, Signal, WaitOptions, kill_process, wait},
@@ -68,11 +77,8 @@ pub fn run() -> ExitCode {
         Some(role @ ("demo" | "show")) => {
             let seconds = parameter("seconds").and_then(|text| text.parse().ok());
             let seconds = seconds.unwrap_or(60u64).to_string();
-            supervised(
-                Command::new(roles::SELF).args(["role", role, &seconds]),
-                Duration::from_secs(1000),
-            )
-            .map_or(Verdict::FAILED, |()| Verdict::PASSED)
+            supervised(Command::new(SELF).args(["role", role, &seconds]), Duration::from_secs(1000))
+                .map_or(Verdict::FAILED, |()| Verdict::PASSED)
         }
         Some("lockdown") => {
             let (kind, place) = ("securityfs", "/sys/kernel/security");
@@ -121,7 +127,7 @@ fn end(Verdict { passed, failed, flaky }: Verdict) -> ExitCode {
 fn record() -> Verdict {
     let mut failed = 0;
     for node in ["node-1", "node-2"] {
-        let mut command = Command::new(roles::SELF);
+        let mut command = Command::new(SELF);
         let result = supervised(command.args(["role", "record", node]), test_timeout());
         if let Err(why) = result {
             failed += 1;
@@ -141,7 +147,7 @@ fn measure() -> Verdict {
     let terminals = rustix::mount::mount("devpts", "/dev/pts", "devpts", MountFlags::empty(), c"");
     assert!(debug.is_ok() && terminals.is_ok(), "{debug:?} {terminals:?}");
     let name = parameter("measure").expect("herder.measure");
-    let outcome = supervised(Command::new(roles::SELF).args(["bench", &name]), A_DAY);
+    let outcome = supervised(Command::new(SELF).args(["bench", &name]), A_DAY);
     if let Err(why) = &outcome {
         say(&format!("FAILED  {name}: {why}"));
     }
@@ -151,13 +157,17 @@ fn measure() -> Verdict {
 /// Runs the tests of a mode that the host has chosen.
 fn run_tests(mode: &str) -> Verdict {
     let filter = parameter("filter").unwrap_or_default();
+    let mut list = Command::new(SELF);
+    let list = list.args(["test", mode, "--list"]).args(filtered(&filter)).output().unwrap();
+    assert!(list.status.success(), "{mode} cannot be listed: {list:?}");
+    let list = String::from_utf8(list.stdout).unwrap();
     let mut verdict = Verdict { passed: 0, failed: 0, flaky: 0 };
-    for (name, _) in chosen(tests_of(mode), &filter) {
+    for name in listed(&list) {
         // An emulated kernel on a shared host has moments when nothing runs for seconds.
         // A test that fails has one more try, and both are told.
-        if passes(name) {
+        if passes(mode, name) {
             verdict.passed += 1;
-        } else if passes(name) {
+        } else if passes(mode, name) {
             say(&format!("FLAKY   {name} passed at its second try only"));
             verdict.passed += 1;
             verdict.flaky += 1;
@@ -168,9 +178,10 @@ fn run_tests(mode: &str) -> Verdict {
     verdict
 }
 
-fn passes(name: &str) -> bool {
+fn passes(mode: &str, name: &str) -> bool {
     let began = Instant::now();
-    let result = supervised(Command::new(roles::SELF).args(["test", name]), test_timeout());
+    let mut test = Command::new(SELF);
+    let result = supervised(test.args(["test", mode, "--exact", name]), test_timeout());
     let took = began.elapsed().as_secs_f64();
     match &result {
         Ok(()) => say(&format!("ok      {name} ({took:.1} s)")),
@@ -249,13 +260,6 @@ fn remove_below(cgroup: &Path) -> bool {
     empty
 }
 
-/// A value from the kernel's command line.
-pub fn parameter(name: &str) -> Option<String> {
-    let line = fs::read_to_string("/proc/cmdline").unwrap();
-    let prefix = format!("herder.{name}=");
-    line.split_whitespace().find_map(|word| word.strip_prefix(&prefix).map(str::to_owned))
-}
-
 /// Loads what the host put there. They need each other in an order that is not
 /// told, so each is tried until none can be loaded any more.
 fn load_modules() {
@@ -277,5 +281,5 @@ fn load_modules() {
 /// The tests talk to the agent over the loopback device, the host's port to the
 /// virtual card, if there is one. There is no `ip` program; busybox is not here.
 fn loopback_up() {
-    crate::system::interface_up("lo", [127, 0, 0, 1]);
+    interface_up("lo", [127, 0, 0, 1]);
 }

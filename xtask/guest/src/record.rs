@@ -7,11 +7,12 @@
 //! restarts, reverts, obstacles; lost, unseen and unattributed kills, failed writes, a
 //! refused configuration, an API server that goes away.
 
-use crate::{
-    agent::{Agent, eventually},
+use crate::harness::{
+    agent::Agent,
     api::Api,
     container::{Cgroup, Container, run_in},
-    say,
+    say::say,
+    wait::eventually,
 };
 use rustix::{mount::MountFlags, process::Signal};
 use serde_json::{Value, json};
@@ -34,6 +35,7 @@ rules:
 
 /// Expositions of each node, and the time between them.
 const TAKES: u32 = 8;
+
 const BETWEEN: Duration = Duration::from_secs(6);
 
 const FLAGS: [&str; 4] = ["--kubernetes", "on", "--node-name", "node-1"];
@@ -123,7 +125,7 @@ pub fn run(node: &str) -> ExitCode {
 
 /// The node that is well, for so long, with its agent's port forwarded.
 pub fn show(seconds: u64) -> ExitCode {
-    crate::system::interface_up("eth0", [10, 0, 2, 15]);
+    crate::harness::system::interface_up("eth0", [10, 0, 2, 15]);
     well(|_, play| {
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(seconds) {

@@ -15,61 +15,49 @@ pub mod starts;
 mod systemd;
 pub mod trace;
 mod update;
+pub mod web;
 
-use crate::{Test, agent::Agent};
+use crate::harness::test::{Test, tests};
 use engine::Engine;
 
 /// With this program as process 1.
-pub const TESTS: &[&[Test]] = &[&[
-    ("runc_kills", || kills::kills(Engine::RUNC)),
-    ("runc_update", || update::update(Engine::RUNC)),
-    ("runc_starts", || starts::starts(Engine::RUNC)),
-    ("crun_kills", || kills::kills(Engine::CRUN)),
-    ("crun_update", || update::update(Engine::CRUN)),
-    ("crun_starts", || starts::starts(Engine::CRUN)),
-    ("containerd_kills", || kills::kills(Engine::CONTAINERD)),
-    ("containerd_update", || update::update(Engine::CONTAINERD)),
-    ("containerd_starts", || starts::starts(Engine::CONTAINERD)),
-    ("nri_creations", || nri::creations(false)),
-    ("nri_updates", || nri::updates(false)),
-    ("nri_labels_of_now", || nri::labels_of_now(false)),
-    ("nri_failed_starts", || nri::failed_starts(false)),
-    ("nri_killed_agent", || nri::killed_agent(false)),
-    ("nri_restarted_runtime", || nri::restarted_runtime(false)),
-    ("nri_init_in_the_nodes_namespace", || nri::init_in_the_nodes_namespace(false)),
+pub const TESTS: &[&[Test]] = &[tests![
+    runc_kills => || kills::kills(Engine::RUNC),
+    runc_update => || update::update(Engine::RUNC),
+    runc_starts => || starts::starts(Engine::RUNC),
+    crun_kills => || kills::kills(Engine::CRUN),
+    crun_update => || update::update(Engine::CRUN),
+    crun_starts => || starts::starts(Engine::CRUN),
+    containerd_kills => || kills::kills(Engine::CONTAINERD),
+    containerd_update => || update::update(Engine::CONTAINERD),
+    containerd_starts => || starts::starts(Engine::CONTAINERD),
+    nri_creations => || nri::creations(false),
+    nri_updates => || nri::updates::updates(false),
+    nri_labels_of_now => || nri::updates::labels_of_now(false),
+    nri_failed_starts => || nri::failed_starts(false),
+    nri_killed_agent => || nri::killed_agent(false),
+    nri_restarted_runtime => || nri::restarted_runtime(false),
+    nri_init_in_the_nodes_namespace => || nri::init_in_the_nodes_namespace(false),
 ]];
 
 /// With systemd as process 1.
 pub const TESTS_WITH_SYSTEMD: &[&[Test]] = &[
     systemd::TESTS,
-    &[
-        ("systemd_runc_kills", || kills::kills(Engine::RUNC.with_systemd())),
-        ("systemd_runc_update", || update::update(Engine::RUNC.with_systemd())),
-        ("systemd_runc_starts", || starts::starts(Engine::RUNC.with_systemd())),
-        ("systemd_crun_kills", || kills::kills(Engine::CRUN.with_systemd())),
-        ("systemd_crun_update", || update::update(Engine::CRUN.with_systemd())),
-        ("systemd_crun_starts", || starts::starts(Engine::CRUN.with_systemd())),
-        ("systemd_containerd_kills", || kills::kills(Engine::CONTAINERD.with_systemd())),
-        ("systemd_containerd_update", || update::update(Engine::CONTAINERD.with_systemd())),
-        ("systemd_containerd_starts", || starts::starts(Engine::CONTAINERD.with_systemd())),
-        ("systemd_nri_creations", || nri::creations(true)),
-        ("systemd_nri_updates", || nri::updates(true)),
-        ("systemd_nri_labels_of_now", || nri::labels_of_now(true)),
-        ("systemd_nri_killed_agent", || nri::killed_agent(true)),
-        ("systemd_nri_restarted_runtime", || nri::restarted_runtime(true)),
-        ("systemd_nri_next_runc", nri::next_runc),
+    tests![
+        systemd_runc_kills => || kills::kills(Engine::RUNC.with_systemd()),
+        systemd_runc_update => || update::update(Engine::RUNC.with_systemd()),
+        systemd_runc_starts => || starts::starts(Engine::RUNC.with_systemd()),
+        systemd_crun_kills => || kills::kills(Engine::CRUN.with_systemd()),
+        systemd_crun_update => || update::update(Engine::CRUN.with_systemd()),
+        systemd_crun_starts => || starts::starts(Engine::CRUN.with_systemd()),
+        systemd_containerd_kills => || kills::kills(Engine::CONTAINERD.with_systemd()),
+        systemd_containerd_update => || update::update(Engine::CONTAINERD.with_systemd()),
+        systemd_containerd_starts => || starts::starts(Engine::CONTAINERD.with_systemd()),
+        systemd_nri_creations => || nri::creations(true),
+        systemd_nri_updates => || nri::updates::updates(true),
+        systemd_nri_labels_of_now => || nri::updates::labels_of_now(true),
+        systemd_nri_killed_agent => || nri::killed_agent(true),
+        systemd_nri_restarted_runtime => || nri::restarted_runtime(true),
+        systemd_nri_next_runc => nri::next_runc,
     ],
 ];
-
-/// A rule for the pods `app=web`.
-pub const RULES: &str = "\
-rules:
-- name: web
-  pods: {namespaces: [shop], selector: {matchLabels: {app: web}}}
-  oomGroup: single-process
-";
-
-/// The real agent with a rule for the pods `app=web`.
-fn agent() -> Agent {
-    Agent::start_with(RULES, &["--kubernetes", "on", "--node-name", "node-1"])
-}

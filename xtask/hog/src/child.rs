@@ -1,6 +1,6 @@
 //! A child: grows by a MiB at a time, and computes in between.
 
-use crate::{init::say, settings::Outcome};
+use crate::said::{Outcome, say};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use std::{
     hint::black_box,

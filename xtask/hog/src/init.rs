@@ -1,7 +1,10 @@
 //! Process 1 of the container: starts the children, reaps whatever ends, and
 //! starts again what was its own.
 
-use crate::settings::{Outcome, Settings};
+use crate::{
+    said::{Outcome, say},
+    settings::Settings,
+};
 use rustix::process::{self, Pid, Signal, WaitOptions, WaitStatus};
 use signal_hook::{
     consts::{SIGCHLD, SIGINT, SIGTERM},
@@ -9,7 +12,6 @@ use signal_hook::{
 };
 use std::{
     collections::HashMap,
-    io::{self, Write},
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -79,15 +81,4 @@ fn ended(status: WaitStatus) -> String {
         (None, Some(code)) => format!("ended with {code}"),
         (None, None) => "ended".into(),
     }
-}
-
-/// Writes a line at once: what is in a buffer dies with its process.
-///
-/// # Errors
-/// When standard output is gone.
-pub(crate) fn say(line: &str) -> Outcome<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{line}")?;
-    out.flush()?;
-    Ok(())
 }

@@ -6,6 +6,7 @@
 
 mod child;
 mod init;
+mod said;
 mod settings;
 
 use settings::Settings;

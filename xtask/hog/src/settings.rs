@@ -1,9 +1,6 @@
 //! How many children there are, and how fast they grow.
 
-use std::error::Error;
-
-/// What there is of an error: a sentence for people.
-pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
+use crate::said::Outcome;
 
 /// The settings, each an environment variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! The page: what was wanted, what was found, and under what circumstances.
+//! The page: the goals, what was measured, and the conditions.
 
 mod busy;
 mod events;
@@ -7,67 +7,30 @@ mod memory;
 mod native;
 mod overhead;
 mod ready;
+mod section;
 mod seen;
 mod shown;
 mod soak;
 mod starts;
 
 use anyhow::{Context, Result, bail};
+use section::Section;
 use serde_json::Value;
-use std::{
-    collections::BTreeMap,
-    fmt::{self, Write},
-};
+use std::{collections::BTreeMap, fmt::Write};
 
 const HEAD: &str = "\
 # Benchmarks
 
-Made by `cargo xtask bench` from [benchmarks.json](benchmarks.json), which has all figures. Herder and programs that do a part of the
-same run in one guest, with Debian's kernel and packages, emulated in software by QEMU: everything takes many times as long as on a
-real machine, so **the ratios between programs count**. Other programs are as their packages ship them.
+*For people who want figures, beside those of other programs, with the conditions under which they were measured.*
 
-Where it says *counted*, the guest has one processor, whose clock goes on by one nanosecond with each instruction, and jumps when there
-is nothing to do (QEMU's `-icount`). A millisecond is then a million instructions of all that runs, kernel and other programs included:
-the same on whatever host, and about that of a processor of 1 GHz which never waits for memory.
+`cargo xtask bench` makes this page from [benchmarks.json](benchmarks.json), which has all figures. Herder and other programs that do a part of the
+same work run in one guest, with Debian's kernel and packages, emulated in software by QEMU. Everything takes many times as long as on a
+real machine, so **compare the programs with each other**. Other programs run as their packages ship them.
+
+*Counted* means that time is counted in instructions (QEMU's `-icount`): the guest has one processor, its clock advances one nanosecond with each instruction, and it jumps when
+there is nothing to do. A millisecond is a million instructions of everything that runs, the kernel and other programs included. It is
+the same on every host, and about a millisecond of a 1 GHz processor that never waits for memory.
 ";
-
-/// What a measure says.
-pub struct Section {
-    title: &'static str,
-    /// What was to be reached.
-    goal: &'static str,
-    /// What was, in a few words, and whether that is enough.
-    found: String,
-    reached: Reached,
-    body: String,
-}
-
-/// Whether a goal is reached.
-enum Reached {
-    Yes,
-    /// Under a condition.
-    If(&'static str),
-    No,
-    /// Too little was measured to tell.
-    Unknown,
-}
-
-impl From<bool> for Reached {
-    fn from(reached: bool) -> Self {
-        if reached { Reached::Yes } else { Reached::No }
-    }
-}
-
-impl fmt::Display for Reached {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reached::Yes => f.write_str("reached"),
-            Reached::If(condition) => write!(f, "reached {condition}"),
-            Reached::No => f.write_str("**short of it**"),
-            Reached::Unknown => Ok(()),
-        }
-    }
-}
 
 /// Makes a section of a measure's figures.
 type Make = fn(&[Value]) -> Result<Section>;
@@ -100,7 +63,7 @@ pub fn page(kept: &BTreeMap<String, Value>) -> Result<String> {
     let sections: Vec<_> = there
         .map(|(name, result)| anyhow::Ok((section(name, result)?, result)))
         .collect::<Result<_>>()?;
-    let mut page = format!("{HEAD}\n| measure | to reach | found | |\n|---|---|---|---|\n");
+    let mut page = format!("{HEAD}\n| measure | goal | measured | |\n|---|---|---|---|\n");
     for (Section { title, goal, found, reached, .. }, _) in &sections {
         writeln!(page, "| {title} | {goal} | {found} | {reached} |")?;
     }
@@ -114,7 +77,7 @@ pub fn page(kept: &BTreeMap<String, Value>) -> Result<String> {
 pub fn of(name: &str, result: &Value) -> Result<String> {
     let section = section(name, result)?;
     let Section { title, goal, found, body, .. } = section;
-    Ok(format!("{title}: to reach {goal}; found {found}\n\n{body}\n{}", circumstances(result)))
+    Ok(format!("{title}: goal {goal}; measured {found}\n\n{body}\n{}", circumstances(result)))
 }
 
 fn section(name: &str, result: &Value) -> Result<Section> {
@@ -141,32 +104,4 @@ fn circumstances(result: &Value) -> String {
         text("emulator").replace(" version", ""),
         text("load before"),
     )
-}
-
-/// A table of these columns; all but the first are figures.
-fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let mut table = format!("| {} |\n|---|", columns.join(" | "));
-    table += &"---:|".repeat(columns.len() - 1);
-    table.push('\n');
-    for row in rows {
-        table += &format!("| {} |\n", row.join(" | "));
-    }
-    table
-}
-
-/// Milliseconds with as many digits as say something.
-fn milliseconds(time: f64) -> String {
-    match time {
-        ..1.0 => format!("{time:.3}"),
-        1.0..100.0 => format!("{time:.1}"),
-        _ => format!("{time:.0}"),
-    }
-}
-
-fn number(value: &Value, name: &str) -> Result<f64> {
-    value[name].as_f64().with_context(|| format!("no {name} in {value}"))
-}
-
-fn text<'a>(value: &'a Value, name: &str) -> Result<&'a str> {
-    value[name].as_str().with_context(|| format!("no {name} in {value}"))
 }

@@ -1,7 +1,7 @@
 //! Programs for AArch64 with what Debian has: its cross linker, and the standard
 //! library of the same rustc as on amd64, from the arm64 package.
 
-use super::source;
+use super::source::source;
 use crate::{
     build_ebpf,
     command::{asked, cache, can_install, made, output, program, run, run_timed, workspace},

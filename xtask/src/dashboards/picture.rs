@@ -1,6 +1,11 @@
 //! A picture of the dashboard where no Grafana is: each panel of herder.json in its
 //! place, its own expressions answered by a real Prometheus that scrapes the recorded
 //! run as slowly as it happened, and drawn by `draw`.
+//!
+//! Grafana should draw it, and nothing that xtask may fetch is Grafana: Debian has no package
+//! of it, and npm and pip have its schema and clients only. Prometheus's own page, which
+//! Chromium could show, draws one expression at a time, without titles, units, thresholds or
+//! tables. Once Grafana can be had like everything else here, this module and `draw` go.
 
 use super::{
     draw::{self, Frame, Series, escaped},

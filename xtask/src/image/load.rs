@@ -58,7 +58,7 @@ fn skopeo(archive: &Path, format: &str, scratch: &Path, expected: &[u8], name: &
 }
 
 /// Loads it into a storage of its own, which mounts nothing, where podman is
-/// installed; tells whether it is.
+/// installed; returns whether it is.
 fn podman(archive: &Path, scratch: &Path, expected: &[u8], name: &str) -> Result<bool> {
     let root = scratch.join("podman");
     let podman = || {

@@ -122,7 +122,7 @@ pub fn rules_of_the_overlay(file: &std::path::Path) -> Result<()> {
     Ok(())
 }
 
-/// The shipped rules steer the examples, and nothing else.
+/// The shipped rules match the examples, and nothing else.
 fn rules(config_map: &Value) -> Result<()> {
     let config = config(config_map)?;
     let table =

@@ -1,5 +1,5 @@
-//! What objects grant, as a list to compare with a table: so that nobody loosens
-//! them unawares. What is not known to be harmless counts as granted.
+//! What objects grant, as a list to compare with a table: so that no change loosens
+//! them unnoticed. What is not known to be harmless counts as granted.
 
 use anyhow::{Result, bail};
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! Chromium without a window, told what to do over a pair of pipes (its DevTools
+//! Chromium without a window, controlled over a pair of pipes (its DevTools
 //! protocol, `--remote-debugging-pipe`): no driver and no WebSocket is needed.
 
 use crate::command::{made, output, run};

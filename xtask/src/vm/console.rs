@@ -23,9 +23,24 @@ pub struct Verdict {
     pub flaky: u32,
 }
 
+/// Tests that may need a second try in one run, whatever it consists of. One may be a moment
+/// in which the emulator did nothing, two are a fault of the tests or of the agent.
+const MOST_FLAKY: u32 = 1;
+
 impl Verdict {
     /// One that passed.
     pub const PASSED: Self = Verdict { passed: 1, failed: 0, flaky: 0 };
+
+    /// Fails if a test of the run has failed, or too many passed at their second try only.
+    pub fn judge(self) -> Result<()> {
+        if self.failed > 0 {
+            bail!("{} tests failed", self.failed);
+        }
+        if self.flaky > MOST_FLAKY {
+            bail!("{} tests passed at their second try only; mend them", self.flaky);
+        }
+        Ok(())
+    }
 }
 
 impl AddAssign for Verdict {
@@ -131,6 +146,17 @@ fn parse_verdict(text: &str) -> Option<Verdict> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_test_may_need_a_second_try_and_two_fail_the_run() {
+        let mut run = Verdict::PASSED;
+        run += Verdict { passed: 1, failed: 0, flaky: 1 };
+        assert!(run.judge().is_ok());
+        run += Verdict { passed: 1, failed: 0, flaky: 1 };
+        assert!(run.judge().unwrap_err().to_string().contains("2 tests passed at their second"));
+        let failed = Verdict { passed: 9, failed: 1, flaky: 0 };
+        assert_eq!(failed.judge().unwrap_err().to_string(), "1 tests failed");
+    }
 
     /// A file, or another program, has no use for them.
     #[test]

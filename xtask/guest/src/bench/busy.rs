@@ -1,8 +1,8 @@
 //! How many programs run with the runtime's 1 where others want all processors, by the CPU
 //! weight that the agent's cgroup has.
 
-use super::{found, size};
-use crate::enforcement::{saw_one_with_weight, while_others_spin};
+use super::figures::{found, size};
+use crate::harness::creations::{saw_one_with_weight, while_others_spin};
 use serde_json::json;
 
 /// What the agent may have: requests of 10, 100 and 250 millicores are 1, 4 and 10 as runc

@@ -1,7 +1,10 @@
 //! Many containers of pods at rest, for what only grows with their number.
 
 use super::programs::Herder;
-use crate::{agent::within, container::Cgroup, runtime::machine::PATH};
+use crate::{
+    harness::{container::Cgroup, wait::within},
+    runtime::machine::PATH,
+};
 use serde_json::{Value, json};
 use std::{
     fs,

@@ -1,11 +1,13 @@
 //! What Kubernetes Events cost the agent in a storm of kills, beside the same storm
 //! without them.
 
-use super::{crowd, found, http, process::Work, seen, size};
-use crate::{
-    agent::{Agent, within},
-    api::Api,
+use super::{
+    crowd,
+    figures::{found, size},
+    process::Work,
+    seen,
 };
+use crate::harness::{agent::Agent, api::Api, http, wait::within};
 use serde_json::json;
 use std::{thread::sleep, time::Duration};
 

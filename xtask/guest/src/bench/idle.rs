@@ -2,12 +2,12 @@
 //! CPU that takes.
 
 use super::{
-    crowd, found,
+    crowd,
+    figures::{found, size},
     process::Work,
     programs::{Output, Program},
-    size,
 };
-use crate::api::Api;
+use crate::harness::api::Api;
 use serde_json::json;
 use std::{
     thread::sleep,

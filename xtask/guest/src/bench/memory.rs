@@ -1,10 +1,12 @@
 //! How much memory each program takes with few and with many containers at rest.
 
 use super::{
-    crowd, found, process,
+    crowd,
+    figures::found,
+    process,
     programs::{Output, Program},
 };
-use crate::{api::Api, roles::role};
+use crate::harness::{api::Api, role::role};
 use serde_json::json;
 use std::{process::ExitCode, thread::sleep, time::Duration};
 
@@ -25,7 +27,7 @@ const SCRAPES: usize = 5;
 const BETWEEN: Duration = Duration::from_secs(3);
 
 pub fn memory() {
-    let most = super::size("containers");
+    let most = crate::bench::figures::size("containers");
     let mut there = 0;
     for count in CONTAINERS.into_iter().filter(|count| *count <= most) {
         crowd::start(there..count);
@@ -38,7 +40,7 @@ pub fn memory() {
 
 /// The programs one after the other with so many containers.
 pub fn of(count: usize) -> ExitCode {
-    crate::say_panics();
+    crate::harness::say::say_panics();
     let _api = Api::serve(&crowd::pods(0..count));
     for program in PROGRAMS {
         let running = program.begin(Output::File, crowd::HERDER);

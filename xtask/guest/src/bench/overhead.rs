@@ -5,12 +5,11 @@
 //! and of everybody else's who runs meanwhile.
 
 use super::{
-    found,
+    figures::{found, size, spread},
     lines::monotonic,
     programs::{Herder, Output, Program},
-    size, spread,
 };
-use crate::{
+use crate::harness::{
     agent::MATCHED,
     system::{forked, handle_signal},
 };

@@ -1,12 +1,15 @@
 //! Herder and the programs that it is measured against.
 
 use super::{
-    http,
     lines::{Lines, terminal},
     process::family,
 };
 use crate::{
-    agent::{Agent, alive, capabilities},
+    harness::{
+        agent::{Agent, capabilities},
+        http,
+        wait::alive,
+    },
     runtime::machine::PATH,
 };
 use rustix::process::{Pid, Signal, kill_process};

@@ -2,11 +2,11 @@
 //! node full of containers, and then to answer a scrape.
 
 use super::{
-    crowd, found,
+    crowd,
+    figures::{found, size, spread},
     programs::{Herder, Output, Program},
-    size, spread,
 };
-use crate::api::Api;
+use crate::harness::api::Api;
 use serde_json::json;
 use std::{
     fs,

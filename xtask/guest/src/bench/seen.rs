@@ -2,21 +2,21 @@
 //! know the container? What the parents reaped is the truth.
 
 use super::{
-    crowd, found,
-    http::{self, metric},
+    crowd,
+    figures::{found, size},
     lines::Lines,
     programs::{Herder, Output, Program, Running},
     shown::stream,
-    size,
 };
-use crate::{
-    agent::within,
+use crate::harness::{
     api::Api,
     container::{Cgroup, Container},
-    faults::GO,
-    roles::role,
-    say,
+    http::{self, metric},
+    role::role,
+    say::say,
+    storm::GO,
     system::{forked, is_killed},
+    wait::within,
 };
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
@@ -319,7 +319,7 @@ pub fn group(cgroup: &str) -> ExitCode {
         forked(|| {
             fs::write(&processes, "0").expect("enter the cgroup");
             if grows {
-                crate::faults::grow();
+                crate::harness::storm::grow();
             }
             loop {
                 sleep(Duration::from_secs(3600));

@@ -6,16 +6,18 @@
 //! share of the two processors; then all see the same kills at once.
 
 use super::{
-    found,
+    figures::{found, size, spread},
     lines::{Line, Lines},
     programs::{Herder, Output, Program},
-    size, spread,
 };
 use crate::{
-    agent::{MATCHED, within},
-    container::{Cgroup, Container},
+    harness::{
+        agent::MATCHED,
+        container::{Cgroup, Container},
+        say::say,
+        wait::within,
+    },
     runtime::trace::{Seen, Trace, What},
-    say,
 };
 use serde_json::json;
 use std::{
@@ -141,7 +143,7 @@ pub fn victims(rest: &[&str]) -> ExitCode {
     let [count, pause] = [0, 1].map(|at| numbers[at].parse::<u64>().expect("a number"));
     for killed in 1..=count {
         sleep(Duration::from_millis(pause));
-        assert!(crate::system::child_is_killed(crate::faults::grow));
+        assert!(crate::harness::system::child_is_killed(crate::harness::storm::grow));
         fs::write(notes, killed.to_string()).unwrap();
     }
     loop {

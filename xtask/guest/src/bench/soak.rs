@@ -1,16 +1,16 @@
 //! An hour of kills, and of pods that come and go: does anything grow, is anything lost?
 
 use super::{
-    crowd, found,
-    http::{self, metric},
+    crowd,
+    figures::{found, size},
     process,
     programs::{Output, Program, Running},
-    size,
 };
-use crate::{
+use crate::harness::{
     api::Api,
     container::{Cgroup, Container},
-    roles::role,
+    http::{self, metric},
+    role::role,
 };
 use serde_json::json;
 use std::{
@@ -138,7 +138,7 @@ fn short_pod(api: &Api, number: usize) -> u64 {
 pub fn paced(notes: &str) -> ExitCode {
     let mut killed = 0;
     while !Path::new(STOP).exists() {
-        killed += u64::from(crate::system::child_is_killed(crate::faults::grow));
+        killed += u64::from(crate::harness::system::child_is_killed(crate::harness::storm::grow));
         // Whoever reads meanwhile gets the whole number.
         let whole = format!("{notes}.new");
         fs::write(&whole, killed.to_string()).unwrap();

@@ -2,18 +2,18 @@
 //! with Herder and with the shell loop that is commonly given as an answer.
 
 use super::{
-    crowd, found,
+    crowd,
+    figures::{found, size, spread},
     programs::{Herder, Output, Program},
-    size, spread,
 };
 use crate::{
-    api::Api,
+    harness::api::Api,
     runtime::{
-        RULES,
         bundle::{WEB, object},
         engine::{Engine, Running},
         starts::{Looked, started},
         trace::{Seen, Trace},
+        web::RULES,
     },
 };
 use serde_json::json;

@@ -1,7 +1,7 @@
 //! What containerd hands to an OCI runtime for a container of a pod, and where
 //! the kubelet wants its cgroup.
 
-use crate::roles::SELF;
+use crate::harness::role::SELF;
 use serde_json::{Value, json};
 use std::{fs, path::PathBuf};
 

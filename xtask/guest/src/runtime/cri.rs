@@ -5,14 +5,13 @@
 //! Debian has no `crictl`. Pods use the node's network, so that no CNI is needed.
 
 mod messages;
-
 pub use messages::Resources;
 
 use super::{
     bundle::{Pod, slice},
     engine::{Daemon, call},
 };
-use crate::{agent::eventually, container::Cgroup, roles::SELF};
+use crate::harness::{container::Cgroup, role::SELF, wait::eventually};
 use messages::{
     ContainerConfig, ContainerMetadata, ContainerSecurity, CreateContainer, Image, ImageStatus,
     LinuxContainer, LinuxPod, Mount, Name, Namespaces, Nothing, PodMetadata, PodSandboxConfig,

@@ -4,7 +4,7 @@ use super::{
     bundle::{self, Name},
     machine::PATH,
 };
-use crate::{agent::eventually, container::Cgroup};
+use crate::harness::{container::Cgroup, wait::eventually};
 use serde_json::Value;
 use std::{
     fs::{self, File},

@@ -1,14 +1,15 @@
 //! Sub-processes, groups, and an init are killed in real containers.
 
 use super::{
-    agent,
     bundle::{DB, Name, Pod, WEB, object},
     engine::Engine,
+    web::agent,
 };
-use crate::{
-    agent::{Agent, alive, eventually},
+use crate::harness::{
+    agent::Agent,
     api::Api,
-    init::parameter,
+    parameter::parameter,
+    wait::{alive, eventually},
 };
 use serde_json::Value;
 use std::{fs, thread::sleep, time::Duration};
@@ -18,9 +19,13 @@ const fn name(pod: Pod, container: &'static str, number: u64) -> Name {
 }
 
 const WORKER: Name = name(WEB, "worker", 1);
+
 const GREEDY: Name = name(WEB, "greedy", 2);
+
 const POSTGRES: Name = name(DB, "postgres", 1);
+
 const ALONE: Name = name(DB, "alone", 2);
+
 const PROTECTED: Name = name(DB, "protected", 3);
 
 /// An init with children, as the role `tree` has it.

@@ -4,23 +4,18 @@
 //! The suite's containerd is as Debian ships it: 2.1 has NRI on, 1.7 has it off, and
 //! both are shown as they are. What needs NRI is switched on in 1.7.
 
-mod updates;
-
-pub use updates::{labels_of_now, updates};
+mod plugin;
+pub mod updates;
 
 use super::{
-    RULES,
     bundle::{DB, WEB, object},
     cri::{Resources, Running, Sandbox, Setup},
+    nri::plugin::{agent, answers, by_default, is_connected, ones, with_nri},
     systemd::property,
-    trace::{Trace, What},
+    trace::Trace,
+    web::RULES,
 };
-use crate::{
-    agent::{Agent, eventually},
-    api::Api,
-    init::parameter,
-    say,
-};
+use crate::harness::{agent::Agent, api::Api, parameter::parameter, say::say, wait::eventually};
 use std::{
     fs,
     os::unix::{fs::symlink, process::CommandExt},
@@ -31,27 +26,6 @@ use std::{
 };
 
 const SUBPROCESS: &[&str] = &["tree", "/notes/deaths", "idle", "later:100"];
-
-fn agent(nri: &str) -> Agent {
-    Agent::start_with(RULES, &["--kubernetes", "off", "--nri", nri])
-}
-
-fn is_connected(agent: &Agent) -> bool {
-    agent.metric("herder_nri_connected") == 1.0
-}
-
-fn answers(agent: &Agent, result: &str) -> f64 {
-    agent.metric(&format!("herder_nri_adjustments_total{{result=\"{result}\"}}"))
-}
-
-/// Whether this suite's containerd has NRI without being told so.
-fn by_default() -> bool {
-    parameter("suite").as_deref() != Some("trixie")
-}
-
-fn with_nri(systemd: bool) -> Setup {
-    Setup { nri: !by_default(), ..Setup::new(systemd) }
-}
 
 /// As many as `--starts` says: what the OCI runtime is given, and what the program
 /// finds as its first deed.
@@ -168,12 +142,6 @@ fn looked_at(container: &Running) -> (String, u64) {
     (value.to_owned(), cgroup.parse().unwrap())
 }
 
-/// How often somebody has written 1 to such cgroups.
-fn ones(trace: &Trace, is_one: impl Fn(u64) -> bool) -> usize {
-    let one = |what: &What| matches!(what, What::Write { cgroup, value } if value == "1" && is_one(*cgroup));
-    trace.seen().iter().filter(|seen| one(&seen.what)).count()
-}
-
 /// The agent stands still, and then is killed, while the runtime waits for it; and so
 /// the container is made without it, and corrected by the next agent.
 pub fn killed_agent(systemd: bool) {
@@ -271,7 +239,7 @@ pub fn restarted_runtime(systemd: bool) {
 /// the value is 1. Without NRI the agent can only say so; with it the value is 0, and
 /// the container outlives its child.
 pub fn next_runc() {
-    let _ = symlink(crate::roles::SELF, NEXT_RUNC);
+    let _ = symlink(crate::harness::role::SELF, NEXT_RUNC);
     let setup = Setup { runc: NEXT_RUNC, ..with_nri(true) };
     let _daemon = setup.start();
     for (number, nri) in [(0, "off"), (1, "on")] {

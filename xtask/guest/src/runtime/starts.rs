@@ -2,16 +2,13 @@
 //! long does the runtime leave between writing it and starting the program?
 
 use super::{
-    agent,
     bundle::{Name, WEB, object},
     engine::{Engine, Running},
     trace::{Seen, Trace, What},
+    web::agent,
 };
-use crate::{
-    agent::{Agent, eventually},
-    api::Api,
-    init::parameter,
-    say,
+use crate::harness::{
+    agent::Agent, api::Api, creations::excused, parameter::parameter, say::say, wait::eventually,
 };
 use std::{fs, os::unix::fs::MetadataExt, process::ExitCode, thread, time::Duration};
 
@@ -41,7 +38,7 @@ pub fn starts(engine: Engine) {
     tell("write of 1 → the agent's write of 0", &looked, |one| {
         one.since_one(&seen, &one.wrote("0"))
     });
-    assert_eq!(with_one, 0);
+    assert!(with_one <= excused(looked.len()), "{with_one} ran with 1");
     assert_eq!(agent.total("herder_oom_group_reverts_total"), 0.0);
     // crun's cgroup is there before its controllers are.
     assert!(!Agent::log().contains("Not enforceable"), "{}", Agent::log());

@@ -1,19 +1,20 @@
 //! What systemd does to the agent, and to the value that the agent wrote.
 
 use super::{
-    agent,
     bundle::{Name, WEB, object},
     engine::{Engine, call},
     machine::PATH,
     trace::{Seen, Trace, What},
+    web::agent,
 };
-use crate::{
-    Test,
-    agent::{Agent, eventually},
+use crate::harness::{
+    agent::Agent,
     api::Api,
     container::Cgroup,
-    init::parameter,
-    say,
+    parameter::parameter,
+    say::say,
+    test::{Test, tests},
+    wait::eventually,
 };
 use serde_json::Value;
 use std::{
@@ -23,18 +24,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub const TESTS: &[Test] = &[
-    ("unit_of_the_agent", unit_of_the_agent),
-    ("unit_with_more_restrictions", unit_with_more_restrictions),
-    ("unit_that_fails_for_a_while", unit_that_fails_for_a_while),
-    ("scope_that_systemd_stops", scope_that_systemd_stops),
-    ("systemd_leaves_the_value", systemd_leaves_the_value),
+pub const TESTS: &[Test] = tests![
+    unit_of_the_agent,
+    unit_with_more_restrictions,
+    unit_that_fails_for_a_while,
+    scope_that_systemd_stops,
+    systemd_leaves_the_value
 ];
 
 const WORKER: Name = Name { pod: WEB, container: "worker", number: 1 };
 
 /// The files of `deploy/systemd`, as they are.
 const UNIT: &str = include_str!("../../../../deploy/systemd/herder-agent.service");
+
 const RULES: &str = include_str!("../../../../deploy/systemd/herder.yaml");
 
 fn systemctl(arguments: &[&str]) {

@@ -2,17 +2,12 @@
 //! anybody.
 
 use super::{
-    agent,
     bundle::{Name, WEB, object, resources},
     engine::Engine,
     trace::{Trace, What},
+    web::agent,
 };
-use crate::{
-    agent::{Agent, eventually},
-    api::Api,
-    enforcement::write_one,
-    say,
-};
+use crate::harness::{agent::Agent, api::Api, container::write_one, say::say, wait::eventually};
 use serde_json::json;
 use std::{thread::sleep, time::Duration};
 

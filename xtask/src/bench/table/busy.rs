@@ -1,6 +1,6 @@
-//! Programs that run with 1 where others want all processors.
+//! Programs that run with 1 while other processes want all processors.
 
-use super::{Section, number, table, text};
+use super::section::{Section, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ pub fn section(figures: &[Value]) -> Result<Section> {
     let allowed = figures.iter().find(first).context("SCHED_RR was not measured")?;
     let base = figures.iter().find(|figure| figure["weight"] == BASE && !first(figure));
     Ok(Section {
-        title: "Starts where others want all processors",
+        title: "Container starts while other processes want all processors",
         goal: "no program runs with 1",
         found: format!(
             "{} with CAP_SYS_NICE; {} without, at the weight of deploy/'s base",
@@ -29,9 +29,9 @@ pub fn section(figures: &[Value]) -> Result<Section> {
         ),
         reached: (number(allowed, "ran with 1")? == 0.0).into(),
         body: format!(
-            "Four processes spin, and containers are made as runc does it, four at once: how many programs find 1 as their first deed, by the \
-             `cpu.weight` of the agent's cgroup. Requests of 10, 100 and 250 millicores are 1, 4 and 10 by the conversion that runc had before \
-             1.3.2, and 4, 17 and 35 by the present one; a host's service has 100.\n\n{}",
+            "Four processes spin, and containers are created as runc does it, four at once. The table has how many programs found 1 when they \
+             started, by the `cpu.weight` of the agent's cgroup. CPU requests of 10m, 100m and 250m become weights of 1, 4 and 10 with runc before \
+             1.3.2, and 4, 17 and 35 with later ones. A systemd service has 100.\n\n{}",
             table(&["cpu.weight", "ran with 1"], rows)
         ),
     })

@@ -1,6 +1,6 @@
 //! What Kubernetes Events cost in a storm.
 
-use super::{Section, number, table, text};
+use super::section::{Section, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -39,8 +39,8 @@ pub fn section(figures: &[Value]) -> Result<Section> {
         found: format!("{with:.0} ms of CPU with, {without:.0} without: {more:+.0} %"),
         reached: (more < GOAL).into(),
         body: format!(
-            "Sub-processes of 50 pods are killed as fast as the kernel does that; CPU is that of the agent, from before the first kill \
-             until a minute after the last. The API server of the guest speaks no TLS, and closes the connection after each Event.\n\n{}",
+            "Sub-processes of 50 pods are killed as fast as the kernel can. CPU is the agent's, from before the first kill \
+             until a minute after the last. The guest's API server uses no TLS, and closes the connection after each Event.\n\n{}",
             table(&[&columns[..], &OUTCOMES[..]].concat(), rows)
         ),
     })

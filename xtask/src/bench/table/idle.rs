@@ -1,6 +1,6 @@
-//! What is done when nothing happens.
+//! Wake-ups and CPU time when nothing happens.
 
-use super::{Section, number, table, text};
+use super::section::{Section, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -25,8 +25,8 @@ pub fn section(figures: &[Value]) -> Result<Section> {
         found: format!("{wakes:.2} a second"),
         reached: (wakes <= GOAL).into(),
         body: format!(
-            "All at once, with {} containers at rest, over {:.0} s, unasked. Wake-ups are voluntary context switches of all threads; the CPU \
-             is an emulated one.\n\n{}",
+            "All programs at once, with {} idle containers, over {:.0} s without a scrape. Wake-ups are voluntary context switches of all threads. \
+             The CPU is emulated.\n\n{}",
             herder["containers"],
             number(herder, "seconds")?,
             table(&["", "wake-ups a second", "% of a CPU"], rows)

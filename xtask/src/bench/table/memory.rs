@@ -1,6 +1,6 @@
 //! Resident memory.
 
-use super::{Reached, Section, number, table, text};
+use super::section::{Reached, Section, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -11,6 +11,7 @@ pub fn section(figures: &[Value]) -> Result<Section> {
     let mut rows = Vec::new();
     let mut found = Vec::new();
     let mut reached = Vec::new();
+    let mut highest = 0.0_f64;
     for figure in figures {
         let (count, program) = (number(figure, "containers")?, text(figure, "program")?);
         let mebibytes = |name| figure["kibibytes"][name].as_f64().map(|size| size / 1024.0);
@@ -22,6 +23,7 @@ pub fn section(figures: &[Value]) -> Result<Section> {
         rows.push(row);
         if let ("herder", Some(resident)) = (program, sizes[0]) {
             found.push(format!("{resident:.1} at {count}"));
+            highest = highest.max(sizes[2].unwrap_or(0.0));
             let goal = GOALS.iter().find(|(containers, _)| *containers == count);
             reached.extend(goal.map(|(_, most)| resident <= *most));
         }
@@ -32,16 +34,16 @@ pub fn section(figures: &[Value]) -> Result<Section> {
     Ok(Section {
         title: "Resident memory",
         goal: "≤ 10 MiB at 250 containers, ≤ 16 at 1,000",
-        found: format!("{} MiB", found.join(", ")),
+        found: format!("{} MiB resident; peak {highest:.1}", found.join(", ")),
         reached: if reached.len() < GOALS.len() {
             Reached::Unknown
         } else {
             reached.iter().all(|fits| *fits).into()
         },
         body: format!(
-            "One process sleeps in each container. Herder has all of them from an API server, with pods as big as real ones, and steers \
-             each. The others are asked for their metrics five times, if they have any. The shell loop is the shell with the program that it \
-             runs at that moment.{}\n\n{}",
+            "One process sleeps in each container. Herder knows all containers from an API server, whose pods are as large as real ones, and \
+             enforces the value of each. The other programs are asked for their metrics five times, if they have any. *Shell loop* is the shell \
+             together with the program that it runs at that moment.{}\n\n{}",
             parts(&herder)?,
             table(&columns, rows)
         ),
@@ -62,7 +64,7 @@ fn parts(herder: &[&Value]) -> Result<String> {
     };
     let early = herder.iter().map(early).collect::<Result<Vec<_>>>()?.join(", ");
     Ok(format!(
-        " Of Herder's memory, {file:.1} MiB are pages of its program's file, and each container takes {each:.1} KiB of its own. Three seconds \
-         after it was ready, when it has not yet let go of what only its start needs (it does ten seconds after the start), it had {early} MiB."
+        " Of Herder's resident memory {file:.1} MiB are pages of its program's file, and each container adds {each:.1} KiB. Ten seconds after \
+         its start the agent frees what only the start needs. Before that, three seconds after it was ready, it had {early} MiB resident."
     ))
 }

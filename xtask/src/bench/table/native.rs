@@ -1,6 +1,6 @@
 //! What is measured without a guest: the scrape, and sizes.
 
-use super::{Section, number, table};
+use super::section::{Section, number, table};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -37,8 +37,8 @@ pub fn scrape(figures: &[Value]) -> Result<Section> {
         found: format!("median {median:.1} ms, p99 {p99:.1} ms for {series} series"),
         reached: (median <= SCRAPE).into(),
         body: format!(
-            "On the machine itself, with the agent's own reporter and server and no eBPF: {} pods with kills of three kinds each, \
-             {} KiB of text, asked for over the loopback device.{}\n\n{}",
+            "On the machine itself, with the agent's own reporter and server, without eBPF: {} pods with kills of three kinds each, \
+             {} KiB of text, fetched over the loopback device.{}\n\n{}",
             figure["pods"],
             (number(figure, "bytes")? / 1024.0).round(),
             encoded.unwrap_or_default(),
@@ -57,8 +57,8 @@ pub fn sizes(figures: &[Value]) -> Result<Section> {
         found: format!("image {image:.1} MiB, program {program:.1} MiB"),
         reached: (image <= IMAGE).into(),
         body: format!(
-            "The image is the archive of `cargo xtask image`, whose layers are compressed; it has the program ({} bytes, static) and \
-             nothing else. With `gzip -9` the program alone has {:.1} MiB.",
+            "The image is the archive of `cargo xtask image`, whose layers are compressed. It holds the program ({} bytes, static) and \
+             nothing else. `gzip -9` compresses the program alone to {:.1} MiB.\n",
             number(figure, "program")?,
             mebibytes("program compressed")?
         ),

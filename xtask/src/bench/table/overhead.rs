@@ -1,6 +1,6 @@
-//! What the attached programs cost everybody else.
+//! What the attached eBPF programs cost other processes.
 
-use super::{Section, number, table, text};
+use super::section::{Section, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -42,14 +42,13 @@ pub fn section(figures: &[Value]) -> Result<Section> {
         "with, least",
     ];
     Ok(Section {
-        title: "Cost for processes that come, go and are signalled",
+        title: "Cost for other processes: fork, exit, signal",
         goal: "< 1 %",
         found: format!("fork and exit {fork:+.2} %, signal {signal:+.2} %"),
         reached: (fork < GOAL && signal < GOAL).into(),
         body: format!(
-            "Instructions, not time: the guest has one processor, whose clock goes on by one with each (QEMU's `-icount`). What else runs on it \
-             meanwhile is in the count. oomkill has nothing attached to any of this, so what it seems to cost is noise. The child is a fork of \
-             a small static program, which ends at once.\n\n{}",
+            "Instructions, not time (QEMU's `-icount`). Whatever else runs on the guest's one processor is in the count. oomkill attaches nothing \
+             to these events, so its difference is noise. The child is a fork of a small static program and exits at once.\n\n{}",
             table(&columns, rows)
         ),
     })

@@ -1,6 +1,6 @@
 //! From the start of a program until it is ready; the time of a scrape.
 
-use super::{Reached, Section, milliseconds, number, table, text};
+use super::section::{Reached, Section, milliseconds, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -30,20 +30,20 @@ pub fn section(figures: &[Value]) -> Result<Section> {
     let here = &of("herder alone, on the machine itself")?["ready"];
     let (native, counted) = (number(here, "median")?, ready("herder alone, in the guest")?);
     let estimate = herder * native / counted;
-    let columns = ["ms", "ready, median", "most", "all steered", "scrape", "series"];
+    let columns = ["ms", "ready, median", "most", "all enforced", "scrape", "series"];
     Ok(Section {
         title: "Start-up with 1,000 containers",
         goal: "≤ 200 ms",
         found: format!(
-            "{herder:.0} ms counted, {:.1} × oomkill's {floor:.0}: about {estimate:.0} ms on the machine itself",
+            "{herder:.0} ms counted, {:.1} × oomkill's {floor:.0}; estimated {estimate:.0} ms on the machine itself",
             herder / floor
         ),
         reached: if estimate <= GOAL { Reached::If("by this estimate") } else { Reached::No },
         body: format!(
-            "From the start of the process until `/readyz` says 200, or what the others have for it; oomkill and bpftrace are ready when \
-             something is attached. *All steered* is when each container has the value that the rule wants, which Herder has to learn from \
-             the API server first. The estimate is by an agent without containers, which is ready on the machine itself \
-             after {native:.0} ms (median of {}; least {}, most {}), and after {counted:.0} counted.\n\n{}",
+            "*Ready* is the time from the start of the process until `/readyz` answers 200, or the program's equivalent; oomkill and bpftrace are \
+             ready when something is attached. *All enforced* is the time until each container has the value that the rule wants; Herder first learns \
+             the pods from the API server. The estimate uses an agent without containers: on the machine itself it is ready \
+             after {native:.0} ms (median of {}; least {}, most {}), in the guest after {counted:.0} ms counted.\n\n{}",
             of("herder alone, on the machine itself")?["starts"],
             milliseconds(number(here, "least")?),
             milliseconds(number(here, "most")?),

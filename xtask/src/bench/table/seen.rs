@@ -1,6 +1,6 @@
-//! Kills seen, and told of the right container.
+//! Kills seen, and attributed to the right container.
 
-use super::{Reached, Section, number, table, text};
+use super::section::{Reached, Section, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -39,7 +39,7 @@ pub fn section(figures: &[Value]) -> Result<Section> {
     for figure in of_kind("nobody looks") {
         let rate = number(figure, "kills")? / number(figure, "seconds")?;
         limit = format!(
-            " Where nobody looks, the kernel kills {rate:.0} a second here: so many can be offered, and not the 1,000 a second that were wanted."
+            " Without any observer the kernel kills {rate:.0} processes a second here, so the goal of 1,000 kills a second could not be tried."
         );
     }
     for figure in of_kind("stopped") {
@@ -49,11 +49,11 @@ pub fn section(figures: &[Value]) -> Result<Section> {
         all_right &= right + lost == kills && lost == unseen;
         let _ = write!(
             limit,
-            " Its limit: stopped (SIGSTOP) during {kills} kills of sub-processes, Herder told {right} of them when it went on, from its buffer \
-             of 512 KiB, and counted {lost} as lost, and {unseen} as unseen by the kernel's counts."
+            " In a test of the limit, Herder was stopped (SIGSTOP) during {kills} kills of sub-processes. When it continued, it reported {right} of \
+             them from its buffer of 512 KiB, counted {lost} as lost, and by the kernel's counts {unseen} as unseen."
         );
     }
-    let columns = ["", "kills seen", "processes seen", "told of the right container"];
+    let columns = ["", "kills seen", "processes seen", "attributed to the right container"];
     Ok(Section {
         title: "Kills seen and attributed",
         goal: "100 %",
@@ -65,11 +65,11 @@ pub fn section(figures: &[Value]) -> Result<Section> {
             (true, _) => Reached::Yes,
         },
         body: format!(
-            "All programs run at once and see the same kills: sub-processes of 50 pods' containers, killed as fast as the kernel does it, every \
-             fifth container's with five threads each; then containers killed whole, 20 processes each. What the parents reaped is the truth, \
-             with which each container's memory.events agrees. Of Herder, kind and limit must be right too, and its metrics, its log and \
-             the stream of its API must have each. `oom_kill` of /proc/vmstat, which node_exporter shows, has the first victim of a group twice. The \
-             kernel writes a kill's container into its log ten times in five seconds at most, and cAdvisor reads that log.{limit}\n\n{}",
+            "All programs run at once and see the same kills. First, sub-processes in the containers of 50 pods are killed as fast as the kernel can; \
+             in every fifth container they have five threads each. Then whole containers are killed, 20 processes each. The truth is what the parents \
+             reaped; each container's memory.events agrees with it. Herder's reports must also have the right kind and limit, and each kill must be \
+             in its metrics, its log and the stream of its API. node_exporter shows `oom_kill` of /proc/vmstat, which counts the first victim of a \
+             group twice. cAdvisor reads the kernel log, in which the kernel names the container of at most ten kills in five seconds.{limit}\n\n{}",
             table(&columns, rows)
         ),
     })

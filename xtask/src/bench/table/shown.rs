@@ -1,10 +1,10 @@
-//! From a kill until it is shown.
+//! Time from a kill until a program shows it.
 
-use super::{Section, milliseconds, number, table, text};
+use super::section::{Section, milliseconds, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-/// How much longer than the floor Herder may take.
+/// The most time that Herder may take, as a multiple of the floor's.
 const GOAL: f64 = 1.5;
 
 pub fn section(figures: &[Value]) -> Result<Section> {
@@ -47,11 +47,11 @@ pub fn section(figures: &[Value]) -> Result<Section> {
         found: format!("median {median:.2} ×, p99 {p99:.2} ×"),
         reached: (median <= GOAL && p99 <= GOAL).into(),
         body: format!(
-            "Times are those of the kernel's trace buffer and of the read at the other end of a program's output. *begin* is where the kernel \
-             has chosen a victim and begins to kill it, which is where oomkill and bpftrace look; *mark* is where it has marked the victim, \
-             which it did {:.2} ms later (median; p99 {:.2}). Herder tells a kill when the kernel is through with it, with all that it killed. The others \
-             tell one pid, and no container. Goals are compared from *begin*, each alone, the floor on a terminal: into a pipe, oomkill \
-             writes nothing until 4 KiB are full. Kills are {} ms apart or more.\n\n{}",
+            "A time ends when the program's output is read, and begins in the kernel's trace buffer. *begin*: the kernel has chosen a victim and \
+             begins to kill it; oomkill and bpftrace look there. *mark*: the kernel has marked the victim, {:.2} ms later (median; p99 {:.2}). Herder \
+             reports a kill when the kernel has finished it, with all processes that it took. The others report one PID, and no container. The goal \
+             compares times from *begin*, with each program alone. The floor, oomkill, writes to a terminal, because into a pipe it writes nothing \
+             until 4 KiB are full. Kills are at least {} ms apart.\n\n{}",
             number(&kernel["begin to mark"], "median")?,
             number(&kernel["begin to mark"], "p99")?,
             150,

@@ -1,6 +1,6 @@
 //! An hour of kills and churn.
 
-use super::{Section, number, table};
+use super::section::{Section, number, table};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -42,21 +42,21 @@ pub fn section(figures: &[Value]) -> Result<Section> {
         title: "Soak",
         goal: "an hour of kills and churn: memory and descriptors flat, nothing lost",
         found: format!(
-            "{} kills in {:.0} minutes, {} not told; resident {grew:+.0} KiB and descriptors {more:+.0} in the second half",
+            "{} kills in {:.0} minutes, {} not reported; resident {grew:+.0} KiB and descriptors {more:+.0} in the second half",
             kills,
             count("seconds")? / 60.0,
             kills - right
         ),
         reached: (flat && right == kills && told == kills && lost == 0.0).into(),
         body: format!(
-            "Ten pods lose a sub-process every few seconds, and every four seconds at most another pod is made, killed and deleted, of which Herder \
-             has the names from an API server. The series of a pod stay for 15 minutes, so what they take grows until then. Truth is what the \
-             parents reaped; kills of the last seconds are compared at the end only. Lost, unseen or without a name: {lost}.\n\n{}",
+            "Ten pods lose a sub-process every few seconds. About every four seconds another pod is created, killed and deleted; Herder \
+             has its names from an API server. The series of a pod stay for 15 minutes, so memory grows until then. The truth is what the \
+             parents reaped. A row may lack kills of its last seconds; the last row has them all. Lost, unseen or without a name: {lost}.\n\n{}",
             table(
                 &[
                     "minute",
                     "pods gone",
-                    "told right",
+                    "reported right",
                     "resident, MiB",
                     "anonymous, MiB",
                     "descriptors",

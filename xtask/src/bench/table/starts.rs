@@ -1,6 +1,6 @@
-//! From a container's start until it is as the rule wants it.
+//! Time from a container's start until its value is what the rule wants.
 
-use super::{Reached, Section, milliseconds, number, table, text};
+use super::section::{Reached, Section, milliseconds, number, table, text};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -52,8 +52,8 @@ pub fn section(figures: &[Value]) -> Result<Section> {
             [false, false] => Reached::No,
         },
         body: format!(
-            "Containers of {}, four started at once, whose program looks at its own `memory.oom.group` as its first deed. Times are those of the \
-             kernel's trace buffer, from the runtime's write of 1. The shell loop is the DaemonSet that is commonly given as an answer \
+            "Containers of {}, four started at once. Each program first reads its own `memory.oom.group`. Times come from the kernel's trace \
+             buffer and begin at the runtime's write of 1. *Shell loop* is the DaemonSet that is often recommended \
              (`find … memory.oom.group`, `echo 0`, `sleep`).\n\n{}",
             text(herder, "runtime")?,
             table(&columns, rows)

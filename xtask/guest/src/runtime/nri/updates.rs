@@ -1,16 +1,14 @@
 //! What becomes of updates, and of labels that change.
 
-use super::{answers, by_default, is_connected, ones, with_nri};
+use super::plugin::{answers, by_default, is_connected, ones, with_nri};
 use crate::{
-    agent::{Agent, eventually},
-    api::Api,
+    harness::{agent::Agent, api::Api, say::say, wait::eventually},
     runtime::{
-        RULES,
         bundle::{DB, WEB, object},
         cri::{Resources, Running, Sandbox},
         trace::Trace,
+        web::RULES,
     },
-    say,
 };
 use serde_json::json;
 use std::fs;
@@ -19,7 +17,7 @@ use std::fs;
 pub fn updates(systemd: bool) {
     let setup = with_nri(systemd);
     let _daemon = setup.start();
-    let agent = super::agent("auto");
+    let agent = crate::runtime::nri::plugin::agent("auto");
     eventually("it is connected", || is_connected(&agent));
     let (web, db) = (Sandbox::run(setup, WEB), Sandbox::run(setup, DB));
     let worker = web.start("worker", 0, 64, &["idle"]);

@@ -1,0 +1,205 @@
+//! A server that goes away, falls silent, breaks off, or comes back with another memory.
+
+use super::*;
+
+#[tokio::test]
+async fn a_watch_cut_in_mid_stream_is_resumed_where_it_stood() {
+    let mut follower = Follower::of(vec![whole("watch-server-killed")]).await;
+    follower.until_asked(2).await;
+    let asked = follower.server.asked();
+    assert!(asked[1].line.contains("resourceVersion=367"), "{}", asked[1].line);
+    assert_eq!(follower.server.failures(), [Failure::Cut]);
+    assert_eq!(follower.names(), ["t1", "t9"]);
+    let t1 = follower.store.live().find(|pod| &*pod.name == "t1");
+    assert_eq!(t1.unwrap().label("step"), Some("three"));
+}
+
+/// A proxy that cuts each watch after one event. All events arrive, each once, since each
+/// watch begins where the one before ended.
+#[tokio::test]
+async fn a_watch_that_is_cut_again_and_again_loses_nothing() {
+    let events = events("watch-pods-node-1");
+    let whole_story = Follower::told_of(vec![Reply::Open(watch_of(&events))], 0).await;
+    let cut = events.iter().map(|event| Reply::Whole(watch_of(slice::from_ref(event))));
+    let in_pieces = Follower::told_of(cut.collect(), events.len()).await;
+    assert!(whole_story.0.len() > 10, "{:?}", whole_story.0);
+    assert_eq!(in_pieces.0, whole_story.0);
+    assert!(in_pieces.1.iter().all(|failure| *failure == Failure::Cut), "{:?}", in_pieces.1);
+    assert_eq!(in_pieces.1.len(), events.len());
+}
+
+/// Ten minutes of tries (25 by the real pace) find nobody, and then what was known last
+/// is too old. Until the new list is whole, nothing is taken away.
+#[tokio::test]
+async fn a_server_that_was_away_for_long_is_listed_anew() {
+    const TRIES: usize = 25;
+    let mut later = events("streaming-list");
+    for event in &mut later {
+        *event = event.replace("steady", "others");
+        if let Some(uid) = event.find("\"uid\":\"") {
+            event.replace_range(uid + 7..uid + 11, "ffff");
+        }
+    }
+    let mut replies = vec![whole("streaming-list")];
+    replies.extend((0..TRIES).map(|_| Reply::Nothing));
+    replies.extend([whole("watch-gone-410"), Reply::Open(watch_of(&later))]);
+    let mut follower = Follower::of(replies).await;
+    follower.until_asked(TRIES).await;
+    assert_eq!(follower.names(), ["steady"], "while nobody answers");
+    follower.until("the other pod", |follower| follower.names() == ["others"]).await;
+    let failures = follower.server.failures();
+    let away = failures.iter().filter(|failure| **failure == Failure::Connection).count();
+    assert_eq!((away, failures.last()), (TRIES, Some(&Failure::Expired)));
+    let deleted = |change: &&PodChange| matches!(change, PodChange::Deleted(_));
+    assert_eq!(follower.changes.iter().filter(deleted).count(), 1);
+}
+
+/// What takes so long in production is told by a clock that jumps.
+async fn follower_in_production(replies: Vec<Reply>) -> Follower {
+    Follower::with(Server::play_with(Times::default(), replies).await, Times::default().pace)
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_the_agent_is_back_within_seconds() {
+    const OUTAGE: Duration = Duration::from_secs(150);
+    let replies = vec![
+        whole("streaming-list"),
+        Reply::Away(OUTAGE),
+        whole("watch-gone-410"),
+        open("streaming-list"),
+    ];
+    let (log, _guard) = logged();
+    let mut follower = follower_in_production(replies).await;
+    follower.until_asked(4).await;
+    let asked = follower.server.asked();
+    let late = asked[2].at - (asked[1].at + OUTAGE);
+    assert!(late <= Duration::from_secs(15), "{late:?} late");
+    let relisted = asked[3].at - asked[2].at;
+    assert!(relisted < Duration::from_millis(100), "listed after another {relisted:?}");
+    // Both ends of the outage are told once, however often the server was asked meanwhile.
+    let [begin] = &log.lines("does not answer")[..] else { unreachable!("{log:?}") };
+    for part in ["WARN", "http://127.0.0.1", "client error", "closed at the other end"] {
+        assert!(begin.contains(part), "{part}: {begin}");
+    }
+    let [end] = &log.lines("answers again")[..] else { unreachable!("{log:?}") };
+    let seconds = end.split(' ').find_map(|word| word.parse::<u64>().ok()).unwrap();
+    assert!(end.contains("INFO") && (150..=165).contains(&seconds), "{end}");
+    assert_eq!(log.lines("").len(), 3, "and that the list is a new one: {log:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_success_waits_begin_small_again() {
+    let away = || Reply::Away(Duration::from_secs(60));
+    let replies = vec![
+        whole("streaming-list"),
+        away(),
+        whole("watch-pods-node-1"),
+        Reply::Nothing,
+        open("watch-pods-node-1"),
+    ];
+    let mut follower = follower_in_production(replies).await;
+    follower.until_asked(5).await;
+    let asked = follower.server.asked();
+    let wait = asked[4].at - asked[3].at;
+    assert!(wait < Duration::from_millis(1700), "{wait:?} after a single failure");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_is_too_old_is_listed_at_once_but_not_in_a_loop() {
+    let mut expired = events("streaming-list");
+    expired.extend(events("watch-gone-410"));
+    let replies = (0..5).map(|_| Reply::Open(watch_of(&expired))).collect();
+    let mut follower = follower_in_production(replies).await;
+    follower.until_asked(5).await;
+    let asked = follower.server.asked();
+    let waits: Vec<_> = asked.windows(2).map(|two| (two[1].at - two[0].at).as_millis()).collect();
+    let bounds = [(0, 100), (800, 1700), (1600, 3300), (3200, 6500)];
+    for (wait, (least, most)) in waits.iter().zip(bounds) {
+        assert!((least..most).contains(wait), "{waits:?} ms");
+    }
+    assert_eq!(follower.server.failures()[..4], [Failure::Expired; 4]);
+}
+
+/// A cluster that was restored from a backup: it counts its versions from an earlier one.
+#[tokio::test]
+async fn a_version_that_is_too_new_is_listed_after_some_empty_watches() {
+    let empty = || whole("watch-rv-in-future");
+    let replies = vec![whole("streaming-list"), empty(), empty(), empty(), open("streaming-list")];
+    let mut follower = Follower::of(replies).await;
+    follower.until_asked(5).await;
+    assert!(follower.server.asked()[4].line.contains("sendInitialEvents=true"));
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_is_left() {
+    let times = Times { silence: Duration::from_millis(500), pace: pace(), ..Times::default() };
+    let replies = vec![open("streaming-list")];
+    let mut follower = Follower::at(Server::play_with(times, replies).await);
+    follower.until_asked(2).await;
+    let asked = follower.server.asked();
+    assert!(asked[1].line.contains("resourceVersion=451"), "{}", asked[1].line);
+    assert_eq!(follower.server.failures()[0], Failure::Cut);
+    assert_eq!(follower.names(), ["steady"]);
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_left() {
+    let times = Times { answer: Duration::from_millis(100), pace: pace(), ..Times::default() };
+    // The stream stays open without so much as a head.
+    let replies = vec![Reply::Open(Vec::new()), open("streaming-list")];
+    let mut follower = Follower::at(Server::play_with(times, replies).await);
+    follower.until_synced().await;
+    assert_eq!(follower.server.failures(), [Failure::Timeout]);
+}
+
+#[tokio::test]
+async fn a_server_that_stops_ends_the_watch_in_order() {
+    let mut follower = Follower::of(vec![whole("watch-server-stopped")]).await;
+    follower.until_asked(2).await;
+    let asked = follower.server.asked();
+    assert!(asked[1].line.contains("resourceVersion=352"), "{}", asked[1].line);
+    assert_eq!(follower.server.failures(), []);
+}
+
+#[tokio::test]
+async fn watches_that_end_at_once_go_on() {
+    let replies = vec![
+        whole("streaming-list"),
+        whole("watch-rv-in-future"),
+        whole("watch-rv-in-future"),
+        open("watch-pods-node-1"),
+    ];
+    let mut follower = Follower::of(replies).await;
+    follower
+        .until("a pod of the last watch", |follower| follower.seen.contains("wire/oom-restart"))
+        .await;
+    assert_eq!(follower.server.failures(), []);
+}
+
+#[tokio::test]
+async fn a_stream_that_never_completes_falls_back_to_the_list() {
+    let ends = || whole("watch-rv-in-future");
+    let replies = vec![ends(), ends(), ends(), ends(), whole("list-pods-node-1")];
+    let mut follower = Follower::of(replies).await;
+    follower.until_synced().await;
+    assert!(!follower.server.asked()[4].line.contains("watch=true"));
+}
+
+#[tokio::test]
+async fn a_list_that_breaks_off_is_no_list() {
+    let mut half = crate::server::recorded("list-pods-node-1-mixed");
+    half.truncate(20_000);
+    let replies = vec![no_streaming_list(), Reply::Whole(half), whole("list-pods-node-1-mixed")];
+    let mut follower = Follower::of(replies).await;
+    follower.until_synced().await;
+    assert_eq!(follower.names(), MIXED);
+    assert_eq!(follower.server.failures(), [Failure::Refused, Failure::Cut]);
+}
+
+#[tokio::test]
+async fn the_watch_ends_with_the_core() {
+    let mut follower = Follower::of(vec![whole("streaming-list"), open("watch-pods-node-1")]).await;
+    follower.until_synced().await;
+    drop(follower.events);
+    follower.watch.await.unwrap();
+}
