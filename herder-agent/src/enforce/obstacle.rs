@@ -1,5 +1,5 @@
-//! What can make a container's own `memory.oom.group` count for nothing. Looked
-//! at and reported, never changed.
+//! What can override a container's own `memory.oom.group`. It is checked
+//! and reported, never changed.
 
 use crate::kernel::cgroupfs::dir::DirError;
 use herder_model::{
@@ -61,7 +61,7 @@ fn systemd_scope<'a>(transient: &Path, path: &'a CgroupPath) -> Option<(&'a str,
 }
 
 /// Whether systemd may be about to stop all of a cgroup because of an OOM kill in it. What the
-/// policy of a service is, which is to stop it if nobody says otherwise, only systemd knows.
+/// policy of a service is, only systemd knows; the default is to stop it.
 pub fn may_be_stopped(transient: &Path, path: &CgroupPath) -> bool {
     path.name().ends_with(".service") || systemd_scope(transient, path).is_some()
 }
