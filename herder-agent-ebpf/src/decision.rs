@@ -1,7 +1,7 @@
 //! The frame around the marks: one call of `oom_kill_process()` is one kill.
 //!
 //! These programs are optional. They attach where BTF has the functions; they
-//! tell which marks belong together, whose limit was hit, whether a group was
+//! say which marks belong together, whose limit was hit, whether a group was
 //! killed, and which marks are no kills. All of it runs under `oom_lock`.
 
 use crate::{

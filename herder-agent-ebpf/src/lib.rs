@@ -23,7 +23,7 @@ pub const COMM_LEN: usize = 16;
 /// (`TRACE_CGROUP_PATH_LEN`, kernel/cgroup/cgroup-internal.h).
 pub const PATH_LEN: usize = 1024;
 
-/// Levels of cgroups below the root that matter: deeper ones are told by those above them.
+/// Levels of cgroups below the root that matter: deeper ones are reported as those above them.
 pub const LEVELS: usize = 32;
 
 /// What a record is; the first field of each.
@@ -79,7 +79,7 @@ pub mod flag {
     /// the route for kernels without usable BTF. `time` is still the mark's.
     pub const AT_EXIT: u32 = 1 << 7;
     /// The record's cgroup is the one that the agent's mount begins at, or is below it.
-    /// Neither this nor [`OUTSIDE`] is set where that cannot be told, or where the mount
+    /// Neither this nor [`OUTSIDE`] is set where that is unknown, or where the mount
     /// begins at the hierarchy's root, so that all cgroups are inside.
     pub const INSIDE: u32 = 1 << 8;
     /// The record's cgroup is above or beside what the agent's mount shows. Of a decision
@@ -240,7 +240,7 @@ impl Loss {
     ];
 
     /// Whether a kill, or a victim of one, is lost with it. Other losses take
-    /// something from what is told about a kill, not the kill itself.
+    /// something from the report of a kill, not the kill itself.
     pub const fn loses_kill(self) -> bool {
         matches!(self, Loss::VictimRingFull | Loss::PendingMapFull | Loss::PendingStale)
     }

@@ -1,8 +1,8 @@
 //! Which cgroups lie above that of a victim.
 //!
-//! The agent does not keep every cgroup: whom a subtree is delegated to may make them by the
-//! hundred thousand, and faster than they can be told. By those above it a kill is its
-//! container's all the same.
+//! The agent does not keep every cgroup: the owner of a delegated subtree may make them by the
+//! hundred thousand, and faster than the agent can read them. The ids of the cgroups above it
+//! still attribute the kill to its container.
 //!
 //! Programs of their own, attached before those that describe the victim: the verifier keeps a
 //! copy of the stack for each step that it looks at, and from Linux 6.16 on charges the agent

@@ -55,7 +55,7 @@ pub(crate) static LAST_LINEAGE: Array<u64> = Array::with_max_entries(1, 0);
 
 /// A marked process. A process may be marked after its exit was seen (7.2: the
 /// exit of the address space comes after the tracepoint), so its entry may stay;
-/// the start tells it from a later process with the same id.
+/// the start time distinguishes it from a later process with the same id.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Marked {

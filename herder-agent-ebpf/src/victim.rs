@@ -1,8 +1,8 @@
 //! Who dies: `oom:mark_victim`.
 //!
 //! The tracepoint fires in the trigger's context, so nothing about the victim
-//! may be taken from `current`. It has two forms; which one a kernel has is told
-//! by the argument and not by the version: older ones give a thread id, newer
+//! may be taken from `current`. It has two forms, which the agent distinguishes by the
+//! argument and not by the version: older kernels pass a thread id, newer
 //! ones (mainline 6.9 and stable kernels of early 2025) the task itself.
 
 use crate::{

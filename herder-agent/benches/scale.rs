@@ -67,6 +67,7 @@ fn report(owner: Owner, kind: Kind) -> KillReport {
         limit,
         limits,
         ends,
+        exiting: 0,
         group,
         owner,
         cgroup: None,

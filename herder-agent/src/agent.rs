@@ -26,7 +26,7 @@ use crate::{
     },
     report::{Reporter, heartbeat::Heartbeat},
     runtime::{bundle::Bundles, nri, roles},
-    serve::{self, Listeners, Readiness, ServeError},
+    serve::{self, Access, Listeners, Readiness, ServeError, access::AccessError},
 };
 use herder_model::{
     cgroup::CgroupId,
@@ -67,6 +67,9 @@ pub enum AgentError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// What the port asks of clients is wrong.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// Kills cannot be heard of.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -84,7 +87,7 @@ pub enum AgentError {
     /// Pod names were asked for.
     #[error(transparent)]
     Kubernetes(#[from] ConnectError),
-    /// The core ended although nobody asked it to.
+    /// The core ended without a stop signal.
     #[error("the core task ended: {0}")]
     Core(String),
 }
@@ -107,6 +110,9 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     // Before anything that takes time: SIGHUP would end the process.
     let hangup = runtime.block_on(async { signal(SignalKind::hangup()) });
     let hangup = start(hangup, "waiting for SIGHUP")?;
+    let web = args.web_config_file.clone();
+    let web = runtime.block_on(async { web.map(reload::access::start).transpose() })?;
+    let (access, access_reload) = web.unzip();
     let listeners = runtime.block_on(async { serve::bind(&args.listen) })?;
     let listen = listeners.addresses();
 
@@ -120,7 +126,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let attached = readiness.latch("source of kills");
     let root = open_root(&args.node.cgroup_root);
     let (state_file, state) = meanwhile::left(args.state_file.as_deref());
-    // Before the source is heard, so that what it tells did not happen before.
+    // Before the source is read, so that its events did not happen before.
     let mount = &args.node.cgroup_root;
     let begins_at = root.as_ref().map_or(CgroupId::HIERARCHY_ROOT, CgroupRoot::id);
     let files = CgroupFs::new(mount.clone());
@@ -137,7 +143,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         process::memory::let_file_go();
     });
     reporter.attached(source.name());
-    tell_attached(args, &*source, &listen);
+    log_attached(args, &*source, &listen);
     let asks_runtime = asks_runtime(args, root.as_ref());
     let enforcer = Enforcer::new(root, options(args, descriptors));
     let enforcer = enforcer.with_left(left);
@@ -220,8 +226,11 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
             sleep(LAST_EVENTS).await;
         }))
     });
-    let serving =
-        Serving { listeners, readiness, heartbeat, dropped, node: args.node_name.clone() };
+    let node = args.node_name.clone();
+    let serving = Serving { listeners, access, readiness, heartbeat, dropped, node };
+    if let Some(reload) = access_reload {
+        runtime.spawn(reload.watch(reporter.clone()));
+    }
     let reload = Reload { path, loaded, hangup, policies };
     runtime.block_on(supervise(reload, reporter, serving, asked));
     // Meanwhile the core ends, and with it the queue; what is in it then is all.
@@ -232,7 +241,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     {
         tracing::warn!(
             events = unwritten,
-            "Some Events were not written before the end; the API server or its answers are slow."
+            "Some Events were not written before the agent stopped; the API server is slow."
         );
     }
     let ended = runtime.block_on(ended).map_err(|_| AgentError::Core("it panicked".into()))?;
@@ -247,7 +256,7 @@ fn taken(path: &Path, text: &str) -> Result<Config, ConfigError> {
     Ok(Config::parse(text, &path.display().to_string())?)
 }
 
-fn tell_attached(args: &RunArgs, source: &dyn Source, listen: &[SocketAddr]) {
+fn log_attached(args: &RunArgs, source: &dyn Source, listen: &[SocketAddr]) {
     let (facts, traced) = (source.facts(), source.traced());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -264,6 +273,7 @@ fn tell_attached(args: &RunArgs, source: &dyn Source, listen: &[SocketAddr]) {
 /// What the server needs.
 struct Serving {
     listeners: Listeners,
+    access: Option<watch::Receiver<Access>>,
     readiness: Readiness,
     heartbeat: Heartbeat,
     dropped: ErrorCounter,
@@ -277,10 +287,14 @@ async fn supervise(
     serving: Serving,
     core: mpsc::Sender<StatesRequest>,
 ) {
-    let Serving { listeners, readiness, heartbeat, dropped, node } = serving;
+    let Serving { listeners, access, readiness, heartbeat, dropped, node } = serving;
     let (stop, stopped) = tokio::sync::watch::channel(());
     let told = reporter.clone();
     let state = serve::State::new(told, readiness, core.clone(), heartbeat, Some(dropped), &node);
+    let state = match access {
+        Some(access) => state.asking(access),
+        None => state,
+    };
     let server = tokio::spawn(serve::run(listeners, state, async move {
         let mut stopped = stopped;
         // An error means that the sender is gone, which is the signal itself.
@@ -326,7 +340,9 @@ async fn api_server(
         Switch::On => connect(true).await.map(Some),
         Switch::Auto => Ok(connect(false)
             .await
-            .inspect_err(|error| tracing::info!(%error, "Pods are not named."))
+            .inspect_err(
+                |error| tracing::info!(%error, "No access to the API server; pods have no names."),
+            )
             .ok()),
     }
 }

@@ -23,6 +23,7 @@ mod inbox;
 mod kills;
 mod losses;
 mod notices;
+mod over_limit;
 mod pods;
 mod run;
 mod state_writer;
@@ -134,6 +135,7 @@ impl Core {
     pub fn new(config: CoreConfig) -> Self {
         // A victim that is described when it exits takes as long as its memory.
         let traced = config.source.traced();
+        let is_blind = !config.source.only_counts() && traced.decisions_since.is_none();
         let told_within = if traced.at_exit { EXIT_WAIT } else { TOLD_WITHIN };
         let CgroupMount { root, begins_at, kubelet_uid, resync_every } = config.hierarchy;
         config.reporter.rules(config.policy.names());
@@ -146,7 +148,7 @@ impl Core {
             subjects: Subjects::new(config.naming, config.policy, kubelet_uid),
             role_requests: config.role_requests,
             enforcer: config.enforcer,
-            kills: Kills::new(traced),
+            kills: Kills::new(traced, is_blind),
             audit: Audit::new(told_within, config.node_before, writer),
             notices: config.notices,
             reporter: config.reporter,

@@ -1,10 +1,9 @@
-//! Keeps `memory.oom.group` at the value of a rule, on exactly the cgroups that
-//! a rule matched.
+//! Enforces `memory.oom.group` on exactly the cgroups that a rule matched.
 //!
-//! Level-triggered: whoever changes the value (the runtime at creation and at an
-//! update, systemd at a reload, a person), inotify tells of it, the value is read
-//! again, and written if it is not what the rule says; twenty times a second at
-//! most if somebody changes it without end. A slow resync covers what inotify could not.
+//! Level-triggered: when something changes the value (the runtime at creation and at an
+//! update, systemd at a reload, a person), inotify reports it, the value is read
+//! again, and written if it is not what the rule says. In a loop of changes that happens at
+//! most twenty times a second. A slow resync covers what inotify missed.
 //!
 //! Owned by one task. All of its file operations are on one small kernel file
 //! and take microseconds, so they are done in place.
@@ -72,7 +71,7 @@ pub struct Enforcer {
     watches: Watches,
     /// Whose value, watch and surroundings are to be looked at.
     unsurveyed: VecDeque<CgroupId>,
-    /// Whose value somebody changes without end, and when it is corrected next.
+    /// Containers whose value something changes in a loop, and when it is corrected next.
     resting: VecDeque<(Instant, CgroupId)>,
     /// What an earlier agent left, until its cgroups are known.
     left: SavedCgroups,
@@ -88,8 +87,8 @@ const MOST: usize = 4096;
 
 impl Enforcer {
     /// Without a root (no cgroup v2) nothing is enforced, and each matched
-    /// container is reported as not enforceable. Without inotify it is told of
-    /// each container, and the resync is what corrects.
+    /// container is reported as not enforceable. Without inotify each container is reported
+    /// too, and only the resync corrects.
     pub fn new(root: Option<CgroupRoot>, options: Options) -> Self {
         Enforcer {
             shared: Shared { dry_run: options.dry_run, ..Shared::default() },
@@ -145,7 +144,7 @@ impl Enforcer {
         std::mem::take(&mut self.beyond)
     }
 
-    /// How many containers' cgroups there are that nobody keeps track of.
+    /// How many containers' cgroups there are that the agent does not keep.
     pub fn not_kept(&mut self, containers: u64) {
         self.not_kept = containers;
         self.report_obstacles();
@@ -181,7 +180,7 @@ impl Enforcer {
         }
         if self.containers.len() >= MOST {
             if self.beyond.is_empty() {
-                tracing::warn!(cgroup = %place.path, rule = &*target.rule, "More than {MOST} cgroups are matched: this one is not enforceable, nor are others.");
+                tracing::warn!(cgroup = %place.path, rule = &*target.rule, "Rules match more than {MOST} cgroups; this one and further ones are not enforceable.");
             }
             self.beyond.insert(id);
             return;

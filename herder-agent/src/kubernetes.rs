@@ -1,4 +1,4 @@
-//! The API server: what it tells of the pods of this node, and the Events that it takes.
+//! The API server: the pods of this node, and Events.
 
 pub mod client;
 pub mod events;

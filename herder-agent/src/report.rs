@@ -1,14 +1,16 @@
-//! What the agent tells: for each occurrence one call here, which writes the
-//! log line, counts, and keeps the record, so that the three cannot drift apart.
+//! Reports: one call for each occurrence writes the log line, counts, and keeps the
+//! record, so that the three cannot drift apart.
 
 mod enforcement;
 pub mod heartbeat;
 pub mod journal;
 mod lock;
 pub mod metrics;
+mod port;
 mod record;
 mod runtime;
 
+pub use port::Refused;
 pub use record::KillRecord;
 
 use crate::{
@@ -37,7 +39,7 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// Where all occurrences are told. Shared by the core and the server.
+/// Receives all occurrences. Shared by the core and the server.
 #[derive(Debug)]
 pub struct Reporter {
     metrics: Metrics,
@@ -140,6 +142,7 @@ impl Reporter {
             limit_bytes = record.limit_bytes,
             limit_cgroup = record.limit_cgroup,
             container_limit_bytes = record.container_limit_bytes,
+            exiting = Some(record.exiting).filter(|exiting| *exiting > 0),
             namespace = record.namespace,
             pod = record.pod,
             container = record.container,
@@ -184,7 +187,7 @@ impl Reporter {
                 cgroup = record.cgroup.as_deref().unwrap_or("unknown"),
                 after_ms = u64::try_from(ended.as_millis()).unwrap_or(u64::MAX),
                 obstacle = obstacle.map(Obstacle::as_str),
-                "Container ended after the OOM kill of a process of it."
+                "Container ended after an OOM kill in it."
             ),
         }
         Some(record)
@@ -198,42 +201,42 @@ impl Reporter {
 
     /// Something could not be reported, so many times.
     pub fn lost(&self, reason: Lost, times: u64) {
-        tracing::error!(reason = reason.as_str(), times, "Lost what the kernel told.");
+        tracing::error!(reason = reason.as_str(), times, "Records of the kernel were lost.");
         self.metrics.lost(reason, times);
     }
 
-    /// The kernel told of a cgroup by a path that says nothing. The first is logged; there
-    /// may be as many as somebody makes.
+    /// The kernel reported a cgroup by a path that names nothing. Only the first one is logged,
+    /// because a workload may cause any number.
     pub fn cgroup_unread(&self, error: &dyn std::error::Error) {
         if !self.told_unread.swap(true, Ordering::Relaxed) {
-            tracing::warn!(%error, "A cgroup is found by the next walk only; others like it are counted in herder_records_lost_total.");
+            tracing::warn!(%error, "A new cgroup was missed until the next walk; further ones are only counted in herder_records_lost_total.");
         }
         self.metrics.lost(Lost::CgroupPath, 1);
     }
 
-    /// It is not known, or only in part, whose a reported kill is.
+    /// The owner of a reported kill is unknown, or known only in part.
     pub fn unattributed(&self, reason: Unattributed) {
         let text = match reason {
-            Unattributed::UnknownContainer => "The container of an OOM kill is not known.",
+            Unattributed::UnknownContainer => "The container of an OOM kill is unknown.",
             Unattributed::UnknownPod | Unattributed::UnknownCgroup => {
-                "An OOM kill has no known owner."
+                "The pod or cgroup of an OOM kill is unknown."
             }
         };
         tracing::warn!(reason = reason.as_str(), "{text}");
         self.metrics.unattributed(reason);
     }
 
-    /// Processes that the kernel counted and nobody told; of no cgroup if only the node's count
-    /// has them.
+    /// Processes that the kernel counted and no agent reported; without a cgroup if only the
+    /// node's count has them.
     pub fn unseen(&self, reason: Unseen, cgroup: Option<&CgroupPath>, processes: u64) {
         let cgroup = cgroup.map_or_else(|| "unknown".to_owned(), CgroupPath::to_string);
-        tracing::warn!(reason = reason.as_str(), cgroup, processes, "OOM kills were not seen.");
+        tracing::warn!(reason = reason.as_str(), cgroup, processes, "OOM kills were not reported.");
         self.metrics.unseen(reason, processes);
     }
 
-    /// A mark that is no kill.
+    /// A mark that is not a kill.
     pub fn no_kill(&self, reason: NoKill, pid: u32, tid: u32) {
-        tracing::debug!(reason = reason.as_str(), pid, tid, "A mark that is no kill.");
+        tracing::debug!(reason = reason.as_str(), pid, tid, "A mark of the kernel is not a kill.");
         self.metrics.no_kill(reason);
     }
 
@@ -254,7 +257,7 @@ impl Reporter {
             tracing::warn!(
                 containers,
                 others,
-                "There are more cgroups than are kept. Kills in the others are reported for the nearest cgroup above that is kept; no rule reaches the containers among them."
+                "There are more cgroups than the agent keeps. Kills in the others are reported for the nearest kept cgroup above; containers among them are not enforced."
             );
         } else if now == [0; 2] {
             tracing::info!("All cgroups are kept again.");
@@ -267,11 +270,13 @@ impl Reporter {
         self.metrics.config_watched(watched);
     }
 
-    /// The configuration was read again.
+    /// A changed configuration is in force, or was rejected.
     pub fn config_reload(&self, error: Option<&dyn std::error::Error>) {
         match error {
-            None => tracing::info!("Took the changed configuration."),
-            Some(error) => tracing::error!(%error, "Kept the old configuration."),
+            None => tracing::info!("The changed configuration is in force."),
+            Some(error) => {
+                tracing::error!(%error, "The changed configuration was rejected; the previous rules stay in force.");
+            }
         }
         self.metrics.config_reload(error.is_none());
     }
@@ -294,19 +299,19 @@ impl Reporter {
         self.metrics.restart(restart);
     }
 
-    /// The API server did not answer as it should.
+    /// A request to the API server failed.
     pub fn api_error(&self, failure: Failure) {
         self.metrics.api_error(failure);
     }
 
-    /// What became of something that was to be told in an Event.
+    /// The outcome of an occurrence for Events.
     pub fn event(&self, outcome: send::Outcome) {
         self.metrics.event(outcome);
     }
 
-    /// A pod's annotation cannot be understood.
+    /// A pod's annotation is invalid.
     pub fn bad_annotation(&self, namespace: &str, pod: &str, error: &AnnotationError) {
-        tracing::warn!(namespace, pod, %error, "The pod's annotation cannot be understood.");
+        tracing::warn!(namespace, pod, %error, "The pod's annotation is invalid; the pod is left alone.");
         self.metrics.bad_annotation();
     }
 

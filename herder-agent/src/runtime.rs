@@ -1,4 +1,4 @@
-//! The container runtime: asked by NRI before it makes a container, and the bundles that it writes.
+//! The container runtime: NRI, by which it asks before it creates a container, and its bundles.
 
 pub mod bundle;
 pub mod nri;

@@ -9,15 +9,20 @@
 //! * `GET /api/v1/node`: which node this is
 //! * `GET /`: a page that shows all that to people
 //!
-//! It only reads, and has no secrets to tell. Whatever clients do delays nobody else, and
-//! costs a bounded amount of memory, less than 12 MiB:
+//! It only reads, and has no secrets. No client can delay another one, and all clients
+//! together cost a bounded amount of memory, less than 12 MiB (16 MiB with TLS and gzip):
 //!
-//! * [`places::SERVED`] connections that have asked something, with at most a head (16 KiB, and
+//! * [`places::SERVED`] connections with a request, with at most a head (16 KiB, and
 //!   what is parsed of it), two pieces of an answer (32 KiB and one record each), and in the
 //!   kernel some 130 KiB that the client has not taken and 16 KiB that it sent;
-//! * [`places::NEW`] that have not, with a descriptor and 16 KiB in the kernel.
+//! * [`places::NEW`] connections without a request, with a descriptor and 16 KiB in the kernel;
+//! * with TLS, [`places::HANDSHAKES`] connections in a handshake, and what rustls keeps of each
+//!   connection (docs/http.md has the figures).
 
+pub mod access;
 mod answer;
+mod encrypted;
+mod gzip;
 mod head;
 mod listen;
 mod page;
@@ -29,14 +34,17 @@ mod respond;
 mod socket;
 mod stream;
 
+pub use access::Access;
 pub use listen::{Listeners, PORT, ServeError, bind};
 pub use readiness::{Latch, Readiness};
 
 use crate::{
     enforce::StatesRequest,
-    report::{Reporter, heartbeat::Heartbeat},
+    report::{Refused, Reporter, heartbeat::Heartbeat},
 };
-use hyper::{server::conn::http1, service::service_fn};
+use answer::Answer;
+use gzip::Encoders;
+use hyper::{Request, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use peer::{Doing, Peer};
 use places::Places;
@@ -50,14 +58,15 @@ use std::{
 };
 use stream::Streams;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::{mpsc, watch},
     task::{JoinSet, yield_now},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tracing_appender::non_blocking::ErrorCounter;
 
-/// How long a client may take to send the head of its request.
+/// How long a client may take to send the head of its request, and for a TLS handshake.
 const HEAD: Duration = Duration::from_secs(5);
 
 /// How long a connection may last in whole, unless it is a stream.
@@ -70,7 +79,7 @@ const LARGEST_HEAD: usize = 16 * 1024;
 /// How long requests that are being answered may take at the end.
 const FINISH: Duration = Duration::from_secs(2);
 
-/// What the server tells about.
+/// What the server answers about.
 #[derive(Clone)]
 pub struct State {
     reporter: Arc<Reporter>,
@@ -79,6 +88,8 @@ pub struct State {
     heartbeat: Heartbeat,
     dropped: Option<ErrorCounter>,
     node: Arc<str>,
+    access: watch::Receiver<Access>,
+    encoders: Encoders,
 }
 
 impl State {
@@ -91,7 +102,14 @@ impl State {
         dropped: Option<ErrorCounter>,
         node: &str,
     ) -> Self {
-        State { reporter, readiness, core, heartbeat, dropped, node: node.into() }
+        let (_, access) = watch::channel(Access::default());
+        let (node, encoders) = (node.into(), Encoders::default());
+        State { reporter, readiness, core, heartbeat, dropped, node, access, encoders }
+    }
+
+    /// Asks of clients what was sent last.
+    pub fn asking(self, access: watch::Receiver<Access>) -> Self {
+        State { access, ..self }
     }
 }
 
@@ -133,36 +151,97 @@ pub async fn run(mut listeners: Listeners, state: State, stop: impl Future<Outpu
 }
 
 async fn serve(stream: TcpStream, state: State, streams: Streams, places: Places, peer: Peer) {
-    if !timeout(HEAD, head::arrives(&stream)).await.is_ok_and(|asks| asks.is_ok_and(|asks| asks)) {
+    let until = Instant::now() + HEAD;
+    let arrives = timeout_at(until, head::arrives(&stream)).await;
+    if !arrives.is_ok_and(|asks| asks.is_ok_and(|asks| asks)) {
         return;
     }
-    places.serve(&peer);
-    let socket = Socket::new(stream, peer.clone());
-    let asks = peer.clone();
-    let service = service_fn(move |request| {
-        let (state, streams, peer) = (state.clone(), streams.clone(), asks.clone());
-        Box::pin(async move {
-            Ok::<_, Infallible>(respond::respond(&request, &state, &streams, &peer).await)
-        })
-    });
-    let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_buf_size(LARGEST_HEAD)
-        .serve_connection(TokioIo::new(socket), service);
-    {
-        let mut ended = pin!(poll_fn(|context| connection.poll_without_shutdown(context)));
-        // What a client does wrong is its own affair.
-        tokio::select! {
-            _ = &mut ended => {}
-            () = sleep(CONNECTION) => {
-                if peer.doing() != Doing::Streaming || timeout(stream::LONGEST, ended).await.is_err() {
-                    return;
+    let tls = state.access.borrow().tls().filter(|_| head::is_handshake(&stream));
+    let conversation = Conversation { state, streams, places, peer, is_encrypted: tls.is_some() };
+    let Some(tls) = tls else {
+        conversation.places.serve(&conversation.peer);
+        let socket = Socket::new(stream, conversation.peer.clone());
+        if let Some(socket) = conversation.hold(socket).await {
+            socket.finish().await;
+        }
+        return;
+    };
+    // What TLS needs is on the heap, so that connections which have not begun do without.
+    Box::pin(async move {
+        conversation.places.shake_hands(&conversation.peer);
+        let socket = Socket::new(stream, conversation.peer.clone());
+        let reporter = conversation.state.reporter.clone();
+        match encrypted::accept(tls, socket, until).await {
+            Some(encrypted) => {
+                if let Some(encrypted) = conversation.hold(encrypted).await {
+                    encrypted::finish(encrypted).await;
+                }
+            }
+            None => reporter.refused(Refused::Handshake),
+        }
+    })
+    .await;
+}
+
+/// What is asked and answered on one connection.
+struct Conversation {
+    state: State,
+    streams: Streams,
+    places: Places,
+    peer: Peer,
+    is_encrypted: bool,
+}
+
+impl Conversation {
+    /// Answers until the end, and gives the connection back unless it was cut.
+    async fn hold<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, io: Io) -> Option<Io> {
+        let peer = self.peer.clone();
+        let conversation = Arc::new(self);
+        let service = service_fn(move |request| {
+            let conversation = conversation.clone();
+            Box::pin(async move { Ok::<_, Infallible>(conversation.answer(&request).await) })
+        });
+        let mut connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .max_buf_size(LARGEST_HEAD)
+            .serve_connection(TokioIo::new(io), service);
+        {
+            let mut ended = pin!(poll_fn(|context| connection.poll_without_shutdown(context)));
+            // What a client does wrong is its own affair.
+            tokio::select! {
+                _ = &mut ended => {}
+                () = sleep(CONNECTION) => {
+                    let streams = peer.doing() == Doing::Streaming;
+                    if !streams || timeout(stream::LONGEST, ended).await.is_err() {
+                        return None;
+                    }
                 }
             }
         }
+        Some(connection.into_parts().io.into_inner())
     }
-    connection.into_parts().io.into_inner().finish().await;
+
+    async fn answer<B>(&self, request: &Request<B>) -> Answer {
+        if matches!(self.peer.doing(), Doing::Handshake(_)) {
+            self.places.serve(&self.peer);
+        }
+        let access = self.state.access.borrow().clone();
+        let admitted = {
+            let _checking = self.peer.answering();
+            access.admit(request, self.is_encrypted).await
+        };
+        let mut answer = match admitted {
+            Ok(()) => respond::respond(request, &self.state, &self.streams, &self.peer).await,
+            Err(refused) => {
+                self.state.reporter.refused(refused);
+                tracing::debug!(address = %self.peer.address(), reason = refused.as_str(), "Refused a request.");
+                access::refusal(refused)
+            }
+        };
+        access.dress(&mut answer);
+        answer
+    }
 }
 
 #[cfg(test)]

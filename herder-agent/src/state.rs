@@ -1,5 +1,5 @@
-//! What one agent leaves to the next: how many kills of the node and of each matched
-//! cgroup were told, and the value to give back.
+//! What an agent saves for the next one: how many kills of the node and of each matched
+//! cgroup were reported, and the value to restore.
 //!
 //! One small file, optional. Cgroup ids mean the same only until the next boot.
 
@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where the kernel tells which boot this is.
+/// The file with the kernel's id of this boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// What is known of a node.
@@ -25,7 +25,7 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 pub struct State {
     /// The cgroup that the node begins at, for those who look at it from there.
     pub begins_at: CgroupId,
-    /// Processes killed in the node up to which all is told, if that was read.
+    /// The node's count of killed processes up to which all are reported, if it was read.
     pub oom_kills: Option<u64>,
     /// What is known of each matched cgroup.
     pub cgroups: SavedCgroups,
@@ -61,7 +61,7 @@ pub enum StateError {
         source: io::Error,
     },
     /// It is no state.
-    #[error("{path} is no state of an agent: {source}")]
+    #[error("{path} is not an agent's state file: {source}")]
     Json {
         /// Which file.
         path: PathBuf,
@@ -69,7 +69,7 @@ pub enum StateError {
         source: serde_json::Error,
     },
     /// Something else stands there.
-    #[error("{path} is {what}; it is left as it is: remove it, or give another --state-file")]
+    #[error("{path} is {what} and was left unchanged: remove it, or give another --state-file")]
     Foreign {
         /// Which file.
         path: PathBuf,
@@ -92,7 +92,7 @@ impl StateFile {
     /// For this boot.
     ///
     /// # Errors
-    /// When the kernel does not tell which boot this is.
+    /// When the id of this boot cannot be read.
     pub fn new(path: PathBuf) -> Result<Self, StateError> {
         let boot_id =
             fs::read_to_string(BOOT_ID).map_err(|error| failed(Path::new(BOOT_ID), error))?;
@@ -106,7 +106,7 @@ impl StateFile {
     pub fn load(&self) -> Result<State, StateError> {
         let text = match Place::open(&self.path) {
             Ok(place) => place.read()?,
-            // Its directory may yet be made, and what cannot be saved is told then.
+            // Its directory may be made later; a save that fails then is logged.
             Err(StateError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 return Ok(State::default());
             }
@@ -189,7 +189,10 @@ mod tests {
         for bad in ["{", "[]", "{\"boot_id\":1}", path] {
             fs::write(&file.path, bad).unwrap();
             let error = file.load().unwrap_err().to_string();
-            assert!(error.contains("bad-state") && error.contains("no state"), "{error}");
+            assert!(
+                error.contains("bad-state") && error.contains("not an agent's state file"),
+                "{error}"
+            );
         }
         fs::remove_file(&file.path).unwrap();
         let nowhere = StateFile::new("/nowhere/state.json".into()).unwrap();

@@ -11,11 +11,13 @@
 
 #[path = "footprint/clients.rs"]
 mod clients;
+#[path = "footprint/tls.rs"]
+mod tls;
 
 use herder_agent::{
     enforce::{ContainerState, States, StatesRequest},
     report::{Reporter, heartbeat::Heartbeat},
-    serve::{self, Readiness},
+    serve::{self, Access, Readiness},
 };
 use herder_model::{
     cgroup::{
@@ -35,6 +37,7 @@ use herder_model::{
 };
 use std::{
     alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
     future::pending,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
@@ -45,7 +48,11 @@ use std::{
     thread,
     time::Duration,
 };
-use tokio::{net::TcpSocket, runtime::Builder, sync::mpsc};
+use tokio::{
+    net::TcpSocket,
+    runtime::Builder,
+    sync::{mpsc, watch},
+};
 
 /// Pods of a node with a raised limit; 110 is the kubelet's own.
 const PODS: usize = 250;
@@ -71,20 +78,29 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// The system's allocator, which counts.
 struct Counting;
 
+thread_local! {
+    /// Whether what this thread allocates is the server's, and not that of its clients.
+    static COUNTED: Cell<bool> = const { Cell::new(true) };
+}
+
 static NOW: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: every call is passed on as it is.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let now = NOW.fetch_add(layout.size(), Relaxed) + layout.size();
-        MOST.fetch_max(now, Relaxed);
+        if COUNTED.get() {
+            let now = NOW.fetch_add(layout.size(), Relaxed) + layout.size();
+            MOST.fetch_max(now, Relaxed);
+        }
         // SAFETY: the caller keeps the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Relaxed);
+        if COUNTED.get() {
+            NOW.fetch_sub(layout.size(), Relaxed);
+        }
         // SAFETY: the caller keeps the contract of `dealloc`.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -243,6 +259,7 @@ fn one_kill(
         },
         kind: Kind::Subprocess,
         ends: false,
+        exiting: 0,
         group: None,
         limit: Limit::Container,
         limits: Limits::default(),

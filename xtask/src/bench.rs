@@ -188,7 +188,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     debian::need("qemu-system-x86_64", "qemu-system-x86")?;
     let kernel = kernel::get(args.kernel)?;
-    let built = build::for_vm(&build::Args::default())?;
+    let built = build::for_vm(build::Architecture::Amd64, &build::Args::default())?;
     let measures = if args.only.is_empty() { &Measure::ALL[..] } else { &args.only };
     for measure in measures {
         let took = Instant::now();

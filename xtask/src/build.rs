@@ -4,11 +4,11 @@
 mod arm64;
 mod source;
 
-pub use source::source;
+pub use source::{Source, source};
 
 use crate::{
     build_ebpf,
-    command::{self, can_install, output, program, run_timed, say, workspace},
+    command::{self, asked, can_install, output, program, run_timed, say, workspace},
 };
 use anyhow::{Context, Result};
 use std::{fs, path::PathBuf, process::Command};
@@ -68,6 +68,69 @@ impl Architecture {
             Architecture::Arm64 => "arm64",
         }
     }
+
+    /// The name that `uname -m` gives.
+    pub fn machine(self) -> &'static str {
+        match self {
+            Architecture::Amd64 => "x86_64",
+            Architecture::Arm64 => "aarch64",
+        }
+    }
+
+    /// Rust's name of what is built for.
+    pub fn target(self) -> &'static str {
+        match self {
+            Architecture::Amd64 => TARGET,
+            Architecture::Arm64 => arm64::TARGET,
+        }
+    }
+}
+
+/// One architecture, or all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Platforms {
+    Amd64,
+    Arm64,
+    All,
+}
+
+impl Platforms {
+    pub fn architectures(self) -> &'static [Architecture] {
+        match self {
+            Platforms::Amd64 => &[Architecture::Amd64],
+            Platforms::Arm64 => &[Architecture::Arm64],
+            Platforms::All => &[Architecture::Amd64, Architecture::Arm64],
+        }
+    }
+}
+
+/// What a program has in it besides crates.
+pub struct Toolchain {
+    /// Version of the compiler, and of Rust's library with it.
+    pub rustc: String,
+    /// Version of the C library.
+    pub libc: String,
+}
+
+/// What programs for an architecture are built with.
+pub fn toolchain(architecture: Architecture) -> Result<Toolchain> {
+    let (mut rustc, libc) = match architecture {
+        Architecture::Amd64 => {
+            let libc = asked(Command::new("gcc").arg("-print-file-name=libc.a"));
+            (program("rustc"), PathBuf::from(libc.context("gcc names no libc.a")?.trim()))
+        }
+        Architecture::Arm64 => (program("/usr/bin/rustc"), arm64::libc()?),
+    };
+    let version = asked(rustc.current_dir(workspace()).arg("--version")).context("no rustc")?;
+    let version = version.split_whitespace().nth(1).context("rustc names no version")?;
+    let bytes = fs::read(&libc).with_context(|| format!("cannot read {}", libc.display()))?;
+    // `GNU C Library (Debian GLIBC 2.36-9+deb12u10) stable release …`, as it says itself.
+    let begin = b"GNU C Library (Debian GLIBC ";
+    let said = bytes.windows(begin.len()).position(|window| window == begin);
+    let said = said.and_then(|at| bytes.get(at + begin.len()..at + begin.len() + 64));
+    let said = said.with_context(|| format!("{} names no version", libc.display()))?;
+    let libc = String::from_utf8_lossy(said).split(')').next().unwrap_or_default().to_owned();
+    Ok(Toolchain { rustc: version.to_owned(), libc })
 }
 
 /// What is to be in an image; only the agent has a revision.
@@ -113,8 +176,11 @@ pub fn logging(args: &Args) -> Result<Built> {
 }
 
 /// All that a VM needs.
-pub fn for_vm(args: &Args) -> Result<Built> {
-    Ok(Built { agent: agent(args)?, guest: guest()? })
+pub fn for_vm(architecture: Architecture, args: &Args) -> Result<Built> {
+    match architecture {
+        Architecture::Amd64 => Ok(Built { agent: agent(args)?, guest: guest()? }),
+        Architecture::Arm64 => arm64::for_vm(),
+    }
 }
 
 fn guest() -> Result<PathBuf> {

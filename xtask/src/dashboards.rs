@@ -3,6 +3,7 @@
 
 mod draw;
 mod grafana;
+mod import;
 mod picture;
 mod prometheus;
 mod proof;
@@ -77,10 +78,12 @@ pub fn fresh() -> Result<()> {
 fn made() -> Result<Vec<(PathBuf, String)>> {
     let dashboard = grafana::dashboard(&source::panels()?);
     let json = serde_json::to_string_pretty(&dashboard)? + "\n";
+    let import = serde_json::to_string_pretty(&import::importable(&dashboard)?)? + "\n";
     let component = made_directory(workspace().join("deploy/components/prometheus-rule"))?;
     let mut made = chart::made(&rules::groups()?, &json)?;
     made.extend([
         (source::directory().join("herder.json"), json),
+        (source::directory().join("herder-import.json"), import),
         (component.join("kustomization.yaml"), rules::KUSTOMIZATION.to_owned()),
         (component.join("prometheus-rule.yaml"), rules::object()?),
     ]);

@@ -26,7 +26,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     debian::need("qemu-system-x86_64", "qemu-system-x86")?;
     let kernel = kernel::get(args.kernel)?;
-    let built = build::for_vm(&build::Args::default())?;
+    let built = build::for_vm(build::Architecture::Amd64, &build::Args::default())?;
     watch(&kernel, &built, args.seconds, &mut |line| println!("{line}"))
 }
 

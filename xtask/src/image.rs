@@ -3,20 +3,21 @@
 
 mod archive;
 mod load;
+pub mod registry;
 
 use crate::{
-    build::{self, Architecture},
+    build::{self, Architecture, Platforms, Source},
     command::{output, say, workspace},
 };
 use anyhow::{Context, Result, bail, ensure};
-use archive::{Contents, archive};
+use archive::{Contents, archive, index};
 use std::{
     fs,
     path::{Path, PathBuf},
     time::Instant,
 };
 
-/// Largest archive of the agent, bytes.
+/// Largest image of the agent, bytes.
 const LARGEST: usize = 8 << 20;
 
 #[derive(clap::Args)]
@@ -27,13 +28,15 @@ pub struct Args {
     /// Tag of the image.
     #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
     tag: String,
-    /// What the program is built for.
+    /// What the program is built for; `all` gives one index (a multi-platform image).
     #[arg(long, value_enum, default_value = "amd64")]
-    arch: Architecture,
-    /// Where to write the archive; target/herder/NAME-TAG-ARCH.tar by default.
+    arch: Platforms,
+    /// Where to write the archive; target/herder/NAME-TAG-ARCH.tar by default, and
+    /// NAME-TAG.tar with `all`.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Load the archive with skopeo, containerd and, where that is installed, podman.
+    /// Load the archive with skopeo, containerd and, where that is installed, podman; an
+    /// index is pushed to a registry on this machine and pulled for each architecture.
     #[arg(long)]
     check: bool,
 }
@@ -47,25 +50,49 @@ impl Args {
     /// The same, only written.
     pub fn plain() -> Self {
         let tag = env!("CARGO_PKG_VERSION").into();
-        Args { name: None, tag, arch: Architecture::Amd64, output: None, check: false }
+        Args { name: None, tag, arch: Platforms::Amd64, output: None, check: false }
     }
 }
 
 /// The agent's image; how many bytes its archive has.
 pub fn agent(args: &Args) -> Result<usize> {
-    let program = build::for_image(AGENT.program, args.arch)?;
-    let (archive, file) = write(args, &program, AGENT)?;
-    ensure!(archive.len() <= LARGEST, "{} bytes are more than {LARGEST}", archive.len());
-    let bytes = fs::read(&program)?;
-    if let Some(source) = build::source() {
-        let revision = source.revision.as_bytes();
-        let told = bytes.windows(revision.len()).any(|window| window == revision);
-        ensure!(told, "the agent does not know its revision {}", source.revision);
+    task(args, &AGENT)
+}
+
+/// The test workload's image.
+pub fn hog(args: &Args) -> Result<()> {
+    task(args, &HOG).map(drop)
+}
+
+fn task(args: &Args, kind: &Kind) -> Result<usize> {
+    let built = args.arch.architectures().iter();
+    let built = built.map(|arch| Program::read(*arch, &build::for_image(kind.program, *arch)?));
+    let programs = built.collect::<Result<Vec<_>>>()?;
+    let file = match &args.output {
+        Some(file) => file.clone(),
+        None => output()?.join(kind.file(&args.tag, &programs)),
+    };
+    let name = args.name.clone().unwrap_or_else(|| format!("localhost/{}", kind.program));
+    let digest = write(kind, &name, &args.tag, &programs, &file)?;
+    match &programs[..] {
+        _ if !args.check => {}
+        [one] => load::check(&file, &one.bytes, kind.program, one.architecture.name())?,
+        all => registry::check(&file, kind.program, &args.tag, &digest, all)?,
     }
-    if args.check {
-        load::check(&file, &program, AGENT.program, args.arch.name())?;
+    Ok(usize::try_from(fs::metadata(&file)?.len())?)
+}
+
+/// What is in an image: one static program.
+pub struct Program {
+    pub architecture: Architecture,
+    pub bytes: Vec<u8>,
+}
+
+impl Program {
+    pub fn read(architecture: Architecture, file: &Path) -> Result<Self> {
+        let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        Ok(Program { architecture, bytes })
     }
-    Ok(archive.len())
 }
 
 /// The guest, so that a runtime in it can make containers of it.
@@ -87,25 +114,50 @@ pub fn guest(program: &Path) -> Result<Vec<u8>> {
     Ok(archive(&contents)?.1)
 }
 
-/// The test workload's image.
-pub fn hog(args: &Args) -> Result<()> {
-    let program = build::for_image(HOG.program, args.arch)?;
-    let (_, file) = write(args, &program, HOG)?;
-    if args.check { load::check(&file, &program, HOG.program, args.arch.name()) } else { Ok(()) }
-}
-
 /// What differs between the images.
-#[derive(Clone, Copy)]
-struct Kind {
+pub struct Kind {
     /// Name of the program, and of the image on a machine of one's own.
-    program: &'static str,
+    pub program: &'static str,
     description: &'static str,
     user: &'static str,
     arguments: &'static [&'static str],
     ports: &'static [&'static str],
 }
 
-const AGENT: Kind = Kind {
+impl Kind {
+    /// Name of the archive of these programs.
+    pub fn file(&self, tag: &str, programs: &[Program]) -> String {
+        match programs {
+            [one] => format!("{}-{tag}-{}.tar", self.program, one.architecture.name()),
+            _ => format!("{}-{tag}.tar", self.program),
+        }
+    }
+
+    fn contents<'a>(
+        &self,
+        name: &'a str,
+        tag: &'a str,
+        program: &'a Program,
+        source: Option<&'a Source>,
+    ) -> Contents<'a> {
+        Contents {
+            name,
+            tag,
+            architecture: program.architecture.name(),
+            title: self.program,
+            description: self.description,
+            program: &program.bytes,
+            user: self.user,
+            arguments: self.arguments,
+            ports: self.ports,
+            revision: source.map(|source| source.revision.as_str()),
+            created: source.map(|source| source.time.as_str()),
+        }
+    }
+}
+
+/// The agent.
+pub const AGENT: Kind = Kind {
     program: "herder-agent",
     description: "Reports every OOM kill on a node and enforces memory.oom.group by policy",
     user: "0:0",
@@ -113,7 +165,8 @@ const AGENT: Kind = Kind {
     ports: &["9469/tcp"],
 };
 
-const HOG: Kind = Kind {
+/// The test workload.
+pub const HOG: Kind = Kind {
     program: "herder-hog",
     description: "A workload whose children grow until one of them is OOM-killed",
     user: "65532:65532",
@@ -121,41 +174,46 @@ const HOG: Kind = Kind {
     ports: &[],
 };
 
-/// Writes the archive; gives it and its file.
-fn write(args: &Args, program: &Path, kind: Kind) -> Result<(Vec<u8>, PathBuf)> {
+/// Writes an archive of one image, or of an index of several; gives the digest of the
+/// manifest or index.
+pub fn write(
+    kind: &Kind,
+    name: &str,
+    tag: &str,
+    programs: &[Program],
+    file: &Path,
+) -> Result<String> {
     let began = Instant::now();
-    let Kind { program: name, description, user, arguments, ports } = kind;
-    let image = args.name.clone().unwrap_or_else(|| format!("localhost/{name}"));
-    if image.contains(['@', ' ']) || args.tag.contains([':', '/', ' ']) {
-        bail!("{image}:{} is no name of an image", args.tag);
+    if name.contains(['@', ' ']) || tag.contains([':', '/', ' ']) {
+        bail!("{name}:{tag} is no name of an image");
     }
-    let bytes = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
     let source = build::source();
-    let contents = Contents {
-        name: &image,
-        tag: &args.tag,
-        architecture: args.arch.name(),
-        title: name,
-        description,
-        program: &bytes,
-        user,
-        arguments,
-        ports,
-        revision: source.as_ref().map(|source| source.revision.as_str()),
-        created: source.as_ref().map(|source| source.time.as_str()),
+    let contents = |program| kind.contents(name, tag, program, source.as_ref());
+    let (digest, archive) = match programs {
+        [one] => archive(&contents(one))?,
+        all => index(&all.iter().map(contents).collect::<Vec<_>>())?,
     };
-    let (digest, archive) = archive(&contents)?;
-    let file = match &args.output {
-        Some(file) => file.clone(),
-        None => output()?.join(format!("{name}-{}-{}.tar", args.tag, args.arch.name())),
-    };
-    fs::write(&file, &archive).with_context(|| format!("cannot write {}", file.display()))?;
-    let shown = file.strip_prefix(workspace()).unwrap_or(&file).display();
+    if kind.program == AGENT.program {
+        let largest = LARGEST * programs.len();
+        ensure!(archive.len() <= largest, "{} bytes are more than {largest}", archive.len());
+        for program in programs {
+            knows_its_revision(program)?;
+        }
+    }
+    fs::write(file, &archive).with_context(|| format!("cannot write {}", file.display()))?;
+    let shown = file.strip_prefix(workspace()).unwrap_or(file).display();
     say(&format!(
-        "{shown}: {image}:{}, {} bytes, manifest {digest} ({:.1} s)",
-        args.tag,
+        "{shown}: {name}:{tag}, {} bytes, {digest} ({:.1} s)",
         archive.len(),
         began.elapsed().as_secs_f64()
     ));
-    Ok((archive, file))
+    Ok(digest)
+}
+
+fn knows_its_revision(program: &Program) -> Result<()> {
+    let Some(source) = build::source() else { return Ok(()) };
+    let revision = source.revision.as_bytes();
+    let told = program.bytes.windows(revision.len()).any(|window| window == revision);
+    ensure!(told, "the agent does not know its revision {}", source.revision);
+    Ok(())
 }

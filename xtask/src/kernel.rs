@@ -3,6 +3,7 @@
 //! A series is asked for, never a version: old versions leave the archive.
 
 use crate::{
+    build::Architecture,
     command::{asked, cache, made, run as run_command, say},
     debian::Suite,
 };
@@ -79,6 +80,9 @@ pub struct Args {
     /// Which ones; all by default.
     #[arg(value_enum)]
     series: Vec<Series>,
+    /// What they are for.
+    #[arg(long, value_enum, default_value = "amd64")]
+    arch: Architecture,
     /// Look for newer versions of kernels that are there already.
     #[arg(long)]
     refresh: bool,
@@ -88,32 +92,52 @@ pub struct Args {
 #[derive(Clone)]
 pub struct Kernel {
     pub series: Series,
+    pub architecture: Architecture,
     pub image: PathBuf,
     pub modules: Vec<PathBuf>,
     /// Release, as `uname -r` gives it.
     pub release: String,
 }
 
+impl Kernel {
+    /// What it is called to people.
+    pub fn name(&self) -> String {
+        named(self.series, self.architecture)
+    }
+}
+
+fn named(series: Series, architecture: Architecture) -> String {
+    match architecture {
+        Architecture::Amd64 => series.name().to_owned(),
+        other => format!("{}-{}", series.name(), other.name()),
+    }
+}
+
 pub fn run(args: &Args) -> Result<()> {
     let series = if args.series.is_empty() { &Series::ALL[..] } else { &args.series };
     for series in series {
-        let directory = directory(*series)?;
+        let directory = directory(*series, args.arch)?;
         if args.refresh && directory.exists() {
             fs::remove_dir_all(&directory)
                 .with_context(|| format!("cannot remove {}", directory.display()))?;
         }
-        let kernel = get(*series)?;
-        say(&format!("{}: {} in {}", series.name(), kernel.release, directory.display()));
+        let kernel = get_for(*series, args.arch)?;
+        say(&format!("{}: {} in {}", kernel.name(), kernel.release, directory.display()));
     }
     Ok(())
 }
 
 /// The kernel from the cache, or from Debian.
 pub fn get(series: Series) -> Result<Kernel> {
-    let directory = directory(series)?;
+    get_for(series, Architecture::Amd64)
+}
+
+/// The same for an architecture.
+pub fn get_for(series: Series, architecture: Architecture) -> Result<Kernel> {
+    let directory = directory(series, architecture)?;
     if !directory.exists() {
-        fetch(series, &directory)
-            .with_context(|| format!("cannot get the kernel {}", series.name()))?;
+        fetch(series, architecture, &directory)
+            .with_context(|| format!("cannot get the kernel {}", named(series, architecture)))?;
     }
     let mut modules = Vec::new();
     let mut image = None;
@@ -129,23 +153,24 @@ pub fn get(series: Series) -> Result<Kernel> {
     modules.sort();
     let (image, release) =
         image.with_context(|| format!("no vmlinuz in {}; try --refresh", directory.display()))?;
-    Ok(Kernel { series, image, modules, release })
+    Ok(Kernel { series, architecture, image, modules, release })
 }
 
-fn directory(series: Series) -> Result<PathBuf> {
-    Ok(made(cache()?.join("kernels"))?.join(series.name()))
+fn directory(series: Series, architecture: Architecture) -> Result<PathBuf> {
+    Ok(made(cache()?.join("kernels"))?.join(named(series, architecture)))
 }
 
-fn fetch(series: Series, directory: &Path) -> Result<()> {
+fn fetch(series: Series, architecture: Architecture, directory: &Path) -> Result<()> {
     let (suite, packages) = series.source();
-    let suite = Suite::open(suite, &made(cache()?.join("apt"))?)?;
+    let suite = Suite::open_for(suite, architecture.name(), &made(cache()?.join("apt"))?)?;
+    let flavour = format!("-cloud-{}", architecture.name());
     // Unpacked beside its place and then renamed, so that an interrupted
     // download leaves nothing that looks complete.
-    let unpacked = directory.with_file_name(format!("{}.part", series.name()));
+    let unpacked = directory.with_file_name(format!("{}.part", named(series, architecture)));
     let _ = fs::remove_dir_all(&unpacked);
     made(unpacked.join("root"))?;
     for begins in packages {
-        let package = suite.newest(begins, "-cloud-amd64")?;
+        let package = suite.newest(begins, &flavour)?;
         let archive = suite.download(&package, &unpacked)?;
         let mut unpack = Command::new("dpkg-deb");
         run_command(unpack.arg("-x").arg(&archive).arg(unpacked.join("root")))?;

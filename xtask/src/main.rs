@@ -9,18 +9,24 @@ mod command;
 mod dashboards;
 mod debian;
 mod demo;
+mod deny;
 mod dist;
 #[cfg(test)]
 mod docs;
+mod helm;
 mod image;
 mod initramfs;
 mod kernel;
 #[cfg(test)]
 mod manifests;
+mod pack;
 mod page;
+mod release;
 mod rootfs;
 mod test;
+mod tools;
 mod vm;
+mod workflows;
 
 use clap::{Parser, Subcommand};
 
@@ -49,6 +55,8 @@ enum Task {
     HogImage(image::Args),
     /// Pack the agent with its man pages and completions.
     Dist(dist::Args),
+    /// Make all artefacts of a release: images, chart, packages, bills of materials, checksums.
+    Release(release::Args),
     /// Fetch the kernels that the VM tests boot.
     Kernels(kernel::Args),
     /// Run the VM tests on chosen kernels.
@@ -74,6 +82,7 @@ fn main() -> anyhow::Result<()> {
         Task::Manifests => check::manifests(),
         Task::Image(args) => image::agent(&args).map(drop),
         Task::HogImage(args) => image::hog(&args),
+        Task::Release(args) => release::run(&args),
         Task::Kernels(args) => kernel::run(&args),
         Task::Vm(args) => vm::run(&args),
         Task::Test(args) => test::run(&args),

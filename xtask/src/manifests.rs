@@ -1,7 +1,7 @@
 //! Renders `deploy/` as a user does, and checks what comes out: against the
 //! schemas of the API servers that it has to work on, and for what it grants.
 
-mod agreement;
+pub(crate) mod agreement;
 mod chart;
 mod grants;
 mod render;

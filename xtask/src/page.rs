@@ -70,7 +70,10 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     debian::need("qemu-system-x86_64", "qemu-system-x86")?;
-    check(&kernel::get(args.kernel)?, &build::for_vm(&build::Args::default())?)
+    check(
+        &kernel::get(args.kernel)?,
+        &build::for_vm(build::Architecture::Amd64, &build::Args::default())?,
+    )
 }
 
 /// Boots, looks, and fails if the page is not as it should be.

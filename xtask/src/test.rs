@@ -4,10 +4,11 @@ mod prepare;
 mod work;
 
 use crate::{
+    build::Architecture,
     debian, demo,
     kernel::{Kernel, Series},
     page,
-    vm::{Boots, STARTS, Verdict},
+    vm::{self, Boots, STARTS, Verdict},
 };
 use anyhow::Result;
 use prepare::Prepared;
@@ -28,6 +29,10 @@ const RUNTIMES: [(&str, &str, &str); 4] = [
 /// What one kernel is asked for all, since kernels do not differ in it; each takes a boot.
 const ONCE: [&str; 2] = ["faults", "pods"];
 
+/// What arm64 is asked: kills whose group, limit and victims the programs have to read from
+/// that architecture's registers and structures.
+const ON_ARM64: &str = "group_kill";
+
 /// Seconds of the demo: enough for kills of both containers.
 const DEMO: u32 = 20;
 
@@ -47,7 +52,8 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     let began = Instant::now();
-    debian::need("qemu-system-x86_64", "qemu-system-x86")?;
+    vm::need(Architecture::Amd64)?;
+    vm::need(Architecture::Arm64)?;
     debian::need("promtool", "prometheus")?;
     let series = if args.kernel.is_empty() { &Series::ALL[..] } else { &args.kernel };
     let prepared = prepare::all(series)?;
@@ -106,6 +112,9 @@ fn machines(prepared: &Prepared, memory: u32) -> Vec<Work<'_>> {
         let asked = move || boots.modes(kernel, modes(kernel));
         work.push(Work::new(kernel.series.name(), kernel, asked));
     }
+    let (kernel, built) = &prepared.arm64;
+    let other = Boots { built, filter: ON_ARM64, ..boots };
+    work.push(Work::new("arm64", kernel, move || other.modes(kernel, &["kills"])));
     if let Some(kernel) = latest {
         let looked = move || page::check(kernel, &prepared.built).map(|()| Verdict::PASSED);
         work.push(Work::new("the page", kernel, looked));

@@ -5,13 +5,15 @@
 //! virtual machine, where nested KVM hangs guests.
 
 mod console;
+mod machine;
 
 pub use console::Verdict;
+pub use machine::need;
 
 use crate::{
-    build::{self, Built},
+    build::{self, Architecture, Built},
     command::{asked, colours, output, say},
-    debian, image,
+    image,
     initramfs::Initramfs,
     kernel::{self, Kernel, Series},
     rootfs,
@@ -22,7 +24,7 @@ use std::{
     fs::File,
     io::{BufRead, BufReader},
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
     sync::mpsc,
     thread,
     time::Duration,
@@ -36,6 +38,9 @@ pub struct Args {
     /// The kernel; may be given several times.
     #[arg(long, value_enum, default_value = "6.12")]
     kernel: Vec<Series>,
+    /// What the guest is.
+    #[arg(long, value_enum, default_value = "amd64", conflicts_with_all = ["runtime", "log"])]
+    arch: Architecture,
     /// Only tests whose name contains this; with `!` before it, only the others.
     #[arg(long, default_value = "")]
     filter: String,
@@ -86,12 +91,15 @@ pub struct Vm<'a> {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    debian::need("qemu-system-x86_64", "qemu-system-x86")?;
-    let kernels =
-        args.kernel.iter().map(|series| kernel::get(*series)).collect::<Result<Vec<_>>>()?;
+    need(args.arch)?;
+    let kernels = args.kernel.iter().map(|series| kernel::get_for(*series, args.arch));
+    let kernels = kernels.collect::<Result<Vec<_>>>()?;
     let args_of_build = build::Args::default();
-    let built =
-        if args.log { build::logging(&args_of_build)? } else { build::for_vm(&args_of_build)? };
+    let built = if args.log {
+        build::logging(&args_of_build)?
+    } else {
+        build::for_vm(args.arch, &args_of_build)?
+    };
     let mut failed = Vec::new();
     let mut run = Verdict::default();
     for kernel in &kernels {
@@ -112,7 +120,7 @@ pub fn run(args: &Args) -> Result<()> {
             boots.modes(kernel, &args.mode.iter().map(String::as_str).collect::<Vec<_>>())?
         };
         if verdict.failed > 0 || verdict.passed == 0 {
-            failed.push(kernel.series.name());
+            failed.push(kernel.name());
         }
         run += verdict;
     }
@@ -146,7 +154,7 @@ impl Boots<'_> {
     pub fn modes(&self, kernel: &Kernel, modes: &[&str]) -> Result<Verdict> {
         let mut total = Verdict::default();
         for mode in modes {
-            if !self.has_tests(mode)? {
+            if !self.has_tests(kernel, mode)? {
                 continue;
             }
             let vm = Vm {
@@ -160,15 +168,18 @@ impl Boots<'_> {
                 counting: self.counting,
                 verbose: self.verbose,
             };
-            let verdict = vm.boot(&mut |line| println!("[{}] {line}", kernel.series.name()))?;
+            let verdict = vm.boot(&mut |line| println!("[{}] {line}", kernel.name()))?;
             total += verdict;
         }
         Ok(total)
     }
 
     /// Whether the filter leaves anything for a boot to do. The guest lists its tests here
-    /// as it would there.
-    fn has_tests(&self, mode: &str) -> Result<bool> {
+    /// as it would there, if it can run here.
+    fn has_tests(&self, kernel: &Kernel, mode: &str) -> Result<bool> {
+        if kernel.architecture != Architecture::Amd64 {
+            return Ok(true);
+        }
         let mut list = Command::new(&self.built.guest);
         let names = asked(list.args(["list", mode, self.filter]));
         let names = names.with_context(|| {
@@ -184,7 +195,7 @@ impl Boots<'_> {
         let chosen = |suite: &&str| suites.is_empty() || suites.iter().any(|one| one == suite);
         for suite in rootfs::SUITES.into_iter().filter(chosen) {
             for mode in ["runtime", "systemd"] {
-                if self.has_tests(mode)? {
+                if self.has_tests(kernel, mode)? {
                     total += self.runtime(kernel, suite, mode, starts)?;
                 }
             }
@@ -237,7 +248,7 @@ impl Vm<'_> {
     }
 
     fn boot_once(&self, show: &mut dyn FnMut(&str)) -> Result<Verdict> {
-        let name = self.kernel.series.name();
+        let name = self.kernel.name();
         let told =
             self.parameters.iter().filter(|(name, _)| ["mode", "suite", "measure"].contains(name));
         let boot: Vec<_> = told.map(|(_, value)| value.as_str()).collect();
@@ -245,8 +256,7 @@ impl Vm<'_> {
         let initramfs = output()?.join(format!("initramfs-{boot}-{}.cpio", std::process::id()));
         self.initramfs()?.write(&initramfs)?;
         let log = output()?.join(format!("vm-{boot}.log"));
-        let mut qemu =
-            Running(self.qemu(&initramfs).spawn().context("cannot start qemu-system-x86_64")?);
+        let mut qemu = Running(self.qemu(&initramfs).spawn().context("cannot start QEMU")?);
         let console = qemu.0.stdout.take().context("qemu has no console")?;
         let (lines, received) = mpsc::channel();
         thread::spawn(move || {
@@ -295,52 +305,6 @@ impl Vm<'_> {
             }
         }
         Ok(archive)
-    }
-
-    fn qemu(&self, initramfs: &std::path::Path) -> Command {
-        let parameters = self.parameters.iter();
-        let mut parameters: String =
-            parameters.map(|(name, value)| format!(" herder.{name}={value}")).collect();
-        // Nothing of what is tested there takes it, and no boot is needed for that alone.
-        if self.parameters.contains(&("mode", "lockdown".into())) {
-            parameters.push_str(" ipv6.disable=1");
-        }
-        // Before other work of this machine, where that is allowed: what is waited
-        // for here is time that the guest's clock counts.
-        let mut qemu = Command::new("nice");
-        qemu.args(["-n", "-10", "qemu-system-x86_64"]);
-        if self.counting {
-            qemu.args(["-accel", "tcg,thread=single", "-smp", "1"]);
-            qemu.args(["-icount", "shift=0,sleep=off"]);
-        } else {
-            qemu.args(["-accel", "tcg,thread=multi", "-smp", "2"]);
-        }
-        qemu.args(["-cpu", "max", "-no-reboot"])
-            .args([
-                "-nodefaults",
-                "-nographic",
-                "-serial",
-                "stdio",
-                "-m",
-                &format!("{}M", self.memory),
-            ])
-            .arg("-kernel")
-            .arg(&self.kernel.image)
-            .arg("-initrd")
-            .arg(initramfs)
-            // A clock that the host's load makes look unstable would be given
-            // up, with a delay that has nothing to do with the tests.
-            .args([
-                "-append",
-                &format!("console=ttyS0 panic=-1 oops=panic quiet tsc=nowatchdog{parameters}"),
-            ]);
-        if let Some(port) = self.forward {
-            let user = format!("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:9469");
-            qemu.args(["-netdev", &user, "-device", "virtio-net-pci,netdev=net,romfile="]);
-        }
-        // QEMU must not outlive xtask: it ends when its monitor's input ends.
-        qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-        qemu
     }
 }
 

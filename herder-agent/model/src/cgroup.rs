@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-/// The file that the agent steers.
+/// The file that the agent enforces.
 pub const OOM_GROUP: &str = "memory.oom.group";
 
 /// A cgroup's kernfs node id, which is its directory's inode number

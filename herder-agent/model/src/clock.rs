@@ -1,5 +1,5 @@
-//! A moment of the kernel's clock. The model has none of its own: whoever calls it says what time
-//! it is.
+//! A moment of the kernel's clock. The model has no clock of its own: its callers pass the
+//! time.
 
 use serde::Serialize;
 use std::{ops::Add, time::Duration};

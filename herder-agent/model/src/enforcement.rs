@@ -1,4 +1,4 @@
-//! What enforcement says of itself: each write of `memory.oom.group`, and what is in the way of
+//! What enforcement reports: each write of `memory.oom.group`, and each obstacle to
 //! one. Each obstacle is the value of a metric's label, so the set is closed.
 
 use crate::cgroup::CgroupPath;
@@ -47,7 +47,7 @@ pub enum WriteResult {
     Error(String),
 }
 
-/// Why a container's behaviour cannot be steered by its `memory.oom.group`.
+/// Why the rule's value is not enforceable for a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Obstacle {

@@ -1,5 +1,5 @@
-//! A kill with all that is known of it: the noun that the log, the metrics, the API and the
-//! Events are about.
+//! A kill with everything that is known about it, as the log, the metrics, the API and the
+//! Events report it.
 
 use crate::{
     cgroup::CgroupPath,
@@ -21,8 +21,11 @@ pub struct KillReport {
     pub limit: Limit,
     /// By what that was decided.
     pub limits: Limits,
-    /// Whether the container ends with it, as far as the kernel's decision tells.
+    /// Whether the container ends with it, as far as the kernel's decision shows.
     pub ends: bool,
+    /// Larger processes of the container that were still exiting, so that the kernel found no
+    /// other than the init; 0 if that was not so ([`crate::oom::exiting`]).
+    pub exiting: usize,
     /// The cgroup that was killed as a group, if it is known which.
     pub group: Option<CgroupPath>,
     /// Who the chosen victim belongs to.

@@ -2,7 +2,7 @@
 //!
 //! The cgroup's path says which pod and container ID it is, the API server what
 //! that pod is called, and the pod's status or the bundle what the container is
-//! called. The runtime, where it is asked, says all of it, and first.
+//! called. With NRI the runtime gives all of this, and earlier.
 
 mod elimination;
 mod kills;
@@ -64,7 +64,7 @@ pub struct Naming {
     ended: VecDeque<PodUid>,
     roots: KubeletRoots,
     /// Cgroups on the way to pods that belong to others than root, who may put into them
-    /// what they like. There are none but where somebody has given them away.
+    /// anything in them. There are none unless cgroups were given to another user.
     of_others: HashSet<CgroupPath>,
 }
 
@@ -183,12 +183,12 @@ impl Naming {
         }
     }
 
-    /// Takes what the API server told.
+    /// Applies what the API server sent.
     pub fn apply(&mut self, event: Event, now: Monotonic) -> Vec<PodChange> {
         self.pods.as_mut().map_or_else(Vec::new, |pods| pods.apply(event, now))
     }
 
-    /// Takes what the runtime told about a container, and gives the cgroups of its pod,
+    /// Applies what the runtime reported about a container, and returns the cgroups of its pod,
     /// if there are any yet.
     pub fn learn(&mut self, learnt: RuntimeContainer, now: Monotonic) -> Vec<CgroupId> {
         let cgroups = self.cgroups_of(&learnt.pod);
@@ -196,7 +196,7 @@ impl Naming {
         cgroups
     }
 
-    /// The init of the container that a cgroup lies in, if the runtime has told.
+    /// The init of the container that a cgroup lies in, if the runtime has reported it.
     pub fn init(&self, path: &CgroupPath) -> Option<u32> {
         self.learnt.init(self.parse(path)?.container()?.id)
     }
@@ -213,7 +213,7 @@ impl Naming {
     }
 
     /// Whether the pod of a container has a memory limit of its own, beside those of its
-    /// containers; none if its spec is not known. The runtime tells no spec.
+    /// containers; none if its spec is not known. The runtime does not send the spec.
     pub fn pods_own_limit(&self, path: &CgroupPath) -> Option<bool> {
         let cgroup = self.pod_cgroup(path)?;
         let resolved = self.pods.as_ref()?.resolve(&cgroup)?;
@@ -238,12 +238,12 @@ impl Naming {
         self.cgroups_with(pod.cgroup_uid())
     }
 
-    /// Whether the pods of the node are known, if there is to be anybody who tells of them.
+    /// Whether the pods of the node are known, if there is a source of them.
     pub fn knows_pods(&self) -> bool {
         self.pods.as_ref().is_none_or(PodStore::synced)
     }
 
-    /// Whether a cgroup is a container's whose name is yet to be told.
+    /// Whether a cgroup is that of a container whose name is not known yet.
     pub fn awaits_name(&self, path: &CgroupPath) -> bool {
         self.parse(path).is_some_and(|cgroup| cgroup.container().is_some())
             && !matches!(self.owner(path), Owner::Container(_))
@@ -263,7 +263,7 @@ impl Naming {
             || !listed && self.learnt.has_pod(namespace, pod)
     }
 
-    /// The pod that a cgroup is of, if somebody may tell its name.
+    /// The pod that a cgroup belongs to, if its name may still arrive.
     fn pod_cgroup(&self, path: &CgroupPath) -> Option<PodCgroup> {
         let learnt = |cgroup: &PodCgroup| {
             cgroup.container().is_some_and(|container| self.learnt.has(container.id))
@@ -303,7 +303,7 @@ impl Naming {
 
     /// Whether a container without a name is the pod's sandbox: its bundle says
     /// so, or a container of the pod that has a name was made after it. The
-    /// sandbox is made first, and status and runtime tell of all containers at once.
+    /// sandbox is made first, and status and runtime list all containers at once.
     fn is_sandbox(&self, cgroup: &PodCgroup, id: ContainerId) -> bool {
         if self.role(cgroup, id) == Some(&ContainerRole::Sandbox) {
             return true;

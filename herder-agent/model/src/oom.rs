@@ -8,7 +8,9 @@ pub mod assemble;
 pub mod classify;
 pub mod deduce;
 pub mod event;
+pub mod exiting;
 pub mod limit;
+pub mod over_limit;
 pub mod reasons;
 
 use crate::{cgroup::CgroupId, clock::Monotonic};
@@ -72,7 +74,7 @@ pub struct Victim {
     pub time: Monotonic,
     /// The thread that was marked, which need not be the leader.
     pub tid: u32,
-    /// Process id in the initial pid namespace; 0 if nothing tells who died.
+    /// Process id in the initial pid namespace; 0 if the victim is unknown.
     pub tgid: u32,
     /// Process id in its own pid namespace and the depth of that, if known.
     pub ns_pid: Option<NsPid>,
@@ -83,7 +85,7 @@ pub struct Victim {
     /// The cgroup its parent was in, if known.
     pub parent_cgroup: Option<CgroupId>,
     /// The cgroup whose kill the kernel counts it as: its own, or the nearest above that
-    /// has the memory controller; none if nothing tells.
+    /// has the memory controller; none if that is unknown.
     pub memory_cgroup: Option<CgroupId>,
     /// The agent's mount does not show its cgroup: it is another node's, or is not to be
     /// looked at.
@@ -146,6 +148,13 @@ pub struct Sizes {
     pub shmem_rss: u64,
 }
 
+impl Sizes {
+    /// What the process held, as `ps` shows it in RSS.
+    pub fn resident(self) -> u64 {
+        self.anon_rss.saturating_add(self.file_rss).saturating_add(self.shmem_rss)
+    }
+}
+
 /// The task whose allocation could not be satisfied. It is not to blame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trigger {
@@ -186,7 +195,7 @@ pub struct OomKill {
     /// The cgroup that it killed as a group, if it said which: the container's, one above
     /// that, or one inside that the workload has made.
     pub group_cgroup: Option<CgroupId>,
-    /// Whether the container ended with it, where nothing tells if its init was among the
+    /// Whether the container ended with it, where it is unknown if its init was among the
     /// victims.
     pub ended: Option<bool>,
 }

@@ -71,7 +71,7 @@ pub struct Pod {
     pub oom_group: Option<Box<str>>,
     /// Its containers of all kinds, at most [`MOST_CONTAINERS`].
     pub containers: Box<[Container]>,
-    /// Some are left out: what happens in them is told by their cgroup.
+    /// Some containers are left out: kills in them are reported by their cgroup.
     pub more_containers: bool,
     /// The memory limit of the pod as a whole in bytes, if its spec has one (pod-level
     /// resources), and not only its containers.

@@ -7,8 +7,8 @@
 //! the chosen victim of a group, if that is still there when the group is scanned.
 //! So what was reported is an upper bound, and only what goes beyond it was not seen.
 //!
-//! A cgroup takes its count with it when it is removed. The node's count stays, so what
-//! no cgroup's count explains is compared there.
+//! A cgroup's count disappears with the cgroup. The node's count stays, so kills
+//! that no cgroup's count has are compared there.
 
 use crate::{cgroup::CgroupId, clock::Monotonic};
 use std::{

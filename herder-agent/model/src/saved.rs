@@ -1,4 +1,4 @@
-//! What one agent leaves to the next of each cgroup.
+//! What an agent saves about each cgroup for the next agent.
 
 use crate::cgroup::{CgroupId, CgroupPath};
 use serde::{Deserialize, Serialize};
@@ -9,9 +9,9 @@ use std::{collections::HashMap, sync::Arc};
 pub struct SavedCgroup {
     /// Where it is.
     pub path: Option<CgroupPath>,
-    /// `oom_kill` of its `memory.events.local` up to which all is told, if it was read.
+    /// `oom_kill` of its `memory.events.local` up to which all is reported, if it was read.
     pub oom_kills: Option<u64>,
-    /// The value to give back, if this agent has written another one.
+    /// The value to restore, if this agent has written another one.
     pub give_back: Option<bool>,
     /// The rule that it was under. The first versions did not say.
     #[serde(default)]

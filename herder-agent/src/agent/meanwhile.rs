@@ -1,5 +1,5 @@
-//! What an earlier agent left, and what was killed while no agent ran: by what an earlier agent of this boot left, and the
-//! kernel's counts of now.
+//! What was killed while no agent ran: the difference between the state that an earlier agent of
+//! this boot saved and the kernel's current counts.
 
 use crate::{
     kernel::cgroupfs::{CgroupFs, dir::CgroupRoot},
@@ -21,7 +21,7 @@ pub(super) fn tell(
     let mut leaves = state.cgroups;
     let mut told = 0;
     for (id, left) in &mut leaves {
-        // The next agent is told what this one counts.
+        // The next agent needs what this one counts.
         let (Some(earlier), Some(path)) = (left.oom_kills.take(), &left.path) else { continue };
         let directory = root.and_then(|root| root.open_dir(path, *id).ok());
         let killed = directory.and_then(|directory| directory.oom_kills()).unwrap_or(earlier);
@@ -44,16 +44,18 @@ pub(super) fn tell(
 }
 
 /// What an earlier agent left, and where this one leaves its own. A file that is no
-/// state is somebody else's, and is not written.
+/// state belongs to another program, and is not written.
 pub(super) fn left(path: Option<&Path>) -> (Option<StateFile>, State) {
     let Some(path) = path else {
-        tracing::info!("Without --state-file, kills are not told that happen while no agent runs.");
+        tracing::info!(
+            "Without --state-file, kills that happen while no agent runs are not counted."
+        );
         return (None, State::default());
     };
     let loaded = StateFile::new(path.to_path_buf()).and_then(|file| Ok((file.load()?, file)));
     match loaded {
         Ok((state, file)) => {
-            tracing::info!(path = %path.display(), cgroups = state.cgroups.len(), "Took over what an earlier agent left.");
+            tracing::info!(path = %path.display(), cgroups = state.cgroups.len(), "Read the state of an earlier agent.");
             (Some(file), state)
         }
         Err(error) => {

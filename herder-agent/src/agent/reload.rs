@@ -1,5 +1,6 @@
-//! Takes a changed configuration file: when it changes, and on SIGHUP.
+//! Reloads the configuration file when it changes, and on SIGHUP.
 
+pub(super) mod access;
 mod chain;
 
 use crate::{
@@ -20,7 +21,7 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// A file that never stays the same is read as it is after so many looks.
 const LOOKS: usize = 20;
 
-/// How often the file is read although nothing told of a change.
+/// How often the file is read without a notification of a change.
 const WATCHED: Duration = Duration::from_secs(60);
 
 /// The same where changes cannot be watched; each time it is tried again.
@@ -57,13 +58,13 @@ impl Reload<'_> {
             match (&watched, std::mem::replace(&mut unwatched, watched.is_err())) {
                 (Err(error), false) => tracing::warn!(
                     %error,
-                    "Changes of the configuration are not watched for; it is read every {} s.",
+                    "The configuration file is not watched; it is read every {} s.",
                     UNWATCHED.as_secs()
                 ),
-                (Ok(()), true) => tracing::info!("Changes of the configuration are watched for."),
+                (Ok(()), true) => tracing::info!("The configuration file is watched."),
                 _ => {}
             }
-            let now = settled(path, known.as_ref()).await;
+            let now = settled(|| config::read(path), known.as_ref(), same).await;
             if asked || known.as_ref().is_none_or(|known| !same(known, &now)) {
                 self.take(path, &now, &reporter);
                 known = Some(now);
@@ -97,15 +98,15 @@ impl Reload<'_> {
     }
 }
 
-/// The file, when it is what it was before, or has been the same for a while.
-async fn settled(path: &Path, known: Option<&Text>) -> Text {
-    let mut now = config::read(path);
+/// What is read, when it is what it was before, or has been the same for a while.
+async fn settled<T>(read: impl Fn() -> T, known: Option<&T>, same: impl Fn(&T, &T) -> bool) -> T {
+    let mut now = read();
     for _ in 0..LOOKS {
         if known.is_some_and(|known| same(known, &now)) {
             break;
         }
         sleep(SETTLE).await;
-        let later = config::read(path);
+        let later = read();
         if same(&now, &later) {
             break;
         }

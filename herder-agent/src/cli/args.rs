@@ -1,11 +1,11 @@
-//! The command line. Every flag of `run` and `check` is an environment variable too.
+//! The command line. Every flag of `run` and `check` is also an environment variable.
 
 use crate::kernel::source::SourceChoice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use herder_model::{cgroup::CgroupPath, owner::kubelet};
 use std::{net::SocketAddr, path::PathBuf};
 
-/// Sees every OOM kill on this node, and steers memory.oom.group by policy.
+/// Reports every OOM kill on this node, and enforces memory.oom.group by rules.
 #[derive(Debug, Parser)]
 #[command(name = "herder-agent", version = VERSION)]
 pub struct Cli {
@@ -24,27 +24,46 @@ const VERSION: &str = match option_env!("HERDER_REVISION") {
 #[derive(Debug, Subcommand)]
 pub enum Task {
     /// Run the agent. Needs CAP_BPF and CAP_PERFMON (below Linux 5.11 also
-    /// CAP_SYS_RESOURCE), and uid 0 to write memory.oom.group.
+    /// CAP_SYS_RESOURCE), and uid 0 to enforce memory.oom.group.
     Run(Box<RunArgs>),
-    /// Tell whether this node has what the agent needs, and how to mend what is
-    /// missing. Changes nothing. Ends with 0 if the agent can work, else with 1.
+    /// Check whether this node has what the agent needs, and how to mend what is
+    /// missing. Changes nothing. Exits with 0 if the agent can work, else with 1.
     Check(CheckArgs),
-    /// Show the last OOM kills that the agent of a node has seen: who, where, how
-    /// big, did the container survive.
+    /// Show the last OOM kills that an agent has reported: the victim, its container
+    /// and size, whose limit was hit, and whether the container survived.
     Kills(KillsArgs),
-    /// Show the containers that a rule matches, with their memory.oom.group and
-    /// what stands in the way.
+    /// Show the containers that a rule matches, with their memory.oom.group and the
+    /// reason if it is not enforceable.
     Containers(ContainersArgs),
 }
 
-/// Which agent to ask, and how to print what it says.
+/// Which agent to ask, and how to print its answer.
 #[derive(Debug, Args)]
 pub struct AgentArgs {
-    /// Address of the agent, or of a proxy to it with its path. In a cluster: kubectl -n
-    /// herder-system port-forward POD 9469.
+    /// Address of the agent, or of a proxy to it with its path. In a cluster, run
+    /// `kubectl -n herder-system port-forward POD 9469` for the default.
     #[arg(long, env = "HERDER_URL", value_name = "URL", default_value = "http://127.0.0.1:9469")]
     pub url: String,
-    /// How to print it.
+    /// PEM file of the authorities that may certify an agent with https://. Default: those of
+    /// the system.
+    #[arg(long, env = "HERDER_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Name in the agent's certificate, if it differs from the address.
+    #[arg(long, env = "HERDER_TLS_SERVER_NAME", value_name = "NAME")]
+    pub tls_server_name: Option<String>,
+    /// PEM file of the client certificate.
+    #[arg(long, env = "HERDER_CERT_FILE", value_name = "FILE", requires = "key_file")]
+    pub cert_file: Option<PathBuf>,
+    /// PEM file of the key of the client certificate.
+    #[arg(long, env = "HERDER_KEY_FILE", value_name = "FILE", requires = "cert_file")]
+    pub key_file: Option<PathBuf>,
+    /// User name for an agent that requires a password.
+    #[arg(long, short, env = "HERDER_USER", value_name = "NAME")]
+    pub user: Option<String>,
+    /// File with the password. Default: the environment variable HERDER_PASSWORD.
+    #[arg(long, env = "HERDER_PASSWORD_FILE", value_name = "FILE", requires = "user")]
+    pub password_file: Option<PathBuf>,
+    /// Output format.
     #[arg(long, short, env = "HERDER_OUTPUT", value_enum, default_value = "table")]
     pub output: Output,
 }
@@ -55,10 +74,10 @@ pub struct KillsArgs {
     /// Which agent, and how.
     #[command(flatten)]
     pub agent: AgentArgs,
-    /// Go on and print each new one, until interrupted.
+    /// Keep running, and print each new kill.
     #[arg(long, short)]
     pub follow: bool,
-    /// How many of the last to print; the agent keeps 1,000.
+    /// How many of the last kills to print; the agent keeps 1,000.
     #[arg(long, short = 'n', value_name = "NUMBER", default_value_t = 20)]
     pub limit: u32,
 }
@@ -74,20 +93,20 @@ pub struct ContainersArgs {
 /// Flags of both subcommands.
 #[derive(Debug, Args)]
 pub struct NodeArgs {
-    /// File with the rules (YAML). Without it only pods that ask for it by their
-    /// annotation are steered; kills are reported all the same. Read again when it
-    /// changes and on SIGHUP.
+    /// File with the rules (YAML). The agent reads it again when it changes and on SIGHUP.
+    /// Without it, memory.oom.group is enforced only for pods with the annotation
+    /// herder.dev/oom-group; all kills are reported.
     #[arg(long, env = "HERDER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where the cgroup v2 hierarchy is mounted, read-write, as the host sees it. It may
-    /// be a part of it, for a node that is a container, or a directory below the mount:
-    /// paths of cgroups begin there, and kills elsewhere are ignored.
+    /// Read-write mount of the host's cgroup v2 hierarchy. It may also be the mount of a
+    /// node that is a container, or a directory below a mount: paths of cgroups begin
+    /// there, and kills outside are not reported.
     #[arg(long, env = "HERDER_CGROUP_ROOT", value_name = "DIR", default_value = "/sys/fs/cgroup")]
     pub cgroup_root: PathBuf,
-    /// Below which cgroups of the mount the kubelet makes its pods: its own --cgroup-root,
-    /// or the cgroup kubepods itself. By default where kubelets have it: /kubepods,
-    /// /kubepods.slice, /kubelet/kubepods, and what systemd's driver makes of another
-    /// --cgroup-root (/NAME.slice/NAME-kubepods.slice). May be several, with commas.
+    /// Cgroup below which pods are looked for: the kubelet's own cgroup root, or kubepods
+    /// itself. Several are separated by commas. Default: /kubepods, /kubepods.slice,
+    /// /kubelet/kubepods, and /NAME.slice/NAME-kubepods.slice, as the systemd driver makes it
+    /// below another cgroup root.
     #[arg(
         long,
         env = "HERDER_KUBELET_CGROUP_ROOT",
@@ -96,8 +115,8 @@ pub struct NodeArgs {
         value_parser = kubelet::parse
     )]
     pub kubelet_cgroup_root: Vec<CgroupPath>,
-    /// Where systemd keeps the unit files of transient scopes; read to find scopes
-    /// that systemd stops at any OOM kill (OOMPolicy=kill). May be missing.
+    /// Directory of systemd's transient unit files, from which the agent learns which
+    /// scopes systemd stops at any OOM kill (OOMPolicy=kill). May be missing.
     #[arg(
         long,
         env = "HERDER_SYSTEMD_TRANSIENT_DIR",
@@ -105,12 +124,13 @@ pub struct NodeArgs {
         default_value = "/run/systemd/transient"
     )]
     pub systemd_transient_dir: PathBuf,
-    /// Whether to be asked by the container runtime before it makes a container (NRI):
-    /// `auto` is if it offers that, `on` also says so if it does not.
+    /// Register as an NRI plugin of the container runtime, to set the value before a
+    /// container is created. auto: if the socket exists; on: also warn if it does not;
+    /// off: never.
     #[arg(long, env = "HERDER_NRI", value_enum, default_value = "auto")]
     pub nri: NriSwitch,
-    /// Where the container runtime listens for plugins (NRI). Who may use it is root on
-    /// this node.
+    /// Socket on which the container runtime listens for NRI plugins. Whatever may use it
+    /// is root on this node.
     #[arg(
         long,
         env = "HERDER_NRI_SOCKET",
@@ -123,29 +143,33 @@ pub struct NodeArgs {
 /// Flags of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// What `check` takes too.
+    /// Flags that `check` has too.
     #[command(flatten)]
     pub node: NodeArgs,
-    /// Address of the page, /metrics, /livez, /readyz and /api/v1; may be given several
-    /// times, or as a list with commas. Without it, port 9469 of all addresses, of IPv6 and
-    /// IPv4 or of whichever the node has.
+    /// Address of the page, /metrics, /livez, /readyz and /api/v1. May be given several
+    /// times, or as a list with commas. Default: port 9469 of all IPv6 and IPv4 addresses.
     #[arg(long, env = "HERDER_LISTEN", value_name = "ADDR:PORT", value_delimiter = ',')]
     pub listen: Vec<SocketAddr>,
-    /// Name of this node, as Kubernetes knows it.
+    /// File with what the port requires of its clients: TLS, client certificates, user names
+    /// with passwords, in the format that Prometheus exporters share (docs/http.md). Read again
+    /// when it or a file in it changes. /livez and /readyz stay open.
+    #[arg(long, env = "HERDER_WEB_CONFIG_FILE", value_name = "FILE")]
+    pub web_config_file: Option<PathBuf>,
+    /// Name of this node in Kubernetes.
     #[arg(long, env = "HERDER_NODE_NAME", value_name = "NAME", default_value_t = host_name())]
     pub node_name: String,
-    /// Whether to ask a Kubernetes API server for the pods of this node: `auto`
-    /// does so in a pod with a service account, `on` also with a kubeconfig. The
-    /// connection is direct: HTTPS_PROXY is ignored, and a kubeconfig's proxy-url refused.
+    /// Read the pods of this node from the Kubernetes API server. auto: in a pod with a
+    /// service account; on: also with a kubeconfig, and fail without either; off: never. The
+    /// connection is direct: HTTPS_PROXY is ignored, and a kubeconfig with proxy-url is
+    /// rejected.
     #[arg(long, env = "HERDER_KUBERNETES", value_enum, default_value = "auto")]
     pub kubernetes: Switch,
-    /// Whether to tell pods' owners of kills and of enforcement by Kubernetes
-    /// Events. Needs the verbs create and patch for events; has no effect without
-    /// Kubernetes.
+    /// Emit Kubernetes Events on pods, about kills and enforcement. Needs the verbs create
+    /// and patch for events. Has no effect without Kubernetes.
     #[arg(long, env = "HERDER_EVENTS", value_enum, default_value = "on")]
     pub events: EventSwitch,
-    /// Where the runtime keeps the bundles of pods' containers; names are then
-    /// known before a container starts, and not seconds later. May be missing.
+    /// Directory of the runtime's bundles. With it, the agent knows a container's name
+    /// before the container starts, not some seconds later. May be missing.
     #[arg(
         long,
         env = "HERDER_BUNDLE_DIR",
@@ -153,22 +177,21 @@ pub struct RunArgs {
         default_value = "/run/containerd/io.containerd.runtime.v2.task/k8s.io"
     )]
     pub bundle_dir: PathBuf,
-    /// How log lines look.
+    /// Format of log lines.
     #[arg(long, env = "HERDER_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
-    /// What is logged: error, warn, info, debug, trace, or by module
+    /// Log level: error, warn, info, debug or trace; or one for each module
     /// (`info,herder_agent::enforce=debug`).
     #[arg(long, env = "HERDER_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
-    /// Write nothing; log what would be written.
+    /// Write no memory.oom.group; log what would be written.
     #[arg(long, env = "HERDER_DRY_RUN")]
     pub dry_run: bool,
-    /// At the end, give each container the memory.oom.group back that it had
-    /// before. Without it the values stay as they are, so that a restart or
-    /// update of the agent leaves no gap.
+    /// When the agent stops, restore the memory.oom.group that each container had before.
+    /// Without this flag the values stay, so that a restart or update leaves no gap.
     #[arg(long, env = "HERDER_RESTORE_ON_EXIT")]
     pub restore_on_exit: bool,
-    /// How often everything is read again, as a safety net, seconds.
+    /// Seconds between two walks of all cgroups, which correct what was missed.
     #[arg(
         long,
         env = "HERDER_RESYNC_SECONDS",
@@ -177,8 +200,8 @@ pub struct RunArgs {
         value_parser = clap::value_parser!(u64).range(1..=3600)
     )]
     pub resync_seconds: u64,
-    /// How long the metrics of a container stay after its pod, or its cgroup
-    /// outside of pods, is gone, seconds.
+    /// Seconds that the series of a container stay after its pod is removed; outside of
+    /// pods, after its cgroup is removed.
     #[arg(
         long,
         env = "HERDER_SERIES_RETENTION_SECONDS",
@@ -187,23 +210,21 @@ pub struct RunArgs {
         value_parser = clap::value_parser!(u64).range(1..=86400)
     )]
     pub series_retention_seconds: u64,
-    /// File in which an agent leaves to the next one how many kills were known and
-    /// which values to give back. Without it, nobody tells of what was killed while
-    /// no agent ran, and values are not given back over a restart.
+    /// File that keeps the counts of kills and the values to restore for the next agent.
+    /// Without it, kills that happen while no agent runs are not counted, and a restarted
+    /// agent does not restore values of containers that it found.
     #[arg(long, env = "HERDER_STATE_FILE", value_name = "FILE")]
     pub state_file: Option<PathBuf>,
-    /// Where kills are heard of: `ebpf` tells who died, whose limit was hit and what was
-    /// killed together; `memory-events` counts killed processes of each cgroup, as the
-    /// kernel does, and needs neither capabilities nor BTF. `auto` takes the second where
-    /// the kernel refuses the first.
+    /// Source of kills. ebpf: full reports; memory-events: the kernel's counts of each
+    /// cgroup, without the victim's process, needs neither capabilities nor BTF; auto: ebpf,
+    /// or memory-events if the kernel refuses it.
     #[arg(long, env = "HERDER_SOURCE", value_enum, default_value = "auto")]
     pub source: SourceChoice,
-    /// Do not use the kernel's BTF: victims are then described when they exit,
-    /// and neither limit nor group is told by the kernel. For kernels whose BTF
-    /// is wrong.
+    /// Do not use the kernel's BTF, for kernels whose BTF is wrong. Victims are then
+    /// described when they exit, and limit and group are read from the cgroups' files.
     #[arg(long, env = "HERDER_NO_BTF")]
     pub no_btf: bool,
-    /// Size of the ring buffer of kills, bytes: a power of two of whole pages.
+    /// Size of the ring buffer of kills in bytes: a power of two, and whole pages.
     #[arg(long, env = "HERDER_KILL_RING_BYTES", value_name = "BYTES")]
     pub kill_ring_bytes: Option<u32>,
 }
@@ -211,7 +232,7 @@ pub struct RunArgs {
 /// Flags of `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// What `run` takes too.
+    /// Flags that `run` has too.
     #[command(flatten)]
     pub node: NodeArgs,
 }
@@ -219,49 +240,49 @@ pub struct CheckArgs {
 /// Whether to use something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
-    /// If it is there.
+    /// If it is available.
     Auto,
-    /// Yes; it is an error if it is not there.
+    /// Always; fail if it is not available.
     On,
-    /// No.
+    /// Never.
     Off,
 }
 
-/// Whether to be asked by the container runtime.
+/// Whether to register as an NRI plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum NriSwitch {
-    /// If it offers that, now or later.
+    /// If the socket exists, now or later.
     Auto,
-    /// Yes; it is told if it does not offer it, and the agent works all the same.
+    /// The same, and warn if the socket does not exist.
     On,
-    /// No.
+    /// Never.
     Off,
 }
 
 /// Whether to write Kubernetes Events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum EventSwitch {
-    /// Yes.
+    /// Always.
     On,
-    /// No.
+    /// Never.
     Off,
 }
 
-/// How answers are printed.
+/// Output formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people.
+    /// A table for people.
     Table,
-    /// As the agent has it: one object a line.
+    /// The agent's JSON, one object per line.
     Json,
 }
 
-/// How log lines look.
+/// Formats of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 

@@ -1,7 +1,7 @@
-//! `herder-agent check`: tells whether this node has what the agent needs.
+//! `herder-agent check`: reports whether this node has what the agent needs.
 //!
-//! Changes nothing, except that it loads and attaches the programs for a moment, and opens the
-//! files that `run` would write: a trial says more than any list of capabilities.
+//! It changes nothing, but it loads and attaches the programs for a moment, and opens the
+//! files that `run` would write: an attempt shows more than any list of capabilities.
 
 mod checks;
 mod enforcement;
@@ -46,7 +46,7 @@ fn finding(what: &'static str, outcome: Outcome, found: impl Into<String>, mend:
 pub fn run(args: &CheckArgs) -> ExitCode {
     let findings = checks::all(&args.node);
     let colours = colours();
-    // Without a reader there is nobody to tell.
+    // Without a reader there is nothing to do.
     let _ = io::stdout().write_all(Report { findings: &findings, colours }.to_string().as_bytes());
     if failed(&findings) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

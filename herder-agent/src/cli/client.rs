@@ -4,11 +4,12 @@
 //! They ask a running agent over HTTP and need no privilege. What they print comes
 //! from outside, so control characters in it are escaped.
 
-mod containers;
+pub mod containers;
+mod credentials;
 mod http;
-mod kills;
-mod table;
-mod time;
+pub mod kills;
+pub mod table;
+pub mod time;
 
 use crate::cli::{
     args::{ContainersArgs, KillsArgs, Output},
@@ -36,14 +37,30 @@ const PAGE: u64 = 100;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// It is no address of an agent.
-    #[error("--url {0}: not an address like http://127.0.0.1:9469")]
+    #[error("--url {0}: not an address like http://127.0.0.1:9469 or https://NAME:9469")]
     Url(String),
     /// Nobody answers.
-    #[error("cannot ask {url}: {source}; is there an agent, and is --url right?")]
+    #[error("cannot ask {url}: {source}; does an agent run there, and is --url right?")]
     Connect {
         /// Who was asked.
         url: String,
         /// What the system said.
+        source: io::Error,
+    },
+    /// What is to be shown to an agent cannot be had.
+    #[error("{flag}: {why}")]
+    Credentials {
+        /// By which flag it was given.
+        flag: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// It has no TLS, or none that is to be trusted.
+    #[error("no TLS with {url}: {}; {}", Causes(source), tls_hint(source))]
+    Tls {
+        /// Who was asked.
+        url: String,
+        /// What was wrong.
         source: io::Error,
     },
     /// The connection broke.
@@ -58,7 +75,7 @@ pub enum ClientError {
     #[error("the agent at {0} did not answer in time")]
     Slow(String),
     /// It answered, but not with this.
-    #[error("the agent at {url} answered {status}: {body}")]
+    #[error("the agent at {url} answered {status}: {body}{}", refusal_hint(*status))]
     Refused {
         /// Who was asked.
         url: String,
@@ -68,7 +85,7 @@ pub enum ClientError {
         body: String,
     },
     /// It answered with something else.
-    #[error("the agent at {url} answered what is no JSON of an agent: {source}")]
+    #[error("the agent at {url} did not answer with an agent's JSON: {source}")]
     Json {
         /// Who was asked.
         url: String,
@@ -80,10 +97,31 @@ pub enum ClientError {
     Output(#[from] io::Error),
 }
 
+/// What to do about a status.
+fn refusal_hint(status: u16) -> &'static str {
+    if status == 401 { " Give --user and --password-file." } else { "" }
+}
+
+/// What to do about a handshake that failed.
+fn tls_hint(error: &io::Error) -> &'static str {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    match cause {
+        Some(rustls::Error::InvalidMessage(_)) => "does the agent have TLS? else ask http://",
+        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)) => {
+            "give the authority that certified the agent with --ca-file"
+        }
+        Some(rustls::Error::InvalidCertificate(
+            rustls::CertificateError::NotValidForName
+            | rustls::CertificateError::NotValidForNameContext { .. },
+        )) => "give a name that the certificate has with --tls-server-name",
+        _ => "an agent may ask for a certificate: --cert-file and --key-file",
+    }
+}
+
 /// Prints kills.
 pub fn kills(args: &KillsArgs) -> ExitCode {
     finished(async {
-        let agent = Agent::new(&args.agent.url)?;
+        let agent = Agent::of(&args.agent)?;
         let mut print = Printer::new(args.agent.output);
         let last = last(&agent, args.limit.into(), |kills| print.kills(kills)).await?;
         if args.follow {
@@ -124,7 +162,7 @@ async fn last(
 /// Prints the matched containers.
 pub fn containers(args: &ContainersArgs) -> ExitCode {
     finished(async {
-        let agent = Agent::new(&args.agent.url)?;
+        let agent = Agent::of(&args.agent)?;
         let text = agent.get("/api/v1/containers").await?;
         let containers: Vec<Value> = agent.json(&text)?;
         Printer::new(args.agent.output).containers(&containers)
@@ -178,8 +216,8 @@ async fn each(
     Ok(())
 }
 
-/// Whether a container is told to have ended by what did not look so.
-fn ended(kill: &Value) -> bool {
+/// Whether it is now known that a container ended after a kill that it seemed to survive.
+pub fn ended(kill: &Value) -> bool {
     kill["kind"] == "subprocess" && kill["survived"] == false
 }
 
@@ -227,7 +265,7 @@ impl Printer {
     fn containers(&self, containers: &[Value]) -> Result<(), ClientError> {
         print(&match self.output {
             Output::Json => json(containers),
-            Output::Table => containers::table(containers, self.colours),
+            Output::Table => containers::table(containers, self.colours, false),
         })
     }
 

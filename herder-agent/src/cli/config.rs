@@ -1,4 +1,4 @@
-//! The file that `--config` names. What is in it is the model's (`rules::parse`).
+//! Reads the file that `--config` names. `rules::parse` of the model parses it.
 
 use herder_model::rules::parse::{Config, InvalidConfig};
 use std::{
@@ -26,9 +26,7 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The file has lost its content.
-    #[error(
-        "the configuration {path} has become empty; write `rules: []` if no rule is wanted any more"
-    )]
+    #[error("the configuration {path} is empty; write `rules: []` for no rules")]
     Emptied {
         /// Its path.
         path: String,
@@ -49,28 +47,34 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 /// The text of a file, of which there may be at most a MiB.
 ///
 /// # Errors
-/// When it cannot be read, or is no regular file, too large, or not UTF-8.
+/// When it cannot be read, or is not a regular file, too large, or not UTF-8.
 pub fn read(path: &Path) -> Result<String, ConfigError> {
-    let read = || {
-        // Opening a pipe would wait for somebody to write.
-        let file = fs::OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::other("it is no regular file"));
-        }
-        // Not more than that, whatever the file is and however it grows.
-        let mut bytes = Vec::new();
-        file.take(LARGEST + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > LARGEST {
-            let size = metadata.len();
-            return Err(io::Error::other(format!("{size} bytes; at most {LARGEST} are read")));
-        }
-        String::from_utf8(bytes).map_err(|error| {
-            let at = error.utf8_error().valid_up_to();
-            io::Error::other(format!("byte {at} is not UTF-8 text; save the file as UTF-8"))
-        })
-    };
-    read().map_err(|source| ConfigError::Read { path: path.display().to_string(), source })
+    let failed = |source| ConfigError::Read { path: path.display().to_string(), source };
+    read_text(path).map_err(failed)
+}
+
+/// The text of any file that the agent is given, with the same bounds.
+///
+/// # Errors
+/// As for [`read`].
+pub fn read_text(path: &Path) -> io::Result<String> {
+    // Opening a pipe would wait for a writer.
+    let file = fs::OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    // Not more than that, whatever the file is and however it grows.
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST {
+        let size = metadata.len();
+        return Err(io::Error::other(format!("{size} bytes; at most {LARGEST} are read")));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        io::Error::other(format!("byte {at} is not UTF-8 text; save the file as UTF-8"))
+    })
 }
 
 #[cfg(test)]

@@ -66,6 +66,7 @@ impl Surroundings<'_> {
             limit: limit_of(&owner, limits.whose(pods_own)),
             limits,
             ends,
+            exiting: 0,
             group,
             owner,
             cgroup,

@@ -140,6 +140,9 @@ impl Core {
         self.container_removed(id);
         self.enforcer.removed(id);
         self.audit.removed(id);
+        if let Some(over_limit) = &mut self.kills.over_limit {
+            over_limit.removed(id);
+        }
         self.forget_series(id);
     }
 

@@ -5,11 +5,15 @@ use super::{Core, describe::Surroundings, fates::Fates, losses::Losses, waiting:
 use crate::kernel::source::Queue;
 use herder_agent_ebpf::Loss;
 use herder_model::{
+    cgroup::CgroupPath,
     clock::Monotonic,
+    kill::KillReport,
     oom::{
-        OomKill,
+        Kind, OomKill,
         assemble::{Assembler, Outcome},
         event::{Event, Lineage, Traced},
+        exiting::Exiting,
+        over_limit::OverLimit,
         reasons::{Lost, NoKill, Unattributed},
     },
 };
@@ -20,15 +24,21 @@ pub(super) struct Kills {
     losses: Losses,
     pub(super) waiting: Waiting,
     pub(super) fates: Fates,
+    /// The latest victims.
+    exiting: Exiting,
+    /// Where no program can say whose limit was hit.
+    pub(super) over_limit: Option<OverLimit>,
 }
 
 impl Kills {
-    pub(super) fn new(traced: Traced) -> Self {
+    pub(super) fn new(traced: Traced, is_blind: bool) -> Self {
         Kills {
             assembler: Assembler::new(traced),
             losses: Losses::default(),
             waiting: Waiting::default(),
             fates: Fates::default(),
+            exiting: Exiting::default(),
+            over_limit: is_blind.then(OverLimit::default),
         }
     }
 
@@ -48,6 +58,15 @@ impl Kills {
         }
         outcomes.retain(|outcome| !matches!(outcome, Outcome::Missing(_)));
         outcomes
+    }
+
+    /// How many victims were still exiting when the kernel chose an init
+    /// ([`KillReport::exiting`]).
+    fn exiting(&mut self, report: &KillReport, container: &CgroupPath) -> usize {
+        let init = report.kill.victims.first().filter(|_| report.kind == Kind::Init);
+        let count = init.map_or(0, |init| self.exiting.beside(init, container));
+        self.exiting.add(&report.kill, container);
+        count
     }
 
     /// Takes what the programs have lost, and gives what is to be counted.
@@ -73,7 +92,10 @@ impl Core {
         let now = self.clock.now();
         for event in polled.events {
             match event {
-                Event::Marked(mark) => self.kills.assembler.marked(mark, now),
+                Event::Marked(mark) => {
+                    self.kills.assembler.marked(mark.clone(), now);
+                    self.find_over_limit(&mark);
+                }
                 Event::Decided(decision) => self.kills.assembler.decided(decision, now),
                 Event::Exited { tgid, after } => {
                     self.report_kills();
@@ -133,7 +155,11 @@ impl Core {
             Surroundings { cgroups: &self.cgroups, subjects: &self.subjects, files: &self.files };
         let counts_groups_twice = !self.source.only_counts();
         self.audit.told(&kill, &around, counts_groups_twice, self.clock.now());
-        let Some(report) = around.report(kill) else { return };
+        let Some(mut report) = around.report(kill) else { return };
+        if let Some(cgroup) = &report.cgroup {
+            let container = self.subjects.container_of(cgroup);
+            report.exiting = self.kills.exiting(&report, &container);
+        }
         if report.cgroup.is_none() {
             self.reporter.unattributed(Unattributed::UnknownCgroup);
         }
@@ -173,7 +199,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_a_loss_and_no_outcome() {
         let now = Monotonic(9);
-        let mut kills = Kills::new(Traced { kills: true, ..Traced::default() });
+        let mut kills = Kills::new(Traced { kills: true, ..Traced::default() }, false);
         kills.assembler.decided(end(5, 3), now);
         assert_eq!(kills.outcomes(), []);
         assert_eq!(kills.lost(&[], now), [(Lost::VictimMissing, 3)]);
@@ -183,7 +209,7 @@ mod tests {
     #[test]
     fn a_lost_end_shortens_what_is_waited_for() {
         let now = Monotonic(9);
-        let mut kills = Kills::new(Traced { at_exit: true, ..Traced::default() });
+        let mut kills = Kills::new(Traced { at_exit: true, ..Traced::default() }, false);
         kills.assembler.decided(end(5, 1), now);
         let long = kills.deadline().unwrap();
         kills.lost(&[(Loss::ExitRingFull, 1)], now);

@@ -82,7 +82,7 @@ impl Core {
         tracing::warn!(
             namespace = &*pod.namespace,
             pod = &*pod.name,
-            "The pod has more than {} KiB of labels, so it is left alone where a rule asks for some.",
+            "The pod has more than {} KiB of labels; rules with a selector skip it.",
             LARGEST_LABELS / 1024
         );
     }
@@ -92,7 +92,7 @@ impl Core {
         tracing::warn!(
             namespace = &*pod.namespace,
             pod = &*pod.name,
-            "The pod has more than {MOST_CONTAINERS} containers; those beyond are told by their cgroup, and left alone by rules that name containers."
+            "The pod has more than {MOST_CONTAINERS} containers; kills in the rest are reported by cgroup, and rules with container names skip them."
         );
     }
 

@@ -59,7 +59,9 @@ impl Core {
             self.take_part(began, part);
             ControlFlow::Continue(())
         });
-        self.end_walk(began, walked)
+        self.end_walk(began, walked)?;
+        self.begin_over_limit();
+        Ok(())
     }
 
     /// Begins one of those that follow.
@@ -145,7 +147,7 @@ impl Core {
                 self.begins_as_before()?;
                 if let Some((path, error)) = walked.first_unread {
                     let unread = walked.unread;
-                    tracing::warn!(%error, path, unread, "Cgroups cannot be read, nor what is below them.");
+                    tracing::warn!(%error, path, unread, "Some cgroups, and those below them, cannot be read.");
                 }
                 self.cgroups.tree.refuse(Role::Other, walked.too_deep);
             }

@@ -2,7 +2,7 @@
 //!
 //! The enforcer knows neither metrics nor logs nor Events: it lists what happened, in order, and
 //! the core passes each effect on after the turn. So a test of the enforcer sees all that it does,
-//! and nothing in here can wait for whoever reports.
+//! and nothing in here can wait for a report.
 
 use super::news::EnforcementEvent;
 use herder_model::{

@@ -1,4 +1,4 @@
-//! What the owner of a container should be told of its enforcement. Kept with the
+//! What becomes an Event about a container's enforcement. Kept with the
 //! container until it has a name.
 
 use super::Obstacle;
@@ -8,13 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Reverts within [`WITHIN`] that are worth telling.
+/// Reverts within [`WITHIN`] that are worth an Event.
 const MANY: usize = 5;
 
-/// A fight is so many reverts in this time.
+/// The time within which they count.
 const WITHIN: Duration = Duration::from_secs(60);
 
-/// So long a fight is not told again.
+/// The pause before the next Event about reverts.
 const QUIET: Duration = Duration::from_secs(10 * 60);
 
 /// Something that the owner of a matched container should know.
@@ -57,7 +57,7 @@ impl Pending {
     }
 }
 
-/// Whether reverts are a fight.
+/// Whether something keeps changing the value back.
 #[derive(Debug, Default)]
 pub(super) struct Fight {
     last: VecDeque<Instant>,
@@ -65,7 +65,7 @@ pub(super) struct Fight {
 }
 
 impl Fight {
-    /// One more revert; whether it is to be told now.
+    /// One more revert; returns whether it is to become an Event now.
     pub(super) fn reverted(&mut self, now: Instant) -> bool {
         self.last.push_back(now);
         if self.last.len() > MANY {

@@ -1,5 +1,5 @@
-//! What can make a container's own `memory.oom.group` count for nothing. Looked
-//! at and reported, never changed.
+//! What can override a container's own `memory.oom.group`. It is checked
+//! and reported, never changed.
 
 use crate::kernel::cgroupfs::dir::DirError;
 use herder_model::{
@@ -61,7 +61,7 @@ fn systemd_scope<'a>(transient: &Path, path: &'a CgroupPath) -> Option<(&'a str,
 }
 
 /// Whether systemd may be about to stop all of a cgroup because of an OOM kill in it. What the
-/// policy of a service is, which is to stop it if nobody says otherwise, only systemd knows.
+/// policy of a service is, only systemd knows; the default is to stop it.
 pub fn may_be_stopped(transient: &Path, path: &CgroupPath) -> bool {
     path.name().ends_with(".service") || systemd_scope(transient, path).is_some()
 }
@@ -90,14 +90,14 @@ pub fn stopping_policy(unit: &str) -> Option<&'static str> {
 /// What to do about an ancestor.
 fn ancestor_text(ancestor: &CgroupPath) -> String {
     format!(
-        "{ancestor} above it has memory.oom.group=1, so an OOM kill at or above that cgroup's limit kills all of it; set it to 0 there"
+        "{ancestor} above it has memory.oom.group=1, so an OOM kill at or above that cgroup's limit kills the whole of that cgroup; set it to 0 there"
     )
 }
 
 /// What to do about a scope.
 fn systemd_text(scope: &str, policy: &str) -> String {
     format!(
-        "{scope} has OOMPolicy={policy}: systemd stops the whole scope at any OOM kill, whatever the file says, and cannot be told otherwise while it runs; the value must be right when the container is created (kubelet singleProcessOOMKill, or NRI)"
+        "{scope} has OOMPolicy={policy}: systemd stops the whole scope at any OOM kill, whatever memory.oom.group is, and the policy cannot be changed while the scope runs; set the value when the container is created (kubelet singleProcessOOMKill, or NRI)"
     )
 }
 

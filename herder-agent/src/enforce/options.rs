@@ -1,4 +1,4 @@
-//! What the enforcer is told: how to enforce, where a container is, and how it came to be known.
+//! The inputs of the enforcer: how to enforce, where a container is, and how it became known.
 
 use herder_model::cgroup::CgroupPath;
 use std::{path::PathBuf, time::Duration};
@@ -8,14 +8,14 @@ use std::{path::PathBuf, time::Duration};
 pub struct Options {
     /// Write nothing; report what would be written.
     pub dry_run: bool,
-    /// Give the first values back at the end.
+    /// Restore the original values at the end.
     pub restore_on_exit: bool,
     /// The first number that no container's descriptor may have: those from there on
     /// are for all else.
     pub descriptors: i32,
     /// Where systemd keeps the unit files of transient scopes.
     pub systemd_transient: PathBuf,
-    /// How long a cgroup may be without the memory controller before that is told:
+    /// How long a cgroup may be without the memory controller before that is reported:
     /// [`BUILT_WITHIN`].
     pub built_within: Duration,
 }

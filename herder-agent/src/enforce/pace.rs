@@ -1,13 +1,13 @@
-//! How often it is answered that somebody writes a value, who may do so without end.
+//! How often a changed value is corrected at once, since something may change it in a loop.
 
 use std::time::{Duration, Instant};
 
-/// Writes to one container that are answered at once, however fast they come; the
-/// agent's own are among them. Far more than a runtime or systemd makes: whoever
-/// exceeds it is a loop.
+/// Writes to one container that are corrected at once, however fast they come; the
+/// agent's own are among them. Far more than a runtime or systemd makes: more than that
+/// is a loop.
 const BURST: u32 = 4000;
 
-/// After these, the container rests so long between two answers.
+/// After these, the pause between two corrections.
 pub(super) const REST: Duration = Duration::from_millis(100);
 
 /// What is left of the answers of one container. It fills up again, one for

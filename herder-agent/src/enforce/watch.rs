@@ -3,13 +3,13 @@
 //! A watch on `memory.oom.group` sees writes by any process, through any mount of the
 //! hierarchy (facts measured on 5.10 to 7.2). One on `memory.events.local` sees that the
 //! kernel counted something, and keeps it from forgetting the file's inode, without which
-//! it would tell nobody (`kernfs_notify_workfn()`, fs/kernfs/file.c).
+//! there would be no notification (`kernfs_notify_workfn()`, fs/kernfs/file.c).
 //!
 //! Not on the directory: a runtime writes some ten other files of each new container, systemd
-//! all of them at a reload, and whoever moves processes without end would wake the core for
-//! each. Only where the files are yet to come, with the memory controller, the directory is
-//! watched until the resync after that. A controller that is taken away and given back while
-//! the container lives makes new files: before Linux 7.1 only the resync finds those.
+//! all of them at a reload, and a process that moves others in a loop would wake the core for
+//! each move. Only where the two files do not exist yet, because the memory controller is not
+//! enabled, the directory is watched, until the resync after they came. A controller that is
+//! disabled and enabled again makes new files: before Linux 7.1 only the resync finds those.
 
 use crate::kernel::cgroupfs::dir::{CgroupDir, EVENTS};
 use herder_model::cgroup::{CgroupId, OOM_GROUP};
@@ -31,7 +31,7 @@ pub(super) struct Changes {
     pub(super) values: HashSet<CgroupId>,
     /// `memory.events.local` of these.
     pub(super) events: HashSet<CgroupId>,
-    /// A watched file of these is gone, which kernfs tells from Linux 7.1 on.
+    /// A watched file of these is gone, which kernfs notifies from Linux 7.1 on.
     pub(super) lost: HashSet<CgroupId>,
     /// The kernel's queue overflowed: any of all.
     pub(super) overflow: bool,
@@ -47,7 +47,7 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// The watch that tells of changes of the value.
+    /// The watch for changes of the value.
     pub(super) fn value(&self) -> Option<i32> {
         self.value
     }
@@ -62,7 +62,7 @@ impl Watched {
     }
 }
 
-/// What a watch is for; what one on a directory tells has names.
+/// What a watch is for; notifications of one on a directory have names.
 #[derive(Clone, Copy)]
 enum File {
     Value,
@@ -169,7 +169,7 @@ impl Watches {
         Ok(on_file)
     }
 
-    /// No changes of the value are told any more.
+    /// No changes of the value are notified any more.
     pub(super) fn remove_value(&mut self, watched: &mut Watched) {
         watched.sure = false;
         watched.value.take().into_iter().for_each(|watch| self.remove(watch));
@@ -189,7 +189,7 @@ impl Watches {
         }
     }
 
-    /// Takes a buffer full of what is there to read, and tells whether that was
+    /// Reads a buffer full of notifications, and returns whether that was
     /// all. No more at once, since others may write faster than this reads.
     pub(super) fn changes(&mut self) -> (Changes, bool) {
         let mut changes = Changes::default();

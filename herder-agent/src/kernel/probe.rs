@@ -94,7 +94,7 @@ pub struct ProbeOptions {
     /// Size of the ring buffer of kills, bytes: a power of two of whole pages.
     pub kill_ring_bytes: Option<u32>,
     /// The cgroup that the agent's mount begins at. The kernel names cgroups by paths from
-    /// the hierarchy's root, and tells of those too that the mount does not show.
+    /// the hierarchy's root, and includes those that the mount does not show.
     pub mount: CgroupId,
 }
 
@@ -302,7 +302,7 @@ fn fexit(
 fn logger(ebpf: &mut Ebpf) -> Option<EbpfLogger<&'static dyn Log>> {
     ebpf.map("AYA_LOGS")?;
     EbpfLogger::init(ebpf)
-        .inspect_err(|error| tracing::warn!(error = %Causes(error), "What the eBPF programs log is not shown."))
+        .inspect_err(|error| tracing::warn!(error = %Causes(error), "The log of the eBPF programs is not shown."))
         .ok()
 }
 

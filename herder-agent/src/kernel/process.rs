@@ -1,4 +1,4 @@
-//! What the agent asks the kernel for itself: memory, descriptors, a turn on the CPU.
+//! What the agent requests from the kernel for its own process: memory, descriptors, CPU time.
 
 pub mod limits;
 pub mod memory;

@@ -15,7 +15,7 @@ use tokio::io::{
 pub struct Guard<'a>(AsyncFdReadyGuard<'a, OwnedFd>);
 
 impl Guard<'_> {
-    /// All of it was read; what came meanwhile is told again.
+    /// All of it was read; what came meanwhile is notified again.
     pub fn drained(mut self) {
         self.0.clear_ready();
     }

@@ -43,7 +43,7 @@ pub enum Failure {
     Refused,
     /// 5xx.
     Server,
-    /// The watch told of another error.
+    /// The watch had another error.
     Watch,
     /// No connection, or it broke before the answer.
     Connection,
@@ -160,7 +160,7 @@ impl Failure {
     ];
 
     /// The failure that a status code means; none if the request succeeded. The API server
-    /// redirects nobody, but a proxy does that wants somebody to sign in.
+    /// never redirects, but a proxy with a login page does.
     pub fn of_status(status: StatusCode) -> Option<Self> {
         match status.as_u16() {
             200..=299 => None,

@@ -1,9 +1,8 @@
 //! Kubernetes Events on pods: what `kubectl describe pod` shows of a kill.
 //!
-//! Whoever has something to tell hands an [`Occurrence`] to an
-//! [`send::EventQueue`] and never waits. One task correlates the occurrences,
-//! as the kubelet does, and writes them to the API server; what it cannot write
-//! is counted and dropped, for the log and the metrics have it as well.
+//! An [`Occurrence`] is handed to an [`send::EventQueue`], which never blocks. One task
+//! correlates the occurrences as the kubelet does, and writes them to the API server. What it
+//! cannot write is counted and dropped: the log and the metrics have it as well.
 
 pub mod correlate;
 pub mod gate;
@@ -23,7 +22,7 @@ use herder_model::{
 };
 use jiff::Timestamp;
 
-/// Something to tell about a pod.
+/// Something that is to become an Event about a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Occurrence {
     /// The pod, and perhaps a container of it.
@@ -63,13 +62,13 @@ pub enum Reason {
     ContainerGroupOomKilled,
     /// The container ended after one of its processes was killed.
     ContainerEndedAfterOomKill,
-    /// A rule now holds for the container.
+    /// A rule's value is now enforced for the container.
     OomGroupEnforced,
-    /// Somebody sets the value back again and again.
+    /// Something keeps changing the value back.
     OomGroupReverted,
-    /// A rule matches, but cannot be made to hold.
+    /// A rule matches, but its value is not enforceable.
     OomGroupNotEnforceable,
-    /// The pod's annotation cannot be understood.
+    /// The pod's annotation is invalid; the pod is left alone.
     BadOomGroupAnnotation,
 }
 

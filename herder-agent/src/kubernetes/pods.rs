@@ -1,9 +1,9 @@
 //! Follows the pods of a node at the API server: the only part of `pods` that
 //! knows it.
 //!
-//! First a list, in a stream where the server has that, and then a watch, which is taken
-//! up where it stood, until the server no longer knows that version. What is known stays
-//! in use meanwhile. An outage is logged at both of its ends.
+//! First a list, in a stream where the server has that, and then a watch, which continues
+//! from its last version until the server no longer has that version. Known pods stay
+//! in use meanwhile. The beginning and the end of an outage are logged.
 
 mod pauses;
 mod wire;
@@ -67,11 +67,11 @@ pub async fn watch(server: ApiServer, node: &str, pace: Pace, to: Followers) {
     }
 }
 
-/// Who is told of pods.
+/// The receivers of pods.
 pub struct Followers {
-    /// Who applies what is told. The watch ends when nobody does.
+    /// The receiver of events. The watch ends when it is gone.
     pub events: mpsc::Sender<Event>,
-    /// What they are labelled now, if somebody else asks for that.
+    /// Their current labels, if another part needs them.
     pub current: Option<CurrentPods>,
 }
 
@@ -222,7 +222,7 @@ impl Feed {
         tracing::warn!(
             namespace = pod.namespace.as_deref(),
             pod = pod.name.as_deref(),
-            "A pod without a usable uid is left out."
+            "A pod without a usable uid is ignored."
         );
     }
 
@@ -250,16 +250,14 @@ impl Feed {
         match (stop, self.answered) {
             (Stop::CoreGone, _) => return None,
             (Stop::Failed(error), _) if self.refuses_streaming(&error) => {
-                tracing::info!(
-                    "The API server has no streaming list, so pods are listed the old way."
-                );
+                tracing::info!("The API server has no streaming list; pods are read by LIST.");
                 self.streaming = false;
                 return Some(Duration::ZERO);
             }
             (Stop::Failed(error), _) if error.failure() == Failure::Expired => {
                 tracing::info!(
                     error = error.to_string(),
-                    "The pods are listed anew: the API server no longer has what came after the last change seen."
+                    "The pods are listed again: the API server no longer has the changes since the last one seen."
                 );
                 self.version = None;
                 self.answered();
@@ -279,7 +277,7 @@ impl Feed {
     fn closed(&mut self, began: Instant, now: Instant) {
         self.empty_watches = if now - began < SHORT { self.empty_watches + 1 } else { 0 };
         if self.empty_watches >= EMPTY_WATCHES {
-            tracing::info!("The pods are listed anew: the API server ends each watch at once.");
+            tracing::info!("The pods are listed again: the API server ends each watch at once.");
             self.empty_watches = 0;
             self.version = None;
         }
@@ -289,14 +287,12 @@ impl Feed {
         tracing::info!(
             server = self.server.url(),
             error = error.to_string(),
-            "Following the pods broke off; what is known stays in use."
+            "The watch of the pods broke off; known pods stay in use."
         );
         if self.version.is_none() {
             self.failed_lists += 1;
             if self.streaming && self.failed_lists >= STREAMING_TRIES {
-                tracing::info!(
-                    "A list in a stream did not come to its end, so pods are listed the old way."
-                );
+                tracing::info!("A streaming list did not complete; pods are read by LIST.");
                 self.streaming = false;
             }
         }
@@ -323,13 +319,13 @@ impl Feed {
             tracing::warn!(
                 server,
                 error = error.to_string(),
-                "The API server refuses to tell the pods; what is known stays in use."
+                "The API server refuses to list the pods; known pods stay in use."
             );
         } else {
             tracing::warn!(
                 server,
                 error = error.to_string(),
-                "The API server does not answer; what is known of the pods stays in use."
+                "The API server does not answer; known pods stay in use."
             );
         }
         let since = self.outage.as_ref().map_or_else(Instant::now, |outage| outage.since);

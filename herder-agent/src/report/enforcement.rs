@@ -22,9 +22,19 @@ impl Reporter {
                 match obstacle {
                     Some((obstacle, why)) => {
                         let reason = obstacle.as_str();
-                        tracing::warn!(cgroup, rule = &**rule, reason, why, "Not enforceable.");
+                        tracing::warn!(
+                            cgroup,
+                            rule = &**rule,
+                            reason,
+                            why,
+                            "Container is not enforceable."
+                        );
                     }
-                    None => tracing::info!(cgroup, rule = &**rule, "Enforceable again, or gone."),
+                    None => tracing::info!(
+                        cgroup,
+                        rule = &**rule,
+                        "Obstacle cleared, or the container was removed."
+                    ),
                 }
             }
             Effect::Obstacles(containers) => self.metrics.obstacles(containers),
@@ -38,7 +48,7 @@ impl Reporter {
         self.metrics.oom_group_effective(owner, value, wanted, Instant::now());
     }
 
-    /// A write of `memory.oom.group`, or in a dry run the wish for one.
+    /// A write of `memory.oom.group`, or in a dry run what would be written.
     fn oom_group_write(&self, write: &OomGroupWrite) {
         let OomGroupWrite { cgroup, rule, old, new, cause, .. } = write;
         let rule = &**rule;
@@ -58,7 +68,7 @@ impl Reporter {
                     old,
                     new,
                     ?cause,
-                    "Removed before memory.oom.group was written."
+                    "The cgroup was removed before memory.oom.group was written."
                 );
             }
             WriteResult::Error(error) => {

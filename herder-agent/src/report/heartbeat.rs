@@ -1,5 +1,5 @@
-//! Whether the core's loop still turns, for the liveness probe: it must not end an agent
-//! whose server alone is slow, since nothing is enforced or reported while none runs.
+//! Whether the core's loop still runs, for the liveness probe. The probe must not end an agent
+//! of which only the server is slow, because nothing is enforced or reported during a restart.
 
 use std::{
     sync::{
@@ -13,7 +13,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 /// The loop turns at least this often.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// When the loop last turned. Clones are the same; nobody waits for anybody.
+/// When the loop last ran. Clones are the same; no thread waits for another.
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
     since: Instant,

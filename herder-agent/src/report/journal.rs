@@ -1,4 +1,4 @@
-//! The last kills, for the API, and each new one for those who follow.
+//! The last kills for the API, and each new one for streams.
 
 use super::{
     KillRecord,
@@ -74,7 +74,7 @@ impl Journal {
     }
 
     /// The next kill, after so many of them, of which that became known, and its place among
-    /// them. What is not kept any more is passed over: it is older than all that anybody shows.
+    /// them. What is not kept any more is passed over: it is older than every kill that is still shown.
     pub fn settled_after(&self, place: u64) -> Option<(u64, Arc<KillRecord>)> {
         let oldest = self.settled_in_all - self.settled.len() as u64;
         (place.max(oldest)..self.settled_in_all).find_map(|place| {

@@ -1,4 +1,5 @@
-//! A lock that keeps nobody waiting for a less urgent thread to get its turn.
+//! A lock with priority inheritance, so that no thread waits for a less urgent one to get
+//! a processor.
 //!
 //! The core may run before all ordinary threads (`kernel::process::scheduling`), and shares the
 //! metrics and the journal with the server, which may have to wait for a processor for hundreds of
@@ -32,12 +33,12 @@ pub(super) struct Lock<T> {
 struct Turn(AtomicU32);
 
 impl<T> Lock<T> {
-    /// With a value that nobody has yet.
+    /// With a value that no thread has yet.
     pub(super) fn new(value: T) -> Self {
         Lock { turn: Turn::new(), value: Mutex::new(value) }
     }
 
-    /// Waits until nobody else has the value. A panic of who had it changes nothing: what
+    /// Waits until no other thread has the value. A panic of who had it changes nothing: what
     /// these locks are about is never left half changed.
     pub(super) fn lock(&self) -> Held<'_, T> {
         let turn = self.turn.as_ref().map(Turn::take);

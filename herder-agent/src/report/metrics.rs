@@ -7,7 +7,10 @@ mod families;
 mod family;
 mod series;
 
-use super::lock::{Held, Lock};
+use super::{
+    Refused,
+    lock::{Held, Lock},
+};
 use crate::{
     kubernetes::{client::Failure, events::send::Outcome},
     runtime::nri,
@@ -36,7 +39,7 @@ use std::{
 /// The cgroup label of kills whose cgroup was never seen.
 const UNKNOWN: &str = "unknown";
 
-/// How long the series of a container outlive it, if nobody says otherwise.
+/// How long the series of a container outlive it by default.
 const RETENTION: Duration = Duration::from_secs(15 * 60);
 
 /// The content type of the exposition.
@@ -115,8 +118,8 @@ impl Metrics {
     pub(super) fn kill(&self, report: &KillReport, age: Duration) {
         let families = &self.families;
         families.report_seconds.observe(age.as_secs_f64());
-        // A group inside of a container that lives on is sub-processes to whoever counts
-        // which containers ended.
+        // These metrics count which containers ended, so a group inside of a container that
+        // lives on counts as sub-processes.
         let kind = if report.ends { report.kind } else { Kind::Subprocess };
         let (kind, limit) = (kind.as_str(), report.limit.as_str());
         let mut series = self.series();
@@ -236,6 +239,15 @@ impl Metrics {
     pub(super) fn config_reload(&self, ok: bool) {
         let result = if ok { "ok" } else { "error" };
         self.families.reloads.add([result], 1);
+    }
+
+    pub(super) fn access_reload(&self, ok: bool) {
+        let result = if ok { "ok" } else { "error" };
+        self.families.access_reloads.add([result], 1);
+    }
+
+    pub(super) fn refused(&self, refused: Refused) {
+        self.families.refused.add([refused.as_str()], 1);
     }
 
     pub(super) fn config_watched(&self, watched: bool) {

@@ -1,4 +1,4 @@
-//! A kill as the API tells it.
+//! A kill as the API returns it.
 
 use herder_model::kill::KillReport;
 use herder_model::{
@@ -35,6 +35,9 @@ pub struct KillRecord {
     pub limit_cgroup: Option<String>,
     /// The limit of the victim's container; none if it has none, or that was not read.
     pub container_limit_bytes: Option<u64>,
+    /// Larger processes of the container that were still exiting, so that the kernel found no
+    /// other than the init.
+    pub exiting: usize,
     /// Namespace of the pod, if it is one.
     pub namespace: Option<String>,
     /// Name of the pod.
@@ -70,7 +73,7 @@ pub struct KillRecord {
     /// How long after the mark its end was seen, seconds, if it did not survive and that was seen.
     pub ended_seconds: Option<f64>,
     /// The restart that followed when this kill ended the container; none until
-    /// the pod's status tells it.
+    /// the pod's status shows it.
     pub restarted: Option<RestartRecord>,
 }
 
@@ -143,6 +146,7 @@ impl KillRecord {
             limit_bytes: report.limits.bytes,
             limit_cgroup: report.limits.cgroup.as_ref().map(|path| path.as_str().to_owned()),
             container_limit_bytes: report.limits.container.and_then(|memory| memory.limit),
+            exiting: report.exiting,
             namespace: names.map(|names| names.namespace.clone()),
             pod: names.map(|names| names.pod.clone()),
             container: names.map(|names| names.container.clone()),

@@ -1,4 +1,4 @@
-//! How the container runtime is answered, in the log and the metrics.
+//! The answers to the container runtime, in the log and the metrics.
 
 use super::Reporter;
 use crate::runtime::nri::{Answer, Attempt, Listener, Outcome};
@@ -11,7 +11,7 @@ impl Listener for Reporter {
             Outcome::Set => Some("NRI: set memory.oom.group."),
             Outcome::DryRun => Some("Dry run: would set memory.oom.group by NRI."),
             Outcome::Conflict => Some(
-                "NRI: the container was not made with this memory.oom.group, so another plugin wants another one; left to the cgroup.",
+                "NRI: another plugin wants another memory.oom.group for the container; it is left to enforcement by cgroup.",
             ),
             Outcome::Kept | Outcome::NotAsked | Outcome::Unmatched | Outcome::Error => None,
         };
@@ -27,7 +27,7 @@ impl Listener for Reporter {
     }
 
     fn failed(&self, error: &dyn std::error::Error) {
-        tracing::error!(%error, "NRI: left a container as it is.");
+        tracing::error!(%error, "NRI: a container was left unchanged.");
         self.metrics.nri_answer(Outcome::Error);
     }
 

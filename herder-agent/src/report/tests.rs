@@ -41,6 +41,7 @@ pub(crate) fn report(owner: Owner, kind: Kind) -> KillReport {
         },
         kind,
         ends: kind != Kind::Subprocess,
+        exiting: 0,
         group: None,
         limit: Limit::Container,
         limits: Limits::default(),
@@ -163,7 +164,7 @@ fn a_subprocess_may_take_its_container_along() {
     let series =
         r#"herder_oom_kills_survived_total{container="worker",namespace="shop",pod="web-0"} 1"#;
     assert!(text.contains(series), "{text}");
-    // Those who follow are told each once, in the order in which it became known.
+    // Followers get each once, in the order in which it became known.
     let told = |place| reporter.settled_after(place).map(|(place, kill)| (place, kill.id));
     assert_eq!([0, 1, 2].map(told), [Some((1, first)), Some((2, second)), None]);
     // A restart says that the container has ended, before its cgroup does.
@@ -177,7 +178,7 @@ fn a_subprocess_may_take_its_container_along() {
     assert_eq!(third, 3);
 }
 
-/// A follower that is far behind is told of those that are kept.
+/// A follower that is far behind gets those that are kept.
 #[test]
 fn what_became_of_containers_is_bounded() {
     let reporter = Reporter::default();

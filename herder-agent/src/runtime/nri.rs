@@ -2,12 +2,16 @@
 //! for plugins of containerd (on by default since 2.0) and CRI-O (since 1.30).
 //!
 //! Written into a container's spec, `memory.oom.group` is right from the program's
-//! first instruction, and a runtime that maps it to systemd's `OOMPolicy=` maps the
 //! right one, which nobody can change later. Also the runtime tells at once what the
 //! API server tells seconds later: names, and which process is a container's init.
+//! first instruction, and a runtime that maps it to systemd's `OOMPolicy=` maps the
+//! right one, which cannot be changed later. The runtime also reports at once what the
+//! API server has seconds later: names, and which process is a container's init.
+//! right one, which cannot be changed later. The runtime also reports at once what the
+//! API server has seconds later: names, and which process is a container's init.
 //!
-//! The runtime waits for each answer, so whatever is wrong is answered with nothing,
-//! counted, and left to the enforcement by cgroup, which goes on for all containers.
+//! The runtime waits for each answer. So a request that causes an error gets an empty answer,
+//! is counted, and is left to enforcement by cgroup, which continues for all containers.
 //! A connection that ends is made again. Nothing here waits for the core.
 
 mod adjust;
@@ -52,10 +56,10 @@ const GOOD: Duration = Duration::from_secs(60);
 pub enum Outcome {
     /// The rule's value was set.
     Set,
-    /// Somebody else had set the rule's value.
+    /// The value was right already.
     Kept,
-    /// Nobody asked for a value: an update of something else, or a runtime that does not
-    /// tell what it is about to write.
+    /// The request has no value: an update of something else, or a runtime that does not
+    /// report the value that it is about to write.
     NotAsked,
     /// Another plugin wants another value, so that the container was not made when this
     /// one was set. It is left to the enforcement by cgroup.
@@ -64,7 +68,7 @@ pub enum Outcome {
     Unmatched,
     /// The rule's value was not set, since the agent is to write nothing.
     DryRun,
-    /// It could not be said what is wanted, and nothing was changed.
+    /// The request was not understood, and nothing was changed.
     Error,
 }
 
@@ -94,7 +98,7 @@ impl Outcome {
     }
 }
 
-/// An answer, to be told.
+/// An answer, to be reported.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
     /// Namespace of the pod.
@@ -109,7 +113,7 @@ pub struct Answer<'a> {
     pub outcome: Outcome,
 }
 
-/// Who is told of what happens here: it logs and counts.
+/// Receives what happens here, to log and count it.
 pub trait Listener: Send + Sync {
     /// What was answered about a container.
     fn answered(&self, answer: &Answer<'_>);
@@ -156,15 +160,15 @@ pub enum NriError {
 /// What became of one try to be asked by the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Attempt {
-    /// It has told its containers, and asks from now on.
+    /// It has listed its containers, and asks from now on.
     Connected,
-    /// There is no socket, or nobody listens.
+    /// There is no socket, or nothing listens on it.
     Unreachable,
-    /// It would not have this plugin.
+    /// It refused to register the plugin.
     Refused,
-    /// It did not tell its containers, or read an answer, in time.
+    /// It did not list its containers, or read an answer, in time.
     TimedOut,
-    /// It ended the connection before it had told its containers.
+    /// It ended the connection before it had listed its containers.
     Closed,
     /// What it sent is not NRI.
     Malformed,
@@ -210,19 +214,19 @@ impl NriError {
 pub struct Plugin {
     /// Where the runtime listens.
     pub socket: PathBuf,
-    /// Whether somebody expects it to be there.
+    /// Whether to warn if there is no socket.
     pub expected: bool,
-    /// Change nothing; tell what would be changed.
+    /// Change nothing; report what would be changed.
     pub dry_run: bool,
     /// What is wanted of which container.
     pub policies: watch::Receiver<Arc<Policy>>,
-    /// What pods are labelled now, as far as the API server has told.
+    /// The current labels of pods, as far as the API server has sent them.
     pub pods: CurrentPods,
     /// Whose cgroups the core has to notice.
     pub awaited: Awaited,
-    /// Where all is told.
+    /// Receives all reports.
     pub listener: Arc<dyn Listener>,
-    /// Where what the runtime tells of containers goes.
+    /// Receives what the runtime reports about containers.
     pub learnt: mpsc::Sender<Vec<RuntimeContainer>>,
 }
 
@@ -269,7 +273,7 @@ impl Plugin {
         if missing && !self.expected {
             tracing::info!(%socket, "The runtime offers no NRI; values are corrected after it wrote them.");
         } else {
-            tracing::warn!(%socket, error = %Causes(error), "No NRI; values are corrected after the runtime wrote them. It is tried again and again, as herder_nri_connections_total counts.");
+            tracing::warn!(%socket, error = %Causes(error), "No NRI; values are corrected after the runtime wrote them. The agent keeps trying; herder_nri_connections_total counts the attempts.");
         }
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn answer(status: StatusCode, kind: &'static str, body: Vec<u8>) -> A
     with_headers(status, kind, body)
 }
 
-/// What comes in pieces, of which nobody knows yet how long they are.
+/// A body that comes in pieces, of unknown length.
 pub(super) fn streamed(
     kind: &'static str,
     frames: BoxStream<'static, Result<Frame<Bytes>, NoAnswer>>,

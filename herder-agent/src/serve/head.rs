@@ -1,5 +1,5 @@
-//! Whether a client has asked at all. Until then its connection is a descriptor and what the
-//! kernel has received, and so there may be far more of them than are served at once.
+//! Whether a client has sent a request. Until then its connection costs a descriptor and what the
+//! kernel has received, so there may be far more of them than are served at once.
 
 use rustix::net::{RecvFlags, recv};
 use std::io;
@@ -8,8 +8,11 @@ use tokio::{io::Interest, net::TcpStream};
 /// A head that is longer than this is read as it comes, bytes.
 const LOOKED_AT: usize = 2048;
 
-/// Waits until there is the head of a request, a good part of it, or something else than one;
-/// tells whether there is, or the client has gone before.
+/// The type of a record of TLS in which a handshake begins.
+const HANDSHAKE: u8 = 0x16;
+
+/// Waits for the head of a request, a good part of it, or something that is not one. Returns
+/// whether it came, or false if the client left before.
 pub(super) async fn arrives(stream: &TcpStream) -> io::Result<bool> {
     loop {
         let ready = stream.ready(Interest::READABLE).await?;
@@ -23,6 +26,14 @@ pub(super) async fn arrives(stream: &TcpStream) -> io::Result<bool> {
             looked => return looked,
         }
     }
+}
+
+/// Whether what has arrived begins as a handshake of TLS does: with a record of that type
+/// (RFC 8446, 5.1), which is no letter of a method.
+pub(super) fn is_handshake(stream: &TcpStream) -> bool {
+    let mut first = [0; 1];
+    let looked = recv(stream, &mut first[..], RecvFlags::PEEK);
+    looked.is_ok_and(|(_, length)| length == 1) && first == [HANDSHAKE]
 }
 
 fn look(stream: &TcpStream) -> io::Result<bool> {

@@ -11,7 +11,7 @@ use std::{
 };
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-/// Where an agent listens if nothing else is said.
+/// The port on which an agent listens by default.
 pub const PORT: u16 = 9469;
 
 /// What the kernel keeps of an answer that the client has not taken; it allows itself twice
@@ -62,7 +62,7 @@ fn bind_default() -> Result<TcpListener, ServeError> {
     match bind_one(both.into(), &[]) {
         // A taken port is taken for both.
         Err(error) if error.source.kind() != io::ErrorKind::AddrInUse => {
-            tracing::info!(error = %error.source, "Listening on IPv4 only: IPv6 cannot be had.");
+            tracing::info!(error = %error.source, "Listening on IPv4 only: IPv6 is not available.");
             bind_one(ipv4.into(), &[])
         }
         bound => bound,

@@ -1,4 +1,4 @@
-//! The client at the other end of a connection, and who of the two waits for whom.
+//! The client at the other end of a connection, and which side waits for the other.
 
 use std::{
     net::IpAddr,
@@ -16,6 +16,8 @@ pub(super) struct Peer {
 struct State {
     /// Since when the connection is there, until its client has asked something.
     new: Option<Instant>,
+    /// Since when it makes a TLS handshake, until its client has asked something.
+    handshake: Option<Instant>,
     /// Answers that are being made.
     answers: usize,
     streams: bool,
@@ -30,6 +32,8 @@ struct State {
 pub(super) enum Doing {
     /// It is there since then, and the client has asked nothing yet.
     New(Instant),
+    /// It makes a TLS handshake since then, and the client has asked nothing yet.
+    Handshake(Instant),
     /// The server waits for another request, or the rest of one, since then.
     Waiting(Instant),
     /// An answer is being made or written.
@@ -46,8 +50,14 @@ pub(super) struct Answering(Peer);
 impl Peer {
     pub(super) fn new(address: IpAddr) -> Self {
         let now = Instant::now();
-        let state =
-            State { new: Some(now), answers: 0, streams: false, unread: None, waiting: now };
+        let state = State {
+            new: Some(now),
+            handshake: None,
+            answers: 0,
+            streams: false,
+            unread: None,
+            waiting: now,
+        };
         Peer { address, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -58,6 +68,7 @@ impl Peer {
     pub(super) fn doing(&self) -> Doing {
         self.with(|state| match *state {
             State { new: Some(since), .. } => Doing::New(since),
+            State { handshake: Some(since), .. } => Doing::Handshake(since),
             State { streams: true, .. } => Doing::Streaming,
             State { unread: Some(since), .. } => Doing::Unread(since),
             State { answers: 0, waiting, .. } => Doing::Waiting(waiting),
@@ -65,10 +76,19 @@ impl Peer {
         })
     }
 
+    /// A TLS handshake begins.
+    pub(super) fn shakes_hands(&self) {
+        self.with(|state| {
+            state.new = None;
+            state.handshake = Some(Instant::now());
+        });
+    }
+
     /// The client has asked something.
     pub(super) fn asks(&self) {
         self.with(|state| {
             state.new = None;
+            state.handshake = None;
             state.waiting = Instant::now();
         });
     }

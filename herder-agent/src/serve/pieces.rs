@@ -1,8 +1,9 @@
-//! Long answers, made piece by piece as the client reads them: however long the list is, a
-//! connection holds one piece of it, and whoever waits for the same holds nothing back.
+//! Long answers, made piece by piece as the client reads them. However long the list is, a
+//! connection holds one piece of it, and slow clients do not hold up others.
 
 use super::{
     answer::{Answer, NoAnswer, answer, streamed},
+    gzip::{Gzip, mark},
     peer::Answering,
 };
 use crate::{
@@ -13,7 +14,10 @@ use crate::{
     },
 };
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use hyper::{StatusCode, body::Frame};
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -55,21 +59,49 @@ impl Pieces {
     pub(super) async fn answer(
         self,
         kind: &'static str,
+        mut gzip: Option<Gzip>,
         answering: Answering,
     ) -> Result<Answer, NoAnswer> {
-        let Piece { text, rest } = self.next(true).await?;
-        let Some(rest) = rest else { return Ok(answer(StatusCode::OK, kind, text)) };
-        let others = stream::unfold((Some(rest), answering), |(rest, answering)| async {
-            let (piece, rest) = match rest?.next(false).await {
+        let is_encoded = gzip.is_some();
+        let Piece { text, rest } = self.next_encoded(true, &mut gzip).await?;
+        let mut answer = match rest {
+            None => answer(StatusCode::OK, kind, text),
+            Some(rest) => streamed(kind, Self::all(text, rest, gzip, answering)),
+        };
+        mark(&mut answer, is_encoded);
+        Ok(answer)
+    }
+
+    fn all(
+        first: Vec<u8>,
+        rest: Pieces,
+        gzip: Option<Gzip>,
+        answering: Answering,
+    ) -> BoxStream<'static, Result<Frame<Bytes>, NoAnswer>> {
+        let state = (Some(rest), gzip, answering);
+        let others = stream::unfold(state, |(rest, mut gzip, answering)| async {
+            let (piece, rest) = match rest?.next_encoded(false, &mut gzip).await {
                 Ok(Piece { text, rest }) => (Ok(text), rest),
-                // The connection breaks, so that nobody takes a part for all.
+                // The connection breaks, so that the client does not take a part for the whole.
                 Err(error) => (Err(error), None),
             };
-            Some((piece, (rest, answering)))
+            Some((piece, (rest, gzip, answering)))
         });
-        let all = stream::iter([Ok(text)]).chain(others);
-        let frames = all.map(|piece| piece.map(|text| Frame::data(Bytes::from(text))));
-        Ok(streamed(kind, frames.boxed()))
+        let all = stream::iter([Ok(first)]).chain(others);
+        all.map(|piece| piece.map(|text| Frame::data(Bytes::from(text)))).boxed()
+    }
+
+    /// The next piece, and those after it as long as the encoder gives nothing for them.
+    async fn next_encoded(self, first: bool, gzip: &mut Option<Gzip>) -> Result<Piece, NoAnswer> {
+        let Piece { mut text, mut rest } = self.next(first).await?;
+        let Some(gzip) = gzip else { return Ok(Piece { text, rest }) };
+        loop {
+            text = gzip.encode(&text, rest.is_none());
+            match rest {
+                Some(more) if text.is_empty() => Piece { text, rest } = more.next(false).await?,
+                rest => return Ok(Piece { text, rest }),
+            }
+        }
     }
 
     async fn next(self, first: bool) -> Result<Piece, NoAnswer> {

@@ -1,6 +1,6 @@
-//! The connections that are open, and which of them ends when one too many comes: every pod
-//! that can reach the node's network may ask, and the kubelet and Prometheus have to get in,
-//! also where a stranger has the same address as they.
+//! The open connections, and which of them is closed when there is one too many. Every pod
+//! that can reach the node's network may connect, and the kubelet and Prometheus must always
+//! get in, even if another client has the same address.
 
 use super::peer::{Doing, Peer};
 use std::{
@@ -18,6 +18,10 @@ pub(super) const SERVED: usize = 24;
 /// Connections whose clients have not asked yet. Of a flood of them each is there for as long
 /// as it takes so many others to come, in which an honest client has asked.
 pub(super) const NEW: usize = 64;
+
+/// Connections that are in a TLS handshake, or whose clients have not asked since. They hold what
+/// TLS needs, so there are fewer of them than of those that have not begun.
+pub(super) const HANDSHAKES: usize = 24;
 
 /// Connections of one address that are no more than others have: a browser opens six. Of an
 /// address with more, one of its own makes room.
@@ -49,23 +53,36 @@ impl Places {
         });
     }
 
+    /// Its client begins a TLS handshake; if there are too many that do, one of them goes.
+    pub(super) fn shake_hands(&self, peer: &Peer) {
+        self.with(|open| {
+            open.retain(|open| !open.task.is_finished());
+            make_room(open, HANDSHAKES, |doing| matches!(doing, Doing::Handshake(_)));
+            peer.shakes_hands();
+        });
+    }
+
     /// Its client has asked; if there are too many that have, one of them goes.
     pub(super) fn serve(&self, peer: &Peer) {
         self.with(|open| {
             open.retain(|open| !open.task.is_finished());
-            make_room(open, SERVED, |doing| !matches!(doing, Doing::New(_)));
+            make_room(open, SERVED, |doing| !has_not_asked(doing));
             peer.asks();
         });
     }
 
     /// Those that have not asked go.
     pub(super) fn close(&self) {
-        self.with(|open| make_room(open, 0, |doing| matches!(doing, Doing::New(_))));
+        self.with(|open| make_room(open, 0, has_not_asked));
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Vec<Open>) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+fn has_not_asked(doing: Doing) -> bool {
+    matches!(doing, Doing::New(_) | Doing::Handshake(_))
 }
 
 /// Cuts connections of a kind until there are fewer than so many, or none.
@@ -92,7 +109,7 @@ fn first_to_go(all: &[Row], now: Instant) -> Option<usize> {
     let order = |(place, (address, doing, open)): (usize, &Row)| {
         let (active, since) = match *doing {
             Doing::Streaming => return None,
-            Doing::New(since) | Doing::Waiting(since) => (false, since),
+            Doing::New(since) | Doing::Handshake(since) | Doing::Waiting(since) => (false, since),
             Doing::Unread(since) if since + STALLED <= now => (false, since),
             Doing::Unread(_) | Doing::Answering => (true, *open),
         };

@@ -3,6 +3,7 @@
 use super::{
     State,
     answer::{Answer, answer, text},
+    gzip::Gzip,
     page,
     peer::{Answering, Peer},
     pieces::{Kills, Pieces},
@@ -48,6 +49,7 @@ pub(super) async fn respond<B>(
         answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return answer;
     }
+    let gzip = || state.encoders.one_for(request.headers());
     match request.uri().path() {
         "/metrics" => {
             let reporter = state.reporter.clone();
@@ -56,7 +58,7 @@ pub(super) async fn respond<B>(
                 reporter.metrics().log_lines_dropped(lines);
             }
             let pieces = Pieces::Metrics { reporter, place: metrics::Place::default() };
-            in_pieces(pieces, metrics::EXPOSITION, answering).await
+            in_pieces(pieces, metrics::EXPOSITION, gzip(), answering).await
         }
         "/livez" => alive(state.heartbeat.silent_for()),
         "/readyz" => match state.readiness.missing() {
@@ -69,14 +71,14 @@ pub(super) async fn respond<B>(
                 text(StatusCode::SERVICE_UNAVAILABLE, why)
             }
         },
-        "/api/v1/kills" => kills(request.uri().query(), &state.reporter, answering).await,
+        "/api/v1/kills" => kills(request.uri().query(), &state.reporter, gzip(), answering).await,
         "/api/v1/kills/stream" if *request.method() == Method::HEAD => {
             text(StatusCode::OK, String::new())
         }
         "/api/v1/kills/stream" => streams.open(request.headers(), &state.reporter, peer),
         "/api/v1/containers" => {
             let pieces = Pieces::Containers { core: state.core.clone(), after: None };
-            in_pieces(pieces, JSON, answering).await
+            in_pieces(pieces, JSON, gzip(), answering).await
         }
         "/api/v1/node" => {
             let system = rustix::system::uname();
@@ -101,7 +103,12 @@ fn alive(silent: Duration) -> Answer {
 
 /// A page of the kills, the newest first: those before `before`, `limit` at most. A header
 /// has the address of the next page, if there is one.
-async fn kills(query: Option<&str>, reporter: &Arc<Reporter>, answering: Answering) -> Answer {
+async fn kills(
+    query: Option<&str>,
+    reporter: &Arc<Reporter>,
+    gzip: Option<Gzip>,
+    answering: Answering,
+) -> Answer {
     let (Some(limit), Some(before)) = (number(query, "limit"), number(query, "before")) else {
         return text(StatusCode::BAD_REQUEST, "limit and before must be numbers\n".into());
     };
@@ -112,7 +119,7 @@ async fn kills(query: Option<&str>, reporter: &Arc<Reporter>, answering: Answeri
     let after = before.saturating_sub(1).saturating_sub(limit);
     let next = reporter.kill_before(after + 1).map(|_| after + 1).filter(|_| limit > 0);
     let page = Kills { reporter: reporter.clone(), before, after };
-    let mut answer = in_pieces(Pieces::Kills(page), JSON, answering).await;
+    let mut answer = in_pieces(Pieces::Kills(page), JSON, gzip, answering).await;
     // Relative to the page itself, wherever a proxy has it.
     let link = next.map(|next| format!("<?limit={limit}&before={next}>; rel=\"next\""));
     if let Some(link) = link.and_then(|link| HeaderValue::from_str(&link).ok()) {
@@ -130,9 +137,14 @@ fn number(query: Option<&str>, key: &str) -> Option<Option<u64>> {
     }
 }
 
-async fn in_pieces(pieces: Pieces, kind: &'static str, answering: Answering) -> Answer {
+async fn in_pieces(
+    pieces: Pieces,
+    kind: &'static str,
+    gzip: Option<Gzip>,
+    answering: Answering,
+) -> Answer {
     pieces
-        .answer(kind, answering)
+        .answer(kind, gzip, answering)
         .await
         .unwrap_or_else(|error| text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")))
 }

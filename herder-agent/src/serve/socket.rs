@@ -23,7 +23,7 @@ use unsent::unsent;
 pub(super) const UNREAD: Duration = Duration::from_secs(20);
 
 /// How long the end of an answer may be on its way.
-const LAST: Duration = Duration::from_secs(5);
+pub(super) const LAST: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether it has arrived.
 const LOOK: Duration = Duration::from_millis(10);

@@ -2,8 +2,8 @@
 //! `herder-agent kills --follow`, and for curl.
 //!
 //! A stream holds the number of the last kill that it has written, and reads the next one
-//! in the journal when the client has read that. A client that is too slow for the journal is
-//! told how many kills it missed, and delays nobody.
+//! in the journal when the client has read that. A client that is too slow for the journal gets
+//! the number of kills that it missed, and delays no other client.
 
 use super::{
     answer::{Answer, streamed, text},
@@ -189,7 +189,7 @@ fn new(kill: &KillRecord) -> Bytes {
     event(&format!("kill\nid: {}", kill.id), kill)
 }
 
-/// JSON has no line breaks, so one `data` line is enough. What is told of an earlier kill has no
+/// JSON has no line breaks, so one `data` line is enough. An update of an earlier kill has no
 /// number of its own: a client begins again after the last kill.
 fn event(name: &str, kill: &KillRecord) -> Bytes {
     let mut text = format!("event: {name}\ndata: ");

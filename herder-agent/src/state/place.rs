@@ -1,9 +1,9 @@
-//! Where a state file stands: read and replaced so that nothing of somebody else is followed,
-//! waited for, or lost.
+//! Reads and replaces the state file without following links, blocking on, or overwriting files
+//! of other users.
 //!
-//! Others may write in the directory, if the operator chose one like `/tmp`. So a file counts only
-//! if it is a regular one of the agent's own user that begins as a state does, or is empty, as a
-//! crash may leave it. Whatever else stands there is left as it is, and told.
+//! Other users may write in the directory, if the operator chose one like `/tmp`. So a file counts
+//! only if it is a regular file of the agent's own user that begins as a state does, or is empty,
+//! as a crash may leave it. Anything else in its place is left unchanged, and logged.
 
 use super::StateError;
 use rustix::{
@@ -41,7 +41,7 @@ enum Found {
 
 impl<'a> Place<'a> {
     /// The directory is opened anew for each use, since it may be made anew. It may be a link of
-    /// root or of our own user, as `DynamicUser=` makes it, and of nobody else.
+    /// root or of our own user, as `DynamicUser=` makes it, and of no other user.
     pub(super) fn open(path: &'a Path) -> Result<Self, StateError> {
         let foreign = |what: &str| StateError::Foreign { path: path.into(), what: what.into() };
         let name = path.file_name().ok_or_else(|| foreign("no name of a file"))?;
@@ -92,7 +92,7 @@ impl<'a> Place<'a> {
                     .map_err(|error| self.failed(self.name, error))
             });
         if moved.is_err() {
-            // It is ours, and the next one needs its name. Why it is here is told already.
+            // It is ours, and the next file needs its name. The reason was logged already.
             let _ = self.remove(&new);
         }
         moved
@@ -121,7 +121,7 @@ impl<'a> Place<'a> {
         if bytes.get(..begun) == BEGINS.get(..begun) {
             Ok(Found::Ours(bytes))
         } else {
-            Err(self.foreign(name, "no state of an agent".into()))
+            Err(self.foreign(name, "not an agent's state file".into()))
         }
     }
 
@@ -129,7 +129,7 @@ impl<'a> Place<'a> {
         if is(found, FileType::Symlink) {
             Err(self.foreign(name, "a symbolic link, and is not followed".into()))
         } else if !is(found, FileType::RegularFile) {
-            Err(self.foreign(name, "no regular file".into()))
+            Err(self.foreign(name, "not a regular file".into()))
         } else if found.st_uid != geteuid().as_raw() {
             Err(self.foreign(name, format!("a file of uid {}", found.st_uid)))
         } else {
@@ -200,8 +200,8 @@ mod tests {
         replaced.map_err(|error| error.to_string())
     }
 
-    /// What somebody has put where the state, or the next one, is to be: it is told, with its
-    /// path, within no time, and is there afterwards as it was.
+    /// Something else in the place of the state file, or of the next one, is reported with its
+    /// path, without blocking, and left unchanged.
     #[test]
     fn what_is_somebody_elses_is_left_as_it_is() {
         type Put = fn(&Directory, &str);
@@ -211,11 +211,15 @@ mod tests {
             (
                 "hard",
                 |to, name| fs::hard_link(to.file("precious"), to.file(name)).unwrap(),
-                "no state",
+                "not an agent's state file",
             ),
-            ("content", |to, name| fs::write(to.file(name), "{\"boot\"").unwrap(), "no state"),
-            ("fifo", |to, name| to.fifo(name), "no regular file"),
-            ("directory", |to, name| fs::create_dir(to.file(name)).unwrap(), "no regular file"),
+            (
+                "content",
+                |to, name| fs::write(to.file(name), "{\"boot\"").unwrap(),
+                "not an agent's state file",
+            ),
+            ("fifo", |to, name| to.fifo(name), "not a regular file"),
+            ("directory", |to, name| fs::create_dir(to.file(name)).unwrap(), "not a regular file"),
         ];
         for name in ["state.json", "state.json.new"] {
             for (case, put, why) in &table {

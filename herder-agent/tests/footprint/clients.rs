@@ -9,20 +9,24 @@ const CLIENTS: usize = 96;
 const MOST_SERVED: usize = 4 << 20;
 
 /// What is kept of the last ones until others come, and what has grown for so many.
-const LEFT_BY_CLIENTS: usize = 512 * 1024;
+pub(super) const LEFT_BY_CLIENTS: usize = 512 * 1024;
 
 /// Whatever is asked, and however much of it there is, clients that do not read cost little,
 /// and keep nobody with the same address out.
 #[test]
 fn clients_that_do_not_read_take_little() {
     let _alone = ALONE.lock();
-    let address = full_server();
+    let address = full_server(Access::default());
     let head = "x".repeat(15_000);
     let many = "GET /api/v1/kills HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
     let table = [
         ("kills", "GET /api/v1/kills HTTP/1.1\r\nHost: x\r\n\r\n".to_owned()),
         ("kills, and again", many),
         ("metrics", "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".to_owned()),
+        (
+            "metrics with gzip",
+            "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n".to_owned(),
+        ),
         ("containers", "GET /api/v1/containers HTTP/1.1\r\nHost: x\r\n\r\n".to_owned()),
         ("all kills since", "GET /api/v1/kills/stream HTTP/1.1\r\nLast-Event-ID: 0\r\n\r\n".into()),
         ("half a head", format!("GET / HTTP/1.1\r\nX: {head}")),
@@ -63,7 +67,7 @@ fn clients_that_do_not_read_take_little() {
 }
 
 /// A server of a journal full of group kills, 10,000 series and 1,000 containers.
-fn full_server() -> SocketAddr {
+pub(super) fn full_server(access: Access) -> SocketAddr {
     let reporter = Arc::new(Reporter::default());
     let mut tree = CgroupTree::default();
     let mut reconciler = Reconciler::new(Duration::from_nanos(1));
@@ -95,6 +99,7 @@ fn full_server() -> SocketAddr {
             limits: Limits::default(),
             pod: None,
             ends: true,
+            exiting: 0,
             group: None,
             victim_owners: vec![owner(0); 9],
             rule: Some("web".into()),
@@ -128,13 +133,14 @@ fn full_server() -> SocketAddr {
         }
     });
     let (ready, heartbeat) = (Readiness::default(), Heartbeat::default());
-    let state = serve::State::new(reporter, ready, core, heartbeat, None, "node-1");
+    let (_, access) = watch::channel(access);
+    let state = serve::State::new(reporter, ready, core, heartbeat, None, "node-1").asking(access);
     thread::spawn(move || runtime.block_on(serve::run(listeners, state, pending())));
     address
 }
 
 /// A connection from 127.0.0.`host`.
-fn connect(host: usize, address: SocketAddr) -> TcpStream {
+pub(super) fn connect(host: usize, address: SocketAddr) -> TcpStream {
     let runtime = Builder::new_current_thread().enable_io().build().unwrap();
     let connected = runtime.block_on(async {
         let socket = TcpSocket::new_v4().unwrap();
@@ -147,7 +153,7 @@ fn connect(host: usize, address: SocketAddr) -> TcpStream {
     stream
 }
 
-fn get(host: usize, address: SocketAddr, path: &str) -> String {
+pub(super) fn get(host: usize, address: SocketAddr, path: &str) -> String {
     let mut stream = connect(host, address);
     write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
     let mut answer = String::new();

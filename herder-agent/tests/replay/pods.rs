@@ -366,7 +366,7 @@ async fn what_an_outage_is_about_is_told_as_often_as_it_changes() {
     let mut follower = Follower::of(replies).await;
     follower.until_synced().await;
     assert_eq!(log.lines("closed at the other end").len(), 1, "{log:?}");
-    assert_eq!(log.lines("refuses to tell the pods").len(), 1, "{log:?}");
+    assert_eq!(log.lines("refuses to list the pods").len(), 1, "{log:?}");
     assert_eq!(log.lines("403 Forbidden: ").len(), 1, "{log:?}");
     assert_eq!(log.lines("200 OK with text/html").len(), 1, "{log:?}");
     assert_eq!(log.lines("answers again").len(), 1, "{log:?}");

@@ -136,7 +136,7 @@ async fn each_way_not_to_be_reached_is_told_with_its_cause_and_what_to_do() {
             "https",
             Server::Plain(b"HTTP/1.1 400 x\r\n\r\n"),
             Connection,
-            ["InvalidContentType", "speaks no TLS"],
+            ["InvalidContentType", "does not speak TLS"],
         ),
         (
             "http",
@@ -147,7 +147,7 @@ async fn each_way_not_to_be_reached_is_told_with_its_cause_and_what_to_do() {
         ("https", Server::Tls("expired"), Connection, ["certificate expired", "the node's clock"]),
         ("https", Server::Tls("early"), Connection, ["not valid yet", "set the clock"]),
         ("https", Server::Tls("other-name"), Connection, ["api.example.com", "subjectAltName"]),
-        ("https", Server::Tls("stranger"), Connection, ["UnknownIssuer", "another authority"]),
+        ("https", Server::Tls("stranger"), Connection, ["UnknownIssuer", "not signed by the CA"]),
         ("https", Server::WantsCertificate, Connection, ["fatal alert", "client certificate"]),
     ];
     let mut told = Vec::new();

@@ -1,4 +1,4 @@
-//! A minute of Herder, for people: two containers alike, one of them matched.
+//! A minute of Herder, for people: two identical containers, of which a rule matches one.
 //!
 //! Both have an init with children that grow beyond the limit, and both were
 //! made with `memory.oom.group=1`, as the kubelet has it. A tiny runtime starts
@@ -19,7 +19,7 @@ use std::{
 
 const RULES: &str = "\
 rules:
-- name: steered
+- name: demo
   cgroups: ['/demo.slice/docker-5teered*.scope']
   oomGroup: single-process
 ";
@@ -67,7 +67,7 @@ impl Shown {
             began,
             RED,
             "restart",
-            &format!("{}: its init died, all of its work is lost", self.name),
+            &format!("{}: its init was killed too, and all of its work is lost", self.name),
         );
         Cgroup::remove(&self.container.cgroup);
         self.container = Container::start(self.path, LIMIT, &CHILDREN);
@@ -80,8 +80,8 @@ pub fn run(seconds: u64) -> ExitCode {
     say(&format!("{DIM}herder-agent runs with these rules:{RESET}"));
     say(RULES);
     let mut shown = [
-        Shown::start("steered", "/demo.slice/docker-5teered0c0ffee.scope"),
-        Shown::start("neighbour", "/demo.slice/docker-ne19hb0ur0decaf.scope"),
+        Shown::start("matched", "/demo.slice/docker-5teered0c0ffee.scope"),
+        Shown::start("unmatched", "/demo.slice/docker-ne19hb0ur0decaf.scope"),
     ];
     for container in &shown {
         let value = container.container.cgroup.oom_group();
@@ -107,11 +107,11 @@ pub fn run(seconds: u64) -> ExitCode {
         sleep(Duration::from_millis(100));
     }
     table(&agent, &shown);
-    let [steered, neighbour] = &shown;
-    let as_promised = steered.restarts == 0
-        && steered.kills.get("subprocess").is_some_and(|kills| *kills > 0)
-        && neighbour.restarts > 0
-        && neighbour.kills.contains_key("group");
+    let [matched, unmatched] = &shown;
+    let as_promised = matched.restarts == 0
+        && matched.kills.get("subprocess").is_some_and(|kills| *kills > 0)
+        && unmatched.restarts > 0
+        && unmatched.kills.contains_key("group");
     agent.assert_nothing_lost();
     if as_promised { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -4,9 +4,9 @@ use crate::{
     harness::test::Test,
     runtime,
     tests::{
-        addresses, clients, constraints, counts, creations, crowds, crun, enforcement, faults,
-        fight, footprint, kills, limits, marks, nodes, pod_events, pod_faults, pod_names, pods,
-        robustness, sandboxes, unseen, victims,
+        addresses, clients, constraints, counts, creations, crowds, crun, dying_children,
+        enforcement, faults, fight, footprint, kills, limits, marks, nodes, pod_events, pod_faults,
+        pod_names, pods, robustness, sandboxes, unseen, victims,
     },
 };
 
@@ -22,6 +22,7 @@ const TESTS: &[&[Test]] = &[
     counts::TESTS,
     nodes::TESTS,
     footprint::TESTS,
+    dying_children::TESTS,
 ];
 
 const TESTS_OF_KILLS: &[&[Test]] =

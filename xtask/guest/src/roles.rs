@@ -40,6 +40,7 @@ pub fn run(arguments: &[&str]) -> ExitCode {
         "victims" => crate::bench::shown::victims(rest),
         "group" => crate::bench::seen::group(rest[0]),
         "paced" => crate::bench::soak::paced(rest[0]),
+        "forks-again" => crate::tests::dying_children::forks_again(),
         "idle" => idle(),
         "brief" => ExitCode::SUCCESS,
         "spin" => loop {

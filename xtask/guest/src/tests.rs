@@ -7,6 +7,7 @@ pub mod counts;
 pub mod creations;
 pub mod crowds;
 pub mod crun;
+pub mod dying_children;
 pub mod enforcement;
 pub mod faults;
 pub mod fight;

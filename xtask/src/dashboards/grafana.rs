@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 /// The schema of Grafana 11.0.
 const SCHEMA: u32 = 39;
 
+/// The variable that names the data source.
+pub const SOURCE: &str = "datasource";
+
 /// What the short forms in panels.yaml stand for. A fleet that sets no `cluster`
 /// label is shown when all clusters are.
 const SELECTIONS: [(&str, &str); 3] = [
@@ -66,7 +69,7 @@ pub fn spelt_out(expr: &str) -> String {
 }
 
 fn data_source() -> Value {
-    json!({"type": "prometheus", "uid": "${datasource}"})
+    json!({"type": "prometheus", "uid": format!("${{{SOURCE}}}")})
 }
 
 fn annotation() -> Value {
@@ -84,7 +87,7 @@ fn annotation() -> Value {
 fn variables() -> Vec<Value> {
     let source = json!({
         "hide": 0, "includeAll": false, "label": "Data source", "multi": false,
-        "name": "datasource", "options": [], "query": "prometheus", "refresh": 1, "regex": "",
+        "name": SOURCE, "options": [], "query": "prometheus", "refresh": 1, "regex": "",
         "skipUrlSync": false, "type": "datasource"
     });
     let label = |name: &str, title: &str, query: &str| {

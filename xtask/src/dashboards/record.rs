@@ -39,7 +39,7 @@ pub fn nodes() -> Result<BTreeMap<String, Vec<String>>> {
 pub fn run() -> Result<()> {
     debian::need("qemu-system-x86_64", "qemu-system-x86")?;
     let kernel = kernel::get(Series::V6_12)?;
-    let built = build::for_vm(&build::Args::default())?;
+    let built = build::for_vm(build::Architecture::Amd64, &build::Args::default())?;
     let vm = Vm {
         kernel: &kernel,
         built: &built,

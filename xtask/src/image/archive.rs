@@ -2,11 +2,9 @@
 //! same time what `docker save` writes (`manifest.json`), so that every engine
 //! reads it. The same contents give the same bytes.
 
+use crate::pack::{digest, gzip, tar};
 use anyhow::{Context, Result};
-use flate2::{Compression, GzBuilder};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
-use std::io::Write;
 
 /// What an image is made of.
 #[derive(Clone, Copy)]
@@ -34,49 +32,91 @@ pub struct Contents<'a> {
 }
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// The manifest's digest and the archive.
+/// One architecture's image.
+struct Image {
+    /// Of its manifest, with the platform.
+    descriptor: Value,
+    manifest: Vec<u8>,
+    config: Vec<u8>,
+    layer: Vec<u8>,
+}
+
+impl Image {
+    fn new(contents: &Contents<'_>) -> Result<Self> {
+        let files = tar([(contents.title.to_owned(), 0o755, contents.program)])?;
+        let layer = gzip(&files)?;
+        let config = serde_json::to_vec(&config(contents, &digest(&files)))?;
+        let manifest = serde_json::to_vec(&json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": descriptor(CONFIG, &config),
+            "layers": [descriptor(LAYER, &layer)],
+            "annotations": labels(contents),
+        }))?;
+        let mut descriptor = descriptor(MANIFEST, &manifest);
+        descriptor["platform"] = json!({ "architecture": contents.architecture, "os": "linux" });
+        Ok(Image { descriptor, manifest, config, layer })
+    }
+
+    fn blobs(&self) -> impl Iterator<Item = (String, u32, &[u8])> {
+        [&self.manifest, &self.config, &self.layer]
+            .into_iter()
+            .map(|bytes| (blob(bytes), 0o644, bytes.as_slice()))
+    }
+}
+
+/// The manifest's digest and the archive of one image.
 pub fn archive(contents: &Contents<'_>) -> Result<(String, Vec<u8>)> {
-    let program = contents.program;
-    let layer = tar([(contents.title.to_owned(), 0o755, program)])?;
-    let compressed = gzip(&layer).context("cannot compress the layer")?;
-    let config = serde_json::to_vec(&config(contents, &digest(&layer)))?;
-    let manifest = serde_json::to_vec(&json!({
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "config": descriptor(CONFIG, &config),
-        "layers": [descriptor(LAYER, &compressed)],
-        "annotations": labels(contents),
-    }))?;
-    let name = format!("{}:{}", contents.name, contents.tag);
-    let mut entry = descriptor(MANIFEST, &manifest);
-    entry["platform"] = json!({ "architecture": contents.architecture, "os": "linux" });
-    entry["annotations"] = json!({
-        "io.containerd.image.name": name,
-        "org.opencontainers.image.ref.name": contents.tag,
-    });
+    let image = Image::new(contents)?;
+    let docker = serde_json::to_vec(&json!([{
+        "Config": blob(&image.config),
+        "RepoTags": [format!("{}:{}", contents.name, contents.tag)],
+        "Layers": [blob(&image.layer)],
+    }]))?;
+    let files = std::iter::once(("manifest.json".to_owned(), 0o644, docker.as_slice()));
+    let archive = layout(contents, image.descriptor.clone(), files.chain(image.blobs()))?;
+    Ok((format!("sha256:{}", digest(&image.manifest)), archive))
+}
+
+/// The digest of an index of images that differ in their architecture, and an archive of all.
+/// `docker load` has no form for that; engines that read OCI layouts take it.
+pub fn index(all: &[Contents<'_>]) -> Result<(String, Vec<u8>)> {
+    let first = all.first().context("an index of no images")?;
+    let images = all.iter().map(Image::new).collect::<Result<Vec<_>>>()?;
     let index = serde_json::to_vec(&json!({
         "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": [entry],
+        "mediaType": INDEX,
+        "manifests": images.iter().map(|image| &image.descriptor).collect::<Vec<_>>(),
+        "annotations": labels(first),
     }))?;
-    let docker = serde_json::to_vec(&json!([{
-        "Config": blob(&config),
-        "RepoTags": [name],
-        "Layers": [blob(&compressed)],
-    }]))?;
-    let layout = serde_json::to_vec(&json!({ "imageLayoutVersion": "1.0.0" }))?;
-    let archive = tar([
-        ("oci-layout".to_owned(), 0o644, layout.as_slice()),
-        ("index.json".to_owned(), 0o644, &index),
-        ("manifest.json".to_owned(), 0o644, &docker),
-        (blob(&manifest), 0o644, &manifest),
-        (blob(&config), 0o644, &config),
-        (blob(&compressed), 0o644, &compressed),
-    ])?;
-    Ok((format!("sha256:{}", digest(&manifest)), archive))
+    let files = std::iter::once((blob(&index), 0o644, index.as_slice()));
+    let files = files.chain(images.iter().flat_map(Image::blobs));
+    let archive = layout(first, descriptor(INDEX, &index), files)?;
+    Ok((format!("sha256:{}", digest(&index)), archive))
+}
+
+/// An image layout with one name in it.
+fn layout<'a>(
+    contents: &Contents<'_>,
+    mut named: Value,
+    files: impl Iterator<Item = (String, u32, &'a [u8])>,
+) -> Result<Vec<u8>> {
+    let files: Vec<_> = files.collect();
+    named["annotations"] = json!({
+        "io.containerd.image.name": format!("{}:{}", contents.name, contents.tag),
+        "org.opencontainers.image.ref.name": contents.tag,
+    });
+    let entry = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [named] });
+    let (layout, entry) = (json!({ "imageLayoutVersion": "1.0.0" }).to_string(), entry.to_string());
+    let head = [("oci-layout", layout.as_bytes()), ("index.json", entry.as_bytes())];
+    tar(head
+        .map(|(name, bytes)| (name.to_owned(), 0o644, bytes))
+        .into_iter()
+        .chain(files.iter().cloned()))
 }
 
 /// image-spec/config.md.
@@ -127,33 +167,6 @@ fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
 
 fn blob(bytes: &[u8]) -> String {
     format!("blobs/sha256/{}", digest(bytes))
-}
-
-fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Files of root, without a time.
-fn tar<'a>(files: impl IntoIterator<Item = (String, u32, &'a [u8])>) -> Result<Vec<u8>> {
-    let mut archive = tar::Builder::new(Vec::new());
-    for (name, mode, bytes) in files {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(bytes.len() as u64);
-        header.set_mode(mode);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        header.set_entry_type(tar::EntryType::Regular);
-        archive.append_data(&mut header, &name, bytes).context("cannot write a tar archive")?;
-    }
-    archive.into_inner().context("cannot end a tar archive")
-}
-
-/// Without a name and a time.
-fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut encoder = GzBuilder::new().write(Vec::new(), Compression::best());
-    encoder.write_all(bytes)?;
-    encoder.finish()
 }
 
 #[cfg(test)]
@@ -232,5 +245,31 @@ mod tests {
         let program = layer.entries().unwrap().next().unwrap().unwrap();
         assert_eq!(program.header().mode().unwrap(), 0o755);
         assert_eq!(program.path().unwrap().to_str(), Some("thing"));
+    }
+
+    /// One name, from which each node takes what it can run.
+    #[test]
+    fn an_index_has_an_image_for_each_architecture() {
+        let other = Contents { architecture: "arm64", program: b"\x7fELF of another", ..CONTENTS };
+        let (digest_of_index, archive) = index(&[CONTENTS, other]).unwrap();
+        assert_eq!(archive, index(&[CONTENTS, other]).unwrap().1);
+        let files = files(&archive);
+        let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
+        let blob = |digest: &Value| {
+            let digest = digest.as_str().unwrap().strip_prefix("sha256:").unwrap();
+            json(&files[&format!("blobs/sha256/{digest}")])
+        };
+        let layout = json(&files["index.json"]);
+        assert_eq!(layout["manifests"].as_array().unwrap().len(), 1);
+        assert_eq!(layout["manifests"][0]["digest"], digest_of_index);
+        let index = blob(&layout["manifests"][0]["digest"]);
+        let platforms = index["manifests"].as_array().unwrap().iter().map(|manifest| {
+            let config = blob(&blob(&manifest["digest"])["config"]["digest"]);
+            assert_eq!(manifest["platform"]["architecture"], config["architecture"]);
+            config["architecture"].as_str().unwrap().to_owned()
+        });
+        assert_eq!(platforms.collect::<Vec<_>>(), ["amd64", "arm64"]);
+        // An archive of one image is the same image.
+        assert_eq!(self::archive(&other).unwrap().0, index["manifests"][1]["digest"]);
     }
 }

@@ -6,7 +6,7 @@ use clap::{CommandFactory, Parser};
 use glob::Pattern;
 use herder_agent::{
     cli::args::{Cli, Task},
-    serve::PORT,
+    serve::{PORT, access::AccessFiles},
 };
 use herder_model::rules::parse::{Config, OomGroup, Selects};
 use serde_json::{Value, json};
@@ -25,6 +25,10 @@ pub fn agent(objects: &[Value], image: &str) -> Result<()> {
         found.with_context(|| format!("no {kind}"))
     };
     rules(find("ConfigMap")?)?;
+    if let Ok(secret) = find("Secret") {
+        let text = secret.pointer("/stringData/web.yaml").and_then(Value::as_str);
+        web_config(text.context("the Secret has no web.yaml")?)?;
+    }
     let pod = &find("DaemonSet")?["spec"]["template"]["spec"];
     let container = &pod["containers"][0];
     ensure!(container["image"] == image, "the image is {}, not {image}", container["image"]);
@@ -61,6 +65,19 @@ pub fn agent(objects: &[Value], image: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What the port asks of clients: all but the certificate, which is not here.
+pub fn web_config(text: &str) -> Result<()> {
+    let file = std::env::temp_dir().join(format!("herder-web-{}.yaml", std::process::id()));
+    let taken = AccessFiles::read(&file, |path| {
+        if path == file { Ok(text.to_owned()) } else { std::fs::read_to_string(path) }
+    });
+    match taken.take().map_err(|error| error.to_string()) {
+        Ok(_) => Ok(()),
+        Err(error) if error.contains("cannot read") && error.contains("tls.crt") => Ok(()),
+        Err(error) => bail!("{error}"),
+    }
 }
 
 /// A node without a processor to spare is one where an agent is needed, and no reason to end

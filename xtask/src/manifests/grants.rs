@@ -92,6 +92,14 @@ const COMPONENTS: &[(&str, &[&str])] = &[
     ("prometheus-rule", &["+PrometheusRule: herder-agent"]),
     ("selinux", &["+agent: seLinuxOptions.type=spc_t"]),
     (
+        "tls",
+        &[
+            "+DaemonSet: secret herder-agent-tls at /etc/herder-tls read-only",
+            "+DaemonSet: secret herder-agent-web at /etc/herder-web read-only",
+            "+Secret: herder-agent-web",
+        ],
+    ),
+    (
         "state",
         &[
             "+DaemonSet: host path /var/lib/herder at /var/lib/herder read-write",
@@ -153,6 +161,9 @@ pub fn expected(components: &[String]) -> Result<BTreeSet<String>> {
             let asked = change.strip_prefix("+agent: capabilities.add=");
             if let Some(name) = asked.filter(|_| before.contains("openshift")) {
                 lines.insert(format!("SecurityContextConstraints: allowedCapabilities={name}"));
+            }
+            if change.starts_with("+DaemonSet: secret ") && before.contains("openshift") {
+                lines.insert("SecurityContextConstraints: volumes=secret".into());
             }
         }
         before.insert(component.as_str());
@@ -242,6 +253,8 @@ fn pod_rights(pod: &Value) -> Vec<String> {
             format!("host path {path}")
         } else if let Some(name) = volume["configMap"]["name"].as_str() {
             format!("config map {name}")
+        } else if let Some(name) = volume["secret"]["secretName"].as_str() {
+            format!("secret {name}")
         } else if fields(&volume["emptyDir"]).all(|(key, _)| key == "sizeLimit")
             && volume["emptyDir"].is_object()
         {
@@ -258,7 +271,7 @@ fn pod_rights(pod: &Value) -> Vec<String> {
             let propagation = propagation.map(|name| format!(" {name}")).unwrap_or_default();
             format!("{what} at {} {access}{propagation}", text(&mount["mountPath"]))
         }));
-        if !matches!(what.split_once(' '), Some(("host" | "config" | "empty", _))) {
+        if !matches!(what.split_once(' '), Some(("host" | "config" | "empty" | "secret", _))) {
             lines.push(what);
         }
     }

@@ -2,12 +2,12 @@
 //! agent takes minutes of one processor, and downloads take none.
 
 use crate::{
-    build::{self, Built},
+    build::{self, Architecture, Built},
     build_ebpf, check,
     command::{can_install, say},
     dashboards, image,
     kernel::{self, Kernel, Series},
-    rootfs,
+    release, rootfs,
     vm::Verdict,
 };
 use anyhow::{Result, anyhow, bail};
@@ -23,6 +23,8 @@ pub struct Prepared {
     pub built: Built,
     /// The one whose programs log.
     pub logging: Built,
+    /// A kernel of another architecture, and what runs on it.
+    pub arm64: (Kernel, Built),
     /// What the unit tests gave.
     pub unit: Verdict,
 }
@@ -35,9 +37,16 @@ pub fn all(series: &[Series]) -> Result<Prepared> {
         let (agent, kernels) = (joined(agent), joined(kernels));
         let (unit, logging) = checked?;
         let built = Built { agent: agent?, guest: logging.guest.clone() };
-        Ok(Prepared { kernels: kernels?, built, logging, unit })
+        let arm64 = (
+            kernel::get_for(ARM64, Architecture::Arm64)?,
+            build::for_vm(Architecture::Arm64, &build::Args::default())?,
+        );
+        Ok(Prepared { kernels: kernels?, built, logging, arm64, unit })
     })
 }
+
+/// The kernel that arm64 is asked about: the latest that Debian 12 has for it.
+const ARM64: Series = Series::V6_12;
 
 fn downloaded(series: &[Series]) -> Result<Vec<Kernel>> {
     let kernels = series.iter().map(|series| kernel::get(*series)).collect::<Result<Vec<_>>>()?;
@@ -59,6 +68,7 @@ fn released() -> Result<PathBuf> {
     })?;
     image::agent(&image::Args::checked())?;
     image::hog(&image::Args::checked())?;
+    release::prove_for(Architecture::Amd64)?;
     Ok(agent)
 }
 

@@ -1,8 +1,8 @@
 //! Names of cgroups that are not text.
 //!
-//! A name is any bytes but `/`, NUL and newline, and whoever owns a cgroup may name its
+//! A name is any bytes but `/`, NUL and newline, and the owner of a cgroup may name its
 //! children. So that each path is text with one meaning, a byte that is no part of UTF-8
-//! stands for a character of a block that nobody has a use for. A character of that block
+//! stands for a character of an otherwise unused block. A character of that block
 //! in a name is taken as bytes too, so two names never become one, and each comes back as
 //! the bytes it was.
 

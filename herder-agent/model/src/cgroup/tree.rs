@@ -1,13 +1,21 @@
 //! Which path a cgroup id stands for.
 //!
-//! Filled by a walk at start and then by the kernel's mkdir and rmdir events. A
-//! removed cgroup keeps its name for a while: a kill is often the last thing
-//! that happens in a cgroup, and its record may be read after the removal.
-//!
 //! Whom a subtree is delegated to may make cgroups without end, each with a name of 255
 //! bytes. So only so many are kept: of those that a rule or a pod is about, and apart from
 //! them of all others, so that none of the one kind is crowded out by the other. A kill in
 //! one that is not kept comes with the ids of those above it, and is the nearest one's.
+//! Filled by a walk at start and then by the kernel's mkdir and rmdir events. A
+//! removed cgroup keeps its name for a while: a kill is often the last thing
+//! that happens in a cgroup, and its record may be read after the removal.
+//!
+//! The owner of a delegated subtree may make cgroups without end, each with a name of 255
+//! bytes. So the number is bounded, separately for cgroups of pods and rules and for all
+//! others, so that neither kind crowds out the other. A kill in a cgroup that is not kept
+//! comes with the ids of the cgroups above it, and is attributed to the nearest kept one.
+//! The owner of a delegated subtree may make cgroups without end, each with a name of 255
+//! bytes. So the number is bounded, separately for cgroups of pods and rules and for all
+//! others, so that neither kind crowds out the other. A kill in a cgroup that is not kept
+//! comes with the ids of the cgroups above it, and is attributed to the nearest kept one.
 
 mod share;
 
@@ -25,7 +33,7 @@ pub const KEEP_REMOVED: Duration = Duration::from_secs(300);
 pub enum Role {
     /// A rule matches it, it is a pod's or its container's own, or one of those lies below.
     Container,
-    /// Any other: kills in it are told all the same.
+    /// Any other: kills in it are reported too.
     Other,
 }
 
@@ -91,7 +99,7 @@ impl CgroupTree {
     }
 
     /// A cgroup if it is kept, else the nearest one above it that is, as far as a victim's
-    /// record has told.
+    /// record had them.
     pub fn nearest(&self, id: CgroupId) -> Option<(CgroupId, &CgroupPath)> {
         let kept = |id: CgroupId| self.path(id).map(|path| (id, path));
         kept(id).or_else(|| kept(self.below.nearest(id)?))
@@ -224,8 +232,8 @@ impl CgroupTree {
     }
 
     /// Ends a walk that began and ended at these times and has found all that is there, if
-    /// it could read everything. Tells which cgroups are gone though no event told it. What
-    /// was made or removed while the walk went on is left as events told it.
+    /// it could read everything. Returns which cgroups are gone without an event. Events win
+    /// for cgroups that were made or removed during the walk.
     pub fn end_walk(
         &mut self,
         complete: bool,

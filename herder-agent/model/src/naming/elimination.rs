@@ -1,9 +1,15 @@
 //! Which container of a pod a cgroup is, where nothing names it, if it can be only one.
 //!
-//! The kubelet publishes a container's ID when its sync of the pod ends, and that may wait
 //! minutes for another container's image. Until then a container is known by those that
 //! it cannot be. A status may be old, so only what stays true counts: who ran when
 //! the cgroup was made, and which containers are never started again.
+//! The kubelet publishes a container's ID when its sync of the pod ends, and that may wait
+//! minutes for another container's image. Until then containers are excluded one by one. A
+//! status may be old, so only facts that stay true count: which containers ran when
+//! the cgroup was made, and which are never started again.
+//! minutes for another container's image. Until then containers are excluded one by one. A
+//! status may be old, so only facts that stay true count: which containers ran when
+//! the cgroup was made, and which are never started again.
 
 use super::{Naming, siblings::Siblings};
 use crate::{
@@ -17,7 +23,7 @@ use crate::{
 /// How long a name may be waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patience {
-    /// The status will tell, so only what is certain counts.
+    /// The status will have it later, so only what is certain counts.
     Waiting,
     /// It was waited for long enough.
     Over,

@@ -1,5 +1,5 @@
-//! Whose a kill is. Kills happen in cgroups of a pod that are no container, too, and for them
-//! it has an answer when the pod is known.
+//! Attributes a kill to a container. For kills in cgroups of a pod that are not a container's,
+//! the pod is the answer.
 
 use super::{Named, Naming, elimination::Patience};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Naming {
-    /// Who a kill in a cgroup is told of, if it is a pod's: a container, or the pod with
+    /// The owner of a kill in a cgroup, if it is a pod's: a container, or the pod with
     /// no container for what is none, like the sandbox, in which gVisor and Kata run all
     /// of a pod.
     pub fn owner_of_kill(&self, path: &CgroupPath) -> Option<Owner> {

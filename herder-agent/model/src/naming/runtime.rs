@@ -1,5 +1,5 @@
-//! What the container runtime told about containers: their names before they are
-//! made, and their init, long before the API server knows of either.
+//! What the container runtime reported about containers: their names before they are
+//! created, and their init, long before the API server knows either.
 
 use super::ContainerId;
 use crate::{
@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-/// What the runtime told about a container.
+/// What the runtime reported about a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuntimeContainer {
     /// Which.
@@ -23,7 +23,7 @@ pub struct RuntimeContainer {
     pub pod: Arc<Pod>,
     /// Process ID of its init, once it is started.
     pub init: Option<u32>,
-    /// The value that it would have got, if its spec was changed and the runtime told.
+    /// The value that it would have got, if its spec was changed and the runtime reported it.
     pub instead_of: Option<bool>,
 }
 
@@ -44,7 +44,7 @@ struct Entry {
     name: Box<str>,
     init: Option<u32>,
     instead_of: Option<bool>,
-    /// When it was told of, or its cgroup was last seen to be there.
+    /// When it was reported, or its cgroup was last seen.
     there: Monotonic,
 }
 
@@ -93,7 +93,7 @@ impl RuntimeContainers {
         self.pods.values().any(|pod| *pod.namespace == *namespace && *pod.name == *name)
     }
 
-    /// Forgets containers whose cgroups have been gone for a while; kills are told
+    /// Forgets containers whose cgroups have been gone for a while; kills are reported
     /// later than they happen. A runtime that goes away says nothing of those that
     /// end meanwhile, so it is not asked.
     pub(super) fn expire(&mut self, living: &HashSet<ContainerId>, now: Monotonic) {

@@ -1,4 +1,4 @@
-//! Pods as the API server tells them, cgroups as the runtimes make them.
+//! Pods as the API server sends them, cgroups as the runtimes make them.
 
 use super::*;
 use crate::{
@@ -195,7 +195,7 @@ fn without_kubernetes_all_is_the_hosts() {
     assert_eq!(decided(&naming, &policy, &path('a')), "c 1");
 }
 
-/// What the runtime tells about the container of this letter.
+/// What the runtime reports about the container of this letter.
 fn learnt(letter: char, name: &str, label: &str) -> RuntimeContainer {
     let pod = Arc::new(Pod {
         uid: PodUid::parse(UID).unwrap(),
@@ -212,7 +212,7 @@ fn learnt(letter: char, name: &str, label: &str) -> RuntimeContainer {
     RuntimeContainer { id, name: name.into(), pod, init: Some(77), instead_of: Some(true) }
 }
 
-/// The runtime tells no spec, so what it tells of a pod says nothing about its limit.
+/// The runtime sends no spec, so what it reports about a pod says nothing about its limit.
 #[test]
 fn only_the_api_server_says_whether_a_pod_has_a_limit_of_its_own() {
     let mut naming = naming();

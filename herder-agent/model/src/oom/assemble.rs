@@ -4,7 +4,7 @@
 //! threads of one process, or one process twice; and a mark may be no kill at
 //! all, when the task was dying anyway (`task_will_free_mem()`, mm/oom_kill.c;
 //! common since Linux 6.16). Where the calls of `oom_kill_process()` are traced,
-//! all of this is told by the kernel. Where they are not, marks that one trigger
+//! the kernel reports all of this. Where they are not, marks that one trigger
 //! makes within [`INFERENCE_WINDOW`] are taken for one decision.
 
 use super::{Domain, OomKill, Trigger, Victim};
@@ -42,7 +42,7 @@ const LOST_END_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a killed process is remembered, so that a late mark of another of
 /// its threads is known to be a repetition, and its exit to be a victim's. Process
-/// ids are reused much later, and the start time tells such a process apart.
+/// ids are reused much later, and the start time distinguishes such a process.
 const REMEMBER: Duration = Duration::from_secs(60);
 
 /// What came of the marks.
@@ -73,6 +73,8 @@ struct Open {
     trigger: Option<Trigger>,
     seen: u32,
     end: Option<Decision>,
+    /// Whose limit was hit, where no end will tell.
+    domain: Option<Domain>,
     last_mark: Monotonic,
     deadline: Monotonic,
 }
@@ -91,6 +93,7 @@ impl Open {
             trigger: None,
             seen: 0,
             end: None,
+            domain: None,
             last_mark: Monotonic::ZERO,
             deadline: Monotonic::END,
         }
@@ -143,9 +146,22 @@ impl Assembler {
     }
 
     /// Whether a process was killed a short while ago, so that its exit is that of a
-    /// victim which is told.
+    /// reported victim.
     pub fn has_killed(&self, tgid: u32) -> bool {
         self.killed.get(&tgid).is_some_and(|killed| !killed.is_outside)
+    }
+
+    /// Whether nothing will tell whose limit was hit of the kill that this thread has begun, and
+    /// nobody has.
+    pub fn wants_domain(&self, trigger: u32) -> bool {
+        self.inferred.get(&trigger).is_some_and(|open| open.domain.is_none())
+    }
+
+    /// Says it. A group's victims are marked one after the other; the first answer counts.
+    pub fn set_domain(&mut self, trigger: u32, domain: Domain) {
+        if let Some(open) = self.inferred.get_mut(&trigger) {
+            open.domain.get_or_insert(domain);
+        }
     }
 
     fn is_repeated(&self, victim: &Victim) -> bool {
@@ -175,7 +191,7 @@ impl Assembler {
     fn open_for(&mut self, mark: &Mark, now: Monotonic) -> &mut Open {
         let Some(decision) = mark.decision else {
             let trigger = mark.trigger.tid;
-            // Another decision of the same trigger, although it is told so soon.
+            // Another decision of the same trigger, although it comes so soon.
             let other = self
                 .inferred
                 .get(&trigger)
@@ -275,7 +291,7 @@ impl Assembler {
         let Some(trigger) = open.trigger else { return };
         let end = open.end.filter(|_| self.traced.groups);
         let group = end.map(|end| end.group);
-        let domain = open.end.map_or(Domain::Unknown, |end| end.domain);
+        let domain = open.end.map(|end| end.domain).or(open.domain).unwrap_or(Domain::Unknown);
         self.outcomes.push(Outcome::Kill(OomKill {
             victims: open.victims,
             trigger: Some(trigger),

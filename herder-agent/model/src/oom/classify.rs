@@ -15,7 +15,7 @@ pub struct Scene<'a, P: Fn(CgroupId) -> Option<CgroupPath>> {
     pub oom_group: Option<bool>,
     /// The cgroup that was killed as a group, if it is known which.
     pub group: Option<&'a CgroupPath>,
-    /// Process ID of the container's init, if its runtime has told.
+    /// Process ID of the container's init, if its runtime has reported it.
     pub init: Option<u32>,
     /// Paths of cgroups.
     pub path: P,
@@ -214,7 +214,7 @@ mod tests {
         assert!(scene(&scope).ends(&unknown), "it is not known which group it was");
     }
 
-    /// Without eBPF only what became of the container tells.
+    /// Without eBPF only the fate of the container shows it.
     #[test]
     fn what_became_of_the_container_counts_more_than_who_died() {
         let (container, group) = (path("/pod/c1"), path("/pod/c1/sub"));

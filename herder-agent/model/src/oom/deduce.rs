@@ -1,10 +1,10 @@
-//! Kills from the kernel's counts alone, for nodes where no eBPF program may tell them.
+//! Kills from the kernel's counts alone, for nodes without eBPF.
 //!
 //! `memory.events.local` of a victim's cgroup counts processes (`oom_kill`), of the
 //! cgroup that was killed as a group counts groups (`oom_group_kill`, Linux 5.17), and
-//! of the cgroup that was over its limit counts that (`oom`). Who died is not told, nor
-//! which kills belong together; whether the container's init was among them shows in
-//! what became of the container.
+//! of the cgroup that was over its limit counts that (`oom`). The counts have neither the victims'
+//! processes nor which kills belong together. Whether the container's init was among them
+//! follows from whether the container has processes left.
 
 use super::{Domain, OomKill, Victim, classify::is_part_of};
 use crate::{
@@ -13,19 +13,19 @@ use crate::{
 };
 use std::{collections::HashMap, mem, time::Duration};
 
-/// Counts of one kill are read one after the other; the kernel tells of changes of a
+/// Counts of one kill are read one after the other; the kernel notifies of changes of a
 /// file once in 10 ms (`CGROUP_FILE_NOTIFY_MIN_INTV`, kernel/cgroup/cgroup.c), and a
 /// group of many processes takes its time.
 const GATHER: Duration = Duration::from_millis(100);
 
 /// How long a container may take to end with its init: first the memory
-/// of the init is given back, then the others of its pid namespace are killed.
+/// of the init is released, then the others of its pid namespace are killed.
 const FATE: Duration = Duration::from_secs(2);
 
 /// How long what was over its limit, or killed as a group, explains kills.
 const EXPLAINS: Duration = Duration::from_secs(5);
 
-/// Most processes that one reading of a file can tell of. A number in a file must not
+/// Most processes that one reading of a file can report. A number in a file must not
 /// fill the memory; what is beyond it shows in the node's count (`reconcile`).
 const MOST: u64 = 100_000;
 
@@ -76,7 +76,7 @@ fn note(signs: &mut Vec<Sign>, place: Place<'_>, now: Monotonic) {
     signs.push(Sign { id: place.id, path: place.path.clone(), at: now });
 }
 
-/// Kills in one container that are yet to be told.
+/// Kills in one container that are not reported yet.
 #[derive(Debug)]
 struct Open {
     container: CgroupPath,
@@ -111,7 +111,7 @@ pub struct CountAssembler {
 }
 
 impl CountAssembler {
-    /// A cgroup was there before the agent: what it counted until now is not told.
+    /// A cgroup was there before the agent: what it counted until now is not reported.
     pub fn begin(&mut self, id: CgroupId, counts: Counts) {
         self.counts.entry(id).or_insert(counts);
     }
@@ -151,7 +151,7 @@ impl CountAssembler {
         self.counts.remove(&id);
     }
 
-    /// Containers with kills that are yet to be told.
+    /// Containers with kills that are not reported yet.
     pub fn open(&self) -> impl Iterator<Item = &CgroupPath> {
         self.open.iter().map(|open| &open.container)
     }
@@ -161,7 +161,7 @@ impl CountAssembler {
         self.open.iter().map(|open| open.due).min()
     }
 
-    /// Tells the kills that are known well enough. `ended` tells whether a container has
+    /// Returns the kills that are known well enough. `ended` says whether a container has
     /// no process left.
     pub fn settle(&mut self, now: Monotonic, ended: impl Fn(&CgroupPath) -> bool) -> Vec<OomKill> {
         let mut kills = Vec::new();

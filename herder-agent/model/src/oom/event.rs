@@ -1,5 +1,5 @@
-//! What the kernel did, as far as the agent hears of it. The eBPF programs and the kernel's counts
-//! both end here, and nothing above knows which of them it was.
+//! What the kernel did, as the agent received it. Both sources, the eBPF programs and the
+//! kernel's counts, produce these events, and nothing above knows which one it was.
 
 use crate::{
     cgroup::{CgroupId, CgroupPath},

@@ -1,4 +1,4 @@
-//! Whose memory limit mattered. Pure.
+//! Whose memory limit caused a kill. Pure.
 //!
 //! The kernel names the cgroup that was over its limit, and that is not always the one
 //! whose limit is to blame. Where every container of a pod has a limit, the kubelet gives
@@ -91,7 +91,7 @@ pub struct Limits {
     pub bytes: Option<u64>,
     /// Memory of the victim's container; none if it was gone.
     pub container: Option<Memory>,
-    /// Anonymous memory of the container's victims, which they may have given back by
+    /// Anonymous memory of the container's victims, which they may have released by
     /// then; none if it is not known.
     pub killed: Option<u64>,
     /// The limits of all cgroups directly below the one that was over its limit; none if
@@ -100,7 +100,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Whose limit mattered. `pods_own` tells whether the pod has a limit of its own
+    /// Whose limit caused the kill. `pods_own` says whether the pod has a limit of its own
     /// (pod-level resources), if its spec is known.
     pub fn whose(&self, pods_own: Option<bool>) -> Limit {
         match self.place {
@@ -133,8 +133,8 @@ impl Limits {
         sum.abs_diff(all) <= count.saturating_mul(PAGE)
     }
 
-    /// The most that the container can have used when the kernel killed; none if nothing
-    /// tells.
+    /// The most that the container can have used when the kernel killed; none if that is
+    /// unknown.
     fn used(&self, container: Memory) -> Option<u64> {
         let now = container.current.zip(self.killed);
         let at_most = now.map(|(current, killed)| current.saturating_add(killed));

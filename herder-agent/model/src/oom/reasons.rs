@@ -1,4 +1,4 @@
-//! Why something is not told, or not as it should be. Each is the value of a metric's label,
+//! Why something is not reported, or only in part. Each reason is the value of a metric's label,
 //! so each set is closed.
 
 /// Why something the kernel did could not be reported.
@@ -12,7 +12,7 @@ pub enum Lost {
     UnknownRecord,
     /// A decision ended, but not all of its victims' records arrived.
     VictimMissing,
-    /// A made or removed cgroup was told of by a path that says nothing.
+    /// The kernel reported a cgroup by a path that names nothing.
     CgroupPath,
 }
 
@@ -39,7 +39,7 @@ impl Lost {
     }
 
     /// Whether a kill, or a victim of one, is lost with it; else something is
-    /// missing in what is told about a kill.
+    /// missing in the report of a kill.
     pub fn loses_kill(self) -> bool {
         match self {
             Lost::Kernel(loss) => loss.loses_kill(),
@@ -85,7 +85,7 @@ impl Unattributed {
 pub enum Unseen {
     /// No agent was running.
     AgentDown,
-    /// It was never told. Also when it is counted as lost.
+    /// No agent reported it. Kills that are counted as lost are among them.
     Missed,
 }
 

@@ -1,9 +1,17 @@
-//! Below which cgroups the kubelet makes its pods.
-//!
 //! Whoever owns a cgroup may name those that he makes in it like a pod's: a service with
 //! `Delegate=`, a container of LXC or Docker, a user's session. So a pod is one only where
 //! nobody but root can make it: below `kubepods` where kubelets are known to have it, right
 //! below the mount, or where the node's operator says that it is. Pure.
+//! Below which cgroups the kubelet makes its pods.
+//!
+//! The owner of a cgroup may give its children the names of pods: a service with
+//! `Delegate=`, a container of LXC or Docker, a user's session. So a cgroup is taken for a
+//! pod's only where root alone can make it: below `kubepods` in the places where kubelets have
+//! it, directly below the mount, or where the node's operator says. Pure.
+//! The owner of a cgroup may give its children the names of pods: a service with
+//! `Delegate=`, a container of LXC or Docker, a user's session. So a cgroup is taken for a
+//! pod's only where root alone can make it: below `kubepods` in the places where kubelets have
+//! it, directly below the mount, or where the node's operator says. Pure.
 
 use crate::cgroup::{CgroupPath, PathError};
 
@@ -71,7 +79,7 @@ fn is_kubepods(name: &str) -> bool {
     name == KUBEPODS || name == KUBEPODS_SLICE || name.ends_with("-kubepods.slice")
 }
 
-/// `/kubelet` is what kind tells its kubelets, `/kubepods` what Docker Desktop does. A
+/// kind's kubelets have `/kubelet`, Docker Desktop's `/kubepods`. A
 /// slice lies in slices only, down from the mount's root, and only root has systemd make
 /// them; those of users are named by users.
 fn is_well_known(names: &[&str]) -> bool {

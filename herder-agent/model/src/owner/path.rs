@@ -3,14 +3,14 @@
 //! The path is there before the API knows the container, and stays true while
 //! the API is away, so this is the base of all attribution. It reads only the
 //! layouts that the kubelet and the runtimes are known to make; a path that is
-//! none of them is the host's. A wrong owner is worse than none. A pod is one only where
-//! the kubelet has its pods ([`KubeletRoots`]): others may name cgroups as they like.
+//! none of them is the host's. A wrong owner is worse than none. A cgroup is a pod's only where
+//! the kubelet has its pods ([`KubeletRoots`]): elsewhere cgroups may have any name.
 //!
 //! The outermost pod counts: whatever a container makes inside its own cgroup,
 //! a nested cluster included, belongs to that container.
 //!
-//! A sandbox's cgroup (the pause container) has the very form of a container's.
-//! Only the pod's status or the runtime's bundle tell the two apart.
+//! A sandbox's cgroup (the pause container) looks exactly like a container's.
+//! Only the pod's status or the runtime's bundle distinguishes the two.
 
 use super::{
     id::{ContainerId, PodUid},
@@ -57,7 +57,7 @@ pub enum Driver {
 pub enum Part {
     /// The pod's own cgroup, the parent of its containers.
     Pod,
-    /// A container, or the sandbox: the path cannot tell.
+    /// A container, or the sandbox: the path does not show which.
     Container(ContainerCgroup),
     /// CRI-O's monitor process of a container, outside of the container.
     Monitor(ContainerId),
@@ -76,7 +76,7 @@ pub struct ContainerCgroup {
     pub place: Place,
 }
 
-/// A container runtime, as far as the name of a cgroup tells.
+/// A container runtime, as far as the name of a cgroup shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Runtime {

@@ -3,8 +3,10 @@
 //!
 //! A deleted pod can still be found for as long as it has cgroups, and a while
 //! longer. A forced deletion overtakes the end of the containers, and a static pod
-//! runs on when its mirror is deleted: names and rules hold for what still runs.
 //! And kills are told later than they happen.
+//! runs on when its mirror is deleted: names and rules hold for what still runs.
+//! And kills are reported later than they happen.
+//! And kills are reported later than they happen.
 
 use super::{
     Container, Event, Pod,
@@ -123,7 +125,7 @@ impl PodStore {
     }
 
     /// The mirror of a static pod: the one whose status, which only the kubelet writes,
-    /// has the container, or the only one that is there. Several are not told apart.
+    /// has the container, or the only one that is there. Several cannot be distinguished.
     fn mirror(&self, uid: PodUid, id: Option<ContainerId>) -> Option<&Record> {
         let mirrors = || {
             let uids = self.mirrors.get(&uid).into_iter().flatten();
@@ -217,7 +219,7 @@ impl PodStore {
             return changes;
         };
         let came_back = record.deleted_at.take().is_some();
-        // Once acknowledged it stays so: the API server lets nobody make a mirror of a
+        // Once acknowledged it stays so: the API server lets no client make a mirror of a
         // pod, or something else of a mirror.
         pod.config_hash = pod.config_hash.or(record.pod.config_hash);
         restarts::repair(&record.pod, &mut pod, |id| record.container(id).is_some());

@@ -158,7 +158,7 @@ impl Annotations {
     /// pkg/kubelet/pod/mirror_client.go).
     ///
     /// Anybody may give a pod both annotations, so that alone proves nothing. But the
-    /// kubelet runs no pod that has them, and acknowledges in the status, which nobody
+    /// kubelet runs no pod that has them, and acknowledges in the status, which nothing
     /// else may write, only what has name, namespace and hash of a static pod.
     fn mirrored(&self) -> Option<PodUid> {
         let hash = self.config_hash.as_ref()?;

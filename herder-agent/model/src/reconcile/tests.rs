@@ -77,7 +77,7 @@ fn nothing_is_kept_of_a_cgroup_without_kills_and_it_may_begin_anew() {
     assert_eq!(reconciler.settle(Monotonic(100)), []);
 }
 
-/// A count may be read long after a kill was told, where no watch tells of it.
+/// A count may be read long after a kill was reported, where no watch notifies of it.
 #[test]
 fn what_was_told_before_it_is_read_explains_it() {
     let mut reconciler = begun();

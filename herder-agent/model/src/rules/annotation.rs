@@ -21,7 +21,7 @@ pub enum AnnotationError {
 }
 
 /// What the annotation wants for a container; nothing if it does not name it.
-/// The whole text is checked, so that a typing error is told at once and not
+/// The whole text is checked, so that a typing error is reported at once and not
 /// only when the container it is about comes up.
 pub fn wanted(text: &str, container: &str) -> Result<Option<OomGroup>, AnnotationError> {
     if text.len() > LONGEST_ANNOTATION {

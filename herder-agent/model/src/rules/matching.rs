@@ -120,7 +120,7 @@ fn verdict(rule: &Arc<str>, oom_group: OomGroup) -> Verdict {
     }
 }
 
-/// The root has no `memory.oom.group` and is nobody's container.
+/// The root has no `memory.oom.group` and is no container.
 fn selects_cgroup(globs: &[Pattern], cgroup: &CgroupPath) -> bool {
     let matches = |path: &CgroupPath| {
         path.as_str() != "/"

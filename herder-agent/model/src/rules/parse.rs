@@ -1,15 +1,14 @@
 //! The configuration file: rules that say which containers get which behaviour.
 //!
-//! What is wrong is told with file, line and column. A file that does not parse
-//! is never half taken.
+//! An error names file, line and column. An invalid file is rejected as a whole.
 
 mod names;
-mod raw;
+pub mod raw;
 mod syntax;
 
 use glob::Pattern;
 use raw::{RawConfig, Wrong};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_saphyr::Location;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -134,12 +133,21 @@ impl Config {
         if is_empty(text) {
             return Ok(Self::default());
         }
-        let raw: RawConfig = serde_saphyr::from_str(text).map_err(|error| {
-            let place = error.location().map_or_else(|| "1:1".into(), place);
-            invalid(place, syntax::explained(&error))
-        })?;
+        let raw: RawConfig = from_yaml(text, name)?;
         raw.check().map_err(|Wrong(location, why)| invalid(place(location), why))
     }
+}
+
+/// What a text in YAML says; `name` is for error messages.
+///
+/// # Errors
+/// When it is no YAML, or does not say what is wanted.
+pub fn from_yaml<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, InvalidConfig> {
+    serde_saphyr::from_str(text).map_err(|error| InvalidConfig {
+        path: name.into(),
+        place: error.location().map_or_else(|| "1:1".into(), place),
+        why: syntax::explained(&error),
+    })
 }
 
 /// Whether there is nothing in a file but comments and white space. It is a configuration
@@ -149,7 +157,8 @@ pub fn is_empty(text: &str) -> bool {
     text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
 }
 
-fn place(location: Location) -> String {
+/// Line and column.
+pub fn place(location: Location) -> String {
     format!("{}:{}", location.line(), location.column())
 }
 

@@ -23,7 +23,7 @@ const MOST_LINKS: usize = 40;
 
 /// The watches, made anew as often as links lead elsewhere.
 pub(super) struct ChainWatch {
-    path: PathBuf,
+    paths: Vec<PathBuf>,
     instance: Option<Instance>,
 }
 
@@ -35,10 +35,15 @@ struct Instance {
 
 impl ChainWatch {
     pub(super) fn new(path: &Path) -> Self {
-        ChainWatch { path: path.to_path_buf(), instance: None }
+        ChainWatch { paths: vec![path.to_path_buf()], instance: None }
     }
 
-    /// Watches the directories that lead to the file now.
+    /// From the next [`renew`](Self::renew) on it is about these files.
+    pub(super) fn follow<'a>(&mut self, paths: impl Iterator<Item = &'a Path>) {
+        self.paths = paths.map(Path::to_path_buf).collect();
+    }
+
+    /// Watches the directories that lead to the files now.
     ///
     /// # Errors
     /// When not all of them can be watched; the next call tries again.
@@ -48,7 +53,11 @@ impl ChainWatch {
             none => none.insert(Instance::new()?),
         };
         instance.drain();
-        instance.watch(directories(&self.path)?)
+        let mut all = BTreeSet::new();
+        for path in &self.paths {
+            all.append(&mut directories(path)?);
+        }
+        instance.watch(all)
     }
 
     /// Waits until something has changed in one of them; for ever if they cannot be watched.

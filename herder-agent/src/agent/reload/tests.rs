@@ -109,7 +109,7 @@ async fn a_change_of_what_a_link_leads_to_is_noticed() {
     assert!(is(case.next().await, TWO), "the new target is written");
 }
 
-/// A file that nothing tells of is read all the same: here inotify does not see writes through
+/// A file without notifications is read too: here inotify does not see writes through
 /// a descriptor that stays open.
 #[tokio::test(start_paused = true)]
 async fn what_nothing_tells_of_is_found_by_the_next_look() {

@@ -1,4 +1,4 @@
-//! What is looked at, in the order in which it matters.
+//! The checks, in the order in which they matter.
 
 use super::{Finding, Outcome, enforcement, finding, kubelet};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
         source::MemoryEvents,
     },
 };
-use herder_model::{cgroup::CgroupId, rules::parse::Config};
+use herder_model::{cgroup::CgroupId, oom::event::Traced, rules::parse::Config};
 use rustix::thread::CapabilitySet;
 use std::{fs, os::unix::fs::FileTypeExt, path::Path};
 
@@ -27,6 +27,7 @@ pub(super) fn all(args: &NodeArgs) -> Vec<Finding> {
         kernel(),
         btf(facts.as_ref()),
         tracepoint(facts.as_ref()),
+        exiting(facts.as_ref()),
         capabilities(without_programs),
         attach(without_programs),
         mount(&args.cgroup_root),
@@ -61,14 +62,14 @@ fn btf(facts: Option<&KernelFacts>) -> Finding {
             if facts.describes_at_mark() {
                 return finding("BTF", Outcome::Ok, found, "");
             }
-            let mend = "another build of this kernel, or a newer one; until then kills are reported when the victim exits";
+            let mend = "use another build of this kernel, or a newer kernel; until then kills are reported when the victim exits";
             finding("BTF", Outcome::Warn, found, mend)
         }
         None => finding(
             "BTF",
             Outcome::Warn,
-            format!("{} is missing or no BTF", probe::VMLINUX),
-            "a kernel with CONFIG_DEBUG_INFO_BTF=y; without it kills are reported when the victim exits, and their limit is unknown",
+            format!("{} is missing, or is not BTF", probe::VMLINUX),
+            "use a kernel with CONFIG_DEBUG_INFO_BTF=y; without it kills are reported when the victim exits, and their limit is read from memory.events.local",
         ),
     }
 }
@@ -92,6 +93,32 @@ fn tracepoint(facts: Option<&KernelFacts>) -> Finding {
     }
 }
 
+/// Whether a small init is safe in single-process mode. The kernel has no switch and no number
+/// for it, so its own types are asked.
+fn exiting(facts: Option<&KernelFacts>) -> Finding {
+    const WHAT: &str = "exiting processes";
+    match facts.map(|facts| facts.hides_exiting) {
+        Some(false) => finding(
+            WHAT,
+            Outcome::Ok,
+            "the OOM killer sees a victim until its memory is nearly free; a small init is seldom killed",
+            "",
+        ),
+        Some(true) => finding(
+            WHAT,
+            Outcome::Warn,
+            "the OOM killer does not see a victim that exits: on this kernel single-process mode can still kill the init, however small, while its children are exiting",
+            "nothing on this kernel prevents it for sure; docs/runbook.md (HerderInitKilled) says what makes it rarer",
+        ),
+        None => finding(
+            WHAT,
+            Outcome::Warn,
+            "not known without BTF whether the OOM killer waits for a victim that exits",
+            "see BTF",
+        ),
+    }
+}
+
 fn capabilities(without_programs: Outcome) -> Finding {
     let has = rustix::thread::capabilities(None).map(|sets| sets.effective);
     let has = has.unwrap_or(CapabilitySet::empty());
@@ -107,18 +134,18 @@ fn capabilities(without_programs: Outcome) -> Finding {
         .map(|(_, name)| name)
         .collect();
     match missing[..] {
-        [] => finding("capabilities", Outcome::Ok, "CAP_BPF and CAP_PERFMON are there", ""),
+        [] => finding("capabilities", Outcome::Ok, "CAP_BPF and CAP_PERFMON are present", ""),
         ["CAP_SYS_RESOURCE"] => finding(
             "capabilities",
             Outcome::Ok,
-            "CAP_BPF and CAP_PERFMON are there; CAP_SYS_RESOURCE is not, and only kernels below 5.11 need it",
+            "CAP_BPF and CAP_PERFMON are present; CAP_SYS_RESOURCE is missing, and only kernels below 5.11 need it",
             "",
         ),
         _ => finding(
             "capabilities",
             without_programs,
             format!("missing: {}", missing.join(", ")),
-            "capabilities.add: [BPF, PERFMON] in a pod, AmbientCapabilities= in a systemd unit; without them kills can only be counted (--source memory-events)",
+            "grant them: capabilities.add: [BPF, PERFMON] in a pod, AmbientCapabilities= in a systemd unit; without them kills are only counted (--source memory-events)",
         ),
     }
 }
@@ -146,8 +173,8 @@ fn attach(without_programs: Outcome) -> Finding {
                 missing => finding(
                     "eBPF programs",
                     Outcome::Warn,
-                    format!("attached: {}; not: {missing}", names(true)),
-                    "a kernel with BTF and function tracing (CONFIG_DEBUG_INFO_BTF, CONFIG_FUNCTION_TRACER); without it kills are told, but not all about them. `run` logs the kernel's reason",
+                    format!("attached: {}; not: {missing}{}", names(true), instead(&traced)),
+                    "use a kernel with BTF and function tracing (CONFIG_DEBUG_INFO_BTF, CONFIG_FUNCTION_TRACER; on arm64 Linux 6.4 or newer); without it reports of kills are incomplete. `run` logs the kernel's reason",
                 ),
             }
         }
@@ -156,26 +183,40 @@ fn attach(without_programs: Outcome) -> Finding {
             if matches!(error, ProbeError::Stub) { Outcome::Fail } else { without_programs },
             error.to_string(),
             match error {
-                ProbeError::Stub => "cargo xtask build",
+                ProbeError::Stub => "run `cargo xtask build`",
                 ProbeError::Load(_) | ProbeError::Attach { .. } => {
                     "add the missing capabilities above; if none is missing, see `dmesg` for lockdown, and the container's seccomp and AppArmor profiles"
                 }
-                _ => "an agent and an eBPF object of the same build",
+                _ => "build the agent and its eBPF object together",
             },
         ),
     }
 }
 
+/// What stands in for programs that are not attached.
+fn instead(traced: &Traced) -> &'static str {
+    match (traced.decisions_since, traced.groups) {
+        (None, _) => {
+            "; limits are read from memory.events.local instead, groups from memory.oom.group"
+        }
+        (Some(_), false) => "; groups are read from memory.oom.group instead",
+        (Some(_), true) => "",
+    }
+}
+
 fn mount(root: &Path) -> Finding {
     match CgroupRoot::open(root) {
-        Ok(opened) if opened.id() == CgroupId::HIERARCHY_ROOT => {
-            finding("cgroup v2", Outcome::Ok, format!("{}, all of it", root.display()), "")
-        }
+        Ok(opened) if opened.id() == CgroupId::HIERARCHY_ROOT => finding(
+            "cgroup v2",
+            Outcome::Ok,
+            format!("{}, the whole hierarchy", root.display()),
+            "",
+        ),
         Ok(opened) => finding(
             "cgroup v2",
             Outcome::Ok,
             format!(
-                "{} shows a part of it, below cgroup {}: rules' paths begin there, kills outside of it are ignored, and what cgroups above it have in memory.oom.group is not known",
+                "{} shows a part of the hierarchy, below cgroup {}: paths in rules begin there, kills outside of it are not reported, and memory.oom.group of the cgroups above it is unknown",
                 root.display(),
                 opened.id().0
             ),
@@ -185,7 +226,7 @@ fn mount(root: &Path) -> Finding {
             "cgroup v2",
             Outcome::Warn,
             error.to_string(),
-            "kills are observed all the same; memory.oom.group cannot be enforced",
+            "kills are still reported, but memory.oom.group cannot be enforced",
         ),
     }
 }
@@ -216,19 +257,19 @@ fn systemd(transient: &Path) -> Finding {
         .collect();
     match stops.first() {
         None if transient.is_dir() => {
-            finding("systemd", Outcome::Ok, "it stops no running scope at an OOM kill", "")
+            finding("systemd", Outcome::Ok, "systemd stops no running scope at an OOM kill", "")
         }
         None => finding(
             "systemd",
             Outcome::Ok,
-            format!("no {}; nothing to look at", transient.display()),
+            format!("no {}; nothing to check", transient.display()),
             "",
         ),
         Some(first) => finding(
             "systemd",
             Outcome::Warn,
-            format!("it stops {} scopes at any OOM kill, for example {first}", stops.len()),
-            "only where a rule is to match them: OOMPolicy=continue, or Delegate=yes, when they are made (for pods: kubelet singleProcessOOMKill, or NRI)",
+            format!("systemd stops {} scopes at any OOM kill, for example {first}", stops.len()),
+            "if a rule matches such a scope, create it with OOMPolicy=continue or Delegate=yes (for pods: kubelet singleProcessOOMKill, or NRI)",
         ),
     }
 }
@@ -241,13 +282,13 @@ fn nri(switch: NriSwitch, socket: &Path) -> Finding {
     let after = "values are corrected after the runtime wrote them, before the program starts";
     match (switch, there) {
         (NriSwitch::Off, _) => {
-            finding("NRI", Outcome::Ok, format!("not wanted (--nri off): {after}"), "")
+            finding("NRI", Outcome::Ok, format!("not used (--nri off): {after}"), "")
         }
         (_, true) => finding(
             "NRI",
             Outcome::Ok,
             format!(
-                "{path} is there: if the runtime still listens (herder_nri_connected tells), it makes containers with the rule's value"
+                "{path} exists: if the runtime listens on it (see herder_nri_connected), it creates containers with the rule's value"
             ),
             "",
         ),
@@ -255,7 +296,7 @@ fn nri(switch: NriSwitch, socket: &Path) -> Finding {
             "NRI",
             if switch == NriSwitch::On { Outcome::Warn } else { Outcome::Ok },
             format!("no socket {path}: {after}"),
-            "only where a runtime has systemd stop containers at any OOM kill (OOMPolicy=kill): containerd from 2.0 and CRI-O from 1.30 have NRI on, containerd 1.7 needs disable = false in [plugins.\"io.containerd.nri.v1.nri\"]; in a pod, deploy/components/nri",
+            "needed only where a runtime has systemd stop containers at any OOM kill (OOMPolicy=kill): containerd from 2.0 and CRI-O from 1.30 have NRI on, containerd 1.7 needs disable = false in [plugins.\"io.containerd.nri.v1.nri\"]; in a pod, deploy/components/nri",
         ),
     }
 }
@@ -267,12 +308,12 @@ fn configuration(path: Option<&Path>, loaded: &Result<Option<Config>, ConfigErro
             finding("configuration", Outcome::Ok, found, "")
         }
         (_, Err(error)) => {
-            finding("configuration", Outcome::Fail, error.to_string(), "mend the file")
+            finding("configuration", Outcome::Fail, error.to_string(), "correct the file")
         }
         _ => finding(
             "configuration",
             Outcome::Ok,
-            "none given: only pods with the annotation are steered",
+            "none given: memory.oom.group is enforced only for pods with the annotation",
             "",
         ),
     }
@@ -282,6 +323,20 @@ fn configuration(path: Option<&Path>, loaded: &Result<Option<Config>, ConfigErro
 mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
+
+    /// A node without some programs is told what stands in for them.
+    #[test]
+    fn what_is_not_traced_is_taken_from_files() {
+        let all = Traced {
+            decisions_since: Some(herder_model::clock::Monotonic::ZERO),
+            groups: true,
+            ..Traced::default()
+        };
+        assert_eq!(instead(&all), "");
+        assert!(instead(&Traced { groups: false, ..all }).contains("memory.oom.group"));
+        let blind = instead(&Traced { decisions_since: None, ..all });
+        assert!(blind.contains("memory.events.local") && blind.contains("memory.oom.group"));
+    }
 
     #[test]
     fn the_runtimes_socket_is_looked_for_and_never_connected_to() {
@@ -298,7 +353,7 @@ mod tests {
         let listener = UnixListener::bind(&socket).unwrap();
         listener.set_nonblocking(true).unwrap();
         assert_eq!(all.map(outcome), [Outcome::Ok; 3]);
-        assert!(found().contains("is there"));
+        assert!(found().contains("exists"));
         assert!(listener.accept().is_err(), "nobody has connected");
         fs::remove_file(&socket).unwrap();
     }

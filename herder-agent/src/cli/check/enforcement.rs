@@ -93,7 +93,7 @@ impl Trial<'_> {
             (None, None) => finding(
                 "enforcement",
                 Outcome::Ok,
-                "the cgroups that rules match are gone again, so nothing was tried",
+                "nothing was tried: the cgroups that rules match were removed meanwhile",
                 "",
             ),
         }
@@ -110,7 +110,8 @@ impl Trial<'_> {
         // With 1 nothing around it counts, and what is around it is not ours to judge.
         let target = Target { rule: "none".into(), value: true };
         if let Some(state) = chosen.and_then(|chosen| self.dry_run(chosen, target)) {
-            let why = "no rule for cgroups matches one now; one that belongs to root, in its place";
+            let why =
+                "no rule with cgroups: matches anything now; tried with a cgroup of root instead";
             if state.obstacle.is_some() {
                 return not_enforceable(&state, why, "root's");
             }
@@ -125,9 +126,8 @@ impl Trial<'_> {
             return finding("enforcement", Outcome::Warn, found, mend);
         }
         if cgroups.iter().any(|cgroup| owned(&cgroup).is_some()) {
-            let found =
-                "nothing was tried: no rule for cgroups matches one now, and none belongs to root";
-            let mend = "run in the host's user namespace (no hostUsers: false), or try again when containers run that a rule matches";
+            let found = "nothing was tried: no rule with cgroups: matches anything now, and no cgroup belongs to root";
+            let mend = "run in the host's user namespace (no hostUsers: false), or try again while a container runs that a rule matches";
             return finding("enforcement", Outcome::Warn, found, mend);
         }
         let found = "nothing was tried: no cgroup has a memory.oom.group now";
@@ -193,7 +193,7 @@ fn rules(config: &Config, cgroups: &[Cgroup]) -> Option<Finding> {
                 let alone = Policy::new(Config { rules: vec![rule.clone()], ..Config::default() });
                 let any =
                     cgroups.iter().any(|(_, path)| decide(&alone, path) != Verdict::Unmatched);
-                let why = if any { "only what rules before it take" } else { "nothing" };
+                let why = if any { "only cgroups that earlier rules match" } else { "nothing" };
                 idle.push(format!("{name} matches {why} now"));
             }
             1 => busy.push(format!("{name} matches 1 cgroup")),
@@ -207,7 +207,7 @@ fn rules(config: &Config, cgroups: &[Cgroup]) -> Option<Finding> {
         parts.push(format!("and {} more rules for cgroups", of_cgroups - NAMED));
     }
     if pods > 0 {
-        parts.push(format!("{pods} for pods cannot be judged without the API server"));
+        parts.push(format!("rules for pods cannot be checked without the API server: {pods}"));
     }
     let mend = if outcome == Outcome::Warn {
         "if their containers run now, compare the patterns with their paths (systemd-cgls): a pattern begins below the mount, and * does not cross /"
@@ -269,9 +269,9 @@ mod tests {
         let finding = rules(&config, &cgroups).unwrap();
         assert_eq!(
             finding.found,
-            "one matches only what rules before it take now; podman matches nothing now; \
+            "one matches only cgroups that earlier rules match now; podman matches nothing now; \
              docker matches 2 cgroups; mine matches 1 cgroup; \
-             1 for pods cannot be judged without the API server"
+             rules for pods cannot be checked without the API server: 1"
         );
         assert_eq!(finding.outcome, Outcome::Warn);
         assert_eq!(rules(&Config::default(), &cgroups), None);

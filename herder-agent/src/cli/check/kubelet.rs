@@ -1,4 +1,4 @@
-//! Below which cgroups there are pods, and whether they are root's.
+//! Checks below which cgroups there are pods, and whether these cgroups belong to root.
 
 use super::{Finding, Outcome, finding};
 use herder_model::{cgroup::CgroupPath, owner::kubelet::KubeletRoots};
@@ -29,24 +29,24 @@ pub(super) fn pods(root: &Path, given: &[CgroupPath]) -> Finding {
         ([], _) if given.is_empty() => finding(
             WHAT,
             Outcome::Ok,
-            "there is no kubepods where kubelets have it",
-            "only if pods run here: --kubelet-cgroup-root with the kubelet's own --cgroup-root",
+            "no kubepods cgroup in the usual places",
+            "if pods run here, give --kubelet-cgroup-root the kubelet's own --cgroup-root",
         ),
         ([], _) => finding(
             WHAT,
             Outcome::Warn,
-            "there is no kubepods below --kubelet-cgroup-root",
-            "the kubelet's own --cgroup-root (cgroupRoot: in its configuration)",
+            "no kubepods cgroup below --kubelet-cgroup-root",
+            "give --kubelet-cgroup-root the kubelet's own --cgroup-root (cgroupRoot: in its configuration)",
         ),
         (names, []) => finding(WHAT, Outcome::Ok, format!("below {}", names.join(", ")), ""),
         (_, others) => finding(
             WHAT,
             Outcome::Warn,
             format!(
-                "{} is not root's, so what is below is not taken for the kubelet's",
+                "{} does not belong to root, so cgroups below it are not taken for pods",
                 others.join(", ")
             ),
-            "run as uid 0 of the host's user namespace (no hostUsers: false), or give it back to root",
+            "run as uid 0 of the host's user namespace (no hostUsers: false), or chown it to root",
         ),
     }
 }
@@ -91,11 +91,11 @@ mod tests {
             let found = pods(&root, given);
             (found.outcome, found.found)
         };
-        assert_eq!(says(&[]), (Outcome::Ok, "there is no kubepods where kubelets have it".into()));
+        assert_eq!(says(&[]), (Outcome::Ok, "no kubepods cgroup in the usual places".into()));
         assert_eq!(says(&[path("/x")]).0, Outcome::Warn);
         make("kubepods.slice/kubepods-burstable.slice");
         make("kubelet.slice/kubelet-kubepods.slice");
-        // Who runs this may be another user than root.
+        // The user that runs this test may not be root.
         let (_, found) = says(&[]);
         assert!(found.contains("/kubepods.slice"), "{found}");
         assert!(found.contains("/kubelet.slice/kubelet-kubepods.slice"), "{found}");

@@ -7,13 +7,18 @@ use super::{
 };
 use serde_json::Value;
 
-const HEAD: [&str; 7] = ["CONTAINER", "RULE", "WANTED", "VALUE", "WRITES", "REVERTS", "IN THE WAY"];
+const HEAD: [&str; 7] = ["CONTAINER", "RULE", "WANTED", "VALUE", "WRITES", "REVERTS", "OBSTACLE"];
 
-pub(super) fn table(containers: &[Value], colours: bool) -> String {
-    let mut rows = vec![HEAD.map(|name| Cell::new(name, Look::Head)).to_vec()];
+/// The table; with `nodes` it has a column for each container's `node`.
+pub fn table(containers: &[Value], colours: bool, nodes: bool) -> String {
+    let head = nodes.then_some("NODE").into_iter().chain(HEAD);
+    let mut rows = vec![head.map(|name| Cell::new(name, Look::Head)).collect()];
     let mut sorted: Vec<_> = containers.iter().collect();
     sorted.sort_by_key(|container| place(&named(container)));
-    rows.extend(sorted.into_iter().map(row));
+    rows.extend(sorted.into_iter().map(|container| {
+        let node = nodes.then(|| Cell::new(container["node"].as_str().unwrap_or("-"), Look::Plain));
+        node.into_iter().chain(row(container)).collect()
+    }));
     Columns::default().lines(&rows, colours)
 }
 
@@ -77,9 +82,10 @@ mod tests {
                 json!({"cgroup": "/c", "owner": {"cgroup": "/c"}, "rule": "g", "wanted": 1, "effective": null}),
             ],
             false,
+            false,
         );
         let expected = "\
-CONTAINER          RULE    WANTED          VALUE           WRITES  REVERTS  IN THE WAY
+CONTAINER          RULE    WANTED          VALUE           WRITES  REVERTS  OBSTACLE
 /b                 docker  single-process  group           0       0        read-only: mount it\\nread-write
 /c                 g       group           -               -       -
 shop/web-0/worker  web     single-process  single-process  2       1

@@ -1,17 +1,26 @@
-//! The one server that is ever asked: an agent, over HTTP/1.1 without TLS.
+//! The one server that is ever asked: an agent, over HTTP/1.1, with or without TLS.
 
-use super::ClientError;
+use super::{
+    ClientError,
+    credentials::{Tls, authorization},
+};
+use crate::cli::args::AgentArgs;
 use bytes::Bytes;
+use herder_model::causes::chain;
 use http_body_util::{BodyExt, Empty};
 use hyper::{
     Request, Uri,
     body::Incoming,
     client::conn::http1,
-    header::{HOST, HeaderValue},
+    header::{AUTHORIZATION, HOST, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
-use std::time::Duration;
-use tokio::{net::TcpStream, time::timeout};
+use std::{io, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
 
 /// How long connecting, and a whole answer that is no stream, may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -27,6 +36,8 @@ pub(super) struct Agent {
     authority: String,
     /// What a proxy has before the agent's own paths, without a slash at its end.
     below: String,
+    tls: Option<Tls>,
+    authorization: Option<HeaderValue>,
 }
 
 /// The body of an answer.
@@ -37,14 +48,20 @@ pub(super) struct Answer {
 }
 
 impl Agent {
-    pub(super) fn new(url: &str) -> Result<Self, ClientError> {
+    pub(super) fn of(args: &AgentArgs) -> Result<Self, ClientError> {
+        let url = &args.url;
         let wrong = || ClientError::Url(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| wrong())?;
-        let plain = uri.scheme_str() == Some("http") && uri.query().is_none();
-        let host = uri.host().filter(|_| plain).ok_or_else(wrong)?;
+        let host = uri.host().filter(|_| uri.query().is_none()).ok_or_else(wrong)?;
+        let tls = match uri.scheme_str() {
+            Some("http") => None,
+            Some("https") => Some(Tls::of(args, host)?),
+            _ => return Err(wrong()),
+        };
         let authority = format!("{host}:{}", uri.port_u16().unwrap_or(9469));
         let below = uri.path().trim_end_matches('/').to_owned();
-        Ok(Agent { url: url.to_owned(), authority, below })
+        let authorization = authorization(args)?;
+        Ok(Agent { url: url.to_owned(), authority, below, tls, authorization })
     }
 
     /// The text of an answer.
@@ -73,17 +90,50 @@ impl Agent {
         let stream = timeout(PATIENCE, connect).await.map_err(slow)?;
         let stream =
             stream.map_err(|source| ClientError::Connect { url: self.url.clone(), source })?;
-        let broken = |source| ClientError::Broken { url: self.url.clone(), source };
+        let Some(tls) = &self.tls else { return self.ask_over(stream, path, last_event).await };
+        let connected = tls.connector.connect(tls.name.clone(), stream);
+        let stream = timeout(PATIENCE, connected).await.map_err(slow)?;
+        let stream = stream.map_err(|source| self.no_tls(source))?;
+        self.ask_over(stream, path, last_event).await
+    }
+
+    /// With TLS 1.3 a client hears only now that its certificate is not the right one.
+    fn broken(&self, source: hyper::Error) -> ClientError {
+        let of_tls = chain(&source).find_map(|cause| {
+            let cause = cause.downcast_ref::<io::Error>()?.get_ref()?;
+            cause.downcast_ref::<rustls::Error>()
+        });
+        match of_tls {
+            Some(error) => self.no_tls(io::Error::other(error.clone())),
+            None => ClientError::Broken { url: self.url.clone(), source },
+        }
+    }
+
+    fn no_tls(&self, source: io::Error) -> ClientError {
+        ClientError::Tls { url: self.url.clone(), source }
+    }
+
+    async fn ask_over(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        path: &str,
+        last_event: Option<HeaderValue>,
+    ) -> Result<Answer, ClientError> {
+        let slow = |_| ClientError::Slow(self.url.clone());
+        let broken = |source| self.broken(source);
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // Its errors are also those of the body.
         tokio::spawn(connection);
         let mut request = Request::new(Empty::<Bytes>::new());
-        // `Agent::new` has parsed authority and path, and the rest is ours.
+        // `Agent::of` has parsed authority and path, and the rest is ours.
         let path = format!("{}{path}", self.below);
         *request.uri_mut() = path.parse().map_err(|_| ClientError::Url(self.url.clone()))?;
         let host = HeaderValue::from_str(&self.authority);
         request.headers_mut().insert(HOST, host.map_err(|_| ClientError::Url(self.url.clone()))?);
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
         if let Some(last) = last_event {
             request.headers_mut().insert("last-event-id", last);
         }
@@ -95,7 +145,7 @@ impl Agent {
             return Ok(answer);
         }
         let url = self.url.clone();
-        let body = answer.all().await?.escape_debug().to_string();
+        let body = answer.all().await?.trim_end().escape_debug().to_string();
         Err(ClientError::Refused { url, status: status.as_u16(), body })
     }
 }
@@ -120,7 +170,7 @@ impl Answer {
         }
     }
 
-    /// Reads some more; tells whether there was any.
+    /// Reads some more, and returns whether there was any.
     async fn more(&mut self) -> Result<bool, ClientError> {
         let frame = timeout(SILENCE, self.body.frame()).await;
         let frame = frame.map_err(|_| ClientError::Slow(self.url.clone()))?;

@@ -1,4 +1,4 @@
-//! Kills as a table: who, where, how big, did it survive.
+//! Kills as a table: victim, container, size, and whether the container survived.
 
 use super::{
     table::{Cell, Columns, Look},
@@ -8,23 +8,35 @@ use serde_json::Value;
 use std::time::SystemTime;
 
 /// The table, which `--follow` adds to.
-#[derive(Default)]
-pub(super) struct Kills {
+#[derive(Debug, Default)]
+pub struct Kills {
     columns: Columns,
     begun: bool,
+    nodes: bool,
 }
 
 const HEAD: [&str; 9] =
     ["AGE", "KIND", "WHERE", "VICTIM", "PID", "MEMORY", "LIMIT", "RULE", "SURVIVED"];
 
 impl Kills {
+    /// With a column for each kill's `node`.
+    pub fn of_nodes() -> Self {
+        Kills { nodes: true, ..Kills::default() }
+    }
+
     /// Lines for these kills, under a head the first time.
-    pub(super) fn more(&mut self, kills: &[Value], now: SystemTime, colours: bool) -> String {
+    pub fn more(&mut self, kills: &[Value], now: SystemTime, colours: bool) -> String {
         let mut rows = Vec::new();
         if !std::mem::replace(&mut self.begun, true) {
-            rows.push(HEAD.map(|name| Cell::new(name, Look::Head)).to_vec());
+            let nodes = self.nodes.then_some("NODE");
+            let head = nodes.into_iter().chain(HEAD);
+            rows.push(head.map(|name| Cell::new(name, Look::Head)).collect());
         }
-        rows.extend(kills.iter().map(|kill| row(kill, now)));
+        rows.extend(kills.iter().map(|kill| {
+            let node =
+                self.nodes.then(|| Cell::new(kill["node"].as_str().unwrap_or("-"), Look::Plain));
+            node.into_iter().chain(row(kill, now)).collect()
+        }));
         self.columns.lines(&rows, colours)
     }
 }
@@ -69,7 +81,7 @@ fn limit(kill: &Value) -> String {
 
 /// The container, by its names or else its cgroup; the pod, where it is none of its
 /// containers, or not known which.
-pub(super) fn place(one: &Value) -> String {
+pub fn place(one: &Value) -> String {
     match ["namespace", "pod", "container"].map(|key| one[key].as_str()) {
         [Some(namespace), Some(pod), Some("")] => format!("{namespace}/{pod}"),
         [Some(namespace), Some(pod), Some(container)] => format!("{namespace}/{pod}/{container}"),
@@ -90,6 +102,8 @@ fn survived(kill: &Value) -> String {
     // A container that the kill itself took has no such number.
     let later = kill["ended_seconds"].as_f64();
     text.extend(later.map(|seconds| format!(", ended {seconds:.1}s later")));
+    let exiting = kill["exiting"].as_u64().filter(|exiting| *exiting > 0);
+    text.extend(exiting.map(|exiting| format!(", {exiting} others still exiting")));
     if kill["restarted"].is_object() {
         text += ", restarted";
     }
@@ -122,6 +136,7 @@ mod tests {
         host["rule"] = Value::Null;
         let mut restarted = kill("init", "postgres");
         restarted["restarted"] = json!({"reason": "OOMKilled"});
+        restarted["exiting"] = json!(2);
         let mut unknown = kill("subprocess", "x");
         unknown["victim"] = json!({"comm": "x", "pid": 1});
         unknown["survived"] = Value::Null;
@@ -143,7 +158,7 @@ mod tests {
 AGE      KIND        WHERE              VICTIM    PID   MEMORY  LIMIT             RULE  SURVIVED
 30s ago  subprocess  shop/web-0/worker  gunicorn  4711  89MiB   container         web   yes
 30s ago  group       /c                 hog       4711  89MiB   pod 256MiB        -     no, 3 processes
-30s ago  init        shop/web-0/worker  postgres  4711  89MiB   container         web   no, restarted
+30s ago  init        shop/web-0/worker  postgres  4711  89MiB   container         web   no, 2 others still exiting, restarted
 30s ago  subprocess  shop/web-0/worker  x         1     -       container 128MiB  web   not known yet
 30s ago  init        shop/web-0         sentry    4711  89MiB   container         web   no
 30s ago  subprocess  shop/web-0/worker  gunicorn  4711  89MiB   container         web   no, ended 0.4s later

@@ -2,17 +2,22 @@
 
 /// How a cell looks on a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Look {
+pub enum Look {
+    /// As it is.
     Plain,
+    /// The name of a column.
     Head,
+    /// Less important.
     Dim,
+    /// What is as it should be.
     Good,
+    /// What is not.
     Bad,
 }
 
 /// One cell. Its text has no control characters.
 #[derive(Clone, Debug)]
-pub(super) struct Cell {
+pub struct Cell {
     text: String,
     look: Look,
 }
@@ -20,7 +25,7 @@ pub(super) struct Cell {
 impl Cell {
     /// Whatever would move the cursor, change colours or the direction of
     /// writing is escaped.
-    pub(super) fn new(text: impl AsRef<str>, look: Look) -> Self {
+    pub fn new(text: impl AsRef<str>, look: Look) -> Self {
         let dangerous = |letter: char| {
             letter.is_control()
                 || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
@@ -42,13 +47,13 @@ impl Cell {
 }
 
 /// Columns that only ever get wider, so that what follows stays in line.
-#[derive(Default)]
-pub(super) struct Columns(Vec<usize>);
+#[derive(Debug, Default)]
+pub struct Columns(Vec<usize>);
 
 impl Columns {
     /// Lines for rows of the same number of cells, of which only the last may be
     /// empty.
-    pub(super) fn lines(&mut self, rows: &[Vec<Cell>], colours: bool) -> String {
+    pub fn lines(&mut self, rows: &[Vec<Cell>], colours: bool) -> String {
         for row in rows {
             self.0.resize(self.0.len().max(row.len()), 0);
             for (width, cell) in self.0.iter_mut().zip(row) {

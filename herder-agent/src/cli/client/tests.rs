@@ -2,16 +2,33 @@
 
 use super::*;
 use crate::{
+    cli::args::{Cli, Task},
     report::{Reporter, heartbeat::Heartbeat, tests::report},
-    serve::{self, Readiness, State},
+    serve::{
+        self, Readiness, State,
+        access::{AccessFiles, authority::Authority},
+    },
 };
+use clap::Parser;
 use herder_model::{cgroup::CgroupPath, oom::Kind, owner::Owner};
-use std::sync::Arc;
+use std::{fs, sync::Arc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
+
+/// With more flags after the URL.
+fn agent_with(url: &str, flags: &[&str]) -> Result<Agent, ClientError> {
+    let line = ["herder-agent", "containers", "--url", url];
+    let cli = Cli::try_parse_from([&line[..], flags].concat()).unwrap();
+    let Task::Containers(args) = cli.task else { panic!("another task") };
+    Agent::of(&args.agent)
+}
+
+fn agent_at(url: &str) -> Result<Agent, ClientError> {
+    agent_with(url, &[])
+}
 
 async fn agent() -> (Agent, Arc<Reporter>) {
     let listeners = serve::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
@@ -21,7 +38,7 @@ async fn agent() -> (Agent, Arc<Reporter>) {
     let (ready, heartbeat) = (Readiness::default(), Heartbeat::default());
     let state = State::new(reporter.clone(), ready, core, heartbeat, None, "node-1");
     tokio::spawn(serve::run(listeners, state, std::future::pending()));
-    (Agent::new(&url).unwrap(), reporter)
+    (agent_at(&url).unwrap(), reporter)
 }
 
 fn kill(reporter: &Reporter) {
@@ -48,7 +65,7 @@ async fn kills_are_asked_and_followed() {
         );
     }
     assert_eq!(seen, [2, 3]);
-    // What became of a container is told of its kill, which is no new one.
+    // The fate of a container is an update of its kill, not a new one.
     let owner = Owner::Host { cgroup: CgroupPath::parse(b"/c").unwrap() };
     let after = Some(Duration::from_millis(500));
     assert!(reporter.settled(2, &owner, after, None).is_some());
@@ -93,7 +110,7 @@ async fn an_agent_of_ipv6_is_asked() {
     let (ready, heartbeat) = (Readiness::default(), Heartbeat::default());
     let state = State::new(Arc::default(), ready, core, heartbeat, None, "node-1");
     tokio::spawn(serve::run(listeners, state, std::future::pending()));
-    assert_eq!(Agent::new(&url).unwrap().get("/api/v1/kills").await.unwrap(), "[]");
+    assert_eq!(agent_at(&url).unwrap().get("/api/v1/kills").await.unwrap(), "[]");
 }
 
 /// As `kubectl proxy` has it, with a slash at the end or without.
@@ -102,7 +119,7 @@ async fn an_agent_below_a_path_is_asked() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     for end in ["", "/"] {
-        let agent = Agent::new(&format!("http://{address}/api/v1/pods/x:9469/proxy{end}")).unwrap();
+        let agent = agent_at(&format!("http://{address}/api/v1/pods/x:9469/proxy{end}")).unwrap();
         let asked = tokio::spawn(async move { agent.get("/api/v1/node").await.unwrap() });
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut head = [0; 1024];
@@ -121,9 +138,90 @@ async fn what_is_wrong_is_named() {
     assert!(refused.contains("404"), "{refused}");
     let core = agent.get("/api/v1/containers").await.unwrap_err().to_string();
     assert!(core.contains("503") && core.contains("core"), "{core}");
-    for wrong in ["127.0.0.1:9469", "https://x", "http://x/?path", "", "http://"] {
-        assert!(matches!(Agent::new(wrong), Err(ClientError::Url(_))), "{wrong}");
+    for wrong in ["127.0.0.1:9469", "https:///x", "http://x/?path", "", "http://"] {
+        assert!(matches!(agent_at(wrong), Err(ClientError::Url(_))), "{wrong}");
     }
-    let nobody = Agent::new("http://127.0.0.1:1").unwrap().get("/").await.unwrap_err().to_string();
+    let nobody = agent_at("http://127.0.0.1:1").unwrap().get("/").await.unwrap_err().to_string();
     assert!(nobody.contains("http://127.0.0.1:1") && nobody.contains("--url"), "{nobody}");
+}
+
+/// An agent that asks for TLS, a certificate, a name and a password; each thing that is missing
+/// is told, with what to do.
+#[tokio::test]
+async fn an_agent_is_shown_what_it_asks_for() {
+    let directory = std::env::temp_dir().join(format!("herder-client-{}", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    let file = |name: &str, text: &str| {
+        fs::write(directory.join(name), text).unwrap();
+        directory.join(name).display().to_string()
+    };
+    let authority = Authority::new("ca");
+    let (server, own) = (authority.certify(&["agent.example"]), authority.certify(&["me"]));
+    let (ca, certificate, key) = (
+        file("ca.crt", &authority.pem()),
+        file("me.crt", &own.certificate),
+        file("me.key", &own.key),
+    );
+    let (password, wrong) = (file("password", "secret\n"), file("wrong", "other"));
+    file("tls.crt", &server.certificate);
+    file("tls.key", &server.key);
+    let web = format!(
+        "tls_server_config: {{cert_file: tls.crt, key_file: tls.key, client_ca_file: ca.crt, \
+         client_auth_type: RequireAndVerifyClientCert}}\nbasic_auth_users: {{me: {}}}",
+        bcrypt::hash("secret", 4).unwrap()
+    );
+    file("web.yaml", &web);
+    let listeners = serve::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+    let address = listeners.addresses()[0];
+    let (core, _) = mpsc::channel(1);
+    let (ready, heartbeat) = (Readiness::default(), Heartbeat::default());
+    let (_, access) = watch::channel(
+        AccessFiles::read(&directory.join("web.yaml"), |path| fs::read_to_string(path))
+            .take()
+            .unwrap(),
+    );
+    let state = State::new(Arc::default(), ready, core, heartbeat, None, "node-1").asking(access);
+    tokio::spawn(serve::run(listeners, state, std::future::pending()));
+
+    let url = format!("https://{address}");
+    let plain = agent_at(&format!("http://{address}")).unwrap().get("/api/v1/kills").await;
+    assert!(plain.unwrap_err().to_string().contains("ask https://"));
+    let (ca, name) = (["--ca-file", &ca], ["--tls-server-name", "agent.example"]);
+    let certificate = ["--cert-file", &certificate, "--key-file", &key];
+    let user = ["--user", "me", "--password-file"];
+    let stranger = file("stranger.crt", &Authority::new("other").pem());
+    let table: [(Vec<&str>, &str); 6] = [
+        (vec!["--ca-file", &stranger, name[0], name[1]], "give the authority"),
+        (ca.to_vec(), "--tls-server-name"),
+        ([&ca[..], &name].concat(), "--cert-file and --key-file"),
+        ([&ca[..], &name, &certificate].concat(), "--user and --password-file"),
+        ([&ca[..], &name, &certificate, &user, &[&wrong]].concat(), "password is wrong"),
+        ([&ca[..], &name, &certificate, &user, &[&password]].concat(), ""),
+    ];
+    for (flags, expected) in table {
+        let got = agent_with(&url, &flags).unwrap().get("/api/v1/kills").await;
+        match got {
+            Ok(text) => assert!(text == "[]" && expected.is_empty(), "{flags:?}: {text}"),
+            Err(error) => {
+                let error = error.to_string();
+                assert!(!expected.is_empty() && error.contains(expected), "{flags:?}: {error}");
+            }
+        }
+    }
+    for (flags, part) in [
+        (vec!["--ca-file", "/none"], "--ca-file: /none"),
+        (vec!["--ca-file", &password], "no certificate in PEM"),
+        (vec![ca[0], ca[1], "--user", "me", "--password-file", "/none"], "--password-file: /none"),
+        (vec![ca[0], ca[1], "--tls-server-name", "a b"], "no name of a server"),
+    ] {
+        let error = agent_with(&url, &flags).err().unwrap().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    let (without, _) = agent().await;
+    let url = without.get("/nothing").await.unwrap_err().to_string();
+    let url = url.split_whitespace().find(|word| word.starts_with("http")).unwrap();
+    let with = agent_with(&url.replace("http://", "https://"), &ca).unwrap();
+    let error = with.get("/api/v1/kills").await.unwrap_err().to_string();
+    assert!(error.contains("does the agent have TLS?"), "{error}");
+    fs::remove_dir_all(&directory).unwrap();
 }

@@ -1,9 +1,9 @@
-//! Times and sizes as people say them.
+//! Times and sizes for people.
 
 use std::time::SystemTime;
 
 /// How long ago a time (RFC 3339) was; the time itself if it cannot be read.
-pub(super) fn ago(time: &str, now: SystemTime) -> String {
+pub fn ago(time: &str, now: SystemTime) -> String {
     let (Ok(then), Ok(now)) = (time.parse::<jiff::Timestamp>(), jiff::Timestamp::try_from(now))
     else {
         return time.to_owned();
@@ -19,7 +19,7 @@ pub(super) fn ago(time: &str, now: SystemTime) -> String {
 }
 
 /// Bytes in the unit that leaves few digits.
-pub(super) fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     match bytes {
         0..1_048_576 => format!("{}KiB", bytes >> 10),
         1_048_576..10_737_418_240 => format!("{}MiB", bytes >> 20),

@@ -16,7 +16,7 @@ type Reason = (Obstacle, String);
 #[derive(Default)]
 pub(super) struct Blocked {
     file: Option<Reason>,
-    /// Until then nobody wonders that it has no memory controller.
+    /// Until then a missing memory controller is not reported.
     built_until: Option<Instant>,
     surroundings: Option<Reason>,
     watch: Option<Reason>,
@@ -39,7 +39,7 @@ impl Blocked {
         self.watch = why.map(|why| (Obstacle::NoWatch, why));
     }
 
-    /// Without a watch nobody may have seen what the runtime wrote.
+    /// Without a watch the runtime's write may have been missed.
     pub(super) fn sees_every_write(&self) -> bool {
         self.watch.is_none()
     }
@@ -89,7 +89,7 @@ impl Container {
         Ok(())
     }
 
-    /// Its runtime may be about to enable it, or somebody has taken it away.
+    /// Its runtime may be about to enable it, or it was disabled.
     pub(super) fn has_no_controller(
         &mut self,
         context: &Context,

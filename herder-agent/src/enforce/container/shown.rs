@@ -20,7 +20,7 @@ pub struct ContainerState {
     pub wanted: u8,
     /// The value that it has, if that could be read.
     pub effective: Option<u8>,
-    /// The value that somebody else wanted first, and that would be given back.
+    /// The original value, which would be restored.
     pub first: Option<u8>,
     /// Why the value does not count, or cannot be set.
     pub obstacle: Option<Obstacle>,
@@ -28,7 +28,7 @@ pub struct ContainerState {
     pub explanation: Option<String>,
     /// Writes.
     pub writes: u64,
-    /// Writes after somebody had changed an enforced value.
+    /// Corrections of an enforced value that something else had changed.
     pub reverts: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What comes back when a rule goes, or the agent.
+//! What is restored when a rule goes, or the agent stops.
 
 use super::*;
 use herder_model::saved::SavedCgroup;
@@ -105,7 +105,7 @@ fn values_are_restored_at_the_end_only_if_asked() {
     }
 }
 
-/// What an earlier agent wrote is given back, but not by one that only watches.
+/// What an earlier agent wrote is restored, but not by one that only watches.
 #[test]
 fn what_an_earlier_agent_left_is_given_back() {
     for (dry_run, back) in [(false, "1"), (true, "0")] {

@@ -122,7 +122,7 @@ fn the_value_inside_is_the_one_that_is_shown() {
     }
 }
 
-/// systemd's policy for a scope is told once, as is that the scope has no controller.
+/// systemd's policy for a scope is reported once, and so is a missing controller.
 #[test]
 fn what_is_in_the_way_of_both_is_counted_once() {
     let mut fake = Fake::new("once", |_| {});

@@ -50,7 +50,7 @@ pub enum RootError {
     )]
     Version1(PathBuf),
     /// Something else.
-    #[error("{0} is no cgroup v2 mount; give the right one with --cgroup-root")]
+    #[error("{0} is not a cgroup v2 mount; give the right one with --cgroup-root")]
     Other(PathBuf),
 }
 
@@ -281,9 +281,9 @@ fn remedy(error: Errno, user: u32, owner: Option<u32>, overrides: bool) -> Strin
             format!("it belongs to uid {owner}, so the agent needs CAP_DAC_OVERRIDE")
         }
         None if !overrides => {
-            "a cgroup on the way to it is closed to the agent's user; run as uid 0 with CAP_DAC_OVERRIDE".into()
+            "the agent's user may not enter a cgroup above it; run as uid 0 with CAP_DAC_OVERRIDE".into()
         }
-        _ => "its owner and mode allow it, so a security module or a seccomp profile does not; see the kernel's log for SELinux or AppArmor, and the unit's or pod's profile".into(),
+        _ => "its owner and mode allow it, so a security module or a seccomp profile forbids it; see the kernel's log for SELinux or AppArmor, and the unit's or pod's profile".into(),
     }
 }
 

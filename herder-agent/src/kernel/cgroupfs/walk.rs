@@ -27,7 +27,7 @@ pub type Part = Vec<(CgroupId, CgroupPath)>;
 /// What a walk has to say at its end.
 #[derive(Debug, Default)]
 pub struct Walked {
-    /// Cgroups that lie too deep to be told of.
+    /// Cgroups that lie too deep to be handed over.
     pub too_deep: u64,
     /// Directories that could not be read, so that what lies below is not known.
     pub unread: u64,
@@ -42,7 +42,7 @@ impl Walked {
     }
 }
 
-/// Walks the hierarchy until nobody takes the parts any more. A directory that vanishes
+/// Walks the hierarchy until the receiver stops. A directory that vanishes
 /// meanwhile is left out.
 ///
 /// # Errors
@@ -95,7 +95,7 @@ impl<F: FnMut(Part) -> ControlFlow<()>> Walk<F> {
             } else {
                 match CgroupPath::parse(&self.path) {
                     Ok(path) => step = self.found(CgroupId(entry.ino()), path),
-                    Err(error) => tracing::debug!(%error, "A cgroup is left out."),
+                    Err(error) => tracing::debug!(%error, "A cgroup was skipped."),
                 }
                 if step.is_continue() {
                     let read = opened().map_err(io::Error::from);

@@ -1,5 +1,5 @@
-//! Keeps aya from parsing the kernel's BTF, of which it makes some 20 MiB for a moment:
-//! that was what the start took, and what a limit had to be sized for.
+//! Keeps aya from parsing the kernel's BTF, which takes some 20 MiB for a moment. That was the
+//! peak of the agent's memory, and what a limit had to be sized for.
 //!
 //! It does so twice. [`EbpfLoader::new`] reads it for relocations, which these programs do not
 //! have. And to trace a function aya looks for the number of its type, which our own

@@ -46,6 +46,9 @@ pub struct KernelFacts {
     pub mark: MarkArgument,
     /// Functions that can be traced.
     pub functions: Functions,
+    /// The OOM killer of a cgroup does not see processes that exit, though their memory is not
+    /// free yet (`css_task_iter_advance()`, kernel/cgroup/cgroup.c).
+    pub hides_exiting: bool,
 }
 
 impl KernelFacts {
@@ -54,6 +57,7 @@ impl KernelFacts {
         layout: KernelLayout::UNKNOWN,
         mark: MarkArgument::Unknown,
         functions: Functions::NONE,
+        hides_exiting: false,
     };
 
     /// Reads them from a BTF blob. A field that is not there stays absent: the
@@ -77,6 +81,9 @@ impl KernelFacts {
                 oom_kill_process_inner: btf.function("__oom_kill_process"),
                 print_oom_group: btf.function("mem_cgroup_print_oom_group"),
             },
+            // That the walk over a cgroup leaves them out shows in no type. It was made to mend
+            // what this function had changed, and is in all but the first kernels that have it.
+            hides_exiting: btf.function("cgroup_task_dead").is_some(),
         })
     }
 
@@ -103,7 +110,7 @@ impl KernelFacts {
 }
 
 /// Every name that is looked up in BTF.
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 24] = [
     "task_struct",
     "css_set",
     "cgroup",
@@ -127,6 +134,7 @@ const NAMES: [&str; 23] = [
     "MM_FILEPAGES",
     "MM_ANONPAGES",
     "MM_SHMEMPAGES",
+    "cgroup_task_dead",
 ];
 
 fn layout(btf: &Btf<'_>) -> KernelLayout {

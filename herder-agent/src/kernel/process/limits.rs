@@ -1,4 +1,4 @@
-//! The process's own limits, raised as far as it may.
+//! Raises the process's own limits as far as possible.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -17,13 +17,16 @@ pub fn raise() -> i32 {
     set(Resource::Memlock, unlimited, "locked memory");
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     if files <= 2 * RESERVED {
-        tracing::warn!(files, "So few open files are allowed that few containers can be steered.");
+        tracing::warn!(
+            files,
+            "The limit of open files is low; only few containers can be enforced."
+        );
     }
     i32::try_from(files.saturating_sub(RESERVED)).unwrap_or(i32::MAX)
 }
 
 fn set(resource: Resource, limit: Rlimit, what: &str) {
     if let Err(error) = setrlimit(resource, limit) {
-        tracing::debug!(%error, limit = what, "A resource limit stays as it is.");
+        tracing::debug!(%error, limit = what, "A resource limit cannot be raised.");
     }
 }

@@ -11,7 +11,7 @@ use std::{ffi::c_void, fs};
 /// fault, on 7.2, ten seconds after the start.
 pub fn no_huge_pages() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        tracing::warn!(%error, "Huge pages stay; on a busy node they may delay corrections.");
+        tracing::warn!(%error, "Huge pages cannot be disabled; on a busy node they may delay corrections.");
     }
 }
 
@@ -38,12 +38,12 @@ pub fn let_file_go() {
             rustix::mm::madvise(start as *mut c_void, end - start, Advice::LinuxDontNeed)
         };
         if let Err(error) = advised {
-            tracing::debug!(%error, "The program's file stays in memory.");
+            tracing::debug!(%error, "The pages of the program's file cannot be released.");
         }
     }
 }
 
-/// Where this program's file is mapped as it is, as /proc/self/smaps tells it: a page that
+/// Where this program's file is mapped unchanged, from /proc/self/smaps: a page that
 /// was written, as the dynamic linker does to some that are read only later, is anonymous
 /// (`smaps_account()`, fs/proc/task_mmu.c).
 fn unwritten(smaps: &str, program: &str) -> Vec<(usize, usize)> {

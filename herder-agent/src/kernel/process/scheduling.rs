@@ -1,4 +1,4 @@
-//! Asks the scheduler to run soon what a runtime or a container's start waits for.
+//! Asks the scheduler to run threads soon that a runtime or a container's start waits for.
 #![expect(unsafe_code, reason = "no safe crate wraps sched_setattr(2)")]
 
 use std::io;
@@ -45,15 +45,21 @@ const SHORTEST: u64 = 100_000;
 /// with a longer slice instead of waiting for its turn, which takes milliseconds. Needs no
 /// privilege, and is no more CPU time in whole. Kernels before 6.12 ignore it.
 ///
-/// A policy or nice value that somebody has chosen for the agent stays.
+/// A policy or nice value that the operator has chosen for the agent stays.
 pub fn raise_priority() {
     let thread = std::thread::current().name().unwrap_or_default().to_owned();
     let found = match get() {
         Ok(found) if found.policy == ORDINARY => found,
         Ok(found) => {
-            return tracing::info!(thread, policy = found.policy, "Keeps its scheduling policy.");
+            return tracing::info!(
+                thread,
+                policy = found.policy,
+                "The thread keeps its scheduling policy."
+            );
         }
-        Err(error) => return tracing::debug!(thread, %error, "The scheduler does not tell."),
+        Err(error) => {
+            return tracing::debug!(thread, %error, "The thread's scheduling policy cannot be read.");
+        }
     };
     let first = SchedAttr {
         size: SIZE,
@@ -71,12 +77,14 @@ pub fn raise_priority() {
         ..SchedAttr::default()
     };
     match set(&first) {
-        Ok(()) => tracing::info!(thread, "Runs before ordinary tasks."),
+        Ok(()) => tracing::info!(thread, "The thread runs before ordinary tasks."),
         Err(why) => match set(&shortest) {
             Ok(()) => {
-                tracing::debug!(thread, %why, "Has the shortest slice.");
+                tracing::debug!(thread, %why, "The thread has the shortest time slice.");
             }
-            Err(error) => tracing::debug!(thread, %error, "The scheduler's default slice stays."),
+            Err(error) => {
+                tracing::debug!(thread, %error, "The thread keeps the default time slice.");
+            }
         },
     }
 }

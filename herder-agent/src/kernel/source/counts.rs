@@ -1,9 +1,9 @@
 //! The kernel's own counts of killed processes, by inotify.
 //!
-//! Two watches for each cgroup: one on its directory tells of cgroups that are made and
+//! Two watches for each cgroup: one on its directory reports cgroups that are made and
 //! removed below it, one on its `memory.events.local` that a count has changed
-//! (`cgroup_file_notify()`, kernel/cgroup/cgroup.c). The second also keeps the kernel
-//! from forgetting the file's inode, without which it would tell nobody.
+//! (`cgroup_file_notify()`, kernel/cgroup/cgroup.c). The second also keeps the file's inode
+//! in memory, without which the kernel would send no notification.
 
 use super::{ContainerOf, Descriptors, Polled, Queue, Source};
 use crate::kernel::cgroupfs::{CgroupFs, dir::EVENTS};
@@ -38,7 +38,7 @@ pub enum MemoryEventsError {
     Inotify(#[from] io::Error),
 }
 
-/// What inotify told.
+/// Notifications of inotify.
 #[derive(Default)]
 struct Changes {
     /// Cgroups that were made and removed.
@@ -58,7 +58,7 @@ struct Watched {
 /// Cgroups that are watched. Each takes some 2 KiB with what the kernel keeps for it.
 const MOST_WATCHED: usize = 8192;
 
-/// Cgroups that are told of at once, about.
+/// Cgroups that are handed over at once, about.
 const MOST_CHANGES: usize = 1024;
 
 /// The watches, and the kills that the counts amount to.
@@ -74,9 +74,9 @@ pub struct MemoryEvents {
     below: Vec<Event>,
     /// Some of what was in directories is lost.
     overflow: bool,
-    /// What was told is not all read.
+    /// Not all notifications are read.
     more: bool,
-    /// It was told that there are no more watches.
+    /// It was logged that there are no more watches.
     told_short: bool,
 }
 

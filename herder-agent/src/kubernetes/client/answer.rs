@@ -50,7 +50,7 @@ pub enum RequestError {
     },
     /// Something that is no JSON.
     #[error(
-        "{status} with {found} instead of JSON; does a proxy or a page to sign in answer for the API server?"
+        "{status} with {found} instead of JSON; does a proxy or a login page answer instead of the API server?"
     )]
     NotJson {
         /// Its status.
@@ -62,11 +62,9 @@ pub enum RequestError {
     #[error("the answer broke off: {}", diagnosis::told(&**.0))]
     Cut(#[source] BoxError),
     /// JSON, but not what was asked for.
-    #[error(
-        "the answer is not what was asked for: {0}; does anything but an API server answer there?"
-    )]
+    #[error("the answer does not fit the request: {0}; is that an API server?")]
     Malformed(String),
-    /// The server tells of an error within a watch.
+    /// The server reports an error within a watch.
     #[error("the watch ended with {code}: {message}")]
     Watch {
         /// The code of its Status.
@@ -85,7 +83,7 @@ impl RequestError {
         })
     }
 
-    /// What the server told within a watch.
+    /// What the server reported within a watch.
     pub fn watch(code: u16, message: &str) -> Self {
         RequestError::Watch { code, message: one_line(message) }
     }
@@ -238,7 +236,7 @@ impl Answer {
         }
     }
 
-    /// Reads some more; tells whether there was any.
+    /// Reads some more, and returns whether there was any.
     async fn more(&mut self) -> Result<bool, RequestError> {
         loop {
             let Some(frame) = self.body.frame().await else { return Ok(false) };
@@ -251,7 +249,7 @@ impl Answer {
     }
 }
 
-/// What the server says, or whoever answers for it, so that it can be logged.
+/// What the server, or a proxy in its place, says, so that it can be logged.
 fn one_line(text: &str) -> String {
     let words = text.split_whitespace().flat_map(|word| [" ", word]).skip(1);
     words.flat_map(str::chars).filter(|c| !c.is_control()).take(300).collect()

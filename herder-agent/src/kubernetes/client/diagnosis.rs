@@ -28,7 +28,7 @@ fn advice(error: &(dyn Error + 'static)) -> Option<&'static str> {
         return inner.or_else(|| of_kind(error.kind()));
     }
     if let Some(error) = error.downcast_ref::<hyper::Error>() {
-        let speaks_else = "what answers there speaks no HTTP/1.1; is the server's URL right, with https if it expects TLS?";
+        let speaks_else = "the other end does not speak HTTP/1.1; is the server's URL right, with https if it expects TLS?";
         return match error {
             error if error.is_parse() => Some(speaks_else),
             error if error.is_incomplete_message() => Some(CLOSED),
@@ -37,7 +37,7 @@ fn advice(error: &(dyn Error + 'static)) -> Option<&'static str> {
     }
     // The type of hyper-util's connector is its own.
     (error.to_string() == "dns error").then_some(
-        "the server's name cannot be resolved; look at the name, and at the DNS of the node or of the pod (dnsPolicy)",
+        "the server's name cannot be resolved; check the name, and the DNS of the node or of the pod (dnsPolicy)",
     )
 }
 
@@ -50,10 +50,10 @@ fn of_kind(kind: io::ErrorKind) -> Option<&'static str> {
         | io::ErrorKind::NetworkUnreachable
         | io::ErrorKind::NetworkDown
         | io::ErrorKind::AddrNotAvailable => {
-            "there is no way to that address; look at the node's network and routes"
+            "there is no route to that address; check the node's network and routes"
         }
         io::ErrorKind::TimedOut => {
-            "nothing came back in time; look for a firewall or NetworkPolicy in between"
+            "no answer came in time; look for a firewall or NetworkPolicy in between"
         }
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
@@ -76,17 +76,17 @@ fn of_tls(error: &rustls::Error) -> Option<&'static str> {
                 "set the clock of the node or of the server"
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                "the certificate is for other names; ask the server by one of them, or add this one to the certificate (subjectAltName)"
+                "the certificate is for other names; use one of them in the server's URL, or add this one to the certificate (subjectAltName)"
             }
             CertificateError::UnknownIssuer => {
-                "another authority than that of the service account or kubeconfig signed the certificate; is its CA up to date, and does nothing in between break up TLS?"
+                "the certificate is not signed by the CA of the service account or kubeconfig; is that CA up to date, and does a proxy in between terminate TLS?"
             }
             CertificateError::Revoked => "the server's certificate was revoked; renew it",
             _ => "the server's certificate is not acceptable; renew it",
         },
         rustls::Error::AlertReceived(alert) => match alert {
             AlertDescription::CertificateExpired => {
-                "the server takes the client certificate for expired; renew the kubeconfig"
+                "the client certificate is expired for the server; renew the kubeconfig"
             }
             AlertDescription::HandshakeFailure
             | AlertDescription::ProtocolVersion
@@ -94,14 +94,14 @@ fn of_tls(error: &rustls::Error) -> Option<&'static str> {
                 "server and agent have no version or cipher of TLS in common"
             }
             AlertDescription::UnrecognisedName => {
-                "the server does not know that name; ask it by another, or set tls-server-name"
+                "the server does not know that name; use another one, or set tls-server-name"
             }
             _ => {
-                "the server ended the handshake; look at the client certificate of the kubeconfig, if it has one"
+                "the server ended the handshake; check the client certificate of the kubeconfig, if it has one"
             }
         },
         rustls::Error::InvalidMessage(_) | rustls::Error::InappropriateMessage { .. } => {
-            "what answers there speaks no TLS; is the server's URL right?"
+            "the other end does not speak TLS; is the server's URL right?"
         }
         rustls::Error::PeerIncompatible(_) => {
             "server and agent have no version or cipher of TLS in common"

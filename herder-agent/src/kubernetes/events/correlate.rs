@@ -1,10 +1,10 @@
-//! Which occurrences become new Events, which only count one up, and which are
-//! not told at all. Pure.
+//! Which occurrences become new Events, which only count an Event up, and which are
+//! not emitted at all. Pure.
 //!
 //! It does what client-go's `EventCorrelator` does for the kubelet
 //! (tools/record/events_cache.go, client-go 0.36), with its constants, and lets a node ask
-//! for less. What is not told at its time is counted all the same, and the last Event of its
-//! kind says so as soon as the shares of its pod and of the node allow.
+//! for less. An occurrence that is not emitted at its time is still counted, and the last Event
+//! of its kind gets the count as soon as the shares of its pod and of the node allow.
 
 use super::{About, Occurrence, Reason, gate::Untold, message, recent::Recent};
 use jiff::Timestamp;
@@ -41,7 +41,7 @@ pub const SIMILAR: usize = 10;
 /// (`defaultAggregateIntervalInSeconds`).
 pub const SIMILAR_WITHIN: Duration = Duration::from_secs(600);
 
-/// An Event is counted up no more often, for what was not told at its time.
+/// The shortest interval at which an Event is counted up for suppressed occurrences.
 pub const UPDATE_EVERY: Duration = Duration::from_secs(10);
 
 /// `combined` messages begin so, in client-go as here.
@@ -73,7 +73,7 @@ pub struct Outgoing {
     text: Text,
 }
 
-/// The memory of what was told.
+/// Remembers what was emitted.
 #[derive(Debug, Default)]
 pub struct Correlator {
     kinds: Recent<(About, Reason), Kind>,
@@ -105,10 +105,10 @@ pub struct Behind {
 struct Kind {
     texts: BTreeSet<u64>,
     last: Instant,
-    /// Whose Event counts what was not told.
+    /// Whose Event counts what was suppressed.
     current: Text,
     untold: Untold,
-    /// Some of it was told just now.
+    /// An Event of it was emitted just now.
     has_event: bool,
 }
 
@@ -257,7 +257,7 @@ impl Correlator {
         if before.untold.is(untold) { Some(before.current) } else { self.settle(kind) }
     }
 
-    /// Takes over what was only counted; tells whose it is.
+    /// Takes over what was only counted, and returns whose it is.
     fn settle(&mut self, kind: &(About, Reason)) -> Option<Text> {
         let Kind { current, untold, .. } = self.kinds.get_mut(kind)?;
         let told = self.told.get_mut(&(kind.0.clone(), kind.1, *current))?;

@@ -1,8 +1,8 @@
-//! Whether a kill is told in an Event of its own, decided before anything is built for that.
+//! Whether a kill gets an Event of its own, decided before the Event is built.
 //!
-//! In a storm nearly all kills are like some that were just told. They are only counted, by
+//! In a storm nearly all kills resemble recent ones. They are only counted, in
 //! a number that the core shares with the writer of Events, and the writer adds it to the
-//! last Event of the kind now and then. So a kill that is not told costs the core a lookup.
+//! last Event of the kind from time to time. So a kill without an Event costs the core a lookup.
 
 use super::{Reason, recent::Recent};
 use herder_model::owner::id::PodUid;
@@ -16,14 +16,14 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Kills of one kind that are told one by one. They differ in the process alone, and three
-/// show whether it is always the same; client-go tells ten such ones.
+/// Kills of one kind that get an Event each. They differ in the process alone, and three
+/// show whether it is always the same; client-go emits ten of them.
 pub const SINGLE: u32 = 3;
 
 /// A pause this long ends that (`defaultAggregateIntervalInSeconds` of client-go).
 pub const QUIET: Duration = Duration::from_secs(600);
 
-/// How often something happened that was not told. Shared by who counts and who writes.
+/// How often something happened without an Event. Shared by the core and the writer.
 #[derive(Clone, Debug, Default)]
 pub struct Untold(Arc<AtomicU32>);
 
@@ -33,7 +33,7 @@ impl Untold {
         self.0.fetch_add(1, Ordering::Relaxed) == 0
     }
 
-    /// How often, which is told now.
+    /// How often; emitted now.
     pub(super) fn take(&self) -> u32 {
         self.0.swap(0, Ordering::Relaxed)
     }
@@ -43,7 +43,7 @@ impl Untold {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Whether anybody else has it.
+    /// Whether it has another owner.
     fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
@@ -52,7 +52,7 @@ impl Untold {
 /// What is to be done about a kill.
 #[derive(Debug)]
 pub enum Pass {
-    /// It is told, together with what comes after it.
+    /// It gets an Event, together with what comes after it.
     Tell(Untold),
     /// It was only counted, perhaps as the first since the last Event.
     Counted {
@@ -82,7 +82,7 @@ impl Gate {
         (pod, container, reason).hash(&mut hasher);
         let new = || Kind { told: 0, last: now, untold: Untold::default() };
         let kind = self.kinds.entry(hasher.finish(), now, new);
-        // What nobody else has any more was dropped, failed, or is long ago.
+        // A number without another owner was dropped, failed, or is long ago.
         if now - kind.last > QUIET || !kind.untold.is_shared() {
             *kind = new();
         }
@@ -132,7 +132,7 @@ mod tests {
     }
 
     /// The queue was full, the server did not take it, or it was too long ago: whatever
-    /// became of the Event, what nobody could count up is told anew.
+    /// became of the Event, occurrences that could not be counted up get a new Event.
     #[tokio::test(start_paused = true)]
     async fn nothing_is_counted_for_a_writer_that_does_not_know_of_it() {
         let (mut gate, now) = (Gate::default(), Instant::now());

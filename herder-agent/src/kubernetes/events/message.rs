@@ -1,15 +1,15 @@
 //! The texts of Events. Pure.
 //!
-//! About a kill, a text says who died and with how much memory, whose limit was
-//! hit, and what was left running; about a rule, what holds and, where it cannot hold,
-//! what to do. A process names itself and anybody can annotate his pod, so what
-//! they wrote is cut and cleaned.
+//! About a kill, a text has the victim and its memory, whose limit was hit, and how many
+//! processes were left running. About a rule, it has the value or, where that is not
+//! enforceable, what to do. A process chooses its own name, and a pod's creator its
+//! annotations, so both are cut and cleaned.
 
 use herder_model::{
     cgroup::CgroupPath,
     enforcement::Obstacle,
     kill::KillReport,
-    oom::{Kind, Limit, Sizes, Victim, limit::Place},
+    oom::{Kind, Limit, Victim, limit::Place},
     owner::{ContainerNames, Owner},
     pods::OOM_GROUP_ANNOTATION,
     rules::parse::ANNOTATION_RULE,
@@ -21,8 +21,8 @@ use std::{fmt::Write, time::Duration};
 pub const LONGEST: usize = 1024;
 
 /// The text for what a kill did to one container, or to a pod outside of them. `spec` is the
-/// memory limit in bytes that the pod's spec gives the container. What is left running is told
-/// later by [`left_running`].
+/// memory limit in bytes that the pod's spec gives the container. [`left_running`] later adds
+/// what is left running.
 pub fn kill(report: &KillReport, container: &ContainerNames, spec: Option<u64>) -> String {
     let owned = report.kill.victims.iter().zip(&report.victim_owners);
     let victims: Vec<&Victim> = owned
@@ -31,7 +31,7 @@ pub fn kill(report: &KillReport, container: &ContainerNames, spec: Option<u64>) 
         .collect();
     let first = victims.first().filter(|first| first.is_named()).map(|first| process(first));
     let count = victims.len();
-    // A process of the pod may be in no container, or nobody has said in which.
+    // A process of the pod may be in no container, or its container is unknown.
     let (of, whole) = match container.container.as_str() {
         "" => ("the pod (container not known)".to_owned(), "A cgroup of the pod".to_owned()),
         name => (format!("container {name}"), format!("Container {name}")),
@@ -55,6 +55,14 @@ pub fn kill(report: &KillReport, container: &ContainerNames, spec: Option<u64>) 
         }
     } + " for lack of memory; ";
     text += &limit(report, container, spec);
+    if report.exiting > 0 {
+        text += " The kernel found no other process, because ";
+        text += &match report.exiting {
+            1 => "a larger one of the container was".to_owned(),
+            count => format!("{count} larger ones of the container were"),
+        };
+        text += " still exiting.";
+    }
     if report.ends && !container.container.is_empty() {
         text += " The container ends.";
     }
@@ -135,47 +143,45 @@ pub fn ended(
     )
 }
 
-/// The text for a rule that now holds for a container. `group` is the value of
+/// The text for a rule that is now enforced for a container. `group` is the value of
 /// `memory.oom.group`.
 pub fn enforced(container: &str, rule: &str, group: bool) -> String {
-    let behaviour =
-        if group { "all processes of the container together" } else { "one process at a time" };
+    let taken = if group { "all processes of the container" } else { "one process" };
     format!(
-        "Container {container} gets what {} wants: when memory runs out, the kernel now kills \
-         {behaviour} (memory.oom.group={}).",
-        by(rule),
-        u8::from(group)
-    )
-}
-
-/// The text for a rule that somebody works against.
-pub fn reverted(container: &str, rule: &str, times: u64) -> String {
-    format!(
-        "memory.oom.group of container {container} was changed {times} times against {} \
-         and set again each time. Look for another agent, or a runtime or systemd unit, that \
-         sets it.",
+        "memory.oom.group of container {container} is now {}, as {} says: an OOM kill takes {taken}.",
+        u8::from(group),
         by(rule)
     )
 }
 
-/// The text for a rule that cannot hold; `why` also says what to do.
-pub fn not_enforceable(container: &str, rule: &str, why: &str) -> String {
-    let by = by(rule);
-    format!("What {by} wants cannot be made to hold for container {container}: {why}.")
+/// The text for a value that something keeps changing back.
+pub fn reverted(container: &str, rule: &str, times: u64) -> String {
+    format!(
+        "memory.oom.group of container {container} was changed {times} times against {} \
+         and corrected each time. Look for another agent, a runtime or a systemd unit that sets \
+         it.",
+        by(rule)
+    )
 }
 
-/// Who wants something: a rule by its name, or the pod itself.
+/// The text for a rule that is not enforceable; `why` also says what to do.
+pub fn not_enforceable(container: &str, rule: &str, why: &str) -> String {
+    let by = by(rule);
+    format!("The value of {by} is not enforceable for container {container}: {why}.")
+}
+
+/// The origin of a value: a rule by its name, or the pod itself.
 fn by(rule: &str) -> String {
     if rule == ANNOTATION_RULE { "the pod's annotation".to_owned() } else { format!("rule {rule}") }
 }
 
-/// The text for an annotation that cannot be understood.
+/// The text for an invalid annotation.
 pub fn bad_annotation(value: &str, error: &str) -> String {
     let value: String = value.chars().take(100).flat_map(char::escape_debug).collect();
     format!(
-        "The annotation {OOM_GROUP_ANNOTATION} is \"{value}\", which cannot be understood: {error}. \
-         The pod is left alone. Use single-process, group or leave, or one for each container as \
-         in worker=single-process,sidecar=group."
+        "The annotation {OOM_GROUP_ANNOTATION} is \"{value}\", which is invalid: {error}. The pod \
+         is left alone. Use single-process, group or leave, or a list such as \
+         worker=single-process,sidecar=group."
     )
 }
 
@@ -186,14 +192,9 @@ fn process(victim: &Victim) -> String {
         let _infallible = write!(text, ", {} inside", inside.pid);
     }
     if let Some(sizes) = victim.sizes {
-        let _infallible = write!(text, ", {} of memory", size(resident(sizes)));
+        let _infallible = write!(text, ", {} of memory", size(sizes.resident()));
     }
     text + ")"
-}
-
-/// What the process held, as `ps` shows it in RSS.
-fn resident(sizes: Sizes) -> u64 {
-    sizes.anon_rss.saturating_add(sizes.file_rss).saturating_add(sizes.shmem_rss)
 }
 
 /// Bytes in the largest unit that gives at least one, rounded down to tenths.

@@ -19,7 +19,7 @@ pub(super) fn patch(outgoing: &Outgoing) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A new one, told by the agent of this node.
+/// A new one, emitted by the agent of this node.
 pub(super) fn object(outgoing: &Outgoing, node: &str) -> Vec<u8> {
     let about = &outgoing.about;
     let mut involved = json!({

@@ -121,7 +121,7 @@ impl EventQueue {
     }
 
     /// Hands a kill in, which is built only for that; or counts it, if some like it were
-    /// told just before.
+    /// emitted just before.
     pub fn tell_kill(
         &mut self,
         pod: PodUid,
@@ -282,12 +282,12 @@ impl EventWriter {
                 | Failure::Connection
                 | Failure::Cut
                 | Failure::Timeout
-                // What is between may hang, restart, or want somebody to sign in.
+                // A proxy in between may hang, restart, or show a login page.
                 | Failure::Malformed
                     if tries < TRIES =>
                 {
                     let wait = backoff.after_failure(random());
-                    tracing::debug!(error = error.to_string(), ?wait, "An Event is tried again.");
+                    tracing::debug!(error = error.to_string(), ?wait, "The request for an Event is retried.");
                     sleep(wait).await;
                 }
                 failure => {

@@ -1,8 +1,8 @@
 //! How many processes of a container were left running by a kill.
 //!
-//! A killed process stays in its cgroup until it has given its memory back, some
-//! milliseconds for most, so the count has to wait. That is done by the writer
-//! of Events and not by the core.
+//! A killed process stays in its cgroup until it has released its memory, for most some
+//! milliseconds, so the count has to wait. The writer of Events does that, not the
+//! core.
 
 use std::{fs, io, path::PathBuf, time::Duration};
 use tokio::time::{Instant, sleep_until};

@@ -1,9 +1,9 @@
 //! When the API server is asked again. Pure: the caller sleeps and rolls the dice.
 //!
-//! A server that does not answer is asked ever more rarely, until it answers. One that
-//! answers, but whose watch ends or whose version is too old, is asked at once: nothing is
-//! the matter. Only where that happens again and again there are pauses too, so that no
-//! server and no proxy in front of it makes the agent ask in a loop.
+//! A server that does not answer is asked at growing intervals. A server that answers, but
+//! ends the watch or no longer has the version, is asked again at once, because that is
+//! normal. If it happens repeatedly there are pauses too, so that neither a
+//! server nor a proxy in front of it makes the agent ask in a loop.
 
 use herder_model::backoff::{Backoff, Pace};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What the API server answers about pods: a list, or the lines of a watch. Each pod is
-//! trimmed in the moment it is read, so that not even a page of the list is ever in memory
+//! The API server's answers about pods: a list, or the lines of a watch. Each pod is
+//! trimmed while it is read, so that not even one page of the list is ever in memory
 //! as whole objects.
 
 use herder_model::pods::{Pod, wire::PodObject};

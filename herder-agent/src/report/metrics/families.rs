@@ -1,6 +1,9 @@
 //! Every family: name, help, labels.
 
-use super::family::{Exposed, Family, FamilyKind};
+use super::{
+    super::Refused,
+    family::{Exposed, Family, FamilyKind},
+};
 use crate::{
     kubernetes::{client::Failure, events::send::Outcome},
     runtime::nri,
@@ -48,6 +51,8 @@ pub(super) struct Families {
     pub(super) enforce_seconds: Histogram,
     pub(super) exit_seconds: Histogram,
     pub(super) reloads: Family<1>,
+    pub(super) access_reloads: Family<1>,
+    pub(super) refused: Family<1>,
     pub(super) config_watched: Family<0>,
     pub(super) config_watch_failures: IntCounter,
     pub(super) log_dropped: IntCounter,
@@ -70,13 +75,13 @@ impl Families {
             kills: counter(
                 &mut exposed,
                 "herder_oom_kills_total",
-                "OOM kills of containers of pods. A kill is one decision of the kernel, whatever number of processes dies.",
+                "OOM kills in pods. One kill is one decision of the kernel, whatever number of processes dies.",
                 ["namespace", "pod", "container", "kind", "limit"],
             ),
             processes: counter(
                 &mut exposed,
                 "herder_oom_killed_processes_total",
-                "Processes that died in OOM kills of containers of pods.",
+                "Processes that died in OOM kills in pods, each counted under its own container.",
                 ["namespace", "pod", "container", "kind"],
             ),
             host_kills: counter(
@@ -88,97 +93,97 @@ impl Families {
             survived: counter(
                 &mut exposed,
                 "herder_oom_kills_survived_total",
-                "OOM kills that the container of a pod survived: it had processes some time later.",
+                "OOM kills in pods that the container survived: it still had processes some time later.",
                 ["namespace", "pod", "container"],
             ),
             host_survived: counter(
                 &mut exposed,
                 "herder_host_oom_kills_survived_total",
-                "OOM kills outside of pods that the cgroup survived: it had processes some time later.",
+                "OOM kills outside of pods that the cgroup survived: it still had processes some time later.",
                 ["cgroup"],
             ),
             oom_group: gauge(
                 &mut exposed,
                 "herder_container_oom_group",
-                "memory.oom.group of a container that a rule matches, as it is now.",
+                "Current memory.oom.group of a matched container, 0 or 1.",
                 ["namespace", "pod", "container"],
             ),
             oom_group_wanted: gauge(
                 &mut exposed,
                 "herder_container_oom_group_wanted",
-                "The memory.oom.group that a rule wants of a container.",
+                "The memory.oom.group that the rule wants for a matched container, 0 or 1.",
                 ["namespace", "pod", "container"],
             ),
             host_oom_group_wanted: gauge(
                 &mut exposed,
                 "herder_host_oom_group_wanted",
-                "The memory.oom.group that a rule wants of a cgroup outside of pods.",
+                "The memory.oom.group that the rule wants for a matched cgroup outside of pods, 0 or 1.",
                 ["cgroup"],
             ),
             host_oom_group: gauge(
                 &mut exposed,
                 "herder_host_oom_group",
-                "memory.oom.group of a cgroup outside of pods that a rule matches, as it is now.",
+                "Current memory.oom.group of a matched cgroup outside of pods, 0 or 1.",
                 ["cgroup"],
             ),
             writes: counter(
                 &mut exposed,
                 "herder_oom_group_writes_total",
-                "Writes of memory.oom.group.",
+                "Attempts to write memory.oom.group.",
                 ["rule", "result"],
             ),
             reverts: counter(
                 &mut exposed,
                 "herder_oom_group_reverts_total",
-                "Times that somebody changed an enforced memory.oom.group and it was written again.",
+                "Changes of an enforced memory.oom.group by something else, each of which the agent corrected.",
                 ["rule"],
             ),
             not_enforceable: gauge(
                 &mut exposed,
                 "herder_not_enforceable",
-                "Matched containers whose behaviour memory.oom.group cannot steer.",
+                "Matched containers for which the rule's value is not enforceable.",
                 ["reason"],
             ),
             not_kept: gauge(
                 &mut exposed,
                 "herder_cgroups_not_kept",
-                "Cgroups beyond the number that the agent keeps track of, at its last walk and made since.",
+                "Cgroups that the agent does not track because a bound is reached, at its last walk and since.",
                 ["role"],
             ),
             lost_kills: counter(
                 &mut exposed,
                 "herder_kills_lost_total",
-                "OOM kills, or victims of one, that could not be told.",
+                "OOM kills or victims that could not be reported.",
                 ["reason"],
             ),
             lost_records: counter(
                 &mut exposed,
                 "herder_records_lost_total",
-                "Other things of the kernel that could not be told: the end of a kill, an exit, a new cgroup.",
+                "Other kernel records that were lost: ends of kills, exits, new cgroups.",
                 ["reason"],
             ),
             unattributed: counter(
                 &mut exposed,
                 "herder_kills_unattributed_total",
-                "Reported OOM kills whose pod or cgroup, or only the container in the pod, is not known.",
+                "Reported OOM kills whose cgroup, pod or container is unknown.",
                 ["reason"],
             ),
             unseen: counter(
                 &mut exposed,
                 "herder_kills_unseen_total",
-                "Processes that the kernel counted as OOM-killed and the agent did not tell.",
+                "Processes that the kernel counted as OOM-killed and no agent reported.",
                 ["reason"],
             ),
             ignored: counter(
                 &mut exposed,
                 "herder_marks_ignored_total",
-                "Marks of OOM victims that are no kills of their own.",
+                "Kernel marks of OOM victims that are not counted as kills.",
                 ["reason"],
             ),
             report_seconds: histogram(
                 &registry,
                 "herder_kill_report_seconds",
-                "From the kernel's mark of a victim to the kill being counted.",
+                "Seconds from the kernel's mark of a victim until the kill is counted.",
                 &[
                     1e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.05, 0.1, 0.5, 1.0,
                     10.0,
@@ -187,88 +192,100 @@ impl Families {
             enforce_seconds: histogram(
                 &registry,
                 "herder_enforce_seconds",
-                "From a change of memory.oom.group being seen to its correction being written.",
+                "Seconds from seeing a changed memory.oom.group until the correction is written.",
                 &[1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.1, 1.0],
             ),
             exit_seconds: histogram(
                 &registry,
                 "herder_victim_exit_seconds",
-                "From the kernel's mark of a victim to the exit of its last thread.",
+                "Seconds from the kernel's mark of a victim until its last thread exits.",
                 &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0],
             ),
             reloads: counter(
                 &mut exposed,
                 "herder_config_reloads_total",
-                "Changed configurations, taken (ok) or refused (error).",
+                "Changed configurations that are in force (ok) or were rejected (error).",
                 ["result"],
+            ),
+            access_reloads: counter(
+                &mut exposed,
+                "herder_web_config_reloads_total",
+                "Changes of the --web-config-file or of a file that it names, in force (ok) or rejected (error).",
+                ["result"],
+            ),
+            refused: counter(
+                &mut exposed,
+                "herder_http_refused_total",
+                "HTTP requests and TLS handshakes of clients that were not let in, each counted once.",
+                ["reason"],
             ),
             config_watched: gauge(
                 &mut exposed,
                 "herder_config_watched",
-                "1 while changes of the configuration file are watched for; 0 while it is only read every 10 s, and without a file.",
+                "1 while inotify watches the configuration file, 0 while it is only read every 10 s or there is no file.",
                 [],
             ),
             config_watch_failures: plain(
                 &registry,
                 "herder_config_watch_failures_total",
-                "Tries to watch for changes of the configuration file that failed.",
+                "Failed attempts to watch the configuration file.",
             ),
             log_dropped: plain(
                 &registry,
                 "herder_log_lines_dropped_total",
-                "Log lines that were dropped because standard output was not read.",
+                "Log lines dropped because standard output was not read fast enough.",
             ),
             restarts: counter(
                 &mut exposed,
                 "herder_container_restarts_total",
-                "Times that a container of a pod was started again, by the reason of its end.",
+                "Restarts of containers in pods, by the reason of the previous end.",
                 ["namespace", "pod", "container", "reason"],
             ),
             api_errors: counter(
                 &mut exposed,
                 "herder_api_errors_total",
-                "Requests to the Kubernetes API server that failed or were cut.",
+                "Requests to the Kubernetes API server that failed or were cut off, each counted once.",
                 ["reason"],
             ),
             events: counter(
                 &mut exposed,
                 "herder_events_total",
-                "What was to be told in Kubernetes Events, by what became of it.",
+                "Occurrences for Kubernetes Events, by result.",
                 ["result"],
             ),
             bad_annotations: plain(
                 &registry,
                 "herder_bad_annotations_total",
-                "Values of pods' annotation herder.dev/oom-group that could not be understood.",
+                "Values of the annotation herder.dev/oom-group that could not be parsed, each counted once per pod.",
             ),
             build_info: gauge(
                 &mut exposed,
                 "herder_build_info",
-                "1, with what runs here, and where it hears of kills.",
+                "Always 1; its labels are the agent's version and revision, the kernel, and the source of kills.",
                 ["version", "revision", "kernel", "source"],
             ),
             nri_adjustments: counter(
                 &mut exposed,
                 "herder_nri_adjustments_total",
-                "What the container runtime was answered about containers, by NRI.",
+                "Containers in NRI requests, by what the agent answered.",
                 ["result"],
             ),
             nri_connected: gauge(
                 &mut exposed,
                 "herder_nri_connected",
-                "Whether the container runtime asks this agent before it makes containers, by NRI.",
+                "1 while the agent is registered with the container runtime by NRI, else 0.",
                 [],
             ),
             nri_connections: counter(
                 &mut exposed,
                 "herder_nri_connections_total",
-                "Tries to be asked by the container runtime.",
+                "Attempts to register with the container runtime by NRI.",
                 ["result"],
             ),
             nri_answer_seconds: histogram(
                 &registry,
                 "herder_nri_answer_seconds",
-                "From a question of the container runtime being read to its answer being written.",
+                "Seconds from reading an NRI request until its answer is written.",
                 &[5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.05, 0.25, 1.0, 2.0],
             ),
             registry,
@@ -320,7 +337,11 @@ impl Families {
         }
         self.nri_connected.set([], 0);
         self.config_watched.set([], 0);
+        for refused in Refused::ALL {
+            self.refused.begin([refused.as_str()]);
+        }
         for result in ["ok", "error"] {
+            self.access_reloads.begin([result]);
             self.reloads.begin([result]);
         }
         register(&self.registry, ProcessCollector::for_self());

@@ -1,3 +1,5 @@
+mod contract;
+
 use super::*;
 use herder_model::{
     cgroup::{CgroupId, CgroupPath},
@@ -45,6 +47,7 @@ fn report(owners: &[Owner], kind: Kind, cgroup: Option<&str>) -> KillReport {
         },
         kind,
         ends: kind != Kind::Subprocess,
+        exiting: 0,
         group: None,
         limit: Limit::Container,
         limits: Limits::default(),
@@ -92,6 +95,8 @@ fn every_family_of_the_contract_is_there_from_the_start() {
         ("herder_not_enforceable{reason=", 7),
         ("herder_cgroups_not_kept{role=", 2),
         ("herder_config_reloads_total{result=", 2),
+        ("herder_web_config_reloads_total{result=", 2),
+        ("herder_http_refused_total{reason=", 5),
         ("herder_config_watched 0", 1),
         ("herder_config_watch_failures_total 0", 1),
         ("herder_api_errors_total{reason=", 13),

@@ -1,5 +1,5 @@
-//! What the rules want of a container that a runtime tells of, and what to answer
-//! so that it gets it. Pure.
+//! What the rules want for a container in a request of the runtime, and the answer
+//! that sets it. Pure.
 
 use super::wire::{
     Container, ContainerAdjustment, ContainerUpdate, LinuxContainerAdjustment,
@@ -18,7 +18,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AdjustError {
     /// Rules about cgroups come before those about pods, so it has to be known.
-    #[error("{0:?} is no path of a cgroup in either driver's form")]
+    #[error("{0:?} is not a cgroup path in either driver's form")]
     CgroupsPath(String),
 }
 
@@ -27,8 +27,8 @@ pub enum AdjustError {
 pub struct Wish {
     /// The rule and its value.
     pub target: Target,
-    /// The value that somebody else wants of it, if that is told: NRI before 0.10 does not
-    /// tell at a creation what the spec has, only what an earlier plugin has set.
+    /// The value that the request has, if any: NRI before 0.10 does not send the spec's value
+    /// at a creation, only what an earlier plugin has set.
     pub found: Option<bool>,
 }
 
@@ -107,7 +107,7 @@ pub fn allows_swap(container: &Container) -> bool {
     })
 }
 
-/// What a container tells about itself, for those who meet its cgroup.
+/// What a request says about a container, for the code that handles its cgroup.
 pub fn learn(pod: &Arc<Pod>, container: &Container) -> Option<RuntimeContainer> {
     let id = ContainerId::parse(&container.id)?;
     let name = Some(container.name.as_str()).filter(|name| !name.is_empty())?;

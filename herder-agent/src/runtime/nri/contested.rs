@@ -1,9 +1,19 @@
-//! Containers for which another plugin wants another value. NRI lets only one plugin set
 //! it, and refuses to make the container if a second one does. The plugin whose value was
 //! refused is not told. But a container that all of them agreed on shows: the runtime tells
 //! that it was made, or where that fails for another reason, such as a command that is not
 //! there, it got a cgroup before. So one of which nothing is seen, and that is made once
 //! more, was refused.
+//! Containers for which another plugin wants another value. NRI lets only one plugin set
+//! it, and the runtime refuses to create the container if a second one does. It does not
+//! report the refusal to the plugins. But a container that all plugins agreed on leaves a
+//! trace: the runtime reports its creation, or, where that fails for another reason such as a
+//! missing command, it got a cgroup before. So a container without a trace, whose creation is
+//! requested again, was refused.
+//! it, and the runtime refuses to create the container if a second one does. It does not
+//! report the refusal to the plugins. But a container that all plugins agreed on leaves a
+//! trace: the runtime reports its creation, or, where that fails for another reason such as a
+//! missing command, it got a cgroup before. So a container without a trace, whose creation is
+//! requested again, was refused.
 
 use herder_model::owner::id::PodUid;
 use std::{collections::HashMap, time::Duration};
@@ -70,7 +80,7 @@ impl Contested {
     /// All plugins have agreed on a container: it was made, or failed for a reason of its own.
     pub(super) fn agreed(&mut self, pod: PodUid, container: &str, id: &str, now: Instant) {
         let key = (pod, container.into());
-        // One that was made earlier may be told of while the next is being made.
+        // One that was made earlier may be reported while the next is being made.
         let Some(last) = self.0.get_mut(&key).filter(|last| *last.id == *id) else { return };
         match last.state {
             State::Set => {

@@ -71,7 +71,7 @@ pub enum FrameError {
 /// never more than was sent, whatever length is claimed.
 #[derive(Debug, Default)]
 pub struct Demultiplexer {
-    /// Whose frame is being read; none for connections that nobody knows.
+    /// Whose frame is being read; none for unknown connections.
     connection: Option<Connection>,
     /// Bytes of the frame that have yet to come.
     left: usize,

@@ -31,7 +31,7 @@ const NAME: &str = "herder";
 /// container for which two plugins set the same, so what is right is not set again.
 const INDEX: &str = "99";
 
-/// How long the runtime may take until all of its containers are told. It takes one
+/// How long the runtime may take until it has listed all of its containers. It takes one
 /// new plugin after the other, gives each five seconds, and on a busy node needs a while
 /// to list its containers. It waits for nothing of ours meanwhile.
 const SYNCHRONIZED_WITHIN: Duration = Duration::from_secs(2 * 60);
@@ -55,7 +55,7 @@ const READ_AT_ONCE: usize = 16 * 1024;
 pub(super) enum AnswerError {
     #[error("the runtime's {what} cannot be read: {source}")]
     Decode { what: &'static str, source: DecodeError },
-    #[error("the runtime's {0} is about no container")]
+    #[error("the runtime's {0} names no container")]
     Nothing(&'static str),
     #[error(transparent)]
     Adjust(#[from] AdjustError),
@@ -64,12 +64,12 @@ pub(super) enum AnswerError {
 pub(super) struct Session<'a> {
     plugin: &'a Plugin,
     stream: UnixStream,
-    /// What the runtime has told so far, if it tells its containers in parts.
+    /// What the runtime has listed so far, if it lists its containers in parts.
     pods: HashMap<String, Arc<Pod>>,
     containers: Vec<Container>,
     /// For which containers another plugin wants something else.
     contested: Contested,
-    /// What the core has yet to be told.
+    /// What still has to be sent to the core.
     learnt: Vec<RuntimeContainer>,
     /// All of the runtime's containers are known, and it was answered.
     pub(super) synchronized: bool,
@@ -108,7 +108,7 @@ impl<'a> Session<'a> {
                 }
                 () = hand_over(self.plugin, &mut self.learnt) => {}
                 () = sleep_until(deadline), if !self.synchronized => {
-                    return Err(NriError::Silent("tell its containers"));
+                    return Err(NriError::Silent("list its containers"));
                 }
             }
         }
@@ -275,9 +275,9 @@ impl<'a> Session<'a> {
         self.contested.record_attempt(pod, name, &container.id, now)
     }
 
-    /// An update is changed only if it is known to ask for the other value. A runtime that
-    /// does not tell takes what it is answered for all of `unified`, and so forgets what
-    /// else the kubelet asked for (`FromCRILinuxResources()`, containerd/nri before 0.9).
+    /// An update is changed only if it is known to carry the other value. A runtime that
+    /// does not send the value takes the answer for all of `unified`, and so forgets the
+    /// kubelet's other keys (`FromCRILinuxResources()`, containerd/nri before 0.9).
     fn update(&mut self, request: ContainerRequest) -> Result<Bytes, AnswerError> {
         let (sandbox, container, given) = required_parts("update of a container", request)?;
         let pod = pod_from_sandbox(&sandbox).map(Arc::new);
@@ -294,7 +294,7 @@ impl<'a> Session<'a> {
         Ok(UpdateContainerResponse { update }.encode_to_vec().into())
     }
 
-    /// What newer runtimes tell by a method of its own.
+    /// What newer runtimes report by a method of its own.
     fn news(&mut self, event: i32, payload: Bytes) -> Result<Bytes, AnswerError> {
         self.happened(event, decode("news of a container", payload)?);
         Ok(Bytes::new())
@@ -315,7 +315,7 @@ impl<'a> Session<'a> {
 
     /// A pod that no kubelet made.
     fn unmatched(&self, sandbox: &PodSandbox) -> Bytes {
-        tracing::debug!(sandbox = sandbox.id, "NRI: no kubelet's pod.");
+        tracing::debug!(sandbox = sandbox.id, "NRI: the sandbox is not a pod of the kubelet.");
         self.plugin.listener.unmatched();
         Bytes::new()
     }

@@ -1,4 +1,4 @@
-//! Is the runtime answered right, and never kept waiting?
+//! Does the runtime get the right answers, without delay?
 
 mod connection;
 mod contested;
@@ -76,7 +76,7 @@ impl Scene {
         self.metric(&format!("herder_nri_adjustments_total{{result=\"{result}\"}}"))
     }
 
-    /// What the core is told next.
+    /// What is sent to the core next.
     async fn learnt(&mut self) -> Vec<RuntimeContainer> {
         timeout(Duration::from_secs(5), self.received.recv()).await.unwrap().unwrap()
     }
@@ -115,7 +115,7 @@ async fn a_container_is_adjusted_updated_and_learnt() {
     let update = UpdateContainerResponse::decode(answer).unwrap().update.remove(0);
     assert!(update.ignore_failure && update.container_id == container(2, 0).id);
     assert_eq!(update.linux.unwrap().resources.unwrap(), resources("0"));
-    // What does not ask for a value is not answered: the runtime may not tell what it asks.
+    // A request without a value is not answered: the runtime may not send the value it will write.
     for resources in [None, Some(LinuxResources::default())] {
         let update = ContainerRequest { resources, ..about(pod(), container(2, 77)) };
         assert_eq!(runtime.ask("UpdateContainer", update.encode_to_vec()).await, Bytes::new());

@@ -107,7 +107,7 @@ pub struct SynchronizeResponse {
     pub more: bool,
 }
 
-/// What is asked or told about one container: `CreateContainerRequest`,
+/// A request or notification about one container: `CreateContainerRequest`,
 /// `UpdateContainerRequest`, `PostStartContainerRequest` and the like have the same numbers.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ContainerRequest {
@@ -122,7 +122,7 @@ pub struct ContainerRequest {
     pub resources: Option<LinuxResources>,
 }
 
-/// `StateChangeEvent`, by which runtimes tell what is over already.
+/// `StateChangeEvent`, by which runtimes report what has already happened.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct StateChangeEvent {
     /// What happened.
@@ -193,7 +193,7 @@ pub struct Container {
     /// What only Linux has.
     #[prost(message, optional, tag = "11")]
     pub linux: Option<LinuxContainer>,
-    /// Its init; 0 before it is started, and where the runtime does not tell.
+    /// Its init; 0 before it is started, and where the runtime does not send it.
     #[prost(uint32, tag = "12")]
     pub pid: u32,
 }
@@ -202,7 +202,7 @@ pub struct Container {
 const RUNNING: i32 = 3;
 
 impl Container {
-    /// Whether it runs. CRI-O before 1.36 tells its state and no process.
+    /// Whether it runs. CRI-O before 1.36 sends its state and no process.
     pub fn runs(&self) -> bool {
         self.state == RUNNING || self.state == 0 && self.pid != 0
     }

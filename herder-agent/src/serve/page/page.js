@@ -48,11 +48,12 @@ const key = (one) => named(one) ? JSON.stringify([one.namespace, one.pod, one.co
 const title = (one) => named(one) ? one.namespace + '/' + one.pod + (one.container ? ' (' + one.container + ')' : '') : one.cgroup ?? 'unknown cgroup';
 
 function survival(kill) {
-  if (kill.kind === 'init') return 'its init was the victim: the container ended';
+  const found = kill.exiting ? ', because the kernel found no other process while ' + kill.exiting + ' larger ' + (kill.exiting === 1 ? 'one was' : 'ones were') + ' still exiting' : '';
+  if (kill.kind === 'init') return 'the init was killed' + found + ', and the container ended';
   const group = 'killed as a group: ' + kill.processes + (kill.processes === 1 ? ' process' : ' processes');
   const what = kill.kind === 'group' ? group + '; ' : '';
   if (kill.survived) return what + 'the container lives on';
-  if (kill.survived !== false) return what + 'whether the container lives on is not known yet';
+  if (kill.survived !== false) return what + 'not known yet whether the container lives on';
   if (kill.ended_seconds != null) return what + 'the container ended ' + kill.ended_seconds.toFixed(1) + ' s later';
   return kill.kind === 'group' ? group : 'the container ended';
 }
@@ -88,7 +89,7 @@ function value(row) {
   const cell = element('td', '', 'value');
   const { state } = row;
   if (!state) {
-    cell.append(element('span', 'not under a rule', 'detail'));
+    cell.append(element('span', 'no rule matches', 'detail'));
     return cell;
   }
   const wanted = state.wanted === state.effective;
@@ -96,7 +97,7 @@ function value(row) {
   cell.append(element('span', meaning, wanted && !state.obstacle ? 'good' : 'bad'));
   if (!wanted) cell.append(element('span', 'the rule wants ' + state.wanted, 'detail'));
   if (state.obstacle) cell.append(element('span', plain(state.obstacle + ': ' + state.explanation), 'detail', 'warn'));
-  if (state.reverts) cell.append(element('span', 'changed by others ' + state.reverts + ' times', 'detail'));
+  if (state.reverts) cell.append(element('span', 'changed by something else ' + state.reverts + ' times', 'detail'));
   return cell;
 }
 
@@ -211,7 +212,7 @@ function follow() {
   stream.onerror = () => {
     // A refusal (too many streams) ends it for good, so begin anew.
     if (stream.readyState === EventSource.CLOSED) again();
-    else state('not connected; trying again', 'cut');
+    else state('disconnected; trying again', 'cut');
   };
   stream.addEventListener('kill', (event) => {
     const kill = JSON.parse(event.data);

@@ -91,6 +91,24 @@ pub fn take_shared(bytes: usize) {
     unsafe { memory.expect("shared memory").cast::<u8>().write_bytes(1, bytes) };
 }
 
+/// Takes memory straight from the kernel, each page of it, and gives it back.
+pub fn take_and_give_back(bytes: usize) {
+    // SAFETY: a new mapping, which nothing else knows of.
+    let memory = unsafe {
+        rustix::mm::mmap_anonymous(
+            std::ptr::null_mut(),
+            bytes,
+            rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE,
+            rustix::mm::MapFlags::PRIVATE,
+        )
+    };
+    let memory = memory.expect("memory");
+    // SAFETY: the mapping is so long, and may be written.
+    unsafe { memory.cast::<u8>().write_bytes(1, bytes) };
+    // SAFETY: nothing refers to it any more.
+    unsafe { rustix::mm::munmap(memory, bytes) }.expect("given back");
+}
+
 /// Maps the beginning of a file and reads it, for the rest of the process's life.
 pub fn map_file(file: &File, bytes: usize) {
     let length = bytes.min(usize::try_from(file.metadata().expect("its size").len()).unwrap());
@@ -117,7 +135,8 @@ pub fn interface_up(name: &str, address: [u8; 4]) -> bool {
     // SAFETY: a structure of plain numbers may be zero.
     let mut request: libc::ifreq = unsafe { zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from.cast_signed();
+        // Signed on x86, unsigned on arm64.
+        *to = libc::c_char::from_ne_bytes([from]);
     }
     // SAFETY: no pointers are passed.
     let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0) };

@@ -41,7 +41,7 @@ pub fn starts(engine: Engine) {
     assert!(with_one <= excused(looked.len()), "{with_one} ran with 1");
     assert_eq!(agent.total("herder_oom_group_reverts_total"), 0.0);
     // crun's cgroup is there before its controllers are.
-    assert!(!Agent::log().contains("Not enforceable"), "{}", Agent::log());
+    assert!(!Agent::log().contains("is not enforceable"), "{}", Agent::log());
     assert_eq!(api.events("OomGroupNotEnforceable"), [] as [serde_json::Value; 0]);
 }
 

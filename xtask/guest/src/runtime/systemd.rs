@@ -292,7 +292,7 @@ fn assert_told(agent: &Agent, api: &Api, nobody_stops_it: bool, lives: bool) {
             let event = api.event("ContainerEndedAfterOOMKill");
             let message = event["message"].as_str().unwrap();
             assert!(message.contains("systemd stops its scope at any OOM kill"), "{message}");
-            let line = "Container ended after the OOM kill";
+            let line = "Container ended after an OOM kill";
             let logged = Agent::log()
                 .lines()
                 .any(|it| it.contains(line) && it.contains("systemd-oom-policy"));

@@ -58,7 +58,7 @@ pub fn update(engine: Engine) {
     write_one(&worker.cgroup, 1000);
     eventually("all are counted", || reverts() >= before + 1000.0);
     assert_eq!(reverts(), before + 1000.0);
-    assert!(!Agent::log().contains("Not enforceable"), "{}", Agent::log());
+    assert!(!Agent::log().contains("is not enforceable"), "{}", Agent::log());
     assert_eq!(api.events("OomGroupNotEnforceable"), [] as [serde_json::Value; 0]);
 }
 

@@ -73,7 +73,7 @@ fn built_like_crun(agent: &Agent) {
         let state = agent.container("/matched/z.scope").unwrap();
         [&state["inner_cgroup"], &state["effective"]] == [&json!(inner.path()), &json!(0)]
     });
-    assert!(!Agent::log().contains("Not enforceable"), "{}", Agent::log());
+    assert!(!Agent::log().contains("is not enforceable"), "{}", Agent::log());
     assert_eq!(agent.total("herder_not_enforceable"), 0.0);
     process.kill().unwrap();
     process.wait().unwrap();

@@ -61,7 +61,7 @@ fn rules_change() {
     let before = agent.metric(errors);
     Agent::reconfigure("");
     eventually("an emptied file is counted", || agent.metric(errors) == before + 1.0);
-    assert!(Agent::log().contains("has become empty"), "{}", Agent::log());
+    assert!(Agent::log().contains("is empty; write"), "{}", Agent::log());
     cgroup.set("memory.oom.group", "1");
     eventually("the old rule still holds", || cgroup.oom_group() == "0");
     Agent::reconfigure("rules: []");

@@ -137,7 +137,7 @@ fn footprint_of_delegated_cgroups() {
     let deepest = make_below("/matched/c1/below", 40, 8, 1);
     is_told_as(&agent, &deepest, "/matched/c1");
     own.is_within_limits("10,000 more while it runs");
-    assert_eq!(Agent::log().matches("more cgroups than are kept").count(), 1);
+    assert_eq!(Agent::log().matches("more cgroups than the agent keeps").count(), 1);
     agent.assert_nothing_lost();
     assert!(agent.stop().success());
     // So little room that what the kernel remembers of a walk has to go, again and again.

@@ -123,16 +123,16 @@ fn late_kill_of_a_removed_cgroup() {
 }
 
 /// A kernel without BTF: no offsets, no decisions. Victims are described when
-/// they exit; container and kind are still right, the limit is not known.
+/// they exit; container and kind are still right, and the cgroups' counts tell the limit.
 fn without_btf() {
     let agent = Agent::start_with(MATCHED, &["--no-btf", "--resync-seconds", "1"]);
     let matched = Container::start("/matched/c1", 60, &["idle", "hog:100"]);
     let kills = agent.wait_for_kills(1);
-    assert_kill(&kills[0], "subprocess", "unknown", "/matched/c1");
+    assert_kill(&kills[0], "subprocess", "container", "/matched/c1");
     assert!(alive(matched.init()));
     let _group = Container::start("/unmatched", 60, &["idle", "hog:100"]);
     let kills = agent.wait_for_kills(2);
-    assert_kill(&kills[1], "group", "unknown", "/unmatched");
+    assert_kill(&kills[1], "group", "container", "/unmatched");
     assert_eq!(agent.total("herder_kills_lost_total"), 0.0);
 }
 

@@ -144,7 +144,7 @@ fn node_is_seen_in_part() {
     let mut check = Command::new("/bin/herder-agent");
     let said = check.args(["check", "--cgroup-root", &directory]).output().unwrap();
     let said = String::from_utf8(said.stdout).unwrap();
-    for found in ["shows a part of it", "below /kubepods"] {
+    for found in ["shows a part of the hierarchy", "below /kubepods"] {
         assert!(said.contains(found), "{said}");
     }
     for shown in [Shown::Bind, Shown::Directory] {

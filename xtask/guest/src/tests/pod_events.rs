@@ -111,7 +111,7 @@ fn pod_is_told_that_its_container_ended() {
     let kill = agent.kills().remove(0);
     assert_eq!(kill["survived"], false);
     assert!((1.0..30.0).contains(&kill["ended_seconds"].as_f64().unwrap()), "{kill:#}");
-    assert!(Agent::log().contains("Container ended after the OOM kill"), "{}", Agent::log());
+    assert!(Agent::log().contains("Container ended after an OOM kill"), "{}", Agent::log());
     let shown = Command::new("/bin/herder-agent").arg("kills").output().unwrap();
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.contains("no, ended "), "{shown}");

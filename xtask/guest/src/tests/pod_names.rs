@@ -69,7 +69,7 @@ fn names_that_never_come() {
     let log = Agent::log();
     let line = log.lines().find(|line| line.contains("OOM kill.")).expect("the kill is told");
     assert!(line.contains(&path) && line.contains(r#"kind="group""#), "{line}");
-    assert!(log.contains("no known owner"), "{log}");
+    assert!(log.contains("cgroup of an OOM kill is unknown"), "{log}");
 }
 
 /// The runtime's bundle names the container before the kubelet does.
@@ -106,7 +106,7 @@ fn names_that_come_in_part() {
     for part in [r#"namespace="shop""#, r#"pod="web-0""#, r#"container="""#, r#"rule="web""#] {
         assert!(line.contains(part), "{part}: {line}");
     }
-    assert!(log.contains("The container of an OOM kill is not known."), "{log}");
+    assert!(log.contains("The container of an OOM kill is unknown."), "{log}");
 }
 
 /// Where a pod has a single container, nobody has to tell its name.

@@ -126,7 +126,7 @@ fn pods_are_the_kubelets_only() {
         assert_eq!(container.cgroup.oom_group(), "1", "{path} is left alone");
     }
     let log = Agent::log();
-    let told = log.lines().filter(|line| line.contains("another user than root")).count();
+    let told = log.lines().filter(|line| line.contains("does not belong to root")).count();
     assert!(told == 1 && log.contains("uid=1000"), "{log}");
     let container = Container::start(&cgroup(), 60, &["idle"]);
     eventually("the kubelet's own is enforced", || container.cgroup.oom_group() == "0");

@@ -58,7 +58,7 @@ fn kills_while_no_agent_runs() {
     assert!(agent.stop().success());
     fs::write(STATE[1], "somebody else's").unwrap();
     let mut agent = Agent::start_with(MATCHED, &STATE);
-    assert!(Agent::log().contains("is no state of an agent"), "{}", Agent::log());
+    assert!(Agent::log().contains("is not an agent's state file"), "{}", Agent::log());
     assert!(agent.stop().success());
     assert_eq!(fs::read_to_string(STATE[1]).unwrap(), "somebody else's");
     fs::remove_file(STATE[1]).unwrap();
@@ -191,7 +191,7 @@ fn state_file_of_others() {
     let put: [(&str, &str, Put); 4] = [
         (new, "symbolic link", |path| std::os::unix::fs::symlink("/tmp/precious", path).unwrap()),
         (state, "symbolic link", |path| std::os::unix::fs::symlink("/tmp/precious", path).unwrap()),
-        (state, "no regular file", |path| {
+        (state, "not a regular file", |path| {
             let mode = Mode::RUSR | Mode::WUSR;
             rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, mode, 0).unwrap();
         }),

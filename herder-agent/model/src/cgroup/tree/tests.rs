@@ -9,7 +9,7 @@ fn made(tree: &mut CgroupTree, id: u64, text: &str, now: u64) -> bool {
     tree.made(CgroupId(id), path(text), Role::Other, Monotonic(now))
 }
 
-/// A walk of these, and what it told.
+/// A walk of these, and its result.
 fn walk(
     tree: &mut CgroupTree,
     found: &[(u64, &str)],

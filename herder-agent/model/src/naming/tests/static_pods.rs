@@ -104,7 +104,7 @@ fn no_other_pod_decides_about_the_next_container() {
     }
 }
 
-/// As with two manifests of one uid: the kubelet tells whose a container is.
+/// As with two manifests of one uid: the kubelet's status says whose a container is.
 #[test]
 fn of_two_mirrors_only_the_one_with_the_container_is_named() {
     let mut naming = naming();

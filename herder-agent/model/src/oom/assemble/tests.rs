@@ -236,7 +236,7 @@ fn a_kill_at_start_up_is_not_taken_for_a_dying_task() {
     assert_eq!(told(&mut assembler), ["kill [5] group None"]);
 }
 
-/// The kernel marks nobody but the trigger outside of a decision, so this is one
+/// The kernel marks only the trigger outside of a decision, so this is one
 /// that was not seen to begin.
 #[test]
 fn a_mark_of_another_task_is_a_kill_although_its_decision_was_not_seen() {
@@ -254,4 +254,33 @@ fn killed_processes_are_forgotten() {
     assembler.decided(end(1, 1, 1, false), NOW);
     assembler.expire(NOW + REMEMBER);
     assert!(assembler.killed.is_empty());
+}
+
+/// Where no decision is traced, somebody else says whose limit was hit, once for each kill.
+#[test]
+fn the_limit_of_an_inferred_kill_is_what_was_said_first() {
+    let mut assembler = Assembler::new(NOTHING);
+    let domains = |assembler: &mut Assembler| {
+        let domain = |outcome| match outcome {
+            Outcome::Kill(kill) => kill.domain,
+            other => panic!("{other:?}"),
+        };
+        assembler.outcomes().into_iter().map(domain).collect::<Vec<_>>()
+    };
+    assert!(!assembler.wants_domain(1), "there is no kill");
+    assembler.marked(mark(10, 10, None), NOW);
+    assert!(assembler.wants_domain(1));
+    assembler.set_domain(1, Domain::Cgroup(CgroupId(7)));
+    assert!(!assembler.wants_domain(1));
+    assembler.marked(mark(11, 11, None), NOW);
+    assembler.set_domain(1, Domain::Node);
+    assembler.expire(NOW + SECOND);
+    assert_eq!(domains(&mut assembler), [Domain::Cgroup(CgroupId(7))]);
+    assembler.marked(mark(12, 12, None), NOW + SECOND);
+    assembler.expire(NOW + SECOND * 2);
+    assert_eq!(domains(&mut assembler), [Domain::Unknown], "nobody said anything");
+    // Where decisions are traced the kernel says it.
+    let mut assembler = Assembler::new(TRACED);
+    assembler.marked(mark(10, 10, Some(5)), NOW);
+    assert!(!assembler.wants_domain(1));
 }

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Times are told by how long it is since the story began.
+/// Times count from the beginning of the story.
 const BEGIN: Duration = Duration::ZERO;
 const MS: Duration = Duration::from_millis(1);
 const CONTAINER: CgroupId = CgroupId(3);

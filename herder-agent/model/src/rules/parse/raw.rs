@@ -19,20 +19,24 @@ use std::{
 const MOST_RULES: usize = 500;
 
 /// Something wrong at a place.
-pub(super) struct Wrong(pub(super) Location, pub(super) String);
+pub struct Wrong(pub Location, pub String);
 
-fn wrong<T>(at: Location, why: impl fmt::Display) -> Result<T, Wrong> {
+/// The error of a place.
+///
+/// # Errors
+/// Always.
+pub fn wrong<T>(at: Location, why: impl fmt::Display) -> Result<T, Wrong> {
     Err(Wrong(at, why.to_string()))
 }
 
 /// Something that is there, and its value if it has one.
-type Item<T> = Spanned<Option<T>>;
+pub type Item<T> = Spanned<Option<T>>;
 
 /// A key that may be left out.
-type Key<T> = Option<Item<T>>;
+pub type Key<T> = Option<Item<T>>;
 
 /// Keeps apart a key that is not there and one that has no value, which are the same to serde.
-fn key<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+pub fn key<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Key<T>, D::Error> {
     Item::deserialize(deserializer).map(Some)
@@ -97,7 +101,7 @@ struct RawRequirement {
 }
 
 /// The value of a key, if the key is there.
-fn value<T>(key: Key<T>, name: &str) -> Result<Option<T>, Wrong> {
+pub fn value<T>(key: Key<T>, name: &str) -> Result<Option<T>, Wrong> {
     key.map(|item| item_value(item, &format!("`{name}`"))).transpose()
 }
 
@@ -109,7 +113,11 @@ fn needed<T>(key: Key<T>, name: &str, of: &str, at: Location) -> Result<T, Wrong
     }
 }
 
-fn item_value<T>(item: Item<T>, what: &str) -> Result<T, Wrong> {
+/// The value of something that is there.
+///
+/// # Errors
+/// When it has none.
+pub fn item_value<T>(item: Item<T>, what: &str) -> Result<T, Wrong> {
     match item.value {
         Some(value) => Ok(value),
         None => wrong(
@@ -122,7 +130,7 @@ fn item_value<T>(item: Item<T>, what: &str) -> Result<T, Wrong> {
 }
 
 /// The items of a list, with their places.
-fn items<T>(list: Vec<Item<T>>, of: &str) -> Result<Vec<(Location, T)>, Wrong> {
+pub fn items<T>(list: Vec<Item<T>>, of: &str) -> Result<Vec<(Location, T)>, Wrong> {
     let what = format!("an item of `{of}`");
     list.into_iter().map(|item| Ok((item.referenced, item_value(item, &what)?))).collect()
 }

@@ -3,7 +3,7 @@
 
 use serde_saphyr::{Error, UserMessageFormatter};
 
-/// What is wrong, and what to write instead. The place is told apart.
+/// What is wrong, and what to write instead. The place is reported separately.
 pub(super) fn explained(error: &Error) -> String {
     match error.without_snippet() {
         Error::DuplicateMappingKey { key: Some(key), .. } => {

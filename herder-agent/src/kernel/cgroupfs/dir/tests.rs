@@ -95,7 +95,7 @@ fn what_would_help_depends_on_who_asks_and_whose_it_is() {
         (Errno::ACCESS, 0, Some(0), false, "security module"),
         (Errno::PERM, 0, Some(1000), true, "security module"),
         (Errno::ACCESS, 61184, Some(0), true, "security module"),
-        (Errno::ACCESS, 0, None, false, "on the way to it"),
+        (Errno::ACCESS, 0, None, false, "may not enter a cgroup above it"),
         (Errno::ACCESS, 0, None, true, "security module"),
     ];
     for (error, user, owner, overrides, part) in table {

@@ -4,7 +4,7 @@ use herder_model::{
     cgroup::{CgroupId, CgroupPath},
     clock::Monotonic,
     oom::{
-        Domain, NsPid, OomKill, Trigger,
+        Domain, NsPid, OomKill, Sizes, Trigger,
         limit::{Limits, Memory},
     },
 };
@@ -45,6 +45,7 @@ fn report(kind: Kind, limit: Limit, comm: &str, sizes: Option<Sizes>) -> KillRep
         },
         kind,
         ends: kind != Kind::Subprocess,
+        exiting: 0,
         group: None,
         limit,
         limits: Limits::default(),
@@ -53,6 +54,24 @@ fn report(kind: Kind, limit: Limit, comm: &str, sizes: Option<Sizes>) -> KillRep
         victim_owners: owners.into(),
         rule: None,
     }
+}
+
+/// The init was small, and the text says why it was taken all the same.
+#[test]
+fn an_init_beside_exiting_children() {
+    let text = |exiting| {
+        let sizes = Sizes { total_vm: 0, anon_rss: 60 << 10, file_rss: 0, shmem_rss: 0 };
+        let report = report(Kind::Init, Limit::Container, "master", Some(sizes));
+        kill(&KillReport { exiting, ..report }, &names("main"), Some(64 << 20))
+    };
+    let begin = "The main process master (pid 4711, 7 inside, 60 KiB of memory) of container main \
+                 was killed for lack of memory; the container's limit is 64 MiB.";
+    let end = " The container ends.";
+    assert_eq!(text(0), format!("{begin}{end}"));
+    let why = " The kernel found no other process, because a larger one of the container was still exiting.";
+    assert_eq!(text(1), format!("{begin}{why}{end}"));
+    let why = " The kernel found no other process, because 2 larger ones of the container were still exiting.";
+    assert_eq!(text(2), format!("{begin}{why}{end}"));
 }
 
 /// The container has made cgroups of its own, and one of them was killed.
@@ -224,15 +243,14 @@ fn a_process_cannot_write_into_the_text() {
 fn rules_are_told_with_what_to_do() {
     assert_eq!(
         enforced("main", "jobs", false),
-        "Container main gets what rule jobs wants: when memory runs out, the kernel now kills one \
-         process at a time (memory.oom.group=0)."
+        "memory.oom.group of container main is now 0, as rule jobs says: an OOM kill takes one process."
     );
     assert!(enforced("main", "jobs", true).contains("all processes"));
-    assert!(enforced("main", "annotation", true).contains("what the pod's annotation wants"));
+    assert!(enforced("main", "annotation", true).contains("as the pod's annotation says"));
     assert!(reverted("main", "jobs", 5).contains("5 times against rule jobs and"));
     assert_eq!(
         not_enforceable("main", "jobs", "/a has it; clear it"),
-        "What rule jobs wants cannot be made to hold for container main: /a has it; clear it."
+        "The value of rule jobs is not enforceable for container main: /a has it; clear it."
     );
 }
 

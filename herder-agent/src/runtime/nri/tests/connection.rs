@@ -1,4 +1,4 @@
-//! A runtime that is slow, goes, comes again, or says nothing.
+//! A runtime that is slow, goes away, comes back, or sends nothing.
 
 use super::*;
 use crate::runtime::nri::wire::Status;

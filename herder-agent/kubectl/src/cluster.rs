@@ -1,0 +1,164 @@
+//! The one API server that is asked, and the agents behind its proxy of pods.
+
+use crate::{
+    agents::Agent,
+    args::Common,
+    fault::{Error, Fault},
+};
+use http_body_util::BodyExt;
+use hyper::{Request, Response, StatusCode, header::HeaderValue};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client, Config,
+    api::ListParams,
+    client::{Body, ClientBuilder},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde_json::Value;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// Longest answer that is read, bytes: some 4 KiB for each of 1,000 kills.
+const LONGEST: usize = 16 << 20;
+
+/// Pods of one page of the list.
+const PAGE: u32 = 500;
+
+/// What an agent with TLS says to who asks without.
+const SPEAKS_TLS: &str = "This port speaks TLS";
+
+/// Access to a cluster. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    client: Client,
+    namespace: String,
+    agents_namespace: String,
+    agents_selector: String,
+    within: Duration,
+}
+
+impl Cluster {
+    /// Access as kubectl has it. Nothing is asked yet, but a program of the kubeconfig that
+    /// gets credentials may run.
+    pub(crate) async fn connect(common: &Common, deadline: Instant) -> Result<Self, Error> {
+        let options = KubeConfigOptions { context: common.context.clone(), ..Default::default() };
+        let kubeconfig = match &common.kubeconfig {
+            Some(path) => Kubeconfig::read_from(path),
+            None => Kubeconfig::read(),
+        };
+        let kubeconfig = kubeconfig.map_err(Error::Kubeconfig)?;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options);
+        let mut config = config.await.map_err(Error::Kubeconfig)?;
+        // An agent that does not answer is named, not asked again.
+        config.default_retry = false;
+        config.read_timeout = None;
+        config.connect_timeout = Some(deadline - Instant::now());
+        let namespace = common.namespace.clone().unwrap_or(config.default_namespace.clone());
+        let client = ClientBuilder::try_from(config).map_err(Error::Unusable)?.build();
+        Ok(Cluster {
+            client,
+            namespace,
+            agents_namespace: common.agents_namespace.clone(),
+            agents_selector: common.agents_selector.clone(),
+            within: common.timeout(),
+        })
+    }
+
+    /// The namespace that is asked about.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// All agents, by node.
+    pub(crate) async fn agents(&self, deadline: Instant) -> Result<Vec<Agent>, Error> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.agents_namespace);
+        let mut params = ListParams::default().labels(&self.agents_selector).limit(PAGE);
+        let mut agents = Vec::new();
+        loop {
+            let page = timeout_at(deadline, pods.list(&params)).await;
+            let page = page.map_err(|_| Error::SlowList(self.within))?;
+            let page = page.map_err(|source| Error::List {
+                namespace: self.agents_namespace.clone(),
+                source,
+            })?;
+            agents.extend(page.items.into_iter().filter_map(Agent::of));
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => break,
+            }
+        }
+        if agents.is_empty() {
+            let (namespace, selector) =
+                (self.agents_namespace.clone(), self.agents_selector.clone());
+            return Err(Error::NoAgents { namespace, selector });
+        }
+        agents.sort_by(|one, other| (&one.node, &one.pod).cmp(&(&other.node, &other.pod)));
+        Ok(agents)
+    }
+
+    /// A list that an agent has.
+    pub(crate) async fn list(&self, agent: &Agent, path: &str) -> Result<Vec<Value>, Fault> {
+        let answer = self.ask(agent, path, None).await?;
+        let body = whole(answer.into_body()).await?;
+        serde_json::from_slice(&body).map_err(|error| Fault::Garbage(error.to_string()))
+    }
+
+    /// The answer of an agent, as soon as its head is there. One that has TLS is asked by TLS.
+    pub(crate) async fn ask(
+        &self,
+        agent: &Agent,
+        path: &str,
+        last_event: Option<u64>,
+    ) -> Result<Response<Body>, Fault> {
+        let answer = self.ask_by("", agent, path, last_event).await?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let body = whole(answer.into_body()).await?;
+        if status != StatusCode::BAD_REQUEST || !String::from_utf8_lossy(&body).contains(SPEAKS_TLS)
+        {
+            return Err(Fault::refused(status, &body));
+        }
+        let answer = self.ask_by("https:", agent, path, last_event).await?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        Err(Fault::refused(status, &whole(answer.into_body()).await?))
+    }
+
+    async fn ask_by(
+        &self,
+        scheme: &str,
+        agent: &Agent,
+        path: &str,
+        last_event: Option<u64>,
+    ) -> Result<Response<Body>, Fault> {
+        let Agent { pod, port, .. } = agent;
+        let namespace = &self.agents_namespace;
+        let url = format!("/api/v1/namespaces/{namespace}/pods/{scheme}{pod}:{port}/proxy/{path}");
+        let mut request = Request::new(Body::empty());
+        // Names of pods and namespaces have no letters that a URL may not have.
+        *request.uri_mut() = url.parse().map_err(|_| Fault::Garbage(format!("no URL: {url}")))?;
+        if let Some(last) = last_event {
+            request.headers_mut().insert("last-event-id", HeaderValue::from(last));
+        }
+        self.client.send(request).await.map_err(Fault::Broken)
+    }
+}
+
+/// All of a body.
+async fn whole(mut body: Body) -> Result<Vec<u8>, Fault> {
+    let mut all = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(Fault::Broken)?;
+        if let Some(data) = frame.data_ref() {
+            all.extend_from_slice(data);
+        }
+        if all.len() > LONGEST {
+            return Err(Fault::Garbage(format!("it is longer than {LONGEST} bytes")));
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,187 @@
+//! Kills as they happen, by a stream of each agent. Agents that come are followed too, and one
+//! that goes away is asked again.
+
+use crate::{
+    Cluster,
+    agents::Agent,
+    args::Common,
+    fault::{Error, Fault},
+    is_in,
+    merge::number,
+    of,
+    print::{self, Printer},
+};
+use herder_agent::cli::client::ended;
+use http_body_util::BodyExt;
+use kube::client::Body;
+use serde_json::Value;
+use std::{collections::HashMap, time::Duration};
+use tokio::{
+    sync::mpsc,
+    task::AbortHandle,
+    time::{Instant, interval, sleep, timeout},
+};
+
+/// How long to wait before a stream that ended is opened again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// The same after one that could not be had.
+const LATER: Duration = Duration::from_secs(15);
+
+/// How long an agent may take for the head of a stream.
+const HEAD: Duration = Duration::from_secs(10);
+
+/// A stream says something every 15 seconds; this long after that it is dead.
+const SILENCE: Duration = Duration::from_secs(45);
+
+/// How often it is looked which agents there are.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// Longest line of a stream; a kill has a few KiB.
+const LONGEST_LINE: usize = 1 << 20;
+
+/// Agents that are followed at once; each takes a connection.
+const MOST: usize = 1000;
+
+/// What may wait to be printed.
+const WAITING: usize = 256;
+
+enum News {
+    Kill(Value),
+    Note(String),
+}
+
+/// Prints kills as they come, for ever, beginning after those with these numbers.
+pub(crate) async fn follow(
+    cluster: Cluster,
+    common: &Common,
+    last: Vec<(Agent, u64)>,
+    print: &mut Printer,
+) -> Result<(), Error> {
+    let last: HashMap<String, u64> =
+        last.into_iter().map(|(agent, last)| (agent.pod, last)).collect();
+    let (sender, mut news) = mpsc::channel(WAITING);
+    let mut followed: HashMap<String, AbortHandle> = HashMap::new();
+    let mut look = interval(LOOK);
+    let mut is_full = false;
+    loop {
+        tokio::select! {
+            _ = look.tick() => match cluster.agents(Instant::now() + common.timeout()).await {
+                Ok(agents) => {
+                    let running: Vec<_> =
+                        agents.into_iter().filter(|agent| agent.not_running.is_none()).collect();
+                    followed.retain(|pod, task| {
+                        let is_there = running.iter().any(|agent| agent.pod == *pod);
+                        if !is_there {
+                            task.abort();
+                        }
+                        is_there
+                    });
+                    for agent in running {
+                        if followed.contains_key(&agent.pod) {
+                            continue;
+                        }
+                        if followed.len() >= MOST {
+                            if !std::mem::replace(&mut is_full, true) {
+                                print::note(&format!("only {MOST} agents are followed"))?;
+                            }
+                            break;
+                        }
+                        let (pod, after) = (agent.pod.clone(), last.get(&agent.pod).copied());
+                        let task = tokio::spawn(one(cluster.clone(), agent, after, sender.clone()));
+                        followed.insert(pod, task.abort_handle());
+                    }
+                }
+                Err(error) => print::note(&error.to_string())?,
+            },
+            Some(news) = news.recv() => match news {
+                News::Kill(kill) if common.all_namespaces || is_in(&kill, cluster.namespace()) => {
+                    print.kills(std::slice::from_ref(&kill))?;
+                }
+                News::Kill(_) => {}
+                News::Note(note) => print::note(&note)?,
+            },
+        }
+    }
+}
+
+/// One agent, for ever.
+async fn one(cluster: Cluster, agent: Agent, mut last: Option<u64>, news: mpsc::Sender<News>) {
+    let mut told = String::new();
+    loop {
+        let asked = cluster.ask(&agent, "api/v1/kills/stream", last);
+        let ended = match timeout(HEAD, asked).await.unwrap_or(Err(Fault::Slow)) {
+            Ok(answer) => {
+                told.clear();
+                each(answer.into_body(), &agent, &mut last, &news).await
+            }
+            Err(fault) => Err(fault),
+        };
+        let pause = match ended {
+            // After an hour, or with the agent.
+            Ok(()) => AGAIN,
+            Err(fault) => {
+                let text = format!("{agent}: {fault}; trying again");
+                // Once, and not each time.
+                if told != text && news.send(News::Note(text.clone())).await.is_err() {
+                    return;
+                }
+                told = text;
+                LATER
+            }
+        };
+        sleep(pause).await;
+    }
+}
+
+/// Each event of one stream.
+async fn each(
+    mut body: Body,
+    agent: &Agent,
+    last: &mut Option<u64>,
+    news: &mpsc::Sender<News>,
+) -> Result<(), Fault> {
+    let (mut read, mut event) = (Vec::new(), String::new());
+    loop {
+        let frame = timeout(SILENCE, body.frame()).await.map_err(|_| Fault::Slow)?;
+        let Some(frame) = frame else { return Ok(()) };
+        if let Some(data) = frame.map_err(Fault::Broken)?.data_ref() {
+            read.extend_from_slice(data);
+        }
+        while let Some(end) = read.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = read.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            if let Some(name) = line.strip_prefix("event: ") {
+                event = name.trim_end().to_owned();
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                let data: Value = serde_json::from_str(data)
+                    .map_err(|error| Fault::Garbage(error.to_string()))?;
+                let told = told(&event, data, agent, last);
+                if let Some(told) = told
+                    && news.send(told).await.is_err()
+                {
+                    return Ok(());
+                }
+            }
+        }
+        if read.len() > LONGEST_LINE {
+            return Err(Fault::Garbage("a line has no end".into()));
+        }
+    }
+}
+
+fn told(event: &str, data: Value, agent: &Agent, last: &mut Option<u64>) -> Option<News> {
+    match event {
+        "kill" => {
+            *last = Some(number(&data));
+            Some(News::Kill(of(agent, data)))
+        }
+        // The line that was printed at the kill could not say so.
+        "settled" if ended(&data) => Some(News::Kill(of(agent, data))),
+        "missed" => {
+            let missed = data.get("missed").and_then(Value::as_u64).unwrap_or(0);
+            Some(News::Note(format!("{agent}: {missed} kills came faster than they were read")))
+        }
+        _ => None,
+    }
+}

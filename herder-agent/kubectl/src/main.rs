@@ -1,0 +1,146 @@
+//! The program `kubectl-herder`, which kubectl runs as `kubectl herder`.
+
+mod agents;
+mod args;
+mod cluster;
+mod fault;
+mod follow;
+mod gather;
+mod merge;
+mod print;
+mod top;
+
+use agents::Agent;
+use args::{Cli, Task};
+use clap::Parser;
+use cluster::Cluster;
+use fault::{Error, Fault};
+use merge::Newest;
+use print::Printer;
+use serde_json::Value;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+use tokio::{runtime::Builder, time::Instant};
+
+/// Some agents did not answer, so something may be missing.
+const PARTIAL: u8 = 3;
+
+/// Whether every agent answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answered {
+    All,
+    Some,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let ran = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Output)
+        .and_then(|runtime| runtime.block_on(run(&cli)));
+    match ran {
+        Ok(Answered::All) => ExitCode::SUCCESS,
+        Ok(Answered::Some) => ExitCode::from(PARTIAL),
+        // `kubectl herder kills | head` is no failure.
+        Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "kubectl-herder: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: &Cli) -> Result<Answered, Error> {
+    let common = match &cli.task {
+        Task::Kills(args) => &args.common,
+        Task::Containers(args) => &args.common,
+        Task::Top(args) => &args.common,
+    };
+    let deadline = Instant::now() + common.timeout();
+    let cluster = Cluster::connect(common, deadline).await?;
+    let agents = cluster.agents(deadline).await?;
+    let mut print = Printer::new(common.output);
+    let shown = |one: &Value| common.all_namespaces || is_in(one, cluster.namespace());
+    match &cli.task {
+        Task::Kills(args) => {
+            let mut newest = Newest::new(args.limit);
+            // Of some namespaces there may be none among the last ones of a node.
+            let query = if common.all_namespaces {
+                format!("?limit={}", args.limit)
+            } else {
+                String::new()
+            };
+            let mut last = Vec::new();
+            let faults = gather::all(
+                &cluster,
+                &agents,
+                &format!("api/v1/kills{query}"),
+                deadline,
+                |agent, kills| {
+                    last.push((agent.clone(), kills.first().map_or(0, merge::number)));
+                    newest.add(
+                        kills.into_iter().filter(|kill| shown(kill)).map(|kill| of(agent, kill)),
+                    );
+                },
+            )
+            .await;
+            print.kills(&newest.oldest_first())?;
+            let answered = report(&agents, &faults)?;
+            if args.follow {
+                follow::follow(cluster, common, last, &mut print).await?;
+            }
+            Ok(answered)
+        }
+        Task::Containers(_) => {
+            let mut all = Vec::new();
+            let faults =
+                gather::all(&cluster, &agents, "api/v1/containers", deadline, |agent, found| {
+                    let found = found.into_iter().filter(|container| shown(&container["owner"]));
+                    all.extend(found.map(|container| of(agent, container)));
+                })
+                .await;
+            print.containers(&all)?;
+            report(&agents, &faults)
+        }
+        Task::Top(args) => {
+            let mut top = top::Top::default();
+            let faults =
+                gather::all(&cluster, &agents, "api/v1/kills", deadline, |agent, kills| {
+                    kills.iter().filter(|kill| shown(kill)).for_each(|kill| top.add(agent, kill));
+                })
+                .await;
+            print.top(&top.rows(args.limit))?;
+            report(&agents, &faults)
+        }
+    }
+}
+
+/// What an agent said, with its node.
+fn of(agent: &Agent, mut one: Value) -> Value {
+    if let Some(fields) = one.as_object_mut() {
+        fields.insert("node".into(), agent.node.clone().into());
+    }
+    one
+}
+
+fn is_in(one: &Value, namespace: &str) -> bool {
+    one["namespace"].as_str() == Some(namespace)
+}
+
+/// Names each agent that did not answer, with the reason.
+fn report(agents: &[Agent], faults: &[(Agent, Fault)]) -> Result<Answered, Error> {
+    for (agent, fault) in faults {
+        print::note(&format!("{agent}: {fault}"))?;
+    }
+    if agents.len() == faults.len() {
+        return Err(Error::NoAnswer(agents.len()));
+    }
+    if !faults.is_empty() {
+        print::note(&format!("{} of {} agents did not answer", faults.len(), agents.len()))?;
+        return Ok(Answered::Some);
+    }
+    Ok(Answered::All)
+}

@@ -1,0 +1,53 @@
+//! Which containers have most OOM kills.
+
+use crate::agents::Agent;
+use herder_agent::cli::client::kills::place;
+use serde_json::{Value, json};
+use std::{cmp::Reverse, collections::HashMap};
+
+/// Kills by container and node.
+#[derive(Default)]
+pub(crate) struct Top(HashMap<(String, String), Count>);
+
+#[derive(Default)]
+struct Count {
+    kinds: [u64; 3],
+    survived: u64,
+    last: String,
+}
+
+/// In the order of [`Count::kinds`].
+const KINDS: [&str; 3] = ["subprocess", "init", "group"];
+
+impl Top {
+    pub(crate) fn add(&mut self, agent: &Agent, kill: &Value) {
+        let count = self.0.entry((place(kill), agent.node.clone())).or_default();
+        for (number, kind) in count.kinds.iter_mut().zip(KINDS) {
+            *number += u64::from(kill["kind"] == kind);
+        }
+        count.survived += u64::from(kill["survived"] == true);
+        let time = kill["time"].as_str().unwrap_or_default();
+        if *count.last < *time {
+            time.clone_into(&mut count.last);
+        }
+    }
+
+    /// Those with most kills first.
+    pub(crate) fn rows(self, most: usize) -> Vec<Value> {
+        let kills = |count: &Count| count.kinds.iter().sum::<u64>();
+        let mut all: Vec<_> = self.0.into_iter().collect();
+        all.sort_by(|(one, first), (other, second)| {
+            (Reverse(kills(first)), one).cmp(&(Reverse(kills(second)), other))
+        });
+        all.truncate(most);
+        let row = |((container, node), count): ((String, String), Count)| {
+            let [subprocess, init, group] = count.kinds;
+            json!({
+                "container": container, "node": node, "kills": subprocess + init + group,
+                "subprocess": subprocess, "init": init, "group": group,
+                "survived": count.survived, "last": count.last,
+            })
+        };
+        all.into_iter().map(row).collect()
+    }
+}

@@ -1,0 +1,242 @@
+//! Names and passwords of HTTP basic authentication, by bcrypt.
+//!
+//! bcrypt is made to be slow: a check takes tens of milliseconds at a cost of 10. So checks
+//! are made one at a time, by a thread of their own that comes after all others of the agent,
+//! and what was found right is remembered. A wrong name costs what a wrong password does.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use ring::{
+    hmac::{self, HMAC_SHA256},
+    rand::SystemRandom,
+};
+use rustix::{process::setpriority_process, thread::gettid};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt, io,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// Largest cost of a hash; a check then takes a second or two.
+const MOST_COST: u32 = 14;
+
+/// Checks that may wait. Each is that of a connection, of which fewer are served.
+const WAITING: usize = 64;
+
+/// Names and passwords that are remembered.
+const REMEMBERED: usize = 64;
+
+/// Niceness of the thread: the least that the kernel gives.
+const LAST: i32 = 19;
+
+/// Whose password may open the port.
+pub(super) struct Passwords {
+    /// Names, and bcrypt's hashes of their passwords.
+    users: BTreeMap<String, Arc<str>>,
+    checks: mpsc::Sender<Check>,
+    right: Mutex<VecDeque<Vec<u8>>>,
+    /// Of this process and these users alone, so that no password is kept in memory.
+    secret: hmac::Key,
+}
+
+struct Check {
+    password: Vec<u8>,
+    hash: Arc<str>,
+    answer: oneshot::Sender<bool>,
+}
+
+/// What became of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Checked {
+    Right,
+    Wrong,
+    /// There are too many others.
+    Busy,
+}
+
+/// Whether a text is a hash that can be checked in a bearable time.
+pub(super) fn check_hash(hash: &str) -> Result<(), String> {
+    let no_hash = "this is no hash of bcrypt, such as `htpasswd -nBC 10 \"\"` makes";
+    let parts: bcrypt::HashParts = hash.parse().map_err(|error| format!("{no_hash}: {error}"))?;
+    if hash.starts_with("$2x$") {
+        return Err("hashes of bcrypt's version 2x cannot be checked; make a new one".into());
+    }
+    match parts.get_cost() {
+        4..=MOST_COST => Ok(()),
+        cost => Err(format!("the hash has cost {cost}; 4 to {MOST_COST} are checked, 10 is usual")),
+    }
+}
+
+impl Passwords {
+    /// Starts the thread, which ends when this is dropped.
+    pub(super) fn start(users: &BTreeMap<String, String>) -> io::Result<Self> {
+        let secret = hmac::Key::generate(HMAC_SHA256, &SystemRandom::new())
+            .map_err(|_| io::Error::other("the kernel has no random numbers"))?;
+        let (checks, mut waiting) = mpsc::channel::<Check>(WAITING);
+        thread::Builder::new().name("passwords".into()).spawn(move || {
+            // Where it is forbidden, the thread is one like others.
+            let _ = setpriority_process(Some(gettid()), LAST);
+            while let Some(check) = waiting.blocking_recv() {
+                // The client may have gone.
+                if !check.answer.is_closed() {
+                    let right = bcrypt::verify(&check.password, &check.hash).unwrap_or(false);
+                    let _ = check.answer.send(right);
+                }
+            }
+        })?;
+        let users = users.iter().map(|(name, hash)| (name.clone(), hash.as_str().into())).collect();
+        Ok(Passwords { users, checks, right: Mutex::default(), secret })
+    }
+
+    /// Checks the value of the header `Authorization`.
+    pub(super) async fn check(&self, header: &[u8]) -> Checked {
+        let Some((name, password)) = credentials(header) else { return Checked::Wrong };
+        let tag = self.tag(&name, &password);
+        if self.with(|right| right.contains(&tag)) {
+            return Checked::Right;
+        }
+        let user = self.users.get(&name);
+        let Some(hash) = user.or_else(|| self.decoy(&name)) else { return Checked::Wrong };
+        let (answer, answered) = oneshot::channel();
+        let check = Check { password, hash: hash.clone(), answer };
+        if self.checks.try_send(check).is_err() {
+            return Checked::Busy;
+        }
+        let is_right = answered.await.unwrap_or(false) && user.is_some();
+        if !is_right {
+            return Checked::Wrong;
+        }
+        self.with(|right| {
+            if !right.contains(&tag) {
+                right.truncate(REMEMBERED - 1);
+                right.push_front(tag);
+            }
+        });
+        Checked::Right
+    }
+
+    /// The hash that stands for that of a name that there is not: always the same one, and
+    /// one that costs what those of others do.
+    fn decoy(&self, name: &str) -> Option<&Arc<str>> {
+        let tag = hmac::sign(&self.secret, name.as_bytes());
+        let number =
+            tag.as_ref().iter().take(4).fold(0, |number, byte| number << 8 | usize::from(*byte));
+        self.users.values().nth(number % self.users.len().max(1))
+    }
+
+    fn tag(&self, name: &str, password: &[u8]) -> Vec<u8> {
+        let mut context = hmac::Context::with_key(&self.secret);
+        context.update(&name.len().to_le_bytes());
+        context.update(name.as_bytes());
+        context.update(password);
+        context.sign().as_ref().to_vec()
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut VecDeque<Vec<u8>>) -> T) -> T {
+        work(&mut self.right.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Neither names nor hashes belong into a log.
+impl fmt::Debug for Passwords {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} users", self.users.len())
+    }
+}
+
+/// Name and password of `Basic …` (RFC 7617).
+fn credentials(header: &[u8]) -> Option<(String, Vec<u8>)> {
+    let (scheme, rest) = header.split_at_checked(6)?;
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return None;
+    }
+    let mut name = STANDARD.decode(rest.trim_ascii()).ok()?;
+    let colon = name.iter().position(|byte| *byte == b':')?;
+    let password = name.split_off(colon + 1);
+    name.pop();
+    Some((String::from_utf8(name).ok()?, password))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of "secret", with the least cost.
+    const HASH: &str = "$2b$04$0pKvXgKkXyBM3qH2XeSvWeXeZqWvQe1w1yQfUdZlZ4V0cTQ0m8m2W";
+
+    fn header(name: &str, password: &str) -> Vec<u8> {
+        format!("Basic {}", STANDARD.encode(format!("{name}:{password}"))).into_bytes()
+    }
+
+    fn of(users: &[(&str, &str)]) -> Passwords {
+        let hash = |password: &str| bcrypt::hash(password, 4).unwrap();
+        let users = users.iter().map(|(name, password)| ((*name).into(), hash(password)));
+        Passwords::start(&users.collect()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_right_password_of_the_right_name() {
+        let passwords = of(&[("prometheus", "secret"), ("ä", "a:b")]);
+        let table: [(Vec<u8>, Checked); 10] = [
+            (header("prometheus", "secret"), Checked::Right),
+            (header("prometheus", "secret"), Checked::Right),
+            (header("ä", "a:b"), Checked::Right),
+            (header("prometheus", "a:b"), Checked::Wrong),
+            (header("nobody", "secret"), Checked::Wrong),
+            (header("", ""), Checked::Wrong),
+            (b"Bearer x".to_vec(), Checked::Wrong),
+            (b"Basic ".to_vec(), Checked::Wrong),
+            (b"basic !".to_vec(), Checked::Wrong),
+            (b"".to_vec(), Checked::Wrong),
+        ];
+        for (header, checked) in table {
+            assert_eq!(passwords.check(&header).await, checked, "{}", header.escape_ascii());
+        }
+        assert_eq!(passwords.with(|right| right.len()), 2, "only what is right is remembered");
+        assert_eq!(format!("{passwords:?}"), "2 users");
+    }
+
+    /// Else the time of an answer would tell which names there are.
+    #[tokio::test]
+    async fn a_wrong_name_is_checked_as_a_wrong_password_is() {
+        let passwords = of(&[("a", "x"), ("b", "y")]);
+        for name in ["nobody", "c", ""] {
+            let decoy = passwords.decoy(name).unwrap();
+            assert_eq!(passwords.decoy(name), Some(decoy), "the same each time");
+            assert!(passwords.users.values().any(|hash| hash == decoy));
+        }
+        // Also if it hits the password of another.
+        for password in ["x", "y"] {
+            assert_eq!(passwords.check(&header("nobody", password)).await, Checked::Wrong);
+        }
+    }
+
+    #[tokio::test]
+    async fn as_many_are_remembered_as_there_is_room_for() {
+        let users: BTreeMap<_, _> = (0..REMEMBERED + 5)
+            .map(|number| (number.to_string(), bcrypt::hash("x", 4).unwrap()))
+            .collect();
+        let passwords = Passwords::start(&users).unwrap();
+        for name in users.keys() {
+            assert_eq!(passwords.check(&header(name, "x")).await, Checked::Right);
+        }
+        assert_eq!(passwords.with(|right| right.len()), REMEMBERED);
+    }
+
+    #[test]
+    fn hashes_that_cannot_be_checked_are_named() {
+        assert_eq!(check_hash(HASH), Ok(()));
+        for (hash, part) in [
+            ("secret", "no hash of bcrypt"),
+            ("", "no hash of bcrypt"),
+            (&HASH.replace("$04$", "$15$"), "cost 15; 4 to 14"),
+            (&HASH.replace("$04$", "$31$"), "cost 31"),
+            (&HASH.replace("$04$", "$03$"), "cost 3"),
+            (&HASH.replace("$2b$", "$2x$"), "version 2x"),
+        ] {
+            let error = check_hash(hash).unwrap_err();
+            assert!(error.contains(part) && !error.contains("0pKv"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What each path answers, and what the page may run.
+
+use super::*;
+
+#[tokio::test]
+async fn each_endpoint_answers() {
+    let server = Server::start().await;
+    has(&server.get("/livez").await, 200, "ok");
+    has(&server.get("/metrics").await, 200, "herder_build_info{");
+    has(&server.get("/api/v1/kills").await, 200, "[]");
+    has(&server.get("/api/v1/kills?limit=x").await, 400, "number");
+    has(&server.get("/nothing").await, 404, "/metrics");
+    has(&server.ask("POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await, 405, "GET, HEAD");
+    let head = server.ask("HEAD /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn ready_only_when_every_latch_is_released() {
+    let server = Server::start().await;
+    let (one, other) = (server.readiness.latch("one"), server.readiness.latch("other"));
+    has(&server.get("/readyz").await, 503, "one, other");
+    one.release();
+    drop(other);
+    has(&server.get("/readyz").await, 503, "not ready: other\n");
+    server.readiness.latch("again").release();
+    has(&server.get("/readyz").await, 503, "other");
+}
+
+/// Nothing else makes the kubelet end the agent.
+#[tokio::test(start_paused = true)]
+async fn alive_while_the_core_turns() {
+    let server = Server::start().await;
+    let _not_ready = server.readiness.latch("one");
+    has(&server.get("/livez").await, 200, "ok");
+    advance(Duration::from_secs(59)).await;
+    has(&server.get("/livez").await, 200, "turned 59 s ago");
+    advance(Duration::from_secs(1)).await;
+    has(&server.get("/livez").await, 503, "the core's loop has not turned for 60 s");
+    server.heartbeat.beat();
+    has(&server.get("/livez").await, 200, "turned 0 s ago");
+}
+
+/// The page's parts are all here, and nothing else may run in it.
+#[tokio::test]
+async fn the_page_is_whole_and_strict() {
+    let server = Server::start().await;
+    let page = server.get("/").await;
+    has(&page, 200, "text/html");
+    has(&page, 200, "content-security-policy: default-src 'none'; script-src 'self'");
+    let parts = page.split(['"', '=']).filter(|part| part.starts_with("page."));
+    for part in parts.chain(["page.svg"]) {
+        has(&server.get(&format!("/{part}")).await, 200, "nosniff");
+    }
+    let (_, html) = page.split_once("\r\n\r\n").unwrap();
+    for inline in ["<style", "style=", "onclick", "onload", "javascript:", "http:", "https:"] {
+        assert!(!html.contains(inline), "{inline}");
+    }
+    assert_eq!(html.matches("<script").count(), html.matches("<script src=\"page.js\"").count());
+    let script = include_str!("../page/page.js");
+    // A proxy may have the page below a path.
+    for path in ["/page.", "/api/", "/metrics"] {
+        for quote in ['"', '\'', '`', '='] {
+            let root = format!("{quote}{path}");
+            assert!(!html.contains(&root) && !script.contains(&root), "{root}");
+        }
+    }
+    for markup in ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval("] {
+        assert!(!script.contains(markup), "{markup}");
+    }
+    has(&server.get("/api/v1/node").await, 200, r#""node":"node-1""#);
+}

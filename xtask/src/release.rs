@@ -1,0 +1,96 @@
+//! All artefacts of a version in one folder, with their checksums, their bills of materials and,
+//! given a key, a signature. The same commit gives the same bytes.
+
+mod artefacts;
+mod chart;
+mod notes;
+mod packages;
+mod proof;
+mod publish;
+mod sbom;
+mod sign;
+
+use crate::{
+    build::{self, Architecture, Platforms},
+    command::{output, say},
+    deny,
+};
+use anyhow::{Result, bail, ensure};
+use artefacts::Programs;
+use std::{fs, path::Path};
+
+/// The version that is released: Cargo's.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// What to build for.
+    #[arg(long, value_enum, default_value = "all")]
+    arch: Platforms,
+    /// cosign's private key, a file or `env://VARIABLE`; its password is in COSIGN_PASSWORD.
+    /// Without it nothing is signed.
+    #[arg(long)]
+    key: Option<String>,
+    /// Push the images and the chart to this registry, e.g. `ghcr.io/OWNER`; with
+    /// REGISTRY_USER and REGISTRY_PASSWORD from the environment.
+    #[arg(long, value_name = "REGISTRY")]
+    push: Option<String>,
+    /// Make a release of this tag on GitHub, with `gh`.
+    #[arg(long, value_name = "TAG", requires = "key")]
+    publish: Option<String>,
+    /// Go on where the database of advisories cannot be fetched.
+    #[arg(long)]
+    without_advisories: bool,
+    /// Make everything twice and compare it, sign with a throw-away key, and push to a
+    /// registry of this machine.
+    #[arg(long, conflicts_with_all = ["key", "push", "publish"])]
+    check: bool,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    if let Some(tag) = &args.publish {
+        ensure!(*tag == format!("v{VERSION}"), "the tag {tag} is not that of version {VERSION}");
+    }
+    if args.push.is_some() && build::source().is_none_or(|from| from.revision.ends_with("-dirty")) {
+        bail!("what is pushed has to be a commit: files differ from it");
+    }
+    deny::check_for_release(args.without_advisories || args.check)?;
+    let programs = Programs::build(args.arch)?;
+    if args.check {
+        return proof::prove(&programs);
+    }
+    let folder = output()?.join("release");
+    let images = artefacts::write(&programs, &folder)?;
+    finish(&folder, args.key.as_deref())?;
+    if let Some(registry) = &args.push {
+        publish::push(&folder, &images, registry, args.key.as_deref())?;
+    }
+    if let Some(tag) = &args.publish {
+        publish::github(&folder, tag)?;
+    }
+    Ok(())
+}
+
+/// Tries with one architecture all that makes a release trustworthy.
+pub fn prove_for(architecture: Architecture) -> Result<()> {
+    let platforms = match architecture {
+        Architecture::Amd64 => Platforms::Amd64,
+        Architecture::Arm64 => Platforms::Arm64,
+    };
+    proof::prove(&Programs::build(platforms)?)
+}
+
+/// Writes the checksums and, given a key, signs them.
+fn finish(folder: &Path, key: Option<&str>) -> Result<()> {
+    sign::sums(folder)?;
+    match key {
+        Some(key) => sign::sign(folder, key)?,
+        None => say("NOT SIGNED: no --key was given"),
+    }
+    let mut total = 0;
+    for entry in fs::read_dir(folder)? {
+        total += entry?.metadata()?.len();
+    }
+    say(&format!("{}: {total} bytes", folder.display()));
+    Ok(())
+}

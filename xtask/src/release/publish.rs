@@ -1,0 +1,108 @@
+//! What leaves this machine: images and the chart to a registry, the files to GitHub.
+
+use super::{VERSION, artefacts::Image, chart, notes, sign};
+use crate::{
+    command::{made, output, program, run, say},
+    debian,
+    helm::{HELMS, Helm},
+    image::registry,
+};
+use anyhow::{Context, Result};
+use std::{
+    env, fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+/// Pushes the images and the chart, and signs them where they are.
+pub fn push(folder: &Path, images: &[Image], to: &str, key: Option<&str>) -> Result<()> {
+    let login = Login::from_environment(to)?;
+    let file = login.as_ref().map(|login| format!("--dest-authfile={}", login.file.display()));
+    let options: Vec<&str> = file.as_deref().into_iter().collect();
+    push_images(images, to, key, &options, &[])?;
+    let mut more = Vec::new();
+    let config = login.as_ref().map(|login| login.file.display().to_string());
+    if let Some(config) = &config {
+        more.extend(["--registry-config", config]);
+    }
+    push_chart(folder, to, &more)
+}
+
+/// The images, signed by their digests.
+pub fn push_images(
+    images: &[Image],
+    to: &str,
+    key: Option<&str>,
+    skopeo: &[&str],
+    cosign: &[&str],
+) -> Result<()> {
+    for image in images {
+        registry::push(&image.file, VERSION, &format!("{to}/{}:{VERSION}", image.name), skopeo)?;
+        let named = format!("{to}/{}@{}", image.name, image.digest);
+        if let Some(key) = key {
+            sign::sign_image(&named, key, cosign)?;
+        }
+        say(&format!("pushed {named}"));
+    }
+    Ok(())
+}
+
+/// The chart, as `helm install oci://REGISTRY/charts/herder` finds it.
+pub fn push_chart(folder: &Path, to: &str, options: &[&str]) -> Result<()> {
+    let (major, package) = HELMS[HELMS.len() - 1];
+    let place = format!("oci://{to}/charts");
+    let file = folder.join(chart::name());
+    let file = file.display().to_string();
+    let arguments = [&["push", &file][..], options].concat();
+    Helm::get(major, package)?.run(&arguments, Path::new(&place))?;
+    say(&format!("pushed {place}/herder:{VERSION}"));
+    Ok(())
+}
+
+/// Credentials of a registry, where the environment has them; removed when dropped.
+struct Login {
+    file: PathBuf,
+}
+
+impl Login {
+    fn from_environment(to: &str) -> Result<Option<Self>> {
+        let Ok(user) = env::var("REGISTRY_USER") else { return Ok(None) };
+        let password = env::var("REGISTRY_PASSWORD").context("no REGISTRY_PASSWORD")?;
+        debian::need("skopeo", "skopeo")?;
+        // cosign looks for credentials only where Docker has them.
+        let home = env::var_os("HOME").map(PathBuf::from);
+        let home = home.map_or_else(output, |home| made(home.join(".docker")))?;
+        let login = Login { file: home.join("config.json") };
+        let host = to.split('/').next().unwrap_or(to);
+        let mut skopeo = program("skopeo");
+        skopeo.args(["login", "--username", &user, "--password-stdin", "--authfile"]);
+        let skopeo = skopeo.arg(&login.file).arg(host).stdin(Stdio::piped());
+        let mut child = skopeo.spawn().context("cannot start skopeo")?;
+        let mut input = child.stdin.take().context("skopeo has no input")?;
+        input.write_all(password.as_bytes())?;
+        drop(input);
+        anyhow::ensure!(child.wait()?.success(), "{host} does not let {user} in");
+        Ok(Some(login))
+    }
+}
+
+impl Drop for Login {
+    fn drop(&mut self) {
+        // What cannot be removed was not written.
+        let _ = fs::remove_file(&self.file);
+    }
+}
+
+/// Makes a release of a tag, with all files and what the changelog says.
+pub fn github(folder: &Path, tag: &str) -> Result<()> {
+    debian::need("gh", "gh")?;
+    let said = output()?.join("notes.md");
+    fs::write(&said, notes::of(VERSION)?)?;
+    let mut gh = program("gh");
+    gh.args(["release", "create", tag, "--verify-tag", "--title", tag, "--notes-file"]).arg(&said);
+    for entry in fs::read_dir(folder)? {
+        gh.arg(entry?.path());
+    }
+    run(&mut gh)
+}
