@@ -1,4 +1,4 @@
-//! Herder: sees every OOM kill on a node and steers `memory.oom.group`.
+//! Herder: reports every OOM kill of a node and enforces `memory.oom.group`.
 //!
 //! What is known and decided is herder-model's; the rooms here touch the world. Imports point
 //! downwards only (`tests/architecture.rs`):

@@ -1,5 +1,5 @@
-//! What an earlier agent left, and what was killed while no agent ran: by what an earlier agent of this boot left, and the
-//! kernel's counts of now.
+//! What an earlier agent of this boot left, and what was killed while no agent ran: the kernel's
+//! counts of now beside those that it left.
 
 use crate::{
     kernel::cgroupfs::{CgroupFs, dir::CgroupRoot},

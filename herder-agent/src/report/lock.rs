@@ -1,6 +1,6 @@
 //! A lock that keeps nobody waiting for a less urgent thread to get its turn.
 //!
-//! The core may run before all ordinary threads (`agent::scheduling`), and shares the metrics
+//! The core may run before all ordinary threads (`kernel::process::scheduling`), and shares the metrics
 //! and the journal with the server, which may have to wait for a processor for hundreds of
 //! milliseconds. Whoever holds this lock runs as urgently as whoever waits for it (priority
 //! inheritance: `FUTEX_LOCK_PI`, kernel/futex/pi.c), which `std`'s mutex does not offer.
