@@ -154,6 +154,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         hierarchy: CgroupMount {
             root: mount.clone(),
             begins_at,
+            kubelet_uid: 0,
             resync_every: Duration::from_secs(args.resync_seconds),
         },
         naming: Naming::new(api_server.is_some(), Bundles::new(args.bundle_dir.clone()))

@@ -74,6 +74,9 @@ pub struct CgroupMount {
     pub root: PathBuf,
     /// The cgroup that is there.
     pub begins_at: CgroupId,
+    /// The user of the kubelet, whose all of the way to a pod's cgroups has to be: root, but in
+    /// a test.
+    pub kubelet_uid: u32,
     /// How often all of it is looked at again.
     pub resync_every: Duration,
 }
@@ -129,7 +132,7 @@ impl Core {
         // A victim that is described when it exits takes as long as its memory.
         let traced = config.source.traced();
         let told_within = if traced.at_exit { EXIT_WAIT } else { TOLD_WITHIN };
-        let CgroupMount { root, begins_at, resync_every } = config.hierarchy;
+        let CgroupMount { root, begins_at, kubelet_uid, resync_every } = config.hierarchy;
         config.reporter.rules(config.policy.names());
         let writer = StateWriter::new(config.state_file, config.clock.now());
         Core {
@@ -137,7 +140,7 @@ impl Core {
             source: config.source,
             files: CgroupFs::new(root),
             cgroups: Cgroups::new(begins_at),
-            subjects: Subjects::new(config.naming, config.policy),
+            subjects: Subjects::new(config.naming, config.policy, kubelet_uid),
             enforcer: config.enforcer,
             kills: Kills::new(traced),
             audit: Audit::new(told_within, config.node_before, writer),

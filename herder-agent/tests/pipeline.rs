@@ -8,8 +8,12 @@
     reason = "tests say what went wrong by panicking, their helpers too"
 )]
 
+#[path = "pipeline/counted.rs"]
+mod counted;
 #[path = "pipeline/kills.rs"]
 mod kills;
+#[path = "pipeline/looped.rs"]
+mod looped;
 #[path = "pipeline/names.rs"]
 mod names;
 #[path = "pipeline/node.rs"]

@@ -147,3 +147,84 @@ impl Cgroups {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use herder_model::{clock::Monotonic, naming::Naming};
+    use std::{fs, sync::Arc};
+
+    fn path(text: &str) -> CgroupPath {
+        CgroupPath::parse(text.as_bytes()).unwrap()
+    }
+
+    fn made(cgroups: &mut Cgroups, id: u64, text: &str, role: Role) {
+        assert!(cgroups.tree.made(CgroupId(id), path(text), role, Monotonic::ZERO));
+    }
+
+    /// What lies above a container is kept with it, whatever room there is.
+    #[test]
+    fn a_walk_gives_the_unknown_way_to_a_container() {
+        let mut cgroups = Cgroups::new(CgroupId(1));
+        made(&mut cgroups, 1, "/", Role::Container);
+        cgroups.begin_walk();
+        for (id, text, role, unknown) in [
+            (1, "/", Role::Container, &[][..]),
+            (2, "/a", Role::Other, &[]),
+            (3, "/a/b", Role::Other, &[]),
+            (4, "/a/b/c", Role::Container, &[2, 3]),
+            (5, "/d", Role::Other, &[]),
+            (6, "/d/e", Role::Container, &[5]),
+        ] {
+            let above = cgroups.walks_to(&path(text), role);
+            let above: Vec<u64> = above.into_iter().map(|(id, _)| id.0).collect();
+            assert_eq!(above, unknown, "{text}");
+            cgroups.walked_past(CgroupId(id), path(text));
+        }
+    }
+
+    /// A slice does not say whose a kill in a cgroup below it is, that nobody has told of.
+    #[test]
+    fn what_lies_above_an_unknown_cgroup_stands_for_it_only_if_it_says_whose_it_is() {
+        #[derive(Debug)]
+        struct NoBundles;
+        impl herder_model::naming::Roles for NoBundles {
+            fn role(
+                &self,
+                _id: herder_model::owner::id::ContainerId,
+            ) -> Option<herder_model::naming::ContainerRole> {
+                None
+            }
+        }
+        let subjects = Subjects::new(Naming::new(true, NoBundles), Arc::default(), 0);
+        let mut cgroups = Cgroups::new(CgroupId(1));
+        let pod = "/kubepods/pod2c39abf0-f543-4c05-8cfe-3839410aef01";
+        let container = format!("{pod}/{}", "a".repeat(64));
+        made(&mut cgroups, 2, pod, Role::Container);
+        made(&mut cgroups, 3, &container, Role::Container);
+        made(&mut cgroups, 4, "/other", Role::Other);
+        for (id, above, expected) in
+            [(7, 2, None), (8, 3, Some(container.as_str())), (9, 4, Some("/other"))]
+        {
+            cgroups.tree.lies_below(CgroupId(id), &[CgroupId(above)]);
+            let found = cgroups.path_or_above(CgroupId(id), &subjects);
+            assert_eq!(found, expected.map(path), "below {above}");
+        }
+    }
+
+    #[test]
+    fn a_cgroup_is_found_where_the_mount_shows_it() {
+        let root = std::env::temp_dir().join(format!("herder-sought-{}", std::process::id()));
+        fs::create_dir_all(root.join("pods/c")).unwrap();
+        let files = CgroupFs::new(root.clone());
+        let id = files.id(&path("/pods/c"));
+        let mut cgroups = Cgroups::new(CgroupId(5));
+        for sought in [id, Some(CgroupId(u64::MAX))] {
+            cgroups.appearing.add(sought, path("/node.scope/pods/c"), true, Monotonic::ZERO);
+            let announced = cgroups.appearing.next().unwrap();
+            let found = cgroups.find(&announced, &files);
+            assert_eq!(found, (sought == id).then(|| (id.unwrap(), path("/pods/c"))));
+        }
+        fs::remove_dir_all(&root).unwrap();
+    }
+}

@@ -151,3 +151,45 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use herder_model::oom::Domain;
+    use herder_model::oom::event::Decision;
+    use std::time::Duration;
+
+    fn end(decision: u64, marks: u32) -> Decision {
+        Decision {
+            decision,
+            domain: Domain::Node,
+            group: false,
+            group_cgroup: None,
+            kills: marks,
+            marks,
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_a_loss_and_no_outcome() {
+        let now = Monotonic(9);
+        let mut kills = Kills::new(Traced { kills: true, ..Traced::default() });
+        kills.assembler.decided(end(5, 3), now);
+        assert_eq!(kills.outcomes(), []);
+        assert_eq!(kills.lost(&[], now), [(Lost::VictimMissing, 3)]);
+        assert_eq!(kills.lost(&[], now), []);
+    }
+
+    #[test]
+    fn a_lost_end_shortens_what_is_waited_for() {
+        let now = Monotonic(9);
+        let mut kills = Kills::new(Traced { at_exit: true, ..Traced::default() });
+        kills.assembler.decided(end(5, 1), now);
+        let long = kills.deadline().unwrap();
+        kills.lost(&[(Loss::ExitRingFull, 1)], now);
+        assert_eq!(kills.deadline(), Some(long));
+        kills.lost(&[(Loss::DecisionRingFull, 1)], now);
+        assert_eq!(kills.deadline(), Some(now + Duration::from_secs(1)));
+        assert!(long > now + Duration::from_secs(1));
+    }
+}

@@ -64,12 +64,12 @@ impl StateWriter {
                 let error = error.to_string();
                 // It is tried again after each change, which may be twice a second.
                 if self.told.as_ref() != Some(&error) {
-                    tracing::warn!(error, "Cannot leave the state to the next agent.");
+                    tracing::warn!(error, "Cannot write the state file.");
                     self.told = Some(error);
                 }
             }
             Ok(Ok(())) if self.told.take().is_some() => {
-                tracing::info!("The state can be left to the next agent again.");
+                tracing::info!("The state file can be written again.");
             }
             _ => {}
         }

@@ -19,13 +19,14 @@ const NAMED_WITHIN: Duration = Duration::from_secs(60);
 pub(super) struct Subjects {
     pub(super) naming: Naming,
     pub(super) policy: Arc<Policy>,
+    kubelet_uid: u32,
     /// When the pods of the node were known for the first time.
     pods_known: Option<Monotonic>,
 }
 
 impl Subjects {
-    pub(super) fn new(naming: Naming, policy: Arc<Policy>) -> Self {
-        Subjects { naming, policy, pods_known: None }
+    pub(super) fn new(naming: Naming, policy: Arc<Policy>, kubelet_uid: u32) -> Self {
+        Subjects { naming, policy, kubelet_uid, pods_known: None }
     }
 
     /// What the rules say of a cgroup.
@@ -96,11 +97,11 @@ impl Subjects {
             // The mount's own root is whose the node is.
             let down = upwards.into_iter().rev().skip(1);
             let mut owners = down.filter_map(|path| Some((files.owner_uid(&path)?, path)));
-            let other = owners.find(|(uid, _)| *uid != 0);
+            let other = owners.find(|(uid, _)| *uid != self.kubelet_uid);
             if self.naming.belongs_to(&pod, other.as_ref().map(|(_, path)| path.clone()))
                 && let Some((uid, path)) = other
             {
-                tracing::warn!(cgroup = %path, uid, "What is below this cgroup is not taken for the kubelet's: it belongs to another user than root.");
+                tracing::warn!(cgroup = %path, uid, "Cgroups below this one are not taken for pods, because it does not belong to root.");
             }
         }
         self.naming.made(id, path);
@@ -147,7 +148,7 @@ mod tests {
         let rules =
             "rules: [{ name: apps, cgroups: [\"/apps.slice/*\"], oomGroup: single-process }]";
         let policy = Policy::new(Config::parse(rules, "test").unwrap());
-        Subjects::new(Naming::new(kubernetes, NoBundles), Arc::new(policy))
+        Subjects::new(Naming::new(kubernetes, NoBundles), Arc::new(policy), 0)
     }
 
     fn path(text: &str) -> CgroupPath {

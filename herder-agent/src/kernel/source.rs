@@ -1,5 +1,5 @@
-//! Where kills and cgroups are heard of: from the eBPF programs, or, where those may not
-//! run, from the kernel's counts. The core knows only [`Source`], so that a test can hand it
+//! The source of kills and cgroups: the eBPF programs or, where the kernel refuses
+//! them, its counts. The core knows only [`Source`], so that a test can hand it
 //! recorded records in their place.
 
 mod counts;
@@ -21,14 +21,14 @@ use herder_model::{
 };
 use std::{os::fd::BorrowedFd, path::Path};
 
-/// Where kills are heard of.
+/// The source of kills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum SourceChoice {
-    /// eBPF, or the counts where that is refused.
+    /// eBPF, or the kernel's counts if it refuses the programs.
     Auto,
-    /// eBPF; it is an error if that is refused.
+    /// eBPF; fail if the kernel refuses the programs.
     Ebpf,
-    /// The kernel's counts.
+    /// The kernel's counts of each cgroup.
     MemoryEvents,
 }
 
@@ -176,7 +176,7 @@ pub fn attach(
         }
         Err(probe) => match MemoryEvents::new(root) {
             Ok(tally) => {
-                tracing::warn!(error = %probe, "Kills are counted by memory.events; who died, and which process asked for memory, is not known.");
+                tracing::warn!(error = %probe, "Kills are counted by memory.events: reports have neither the victim's process nor the trigger.");
                 Ok(Box::new(tally))
             }
             Err(tally) => Err(SourceError::Neither { probe: Box::new(probe), tally }),

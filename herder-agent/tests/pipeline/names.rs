@@ -94,6 +94,17 @@ fn other_rules_hold_for_values_and_for_kills_that_wait() {
     assert_eq!((kill.kind, kill.rule.as_deref()), (Kind::Subprocess, Some("other")));
 }
 
+/// Whoever owns a directory may call what is in it by the names of any pod.
+#[test]
+fn what_another_user_owns_is_no_pod() {
+    let mut node = Node::with_kubelet_uid("foreign", GROUP, u32::MAX);
+    node.pods_are('a');
+    node.subprocess_dies(5);
+    node.turn();
+    let kill = node.kill();
+    assert_eq!((kill.pod.as_deref(), kill.cgroup.clone()), (None, Some(container('a'))));
+}
+
 /// A container is brought under its rule when it appears, and its value given back when the
 /// rule goes.
 #[test]

@@ -5,7 +5,11 @@ use bytemuck::bytes_of;
 use herder_agent::{
     core::{CgroupMount, Core, CoreConfig, Message, Notices},
     enforce::{Enforcer, Options},
-    kernel::{cgroupfs::dir::CgroupRoot, clock::Clock},
+    kernel::{
+        cgroupfs::dir::CgroupRoot,
+        clock::Clock,
+        source::{MemoryEvents, Source},
+    },
     report::{KillRecord, Reporter, heartbeat::Heartbeat},
     runtime::nri::Awaited,
 };
@@ -19,7 +23,13 @@ use herder_model::{
     rules::{matching::Policy, parse::Config},
 };
 use serde_json::json;
-use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 /// Uid of the pod `shop/web-0`.
 const UID: &str = "2c39abf0-f543-4c05-8cfe-3839410aef01";
@@ -43,7 +53,7 @@ impl Roles for NoBundles {
 
 /// The node; what the kernel would do is done by calls, and the clock stands until it is moved.
 pub(crate) struct Node {
-    root: PathBuf,
+    root: Root,
     pub(crate) clock: Clock,
     pub(crate) kernel: Kernel,
     pub(crate) reporter: Arc<Reporter>,
@@ -57,6 +67,34 @@ pub(crate) struct Node {
 impl Node {
     /// With the container's cgroup as it is before the agent begins, and its pod unknown.
     pub(crate) fn new(name: &str, rules: &str) -> Self {
+        let kernel = Kernel::default();
+        let source = kernel.source();
+        Self::of(name, rules, kernel, None, |_| source)
+    }
+
+    /// One whose kubelet has another user than the cgroups.
+    pub(crate) fn with_kubelet_uid(name: &str, rules: &str, uid: u32) -> Self {
+        let kernel = Kernel::default();
+        let source = kernel.source();
+        Self::of(name, rules, kernel, Some(uid), |_| source)
+    }
+
+    /// One whose agent may run no programs, and has the kernel's counts instead.
+    pub(crate) fn without_programs(name: &str, rules: &str) -> Self {
+        let source = |root: &Path| -> Box<dyn Source> {
+            fs::write(root.join("cgroup.controllers"), "cpu memory\n").unwrap();
+            Box::new(MemoryEvents::new(root).unwrap())
+        };
+        Self::of(name, rules, Kernel::default(), None, source)
+    }
+
+    fn of(
+        name: &str,
+        rules: &str,
+        kernel: Kernel,
+        kubelet_uid: Option<u32>,
+        source: impl FnOnce(&Path) -> Box<dyn Source>,
+    ) -> Self {
         let root =
             std::env::temp_dir().join(format!("herder-pipeline-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&root);
@@ -65,7 +103,6 @@ impl Node {
         let worker = make(&root, &container('a'));
         let pod = make(&root, &pod());
         let clock = Clock::manual(Monotonic(1_000_000_000_000));
-        let kernel = Kernel::default();
         let reporter = Arc::new(Reporter::default());
         let options = Options {
             dry_run: false,
@@ -78,11 +115,13 @@ impl Node {
         let hierarchy = CgroupMount {
             root: root.clone(),
             begins_at: mount.id(),
+            // Whoever runs the test has made the files.
+            kubelet_uid: kubelet_uid.unwrap_or_else(|| fs::metadata(&root).unwrap().uid()),
             resync_every: Duration::from_secs(60),
         };
         let core = Core::new(CoreConfig {
             clock: clock.clone(),
-            source: kernel.source(),
+            source: source(&root),
             policy: policy(rules),
             enforcer: Enforcer::new(Some(mount), options),
             reporter: reporter.clone(),
@@ -94,6 +133,7 @@ impl Node {
             heartbeat: Heartbeat::default(),
             awaited: Awaited::default(),
         });
+        let root = Root(root);
         let mut node = Node { root, clock, kernel, reporter, core, worker, pod };
         node.core.begin().unwrap();
         node.turn();
@@ -122,7 +162,7 @@ impl Node {
 
     /// The kernel makes a cgroup and tells of it.
     pub(crate) fn make(&mut self, path: &str) -> u64 {
-        let id = make(&self.root, path);
+        let id = make(&self.root.0, path);
         self.kernel.cgroup(records::cgroup(RecordKind::CgroupMkdir, id, path, self.clock.now()));
         id
     }
@@ -153,12 +193,12 @@ impl Node {
 
     /// What the kernel has counted in the container.
     pub(crate) fn counts(&self, oom_kill: u64) {
-        write(
-            &self.root,
-            &container('a'),
-            "memory.events.local",
-            &format!("oom_kill {oom_kill}\n"),
-        );
+        self.write("memory.events.local", &format!("oom 1\noom_kill {oom_kill}\n"));
+    }
+
+    /// A file of the container's cgroup changes.
+    pub(crate) fn write(&self, file: &str, text: &str) {
+        write(&self.root.0, &container('a'), file, text);
     }
 
     /// The API server tells of the pod, whose container has this ID.
@@ -198,7 +238,7 @@ impl Node {
     }
 
     fn directory(&self, path: &str) -> PathBuf {
-        self.root.join(path.trim_start_matches('/'))
+        self.root.0.join(path.trim_start_matches('/'))
     }
 
     /// The kills that were reported, the oldest first.
@@ -224,9 +264,12 @@ impl Node {
     }
 }
 
-impl Drop for Node {
+/// A directory that is removed at the end.
+struct Root(PathBuf);
+
+impl Drop for Root {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.root);
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -258,7 +301,7 @@ fn policy(rules: &str) -> Arc<Policy> {
     Arc::new(Policy::new(Config::parse(rules, "rules").unwrap()))
 }
 
-fn make(root: &std::path::Path, path: &str) -> u64 {
+fn make(root: &Path, path: &str) -> u64 {
     fs::create_dir_all(root.join(path.trim_start_matches('/'))).unwrap();
     for (file, text) in [
         ("cgroup.procs", ""),
@@ -272,10 +315,10 @@ fn make(root: &std::path::Path, path: &str) -> u64 {
     id(root, path)
 }
 
-fn write(root: &std::path::Path, path: &str, file: &str, text: &str) {
+fn write(root: &Path, path: &str, file: &str, text: &str) {
     fs::write(root.join(path.trim_start_matches('/')).join(file), text).unwrap();
 }
 
-fn id(root: &std::path::Path, path: &str) -> u64 {
+fn id(root: &Path, path: &str) -> u64 {
     CgroupId(fs::metadata(root.join(path.trim_start_matches('/'))).unwrap().ino()).0
 }

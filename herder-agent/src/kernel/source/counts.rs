@@ -158,7 +158,7 @@ impl MemoryEvents {
         if !mem::replace(&mut self.told_short, true) {
             tracing::warn!(
                 why,
-                "Some cgroups are not watched: kills there are told by the slow resync only, or counted as not seen."
+                "Some cgroups are not watched: kills there are reported only at the next resync, or counted as unseen."
             );
         }
     }
