@@ -3,7 +3,8 @@
 //!
 //! Rules of this crate: work per event is bounded and small, and nothing that
 //! runs for processes which are not OOM victims does more than one hash lookup
-//! (five where the kernel has no BTF). What cannot be handed over is counted in
+//! (five where victims may be described at their exit: without BTF, or where the
+//! tracepoint gives a thread id). What cannot be handed over is counted in
 //! `LOSSES`. `match-proto` lines name the kernel prototypes that a program
 //! relies on, with the versions they were read in.
 #![no_std]

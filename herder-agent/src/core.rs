@@ -7,9 +7,9 @@
 //!
 //! [`Core`] only passes on what its parts find out; each part owns its state: [`Cgroups`],
 //! [`Subjects`] (whose a cgroup is and what is wanted of it), [`Kills`], [`Audit`], [`Notices`],
-//! and the enforcer. All that it does takes the time from one clock and is done by calls that
-//! do not wait; [`Core::run`] alone waits. So `tests/pipeline.rs` drives the same core without
-//! a kernel.
+//! and the enforcer. Kills, counts, names and cgroups take the time from one clock (the enforcer
+//! and the Events have their own), and all is done by calls that do not wait; [`Core::run`] alone
+//! waits. So `tests/pipeline.rs` drives the same core without a kernel.
 
 mod appearing;
 mod audit;

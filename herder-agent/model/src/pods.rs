@@ -1,8 +1,8 @@
 //! The pods of this node: what the API server says about them, trimmed to what
 //! the agent uses.
 //!
-//! [`watch`] is the edge: it follows the API server and sends [`Event`]s. The
-//! core, which owns the [`store::PodStore`], applies them and acts on the changes
+//! herder-agent's `kubernetes::pods` is the edge: it follows the API server and sends
+//! [`Event`]s. The core, which owns the [`store::PodStore`], applies them and acts on the changes
 //! that come out. A pod is kept as a [`Pod`] of some hundred bytes; the object
 //! as the server sends it is ten times that and never kept.
 
