@@ -4,6 +4,9 @@
 
 mod commands;
 mod configs;
+#[path = "../../herder-agent/kubectl/src/args.rs"]
+#[expect(dead_code, reason = "only its parser is of interest here")]
+mod kubectl;
 mod messages;
 mod queries;
 
@@ -33,6 +36,7 @@ const OTHERS: &[&str] = &[
     "dry-run",
     "namespace",
     "now",
+    "release", // cargo's
     "order",
     "runtime",
     "set",
@@ -171,6 +175,7 @@ fn flags_in_documents_exist() {
     let mut flags: BTreeSet<String> = OTHERS.iter().map(|flag| (*flag).to_owned()).collect();
     all(&Cli::command(), &mut flags);
     all(&crate::Cli::command(), &mut flags);
+    all(&kubectl::Cli::command(), &mut flags);
     for (path, text) in documents() {
         for word in text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '-')) {
             let Some(flag) =

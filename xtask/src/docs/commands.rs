@@ -1,6 +1,6 @@
 //! Commands that documents give: the parser of the program that a command starts must take it.
 
-use super::documents;
+use super::{documents, kubectl};
 use clap::Parser;
 use herder_agent::cli::args::Cli;
 
@@ -8,6 +8,7 @@ use herder_agent::cli::args::Cli;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Program {
     Agent,
+    Plugin,
     Xtask,
 }
 
@@ -38,10 +39,11 @@ fn words(line: &str) -> Option<(Program, Vec<&str>)> {
             {
                 Program::Agent
             }
+            ["kubectl", "herder"] if words.len() > place + 2 => Program::Plugin,
             ["cargo", "xtask"] if words.len() > place + 2 => Program::Xtask,
             _ => continue,
         };
-        let from = if program == Program::Xtask { place + 1 } else { place };
+        let from = if program == Program::Agent { place } else { place + 1 };
         return Some((program, words.get(from..)?.to_vec()));
     }
     None
@@ -50,22 +52,23 @@ fn words(line: &str) -> Option<(Program, Vec<&str>)> {
 fn taken(program: Program, words: &[&str]) -> Result<(), clap::Error> {
     match program {
         Program::Agent => Cli::try_parse_from(words).map(drop),
+        Program::Plugin => kubectl::Cli::try_parse_from(words).map(drop),
         Program::Xtask => crate::Cli::try_parse_from(words).map(drop),
     }
 }
 
 #[test]
 fn commands_in_documents_are_taken() {
-    let mut counts = [0, 0];
+    let mut counts = [0; 3];
     for (path, text) in documents() {
         for line in commands(&text) {
             let Some((program, words)) = words(&line) else { continue };
             let result = taken(program, &words);
             assert!(result.is_ok(), "{}: {line}: {}", path.display(), result.unwrap_err());
-            counts[usize::from(program == Program::Xtask)] += 1;
+            counts[program as usize] += 1;
         }
     }
-    assert!(counts[0] > 20 && counts[1] > 20, "{counts:?}");
+    assert!(counts[0] > 20 && counts[1] > 2 && counts[2] > 20, "{counts:?}");
     let (program, bad) =
         words("kubectl exec x -- /herder-agent kills --folow # a comment").unwrap();
     assert_eq!((program, &bad[1..]), (Program::Agent, &["kills", "--folow"][..]));
