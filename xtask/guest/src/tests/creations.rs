@@ -52,8 +52,8 @@ fn created_on_a_busy_node() {
 
 /// The least weight that a request gives a pod's processes is enough if they may run before
 /// ordinary ones, also while the long metrics of many containers are written for a client.
-/// Without that 52 of 60 ran with 1 (docs/benchmarks.md), with it none; a quarter is far from
-/// both, whatever the emulated processors do.
+/// Without that 52 of 60 ran with 1 (docs/benchmarks.md), with it none. Locks without priority
+/// inheritance made it 12 to 40 of 200, which is more than three of 60.
 fn created_with_little_weight() {
     for number in 0..450 {
         Cgroup::make(&format!("/matched/other-{number}"));
@@ -61,7 +61,7 @@ fn created_with_little_weight() {
     let busy = || while_asked(|| while_others_spin(BUSY));
     let saw_one = saw_one_with_weight("1", &["sys_nice"], busy);
     say(&format!("with little weight: {saw_one} of {BUSY} programs ran with 1"));
-    assert!(saw_one <= BUSY as usize / 4, "{saw_one} of {BUSY} ran with 1");
+    assert!(saw_one <= BUSY as usize / 20, "{saw_one} of {BUSY} ran with 1");
 }
 
 /// Somebody asks for the metrics again and again meanwhile.
