@@ -1,12 +1,13 @@
 //! Wiring: starts the core on its own thread, serves on this one, and ends both
 //! in order.
 
+mod cluster;
 mod meanwhile;
 mod reload;
 
 use crate::{
     cli::{
-        args::{EventSwitch, NriSwitch, RunArgs, Switch},
+        args::{NriSwitch, RunArgs},
         config::{self, ConfigError},
     },
     core::{CgroupMount, Core, CoreConfig, Inbox, Notices},
@@ -20,8 +21,7 @@ use crate::{
     },
     kubernetes::{
         self,
-        client::{self, ApiServer, ConnectError, OnFailure, Times},
-        events::send::{EventQueue, EventWriter, OnOutcome},
+        client::{ConnectError, OnFailure, Times},
         pods::Followers,
     },
     report::{Reporter, heartbeat::Heartbeat},
@@ -118,8 +118,8 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
 
     let counted = reporter.clone();
     let on_failure: OnFailure = Arc::new(move |failure| counted.api_error(failure));
-    let api_server = runtime.block_on(api_server(args.kubernetes, on_failure))?;
-    let (events, writer) = events(args, api_server.as_ref(), &reporter).unzip();
+    let api_server = runtime.block_on(cluster::api_server(args.kubernetes, on_failure))?;
+    let (events, writer) = cluster::events(args, api_server.as_ref(), &reporter).unzip();
 
     let readiness = Readiness::default();
     let walked = readiness.latch("first walk of the cgroups");
@@ -327,38 +327,6 @@ async fn terminated() {
         () = wait(SignalKind::terminate()) => {}
         () = wait(SignalKind::interrupt()) => {}
     }
-}
-
-/// Access to the API server, if it is wanted and there.
-async fn api_server(
-    kubernetes: Switch,
-    on_failure: OnFailure,
-) -> Result<Option<ApiServer>, ConnectError> {
-    let connect = |elsewhere| client::connect(elsewhere, Times::default(), on_failure);
-    match kubernetes {
-        Switch::Off => Ok(None),
-        Switch::On => connect(true).await.map(Some),
-        Switch::Auto => Ok(connect(false)
-            .await
-            .inspect_err(
-                |error| tracing::info!(%error, "No access to the API server; pods have no names."),
-            )
-            .ok()),
-    }
-}
-
-/// Where Events are handed in and who writes them, if there are to be any.
-fn events(
-    args: &RunArgs,
-    server: Option<&ApiServer>,
-    reporter: &Arc<Reporter>,
-) -> Option<(EventQueue, EventWriter)> {
-    let server = server.filter(|_| args.events == EventSwitch::On)?.clone();
-    let counted = reporter.clone();
-    let on_outcome: OnOutcome = Arc::new(move |outcome| counted.event(outcome));
-    let (queue, receiver) = EventQueue::new(on_outcome.clone());
-    let pace = Times::default().pace;
-    Some((queue, EventWriter::new(receiver, server, &args.node_name, pace, on_outcome)))
 }
 
 /// The runtime names containers by paths of the whole mount, and those that it makes are

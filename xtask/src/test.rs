@@ -112,9 +112,10 @@ fn machines(prepared: &Prepared, memory: u32) -> Vec<Work<'_>> {
         let asked = move || boots.modes(kernel, modes(kernel));
         work.push(Work::new(kernel.series.name(), kernel, asked));
     }
-    let (kernel, built) = &prepared.arm64;
-    let other = Boots { built, filter: ON_ARM64, ..boots };
-    work.push(Work::new("arm64", kernel, move || other.modes(kernel, &["kills"])));
+    if let Some((kernel, built)) = &prepared.arm64 {
+        let other = Boots { built, filter: ON_ARM64, ..boots };
+        work.push(Work::new("arm64", kernel, move || other.modes(kernel, &["kills"])));
+    }
     if let Some(kernel) = latest {
         let looked = move || page::check(kernel, &prepared.built).map(|()| Verdict::PASSED);
         work.push(Work::new("the page", kernel, looked));
