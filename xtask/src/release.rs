@@ -33,7 +33,7 @@ pub struct Args {
     key: Option<String>,
     /// Push the images and the chart to this registry, e.g. `ghcr.io/OWNER`; with
     /// REGISTRY_USER and REGISTRY_PASSWORD from the environment.
-    #[arg(long, value_name = "REGISTRY")]
+    #[arg(long, value_name = "REGISTRY", requires = "key")]
     push: Option<String>,
     /// Make a release of this tag on GitHub, with `gh`.
     #[arg(long, value_name = "TAG", requires = "key")]
@@ -51,8 +51,9 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(tag) = &args.publish {
         ensure!(*tag == format!("v{VERSION}"), "the tag {tag} is not that of version {VERSION}");
     }
-    if args.push.is_some() && build::source().is_none_or(|from| from.revision.ends_with("-dirty")) {
-        bail!("what is pushed has to be a commit: files differ from it");
+    let goes_out = args.push.is_some() || args.publish.is_some();
+    if goes_out && build::source().is_none_or(|from| from.revision.ends_with("-dirty")) {
+        bail!("what is published has to be a commit: files differ from it");
     }
     deny::check_for_release(args.without_advisories || args.check)?;
     let programs = Programs::build(args.arch)?;

@@ -69,7 +69,7 @@ async fn run(cli: &Cli) -> Result<Answered, Error> {
             let mut newest = Newest::new(args.limit);
             // Of some namespaces there may be none among the last ones of a node.
             let query = if common.all_namespaces {
-                format!("?limit={}", args.limit)
+                format!("?limit={}", args.limit.max(1))
             } else {
                 String::new()
             };

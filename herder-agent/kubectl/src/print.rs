@@ -6,7 +6,7 @@ use herder_agent::cli::{
     client::{
         containers,
         kills::Kills,
-        table::{Cell, Columns, Look},
+        table::{Cell, Columns, Look, json},
         time::ago,
     },
     telemetry::colours,
@@ -75,11 +75,6 @@ fn top(rows: &[Value], colours: bool) -> String {
     let head = head.map(|name| Cell::new(name, Look::Head)).to_vec();
     let rows: Vec<_> = [head].into_iter().chain(rows.iter().map(row)).collect();
     Columns::default().lines(&rows, colours)
-}
-
-/// One a line, as other programs like it.
-fn json(all: &[Value]) -> String {
-    all.iter().map(|one| format!("{one}\n")).collect()
 }
 
 fn print(text: &str) -> Result<(), Error> {

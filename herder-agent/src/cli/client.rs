@@ -25,6 +25,7 @@ use std::{
     process::ExitCode,
     time::{Duration, SystemTime},
 };
+use table::json;
 use tokio::runtime::Builder;
 
 /// How long to wait before a cut stream is opened again.
@@ -273,11 +274,6 @@ impl Printer {
     fn note(&self, text: &str) -> Result<(), ClientError> {
         Ok(writeln!(io::stderr(), "herder-agent: {text}")?)
     }
-}
-
-/// One a line, as other programs like it.
-fn json(all: &[Value]) -> String {
-    all.iter().map(|one| format!("{one}\n")).collect()
 }
 
 fn print(text: &str) -> Result<(), ClientError> {

@@ -69,7 +69,8 @@ pub fn write(programs: &Programs, folder: &Path) -> Result<Vec<Image>> {
         packages::write(*architecture, &files, folder)?;
     }
     for (architecture, plugin) in &programs.plugins {
-        let name = format!("{PLUGIN}-{VERSION}-linux-{}.tar.gz", architecture.name());
+        // Without the version: the manifest for krew names it so.
+        let name = format!("{PLUGIN}-linux-{}.tar.gz", architecture.name());
         // krew asks for the licence beside the program.
         let [program, licence] = [plugin, &workspace().join("LICENSE")].map(fs::read);
         let (program, licence) = (program?, licence?);

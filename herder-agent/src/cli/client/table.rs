@@ -1,4 +1,7 @@
-//! Aligned columns, with colour where that helps.
+//! Aligned columns, with colour where that helps; and lines of JSON.
+
+use serde_json::Value;
+use std::fmt::Write;
 
 /// How a cell looks on a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +18,33 @@ pub enum Look {
     Bad,
 }
 
+/// Whether a letter would move the cursor, change colours or the direction of writing.
+fn moves_the_terminal(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// JSON, one value a line, as other programs like it. What serde_json leaves as it is, and a
+/// terminal would obey, is escaped: a process calls itself what it likes.
+pub fn json(all: &[Value]) -> String {
+    let mut lines = String::new();
+    for one in all {
+        for letter in one.to_string().chars() {
+            if moves_the_terminal(letter) {
+                let mut units = [0; 2];
+                for unit in letter.encode_utf16(&mut units) {
+                    // Writing to a string cannot fail.
+                    let _ = write!(lines, "\\u{unit:04x}");
+                }
+            } else {
+                lines.push(letter);
+            }
+        }
+        lines.push('\n');
+    }
+    lines
+}
+
 /// One cell. Its text has no control characters.
 #[derive(Clone, Debug)]
 pub struct Cell {
@@ -26,13 +56,9 @@ impl Cell {
     /// Whatever would move the cursor, change colours or the direction of
     /// writing is escaped.
     pub fn new(text: impl AsRef<str>, look: Look) -> Self {
-        let dangerous = |letter: char| {
-            letter.is_control()
-                || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-        };
         let mut safe = String::new();
         for letter in text.as_ref().chars() {
-            if dangerous(letter) {
+            if moves_the_terminal(letter) {
                 safe.extend(letter.escape_default());
             } else {
                 safe.push(letter);
@@ -86,5 +112,25 @@ fn painted(cell: &Cell, colours: bool) -> String {
         format!("\x1b[{code}m{}\x1b[0m", cell.text)
     } else {
         cell.text.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json as value;
+
+    /// The bytes that a terminal obeys, in the JSON that other programs read as it was.
+    #[test]
+    fn lines_of_json_cannot_harm_the_terminal() {
+        let comm = "a\u{1b}[2J\u{9b}2J\u{7f}\u{202e}\u{1f4a5}é";
+        let lines = json(&[value!({"comm": comm}), value!(1)]);
+        assert!(
+            lines.chars().all(|letter| letter == '\n' || !moves_the_terminal(letter)),
+            "{lines:?}"
+        );
+        let read: Vec<Value> =
+            lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(read, [value!({"comm": comm}), value!(1)]);
     }
 }

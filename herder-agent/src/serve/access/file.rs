@@ -126,7 +126,14 @@ impl RawFile {
         let http = value(self.http_server_config, "http_server_config")?;
         let headers = http.map(RawHttp::check).transpose()?.unwrap_or_default();
         let mut users = BTreeMap::new();
-        for (name, hash) in value(self.basic_auth_users, "basic_auth_users")?.unwrap_or_default() {
+        let users_at = self.basic_auth_users.as_ref().map(|item| item.referenced);
+        let named = value(self.basic_auth_users, "basic_auth_users")?;
+        // Who removes the last user must not open the port to all.
+        if let (Some(at), Some(true)) = (users_at, named.as_ref().map(|users| users.is_empty())) {
+            let why = "`basic_auth_users` names no user; remove the key to ask for no password";
+            return wrong(at, why);
+        }
+        for (name, hash) in named.unwrap_or_default() {
             let at = hash.referenced;
             let hash = item_value(hash, &format!("`{name}`"))?;
             if name.contains(':') {
@@ -175,9 +182,11 @@ impl RawTls {
         let mut settings = TlsSettings::new(certificate, key, client_ca, client_auth);
         let names_at = self.client_allowed_sans.as_ref().map_or(at, |item| item.referenced);
         if let Some(names) = list(self.client_allowed_sans, "client_allowed_sans")? {
+            // Exporters take RequireAnyClientCert too, although a name in a certificate that
+            // nobody verified proves nothing.
             if !matches!(client_auth, ClientAuth::RequireAny | ClientAuth::RequireAndVerify) {
-                let why = "`client_allowed_sans` needs the `client_auth_type` RequireAndVerifyClientCert or \
-                           RequireAnyClientCert: the others let in clients without a certificate";
+                let why =
+                    "`client_allowed_sans` needs the `client_auth_type` RequireAndVerifyClientCert";
                 return wrong(names_at, why);
             }
             for (at, name) in names {

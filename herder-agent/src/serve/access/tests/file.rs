@@ -14,7 +14,6 @@ fn what_exporters_take_is_taken() {
     );
     let table = [
         ("{}", (false, false)),
-        ("basic_auth_users: {}", (false, false)),
         (
             "basic_auth_users:\n  a: $2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG\n",
             (false, true),
@@ -79,6 +78,7 @@ fn nothing_is_passed_over() {
             "http_server_config: {headers: {X-Other: a}}",
             "web.yaml:1:32: there is no key \"X-Other\" here; the keys are Content-Security-Policy",
         ),
+        ("basic_auth_users: {}", "web.yaml:1:19: `basic_auth_users` names no user"),
         ("tls_server_config: [a]", "web.yaml:1:20: a mapping (`key: value`) is needed here"),
         ("tls_server_config:", "web.yaml:1:18: `tls_server_config` has no value"),
         ("tls_server_config: {}", "web.yaml:1:20: TLS needs `cert_file` and `key_file`"),
