@@ -233,6 +233,8 @@ impl Core {
     /// are restored if that was asked for.
     pub fn end(&mut self) {
         self.take_effects();
+        // Where counts are the source, these are what kills are put together from.
+        self.take_cgroups();
         self.take_kills(Monotonic::END);
         self.expire_kills(Monotonic::END);
         self.give_up_naming();

@@ -9,7 +9,7 @@ use std::{collections::VecDeque, time::Duration};
 
 /// How long a new cgroup's directory is tried for, from when its event is read. The kernel announces it some
 /// microseconds before it can be opened; an emulated or busy node takes longer.
-pub(super) const WITHIN: Duration = Duration::from_millis(100);
+const WITHIN: Duration = Duration::from_millis(100);
 
 /// Pause between two such tries.
 const RETRY: Duration = Duration::from_millis(1);

@@ -213,6 +213,7 @@ impl Core {
             Verdict::Leave { .. } | Verdict::Unmatched => {}
         }
         self.enforcer.release(id);
+        self.take_effects();
         self.audit.removed(id);
     }
 

@@ -4,7 +4,7 @@
 //! A kill whose names are not known yet waits for them for a bounded time: it is
 //! never counted under the wrong series, and never dropped.
 
-use super::{Core, appearing, describe::Surroundings, waiting::is_unnamed};
+use super::{Core, describe::Surroundings, waiting::is_unnamed};
 use crate::{
     enforce::Origin,
     runtime::roles::{FoundRole, RoleRequest},
@@ -52,17 +52,19 @@ impl Core {
         self.name_kills();
     }
 
-    /// Takes what bundles say. The container's cgroup may be as new as if it had been named at once.
+    /// Takes what bundles say. A cgroup that was asked about when it was made is new to its rule
+    /// however late the answer comes: a 1 in it is its runtime's, and a 0 may be the kernel's.
     pub(super) fn take_roles(&mut self, found: Vec<FoundRole>) {
-        let now = self.clock.now();
         for FoundRole { request: RoleRequest { of, made }, role } in found {
-            let age = made.map(|made| now.saturating_duration_since(made));
-            let is_new = age.is_some_and(|age| age < appearing::WITHIN);
             for id in self.subjects.naming.learn_role(of, role) {
                 let Some(path) = self.cgroups.tree.path(id).cloned() else { continue };
+                // No rule is about what a container makes for itself, of which there may be much.
+                if !self.subjects.naming.is_own(&path) {
+                    continue;
+                }
                 let cgroup = self.subjects.naming.parse(&path);
                 let container = cgroup.as_ref().and_then(PodCgroup::container);
-                if is_new && container.is_some_and(|it| it.id == of.container) {
+                if made.is_some() && container.is_some_and(|it| it.id == of.container) {
                     self.decide(id, &path, Origin::Made);
                 } else {
                     self.decide_some([id]);

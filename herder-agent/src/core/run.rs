@@ -45,6 +45,10 @@ impl Core {
         loop {
             // Nothing that was done may wait for what happens next.
             self.take_effects();
+            if self.cgroups.take_unseen() {
+                // Whoever makes cgroups without end must not have all walked without end.
+                resync.reset_at(Instant::now().max(walked + BETWEEN_WALKS));
+            }
             let (due, now) = (self.next_deadline(), self.clock.now());
             let is_due = due.is_some_and(|due| due <= now);
             turns = turns.wrapping_add(1);
@@ -97,10 +101,6 @@ impl Core {
             // Whoever changes a value, or makes cgroups, without end must keep neither
             // kills nor new containers waiting, nor the agent from ending.
             self.turn(due, survey);
-            if self.cgroups.take_unseen() {
-                // Whoever makes cgroups without end must not have all walked without end.
-                resync.reset_at(Instant::now().max(walked + BETWEEN_WALKS));
-            }
             if inbox.is_stopped() {
                 break;
             }

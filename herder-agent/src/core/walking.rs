@@ -144,7 +144,11 @@ impl Core {
         let complete = walked.as_ref().is_ok_and(Walked::is_complete);
         match walked {
             Ok(walked) => {
-                self.begins_as_before()?;
+                if let Err(error) = self.begins_as_before() {
+                    // The agent ends by it, and what it did is reported all the same.
+                    self.take_effects();
+                    return Err(error);
+                }
                 if let Some((path, error)) = walked.first_unread {
                     let unread = walked.unread;
                     tracing::warn!(%error, path, unread, "Some cgroups, and those below them, cannot be read.");

@@ -2,11 +2,7 @@
 //! for plugins of containerd (on by default since 2.0) and CRI-O (since 1.30).
 //!
 //! Written into a container's spec, `memory.oom.group` is right from the program's
-//! right one, which nobody can change later. Also the runtime tells at once what the
-//! API server tells seconds later: names, and which process is a container's init.
 //! first instruction, and a runtime that maps it to systemd's `OOMPolicy=` maps the
-//! right one, which cannot be changed later. The runtime also reports at once what the
-//! API server has seconds later: names, and which process is a container's init.
 //! right one, which cannot be changed later. The runtime also reports at once what the
 //! API server has seconds later: names, and which process is a container's init.
 //!

@@ -1,17 +1,9 @@
 //! Which path a cgroup id stands for.
 //!
-//! Whom a subtree is delegated to may make cgroups without end, each with a name of 255
-//! bytes. So only so many are kept: of those that a rule or a pod is about, and apart from
-//! them of all others, so that none of the one kind is crowded out by the other. A kill in
-//! one that is not kept comes with the ids of those above it, and is the nearest one's.
 //! Filled by a walk at start and then by the kernel's mkdir and rmdir events. A
 //! removed cgroup keeps its name for a while: a kill is often the last thing
 //! that happens in a cgroup, and its record may be read after the removal.
 //!
-//! The owner of a delegated subtree may make cgroups without end, each with a name of 255
-//! bytes. So the number is bounded, separately for cgroups of pods and rules and for all
-//! others, so that neither kind crowds out the other. A kill in a cgroup that is not kept
-//! comes with the ids of the cgroups above it, and is attributed to the nearest kept one.
 //! The owner of a delegated subtree may make cgroups without end, each with a name of 255
 //! bytes. So the number is bounded, separately for cgroups of pods and rules and for all
 //! others, so that neither kind crowds out the other. A kill in a cgroup that is not kept

@@ -1,12 +1,6 @@
 //! Which container of a pod a cgroup is, where nothing names it, if it can be only one.
 //!
-//! minutes for another container's image. Until then a container is known by those that
-//! it cannot be. A status may be old, so only what stays true counts: who ran when
-//! the cgroup was made, and which containers are never started again.
 //! The kubelet publishes a container's ID when its sync of the pod ends, and that may wait
-//! minutes for another container's image. Until then containers are excluded one by one. A
-//! status may be old, so only facts that stay true count: which containers ran when
-//! the cgroup was made, and which are never started again.
 //! minutes for another container's image. Until then containers are excluded one by one. A
 //! status may be old, so only facts that stay true count: which containers ran when
 //! the cgroup was made, and which are never started again.

@@ -1,13 +1,5 @@
-//! Whoever owns a cgroup may name those that he makes in it like a pod's: a service with
-//! `Delegate=`, a container of LXC or Docker, a user's session. So a pod is one only where
-//! nobody but root can make it: below `kubepods` where kubelets are known to have it, right
-//! below the mount, or where the node's operator says that it is. Pure.
 //! Below which cgroups the kubelet makes its pods.
 //!
-//! The owner of a cgroup may give its children the names of pods: a service with
-//! `Delegate=`, a container of LXC or Docker, a user's session. So a cgroup is taken for a
-//! pod's only where root alone can make it: below `kubepods` in the places where kubelets have
-//! it, directly below the mount, or where the node's operator says. Pure.
 //! The owner of a cgroup may give its children the names of pods: a service with
 //! `Delegate=`, a container of LXC or Docker, a user's session. So a cgroup is taken for a
 //! pod's only where root alone can make it: below `kubepods` in the places where kubelets have

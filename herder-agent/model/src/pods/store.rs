@@ -6,7 +6,6 @@
 //! And kills are told later than they happen.
 //! runs on when its mirror is deleted: names and rules hold for what still runs.
 //! And kills are reported later than they happen.
-//! And kills are reported later than they happen.
 
 use super::{
     Container, Event, Pod,

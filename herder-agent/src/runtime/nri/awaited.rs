@@ -1,8 +1,4 @@
-//! cgroup when it is made, and the runtime tells plugins nothing of a container that could
-//! not be made in the end.
 //! Containers of which the plugin has to know whether they got a cgroup. The core sees each
-//! cgroup when it is made; the runtime does not report to plugins that a container's creation
-//! failed.
 //! cgroup when it is made; the runtime does not report to plugins that a container's creation
 //! failed.
 

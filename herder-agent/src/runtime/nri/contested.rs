@@ -1,14 +1,4 @@
-//! it, and refuses to make the container if a second one does. The plugin whose value was
-//! refused is not told. But a container that all of them agreed on shows: the runtime tells
-//! that it was made, or where that fails for another reason, such as a command that is not
-//! there, it got a cgroup before. So one of which nothing is seen, and that is made once
-//! more, was refused.
 //! Containers for which another plugin wants another value. NRI lets only one plugin set
-//! it, and the runtime refuses to create the container if a second one does. It does not
-//! report the refusal to the plugins. But a container that all plugins agreed on leaves a
-//! trace: the runtime reports its creation, or, where that fails for another reason such as a
-//! missing command, it got a cgroup before. So a container without a trace, whose creation is
-//! requested again, was refused.
 //! it, and the runtime refuses to create the container if a second one does. It does not
 //! report the refusal to the plugins. But a container that all plugins agreed on leaves a
 //! trace: the runtime reports its creation, or, where that fails for another reason such as a
