@@ -181,7 +181,10 @@ mod tests {
         let lock = Lock::new(());
         let (holds, held) = mpsc::channel();
         let urgent = own_priority();
-        assert!(urgent < 39, "nothing is less urgent than this thread");
+        if urgent == 39 {
+            println!("Not tested: nothing is less urgent than this thread.");
+            return;
+        }
         thread::scope(|scope| {
             scope.spawn(|| {
                 let thread = rustix::thread::gettid();

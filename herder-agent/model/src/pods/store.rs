@@ -3,7 +3,6 @@
 //!
 //! A deleted pod can still be found for as long as it has cgroups, and a while
 //! longer. A forced deletion overtakes the end of the containers, and a static pod
-//! And kills are told later than they happen.
 //! runs on when its mirror is deleted: names and rules hold for what still runs.
 //! And kills are reported later than they happen.
 
