@@ -16,7 +16,8 @@ $ helm install herder deploy/helm/herder --namespace herder-system --create-name
 $ helm test herder --namespace herder-system
 ```
 
-The chart makes the same objects as `kubectl apply -k deploy/`; a test compares them for each choice. Wrong keys and values are
+The chart makes the same objects as `kubectl apply -k deploy/` but the Namespace; a test compares them for each choice. If the cluster enforces
+Pod Security, run `kubectl label namespace herder-system pod-security.kubernetes.io/enforce=privileged`. Wrong keys and values are
 rejected by name. Rules are in [docs/rules.md](../../../docs/rules.md), rights in [docs/security.md](../../../docs/security.md).
 
 ## Values
