@@ -70,7 +70,7 @@ pub enum AgentError {
     /// What the port asks of clients is wrong.
     #[error(transparent)]
     Access(#[from] AccessError),
-    /// Kills cannot be heard of.
+    /// No source of kills can be had.
     #[error(transparent)]
     Source(#[from] SourceError),
     /// The port cannot be had, or a metric cannot be registered.
@@ -184,7 +184,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let (end, ended) = oneshot::channel();
     let core = thread::Builder::new().name("core".into()).spawn(move || {
         process::scheduling::raise_priority();
-        // Who waits for it may have given up.
+        // The receiver may have given up waiting.
         let _ = end.send(core_runtime.block_on(core.run(inbox, || walked.release())));
     });
     start(core, "the core's thread")?;

@@ -1,9 +1,8 @@
-//! The heart: one task that owns the cgroup tree, the open kills, the policy and
-//! the enforcement, and moves all of them on as the kernel tells of events.
+//! The core: one task that owns the cgroup tree, the open kills, the policy and the enforcement. It
+//! advances all of them with the kernel's events.
 //!
-//! It runs on a thread of its own, so that a slow scrape or API server can never
-//! delay a correction of `memory.oom.group` or the report of a kill. Others talk
-//! to it by an [`Inbox`].
+//! It runs on a thread of its own, so that a slow scrape or API server can never delay a correction
+//! of `memory.oom.group` or the report of a kill. Other parts reach it through an [`Inbox`].
 //!
 //! [`Core`] only passes on what its parts find out; each part owns its state: [`Cgroups`],
 //! [`Subjects`] (whose a cgroup is and what is wanted of it), [`Kills`], [`Audit`], [`Notices`],
@@ -64,8 +63,8 @@ use std::{
 };
 use subjects::Subjects;
 
-/// How long after the kernel has counted a killed process it is told at the latest:
-/// records are read at once, but the end of a group may take a while.
+/// A killed process is reported at most this long after the kernel has counted it. Records are read
+/// at once, but the end of a group may take a while.
 const TOLD_WITHIN: Duration = Duration::from_secs(5);
 
 /// The v2 hierarchy, or the part of it that the agent looks at.
@@ -88,31 +87,31 @@ pub struct CoreConfig {
     pub clock: Clock,
     /// Where the kernel's events come from.
     pub source: Box<dyn Source>,
-    /// What is wanted of which cgroup.
+    /// The rules: which value is wanted of which cgroup.
     pub policy: Arc<Policy>,
-    /// What keeps it so.
+    /// What enforces these values.
     pub enforcer: Enforcer,
-    /// Where all is told.
+    /// What reports kills, counts and errors.
     pub reporter: Arc<Reporter>,
     /// Where the cgroups are.
     pub hierarchy: CgroupMount,
-    /// Whose they are.
+    /// Whose the cgroups are.
     pub naming: Naming,
     /// Where it is asked what a new container is.
     pub role_requests: RoleRequests,
-    /// What pods' owners are told.
+    /// The Kubernetes Events for pods.
     pub notices: Notices,
     /// Where the next agent finds what this one knows.
     pub state_file: Option<StateFile>,
-    /// What the kernel had counted of the node before the source was heard.
+    /// What the kernel had counted of the node before the source was attached.
     pub node_before: Option<u64>,
-    /// What shows others that the loop turns.
+    /// Shows other parts that the core's loop still turns.
     pub heartbeat: Heartbeat,
     /// Whose cgroups the plugin of the runtime waits for.
     pub awaited: Awaited,
 }
 
-/// The parts, and where it is told what they find.
+/// The parts, and where their findings are reported.
 pub struct Core {
     clock: Clock,
     source: Box<dyn Source>,
@@ -158,7 +157,7 @@ impl Core {
         }
     }
 
-    /// Takes what somebody else has told or asks.
+    /// Takes a message of another part: news or a request.
     pub fn take(&mut self, message: Message) {
         match message {
             Message::Policy(policy) => self.take_policy(policy),
@@ -166,7 +165,7 @@ impl Core {
             Message::RuntimeContainers(containers) => self.take_runtime_containers(containers),
             Message::Roles(found) => self.take_roles(found),
             Message::States(StatesRequest { after, most, answer }) => {
-                // Whoever asked may have gone away, which is no concern of ours.
+                // The client that asked may be gone, which does not concern the core.
                 let _ = answer.send(self.enforcer.states(after.as_ref(), most));
             }
         }
@@ -229,8 +228,8 @@ impl Core {
         }
     }
 
-    /// The agent ends: what the kernel has told is reported, as far as it is known, and values
-    /// are restored if that was asked for.
+    /// The agent ends. Kills that the kernel has recorded are reported as far as they are known,
+    /// and values are restored if that was asked for.
     pub fn end(&mut self) {
         self.take_effects();
         // Where counts are the source, these are what kills are put together from.
@@ -270,7 +269,7 @@ fn undecodable(reporter: &Reporter, error: &DecodeError) {
     match error {
         DecodeError::Short { .. } => reporter.lost(Lost::ShortRecord, 1),
         DecodeError::UnknownKind(_) => reporter.lost(Lost::UnknownRecord, 1),
-        // Each cgroup that somebody makes may be one of these.
+        // Any process that makes cgroups may cause one of these for each of them.
         DecodeError::Path(_) | DecodeError::Level { .. } => return reporter.cgroup_unread(error),
     }
     tracing::warn!(%error, "Cannot decode a record of the eBPF programs.");

@@ -150,7 +150,7 @@ impl Enforcer {
         self.report_obstacles();
     }
 
-    /// What is in the way of a container's value.
+    /// The obstacle to a container's value, if there is one.
     pub fn obstacle(&self, id: CgroupId) -> Option<Obstacle> {
         self.containers.get(&id).and_then(Container::obstacle)
     }

@@ -69,12 +69,12 @@ impl Reporter {
         }
     }
 
-    /// Kills are heard of, and where, by its name. Of several calls the first counts.
+    /// The source of kills is attached; this is its name. Of several calls the first counts.
     pub fn attached(&self, source: &'static str) {
         self.metrics.source(self.source.get_or_init(|| source));
     }
 
-    /// Where kills are heard of, once that is known.
+    /// The name of the source of kills, once that is known.
     pub fn source(&self) -> Option<&'static str> {
         self.source.get().copied()
     }
@@ -123,12 +123,12 @@ impl Reporter {
         self.journal.lock()
     }
 
-    /// A kill, told now by the system's clock; gives its number.
+    /// Reports a kill, now by the system's clock. Returns its number.
     pub fn kill(&self, report: &KillReport) -> u64 {
         self.kill_at(report, monotonic_now())
     }
 
-    /// A kill, told at this time; gives its number.
+    /// Reports a kill at this time. Returns its number.
     pub fn kill_at(&self, report: &KillReport, now: Monotonic) -> u64 {
         let marked = report.kill.victims.first().map_or(Monotonic::ZERO, |victim| victim.time);
         let age = now.saturating_duration_since(marked);

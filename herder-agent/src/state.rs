@@ -23,7 +23,8 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// What is known of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
-    /// The cgroup that the node begins at, for those who look at it from there.
+    /// The cgroup that the agent's mount begins at. The node's count means something only to an
+    /// agent whose mount begins there too.
     pub begins_at: CgroupId,
     /// The node's count of killed processes up to which all are reported, if it was read.
     pub oom_kills: Option<u64>,

@@ -19,8 +19,8 @@ pub(crate) struct Cli {
 pub(crate) enum Task {
     /// Show the last OOM kills of the cluster: who, where, how big, did the container survive.
     Kills(KillsArgs),
-    /// Show the containers that a rule matches, with their memory.oom.group and what stands in
-    /// the way.
+    /// Show the containers that a rule matches, with their memory.oom.group and, where it is not
+    /// enforceable, the reason.
     Containers(ContainersArgs),
     /// Show which containers have most OOM kills among those that the agents keep.
     Top(TopArgs),

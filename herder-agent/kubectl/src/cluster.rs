@@ -24,7 +24,7 @@ const LONGEST: usize = 16 << 20;
 /// Pods of one page of the list.
 const PAGE: u32 = 500;
 
-/// What an agent with TLS says to who asks without.
+/// What an agent with TLS answers to a request without.
 const SPEAKS_TLS: &str = "This port speaks TLS";
 
 /// Access to a cluster. Clones are the same.

@@ -25,7 +25,7 @@ pub(crate) enum Error {
     /// The API server is too slow.
     #[error("the API server did not list the agents' pods within {0:?}")]
     SlowList(Duration),
-    /// There is nobody to ask.
+    /// There is no agent to ask.
     #[error(
         "no agents in namespace {namespace} with labels {selector}: is Herder there? else see --agents-namespace and --agents-selector"
     )]
@@ -35,7 +35,7 @@ pub(crate) enum Error {
         /// By which labels.
         selector: String,
     },
-    /// Nobody answered.
+    /// No agent answered.
     #[error("none of {0} agents answered")]
     NoAnswer(usize),
     /// Standard output is gone.

@@ -1,4 +1,4 @@
-//! Standard output, as it is wanted.
+//! Standard output in the chosen format.
 
 use crate::fault::Error;
 use herder_agent::cli::{

@@ -63,8 +63,8 @@ pub struct Naming {
     /// Those pods of them that have none left, the longest ago first.
     ended: VecDeque<PodUid>,
     roots: KubeletRoots,
-    /// Cgroups on the way to pods that belong to others than root, who may put into them
-    /// anything in them. There are none unless cgroups were given to another user.
+    /// Cgroups on the way to pods that belong to other users than root, who can put anything into
+    /// them. There are none unless cgroups were given to another user.
     of_others: HashSet<CgroupPath>,
 }
 
@@ -78,8 +78,8 @@ pub struct Named<'a> {
 }
 
 impl Naming {
-    /// Without Kubernetes all cgroups are the host's, but for those of containers that
-    /// the runtime tells of.
+    /// Without Kubernetes all cgroups are the host's, except those of containers that the runtime
+    /// reports.
     pub fn new(kubernetes: bool) -> Self {
         Naming {
             pods: kubernetes.then(PodStore::default),
@@ -122,8 +122,8 @@ impl Naming {
         other.is_some_and(|other| self.of_others.insert(other))
     }
 
-    /// A cgroup is there. If it is a container's that nothing names yet, its bundle is to be read,
-    /// and [`Self::learn_role`] told.
+    /// A cgroup is there. If it is a container's without a name, the caller reads its bundle, and
+    /// calls [`Self::learn_role`] with the result.
     pub fn made(&mut self, id: CgroupId, path: &CgroupPath) -> Option<ContainerOfPod> {
         let cgroup = self.parse(path)?;
         let pod = cgroup.pod_uid;

@@ -24,17 +24,17 @@ pub const OOM_GROUP_ANNOTATION: &str = "herder.dev/oom-group";
 
 /// So much of a pod's labels is kept, bytes; of a pod with more, none are.
 ///
-/// The API server has no limit for them but that of the whole object, some MiB.
-/// Anybody who may make pods could fill the agent's memory with that.
+/// The API server has no limit for them but that of the whole object, some MiB. Any client that may
+/// make pods could fill the agent's memory with that.
 pub const LARGEST_LABELS: usize = 16 * 1024;
 
-/// So many containers of a pod are kept. A kubelet runs far fewer, but a pod that it will
-/// never run is on the node's list all the same, and an object of some MiB has room for
-/// many thousands of names.
+/// So many containers of a pod are kept. A kubelet runs far fewer. But the node's list also has
+/// pods that the kubelet will never run, and an object of some MiB has room for many thousands of
+/// names.
 pub const MOST_CONTAINERS: usize = 1000;
 
-/// So much of [`OOM_GROUP_ANNOTATION`] is read, bytes: names of some hundred containers. Anybody who
-/// may make a pod chooses it, and it is read for each of its cgroups.
+/// So much of [`OOM_GROUP_ANNOTATION`] is read, bytes: names of some hundred containers. Any client
+/// that may make a pod chooses it, and it is read for each of the pod's cgroups.
 pub const LONGEST_ANNOTATION: usize = 4096;
 
 /// Labels, by key.

@@ -80,8 +80,8 @@ impl Count {
         killed - accounted
     }
 
-    /// The kernel counts before anybody can tell: what was reported before the last reading,
-    /// and is not in it, is the allowance for a group.
+    /// The kernel counts a kill before the agent can report it. So what was reported before the
+    /// last reading, and is not in it, is the allowance for a group.
     fn end_allowance(&mut self) {
         if self.due.is_none() && self.last_reported <= self.last_read {
             self.reported = 0;
@@ -157,8 +157,8 @@ impl Reconciler {
         }
     }
 
-    /// Compares what is due, and gives how many processes of which cgroups were
-    /// killed and not reported; those of none died in a cgroup that nobody can name.
+    /// Compares what is due. Returns how many processes of which cgroups were killed and not
+    /// reported. Without a cgroup, they died in one whose name is not known.
     pub fn settle(&mut self, now: Monotonic) -> Vec<(Option<CgroupId>, u64)> {
         let mut unseen = Vec::new();
         for (id, count) in &mut self.cgroups {
@@ -197,8 +197,8 @@ impl Reconciler {
         self.cgroups.get(&id).map(|count| count.read)
     }
 
-    /// Up to which count of a cgroup all is reported: what the next agent begins with, so
-    /// that what this one was about to tell is not lost.
+    /// Up to which count of a cgroup all is reported. The next agent begins there, so that a kill
+    /// that this agent was about to report is not lost.
     pub fn accounted(&self, id: CgroupId) -> Option<u64> {
         self.cgroups.get(&id).map(Count::accounted)
     }

@@ -1,4 +1,4 @@
-//! What the agent asks of Kubernetes: access to the API server, and who writes Events.
+//! What the agent asks of Kubernetes: access to the API server, and the writer of Events.
 
 use crate::{
     cli::args::{EventSwitch, RunArgs, Switch},
@@ -28,7 +28,7 @@ pub(super) async fn api_server(
     }
 }
 
-/// Where Events are handed in and who writes them, if there are to be any.
+/// Where Events are handed in and what writes them, if there are to be any.
 pub(super) fn events(
     args: &RunArgs,
     server: Option<&ApiServer>,

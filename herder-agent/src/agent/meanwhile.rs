@@ -9,8 +9,8 @@ use crate::{
 use herder_model::{cgroup::CgroupId, oom::reasons::Unseen, saved::SavedCgroups};
 use std::path::Path;
 
-/// Tells it, of each cgroup that is still there and of the rest of the node, and gives what
-/// else was left, and what the node counts.
+/// Reports these kills, for each cgroup that is still there and for the rest of the node. Returns
+/// the rest of the saved state, and what the node counts now.
 pub(super) fn tell(
     state: State,
     root: Option<&CgroupRoot>,

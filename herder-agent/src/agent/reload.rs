@@ -36,7 +36,7 @@ pub(super) struct Reload<'a> {
     /// The file as it was when the agent took it.
     pub(super) loaded: Option<String>,
     pub(super) hangup: Signal,
-    /// The rules, for all who go by them.
+    /// The rules, for all parts that go by them.
     pub(super) policies: watch::Sender<Arc<Policy>>,
 }
 

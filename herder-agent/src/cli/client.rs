@@ -40,7 +40,7 @@ pub enum ClientError {
     /// It is no address of an agent.
     #[error("--url {0}: not an address like http://127.0.0.1:9469 or https://NAME:9469")]
     Url(String),
-    /// Nobody answers.
+    /// No agent answers.
     #[error("cannot ask {url}: {source}; does an agent run there, and is --url right?")]
     Connect {
         /// Who was asked.
@@ -132,9 +132,8 @@ pub fn kills(args: &KillsArgs) -> ExitCode {
     })
 }
 
-/// Gives the last kills, so many at most, a page at a time: in the agent's own container, all
-/// of them at once would count against its memory limit. The newest is where the eye is: at
-/// the end. Tells its number.
+/// Prints the last kills, so many at most, page by page: all at once would count against the memory
+/// limit of the agent's own container. The newest comes last, where the eye is. Returns its number.
 async fn last(
     agent: &Agent,
     limit: u64,
@@ -241,7 +240,7 @@ fn finished(task: impl Future<Output = Result<(), ClientError>>) -> ExitCode {
     }
 }
 
-/// Standard output, as it is wanted.
+/// Standard output in the chosen format.
 struct Printer {
     output: Output,
     colours: bool,

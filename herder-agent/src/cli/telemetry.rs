@@ -15,9 +15,9 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter, util::SubscriberInitExt};
 /// Lines that may wait to be written, some 300 bytes each.
 const WAITING: usize = 8192;
 
-/// kube's client logs each failure once more, without what was asked and of whom, and the
-/// body of an answer that it cannot read, where a pod's environment may hold secrets. Who
-/// asks for it by name still gets it.
+/// kube's client logs each failure once more, without what was asked and of whom. It also logs the
+/// body of an answer that it cannot read, where a pod's environment may hold secrets. An operator
+/// who asks for it by name still gets it.
 const QUIET: &str = "kube_client=off";
 
 /// Keeps logging going; what still waits is written when it is dropped.

@@ -20,7 +20,7 @@ const MOST: usize = 1024;
 /// A cgroup that was announced, and is yet to be brought under its rule.
 #[derive(Debug)]
 pub(super) struct Announced {
-    /// None where the kernel has no BTF to tell it by.
+    /// None where the kernel has no BTF: the event then carries no id.
     pub(super) id: Option<CgroupId>,
     pub(super) path: CgroupPath,
     /// Its path may begin above the mount.
@@ -35,7 +35,7 @@ pub(super) struct Announced {
 pub(super) struct Appearing(VecDeque<Announced>);
 
 impl Appearing {
-    /// Takes one that is tried at once. Tells whether there is room for it.
+    /// Takes one that is tried at once. Returns whether there is room for it.
     pub(super) fn add(
         &mut self,
         id: Option<CgroupId>,
@@ -62,7 +62,7 @@ impl Appearing {
         self.0.remove(next)
     }
 
-    /// It cannot be opened yet. Gives it back when it was tried for long enough.
+    /// It cannot be opened yet. Returns it when it was tried for long enough.
     pub(super) fn put_off(&mut self, announced: Announced, now: Monotonic) -> Option<Announced> {
         if now >= announced.until {
             return Some(announced);

@@ -1,4 +1,4 @@
-//! Whether all kills were told, by the kernel's own counts, and what the next agent
+//! Checks by the kernel's own counts whether every kill was reported, and keeps what the next agent
 //! has to know for that.
 
 use super::{Core, describe::Surroundings, state_writer::StateWriter};
@@ -20,10 +20,10 @@ const RECOUNTED_AT_ONCE: usize = 8;
 /// How long the last state may take to be saved.
 const AT_THE_END: Duration = Duration::from_secs(1);
 
-/// What the kernel has counted, beside what was told.
+/// What the kernel has counted, beside what was reported.
 pub(super) struct Audit {
     reconciler: Reconciler,
-    /// What the node had counted before the source was heard, until that is compared.
+    /// What the node had counted before the source was attached, until that is compared.
     node_before: Option<u64>,
     pub(super) writer: StateWriter,
     /// Cgroups whose kills are to be counted again, without eBPF.
@@ -66,8 +66,8 @@ impl Audit {
         }
     }
 
-    /// Takes the victims of a kill that is being told. The kernel may count the first of a group
-    /// twice; a kill that was deduced from counts has what they have.
+    /// Takes the victims of a kill that is being reported. The kernel may count the first victim of
+    /// a group twice. A kill that was deduced from counts has as many victims as the counts say.
     pub(super) fn told(
         &mut self,
         kill: &OomKill,
@@ -89,8 +89,8 @@ impl Audit {
         self.reconciler.removed(id);
     }
 
-    /// Compares the counts that are due: how many processes of which cgroups were killed and
-    /// not told, and why.
+    /// Compares the counts that are due. Returns how many processes of which cgroups were killed
+    /// and not reported, and why.
     pub(super) fn settle(&mut self, now: Monotonic) -> Vec<(Unseen, Option<CgroupId>, u64)> {
         let mut unseen = Vec::new();
         let unheard = self.reconciler.settle_starting(now);

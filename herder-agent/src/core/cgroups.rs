@@ -1,5 +1,5 @@
-//! The cgroups that there are, as events and walks have told: the tree of them, those that are
-//! yet to be opened, and where a walk is.
+//! The cgroups that events and walks have found: their tree, those that are yet to be opened, and
+//! where a walk is.
 
 use super::{
     appearing::{Announced, Appearing},
@@ -20,13 +20,13 @@ pub(super) struct Cgroups {
     pub(super) begins_at: CgroupId,
     /// All have been looked at once.
     walked: bool,
-    /// Some may have been made that nobody was told of.
+    /// Some may have been made without an event.
     unseen: bool,
     /// Matched ones that did not appear in time; a walk tries them again.
     late: Vec<CgroupId>,
     /// The way from the root to where a walk is.
     way: Vec<(CgroupId, CgroupPath)>,
-    /// How many were last told not to be kept, by their role.
+    /// How many were not kept when that was last reported, by their role.
     not_kept: [u64; 2],
 }
 
@@ -49,8 +49,9 @@ impl Cgroups {
         self.tree.path(id).filter(|_| !self.tree.is_gone(id))
     }
 
-    /// The path of a cgroup, or of the nearest one above it that is kept, if that says whose
-    /// it is: above a container there may be one that nobody has told of.
+    /// The path of a cgroup, or of the nearest kept one above it, if that says whose the cgroup is.
+    /// A cgroup above containers does not: the one sought may be in a container that no event has
+    /// announced.
     pub(super) fn path_or_above(&self, id: CgroupId, subjects: &Subjects) -> Option<CgroupPath> {
         let (nearest, path) = self.tree.nearest(id)?;
         let tells = nearest == id
@@ -81,7 +82,7 @@ impl Cgroups {
         self.late.push(id);
     }
 
-    /// Some may have been made that nobody was told of, so that only a walk can find them.
+    /// Some may have been made without an event, so that only a walk can find them.
     pub(super) fn unseen(&mut self) {
         self.unseen = true;
     }
@@ -126,7 +127,7 @@ impl Cgroups {
         mem::take(&mut self.late)
     }
 
-    /// All have been looked at. Tells whether they had been before.
+    /// All have been looked at. Returns whether they had been before.
     pub(super) fn all_walked(&mut self) -> bool {
         mem::replace(&mut self.walked, true)
     }
@@ -183,7 +184,8 @@ mod tests {
         }
     }
 
-    /// A slice does not say whose a kill in a cgroup below it is, that nobody has told of.
+    /// No event has announced the cgroup below the slice, and the slice does not say whose a kill
+    /// in it is.
     #[test]
     fn what_lies_above_an_unknown_cgroup_stands_for_it_only_if_it_says_whose_it_is() {
         let subjects = Subjects::new(Naming::new(true), Arc::default(), 0);

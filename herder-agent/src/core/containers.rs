@@ -1,4 +1,4 @@
-//! Looks at the containers that had a kill, and tells what became of them.
+//! Looks at the containers that had a kill, and reports what became of them.
 
 use super::{
     Core,
@@ -8,7 +8,8 @@ use crate::enforce::may_be_stopped;
 use herder_model::{cgroup::CgroupId, cgroup::CgroupPath, enforcement::Obstacle, kill::KillReport};
 
 impl Core {
-    /// Follows the container of a kill that was told under this number. The root is no container.
+    /// Follows the container of the kill that was reported under this number. The root is no
+    /// container.
     pub(super) fn follow_container(&mut self, kill: u64, report: &KillReport) {
         let (Some(victim), Some(cgroup)) = (report.kill.victims.first(), &report.cgroup) else {
             return;

@@ -76,8 +76,8 @@ impl Surroundings<'_> {
         })
     }
 
-    /// Where the kernel counts a victim, as the victim's record or else only the files can tell.
-    /// `is_counted` tells of which cgroups the count is read anyway.
+    /// The cgroup in which the kernel counts a victim. The victim's record says it; without that,
+    /// the files do. `is_counted` says whether the count of a cgroup is read anyway.
     pub(super) fn counted_in(
         &self,
         victim: &Victim,

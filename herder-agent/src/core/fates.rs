@@ -39,7 +39,7 @@ pub(super) struct Fates {
 /// How a container was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
-    /// With processes, and nobody is known to be ending it.
+    /// It has processes, and nothing is known to be ending it.
     Lives,
     /// With processes that systemd may be about to end.
     MayBeStopped,
@@ -61,7 +61,7 @@ impl Fates {
         self.due.first().map(|(due, ..)| *due)
     }
 
-    /// Follows the container of a kill that was told under this number.
+    /// Follows the container of the kill that was reported under this number.
     pub(super) fn follow(&mut self, kill: u64, id: CgroupId, path: CgroupPath, since: Monotonic) {
         if self.due.len() >= MOST
             && let Some((_, oldest, id)) = self.due.pop_first()

@@ -1,5 +1,5 @@
-//! What becomes of cgroups: they are named, counted, and brought under their rule, whether
-//! an event told of them or a walk found them.
+//! What becomes of a cgroup that an event or a walk has found: it is named, counted, and brought
+//! under its rule.
 
 use super::{Core, appearing::Announced};
 use crate::{
@@ -17,7 +17,7 @@ use herder_model::{
 use std::{collections::HashSet, sync::Arc};
 
 impl Core {
-    /// Takes what the kernel told about cgroups.
+    /// Takes the kernel's events of cgroups.
     pub(super) fn take_cgroups(&mut self) {
         loop {
             let polled = self.poll(Queue::Cgroups);
@@ -39,10 +39,10 @@ impl Core {
     }
 
     fn cgroup_made(&mut self, made: CgroupEvent) {
-        // One that is gone again was there all the same.
+        // A cgroup that is already gone was still made, which is what the NRI plugin waits for.
         self.awaited.cgroup_made(&made.path);
         if is_cut(&made.path) {
-            // A kill in it is told by what lies above it, and a walk finds its path.
+            // A kill in it is attributed to a cgroup above it, and a walk finds its path.
             self.cgroups.tree.refuse(Role::Other, 1);
             return;
         }
@@ -59,7 +59,7 @@ impl Core {
         }
     }
 
-    /// From now on its kills can be named. Tells whether it is new, and is kept.
+    /// From now on its kills can be named. Returns whether it is new, and is kept.
     fn enters(&mut self, id: CgroupId, path: &CgroupPath) -> bool {
         let role = self.subjects.role(path);
         let now = self.clock.now();
@@ -153,7 +153,7 @@ impl Core {
         if let Some((_, path)) = tree.nearest(id).filter(|(id, _)| tree.is_gone(*id)) {
             let owner = self.subjects.owner(path);
             self.reporter.owner_left(&owner);
-            // Before it had a name it may have been told of by its path.
+            // Before the container had a name, its kills may have been counted by its path.
             let container = self.subjects.container_of(path);
             self.reporter.owner_left(&Owner::Host { cgroup: container });
             // What is a pod's but no container has the series of its kills there.
@@ -165,8 +165,8 @@ impl Core {
         }
     }
 
-    /// Gives back what an earlier agent wrote where no rule matches any more, once all cgroups
-    /// and pods are known.
+    /// Restores the values that an earlier agent wrote where no rule matches any more, once all
+    /// cgroups and pods are known.
     pub(super) fn restore_left(&mut self) {
         let unmatched = self.subjects.certainly_unmatched(self.clock.now());
         let tree = &self.cgroups.tree;
@@ -197,7 +197,8 @@ impl Core {
     pub(super) fn decide(&mut self, id: CgroupId, path: &CgroupPath, origin: Origin) {
         match self.subjects.verdict(path) {
             Verdict::Matched(target) => {
-                // What its spec has said since we changed it is not what anybody wanted.
+                // Since Herder adjusted the container's spec, the spec no longer says the original
+                // value.
                 let origin = self.subjects.naming.adjusted(path).map_or(origin, Origin::Adjusted);
                 let scope = self.subjects.scope_of(path);
                 let owner = self.subjects.owner(scope.as_ref().unwrap_or(path));

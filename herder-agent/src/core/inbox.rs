@@ -1,5 +1,5 @@
-//! What others tell and ask the core: each by a channel of its own type, so that none of them has
-//! to know the core.
+//! What other parts send to the core and ask of it: each by a channel of its own type, so that none
+//! of them has to know the core.
 
 use crate::{enforce::StatesRequest, runtime::roles::FoundRole};
 use herder_model::{naming::runtime::RuntimeContainer, pods::Event, rules::matching::Policy};
@@ -10,13 +10,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub struct Inbox {
     /// The rules, when they change.
     pub policy: watch::Receiver<Arc<Policy>>,
-    /// What the API server tells about pods.
+    /// What the API server reports about pods.
     pub pods: mpsc::Receiver<Event>,
-    /// What the container runtime tells about containers.
+    /// What the container runtime reports about containers.
     pub learnt: mpsc::Receiver<Vec<RuntimeContainer>>,
     /// What the bundles of new containers say they are.
     pub roles: mpsc::Receiver<Vec<FoundRole>>,
-    /// Who wants to know the state of matched containers.
+    /// Requests for the state of matched containers.
     pub states: mpsc::Receiver<StatesRequest>,
     /// The agent ends, when something is sent or its sender is dropped.
     pub stop: oneshot::Receiver<()>,

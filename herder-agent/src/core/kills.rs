@@ -80,11 +80,11 @@ impl Kills {
 }
 
 impl Core {
-    /// Takes what the kernel told about victims, and what is settled until then.
+    /// Takes what the kernel has reported about victims, and what is settled until then.
     pub(super) fn take_kills(&mut self, until: Monotonic) {
         let polled = self.poll(Queue::Kills { until });
-        // A victim's cgroup was made before the victim died, so once the kill is
-        // read, the other ring buffer has told the cgroup's path too.
+        // A victim's cgroup was made before the victim died. So once the kill is read, the other
+        // ring buffer has the cgroup's path already.
         self.take_cgroups();
         if polled.events.is_empty() && polled.kills.is_empty() {
             return;

@@ -22,8 +22,8 @@ impl Losses {
         self.missing += u64::from(victims);
     }
 
-    /// Takes what the programs have lost since the last call, read after the
-    /// decisions that were told, and gives what is to be counted.
+    /// Takes what the programs have lost since the last call, which is read after the decisions.
+    /// Returns what is to be counted.
     pub(super) fn settle(&mut self, new: &[(Loss, u64)]) -> Vec<(Lost, u64)> {
         let mut lost: Vec<_> =
             new.iter().map(|(loss, times)| (Lost::Kernel(*loss), *times)).collect();
@@ -43,7 +43,7 @@ impl Losses {
         lost
     }
 
-    /// Whether a made cgroup was not told, so that only a walk can find it.
+    /// Whether the event of a made cgroup was lost, so that only a walk can find the cgroup.
     pub(super) fn take_unseen_cgroups(&mut self) -> bool {
         std::mem::take(&mut self.unseen_cgroups)
     }

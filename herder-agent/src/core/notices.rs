@@ -1,5 +1,5 @@
-//! What the owners of pods are told by Kubernetes Events, and what they have been
-//! told already. Handing an Event in never waits.
+//! Which Kubernetes Events are emitted for pods, and which have been already. Handing an Event in
+//! never waits.
 
 use super::describe::Surroundings;
 use crate::{
@@ -23,7 +23,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// What pods' owners have been told.
+/// The Events for pods, and what they have said already.
 pub struct Notices {
     queue: Option<EventQueue>,
     told: HashMap<PodUid, Told>,
@@ -39,13 +39,13 @@ struct Told {
 }
 
 impl Notices {
-    /// Without a queue nothing is told.
+    /// Without a queue no Event is emitted.
     pub fn new(queue: Option<EventQueue>) -> Self {
         Notices { queue, told: HashMap::new() }
     }
 
-    /// Tells that enforcement begins, once for each container and rule; that it is
-    /// worked against; and what is in its way, once for each pod.
+    /// Emits an Event when enforcement begins, once for each container and rule; when the value is
+    /// reverted; and for each obstacle, once for each pod.
     fn enforcement(&mut self, pod: &Pod, container: &str, event: EnforcementEvent) {
         let told = self.told.entry(pod.uid).or_default();
         let EnforcementEvent { target, change, .. } = event;
@@ -73,8 +73,8 @@ impl Notices {
         self.tell(Occurrence::new(About::new(pod, pod.container(container)), reason, message));
     }
 
-    /// Tells of an annotation that cannot be understood, once for each value. Says
-    /// whether this one is new.
+    /// Emits an Event for an annotation that cannot be understood, once for each value. Returns
+    /// whether this value is new.
     fn bad_annotation(&mut self, pod: &Pod, error: &AnnotationError) -> bool {
         let told = self.told.entry(pod.uid).or_default();
         if told.annotation == pod.oom_group {
@@ -87,8 +87,8 @@ impl Notices {
         true
     }
 
-    /// Tells of a kill in a container, whose cgroup has this directory; or in none that is
-    /// known, so that nobody can say what of it is left.
+    /// Emits an Event for a kill in a container, whose cgroup has this directory. If the container
+    /// is not known, its name is empty, and the Event does not say what is left of it.
     fn kill(
         &mut self,
         report: &KillReport,
@@ -103,13 +103,13 @@ impl Notices {
             let limit = spec.and_then(|container| container.memory_limit);
             let message = message::kill(report, &pod.names(container), limit);
             let may_go_on = !report.ends && !container.is_empty();
-            // By the clock of who writes Events, which is tokio's.
+            // By the clock of the writer of Events, which is tokio's.
             let left = may_go_on.then(|| Survivors { cgroup: cgroup(), since: Instant::now() });
             Occurrence { left, ..Occurrence::new(About::new(pod, spec), reason, message) }
         });
     }
 
-    /// Tells that a container ended some time after a kill.
+    /// Emits an Event that a container ended some time after a kill.
     fn end(&self, pod: &Pod, container: &str, message: String) {
         let about = About::new(pod, pod.container(container));
         self.tell(Occurrence::new(about, Reason::ContainerEndedAfterOomKill, message));
@@ -121,7 +121,7 @@ impl Notices {
         }
     }
 
-    /// Nothing more is told, and nobody has to wait for it.
+    /// Emits no more Events, so that no part waits for further ones.
     pub(super) fn close(&mut self) {
         self.queue = None;
     }
@@ -134,7 +134,7 @@ impl Notices {
 
 /// The same by cgroups, as far as they have names.
 impl Notices {
-    /// Tells the owner of a container of its enforcement.
+    /// Emits an Event about the enforcement of a container.
     pub(super) fn notice_enforcement(&mut self, naming: &Naming, event: EnforcementEvent) {
         if let Some(named) = naming.named(&event.cgroup)
             && let Some(name) = named.name
@@ -143,7 +143,7 @@ impl Notices {
         }
     }
 
-    /// Tells of a pod's annotation that leaves its container alone.
+    /// Emits an Event for a pod's annotation that leaves its container alone.
     pub(super) fn notice_bad_annotation(
         &mut self,
         naming: &Naming,
@@ -157,7 +157,7 @@ impl Notices {
         }
     }
 
-    /// Tells of a kill on each container that it hit.
+    /// Emits an Event for a kill on each container that it hit.
     pub(super) fn notice_kill(&mut self, report: &KillReport, around: &Surroundings<'_>) {
         let Surroundings { cgroups, subjects, files } = around;
         let mut told = BTreeSet::new();
@@ -172,7 +172,7 @@ impl Notices {
         }
     }
 
-    /// Tells that a container ended some time after one of its processes was killed.
+    /// Emits an Event that a container ended some time after one of its processes was killed.
     pub(super) fn notice_end(
         &self,
         naming: &Naming,

@@ -19,8 +19,8 @@ impl Core {
         }
     }
 
-    /// Finds out whose limit a mark's kill is about, if nothing else will tell. At once: the
-    /// victim's cgroup may soon be gone.
+    /// Finds out whose limit a mark's kill is about, if no record will say it. This is done at
+    /// once, since the victim's cgroup may soon be gone.
     pub(super) fn find_over_limit(&mut self, mark: &Mark) {
         if self.kills.over_limit.is_none() || !self.kills.assembler.wants_domain(mark.trigger.tid) {
             return;

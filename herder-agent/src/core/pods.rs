@@ -1,8 +1,8 @@
-//! What follows from what the API server tells: other names, other rules,
-//! restarts, and kills that waited for a name.
+//! What follows from the API server's reports: other names, other rules, restarts, and kills that
+//! waited for a name.
 //!
-//! A kill whose names are not known yet waits for them for a bounded time: it is
-//! never counted under the wrong series, and never dropped.
+//! A kill whose names are not known yet waits for them for a bounded time: it is never counted
+//! under the wrong series, and never dropped.
 
 use super::{Core, describe::Surroundings, waiting::is_unnamed};
 use crate::{
@@ -18,7 +18,7 @@ use herder_model::{
 };
 
 impl Core {
-    /// Takes what the API server told.
+    /// Takes what the API server has reported.
     pub(super) fn take_pod(&mut self, event: Event) {
         let mut restarts = Vec::new();
         let now = self.clock.now();
@@ -42,7 +42,7 @@ impl Core {
         }
     }
 
-    /// Takes what the runtime told.
+    /// Takes what the runtime has reported.
     pub(super) fn take_runtime_containers(&mut self, containers: Vec<RuntimeContainer>) {
         let now = self.clock.now();
         for container in containers {
@@ -118,7 +118,7 @@ impl Core {
         self.notices.forget(|uid| self.subjects.naming.pod(uid).is_none());
     }
 
-    /// Tells a kill, or keeps it until its names are known.
+    /// Reports a kill, or keeps it until its names are known.
     pub(super) fn tell(&mut self, report: KillReport) {
         if is_unnamed(&report) {
             self.kills.waiting.add(report, self.clock.now());
@@ -132,7 +132,7 @@ impl Core {
         self.tell_waiting(self.clock.now());
     }
 
-    /// The agent ends: what waits is told as it is.
+    /// The agent ends: kills that wait are reported as they are.
     pub(super) fn give_up_naming(&mut self) {
         self.tell_waiting(Monotonic::END);
     }
@@ -152,7 +152,7 @@ impl Core {
             Surroundings { cgroups: &self.cgroups, subjects: &self.subjects, files: &self.files };
         self.notices.notice_kill(report, &around);
         self.follow_container(number, report);
-        // It may be told long after the container's removal.
+        // The kill may be reported long after the container's removal.
         for victim in &report.kill.victims {
             self.forget_series(victim.cgroup);
         }

@@ -19,12 +19,12 @@ const BETWEEN_WALKS: Duration = Duration::from_secs(1);
 const SURVEY_EVERY: u32 = 64;
 
 impl Core {
-    /// Works until it is told to stop, then drains what the kernel has told,
-    /// and gives values back if asked to. `ready` is called after the first walk.
+    /// Works until the inbox is stopped. Then it drains the kernel's events, and restores values if
+    /// that was asked for. `ready` is called after the first walk.
     ///
     /// # Errors
-    /// When the kernel's events cannot be waited for, or the mount begins at another
-    /// cgroup than before.
+    /// When the kernel's events cannot be waited for, or the mount begins at another cgroup than
+    /// before.
     pub async fn run(mut self, mut inbox: Inbox, ready: impl FnOnce()) -> io::Result<()> {
         let descriptors = self.source.descriptors();
         let kills = descriptors.kills.map(Readable::register).transpose()?;
@@ -39,14 +39,14 @@ impl Core {
         let mut walked = Instant::now();
         // On a quiet node nothing else wakes the loop for long.
         let mut beats = heartbeat::beats();
-        // Somebody changes values faster than they are corrected.
+        // Something changes values faster than they are corrected.
         let mut fighting = false;
         let mut turns = 0u32;
         loop {
             // Nothing that was done may wait for what happens next.
             self.take_effects();
             if self.cgroups.take_unseen() {
-                // Whoever makes cgroups without end must not have all walked without end.
+                // A process that makes cgroups in a loop must not cause one walk after another.
                 resync.reset_at(Instant::now().max(walked + BETWEEN_WALKS));
             }
             let (due, now) = (self.next_deadline(), self.clock.now());
@@ -54,7 +54,7 @@ impl Core {
             turns = turns.wrapping_add(1);
             self.heartbeat.beat();
             let mut survey = turns.is_multiple_of(SURVEY_EVERY);
-            // Every second turn of a fight is for all else.
+            // While something rewrites values in a loop, every second turn is for other work.
             let others_turn = std::mem::take(&mut fighting);
             tokio::select! {
                 // A correction comes before all else: a container may be about
@@ -69,7 +69,7 @@ impl Core {
                     }
                 }
                 result = readable(cgroups.as_ref()) => {
-                    // All is read below; what comes meanwhile is told again.
+                    // All is read below. Events that come meanwhile are signalled again.
                     result?.drained();
                     self.take_cgroups();
                 }
@@ -98,8 +98,8 @@ impl Core {
                 () = yield_now(), if others_turn => {}
                 _ = beats.tick() => {}
             }
-            // Whoever changes a value, or makes cgroups, without end must keep neither
-            // kills nor new containers waiting, nor the agent from ending.
+            // A process that changes a value, or makes cgroups, in a loop must delay neither kills,
+            // nor new containers, nor the agent's end.
             self.turn(due, survey);
             if inbox.is_stopped() {
                 break;

@@ -14,7 +14,7 @@ pub(super) struct StateWriter {
     file: Option<StateFile>,
     changed: Option<Monotonic>,
     saving: Option<JoinHandle<Result<(), StateError>>>,
-    /// What was told last of why it cannot be saved.
+    /// Why the state cannot be saved, as it was logged last.
     told: Option<String>,
 }
 

@@ -1,5 +1,5 @@
-//! Whose a cgroup is, and what the rules want of it: the names of pods and the rules are asked
-//! together, since only both tell what a container is.
+//! Whose a cgroup is, and what the rules want of it. The names of pods and the rules are asked
+//! together, since only both together say what a container is.
 
 use crate::kernel::cgroupfs::CgroupFs;
 use herder_model::{
@@ -11,8 +11,8 @@ use herder_model::{
 };
 use std::{iter, sync::Arc, time::Duration};
 
-/// How long after the pods are known their containers' names are, at the latest: the kubelet
-/// tells those of a pod that is just being made some seconds later.
+/// Once the pods are known, their containers' names are known at most this much later. For a pod
+/// that is just being made, the kubelet reports them with some seconds' delay.
 const NAMED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The names, and the rules.
@@ -42,7 +42,7 @@ impl Subjects {
         }
     }
 
-    /// Whether nothing is to be done about a cgroup, not even to be told.
+    /// Whether nothing is to be done about a cgroup, not even to report it.
     pub(super) fn is_left_alone(&self, path: &CgroupPath) -> bool {
         matches!(self.verdict(path), Verdict::Unmatched | Verdict::Leave { .. })
     }

@@ -1,5 +1,5 @@
-//! Kills that wait for their names. The kubelet tells a container's ID some seconds after its
-//! start.
+//! Kills that wait for their names. The kubelet reports a container's ID only some seconds after
+//! the container's start.
 
 use super::{describe::limit_of, subjects::Subjects};
 use herder_model::{clock::Monotonic, kill::KillReport, oom::reasons::Unattributed, owner::Owner};
@@ -66,8 +66,8 @@ impl Subjects {
         report.limit = limit_of(&report.owner, limit);
     }
 
-    /// Names that did not come: what is known of the pod, or else the cgroup's path. Tells why,
-    /// if that is less than there should be.
+    /// For names that did not come: what is known of the pod, or else the cgroup's path. Returns
+    /// why, if that is less than there should be.
     pub(super) fn name_at_last(&self, report: &mut KillReport) -> Option<Unattributed> {
         let mut missing = None;
         for owner in report.victim_owners.iter_mut().chain([&mut report.owner]) {

@@ -1,9 +1,9 @@
-//! Walks of the hierarchy: what is there at the start, and later the safety net for what
-//! no event has told.
+//! Walks of the hierarchy. The first finds what is there at the start; later ones are the safety
+//! net for cgroups that no event has announced.
 //!
-//! Thousands of directories take too long for the core's thread, so a walk has one of its
-//! own. It is taken part by part, and never further ahead than one part, so that neither the
-//! core nor the memory has to bear all at once.
+//! Thousands of directories take too long for the core's thread, so a walk has one of its own. It
+//! is taken part by part, and never further ahead than one part, so that neither the core nor the
+//! memory has to bear all at once.
 
 use super::Core;
 use crate::{
@@ -102,7 +102,7 @@ impl Core {
     }
 
     fn take_part(&mut self, began: Monotonic, part: Part) {
-        // What was made before it was found has been told, and is no surprise of the walk.
+        // Events come first: a cgroup that one has announced must not pass for a find of the walk.
         self.take_cgroups();
         for (id, path) in part {
             let found = self.cgroups.tree.found(id, began);
@@ -145,7 +145,7 @@ impl Core {
         match walked {
             Ok(walked) => {
                 if let Err(error) = self.begins_as_before() {
-                    // The agent ends by it, and what it did is reported all the same.
+                    // This error ends the agent. What it did until now is still reported.
                     self.take_effects();
                     return Err(error);
                 }
@@ -191,8 +191,8 @@ impl Core {
         self.reporter.expire(|names| self.subjects.naming.is_there(names));
     }
 
-    /// A directory below the mount may be removed and made again. Then neither the programs
-    /// nor who writes know it: the next agent does.
+    /// A directory below the mount may be removed and made again. Then neither the programs nor the
+    /// part that writes values know the new one; only the next agent does.
     fn begins_as_before(&self) -> io::Result<()> {
         match self.files.id(&CgroupPath::root()) {
             Some(now) if self.enforcer.has_root() && now != self.cgroups.begins_at => {

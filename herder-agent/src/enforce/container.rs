@@ -24,7 +24,7 @@ use herder_model::{
 };
 use std::{io, sync::Arc, time::Instant};
 
-/// A matched container; its directory is open, or what is in the way is an obstacle.
+/// A matched container. Its directory is open, or an obstacle says why not.
 pub(super) struct Container {
     id: CgroupId,
     path: CgroupPath,
@@ -75,7 +75,7 @@ impl Container {
         self.state.inherit(original);
     }
 
-    /// Takes another rule or owner; tells whether anything changed.
+    /// Takes another rule or owner. Returns whether anything changed.
     pub(super) fn take_over(
         &mut self,
         scope: Option<CgroupPath>,
@@ -97,7 +97,7 @@ impl Container {
             });
             self.owner = owner;
             self.effective = None;
-            // What could not be told for want of a name.
+            // What could not be reported as long as the container had no name.
             shared.effects.is_noteworthy(self.id);
         }
         self.state.step(Seen::Wanted(target.value));
@@ -133,7 +133,7 @@ impl Container {
         self.watched.doubt();
     }
 
-    /// Whether changes of its value are told.
+    /// Whether inotify reports changes of its value.
     pub(super) fn is_watched(&self) -> bool {
         self.watched.value().is_some()
     }
@@ -168,7 +168,7 @@ impl Container {
         self.state.value_to_restore(self.blocked.sees_every_write())
     }
 
-    /// Takes notice that somebody has written, and tells whether that is to be answered at once.
+    /// Notes that something has written the value. Returns whether to correct it at once.
     pub(super) fn is_answered(&mut self, now: Instant) -> bool {
         let value = self.directory.as_ref().filter(|_| !self.state.expects_echo());
         let value = value.and_then(|directory| directory.oom_group().ok());
@@ -176,13 +176,13 @@ impl Container {
         self.pace.take(now)
     }
 
-    /// The same when it is not known whether anybody has.
+    /// The same when it is not known whether anything has written it.
     pub(super) fn is_answered_unheard(&mut self, now: Instant) -> bool {
         self.state.step(Seen::EchoLost);
         self.pace.take(now)
     }
 
-    /// Somebody writes without end: what that is costs nothing for a while.
+    /// Something writes the value in a loop. For a while these writes cost the agent nothing.
     pub(super) fn back_off(&mut self, watches: &mut Watches, shared: &mut Shared) {
         watches.remove_value(&mut self.watched);
         self.state.step(Seen::TooFast);
@@ -191,7 +191,7 @@ impl Container {
         }
     }
 
-    /// Its rest is over.
+    /// Its pause is over.
     pub(super) fn resume(&mut self) {
         self.state.step(Seen::Rested);
     }
@@ -312,7 +312,7 @@ impl Container {
         shared.effects.is_noteworthy(self.id);
     }
 
-    /// What is to be told of it, if it has a name to be told by.
+    /// The changes to report, if it has a name to report them by.
     pub(super) fn take_events(&mut self) -> Vec<EnforcementEvent> {
         if !matches!(self.owner, Owner::Container(_)) {
             return Vec::new();

@@ -6,9 +6,9 @@ use herder_model::cgroup::CgroupId;
 use std::time::Instant;
 
 impl Enforcer {
-    /// Takes some of what inotify told, and corrects each changed value once:
-    /// whoever writes for ever gets one correction for each turn of the loop and
-    /// cannot keep it from its other work. Tells whether all was taken.
+    /// Takes some of inotify's events, and corrects each changed value once. A process that writes
+    /// in a loop gets one correction for each turn of the core, and cannot keep the core from its
+    /// other work. Returns whether all events were taken.
     pub fn changed(&mut self) -> bool {
         let seen = Instant::now();
         let (changes, all) = self.watches.changes();
@@ -61,8 +61,8 @@ impl Enforcer {
         self.resting.front().map(|(until, _)| *until).into_iter().chain(built).min()
     }
 
-    /// Corrects what has rested since somebody changed it too often, and looks again at
-    /// what had no memory controller.
+    /// Corrects the values that had a pause since they were changed too often, and looks again at
+    /// cgroups that had no memory controller.
     pub fn correct_due(&mut self) {
         let now = Instant::now();
         self.correct_rested(now);
@@ -81,7 +81,7 @@ impl Enforcer {
             if let Some(container) = self.containers.get_mut(&id) {
                 container.resume();
                 container.watch(&mut self.watches, &self.context, &mut self.shared);
-                // Whoever has taken its watch meanwhile must not end its corrections.
+                // Another process may have used up the watches meanwhile. Corrections must go on.
                 if !container.is_watched() {
                     self.resting.push_back((now + pace::REST, id));
                 }

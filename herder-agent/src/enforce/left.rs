@@ -45,8 +45,8 @@ impl Enforcer {
         self.left.keys().copied()
     }
 
-    /// Gives back what an earlier agent wrote where no rule matches any more: rules that
-    /// went while no agent was running. What is not said to be so is kept.
+    /// Restores the values that an earlier agent wrote where no rule matches any more: rules that
+    /// were removed while no agent was running. Values for which `unmatched` is false are kept.
     pub fn restore_left(&mut self, unmatched: impl Fn(CgroupId) -> bool) {
         let done: Vec<_> = self.left.extract_if(|id, _| unmatched(*id)).collect();
         for (id, left) in &done {

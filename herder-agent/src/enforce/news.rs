@@ -33,9 +33,9 @@ pub struct EnforcementEvent {
 pub enum Change {
     /// The value was brought to what the rule wants.
     Enforced,
-    /// Somebody has changed it again and again; this often in all.
+    /// Something has changed it again and again; this often in all.
     Reverted(u64),
-    /// Something is in the way, and what to do.
+    /// The value is not enforceable: the obstacle, and what to do.
     NotEnforceable(Obstacle, String),
 }
 

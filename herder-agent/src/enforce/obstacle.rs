@@ -8,7 +8,7 @@ use herder_model::{
 };
 use std::{fs, path::Path};
 
-/// What stands in the way, from what went wrong; nothing if the cgroup is gone.
+/// The obstacle that an error means; none if the cgroup is gone.
 pub(super) fn of(error: &DirError) -> Option<Obstacle> {
     match error {
         DirError::Gone => None,

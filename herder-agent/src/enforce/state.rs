@@ -238,7 +238,7 @@ impl OomGroupState {
             *had_1 = true;
         }
         if self.written_by_us && value == Some(self.wanted) {
-            // The runtime has written what it was asked for; who changes that reverts it.
+            // The runtime has written what it was asked for. A later change is a revert.
             self.hold();
         }
     }

@@ -27,7 +27,7 @@ pub struct StatesRequest {
     pub after: Option<StateKey>,
     /// So many at most.
     pub most: usize,
-    /// Who asks.
+    /// Where the answer goes.
     pub answer: oneshot::Sender<States>,
 }
 

@@ -14,7 +14,7 @@ impl Enforcer {
     /// work; [`Self::survey_some`] does it.
     pub fn resync(&mut self) {
         self.watches.renew();
-        // Who has waited longest comes first.
+        // The container that has waited longest comes first.
         let waiting: HashSet<_> = self.unsurveyed.iter().copied().collect();
         let others = self.containers.keys().filter(|id| !waiting.contains(id));
         self.unsurveyed.extend(others);

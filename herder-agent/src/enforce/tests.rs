@@ -99,7 +99,7 @@ impl Fake {
         fs::read_to_string(self.directory(path).join(OOM_GROUP)).unwrap().trim().into()
     }
 
-    /// Whether inotify has something to tell.
+    /// Whether inotify has an event.
     fn is_told(&self) -> bool {
         let inotify = self.enforcer.inotify().unwrap();
         let mut polled = [PollFd::new(&inotify, PollFlags::IN)];
@@ -179,7 +179,7 @@ fn a_value_is_brought_and_kept() {
     assert_eq!(fake.state().writes, writes, "the agent's own writes are told too and need nothing");
 }
 
-/// Who changes what was right when the agent came reverts it, too.
+/// A change of a value that was right when the agent came is a revert, too.
 #[test]
 fn what_was_right_before_is_reverted() {
     let mut fake = Fake::new("right", |_| {});
@@ -203,7 +203,7 @@ fn what_the_runtime_was_asked_for_is_reverted() {
     }
 }
 
-/// A runtime writes to many files of a new container, and somebody may do so without end.
+/// A runtime writes to many files of a new container, and any process may do so in a loop.
 #[test]
 fn what_is_written_to_other_files_wakes_nobody() {
     let mut fake = Fake::new("others", |_| {});
@@ -243,7 +243,7 @@ fn files_that_come_later_are_watched() {
     assert_eq!(fake.value("/c"), "0");
     for _ in 0..2 {
         fake.resync();
-        // What told of its own last write may be gone.
+        // The event of the agent's own last write may be gone.
         fake.write("/c", "1");
         fake.enforcer.changed();
         assert_eq!((fake.value("/c").as_str(), fake.state().obstacle), ("0", None));
@@ -258,8 +258,8 @@ fn files_that_come_later_are_watched() {
     assert_eq!(fake.watches(), 0);
 }
 
-/// Its controller comes later. The watch on the directory goes before it has told of the
-/// agent's own write, for which the runtime's is not to be taken.
+/// The memory controller comes later. The watch on the directory goes before it has reported the
+/// agent's own write. The runtime's write must not be taken for that one.
 #[test]
 fn a_watch_that_is_replaced_tells_of_no_write_any_more() {
     let mut fake = Fake::new("replaced", |_| {});

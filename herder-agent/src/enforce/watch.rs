@@ -142,8 +142,8 @@ impl Watches {
         value.map(drop)
     }
 
-    /// Tells whether it is on the file. One that is there already is what the kernel gives
-    /// again, and with `MASK_ADD` it is not for a moment without events
+    /// Returns whether the watch is on the file. For a file that is watched already, the kernel
+    /// returns the same watch. With `MASK_ADD` that watch misses no event meanwhile
     /// (`inotify_update_existing_watch()`, fs/notify/inotify/inotify_user.c).
     fn put(
         &mut self,

@@ -206,7 +206,7 @@ impl Probe {
         }
     }
 
-    /// Takes so many of what is in the ring buffer of cgroups. Tells whether that was all.
+    /// Takes so many of what is in the ring buffer of cgroups. Returns whether that was all.
     pub fn read_cgroups(&mut self, most: usize, mut each: impl FnMut(&[u8])) -> bool {
         for _ in 0..most {
             let Some(record) = self.cgroups.next() else { return true };

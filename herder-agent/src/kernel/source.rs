@@ -32,7 +32,8 @@ pub enum SourceChoice {
     MemoryEvents,
 }
 
-/// The container that a cgroup belongs to, which only the names of pods and the rules tell.
+/// Maps a cgroup to the container that it belongs to. Only the names of pods and the rules say
+/// which that is.
 pub type ContainerOf<'a> = &'a dyn Fn(&CgroupPath) -> CgroupPath;
 
 /// Where the kernel's events come from.
@@ -40,7 +41,7 @@ pub trait Source: Send {
     /// Its name, as metrics and `--source` have it.
     fn name(&self) -> &'static str;
 
-    /// What of a kill it hears, and so what its silence means.
+    /// What of a kill it traces, and so what its silence means.
     fn traced(&self) -> Traced {
         Traced::default()
     }
@@ -87,7 +88,7 @@ pub trait Source: Send {
     fn removed(&mut self, _id: CgroupId) {}
 }
 
-/// What tells that there is something to read.
+/// The descriptors that become readable when there is something to read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Descriptors<'a> {
     /// Of kills, if they come apart from cgroups.
@@ -99,7 +100,7 @@ pub struct Descriptors<'a> {
 /// Which of two queues is read. A storm of cgroups must not crowd out kills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queue {
-    /// What tells of kills: all of it, and what is settled by then.
+    /// Kills: all records of them, and what is settled by then.
     Kills {
         /// Kills that are put together from counts wait for their container's fate until this.
         until: Monotonic,
@@ -114,7 +115,7 @@ pub const MOST_AT_ONCE: usize = 256;
 /// What a poll gave.
 #[derive(Debug, Default)]
 pub struct Polled {
-    /// In the order in which the kernel told them.
+    /// In the order in which the kernel recorded them.
     pub events: Vec<Event>,
     /// Kills that the source has put together itself.
     pub kills: Vec<OomKill>,

@@ -55,7 +55,7 @@ pub enum Failure {
     Malformed,
 }
 
-/// Told of every failure; counts it.
+/// Called with every failure; counts it.
 pub type OnFailure = Arc<dyn Fn(Failure) + Send + Sync>;
 
 /// Times of the connection; the defaults are for production.

@@ -21,7 +21,7 @@ pub struct Journal {
     settled: VecDeque<u64>,
     /// How many there were in all.
     settled_in_all: u64,
-    /// Wakes those who follow; they read the kills here, each at its own pace.
+    /// Wakes the clients that follow; they read the kills here, each at its own pace.
     news: watch::Sender<()>,
 }
 
@@ -114,7 +114,7 @@ impl Journal {
             let Some((number, _)) = open.find(|(_, victim)| victim.pid == Some(pid)) else {
                 continue;
             };
-            // Who reads it at this moment has it as it was.
+            // A reader that has it at this moment keeps it as it was.
             let kill = Arc::make_mut(kill);
             let exit_seconds = Some(after.as_secs_f64());
             if let Some(victim) = kill.victims.get_mut(number) {

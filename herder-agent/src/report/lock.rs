@@ -1,11 +1,11 @@
-//! A lock with priority inheritance, so that no thread waits for a less urgent one to get
-//! a processor.
+//! A lock with priority inheritance, so that no thread waits for a less urgent one to get a
+//! processor.
 //!
 //! The core may run before all ordinary threads (`kernel::process::scheduling`), and shares the
 //! metrics and the journal with the server, which may have to wait for a processor for hundreds of
-//! milliseconds. Whoever holds this lock runs as urgently as whoever waits for it (priority
-//! inheritance: `FUTEX_LOCK_PI`, kernel/futex/pi.c), which `std`'s mutex does not offer. So a
-//! futex comes before that mutex, which then nobody ever waits for.
+//! milliseconds. With priority inheritance (`FUTEX_LOCK_PI`, kernel/futex/pi.c) the holder of this
+//! lock runs as urgently as the most urgent thread that waits for it. `std`'s mutex does not offer
+//! that. So a futex is taken before that mutex, for which then no thread ever waits.
 
 use rustix::{
     io::Errno,
@@ -38,8 +38,8 @@ impl<T> Lock<T> {
         Lock { turn: Turn::new(), value: Mutex::new(value) }
     }
 
-    /// Waits until no other thread has the value. A panic of who had it changes nothing: what
-    /// these locks are about is never left half changed.
+    /// Waits until no other thread has the value. A panic of the thread that had it changes
+    /// nothing: what these locks are about is never left half changed.
     pub(super) fn lock(&self) -> Held<'_, T> {
         let turn = self.turn.as_ref().map(Turn::take);
         let value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
@@ -50,7 +50,8 @@ impl<T> Lock<T> {
 impl Turn {
     fn new() -> Option<Self> {
         let turn = AtomicU32::new(0);
-        // Of a futex that nobody holds: not permitted, unless it is not offered.
+        // To unlock a futex that no thread holds is not permitted. Another error means that the
+        // kernel does not offer the call.
         (futex::unlock_pi(&turn, Flags::PRIVATE) == Err(Errno::PERM)).then_some(Turn(turn))
     }
 
@@ -103,8 +104,7 @@ impl<T> fmt::Debug for Lock<T> {
     }
 }
 
-/// The value, until this is dropped by the thread that got it. The mutex is given back before the
-/// turn.
+/// The value, until the thread that got it drops this. The mutex is released before the turn.
 pub(super) struct Held<'a, T> {
     value: MutexGuard<'a, T>,
     _turn: Option<Taken<'a>>,

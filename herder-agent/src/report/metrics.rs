@@ -72,7 +72,7 @@ impl Metrics {
         Metrics { families: Families::new(), series: Lock::new(Series::new(retention)) }
     }
 
-    /// Where kills are heard of.
+    /// Sets the source of kills, by its name.
     pub fn source(&self, name: &str) {
         self.families.build(name);
     }

@@ -1,4 +1,4 @@
-//! What is counted and logged about the port: who was not let in, and what it asks of clients.
+//! What is counted and logged about the port: refused clients, and what it asks of clients.
 
 use super::Reporter;
 use std::error::Error;

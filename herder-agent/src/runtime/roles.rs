@@ -1,9 +1,9 @@
 //! Reads the bundles of new containers beside the core, each once.
 //!
-//! A bundle's `config.json` may have megabytes, and the core's thread is what a container's
-//! start waits for. So the core only asks, when a cgroup appears, and is told what was found. The
-//! runtime writes the bundle before it makes the cgroup; where it is not to be seen yet, it is
-//! looked for again a few times.
+//! A bundle's `config.json` may have megabytes, and a container's start waits for the core's
+//! thread. So the core only asks, when a cgroup appears, and gets the answer later. The runtime
+//! writes the bundle before it makes the cgroup. A bundle that is not to be seen yet is looked for
+//! again a few times.
 
 use super::bundle::Looked;
 use herder_model::{
@@ -59,7 +59,7 @@ pub struct FoundRole {
     pub role: ContainerRole,
 }
 
-/// Where the core asks. By default nobody answers.
+/// Where the core asks. The default goes nowhere, so no answers come.
 #[derive(Clone, Debug, Default)]
 pub struct RoleRequests {
     to: Option<mpsc::Sender<RoleRequest>>,
@@ -84,7 +84,7 @@ impl RoleRequests {
 pub struct RoleLookups {
     requests: mpsc::Receiver<RoleRequest>,
     found: mpsc::Sender<Vec<FoundRole>>,
-    /// What was not there, by when it is looked for again; the number tells two of one time apart.
+    /// What was not there, by when it is looked for again. The number keeps two of one time apart.
     again: BTreeMap<(Instant, u64), Lookup>,
     number: u64,
 }
@@ -96,7 +96,7 @@ struct Lookup {
     failed: usize,
 }
 
-/// Where to ask, who looks, and where the answers come.
+/// Where to ask, what looks, and where the answers come.
 pub fn channel() -> (RoleRequests, RoleLookups, mpsc::Receiver<Vec<FoundRole>>) {
     let (to, requests) = mpsc::channel(MOST);
     let (found, roles) = mpsc::channel(1);
@@ -105,8 +105,8 @@ pub fn channel() -> (RoleRequests, RoleLookups, mpsc::Receiver<Vec<FoundRole>>) 
 }
 
 impl RoleLookups {
-    /// Reads what is asked for, until nobody can ask or hear any more. `look` is called on a thread
-    /// that may block.
+    /// Reads the requested bundles, until the core asks or listens no more. `look` is called on a
+    /// thread that may block.
     pub async fn run(mut self, look: impl Fn(ContainerId) -> Looked + Send + Sync + 'static) {
         let look = Arc::new(look);
         loop {
@@ -154,7 +154,7 @@ impl RoleLookups {
         }
     }
 
-    /// What is asked next, if anything is, for who reads no bundles but answers by hand.
+    /// What is asked next, if anything is, for a caller that reads no bundles and answers by hand.
     #[doc(hidden)]
     pub fn take_request(&mut self) -> Option<RoleRequest> {
         self.requests.try_recv().ok()

@@ -76,7 +76,7 @@ pub enum AccessError {
 }
 
 impl AccessFiles {
-    /// Reads them, as files are read here. What cannot be read is told when it is taken.
+    /// Reads the files with `read_text`. A failure is reported later, when the settings are taken.
     pub fn read(path: &Path, read_text: impl Fn(&Path) -> io::Result<String>) -> Self {
         let text = read_text(path).map_err(|error| error.to_string());
         let settings = text.as_ref().ok().and_then(|text| Settings::parse(text, path).ok());
@@ -155,7 +155,7 @@ impl Access {
         (self.0.tls.is_some(), self.0.passwords.is_some())
     }
 
-    /// Lets a request in, or tells why not.
+    /// Lets a request in, or says why not.
     pub(super) async fn admit<B>(
         &self,
         request: &Request<B>,
@@ -191,7 +191,7 @@ impl Access {
     }
 }
 
-/// What somebody who is not let in is answered.
+/// The answer to a request that is not let in.
 pub(super) fn refusal(refused: Refused) -> Answer {
     let (status, why) = match refused {
         Refused::Handshake | Refused::PlainHttp => (

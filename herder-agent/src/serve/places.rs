@@ -101,8 +101,9 @@ fn make_room(open: &mut Vec<Open>, most: usize, of_kind: impl Fn(Doing) -> bool)
     }
 }
 
-/// Of whom has more than its share; who reads nothing or asks nothing, for the longest time; and
-/// else who is there for the longest time. No stream: there are fewer of them than places.
+/// The connection to close. One of an address with more than its share goes first, then the one
+/// that has read nothing or asked nothing for the longest time, then the oldest. A stream never
+/// goes: there are fewer streams than places.
 fn first_to_go(all: &[Row], now: Instant) -> Option<usize> {
     let mut of = HashMap::new();
     all.iter().for_each(|(address, ..)| *of.entry(address).or_insert(0) += 1);

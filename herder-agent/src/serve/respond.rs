@@ -32,7 +32,7 @@ struct Node<'a> {
     node: &'a str,
     version: &'a str,
     kernel: &'a str,
-    /// Where kills are heard of.
+    /// The source of kills.
     source: Option<&'a str>,
 }
 

@@ -19,7 +19,7 @@ use std::{
     path::Path,
 };
 
-/// Nobody's state is larger; a wrong path must not fill the memory.
+/// No agent's state is larger. A wrong path must not fill the memory.
 pub(super) const MOST_BYTES: u64 = 8 << 20;
 
 /// How each state begins: the first field that is written.

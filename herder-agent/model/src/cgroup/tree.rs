@@ -1,13 +1,13 @@
 //! Which path a cgroup id stands for.
 //!
-//! Filled by a walk at start and then by the kernel's mkdir and rmdir events. A
-//! removed cgroup keeps its name for a while: a kill is often the last thing
-//! that happens in a cgroup, and its record may be read after the removal.
+//! Filled by a walk at start and then by the kernel's mkdir and rmdir events. A removed cgroup
+//! keeps its name for a while: a kill is often the last thing that happens in a cgroup, and its
+//! record may be read after the removal.
 //!
-//! The owner of a delegated subtree may make cgroups without end, each with a name of 255
-//! bytes. So the number is bounded, separately for cgroups of pods and rules and for all
-//! others, so that neither kind crowds out the other. A kill in a cgroup that is not kept
-//! comes with the ids of the cgroups above it, and is attributed to the nearest kept one.
+//! The owner of a delegated subtree may make any number of cgroups, each with a name of 255 bytes.
+//! So the number is bounded, separately for cgroups of pods and rules and for all others, so that
+//! neither kind crowds out the other. A kill in a cgroup that is not kept comes with the ids of the
+//! cgroups above it, and is attributed to the nearest kept one.
 
 mod share;
 
@@ -132,8 +132,8 @@ impl CgroupTree {
         }
     }
 
-    /// Takes a cgroup that was made at a time. Tells whether it is new, and
-    /// there was room for it.
+    /// Takes a cgroup that was made at a time. Returns whether it is new, and there was room for
+    /// it.
     pub fn made(&mut self, id: CgroupId, path: CgroupPath, role: Role, now: Monotonic) -> bool {
         if self.known.contains_key(&id) || !self.has_room(role, &path) {
             return false;
@@ -160,7 +160,7 @@ impl CgroupTree {
         true
     }
 
-    /// Takes a removal at a time. Tells whether it was there.
+    /// Takes a removal at a time. Returns whether it was there.
     pub fn removed(&mut self, id: CgroupId, now: Monotonic) -> bool {
         let Some(known) = self.known.get_mut(&id) else {
             self.others.refused_one_less();
@@ -214,8 +214,8 @@ impl CgroupTree {
     pub fn found(&mut self, id: CgroupId, began: Monotonic) -> Found {
         let Some(known) = self.known.get_mut(&id) else { return Found::Unknown };
         known.seen = began;
-        // Ids are not used again, so what was taken for removed and is there all
-        // the same has never gone.
+        // Ids are not used again. So a cgroup that was taken for removed, and is found, has never
+        // gone.
         if known.gone.is_some_and(|gone| gone < began) {
             known.gone = None;
             return Found::Back(known.role);

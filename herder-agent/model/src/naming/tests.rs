@@ -288,7 +288,7 @@ fn what_the_runtime_tells_again_adds_to_what_is_known() {
     assert_eq!((naming.init(&path('a')), naming.adjusted(&path('a'))), (Some(77), Some(true)));
 }
 
-/// Who owns a cgroup on the way to a pod puts into it what he likes.
+/// The owner of a cgroup on the way to a pod can put anything into it.
 #[test]
 fn what_lies_below_another_users_cgroup_is_no_pods() {
     let mut naming = naming();

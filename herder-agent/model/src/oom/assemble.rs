@@ -73,7 +73,7 @@ struct Open {
     trigger: Option<Trigger>,
     seen: u32,
     end: Option<Decision>,
-    /// Whose limit was hit, where no end will tell.
+    /// Whose limit was hit, if no end of a decision will say it.
     domain: Option<Domain>,
     last_mark: Monotonic,
     deadline: Monotonic,
@@ -151,8 +151,8 @@ impl Assembler {
         self.killed.get(&tgid).is_some_and(|killed| !killed.is_outside)
     }
 
-    /// Whether nothing will tell whose limit was hit of the kill that this thread has begun, and
-    /// nobody has.
+    /// Whether it is still open whose limit was hit by the kill that this thread has begun: no
+    /// record will say it, and the caller has not.
     pub fn wants_domain(&self, trigger: u32) -> bool {
         self.inferred.get(&trigger).is_some_and(|open| open.domain.is_none())
     }

@@ -1,5 +1,5 @@
-//! What pods are labelled now, for those who decide apart from the core: the answers to
-//! the container runtime do not wait for it.
+//! The current labels of pods, for the parts that decide apart from the core: the answers to the
+//! container runtime do not wait for it.
 //!
 //! So labels are kept twice, here and in [`store`](super::store). One store for both would need a
 //! lock between the core and a runtime that asks; and the core's has what this one must not wait
@@ -90,7 +90,7 @@ mod tests {
         pods.apply(&applied(2, "db"));
         pods.apply(&Event::Deleted(uid(1)));
         assert_eq!((app(1), app(2)), (None, db.clone()));
-        // Nobody is forgotten while a list comes in, only when it is whole.
+        // No pod is forgotten while a list comes in, only when it is whole.
         pods.apply(&Event::ListStarted);
         pods.apply(&applied(3, "web"));
         assert_eq!((app(2), app(3)), (db, web.clone()));

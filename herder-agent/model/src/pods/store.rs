@@ -51,8 +51,8 @@ pub enum PodChange {
     Synced,
 }
 
-/// A pod and perhaps a container of it. Whether the API server still has the pod makes no
-/// difference to whoever asks by a cgroup: what runs keeps its names and its rule.
+/// A pod and perhaps a container of it. For a query by cgroup it makes no difference whether the
+/// API server still has the pod: what runs keeps its names and its rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resolved<'a> {
     /// The pod.

@@ -157,9 +157,9 @@ impl Annotations {
     /// The uid of the static pod whose mirror this is (`CreateMirrorPod()`,
     /// pkg/kubelet/pod/mirror_client.go).
     ///
-    /// Anybody may give a pod both annotations, so that alone proves nothing. But the
-    /// kubelet runs no pod that has them, and acknowledges in the status, which nothing
-    /// else may write, only what has name, namespace and hash of a static pod.
+    /// Any client may give a pod both annotations, so that alone proves nothing. But the kubelet
+    /// runs no pod that has them, and acknowledges in the status, which nothing else may write,
+    /// only what has name, namespace and hash of a static pod.
     fn mirrored(&self) -> Option<PodUid> {
         let hash = self.config_hash.as_ref()?;
         let is_mirror = self.config_mirror.as_ref() == Some(hash);

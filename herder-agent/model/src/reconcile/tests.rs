@@ -117,7 +117,7 @@ fn what_was_killed_while_the_agent_began_is_told_or_unheard() {
     reconciler.reported(ONE, false, Monotonic(51), Monotonic(60));
     reconciler.read_node(107, Monotonic(61));
     assert_eq!(reconciler.deadline(), Some(Monotonic(70)));
-    // Until that is told, the next agent has to tell it.
+    // Until this agent reports that, the next one has to.
     assert_eq!(reconciler.node_accounted(), Some(103));
     assert_eq!(
         (reconciler.settle_starting(Monotonic(69)), reconciler.settle_starting(Monotonic(70))),

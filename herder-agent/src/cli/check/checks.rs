@@ -324,7 +324,7 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
 
-    /// A node without some programs is told what stands in for them.
+    /// On a node without some programs, the check names what stands in for them.
     #[test]
     fn what_is_not_traced_is_taken_from_files() {
         let all = Traced {

@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(ranks, [0, 1, 2, 3]);
     }
 
-    /// Tells also why a mount of something else is no trial.
+    /// The finding also says why a mount of something else is no trial.
     #[test]
     fn without_a_cgroup_mount_it_is_said() {
         let fake = Fake::new("mount", &["a"]);

@@ -97,7 +97,7 @@ impl Agent {
         self.ask_over(stream, path, last_event).await
     }
 
-    /// With TLS 1.3 a client hears only now that its certificate is not the right one.
+    /// With TLS 1.3 a client learns only now that its certificate is not the right one.
     fn broken(&self, source: hyper::Error) -> ClientError {
         let of_tls = chain(&source).find_map(|cause| {
             let cause = cause.downcast_ref::<io::Error>()?.get_ref()?;

@@ -145,8 +145,8 @@ async fn what_is_wrong_is_named() {
     assert!(nobody.contains("http://127.0.0.1:1") && nobody.contains("--url"), "{nobody}");
 }
 
-/// An agent that asks for TLS, a certificate, a name and a password; each thing that is missing
-/// is told, with what to do.
+/// An agent that asks for TLS, a certificate, a name and a password. The error names each thing
+/// that is missing, and what to do.
 #[tokio::test]
 async fn an_agent_is_shown_what_it_asks_for() {
     let directory = std::env::temp_dir().join(format!("herder-client-{}", std::process::id()));

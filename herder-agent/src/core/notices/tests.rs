@@ -118,7 +118,7 @@ async fn a_kill_is_told_with_the_limit_and_what_is_left_to_count() {
     assert_eq!((occurrence.reason, occurrence.left), (Reason::ContainerGroupOomKilled, None));
 }
 
-/// What is not told is not even written.
+/// An Event that is not emitted is not even written.
 #[tokio::test]
 async fn of_a_thousand_kills_some_are_built() {
     let (mut notices, mut inbox) = notices();

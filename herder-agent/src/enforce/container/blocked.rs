@@ -1,5 +1,5 @@
-//! What is in the way of one matched container: that its file cannot be opened or written, what
-//! is around it, that it cannot be watched.
+//! The obstacles of one matched container: its file cannot be opened or written, something around
+//! it overrides the value, or it cannot be watched.
 
 use super::{Container, Context, Shared};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 use herder_model::enforcement::Obstacle;
 use std::time::Instant;
 
-/// What is in the way, and for people, why and what to do.
+/// The obstacle, and for people, why and what to do.
 type Reason = (Obstacle, String);
 
 /// Everything that is in a container's way.
@@ -59,8 +59,8 @@ impl Blocked {
 }
 
 impl Container {
-    /// Opens the directory, if that is not done yet. Whatever stands in the way
-    /// (no cgroup v2, no free descriptor) is an obstacle, and tried again.
+    /// Opens the directory, if that is not done yet. A failure (no cgroup v2, no free descriptor)
+    /// is an obstacle, and opening is tried again.
     ///
     /// # Errors
     /// When the cgroup is gone.
@@ -123,7 +123,7 @@ impl Container {
         self.tell_obstacle(shared);
     }
 
-    /// What is in its way.
+    /// Its obstacle, if there is one.
     pub(in crate::enforce) fn obstacle(&self) -> Option<Obstacle> {
         self.obstacle_text().map(|(obstacle, _)| *obstacle)
     }
@@ -132,7 +132,7 @@ impl Container {
         self.blocked.reason(self.scope.is_some())
     }
 
-    /// Tells of an obstacle once, when it comes and when it goes.
+    /// Reports an obstacle once when it comes, and once when it goes.
     pub(super) fn tell_obstacle(&mut self, shared: &mut Shared) {
         let now = self.obstacle();
         if self.blocked.reported == now {
@@ -140,7 +140,7 @@ impl Container {
         }
         self.blocked.reported = now;
         let obstacle = self.obstacle_text().cloned();
-        // Without a watch the value is enforced all the same, only later.
+        // Without a watch the value is still enforced, only later.
         self.pending.obstacle = obstacle.clone().filter(|(it, _)| *it != Obstacle::NoWatch);
         shared.effects.is_noteworthy(self.id);
         shared.effects.add(Effect::Blocked {

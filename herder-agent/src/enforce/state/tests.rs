@@ -198,7 +198,7 @@ fn a_new_container_settles() {
     assert_eq!((state.writes(), state.reverts(), state.original_value()), (2, 1, Some(true)));
 }
 
-/// c2bc365: the rule changed its mind, and nobody else wrote.
+/// c2bc365: the rule changed its mind, and nothing else wrote.
 #[test]
 fn another_rule_is_no_revert() {
     walk(
@@ -329,7 +329,7 @@ fn an_echo_that_is_lost_hides_nobody_elses_write() {
     assert_eq!(unwatched.original_value(), Some(true), "without a watch there is no echo");
 }
 
-/// bcf317b: a pause in a fight ends as it began.
+/// bcf317b: a pause between corrections ends as it began.
 #[test]
 fn a_pause_keeps_what_was_held() {
     let mut state = OomGroupState::new(false, Origin::Made, false);

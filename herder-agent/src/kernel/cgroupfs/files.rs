@@ -64,10 +64,10 @@ impl CgroupFs {
         self.id(&upwards.find(|path| self.directory(path).join(EVENTS).exists())?)
     }
 
-    /// Processes that the kernel has killed on this node; none if it does not tell. Where the
-    /// mount begins at the hierarchy's root that is `oom_kill` of `/proc/vmstat`. A node that is
-    /// a container shares that file with others, but what its own cgroup counts in
-    /// `memory.events` includes all below it, those that are gone too.
+    /// Processes that the kernel has killed on this node; none if it does not say. Where the mount
+    /// begins at the hierarchy's root, that is `oom_kill` of `/proc/vmstat`. A node that is a
+    /// container shares that file with others. But what its own cgroup counts in `memory.events`
+    /// includes all cgroups below it, also those that are gone.
     pub fn node_kills(&self, begins_at: CgroupId) -> Option<u64> {
         let file = match begins_at {
             CgroupId::HIERARCHY_ROOT => PathBuf::from("/proc/vmstat"),

@@ -8,8 +8,8 @@ use herder_model::{
 };
 use std::{fs, path::Path};
 
-/// Most cgroups below one that are looked at. A pod has far fewer; a slice that somebody
-/// gave a limit may have thousands, and corrections wait meanwhile.
+/// Most cgroups below one that are looked at. A pod has far fewer. A slice with a limit may have
+/// thousands, and corrections wait meanwhile.
 const MOST: usize = 64;
 
 impl CgroupFs {
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(parts(&root), None);
     }
 
-    /// A slice that somebody gave a limit may have thousands below it.
+    /// A slice with a limit may have thousands of cgroups below it.
     #[test]
     fn what_has_too_much_below_it_is_not_added_up() {
         let names: Vec<_> = (0..=MOST).map(|number| number.to_string()).collect();

@@ -57,7 +57,7 @@ pub fn walk(root: &Path, take: impl FnMut(Part) -> ControlFlow<()>) -> io::Resul
         stopped => stopped,
     };
     if ended.is_continue() {
-        // Whoever takes no more needs no last part.
+        // A receiver that takes no more parts needs no last one.
         let _ = walk.hand_over();
     }
     Ok(walk.walked)

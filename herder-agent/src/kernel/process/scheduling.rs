@@ -91,7 +91,7 @@ pub fn raise_priority() {
 
 fn get() -> io::Result<SchedAttr> {
     let mut found = SchedAttr::default();
-    // SAFETY: the kernel writes as many bytes as it is told, which are the structure's own.
+    // SAFETY: the kernel writes at most `SIZE` bytes, which are the structure's own.
     match unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut found, SIZE, 0) } {
         0 => Ok(found),
         _ => Err(io::Error::last_os_error()),
@@ -114,7 +114,7 @@ mod tests {
     /// `SCHED_BATCH` (include/uapi/linux/sched.h).
     const BATCH: u32 = 3;
 
-    /// What a thread has after [`soon`] that had this before.
+    /// What a thread has after [`raise_priority`] that had this before.
     fn after(attributes: SchedAttr) -> SchedAttr {
         let thread = std::thread::spawn(move || {
             set(&SchedAttr { size: SIZE, ..attributes }).unwrap();
@@ -129,7 +129,7 @@ mod tests {
         let policy = after(SchedAttr { policy: BATCH, ..SchedAttr::default() }).policy;
         assert_eq!(policy, BATCH);
         let found = after(SchedAttr { nice: 5, ..SchedAttr::default() });
-        // Who may runs before ordinary tasks, which have no nice value.
+        // A thread with the permission runs before ordinary tasks, and has no nice value then.
         assert!(found.policy == ROUND_ROBIN || found.nice == 5, "{}", found.nice);
     }
 }

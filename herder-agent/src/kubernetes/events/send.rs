@@ -70,8 +70,7 @@ impl Outcome {
     }
 }
 
-/// Told of the outcome of every occurrence, and of each time that one is counted up; counts
-/// it.
+/// Called with the outcome of every occurrence, and each time that one is counted up; counts it.
 pub type OnOutcome = Arc<dyn Fn(Outcome) + Send + Sync>;
 
 /// Where occurrences are handed in.
@@ -176,8 +175,8 @@ impl EventWriter {
         }
     }
 
-    /// Runs until the queue is gone and what it brought is written, or until `end`. Tells
-    /// how much was not written.
+    /// Runs until the queue is gone and what it brought is written, or until `end`. Returns how
+    /// much was not written.
     pub async fn run(mut self, end: impl Future<Output = ()>) -> usize {
         tokio::select! {
             biased;

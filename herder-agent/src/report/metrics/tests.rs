@@ -64,7 +64,7 @@ fn lines(metrics: &Metrics, prefix: &str) -> Vec<String> {
     text.lines().filter(|line| line.starts_with(prefix)).map(str::to_owned).collect()
 }
 
-/// Whoever counts which containers ended must not count a group that one has made inside.
+/// A query that counts the containers that ended must not count a group inside of a container.
 #[test]
 fn a_group_inside_of_a_container_is_sub_processes() {
     let metrics = Metrics::default();

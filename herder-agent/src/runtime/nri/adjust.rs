@@ -33,7 +33,7 @@ pub struct Wish {
 }
 
 impl Wish {
-    /// Whether nothing is to be done: a value that is right is left to who wanted it,
+    /// Whether nothing is to be done. A value that is right is left to the plugin that set it,
     /// since NRI lets only one plugin set it.
     pub fn is_fulfilled(&self) -> bool {
         self.found == Some(self.target.value)
@@ -61,11 +61,11 @@ fn resources(value: bool) -> LinuxResources {
     LinuxResources { memory: None, unified: [(OOM_GROUP.to_owned(), value)].into() }
 }
 
-/// What the rules want of a container of a pod; nothing if none is for it, or if it is not
-/// one that a kubelet made. `given` is what it is about to be given.
+/// What the rules want of a container of a pod; none if no rule is for it, or if it is not one that
+/// a kubelet made. `given` is what it is about to be given.
 ///
 /// # Errors
-/// When its cgroup cannot be told.
+/// When its cgroup is not clear from the request.
 pub fn desired_adjustment(
     policy: &Policy,
     pod: &Pod,
@@ -81,7 +81,7 @@ pub fn desired_adjustment(
     Ok(Some(Wish { target, found: given.and_then(value) }))
 }
 
-/// What a container's spec has, as far as that is told.
+/// The resources of a container's spec, as far as the runtime sends them.
 pub fn spec_resources(container: &Container) -> Option<&LinuxResources> {
     container.linux.as_ref()?.resources.as_ref()
 }

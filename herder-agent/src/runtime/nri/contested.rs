@@ -31,9 +31,9 @@ struct Try {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// A value was set, and nothing has been heard since.
+    /// A value was set, and the container has left no trace since.
     Set,
-    /// The value before was refused; none was set, and nothing has been heard since.
+    /// The value before was refused. None was set, and the container has left no trace since.
     Without,
     /// It was made without a value, and not with one.
     Contested { until: Instant },
@@ -134,7 +134,7 @@ mod tests {
         for _ in 0..100 {
             assert!(tries.next(|_| true), "it was made, and did not start");
         }
-        // Nothing at all is heard: neither with a value nor without.
+        // No container leaves a trace, neither with a value nor without.
         let heard_of_nothing = [0; 6].map(|_| tries.next(|_| false));
         assert_eq!(heard_of_nothing, [true, false, true, false, true, false]);
         assert_eq!([0; 3].map(|_| tries.next(|_| true)), [true; 3]);

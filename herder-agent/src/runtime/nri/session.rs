@@ -261,8 +261,8 @@ impl<'a> Session<'a> {
         Ok(CreateContainerResponse { adjust }.encode_to_vec().into())
     }
 
-    /// Whether a value is better not set. Who is not heard of after its last try, and got no
-    /// cgroup either, was refused.
+    /// Whether a value is better not set. If the last try was followed by no news of the container
+    /// and no cgroup, the runtime refused it.
     fn is_contested(&mut self, pod: PodUid, container: &Container) -> bool {
         let (name, now) = (&container.name, Instant::now());
         let awaited = &self.plugin.awaited;
@@ -346,7 +346,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Tells what is answered about a container.
+    /// Reports what is answered about a container.
     fn tell(
         &self,
         pod: &Pod,
@@ -365,7 +365,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Gives the core what was learnt, when it has room for it.
+/// Hands what the runtime reported to the core, when that has room for it.
 async fn hand_over(plugin: &Plugin, learnt: &mut Vec<RuntimeContainer>) {
     if learnt.is_empty() {
         return pending().await;

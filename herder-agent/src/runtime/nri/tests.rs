@@ -136,7 +136,8 @@ async fn the_rules_are_those_of_now() {
     assert_eq!(runtime.create(&about(pod(), container(1, 0))).await, None);
 }
 
-/// The core decides by the labels of now, and so does this: else they would fight.
+/// The core decides by the current labels, and so does the plugin. Otherwise each would revert the
+/// other.
 #[tokio::test]
 async fn the_labels_are_those_of_now() {
     let scene = Scene::new("labels", false);

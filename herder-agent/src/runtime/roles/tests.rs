@@ -119,7 +119,7 @@ async fn each_of_4096_containers_is_read_once() {
     assert!((0..MOST).all(|number| fake.looks(number) == 1));
 }
 
-/// Those that never come take neither memory without end nor the turn of those that are there.
+/// Bundles that never come take neither unbounded memory nor the turn of those that are there.
 #[tokio::test(start_paused = true)]
 async fn what_never_comes_keeps_nothing_new_waiting() {
     let fake = Fake::new([(2 * MOST, 1)]);

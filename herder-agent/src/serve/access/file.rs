@@ -1,9 +1,9 @@
-//! The file of `--web-config-file` as it is written: the format that Prometheus' exporters
-//! share (exporter-toolkit, docs/web-configuration.md), and what is checked beyond its syntax.
+//! The file of `--web-config-file` as it is written: the format that Prometheus' exporters share
+//! (exporter-toolkit, docs/web-configuration.md), and what is checked beyond its syntax.
 //!
-//! Nothing in it is passed over. A key that nobody knows is rejected as in the agent's own
-//! configuration, and one that this server cannot keep is rejected with the reason: whoever
-//! wrote it counts on it.
+//! No key is ignored. An unknown one is rejected, as in the agent's own configuration. One that
+//! this server cannot honour is rejected with the reason, since the operator who wrote it counts on
+//! it.
 
 use super::{
     passwords::check_hash,
@@ -128,7 +128,7 @@ impl RawFile {
         let mut users = BTreeMap::new();
         let users_at = self.basic_auth_users.as_ref().map(|item| item.referenced);
         let named = value(self.basic_auth_users, "basic_auth_users")?;
-        // Who removes the last user must not open the port to all.
+        // An operator who removes the last user must not open the port to all.
         if let (Some(at), Some(true)) = (users_at, named.as_ref().map(|users| users.is_empty())) {
             let why = "`basic_auth_users` names no user; remove the key to ask for no password";
             return wrong(at, why);
@@ -182,8 +182,8 @@ impl RawTls {
         let mut settings = TlsSettings::new(certificate, key, client_ca, client_auth);
         let names_at = self.client_allowed_sans.as_ref().map_or(at, |item| item.referenced);
         if let Some(names) = list(self.client_allowed_sans, "client_allowed_sans")? {
-            // Exporters take RequireAnyClientCert too, although a name in a certificate that
-            // nobody verified proves nothing.
+            // Exporters take RequireAnyClientCert too, although a name in an unverified certificate
+            // proves nothing.
             if !matches!(client_auth, ClientAuth::RequireAny | ClientAuth::RequireAndVerify) {
                 let why =
                     "`client_allowed_sans` needs the `client_auth_type` RequireAndVerifyClientCert";

@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(format!("{passwords:?}"), "2 users");
     }
 
-    /// Else the time of an answer would tell which names there are.
+    /// Otherwise the time of an answer would reveal which names there are.
     #[tokio::test]
     async fn a_wrong_name_is_checked_as_a_wrong_password_is() {
         let passwords = of(&[("a", "x"), ("b", "y")]);

@@ -149,7 +149,7 @@ async fn answers_are_the_same_with_gzip() {
     has(&server.ask("GET /livez HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n").await, 200, "ok");
 }
 
-/// Nobody takes a part of a list for all of it.
+/// A client must not take a part of a list for all of it.
 #[tokio::test]
 async fn a_core_that_stops_answering_breaks_the_answer() {
     let mut server = Server::start().await;

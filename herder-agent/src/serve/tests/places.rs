@@ -137,7 +137,7 @@ async fn a_client_that_goes_before_it_has_asked_is_let_go() {
         let _ = connection.read_to_end(&mut rest).await;
         assert_eq!(rest, b"");
     }
-    // Who has asked is answered all the same.
+    // A client that has asked is still answered.
     let mut connection = server.connect(1).await;
     connection.write_all(LIVEZ.as_bytes()).await.unwrap();
     connection.shutdown().await.unwrap();

@@ -125,7 +125,7 @@ fn of_two_mirrors_only_the_one_with_the_container_is_named() {
     assert_eq!(decided(&naming, &policy(RULE), &path_of(HASH, 'c')), "r 0");
 }
 
-/// Who deletes a mirror gets a new one; the static pod has not noticed.
+/// A deleted mirror is replaced by a new one. The static pod does not notice.
 #[test]
 fn it_keeps_its_names_while_its_mirror_is_replaced() {
     let begin = Monotonic::ZERO;

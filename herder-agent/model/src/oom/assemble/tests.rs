@@ -256,7 +256,7 @@ fn killed_processes_are_forgotten() {
     assert!(assembler.killed.is_empty());
 }
 
-/// Where no decision is traced, somebody else says whose limit was hit, once for each kill.
+/// Where no decision is traced, the caller says whose limit was hit, once for each kill.
 #[test]
 fn the_limit_of_an_inferred_kill_is_what_was_said_first() {
     let mut assembler = Assembler::new(NOTHING);

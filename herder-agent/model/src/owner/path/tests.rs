@@ -182,7 +182,7 @@ fn all_else_is_the_host() {
         "/kubepods/pod{hash}{hash}0/{id}",
         // A runtime and a kubelet whose drivers differ: a known mistake.
         "/system.slice/kubepods-burstable-pod{uid_}.slice:cri-containerd:{id}",
-        // Who owns a cgroup can name those in it as he likes.
+        // The owner of a cgroup can name those in it at will.
         "/system.slice/ci-runner.service/kubepods/burstable/pod{uid}/{id}",
         "/system.slice/ci-runner.service/kubepods.slice/kubepods-pod{uid_}.slice/crio-{id}.scope",
         "/system.slice/docker-{id2}.scope/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{uid_}.slice/cri-containerd-{id}.scope",

@@ -140,7 +140,7 @@ fn earlier_incarnations_are_found_up_to_a_bound() {
 fn restarts_are_counted_once_each() {
     let oom = Reason::OomKilled;
     let now = Monotonic::ZERO;
-    // What is known, what comes, and the restarts that it tells of.
+    // What is known, what comes, and the restarts that follow from it.
     let table: [(&str, Pod, Pod, Vec<PodChange>); 8] = [
         (
             "one restart",

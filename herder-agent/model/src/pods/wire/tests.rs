@@ -160,7 +160,7 @@ fn annotations_in_use_are_read_and_others_are_not() {
     assert_eq!(pod.label("z"), Some("1"));
 }
 
-/// Anybody who may make pods can give one any annotation.
+/// Any client that may make pods can give one any annotation.
 #[test]
 fn only_what_the_kubelet_acknowledged_is_a_mirror() {
     const HASH: &str = "ca0757b5d25d60b3db9d57dce6d10c2d";

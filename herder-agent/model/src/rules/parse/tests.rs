@@ -234,7 +234,7 @@ fn patterns_that_can_match_nothing_are_refused() {
     }
 }
 
-/// No word of the library that reads YAML, or of Rust, reaches who writes the file.
+/// No word of the library that reads YAML, or of Rust, reaches the operator who writes the file.
 #[test]
 fn errors_of_syntax_say_what_to_write() {
     let table = [

@@ -149,7 +149,7 @@ fn cycles_end() {
     assert_eq!(btf.kind(TypeId(2)), None);
 }
 
-/// Bytes that no compiler makes: the search ends all the same.
+/// No compiler makes these bytes. The search still ends.
 #[test]
 fn types_that_contain_themselves() {
     let mut builder = Builder::new();

@@ -71,8 +71,8 @@ fn of_cgroup(flags: u32, above: u32) -> CgroupRecord {
     CgroupRecord { header, cgroup: 9, above, reserved: 0 }
 }
 
-/// A mount that begins below the hierarchy's root shows a part of what the kernel
-/// tells of, by shorter paths.
+/// A mount that begins below the hierarchy's root shows only a part of the cgroups that the kernel
+/// reports, and by shorter paths.
 #[test]
 fn paths_begin_where_the_mount_does() {
     let made = |flags, above, path: &[u8]| {

@@ -129,7 +129,7 @@ async fn memory_is_bounded() {
         correlator.allowed.iter().count(),
     );
     assert_eq!(sizes, (REMEMBERED, REMEMBERED, REMEMBERED));
-    // Who came last is still known.
+    // The pod that came last is still known.
     let later = now + NODE_REFILL * 2100;
     let again = correlator.correlate(occurrence("pod-1999", "a", 0), Untold::default(), later);
     assert!(again.unwrap().is_update);

@@ -56,7 +56,7 @@ fn report(kind: Kind, limit: Limit, comm: &str, sizes: Option<Sizes>) -> KillRep
     }
 }
 
-/// The init was small, and the text says why it was taken all the same.
+/// The init was small. The text says why the kernel chose it nevertheless.
 #[test]
 fn an_init_beside_exiting_children() {
     let text = |exiting| {

@@ -128,7 +128,7 @@ impl Runtime {
         }
     }
 
-    /// Tells that something has happened to a container.
+    /// Reports that something has happened to a container.
     pub(super) async fn tell(&mut self, event: i32, container: Container) {
         let news = StateChangeEvent { event, pod: Some(pod()), container: Some(container) };
         assert_eq!(self.ask("StateChange", news.encode_to_vec()).await, Bytes::new());

@@ -106,7 +106,7 @@ async fn with_tls_only_probes_are_answered_without() {
     let stranger = Authority::new("other").client(None, &BOTH);
     assert_eq!(server.tls(stranger, "/metrics", "").await, "");
     assert!(server.counted("herder_http_refused_total{reason=\"plain-http\"} 6"));
-    // The server hears of it when the client has gone.
+    // The server notices it when the client has gone.
     let counted = async {
         while !server.counted("herder_http_refused_total{reason=\"handshake\"} 1") {
             sleep(Duration::from_millis(10)).await;
@@ -196,7 +196,7 @@ async fn names_and_passwords_open_all_other_paths() {
     has(&server.plain("/metrics", &basic("a", "other")).await, 200, "herder_build_info{");
 }
 
-/// A check takes its time, and nobody else's.
+/// The check of a password takes its time, and delays no probe.
 #[tokio::test]
 async fn probes_are_answered_while_passwords_are_checked() {
     let hash = bcrypt::hash("secret", 10).unwrap();
@@ -236,7 +236,7 @@ async fn headers_are_on_every_answer() {
     assert!(page.contains("img-src 'none'") && page.contains("default-src 'none'"), "{page}");
 }
 
-/// Neither who begins a handshake and stops, nor many who do, keep others out.
+/// Neither a client that begins a handshake and stops, nor many of them, keep others out.
 #[tokio::test]
 async fn handshakes_that_do_not_end_keep_nobody_out() {
     let authority = Authority::new("ca");

@@ -50,7 +50,7 @@ fn a_deleted_pod_is_found_as_long_as_it_has_cgroups() {
     assert!(store.known(uid(A)).is_none());
 }
 
-/// Of deleted pods without number those that run are forgotten last, and told.
+/// Of very many deleted pods, those that run are forgotten last, and that is reported.
 #[test]
 fn deleted_pods_that_run_are_bounded_too() {
     let now = Monotonic::ZERO;
