@@ -4,6 +4,7 @@ use super::{
     container::Cgroup,
     http::ask,
     role::role,
+    say::say,
     wait::{PATIENCE, eventually},
 };
 use rustix::process::{Pid, Signal, kill_process};
