@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = tests![footprint_of_the_start];
 pub const TESTS_OF_FAULTS: &[Test] = tests![
     footprint_of_the_start,
     footprint_of_delegated_cgroups,
+    footprint_of_a_hundred_thousand_cgroups,
     footprint_without_ebpf,
     footprint_of_too_many_matched
 ];
@@ -116,6 +117,28 @@ fn is_told_as(agent: &Agent, cgroup: &str, container: &str) {
     assert!(kill["cgroup"].as_str().unwrap().starts_with(container), "{kill:#}");
     let told = ["rule", "kind", "limit"].map(|key| kill[key].clone());
     assert_eq!(told, ["matched", "subprocess", "container"], "{kill:#}");
+}
+
+/// What the kernel itself needs for a hundred thousand cgroups, KiB.
+const ROOM: u64 = 4 << 20;
+
+/// Needs `cargo xtask vm --memory 6144`: the kernel keeps more of each than the agent does.
+fn footprint_of_a_hundred_thousand_cgroups() {
+    let memory = fs::read_to_string("/proc/meminfo").unwrap();
+    let total = memory.split_whitespace().nth(1).and_then(|total| total.parse::<u64>().ok());
+    if total.unwrap() < ROOM {
+        say("not tried: this guest has too little memory for so many cgroups");
+        return;
+    }
+    let _container = Container::start("/matched/c1", 60, &["idle"]);
+    let deep = make_below("/matched/c1", 3, 235, 40_000);
+    make_below("/matched/c1/short", 0, 6, 60_000);
+    let own = Own::make(LIMIT);
+    let agent = own.start(MATCHED, &[]);
+    own.is_within_limits("100,000 at the start");
+    is_told_as(&agent, &deep, "/matched/c1");
+    own.is_within_limits("after a kill in one of them");
+    agent.assert_nothing_lost();
 }
 
 const USER: &str = "/user.slice/user-1000.slice/user@1000.service";
