@@ -58,8 +58,9 @@ impl Core {
         for FoundRole { request: RoleRequest { of, made }, role } in found {
             for id in self.subjects.naming.learn_role(of, role) {
                 let Some(path) = self.cgroups.tree.path(id).cloned() else { continue };
-                // No rule is about what a container makes for itself, of which there may be much.
-                if !self.subjects.naming.is_own(&path) {
+                // What a container makes for itself matters only if a rule for cgroups governs it:
+                // its owner has a name now. There may be much of it.
+                if !self.subjects.naming.is_own(&path) && !self.enforcer.governs(id) {
                     continue;
                 }
                 let cgroup = self.subjects.naming.parse(&path);
