@@ -64,39 +64,26 @@ const STARTED: Duration = Duration::from_secs(10);
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// What the port asks of clients is wrong.
     #[error(transparent)]
     Access(#[from] AccessError),
-    /// No source of kills can be had.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The port cannot be had, or a metric cannot be registered.
     #[error(transparent)]
     Serve(#[from] ServeError),
-    /// A thread or runtime cannot be started.
     #[error("cannot start {what}: {source}")]
     Start {
-        /// What it is for.
         what: &'static str,
-        /// What the system said.
         source: io::Error,
     },
-    /// Pod names were asked for.
     #[error(transparent)]
     Kubernetes(#[from] ConnectError),
-    /// The core ended without a stop signal.
     #[error("the core task ended: {0}")]
     Core(String),
 }
 
 /// Runs the agent until SIGTERM or SIGINT.
-///
-/// # Errors
-/// When something that nothing works without cannot be had; the message says
-/// what to do.
 pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     process::memory::no_huge_pages();
     let descriptors = process::limits::raise();
@@ -248,7 +235,6 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     ended.map_err(|error| AgentError::Core(error.to_string()))
 }
 
-/// The configuration that the agent begins with.
 fn taken(path: &Path, text: &str) -> Result<Config, ConfigError> {
     if parse::is_empty(text) {
         tracing::warn!(path = %path.display(), "The configuration is empty: no rule matches anything.");

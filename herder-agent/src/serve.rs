@@ -79,7 +79,6 @@ const LARGEST_HEAD: usize = 16 * 1024;
 /// How long requests that are being answered may take at the end.
 const FINISH: Duration = Duration::from_secs(2);
 
-/// What the server answers about.
 #[derive(Clone)]
 pub struct State {
     reporter: Arc<Reporter>,
@@ -93,7 +92,6 @@ pub struct State {
 }
 
 impl State {
-    /// Takes handles to the rest of the agent.
     pub fn new(
         reporter: Arc<Reporter>,
         readiness: Readiness,

@@ -28,7 +28,6 @@ pub struct State {
     pub begins_at: CgroupId,
     /// The node's count of killed processes up to which all are reported, if it was read.
     pub oom_kills: Option<u64>,
-    /// What is known of each matched cgroup.
     pub cgroups: SavedCgroups,
 }
 
@@ -53,31 +52,21 @@ struct Saved {
 /// Why the state of an earlier agent cannot be used, or this one's not be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// It cannot be read or written.
     #[error("{path}: {source}")]
     Io {
-        /// Which file.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
-    /// It is no state.
     #[error("{path} is not an agent's state file: {source}")]
     Json {
-        /// Which file.
         path: PathBuf,
-        /// What is wrong, and where.
         source: serde_json::Error,
     },
-    /// Something else stands there.
     #[error("{path} is {what} and was left unchanged: remove it, or give another --state-file")]
     Foreign {
-        /// Which file.
         path: PathBuf,
-        /// What it is.
         what: String,
     },
-    /// It is far larger than a state.
     #[error("{0} is larger than any state of an agent that can be read again")]
     Large(PathBuf),
 }
@@ -90,10 +79,6 @@ pub struct StateFile {
 }
 
 impl StateFile {
-    /// For this boot.
-    ///
-    /// # Errors
-    /// When the id of this boot cannot be read.
     pub fn new(path: PathBuf) -> Result<Self, StateError> {
         let boot_id =
             fs::read_to_string(BOOT_ID).map_err(|error| failed(Path::new(BOOT_ID), error))?;
@@ -101,9 +86,6 @@ impl StateFile {
     }
 
     /// What an earlier agent of this boot left; nothing if there was none.
-    ///
-    /// # Errors
-    /// When there is something else in its place.
     pub fn load(&self) -> Result<State, StateError> {
         let text = match Place::open(&self.path) {
             Ok(place) => place.read()?,
@@ -128,9 +110,6 @@ impl StateFile {
     }
 
     /// Puts a state in the place of the one before, as a whole.
-    ///
-    /// # Errors
-    /// When the directory cannot be written.
     pub fn save(&self, state: &State) -> Result<(), StateError> {
         let cgroups = state.cgroups.iter().map(|(id, left)| (id.0, left.clone())).collect();
         let saved = Saved {

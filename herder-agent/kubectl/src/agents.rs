@@ -6,7 +6,6 @@ use std::fmt;
 /// The port of an agent whose pod names none.
 const PORT: i32 = herder_agent::serve::PORT as i32;
 
-/// An agent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Agent {
     pub(crate) pod: String,

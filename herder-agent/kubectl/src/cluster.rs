@@ -64,12 +64,10 @@ impl Cluster {
         })
     }
 
-    /// The namespace that is asked about.
     pub(crate) fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// All agents, by node.
     pub(crate) async fn agents(&self, deadline: Instant) -> Result<Vec<Agent>, Error> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.agents_namespace);
         let mut params = ListParams::default().labels(&self.agents_selector).limit(PAGE);
@@ -96,7 +94,6 @@ impl Cluster {
         Ok(agents)
     }
 
-    /// A list that an agent has.
     pub(crate) async fn list(&self, agent: &Agent, path: &str) -> Result<Vec<Value>, Fault> {
         let answer = self.ask(agent, path, None).await?;
         let body = whole(answer.into_body()).await?;
@@ -148,7 +145,6 @@ impl Cluster {
     }
 }
 
-/// All of a body.
 async fn whole(mut body: Body) -> Result<Vec<u8>, Fault> {
     let mut all = Vec::new();
     while let Some(frame) = body.frame().await {

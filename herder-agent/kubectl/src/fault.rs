@@ -5,65 +5,45 @@ use hyper::StatusCode;
 use serde_json::Value;
 use std::{io, time::Duration};
 
-/// Nothing can be printed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// No access to a cluster.
     #[error("the kubeconfig cannot be used: {}", Causes(.0))]
     Kubeconfig(#[source] kube::config::KubeconfigError),
-    /// A certificate, a credential or a proxy is broken.
     #[error("the configured access to the API server cannot be used: {}", Causes(.0))]
     Unusable(#[source] kube::Error),
-    /// The pods of the agents cannot be listed.
     #[error("cannot list the agents' pods in namespace {namespace}: {}", Causes(source))]
     List {
-        /// Where they are looked for.
         namespace: String,
-        /// What the API server said.
         source: kube::Error,
     },
-    /// The API server is too slow.
     #[error("the API server did not list the agents' pods within {0:?}")]
     SlowList(Duration),
-    /// There is no agent to ask.
     #[error(
         "no agents in namespace {namespace} with labels {selector}: is Herder there? else see --agents-namespace and --agents-selector"
     )]
     NoAgents {
-        /// Where they were looked for.
         namespace: String,
-        /// By which labels.
         selector: String,
     },
-    /// No agent answered.
     #[error("none of {0} agents answered")]
     NoAnswer(usize),
-    /// Standard output is gone.
     #[error(transparent)]
     Output(#[from] io::Error),
 }
 
-/// One agent is missing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
-    /// It does not run.
     #[error("its pod is {0}")]
     Phase(String),
-    /// It took too long.
     #[error("no answer in time")]
     Slow,
-    /// The API server or the agent does not want to.
     #[error("{status}: {why}")]
     Refused {
-        /// What was answered.
         status: StatusCode,
-        /// Why.
         why: String,
     },
-    /// The connection broke.
     #[error("{}", Causes(.0))]
     Broken(#[source] kube::Error),
-    /// The answer is not one of an agent.
     #[error("its answer is not what an agent says: {0}")]
     Garbage(String),
 }

@@ -134,7 +134,6 @@ async fn one(cluster: Cluster, agent: Agent, mut last: Option<u64>, news: mpsc::
     }
 }
 
-/// Each event of one stream.
 async fn each(
     mut body: Body,
     agent: &Agent,

@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 
-/// So many of the newest kills.
 pub(crate) struct Newest {
     most: usize,
     kills: Vec<Value>,
@@ -13,7 +12,6 @@ impl Newest {
         Newest { most, kills: Vec::new() }
     }
 
-    /// Adds kills of one node.
     pub(crate) fn add(&mut self, kills: impl Iterator<Item = Value>) {
         self.kills.extend(kills);
         // All agents write times alike, so that texts sort as times do; nodes' clocks may differ.

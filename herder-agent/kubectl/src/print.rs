@@ -28,7 +28,6 @@ impl Printer {
         Printer { output, colours: colours(), kills: Kills::of_nodes() }
     }
 
-    /// Kills, oldest first.
     pub(crate) fn kills(&mut self, kills: &[Value]) -> Result<(), Error> {
         print(&match self.output {
             Output::Json => json(kills),

@@ -5,7 +5,6 @@ use herder_agent::cli::client::kills::place;
 use serde_json::{Value, json};
 use std::{cmp::Reverse, collections::HashMap};
 
-/// Kills by container and node.
 #[derive(Default)]
 pub(crate) struct Top(HashMap<(String, String), Count>);
 

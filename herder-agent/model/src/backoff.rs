@@ -15,10 +15,8 @@ pub struct Backoff {
     next: Duration,
 }
 
-/// The bounds of a [`Backoff`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// The first wait.
     pub first: Duration,
     /// No wait is longer than twice this.
     pub longest: Duration,
@@ -34,7 +32,6 @@ impl Default for Pace {
 }
 
 impl Backoff {
-    /// A backoff that has seen no failure.
     pub fn new(pace: Pace) -> Self {
         Backoff { pace, next: pace.first }
     }
@@ -48,7 +45,6 @@ impl Backoff {
         step + step * share / 1000
     }
 
-    /// Starts from the first wait again.
     pub fn reset(&mut self) {
         self.next = self.pace.first;
     }

@@ -39,15 +39,11 @@ impl CgroupId {
 }
 
 impl CgroupPath {
-    /// The root of the mount.
     pub fn root() -> Self {
         CgroupPath(Arc::from("/"))
     }
 
     /// Takes a path as the kernel or a directory walk gives it.
-    ///
-    /// # Errors
-    /// When it is not an absolute path of plain components.
     pub fn parse(bytes: &[u8]) -> Result<Self, PathError> {
         let text = name::to_text(bytes);
         let plain = text == "/"
@@ -58,10 +54,6 @@ impl CgroupPath {
         plain.then(|| CgroupPath(Arc::from(text))).ok_or_else(refused)
     }
 
-    /// The path of a child.
-    ///
-    /// # Errors
-    /// When that is no plain name.
     pub fn child(&self, name: &[u8]) -> Result<Self, PathError> {
         let above = name::to_bytes(self.0.trim_end_matches('/'));
         Self::parse(&[above.as_ref(), b"/", name].concat())

@@ -18,17 +18,11 @@ pub enum Cause {
 /// One attempt to write `memory.oom.group`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OomGroupWrite {
-    /// The cgroup.
     pub cgroup: CgroupPath,
-    /// The rule.
     pub rule: Arc<str>,
-    /// Value before.
     pub old: bool,
-    /// Value wanted.
     pub new: bool,
-    /// Why.
     pub cause: Cause,
-    /// How it went.
     pub result: WriteResult,
     /// From seeing the change to having written.
     pub took: Duration,
@@ -39,7 +33,6 @@ pub struct OomGroupWrite {
 /// How a write went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WriteResult {
-    /// Written.
     Ok,
     /// The cgroup was removed meanwhile.
     Gone,
@@ -68,7 +61,6 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    /// All of them.
     pub const ALL: [Self; 7] = [
         Self::Ancestor,
         Self::SystemdOomPolicy,
@@ -79,7 +71,6 @@ impl Obstacle {
         Self::TooMany,
     ];
 
-    /// The value of the `reason` label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ancestor => "ancestor",

@@ -13,11 +13,8 @@ pub const KEPT: usize = 1000;
 /// A kill that is fully known.
 #[derive(Clone, Debug)]
 pub struct KillReport {
-    /// The kernel's decision.
     pub kill: OomKill,
-    /// What it means.
     pub kind: Kind,
-    /// Whose limit mattered.
     pub limit: Limit,
     /// By what that was decided.
     pub limits: Limits,

@@ -47,7 +47,6 @@ pub enum ContainerRole {
 /// A container, by the IDs that its cgroup's path has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContainerOfPod {
-    /// The pod.
     pub pod: PodUid,
     /// The container, or the sandbox.
     pub container: ContainerId,
@@ -71,7 +70,6 @@ pub struct Naming {
 /// A container, or the sandbox, of a known pod.
 #[derive(Debug)]
 pub struct Named<'a> {
-    /// The pod.
     pub pod: &'a Pod,
     /// The container's name, if that is known.
     pub name: Option<&'a str>,
@@ -188,8 +186,6 @@ impl Naming {
         self.pods.as_mut().map_or_else(Vec::new, |pods| pods.apply(event, now))
     }
 
-    /// Applies what the runtime reported about a container, and returns the cgroups of its pod,
-    /// if there are any yet.
     pub fn learn(&mut self, learnt: RuntimeContainer, now: Monotonic) -> Vec<CgroupId> {
         let cgroups = self.cgroups_of(&learnt.pod);
         self.learnt.learn(learnt, now);

@@ -30,7 +30,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The value of the `kind` label.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Subprocess => "subprocess",
@@ -56,7 +55,6 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// The value of the `limit` label.
     pub fn as_str(self) -> &'static str {
         match self {
             Limit::Container => "container",
@@ -80,7 +78,6 @@ pub struct Victim {
     pub ns_pid: Option<NsPid>,
     /// When the process began, `CLOCK_BOOTTIME` nanoseconds; 0 if not known.
     pub start_boottime: u64,
-    /// The cgroup the process was in.
     pub cgroup: CgroupId,
     /// The cgroup its parent was in, if known.
     pub parent_cgroup: Option<CgroupId>,
@@ -92,7 +89,6 @@ pub struct Victim {
     pub is_outside: bool,
     /// Command name; chosen by the process itself, so never trusted.
     pub comm: String,
-    /// Real user id.
     pub uid: u32,
     /// `oom_score_adj`, if known.
     pub oom_score_adj: Option<i32>,
@@ -129,7 +125,6 @@ impl Victim {
 /// A process id inside of a pid namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct NsPid {
-    /// The id.
     pub pid: u32,
     /// Depth of the namespace; 0 is the initial one.
     pub level: u32,
@@ -138,13 +133,9 @@ pub struct NsPid {
 /// Memory of a victim, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Sizes {
-    /// Total virtual memory.
     pub total_vm: u64,
-    /// Resident anonymous memory.
     pub anon_rss: u64,
-    /// Resident file memory.
     pub file_rss: u64,
-    /// Resident shared memory.
     pub shmem_rss: u64,
 }
 
@@ -158,26 +149,20 @@ impl Sizes {
 /// The task whose allocation could not be satisfied. It is not to blame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trigger {
-    /// Thread id.
     pub tid: u32,
-    /// Process id.
     pub tgid: u32,
     /// Its cgroup, which need not be the victim's.
     pub cgroup: CgroupId,
-    /// Command name.
     pub comm: String,
 }
 
 /// The memory cgroup that was over its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Domain {
-    /// The node as a whole.
     Node,
-    /// This cgroup.
     Cgroup(CgroupId),
     /// One that the agent's mount does not show, and so one above it.
     Outside,
-    /// The kernel did not say.
     Unknown,
 }
 
@@ -188,7 +173,6 @@ pub struct OomKill {
     pub victims: Vec<Victim>,
     /// Who asked for memory, if that is known.
     pub trigger: Option<Trigger>,
-    /// Whose limit was hit.
     pub domain: Domain,
     /// Whether the kernel killed a group, if it said so.
     pub group: Option<bool>,

@@ -16,12 +16,10 @@ pub enum Owner {
     Container(ContainerNames),
     /// A container of a pod whose names are not known yet. It has no series.
     Unnamed {
-        /// Its path.
         cgroup: CgroupPath,
     },
     /// A cgroup outside of pods, or of a pod that nothing is known about.
     Host {
-        /// Its path.
         cgroup: CgroupPath,
     },
 }
@@ -29,10 +27,7 @@ pub enum Owner {
 /// The names that Kubernetes has for a container; they are metric labels.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct ContainerNames {
-    /// Namespace of the pod.
     pub namespace: String,
-    /// Name of the pod.
     pub pod: String,
-    /// Name of the container.
     pub container: String,
 }

@@ -47,7 +47,6 @@ pub enum Event {
     ListStarted,
     /// A pod is there, new or changed.
     Applied(Box<Pod>),
-    /// A pod is gone.
     Deleted(PodUid),
     /// The list is complete: a pod that was not in it is gone.
     Listed,
@@ -56,14 +55,11 @@ pub enum Event {
 /// A pod, as far as the agent uses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
-    /// `metadata.uid`.
     pub uid: PodUid,
     /// The uid in the cgroup path, if that is another: that of the static pod which
     /// this one mirrors, once the kubelet has acknowledged it.
     pub config_hash: Option<PodUid>,
-    /// `metadata.namespace`.
     pub namespace: Box<str>,
-    /// `metadata.name`.
     pub name: Box<str>,
     /// `metadata.labels`, by key; none if they are more than [`LARGEST_LABELS`].
     pub labels: Option<Labels>,
@@ -78,12 +74,10 @@ pub struct Pod {
     pub memory_limit: Option<u64>,
 }
 
-/// A container of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
     /// Its name, unique in the pod over all kinds.
     pub name: Box<str>,
-    /// What it is for.
     pub kind: ContainerKind,
     /// Its newest incarnation, once the status knows one.
     pub id: Option<ContainerId>,
@@ -97,7 +91,6 @@ pub struct Container {
     pub completed: bool,
 }
 
-/// What a container is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ContainerKind {
     /// Runs to its end before the others start.
@@ -113,13 +106,11 @@ pub enum ContainerKind {
 /// How an incarnation of a container ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Termination {
-    /// Why, as the status says.
     pub reason: restarts::Reason,
     /// Exit code, 137 for a SIGKILL.
     pub exit_code: i32,
     /// When, to the second.
     pub finished_at: Option<Timestamp>,
-    /// Which incarnation.
     pub id: Option<ContainerId>,
 }
 
@@ -147,7 +138,6 @@ impl Pod {
         }
     }
 
-    /// The container of this name.
     pub fn container(&self, name: &str) -> Option<&Container> {
         self.containers.iter().find(|container| container.name.as_ref() == name)
     }

@@ -7,7 +7,6 @@ use std::{collections::HashMap, sync::Arc};
 /// What is known of one matched cgroup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedCgroup {
-    /// Where it is.
     pub path: Option<CgroupPath>,
     /// `oom_kill` of its `memory.events.local` up to which all is reported, if it was read.
     pub oom_kills: Option<u64>,
@@ -18,5 +17,4 @@ pub struct SavedCgroup {
     pub rule: Option<Arc<str>>,
 }
 
-/// What is known of each.
 pub type SavedCgroups = HashMap<CgroupId, SavedCgroup>;

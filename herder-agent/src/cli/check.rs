@@ -14,7 +14,6 @@ use std::{
     process::ExitCode,
 };
 
-/// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// As it should be.
@@ -25,14 +24,10 @@ pub enum Outcome {
     Fail,
 }
 
-/// One line of the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What was looked at.
     pub what: &'static str,
-    /// How it came out.
     pub outcome: Outcome,
-    /// What was found.
     pub found: String,
     /// How to mend it; empty if there is nothing to mend.
     pub mend: String,

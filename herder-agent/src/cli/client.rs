@@ -34,76 +34,51 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// Kills that are asked for at once.
 const PAGE: u64 = 100;
 
-/// Why there is nothing to print.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// It is no address of an agent.
     #[error("--url {0}: not an address like http://127.0.0.1:9469 or https://NAME:9469")]
     Url(String),
-    /// No agent answers.
     #[error("cannot ask {url}: {source}; does an agent run there, and is --url right?")]
     Connect {
-        /// Who was asked.
         url: String,
-        /// What the system said.
         source: io::Error,
     },
-    /// What is to be shown to an agent cannot be had.
     #[error("{flag}: {why}")]
     Credentials {
-        /// By which flag it was given.
         flag: &'static str,
-        /// What is wrong.
         why: String,
     },
-    /// It has no TLS, or none that is to be trusted.
     #[error("no TLS with {url}: {}; {}", Causes(source), tls_hint(source))]
     Tls {
-        /// Who was asked.
         url: String,
-        /// What was wrong.
         source: io::Error,
     },
-    /// The connection broke.
     #[error("the agent at {url} broke off: {}", Causes(source))]
     Broken {
-        /// Who was asked.
         url: String,
-        /// What was wrong.
         source: hyper::Error,
     },
-    /// It took too long.
     #[error("the agent at {0} did not answer in time")]
     Slow(String),
-    /// It answered, but not with this.
     #[error("the agent at {url} answered {status}: {body}{}", refusal_hint(*status))]
     Refused {
-        /// Who was asked.
         url: String,
-        /// Status code.
         status: u16,
-        /// What it said.
         body: String,
     },
-    /// It answered with something else.
     #[error("the agent at {url} did not answer with an agent's JSON: {source}")]
     Json {
-        /// Who was asked.
         url: String,
-        /// Where it is wrong.
         source: serde_json::Error,
     },
-    /// Standard output is gone.
     #[error(transparent)]
     Output(#[from] io::Error),
 }
 
-/// What to do about a status.
 fn refusal_hint(status: u16) -> &'static str {
     if status == 401 { " Give --user and --password-file." } else { "" }
 }
 
-/// What to do about a handshake that failed.
 fn tls_hint(error: &io::Error) -> &'static str {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
     match cause {
@@ -119,7 +94,6 @@ fn tls_hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// Prints kills.
 pub fn kills(args: &KillsArgs) -> ExitCode {
     finished(async {
         let agent = Agent::of(&args.agent)?;
@@ -159,7 +133,6 @@ async fn last(
     Ok(newest)
 }
 
-/// Prints the matched containers.
 pub fn containers(args: &ContainersArgs) -> ExitCode {
     finished(async {
         let agent = Agent::of(&args.agent)?;

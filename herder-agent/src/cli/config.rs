@@ -14,49 +14,32 @@ const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
 /// Largest file that is read, bytes. ConfigMaps hold at most 1 MiB.
 const LARGEST: u64 = 1 << 20;
 
-/// Why a configuration is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
     #[error("cannot read the configuration {path}: {source}")]
     Read {
-        /// Its path.
         path: String,
-        /// What the system said.
         source: io::Error,
     },
-    /// The file has lost its content.
     #[error("the configuration {path} is empty; write `rules: []` for no rules")]
     Emptied {
-        /// Its path.
         path: String,
     },
-    /// The file is not what it should be.
     #[error(transparent)]
     Invalid(#[from] InvalidConfig),
 }
 
-/// Reads a file.
-///
-/// # Errors
-/// When it cannot be read or is invalid.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     Ok(Config::parse(&read(path)?, &path.display().to_string())?)
 }
 
 /// The text of a file, of which there may be at most a MiB.
-///
-/// # Errors
-/// When it cannot be read, or is not a regular file, too large, or not UTF-8.
 pub fn read(path: &Path) -> Result<String, ConfigError> {
     let failed = |source| ConfigError::Read { path: path.display().to_string(), source };
     read_text(path).map_err(failed)
 }
 
 /// The text of any file that the agent is given, with the same bounds.
-///
-/// # Errors
-/// As for [`read`].
 pub fn read_text(path: &Path) -> io::Result<String> {
     // Opening a pipe would wait for a writer.
     let file = fs::OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path)?;

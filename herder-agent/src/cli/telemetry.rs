@@ -27,10 +27,6 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Starts logging as the flags say.
-    ///
-    /// # Errors
-    /// When the log level cannot be parsed.
     pub fn start(args: &RunArgs) -> Result<Self, tracing_subscriber::filter::ParseError> {
         let filter = filter(&args.log_level)?;
         let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING);
@@ -46,10 +42,6 @@ impl Telemetry {
     }
 }
 
-/// What is logged at this `--log-level`.
-///
-/// # Errors
-/// When it cannot be parsed.
 pub fn filter(level: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
     EnvFilter::builder().parse(format!("{QUIET},{level}"))
 }

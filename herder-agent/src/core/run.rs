@@ -21,10 +21,6 @@ const SURVEY_EVERY: u32 = 64;
 impl Core {
     /// Works until the inbox is stopped. Then it drains the kernel's events, and restores values if
     /// that was asked for. `ready` is called after the first walk.
-    ///
-    /// # Errors
-    /// When the kernel's events cannot be waited for, or the mount begins at another cgroup than
-    /// before.
     pub async fn run(mut self, mut inbox: Inbox, ready: impl FnOnce()) -> io::Result<()> {
         let descriptors = self.source.descriptors();
         let kills = descriptors.kills.map(Readable::register).transpose()?;

@@ -50,9 +50,6 @@ pub(super) async fn next_step(walking: &mut Option<Walking>) -> (Monotonic, Step
 
 impl Core {
     /// Finds all that is there before the agent is ready.
-    ///
-    /// # Errors
-    /// When another cgroup is where the mount began.
     pub fn begin(&mut self) -> io::Result<()> {
         let (began, root) = (self.begin_walk(), self.hierarchy());
         let walked = walk(root.as_deref(), |part| {
@@ -90,9 +87,6 @@ impl Core {
     }
 
     /// Takes what comes next of one.
-    ///
-    /// # Errors
-    /// When another cgroup is where the mount began.
     pub(super) fn take_step(&mut self, began: Monotonic, step: Step) -> io::Result<()> {
         match step {
             Step::Found(part) => self.take_part(began, part),

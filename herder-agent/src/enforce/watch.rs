@@ -118,10 +118,6 @@ impl Watches {
     }
 
     /// Watches a cgroup, as far as it is not surely watched yet.
-    ///
-    /// # Errors
-    /// When its value cannot be watched; the counts are then read at the resync, as they are
-    /// when only they cannot.
     pub(super) fn add(
         &mut self,
         id: CgroupId,

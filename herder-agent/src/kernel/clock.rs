@@ -12,7 +12,6 @@ use std::{
 /// Where a task has the time from. Clones are the same clock.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
-    /// `CLOCK_MONOTONIC`.
     #[default]
     System,
     /// It shows what it was set to, so that a test does not have to wait.
@@ -25,7 +24,6 @@ impl Clock {
         Clock::Manual(Arc::new(AtomicU64::new(now.0)))
     }
 
-    /// The time.
     pub fn now(&self) -> Monotonic {
         match self {
             Clock::System => monotonic_now(),

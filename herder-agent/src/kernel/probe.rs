@@ -38,35 +38,26 @@ pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 /// Why the programs could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// The agent was built without them.
     #[error(
         "this herder-agent was built without its eBPF programs; run `cargo xtask build-ebpf` and build it again"
     )]
     Stub,
-    /// The kernel refused a map, or the object is damaged.
     #[error(
         "cannot load the eBPF object (needs CAP_BPF and CAP_PERFMON, below Linux 5.11 also CAP_SYS_RESOURCE): {}", Causes(.0)
     )]
     Load(#[from] EbpfError),
-    /// The kernel refused a program that nothing works without.
     #[error(
         "cannot attach eBPF program {program} (needs CAP_BPF and CAP_PERFMON, and no lockdown of confidentiality): {}", Causes(&**source)
     )]
     Attach {
-        /// Its name.
         program: &'static str,
-        /// What the kernel said.
         source: Box<ProgramError>,
     },
-    /// The object does not have what this agent expects.
     #[error("the eBPF object has no usable {0}; agent and programs are of different builds")]
     Missing(&'static str),
-    /// A map cannot be read.
     #[error("cannot open the eBPF map {map}: {}", Causes(&**source))]
     Map {
-        /// Its name.
         map: &'static str,
-        /// What the kernel said.
         source: Box<MapError>,
     },
 }
@@ -75,7 +66,6 @@ pub enum ProbeError {
 pub struct Probe {
     /// What is attached.
     pub traced: Traced,
-    /// What the kernel offers.
     pub facts: KernelFacts,
     kills: RingBuf<MapData>,
     cgroups: RingBuf<MapData>,
@@ -99,11 +89,6 @@ pub struct ProbeOptions {
 }
 
 impl Probe {
-    /// Loads and attaches the programs.
-    ///
-    /// # Errors
-    /// When there is no object, or the kernel refuses what nothing works
-    /// without. What is optional and refused is logged.
     pub fn attach(options: ProbeOptions) -> Result<Self, ProbeError> {
         if OBJECT.is_empty() {
             return Err(ProbeError::Stub);

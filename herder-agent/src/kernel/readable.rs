@@ -30,9 +30,6 @@ pub struct Readable(AsyncFd<OwnedFd>);
 
 impl Readable {
     /// Registers a descriptor that supports `poll`.
-    ///
-    /// # Errors
-    /// When it cannot be duplicated or registered.
     pub fn register(descriptor: BorrowedFd<'_>) -> io::Result<Self> {
         let owned = descriptor.try_clone_to_owned()?;
         // SAFETY: an `OwnedFd` stays open and the same until it is dropped, and
@@ -43,18 +40,12 @@ impl Readable {
 
     /// Waits until there is something to read. The caller then has to read
     /// everything: readiness is reported again only after something new.
-    ///
-    /// # Errors
-    /// When the runtime shuts down.
     pub async fn ready(&self) -> io::Result<()> {
         self.readable().await.map(Guard::drained)
     }
 
     /// Waits until there is something to read. Until the caller says that it has
     /// read everything, the next call does not wait.
-    ///
-    /// # Errors
-    /// When the runtime shuts down.
     pub async fn readable(&self) -> io::Result<Guard<'_>> {
         self.0.readable().await.map(Guard)
     }

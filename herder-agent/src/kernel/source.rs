@@ -84,7 +84,6 @@ pub trait Source: Send {
     ) {
     }
 
-    /// A cgroup is gone.
     fn removed(&mut self, _id: CgroupId) {}
 }
 
@@ -140,28 +139,19 @@ impl Polled {
 /// Why no source can be had.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// The programs were asked for.
     #[error(transparent)]
     Probe(#[from] ProbeError),
-    /// The counts were asked for.
     #[error("cannot count kills by memory.events: {0}")]
     MemoryEvents(#[from] MemoryEventsError),
-    /// Neither can be had.
     #[error("{probe}; and kills cannot be counted by memory.events instead: {tally}")]
     Neither {
-        /// What is wrong with the programs.
         probe: Box<ProbeError>,
-        /// What is wrong with the counts.
         tally: MemoryEventsError,
     },
 }
 
 /// Takes the source that was chosen; with `auto` the counts where the kernel refuses
 /// the programs.
-///
-/// # Errors
-/// When it cannot be had. An agent that was built without its programs is never taken
-/// for one that may not use them.
 pub fn attach(
     choice: SourceChoice,
     options: ProbeOptions,

@@ -91,15 +91,11 @@ impl ApiServer {
         ApiServer { shared: Arc::new(Shared { client, url, times, on_failure, not_before }) }
     }
 
-    /// Where it is.
     pub fn url(&self) -> &str {
         &self.shared.url
     }
 
     /// Asks, and gives the answer when its head is there and is that of JSON.
-    ///
-    /// # Errors
-    /// When there is no such answer; it is counted already.
     pub async fn send(&self, request: Request<Vec<u8>>) -> Result<Answer, RequestError> {
         if let Some(allowed) = self.shared.not_before() {
             sleep_until(allowed).await;
@@ -142,7 +138,6 @@ fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
 }
 
 impl Failure {
-    /// All of them.
     pub const ALL: [Self; 13] = [
         Self::Throttled,
         Self::Unauthorized,
@@ -176,7 +171,6 @@ impl Failure {
         }
     }
 
-    /// The value of the `reason` label.
     pub fn as_str(self) -> &'static str {
         match self {
             Failure::Throttled => "throttled",

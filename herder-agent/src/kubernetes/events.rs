@@ -27,11 +27,8 @@ use jiff::Timestamp;
 pub struct Occurrence {
     /// The pod, and perhaps a container of it.
     pub about: About,
-    /// What kind of thing happened.
     pub reason: Reason,
-    /// The text; see [`message`].
     pub message: String,
-    /// When it happened.
     pub time: Timestamp,
     /// The container whose processes are to be counted for the text, when the
     /// victim has had time to die.
@@ -41,13 +38,10 @@ pub struct Occurrence {
 /// What an Event is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct About {
-    /// Namespace of the pod.
     pub namespace: Box<str>,
-    /// Name of the pod.
     pub pod: Box<str>,
     /// The uid that the API gave it, not the config hash of a static pod.
     pub uid: PodUid,
-    /// The container, if it is about one.
     pub container: Option<(ContainerKind, Box<str>)>,
 }
 
@@ -104,7 +98,6 @@ impl About {
 }
 
 impl Reason {
-    /// The reason for a kill.
     pub fn of_kill(report: &KillReport) -> Self {
         match report.kind {
             Kind::Init => Reason::ContainerInitOomKilled,
@@ -113,7 +106,6 @@ impl Reason {
         }
     }
 
-    /// As the Event carries it.
     pub fn as_str(self) -> &'static str {
         match self {
             Reason::SubprocessOomKilled => "SubprocessOOMKilled",
@@ -127,7 +119,6 @@ impl Reason {
         }
     }
 
-    /// The `type` of the Event.
     pub fn event_type(self) -> &'static str {
         match self {
             Reason::OomGroupEnforced => "Normal",

@@ -33,7 +33,6 @@ const EMPTY_WATCHES: u32 = 3;
 /// A watch that ends within that time, without a line, was empty.
 const SHORT: Duration = Duration::from_secs(1);
 
-/// What is asked for.
 const PODS: &str = "/api/v1/pods";
 
 /// The largest list, bytes. A pod has some 10 KiB.
@@ -92,7 +91,6 @@ struct Feed {
     outage: Option<Outage>,
 }
 
-/// The server does not answer.
 struct Outage {
     since: Instant,
     /// Why, as far as that was logged.

@@ -25,7 +25,6 @@ const LONGEST_NAME: usize = 63;
 /// What a look at a container's bundle gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Looked {
-    /// What the container is.
     Role(ContainerRole),
     /// The bundle, or all of it, may come yet.
     NotYet,
@@ -33,7 +32,6 @@ pub enum Looked {
     Nothing,
 }
 
-/// Where bundles are.
 #[derive(Clone, Debug)]
 pub struct Bundles(PathBuf);
 

@@ -69,7 +69,6 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// All of them.
     pub const ALL: [Self; 7] = [
         Self::Set,
         Self::Kept,
@@ -80,7 +79,6 @@ impl Outcome {
         Self::Error,
     ];
 
-    /// The value of the `result` label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Set => "set",
@@ -97,21 +95,16 @@ impl Outcome {
 /// An answer, to be reported.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
-    /// Namespace of the pod.
     pub namespace: &'a str,
-    /// Name of the pod.
     pub pod: &'a str,
-    /// Name of the container.
     pub container: &'a str,
     /// The rule and its value, if there is one for it.
     pub target: Option<&'a Target>,
-    /// What was answered.
     pub outcome: Outcome,
 }
 
 /// Receives what happens here, to log and count it.
 pub trait Listener: Send + Sync {
-    /// What was answered about a container.
     fn answered(&self, answer: &Answer<'_>);
 
     /// The runtime asked about a pod that no kubelet made.
@@ -133,22 +126,16 @@ pub trait Listener: Send + Sync {
 /// Why there is no connection, or none any more.
 #[derive(Debug, thiserror::Error)]
 pub enum NriError {
-    /// There is no runtime, or it does not want plugins.
     #[error("cannot connect: {0}")]
     Unreachable(io::Error),
-    /// The connection broke.
     #[error("the connection broke: {0}")]
     Io(#[from] io::Error),
-    /// The runtime closed the connection.
     #[error("the runtime closed the connection")]
     Closed,
-    /// What came is not NRI.
     #[error(transparent)]
     Frame(#[from] mux::FrameError),
-    /// The runtime would not have this plugin.
     #[error("the runtime refused to register: {0}")]
     Refused(String),
-    /// The runtime accepted the connection and then said nothing.
     #[error("the runtime did not {0} in time")]
     Silent(&'static str),
 }
@@ -171,7 +158,6 @@ pub enum Attempt {
 }
 
 impl Attempt {
-    /// All of them.
     pub const ALL: [Self; 6] = [
         Self::Connected,
         Self::Unreachable,
@@ -181,7 +167,6 @@ impl Attempt {
         Self::Malformed,
     ];
 
-    /// The value of the `result` label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connected => "connected",
@@ -208,19 +193,16 @@ impl NriError {
 
 /// A plugin, whether or not it is connected.
 pub struct Plugin {
-    /// Where the runtime listens.
     pub socket: PathBuf,
     /// Whether to warn if there is no socket.
     pub expected: bool,
     /// Change nothing; report what would be changed.
     pub dry_run: bool,
-    /// What is wanted of which container.
     pub policies: watch::Receiver<Arc<Policy>>,
     /// The current labels of pods, as far as the API server has sent them.
     pub pods: CurrentPods,
     /// Whose cgroups the core has to notice.
     pub awaited: Awaited,
-    /// Receives all reports.
     pub listener: Arc<dyn Listener>,
     /// Receives what the runtime reports about containers.
     pub learnt: mpsc::Sender<Vec<RuntimeContainer>>,

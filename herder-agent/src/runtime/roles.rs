@@ -44,7 +44,6 @@ const PAUSES: [Duration; 5] = [
 /// A container whose role the core wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoleRequest {
-    /// Which.
     pub of: ContainerOfPod,
     /// When the core heard that its cgroup was made; none if a walk has found it.
     pub made: Option<Monotonic>,
@@ -53,9 +52,7 @@ pub struct RoleRequest {
 /// What the bundle of a container says it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundRole {
-    /// What was asked.
     pub request: RoleRequest,
-    /// The answer.
     pub role: ContainerRole,
 }
 

@@ -56,21 +56,15 @@ pub struct AccessFiles {
     others: BTreeMap<PathBuf, Result<String, String>>,
 }
 
-/// Why the file is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
-    /// It cannot be read.
     #[error("cannot read the file of --web-config-file, {path}: {why}")]
     Read {
-        /// Its path.
         path: String,
-        /// What the system said.
         why: String,
     },
-    /// It is not what it should be.
     #[error(transparent)]
     Invalid(#[from] InvalidConfig),
-    /// No thread for passwords.
     #[error("passwords cannot be checked: {0}")]
     Passwords(#[from] io::Error),
 }
@@ -95,15 +89,11 @@ impl AccessFiles {
         AccessFiles { path: path.to_path_buf(), text, others: paths.map(read).collect() }
     }
 
-    /// Their paths.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         [self.path.as_path()].into_iter().chain(self.others.keys().map(PathBuf::as_path))
     }
 
     /// What they ask for.
-    ///
-    /// # Errors
-    /// When one cannot be read, or is not what it should be.
     pub fn take(&self) -> Result<Access, AccessError> {
         let path = &self.path;
         let text = self.text.as_ref().map_err(|why| AccessError::Read {

@@ -27,7 +27,6 @@ const GONE: u32 = 30_000;
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// An address cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}; choose another address with --listen")]
 pub struct ServeError {
@@ -35,7 +34,6 @@ pub struct ServeError {
     source: io::Error,
 }
 
-/// All sockets of a server.
 #[derive(Debug)]
 pub struct Listeners {
     all: Vec<TcpListener>,
@@ -44,9 +42,6 @@ pub struct Listeners {
 
 /// Takes the addresses, so that a start with a taken port fails early. Without any it is
 /// the default port, of IPv6 and IPv4 or of whichever is there. Has to run within tokio.
-///
-/// # Errors
-/// When an address cannot be bound.
 pub fn bind(addresses: &[SocketAddr]) -> Result<Listeners, ServeError> {
     let all = if addresses.is_empty() {
         vec![bind_default()?]

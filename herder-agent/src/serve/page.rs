@@ -19,7 +19,6 @@ const PARTS: [(&str, &str, &str); 4] = [
     ("/page.svg", "image/svg+xml", include_str!("page/page.svg")),
 ];
 
-/// A part of the page, if that is what the path names.
 pub(super) fn part(path: &str) -> Option<Answer> {
     let (_, kind, text) = PARTS.iter().find(|(name, ..)| *name == path)?;
     let mut answer = answer(StatusCode::OK, kind, text.as_bytes().to_vec());

@@ -76,7 +76,6 @@ impl Peer {
         })
     }
 
-    /// A TLS handshake begins.
     pub(super) fn shakes_hands(&self) {
         self.with(|state| {
             state.new = None;
@@ -98,7 +97,6 @@ impl Peer {
         self.with(|state| state.streams = true);
     }
 
-    /// An answer begins.
     pub(super) fn answering(&self) -> Answering {
         self.with(|state| state.answers += 1);
         Answering(self.clone())

@@ -26,13 +26,11 @@ const JSON: &str = "application/json";
 
 const ENDPOINTS: &str = "/\n/metrics\n/livez\n/readyz\n/api/v1/kills?limit=N&before=ID\n/api/v1/kills/stream\n/api/v1/containers\n/api/v1/node\n";
 
-/// Which node this is.
 #[derive(Serialize)]
 struct Node<'a> {
     node: &'a str,
     version: &'a str,
     kernel: &'a str,
-    /// The source of kills.
     source: Option<&'a str>,
 }
 

@@ -128,7 +128,6 @@ impl Drop for Slot {
     }
 }
 
-/// One stream.
 struct Live {
     /// The kill that was written last.
     last: u64,

@@ -15,9 +15,6 @@ const STEP: usize = 16;
 const TURN: Duration = Duration::from_millis(20);
 
 /// Grows until it is killed.
-///
-/// # Errors
-/// When its arguments are not those that the init gives.
 pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Outcome<()> {
     let numbers: Result<Vec<u32>, _> = arguments.map(|text| text.parse()).collect();
     let numbers = numbers.map_err(|error| format!("child: {error}"))?;

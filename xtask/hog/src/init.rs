@@ -26,9 +26,6 @@ struct Child {
 }
 
 /// Runs until SIGTERM or SIGINT.
-///
-/// # Errors
-/// When a child cannot be started or standard output is gone.
 pub(crate) fn run(settings: &Settings) -> Outcome<()> {
     // Before the first child, so that none ends unnoticed.
     let mut signals = Signals::new([SIGCHLD, SIGTERM, SIGINT])?;

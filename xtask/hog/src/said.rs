@@ -9,9 +9,6 @@ use std::{
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Writes a line at once: what is in a buffer dies with its process.
-///
-/// # Errors
-/// When standard output is gone.
 pub(crate) fn say(line: &str) -> Outcome<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;

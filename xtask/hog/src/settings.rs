@@ -16,9 +16,6 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// Takes the variables.
-    ///
-    /// # Errors
-    /// When one is not a number in its range.
     pub(crate) fn read(variable: impl Fn(&str) -> Option<String>) -> Outcome<Self> {
         let number = |name: &str, default: u32, most: u32| match variable(name) {
             None => Ok(default),

@@ -30,10 +30,8 @@ pub enum Role {
 }
 
 impl Role {
-    /// All of them.
     pub const ALL: [Self; 2] = [Self::Container, Self::Other];
 
-    /// The value of the `role` label.
     pub fn as_str(self) -> &'static str {
         match self {
             Role::Container => "container",
@@ -58,14 +56,12 @@ struct Known {
     since: Monotonic,
     /// When the last walk began that found it.
     seen: Monotonic,
-    /// When it was removed.
     gone: Option<Monotonic>,
 }
 
 /// What becomes of a cgroup that a walk has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// It is known.
     Known(Role),
     /// It was taken for removed.
     Back(Role),
@@ -97,17 +93,14 @@ impl CgroupTree {
         kept(id).or_else(|| kept(self.below.nearest(id)?))
     }
 
-    /// What it is kept for.
     pub fn role(&self, id: CgroupId) -> Option<Role> {
         self.known.get(&id).map(|known| known.role)
     }
 
-    /// Whether it was removed.
     pub fn is_gone(&self, id: CgroupId) -> bool {
         self.known.get(&id).is_some_and(|known| known.gone.is_some())
     }
 
-    /// Cgroups that are there.
     pub fn living(&self) -> impl Iterator<Item = (CgroupId, &CgroupPath)> {
         let living = self.known.iter().filter(|(_, known)| known.gone.is_none());
         living.map(|(id, known)| (*id, &known.path))

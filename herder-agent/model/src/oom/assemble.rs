@@ -48,7 +48,6 @@ const REMEMBER: Duration = Duration::from_secs(60);
 /// What came of the marks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A kill, complete.
     Kill(OomKill),
     /// A mark that is no kill of its own.
     NoKill(NoKill, Victim),
@@ -112,7 +111,6 @@ impl Assembler {
         }
     }
 
-    /// Takes a mark.
     pub fn marked(&mut self, mark: Mark, now: Monotonic) {
         let decision = mark.decision;
         let no_kill = if self.is_of_the_dying(&mark) {
@@ -222,7 +220,6 @@ impl Assembler {
         }
     }
 
-    /// Takes the end of a decision.
     pub fn decided(&mut self, end: Decision, now: Monotonic) {
         self.close_before(end.decision);
         let open = self.decided.entry(end.decision).or_insert_with(Open::new);

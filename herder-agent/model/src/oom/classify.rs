@@ -17,12 +17,10 @@ pub struct Scene<'a, P: Fn(CgroupId) -> Option<CgroupPath>> {
     pub group: Option<&'a CgroupPath>,
     /// Process ID of the container's init, if its runtime has reported it.
     pub init: Option<u32>,
-    /// Paths of cgroups.
     pub path: P,
 }
 
 impl<P: Fn(CgroupId) -> Option<CgroupPath>> Scene<'_, P> {
-    /// Sub-process, init or group.
     pub fn kind(&self, kill: &OomKill) -> Kind {
         // Where the kernel does not say, the file does: a container that is killed
         // as a group is one even if it has a single process. Where that is not

@@ -34,7 +34,6 @@ const MOST: u64 = 100_000;
 pub struct Counts {
     /// Times it was over its limit and nothing could be reclaimed.
     pub oom: u64,
-    /// Killed processes.
     pub oom_kill: u64,
     /// Times it was killed as a group, if the kernel counts that.
     pub oom_group_kill: Option<u64>,
@@ -91,11 +90,8 @@ struct Open {
 /// Where a count was read.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
-    /// The cgroup.
     pub id: CgroupId,
-    /// Its path.
     pub path: &'a CgroupPath,
-    /// The container it belongs to.
     pub container: &'a CgroupPath,
     /// The highest cgroup, from this one up to the container, whose `memory.oom.group` is 1.
     pub oom_group: Option<(CgroupId, &'a CgroupPath)>,
@@ -116,7 +112,6 @@ impl CountAssembler {
         self.counts.entry(id).or_insert(counts);
     }
 
-    /// Takes counts.
     pub fn read(&mut self, place: Place<'_>, counts: Counts, now: Monotonic) {
         let before = self.counts.insert(place.id, counts).unwrap_or_default();
         if counts.oom > before.oom {
@@ -146,7 +141,6 @@ impl CountAssembler {
         }
     }
 
-    /// The cgroup is gone.
     pub fn removed(&mut self, id: CgroupId) {
         self.counts.remove(&id);
     }

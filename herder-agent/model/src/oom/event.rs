@@ -17,14 +17,12 @@ pub enum Event {
     Decided(Decision),
     /// A marked process has no living thread any more.
     Exited {
-        /// Its process id.
         tgid: u32,
         /// From its mark.
         after: Duration,
     },
     /// A cgroup was made on the v2 hierarchy.
     CgroupMade(CgroupEvent),
-    /// A cgroup was removed.
     CgroupRemoved(CgroupEvent),
     /// Which cgroups lie above a victim's.
     Lineage(Lineage),
@@ -35,9 +33,7 @@ pub enum Event {
 /// A call of `trace_mark_victim()`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// The victim.
     pub victim: Victim,
-    /// Who asked for memory.
     pub trigger: Trigger,
     /// The decision it belongs to, if one was seen.
     pub decision: Option<u64>,
@@ -48,17 +44,13 @@ pub struct Mark {
 /// The end of a call of `oom_kill_process()`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// Which one.
     pub decision: u64,
-    /// Whose limit was hit.
     pub domain: Domain,
     /// Whether a cgroup was killed as a group.
     pub group: bool,
     /// Which one, if that could be read.
     pub group_cgroup: Option<CgroupId>,
-    /// Signals sent.
     pub kills: u32,
-    /// Marks made.
     pub marks: u32,
 }
 
@@ -67,9 +59,7 @@ pub struct Decision {
 pub struct CgroupEvent {
     /// Its id, if the kernel could be asked for it.
     pub id: Option<CgroupId>,
-    /// Its path.
     pub path: CgroupPath,
-    /// Where the path begins.
     pub base: Base,
 }
 
@@ -85,7 +75,6 @@ pub enum Base {
 /// What lies above the cgroup of a victim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lineage {
-    /// The victim's cgroup.
     pub cgroup: CgroupId,
     /// Those above it, from the root's child on, as many as the programs look at.
     pub above: Vec<CgroupId>,

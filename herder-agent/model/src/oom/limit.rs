@@ -85,9 +85,7 @@ fn is_all_of(path: &CgroupPath, container: &CgroupPath) -> bool {
 pub struct Limits {
     /// Where the cgroup lies that was over its limit.
     pub place: Place,
-    /// Its path.
     pub cgroup: Option<CgroupPath>,
-    /// Its limit, bytes.
     pub bytes: Option<u64>,
     /// Memory of the victim's container; none if it was gone.
     pub container: Option<Memory>,

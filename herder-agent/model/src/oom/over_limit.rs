@@ -35,7 +35,6 @@ impl OverLimit {
         self.keep(id, Seen { oom, grew: None });
     }
 
-    /// The cgroup is gone.
     pub fn removed(&mut self, id: CgroupId) {
         self.seen.remove(&id);
     }

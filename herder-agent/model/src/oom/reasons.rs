@@ -48,7 +48,6 @@ impl Lost {
         }
     }
 
-    /// All of them.
     pub fn all() -> impl Iterator<Item = Lost> {
         let own = [Lost::ShortRecord, Lost::UnknownRecord, Lost::VictimMissing, Lost::CgroupPath];
         herder_agent_ebpf::Loss::ALL.into_iter().map(Lost::Kernel).chain(own)
@@ -67,10 +66,8 @@ pub enum Unattributed {
 }
 
 impl Unattributed {
-    /// All of them.
     pub const ALL: [Self; 3] = [Self::UnknownContainer, Self::UnknownPod, Self::UnknownCgroup];
 
-    /// The value of the `reason` label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::UnknownContainer => "unknown-container",
@@ -90,10 +87,8 @@ pub enum Unseen {
 }
 
 impl Unseen {
-    /// All of them.
     pub const ALL: [Self; 2] = [Self::AgentDown, Self::Missed];
 
-    /// The value of the `reason` label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AgentDown => "agent-down",
@@ -115,10 +110,8 @@ pub enum NoKill {
 }
 
 impl NoKill {
-    /// All of them.
     pub const ALL: [Self; 3] = [Self::AlreadyDying, Self::Duplicate, Self::OutsideMount];
 
-    /// The value of the `reason` label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AlreadyDying => "already-dying",

@@ -59,9 +59,6 @@ impl KubeletRoots {
 }
 
 /// Takes a path as it is given to a flag.
-///
-/// # Errors
-/// When it is not absolute and plain.
 pub fn parse(text: &str) -> Result<CgroupPath, PathError> {
     let plain = text.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(text);
     CgroupPath::parse(plain.as_bytes())

@@ -22,13 +22,11 @@ use serde::Serialize;
 /// A cgroup at or below that of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PodCgroup {
-    /// The pod.
     pub pod_uid: PodUid,
     /// Its quality-of-service class, which decides its place in the tree.
     pub qos: QosClass,
     /// Who names the cgroups.
     pub driver: Driver,
-    /// Which part of the pod this is.
     pub part: Part,
 }
 
@@ -68,11 +66,9 @@ pub enum Part {
 /// A cgroup at or below that of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContainerCgroup {
-    /// The container's, or the sandbox's, id.
     pub id: ContainerId,
     /// Who made it.
     pub runtime: Runtime,
-    /// Where in the container the cgroup lies.
     pub place: Place,
 }
 

@@ -35,11 +35,9 @@ pub enum Reason {
 /// Restarts of one container, for one reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestartSeen {
-    /// The container.
     pub names: ContainerNames,
     /// Why the incarnations before ended.
     pub reason: Reason,
-    /// How many restarts.
     pub times: u32,
     /// The incarnation that ended, where the status says; a kill that was seen
     /// in it is the cause.
@@ -47,7 +45,6 @@ pub struct RestartSeen {
 }
 
 impl Reason {
-    /// Reads a reason of the status.
     pub fn parse(text: &str) -> Self {
         match text {
             "" => Reason::Unknown,
@@ -62,7 +59,6 @@ impl Reason {
         }
     }
 
-    /// The value of the `reason` label.
     pub fn as_str(self) -> &'static str {
         match self {
             Reason::OomKilled => "OOMKilled",

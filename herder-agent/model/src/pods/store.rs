@@ -55,7 +55,6 @@ pub enum PodChange {
 /// API server still has the pod: what runs keeps its names and its rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resolved<'a> {
-    /// The pod.
     pub pod: &'a Pod,
     /// The container; none for the sandbox, for the pod's own cgroup, and as
     /// long as the status does not know the container.

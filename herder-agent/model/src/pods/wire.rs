@@ -19,19 +19,15 @@ use std::collections::{BTreeMap, HashMap};
 pub struct PodObject {
     /// `kind`, which the items of a list do not have.
     pub kind: Option<Box<str>>,
-    /// `metadata`.
     pub metadata: Metadata,
     spec: Option<Spec>,
     status: Option<Status>,
 }
 
-/// Its `metadata`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Metadata {
-    /// `name`.
     pub name: Option<Box<str>>,
-    /// `namespace`.
     pub namespace: Option<Box<str>>,
     /// `resourceVersion`, opaque.
     pub resource_version: Option<String>,

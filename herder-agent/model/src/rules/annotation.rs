@@ -6,16 +6,12 @@ use crate::{pods::LONGEST_ANNOTATION, rules::parse::OomGroup};
 /// Why an annotation cannot be followed. Shown to the pod's owner.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AnnotationError {
-    /// Not one of the three words.
     #[error("{0:?} is none of single-process, group, leave")]
     Word(String),
-    /// A list part without `=`, or without a name.
     #[error("{0:?} is not of the form container=single-process|group|leave")]
     Part(String),
-    /// More than is read.
     #[error("it is longer than {LONGEST_ANNOTATION} bytes")]
     Long,
-    /// A container that is named twice.
     #[error("container {0:?} is named twice")]
     Twice(String),
 }

@@ -125,9 +125,6 @@ pub struct InvalidConfig {
 
 impl Config {
     /// Parses the text of a file; `name` is for error messages.
-    ///
-    /// # Errors
-    /// When it is invalid.
     pub fn parse(text: &str, name: &str) -> Result<Self, InvalidConfig> {
         let invalid = |place: String, why: String| InvalidConfig { path: name.into(), place, why };
         if is_empty(text) {
@@ -139,9 +136,6 @@ impl Config {
 }
 
 /// What a text in YAML says; `name` is for error messages.
-///
-/// # Errors
-/// When it is no YAML, or does not say what is wanted.
 pub fn from_yaml<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, InvalidConfig> {
     serde_saphyr::from_str(text).map_err(|error| InvalidConfig {
         path: name.into(),

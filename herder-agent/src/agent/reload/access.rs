@@ -17,7 +17,6 @@ use tokio::{
     time::sleep,
 };
 
-/// What is watched, and what is known of it.
 pub(crate) struct AccessReload {
     pub(crate) path: PathBuf,
     /// The files as they were when the agent took them.
@@ -39,7 +38,6 @@ pub(crate) fn start(path: PathBuf) -> Result<(watch::Receiver<Access>, AccessRel
 }
 
 impl AccessReload {
-    /// Watches for ever.
     pub(crate) async fn watch(mut self, reporter: Arc<Reporter>) {
         let mut known = self.loaded;
         let mut chain = ChainWatch::new(&self.path);

@@ -44,9 +44,6 @@ impl ChainWatch {
     }
 
     /// Watches the directories that lead to the files now.
-    ///
-    /// # Errors
-    /// When not all of them can be watched; the next call tries again.
     pub(super) fn renew(&mut self) -> io::Result<()> {
         let instance = match &mut self.instance {
             Some(instance) => instance,

@@ -40,7 +40,6 @@ pub(super) struct Agent {
     authorization: Option<HeaderValue>,
 }
 
-/// The body of an answer.
 pub(super) struct Answer {
     url: String,
     body: Incoming,
@@ -64,13 +63,11 @@ impl Agent {
         Ok(Agent { url: url.to_owned(), authority, below, tls, authorization })
     }
 
-    /// The text of an answer.
     pub(super) async fn get(&self, path: &str) -> Result<String, ClientError> {
         let all = async { self.ask(path, None).await?.all().await };
         timeout(PATIENCE, all).await.map_err(|_| ClientError::Slow(self.url.clone()))?
     }
 
-    /// The JSON of a text that the agent sent.
     pub(super) fn json<T: serde::de::DeserializeOwned>(
         &self,
         text: &str,
@@ -151,7 +148,6 @@ impl Agent {
 }
 
 impl Answer {
-    /// All of it, as text.
     async fn all(mut self) -> Result<String, ClientError> {
         while self.more().await? {}
         Ok(String::from_utf8_lossy(&self.read).into_owned())

@@ -3,14 +3,10 @@
 use serde_json::Value;
 use std::fmt::Write;
 
-/// How a cell looks on a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// As it is.
     Plain,
-    /// The name of a column.
     Head,
-    /// Less important.
     Dim,
     /// What is as it should be.
     Good,

@@ -61,9 +61,6 @@ impl Blocked {
 impl Container {
     /// Opens the directory, if that is not done yet. A failure (no cgroup v2, no free descriptor)
     /// is an obstacle, and opening is tried again.
-    ///
-    /// # Errors
-    /// When the cgroup is gone.
     pub(super) fn open_directory(&mut self, context: &Context) -> Result<(), DirError> {
         if self.directory.is_some() {
             return Ok(());

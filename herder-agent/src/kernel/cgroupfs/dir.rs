@@ -36,20 +36,15 @@ pub const EVENTS: &str = "memory.events.local";
 /// Why a directory is no usable cgroup v2 mount.
 #[derive(Debug, thiserror::Error)]
 pub enum RootError {
-    /// It cannot be opened.
     #[error("cannot open the cgroup mount {path}: {source}; give the right one with --cgroup-root")]
     Open {
-        /// Where it was looked for.
         path: PathBuf,
-        /// What the kernel said.
         source: io::Error,
     },
-    /// cgroup v1, where `memory.oom.group` does not exist.
     #[error(
         "{0} is a cgroup v1 mount, and memory.oom.group exists on cgroup v2 only; boot with systemd.unified_cgroup_hierarchy=1, or name the v2 mount with --cgroup-root (on hybrid hosts {0}/unified, without the memory controller)"
     )]
     Version1(PathBuf),
-    /// Something else.
     #[error("{0} is not a cgroup v2 mount; give the right one with --cgroup-root")]
     Other(PathBuf),
 }
@@ -57,24 +52,17 @@ pub enum RootError {
 /// Why something cannot be done in a cgroup's directory.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DirError {
-    /// The cgroup was removed, or another one has its name now.
     #[error("the cgroup is gone")]
     Gone,
-    /// There is no `memory.oom.group`.
     #[error("it has no memory.oom.group: the memory controller is not enabled for it")]
     NoController,
-    /// A read-only mount, or no permission.
     #[error("memory.oom.group cannot be opened or written ({error}); {remedy}")]
     ReadOnly {
-        /// What the kernel said.
         error: Errno,
-        /// What would help.
         remedy: String,
     },
-    /// Something that is neither 0 nor 1.
     #[error("memory.oom.group reads {0:?}")]
     Value(String),
-    /// Any other error.
     #[error("{0}")]
     Other(Errno),
 }
@@ -86,9 +74,6 @@ pub struct CgroupRoot(OwnedFd, CgroupId);
 
 impl CgroupRoot {
     /// Opens the mount point and checks what it is.
-    ///
-    /// # Errors
-    /// When it is no cgroup v2 mount; the message says what it is instead.
     pub fn open(path: &Path) -> Result<Self, RootError> {
         let root = Self::open_any(path)?;
         let magic = fstatfs(&root.0).map_err(|error| open_error(path, error))?.f_type;
@@ -110,7 +95,6 @@ impl CgroupRoot {
             .map_err(|error| open_error(path, error))
     }
 
-    /// The cgroup that the mount begins at.
     pub fn id(&self) -> CgroupId {
         self.1
     }
@@ -123,18 +107,12 @@ impl CgroupRoot {
     }
 
     /// Any directory in place of a cgroup mount, for tests of what is done in one.
-    ///
-    /// # Errors
-    /// When it cannot be opened.
     #[doc(hidden)]
     pub fn unchecked(path: &Path) -> Result<Self, RootError> {
         Self::open_any(path)
     }
 
     /// Opens a cgroup by path, if it is the one with this id.
-    ///
-    /// # Errors
-    /// [`DirError::Gone`] when it is not there or is another one.
     pub fn open_dir(&self, path: &CgroupPath, id: CgroupId) -> Result<CgroupDir, DirError> {
         let opened = below::open(self.0.as_fd(), &path.relative());
         let directory = CgroupDir(opened.map_err(|error| match error {
@@ -151,15 +129,10 @@ fn open_error(path: &Path, error: Errno) -> RootError {
     RootError::Open { path: path.to_path_buf(), source: error.into() }
 }
 
-/// A cgroup's directory.
 #[derive(Debug)]
 pub struct CgroupDir(OwnedFd);
 
 impl CgroupDir {
-    /// Reads `memory.oom.group`.
-    ///
-    /// # Errors
-    /// See [`DirError`].
     pub fn oom_group(&self) -> Result<bool, DirError> {
         let file = self.open_file(OFlags::RDONLY)?;
         let mut buffer = [0u8; 16];
@@ -173,9 +146,6 @@ impl CgroupDir {
 
     /// Writes `memory.oom.group`. It takes effect at once: the kernel reads the
     /// flag when it kills (`mem_cgroup_get_oom_group()`, mm/memcontrol.c).
-    ///
-    /// # Errors
-    /// See [`DirError`].
     pub fn set_oom_group(&self, value: bool) -> Result<(), DirError> {
         let file = self.open_file(OFlags::WRONLY)?;
         let text: &[u8] = if value { b"1\n" } else { b"0\n" };
@@ -183,9 +153,6 @@ impl CgroupDir {
     }
 
     /// Tries all that a write of `memory.oom.group` takes, short of writing.
-    ///
-    /// # Errors
-    /// See [`DirError`].
     pub fn try_oom_group(&self) -> Result<(), DirError> {
         self.open_file(OFlags::WRONLY).map(drop)
     }
@@ -233,7 +200,6 @@ impl CgroupDir {
         .is_ok()
     }
 
-    /// The number of its descriptor.
     pub fn number(&self) -> i32 {
         self.0.as_raw_fd()
     }

@@ -16,27 +16,22 @@ pub struct CgroupFs {
 }
 
 impl CgroupFs {
-    /// Reads below this directory.
     pub fn new(root: PathBuf) -> Self {
         CgroupFs { root }
     }
 
-    /// The directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// A cgroup's directory.
     pub fn directory(&self, path: &CgroupPath) -> PathBuf {
         self.root.join(path.relative())
     }
 
-    /// A cgroup's file.
     pub fn read(&self, path: &CgroupPath, file: &str) -> Option<String> {
         fs::read_to_string(self.directory(path).join(file)).ok()
     }
 
-    /// Which cgroup is there.
     pub fn id(&self, path: &CgroupPath) -> Option<CgroupId> {
         Some(CgroupId(fs::metadata(self.directory(path)).ok()?.ino()))
     }

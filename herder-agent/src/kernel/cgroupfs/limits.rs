@@ -30,7 +30,6 @@ impl CgroupFs {
     }
 }
 
-/// Memory of a container; none if it is gone.
 fn memory(directory: &Path) -> Option<Memory> {
     let limit = containers_limit(directory)?;
     let number = |file| fs::read_to_string(directory.join(file)).ok()?.trim().parse().ok();
@@ -51,7 +50,6 @@ fn limit(directory: &Path) -> Option<Option<u64>> {
     }
 }
 
-/// The limits of the containers directly below a cgroup.
 fn parts(directory: &Path) -> Option<Parts> {
     let mut parts = Parts::default();
     let mut seen = 0;

@@ -44,9 +44,6 @@ impl Walked {
 
 /// Walks the hierarchy until the receiver stops. A directory that vanishes
 /// meanwhile is left out.
-///
-/// # Errors
-/// When the root itself cannot be read.
 pub fn walk(root: &Path, take: impl FnMut(Part) -> ControlFlow<()>) -> io::Result<Walked> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = open(root, flags, Mode::empty())?;

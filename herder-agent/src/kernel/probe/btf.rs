@@ -14,18 +14,13 @@ pub struct TypeId(pub u32);
 /// Why bytes are no BTF.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BtfError {
-    /// The magic number is not `0xeb9f` in this machine's byte order.
     #[error("not BTF of this machine's byte order (magic {0:#06x})")]
     Magic(u16),
-    /// A section or a type reaches beyond the end.
     #[error("BTF ends too early at byte {0}")]
     Short(usize),
-    /// A kind that this reader cannot skip, since it does not know its length.
     #[error("BTF type {id} has the unknown kind {kind}")]
     Kind {
-        /// Number of the type.
         id: u32,
-        /// The unknown kind.
         kind: u8,
     },
 }
@@ -33,17 +28,13 @@ pub enum BtfError {
 /// What a type is, as far as this reader needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// An integer.
     Int,
-    /// A pointer to a type.
     Pointer(TypeId),
     /// An array: element type and length.
     Array(TypeId, u32),
     /// A struct or union of this many bytes.
     Struct(u32),
-    /// A function's arguments and result.
     FunctionPrototype,
-    /// Anything else.
     Other,
 }
 
@@ -84,9 +75,6 @@ pub struct Btf<'a> {
 
 impl<'a> Btf<'a> {
     /// Parses a blob such as `/sys/kernel/btf/vmlinux`, and indexes `names`.
-    ///
-    /// # Errors
-    /// When the bytes are no BTF or are cut.
     pub fn parse(bytes: &'a [u8], names: &HashSet<&str>) -> Result<Self, BtfError> {
         let magic = word(bytes, 0)? & 0xffff;
         if magic != 0xeb9f {

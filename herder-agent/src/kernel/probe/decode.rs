@@ -19,32 +19,22 @@ use std::{mem::offset_of, time::Duration};
 /// Why bytes are no event.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DecodeError {
-    /// Too short for what it says it is.
     #[error("record of kind {kind} has only {length} bytes")]
     Short {
-        /// [`RecordKind`] as its number; 0 if not even that is there.
         kind: u32,
-        /// Bytes that are there.
         length: usize,
     },
-    /// Made by other programs than this agent's.
     #[error("record of the unknown kind {0}")]
     UnknownKind(u32),
-    /// A cgroup whose path cannot be used.
     #[error(transparent)]
     Path(#[from] PathError),
-    /// A cgroup whose path was cut above the mount.
     #[error("a cgroup's path was cut within the {levels} levels above the mount")]
     Level {
-        /// Levels above the mount.
         levels: u32,
     },
 }
 
 /// Decodes one record. `page` is the page size in bytes.
-///
-/// # Errors
-/// When it is too short, of an unknown kind, or has an unusable path.
 pub fn decode(bytes: &[u8], page: u64) -> Result<Event, DecodeError> {
     let header: Header = read(bytes, 0)?;
     let kind = header.kind;

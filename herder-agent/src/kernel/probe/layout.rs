@@ -7,9 +7,7 @@ use std::collections::HashSet;
 /// What `oom:mark_victim` hands over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MarkArgument {
-    /// The victim's task.
     Task,
-    /// A thread id only.
     Pid,
     /// No BTF, or not the tracepoint that is known.
     Unknown,
@@ -18,13 +16,9 @@ pub enum MarkArgument {
 /// The kernel's functions that are traced, those that it has, by their types.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Functions {
-    /// `mark_oom_victim()`.
     pub mark_oom_victim: Option<TypeId>,
-    /// `oom_kill_process()`.
     pub oom_kill_process: Option<TypeId>,
-    /// `__oom_kill_process()`.
     pub oom_kill_process_inner: Option<TypeId>,
-    /// `mem_cgroup_print_oom_group()`.
     pub print_oom_group: Option<TypeId>,
 }
 
@@ -40,11 +34,8 @@ impl Functions {
 /// The running kernel, as far as the programs depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelFacts {
-    /// Field offsets.
     pub layout: KernelLayout,
-    /// Form of the tracepoint.
     pub mark: MarkArgument,
-    /// Functions that can be traced.
     pub functions: Functions,
     /// The OOM killer of a cgroup does not see processes that exit, though their memory is not
     /// free yet (`css_task_iter_advance()`, kernel/cgroup/cgroup.c).
@@ -52,7 +43,6 @@ pub struct KernelFacts {
 }
 
 impl KernelFacts {
-    /// A kernel without BTF.
     pub const UNKNOWN: Self = Self {
         layout: KernelLayout::UNKNOWN,
         mark: MarkArgument::Unknown,
@@ -62,9 +52,6 @@ impl KernelFacts {
 
     /// Reads them from a BTF blob. A field that is not there stays absent: the
     /// programs then leave out what depends on it.
-    ///
-    /// # Errors
-    /// When the blob is no BTF.
     pub fn read(bytes: &[u8]) -> Result<Self, BtfError> {
         let btf = Btf::parse(bytes, &HashSet::from(NAMES))?;
         let mark = match btf.tracepoint_argument("mark_victim", 0) {

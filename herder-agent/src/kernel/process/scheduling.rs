@@ -19,7 +19,6 @@ struct SchedAttr {
     period: u64,
 }
 
-/// `SCHED_ATTR_SIZE_VER0`.
 const SIZE: u32 = 48;
 
 const _: () = assert!(size_of::<SchedAttr>() == 48);

@@ -30,10 +30,8 @@ use std::{
 /// Why the counts cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryEventsError {
-    /// No v2 hierarchy, or none with the memory controller.
     #[error("{0} has no memory controller of cgroup v2")]
     NoController(PathBuf),
-    /// No inotify instance.
     #[error("no inotify instance: {0}; raise the sysctl fs.inotify.max_user_instances")]
     Inotify(#[from] io::Error),
 }
@@ -82,9 +80,6 @@ pub struct MemoryEvents {
 
 impl MemoryEvents {
     /// For the hierarchy that is mounted there.
-    ///
-    /// # Errors
-    /// When it has no memory controller, or there is no inotify instance.
     pub fn new(root: &Path) -> Result<Self, MemoryEventsError> {
         let controllers = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
         if !controllers.split_whitespace().any(|name| name == "memory") {

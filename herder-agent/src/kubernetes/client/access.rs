@@ -24,15 +24,12 @@ const UNUSED_PROXY: &str = "http://unused.invalid";
 /// Why there is no access.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Neither a service account nor a kubeconfig.
     #[error(
         "no access to a Kubernetes API server: {0}; run in a pod with a service account, give a kubeconfig, or use --kubernetes off"
     )]
     NoConfig(String),
-    /// A certificate or credential is broken.
     #[error("the configured access to the API server cannot be used: {}", Causes(.0))]
     Unusable(#[source] kube::Error),
-    /// The kubeconfig wants a proxy.
     #[error(
         "the kubeconfig's cluster {0} has a proxy-url, but the agent connects to the API server without a proxy: remove proxy-url and give an address as server that the node reaches itself"
     )]
@@ -41,9 +38,6 @@ pub enum ConnectError {
 
 /// The API server of the cluster that the agent runs in, or with `elsewhere` also
 /// the one that a kubeconfig names. Nothing is sent yet.
-///
-/// # Errors
-/// When there is no configuration, or none that can be used.
 pub async fn connect(
     elsewhere: bool,
     times: Times,
@@ -82,9 +76,6 @@ async fn of_kubeconfig(mut kubeconfig: Kubeconfig) -> Result<Config, ConnectErro
 }
 
 /// Access by this configuration.
-///
-/// # Errors
-/// When the configuration's certificates or credentials cannot be used.
 pub fn connect_with(
     mut config: Config,
     times: Times,

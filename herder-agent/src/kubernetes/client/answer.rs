@@ -30,46 +30,31 @@ const TERMINATING: &str = "NamespaceTerminating";
 /// Why a request has no answer, or none that is one. Displays its causes and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// No answer at all.
     #[error("{}", diagnosis::told(&**.0))]
     Unanswered(#[source] BoxError),
-    /// Not even the head of an answer, or not all of it.
     #[error("no answer within {0:?}; the server or what is in front of it hangs")]
     Timeout(Duration),
-    /// The server says that it does not do it.
     #[error("{status}: {message}")]
     Refused {
-        /// Its status.
         status: StatusCode,
-        /// What that means.
         failure: Failure,
-        /// What it says, in a line.
         message: String,
-        /// Because the namespace is being deleted.
         terminating: bool,
     },
-    /// Something that is no JSON.
     #[error(
         "{status} with {found} instead of JSON; does a proxy or a login page answer instead of the API server?"
     )]
     NotJson {
-        /// Its status.
         status: StatusCode,
-        /// Its `Content-Type`.
         found: String,
     },
-    /// The connection broke within the answer.
     #[error("the answer broke off: {}", diagnosis::told(&**.0))]
     Cut(#[source] BoxError),
-    /// JSON, but not what was asked for.
     #[error("the answer does not fit the request: {0}; is that an API server?")]
     Malformed(String),
-    /// The server reports an error within a watch.
     #[error("the watch ended with {code}: {message}")]
     Watch {
-        /// The code of its Status.
         code: u16,
-        /// What it says.
         message: String,
     },
 }
@@ -88,7 +73,6 @@ impl RequestError {
         RequestError::Watch { code, message: one_line(message) }
     }
 
-    /// How it is counted.
     pub fn failure(&self) -> Failure {
         match self {
             RequestError::Unanswered(_) => Failure::Connection,
@@ -132,7 +116,6 @@ struct Cause {
 }
 
 impl Answer {
-    /// Looks at the head.
     pub(super) async fn check(
         response: Response<Body>,
         server: ApiServer,
@@ -177,9 +160,6 @@ impl Answer {
     }
 
     /// All of it, as what was asked for.
-    ///
-    /// # Errors
-    /// When it breaks off, is larger than `largest`, takes too long, or is something else.
     pub async fn json<T: DeserializeOwned>(mut self, largest: usize) -> Result<T, RequestError> {
         let (server, patience) = (self.server.clone(), self.server.shared.times.answer);
         let all = async {
@@ -197,10 +177,6 @@ impl Answer {
     }
 
     /// The next line, as what was asked for; none at the end.
-    ///
-    /// # Errors
-    /// When it breaks off, even in good order, within a line, or the line is too long or
-    /// something else.
     pub async fn line<T: DeserializeOwned>(&mut self) -> Result<Option<T>, RequestError> {
         loop {
             let line = match self.next_line().await {

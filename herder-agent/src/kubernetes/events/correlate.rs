@@ -55,17 +55,11 @@ const LONGEST_NAME: usize = 253;
 pub struct Outgoing {
     /// `metadata.name`.
     pub name: String,
-    /// What it is about.
     pub about: About,
-    /// Its reason.
     pub reason: Reason,
-    /// Its text.
     pub message: String,
-    /// How often it happened.
     pub count: u32,
-    /// The first time.
     pub first: Timestamp,
-    /// The last time.
     pub last: Timestamp,
     /// Whether an Event of this name was written before, so that it only needs to be
     /// changed.
@@ -93,7 +87,6 @@ enum Text {
 /// An Event that says less than what happened.
 #[derive(Debug)]
 pub struct Behind {
-    /// Since when.
     pub at: Instant,
     key: (About, Reason, Text),
     /// There were other texts.

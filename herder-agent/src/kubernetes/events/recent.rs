@@ -7,7 +7,6 @@ use tokio::time::Instant;
 /// whole node, of which this agent's are the rarest.
 pub(super) const REMEMBERED: usize = 512;
 
-/// The entries used last.
 #[derive(Debug)]
 pub(super) struct Recent<K, V> {
     entries: HashMap<K, (V, Instant)>,
@@ -33,7 +32,6 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
         value
     }
 
-    /// All entries.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.entries.iter().map(|(key, (value, _))| (key, value))
     }
@@ -43,7 +41,6 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
         self.entries.get_mut(key).map(|(value, _)| value)
     }
 
-    /// Forgets this key.
     pub(super) fn remove(&mut self, key: &K) {
         self.entries.remove(key);
     }

@@ -41,20 +41,17 @@ const LARGEST_ANSWER: usize = 64 << 10;
 /// What became of an occurrence. A metric label, so the set is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// A new Event was written.
     Created,
     /// An Event was counted up.
     Updated,
     /// It is only counted, in the Event of some like it.
     Suppressed,
-    /// The queue was full.
     Dropped,
     /// The server did not take it.
     Failed(Failure),
 }
 
 impl Outcome {
-    /// All values of the `result` label.
     pub const LABELS: [&str; 5] = ["created", "updated", "suppressed", "dropped", "failed"];
 
     /// The value of the `result` label. Why a request failed is counted by

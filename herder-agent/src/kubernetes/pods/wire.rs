@@ -9,7 +9,6 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 /// Ends the list in a stream.
 const LIST_ENDS: &str = "k8s.io/initial-events-end";
 
-/// A v1 PodList, or a page of one.
 #[derive(Deserialize)]
 pub(super) struct PodList {
     #[serde(rename = "kind", deserialize_with = "is_list")]
@@ -19,7 +18,6 @@ pub(super) struct PodList {
     pub(super) items: Vec<WatchedPod>,
 }
 
-/// Its `metadata`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ListMeta {
@@ -41,17 +39,13 @@ pub(super) struct WatchedPod {
 
 /// A line of a watch.
 pub(super) enum Line {
-    /// A pod is there.
     Applied(WatchedPod),
-    /// A pod is gone.
     Deleted(WatchedPod),
     /// So far the watch has come; with whether the list in it ends here.
     Bookmark(String, bool),
     /// The server cannot go on.
     Error {
-        /// The code of its Status.
         code: u16,
-        /// What it says.
         message: String,
     },
 }

@@ -55,9 +55,6 @@ struct Inner<const N: usize> {
 
 impl<const N: usize> Family<N> {
     /// A metric without series.
-    ///
-    /// # Errors
-    /// When a name is not one that Prometheus allows.
     pub(super) fn new(
         kind: FamilyKind,
         name: &str,

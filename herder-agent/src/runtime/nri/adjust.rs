@@ -14,10 +14,10 @@ use herder_model::{
 };
 use std::sync::Arc;
 
-/// Why it cannot be said what the rules want.
+/// Why it cannot be said what the rules want. Rules about cgroups come before those about pods, so
+/// the cgroup has to be known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AdjustError {
-    /// Rules about cgroups come before those about pods, so it has to be known.
     #[error("{0:?} is not a cgroup path in either driver's form")]
     CgroupsPath(String),
 }
@@ -63,9 +63,6 @@ fn resources(value: bool) -> LinuxResources {
 
 /// What the rules want of a container of a pod; none if no rule is for it, or if it is not one that
 /// a kubelet made. `given` is what it is about to be given.
-///
-/// # Errors
-/// When its cgroup is not clear from the request.
 pub fn desired_adjustment(
     policy: &Policy,
     pod: &Pod,

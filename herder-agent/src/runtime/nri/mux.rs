@@ -39,7 +39,6 @@ pub enum Kind {
     Request,
     /// Its answer.
     Response,
-    /// Part of a stream, which NRI does not use, or something newer.
     Other(u8),
 }
 
@@ -52,17 +51,14 @@ pub struct Message {
     pub stream: u32,
     /// Question or answer.
     pub kind: Kind,
-    /// A message of protobuf.
     pub body: Bytes,
 }
 
 /// Why the bytes cannot be understood, and so none that follow them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// A frame that no message needs.
     #[error("a frame of {0} bytes is longer than any message")]
     Frame(u32),
-    /// A message longer than [`LONGEST`].
     #[error("a message of {0} bytes is longer than {LONGEST}")]
     Message(u32),
 }
@@ -81,9 +77,6 @@ pub struct Demultiplexer {
 
 impl Demultiplexer {
     /// Takes bytes until a message is complete; none if it takes more of them.
-    ///
-    /// # Errors
-    /// When a frame or a message is too long.
     pub fn next(&mut self, socket: &mut BytesMut) -> Result<Option<Message>, FrameError> {
         loop {
             if let Some(message) = self.complete()? {

@@ -24,7 +24,6 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-/// The plugin's name.
 const NAME: &str = "herder";
 
 /// The last of all: only then does it see what others have set. NRI refuses to make a
@@ -346,7 +345,6 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Reports what is answered about a container.
     fn tell(
         &self,
         pod: &Pod,

@@ -7,22 +7,16 @@
 
 use std::collections::BTreeMap;
 
-/// The service that a plugin offers.
 pub const PLUGIN_SERVICE: &str = "nri.pkg.api.v1alpha1.Plugin";
 
-/// The service that the runtime offers.
 pub const RUNTIME_SERVICE: &str = "nri.pkg.api.v1alpha1.Runtime";
 
-/// ttrpc's envelope of a question.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Request {
-    /// The service.
     #[prost(string, tag = "1")]
     pub service: String,
-    /// What is asked of it.
     #[prost(string, tag = "2")]
     pub method: String,
-    /// The question.
     #[prost(bytes = "bytes", tag = "3")]
     pub payload: bytes::Bytes,
     /// How long the answer may take, nanoseconds.
@@ -30,21 +24,16 @@ pub struct Request {
     pub timeout: i64,
 }
 
-/// ttrpc's envelope of an answer.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Response {
-    /// What went wrong, if something did.
     #[prost(message, optional, tag = "1")]
     pub status: Option<Status>,
-    /// The answer.
     #[prost(bytes = "bytes", tag = "2")]
     pub payload: bytes::Bytes,
 }
 
-/// `google.rpc.Status`.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Status {
-    /// 0 if nothing is wrong.
     #[prost(int32, tag = "1")]
     pub code: i32,
     /// For people.
@@ -52,10 +41,8 @@ pub struct Status {
     pub message: String,
 }
 
-/// `RegisterPluginRequest`.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct RegisterPluginRequest {
-    /// Name of the plugin.
     #[prost(string, tag = "1")]
     pub plugin_name: String,
     /// Two digits: plugins are asked in their order.
@@ -63,18 +50,14 @@ pub struct RegisterPluginRequest {
     pub plugin_idx: String,
 }
 
-/// `ConfigureRequest`.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ConfigureRequest {
-    /// Name of the runtime.
     #[prost(string, tag = "2")]
     pub runtime_name: String,
-    /// Its version.
     #[prost(string, tag = "3")]
     pub runtime_version: String,
 }
 
-/// `ConfigureResponse`.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ConfigureResponse {
     /// A bit for each event that is wanted.
@@ -82,13 +65,10 @@ pub struct ConfigureResponse {
     pub events: i32,
 }
 
-/// `SynchronizeRequest`.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct SynchronizeRequest {
-    /// All pods.
     #[prost(message, repeated, tag = "1")]
     pub pods: Vec<PodSandbox>,
-    /// All containers.
     #[prost(message, repeated, tag = "2")]
     pub containers: Vec<Container>,
     /// More of both are to come.
@@ -96,13 +76,10 @@ pub struct SynchronizeRequest {
     pub more: bool,
 }
 
-/// `SynchronizeResponse`.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct SynchronizeResponse {
-    /// What is to be changed.
     #[prost(message, repeated, tag = "1")]
     pub update: Vec<ContainerUpdate>,
-    /// The rest may come.
     #[prost(bool, tag = "2")]
     pub more: bool,
 }
@@ -111,10 +88,8 @@ pub struct SynchronizeResponse {
 /// `UpdateContainerRequest`, `PostStartContainerRequest` and the like have the same numbers.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ContainerRequest {
-    /// Its pod.
     #[prost(message, optional, tag = "1")]
     pub pod: Option<PodSandbox>,
-    /// The container.
     #[prost(message, optional, tag = "2")]
     pub container: Option<Container>,
     /// What it is to be given, at an update.
@@ -125,46 +100,35 @@ pub struct ContainerRequest {
 /// `StateChangeEvent`, by which runtimes report what has already happened.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct StateChangeEvent {
-    /// What happened.
     #[prost(int32, tag = "1")]
     pub event: i32,
-    /// To a pod, or to one of its containers.
     #[prost(message, optional, tag = "2")]
     pub pod: Option<PodSandbox>,
-    /// The container.
     #[prost(message, optional, tag = "3")]
     pub container: Option<Container>,
 }
 
-/// `CreateContainerResponse`.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct CreateContainerResponse {
-    /// What is to be changed in its spec.
     #[prost(message, optional, tag = "1")]
     pub adjust: Option<ContainerAdjustment>,
 }
 
-/// `UpdateContainerResponse`.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct UpdateContainerResponse {
-    /// What is to be changed in what it is given.
     #[prost(message, repeated, tag = "1")]
     pub update: Vec<ContainerUpdate>,
 }
 
-/// `PodSandbox`.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct PodSandbox {
-    /// ID of the sandbox.
     #[prost(string, tag = "1")]
     pub id: String,
-    /// Name of the pod.
     #[prost(string, tag = "2")]
     pub name: String,
     /// Its uid, as its cgroup has it.
     #[prost(string, tag = "3")]
     pub uid: String,
-    /// Its namespace.
     #[prost(string, tag = "4")]
     pub namespace: String,
     /// Its labels when it was made.
@@ -175,22 +139,17 @@ pub struct PodSandbox {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// `Container`.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Container {
-    /// Its ID.
     #[prost(string, tag = "1")]
     pub id: String,
-    /// ID of its pod's sandbox.
     #[prost(string, tag = "2")]
     pub pod_sandbox_id: String,
-    /// Its name in the pod.
     #[prost(string, tag = "3")]
     pub name: String,
     /// What it does (`enum ContainerState`).
     #[prost(int32, tag = "4")]
     pub state: i32,
-    /// What only Linux has.
     #[prost(message, optional, tag = "11")]
     pub linux: Option<LinuxContainer>,
     /// Its init; 0 before it is started, and where the runtime does not send it.
@@ -208,10 +167,8 @@ impl Container {
     }
 }
 
-/// `LinuxContainer`.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct LinuxContainer {
-    /// What its spec gives it.
     #[prost(message, optional, tag = "3")]
     pub resources: Option<LinuxResources>,
     /// Its cgroup, as the driver wants it written.
@@ -222,7 +179,6 @@ pub struct LinuxContainer {
 /// `LinuxResources`. What is read here is never sent back: only differences are.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct LinuxResources {
-    /// Limits of memory.
     #[prost(message, optional, tag = "1")]
     pub memory: Option<LinuxMemory>,
     /// Files of cgroup v2 and their values.
@@ -230,7 +186,6 @@ pub struct LinuxResources {
     pub unified: BTreeMap<String, String>,
 }
 
-/// `LinuxMemory`.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct LinuxMemory {
     /// Of memory, bytes.
@@ -241,37 +196,28 @@ pub struct LinuxMemory {
     pub swap: Option<OptionalInt64>,
 }
 
-/// `OptionalInt64`.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct OptionalInt64 {
-    /// The number.
     #[prost(int64, tag = "1")]
     pub value: i64,
 }
 
-/// `ContainerAdjustment`.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ContainerAdjustment {
-    /// What only Linux has.
     #[prost(message, optional, tag = "6")]
     pub linux: Option<LinuxContainerAdjustment>,
 }
 
-/// `LinuxContainerAdjustment`.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct LinuxContainerAdjustment {
-    /// The differences.
     #[prost(message, optional, tag = "2")]
     pub resources: Option<LinuxResources>,
 }
 
-/// `ContainerUpdate`.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ContainerUpdate {
-    /// Which container.
     #[prost(string, tag = "1")]
     pub container_id: String,
-    /// What only Linux has.
     #[prost(message, optional, tag = "2")]
     pub linux: Option<LinuxContainerUpdate>,
     /// The runtime is not to fail if it cannot.
@@ -279,23 +225,17 @@ pub struct ContainerUpdate {
     pub ignore_failure: bool,
 }
 
-/// `LinuxContainerUpdate`.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct LinuxContainerUpdate {
-    /// The differences.
     #[prost(message, optional, tag = "1")]
     pub resources: Option<LinuxResources>,
 }
 
 /// Events, by their numbers (`enum Event`).
 pub mod event {
-    /// A container is about to be made.
     pub const CREATE_CONTAINER: i32 = 4;
-    /// A container was made.
     pub const POST_CREATE_CONTAINER: i32 = 5;
-    /// A container was started.
     pub const POST_START_CONTAINER: i32 = 7;
-    /// A container is about to be given something else.
     pub const UPDATE_CONTAINER: i32 = 8;
 
     /// The bits of all that are asked for. Each one more is one more answer that

@@ -18,7 +18,6 @@ use serde::{Deserialize, de::IgnoredAny};
 use serde_saphyr::Location;
 use std::{collections::BTreeMap, path::Path};
 
-/// What the file asks for.
 pub(super) struct Settings {
     pub(super) tls: Option<TlsSettings>,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,

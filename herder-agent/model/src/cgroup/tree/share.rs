@@ -17,7 +17,6 @@ pub(super) const MOST_REMOVED: usize = 4096;
 /// killed.
 const MOST_BELOW: usize = 4096;
 
-/// The most that is kept of one kind.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) cgroups: usize,
@@ -25,7 +24,6 @@ pub(super) struct Bounds {
     pub(super) bytes: usize,
 }
 
-/// What is kept of one kind.
 #[derive(Debug)]
 pub(super) struct Share {
     bounds: Bounds,

@@ -22,9 +22,6 @@ const MOST_RULES: usize = 500;
 pub struct Wrong(pub Location, pub String);
 
 /// The error of a place.
-///
-/// # Errors
-/// Always.
 pub fn wrong<T>(at: Location, why: impl fmt::Display) -> Result<T, Wrong> {
     Err(Wrong(at, why.to_string()))
 }
@@ -114,9 +111,6 @@ fn needed<T>(key: Key<T>, name: &str, of: &str, at: Location) -> Result<T, Wrong
 }
 
 /// The value of something that is there.
-///
-/// # Errors
-/// When it has none.
 pub fn item_value<T>(item: Item<T>, what: &str) -> Result<T, Wrong> {
     match item.value {
         Some(value) => Ok(value),
