@@ -73,10 +73,7 @@ pub enum AgentError {
     #[error(transparent)]
     Serve(#[from] ServeError),
     #[error("cannot start {what}: {source}")]
-    Start {
-        what: &'static str,
-        source: io::Error,
-    },
+    Start { what: &'static str, source: io::Error },
     #[error(transparent)]
     Kubernetes(#[from] ConnectError),
     #[error("the core task ended: {0}")]

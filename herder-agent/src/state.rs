@@ -53,20 +53,11 @@ struct Saved {
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     #[error("{path}: {source}")]
-    Io {
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
     #[error("{path} is not an agent's state file: {source}")]
-    Json {
-        path: PathBuf,
-        source: serde_json::Error,
-    },
+    Json { path: PathBuf, source: serde_json::Error },
     #[error("{path} is {what} and was left unchanged: remove it, or give another --state-file")]
-    Foreign {
-        path: PathBuf,
-        what: String,
-    },
+    Foreign { path: PathBuf, what: String },
     #[error("{0} is larger than any state of an agent that can be read again")]
     Large(PathBuf),
 }

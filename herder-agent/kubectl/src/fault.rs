@@ -12,19 +12,13 @@ pub(crate) enum Error {
     #[error("the configured access to the API server cannot be used: {}", Causes(.0))]
     Unusable(#[source] kube::Error),
     #[error("cannot list the agents' pods in namespace {namespace}: {}", Causes(source))]
-    List {
-        namespace: String,
-        source: kube::Error,
-    },
+    List { namespace: String, source: kube::Error },
     #[error("the API server did not list the agents' pods within {0:?}")]
     SlowList(Duration),
     #[error(
         "no agents in namespace {namespace} with labels {selector}: is Herder there? else see --agents-namespace and --agents-selector"
     )]
-    NoAgents {
-        namespace: String,
-        selector: String,
-    },
+    NoAgents { namespace: String, selector: String },
     #[error("none of {0} agents answered")]
     NoAnswer(usize),
     #[error(transparent)]
@@ -38,10 +32,7 @@ pub(crate) enum Fault {
     #[error("no answer in time")]
     Slow,
     #[error("{status}: {why}")]
-    Refused {
-        status: StatusCode,
-        why: String,
-    },
+    Refused { status: StatusCode, why: String },
     #[error("{}", Causes(.0))]
     Broken(#[source] kube::Error),
     #[error("its answer is not what an agent says: {0}")]

@@ -40,46 +40,22 @@ pub enum WriteResult {
     Error(String),
 }
 
-/// Why the rule's value is not enforceable for a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Obstacle {
-    /// A cgroup above has `memory.oom.group=1`.
-    Ancestor,
-    /// Its systemd scope has `OOMPolicy=kill`: systemd stops the whole scope.
-    SystemdOomPolicy,
-    /// The file cannot be written (read-only mount, permissions).
-    ReadOnly,
-    /// Something else went wrong, for which see the log: no free descriptor, say.
-    Error,
-    /// There is no `memory.oom.group`: no memory controller, or cgroup v1.
-    NoMemoryController,
-    /// No inotify watch could be had; the slow resync still covers it.
-    NoWatch,
-    /// So many cgroups are matched that this one is not looked at.
-    TooMany,
-}
-
-impl Obstacle {
-    pub const ALL: [Self; 7] = [
-        Self::Ancestor,
-        Self::SystemdOomPolicy,
-        Self::ReadOnly,
-        Self::Error,
-        Self::NoMemoryController,
-        Self::NoWatch,
-        Self::TooMany,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ancestor => "ancestor",
-            Self::SystemdOomPolicy => "systemd-oom-policy",
-            Self::ReadOnly => "read-only",
-            Self::Error => "error",
-            Self::NoMemoryController => "no-memory-controller",
-            Self::NoWatch => "no-watch",
-            Self::TooMany => "too-many",
-        }
+labels! {
+    /// Why the rule's value is not enforceable for a container.
+    pub enum Obstacle {
+        /// A cgroup above has `memory.oom.group=1`.
+        Ancestor = "ancestor",
+        /// Its systemd scope has `OOMPolicy=kill`: systemd stops the whole scope.
+        SystemdOomPolicy = "systemd-oom-policy",
+        /// The file cannot be written (read-only mount, permissions).
+        ReadOnly = "read-only",
+        /// Something else went wrong, for which see the log: no free descriptor, say.
+        Error = "error",
+        /// There is no `memory.oom.group`: no memory controller, or cgroup v1.
+        NoMemoryController = "no-memory-controller",
+        /// No inotify watch could be had; the slow resync still covers it.
+        NoWatch = "no-watch",
+        /// So many cgroups are matched that this one is not looked at.
+        TooMany = "too-many",
     }
 }

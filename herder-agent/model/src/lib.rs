@@ -14,6 +14,9 @@
 //!  enforcement, saved                     what enforcement says, and what one agent leaves
 //! ```
 
+#[macro_use]
+mod labels;
+
 pub mod backoff;
 pub mod causes;
 pub mod cgroup;
@@ -27,3 +30,6 @@ pub mod pods;
 pub mod reconcile;
 pub mod rules;
 pub mod saved;
+
+#[doc(hidden)]
+pub use serde;

@@ -16,52 +16,31 @@ pub mod reasons;
 use crate::{cgroup::CgroupId, clock::Monotonic};
 use serde::Serialize;
 
-/// What a kill means for the container it hit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// A process other than the container's init died; the container lives on.
-    Subprocess,
-    /// The container's init was the victim; the container ends.
-    Init,
-    /// The kernel killed a cgroup as a group (`memory.oom.group`): the container's, or one
-    /// inside that the workload has made, and then the container may live on.
-    Group,
-}
-
-impl Kind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::Subprocess => "subprocess",
-            Kind::Init => "init",
-            Kind::Group => "group",
-        }
+labels! {
+    /// What a kill means for the container it hit.
+    pub enum Kind {
+        /// A process other than the container's init died; the container lives on.
+        Subprocess = "subprocess",
+        /// The container's init was the victim; the container ends.
+        Init = "init",
+        /// The kernel killed a cgroup as a group (`memory.oom.group`): the container's, or one
+        /// inside that the workload has made, and then the container may live on.
+        Group = "group",
     }
 }
 
-/// Whose memory limit mattered ([`limit`]).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Limit {
-    /// The victim's container, or a cgroup inside of it. Also where the kernel hit the
-    /// pod's limit first, which was only the sum of its containers'.
-    Container,
-    /// A cgroup above the container: its pod, or a slice.
-    Pod,
-    /// No limit: the node ran out of memory.
-    Node,
-    /// The kernel did not say.
-    Unknown,
-}
-
-impl Limit {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Limit::Container => "container",
-            Limit::Pod => "pod",
-            Limit::Node => "node",
-            Limit::Unknown => "unknown",
-        }
+labels! {
+    /// Whose memory limit mattered ([`limit`]).
+    pub enum Limit {
+        /// The victim's container, or a cgroup inside of it. Also where the kernel hit the
+        /// pod's limit first, which was only the sum of its containers'.
+        Container = "container",
+        /// A cgroup above the container: its pod, or a slice.
+        Pod = "pod",
+        /// No limit: the node ran out of memory.
+        Node = "node",
+        /// The kernel did not say.
+        Unknown = "unknown",
     }
 }
 

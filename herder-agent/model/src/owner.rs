@@ -15,13 +15,9 @@ pub enum Owner {
     /// A container of a pod whose names are known.
     Container(ContainerNames),
     /// A container of a pod whose names are not known yet. It has no series.
-    Unnamed {
-        cgroup: CgroupPath,
-    },
+    Unnamed { cgroup: CgroupPath },
     /// A cgroup outside of pods, or of a pod that nothing is known about.
-    Host {
-        cgroup: CgroupPath,
-    },
+    Host { cgroup: CgroupPath },
 }
 
 /// The names that Kubernetes has for a container; they are metric labels.

@@ -39,38 +39,19 @@ pub enum ClientError {
     #[error("--url {0}: not an address like http://127.0.0.1:9469 or https://NAME:9469")]
     Url(String),
     #[error("cannot ask {url}: {source}; does an agent run there, and is --url right?")]
-    Connect {
-        url: String,
-        source: io::Error,
-    },
+    Connect { url: String, source: io::Error },
     #[error("{flag}: {why}")]
-    Credentials {
-        flag: &'static str,
-        why: String,
-    },
+    Credentials { flag: &'static str, why: String },
     #[error("no TLS with {url}: {}; {}", Causes(source), tls_hint(source))]
-    Tls {
-        url: String,
-        source: io::Error,
-    },
+    Tls { url: String, source: io::Error },
     #[error("the agent at {url} broke off: {}", Causes(source))]
-    Broken {
-        url: String,
-        source: hyper::Error,
-    },
+    Broken { url: String, source: hyper::Error },
     #[error("the agent at {0} did not answer in time")]
     Slow(String),
     #[error("the agent at {url} answered {status}: {body}{}", refusal_hint(*status))]
-    Refused {
-        url: String,
-        status: u16,
-        body: String,
-    },
+    Refused { url: String, status: u16, body: String },
     #[error("the agent at {url} did not answer with an agent's JSON: {source}")]
-    Json {
-        url: String,
-        source: serde_json::Error,
-    },
+    Json { url: String, source: serde_json::Error },
     #[error(transparent)]
     Output(#[from] io::Error),
 }

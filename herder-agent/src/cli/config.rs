@@ -17,14 +17,9 @@ const LARGEST: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("cannot read the configuration {path}: {source}")]
-    Read {
-        path: String,
-        source: io::Error,
-    },
+    Read { path: String, source: io::Error },
     #[error("the configuration {path} is empty; write `rules: []` for no rules")]
-    Emptied {
-        path: String,
-    },
+    Emptied { path: String },
     #[error(transparent)]
     Invalid(#[from] InvalidConfig),
 }

@@ -49,17 +49,11 @@ pub enum ProbeError {
     #[error(
         "cannot attach eBPF program {program} (needs CAP_BPF and CAP_PERFMON, and no lockdown of confidentiality): {}", Causes(&**source)
     )]
-    Attach {
-        program: &'static str,
-        source: Box<ProgramError>,
-    },
+    Attach { program: &'static str, source: Box<ProgramError> },
     #[error("the eBPF object has no usable {0}; agent and programs are of different builds")]
     Missing(&'static str),
     #[error("cannot open the eBPF map {map}: {}", Causes(&**source))]
-    Map {
-        map: &'static str,
-        source: Box<MapError>,
-    },
+    Map { map: &'static str, source: Box<MapError> },
 }
 
 /// The attached programs. Dropping it detaches them.

@@ -144,10 +144,7 @@ pub enum SourceError {
     #[error("cannot count kills by memory.events: {0}")]
     MemoryEvents(#[from] MemoryEventsError),
     #[error("{probe}; and kills cannot be counted by memory.events instead: {tally}")]
-    Neither {
-        probe: Box<ProbeError>,
-        tally: MemoryEventsError,
-    },
+    Neither { probe: Box<ProbeError>, tally: MemoryEventsError },
 }
 
 /// Takes the source that was chosen; with `auto` the counts where the kernel refuses

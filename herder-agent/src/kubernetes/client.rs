@@ -24,35 +24,36 @@ use tokio::time::{Instant, sleep_until, timeout};
 /// The longest `Retry-After` that is honoured.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// Why a request to the API server failed. A metric label, so the set is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Failure {
-    /// 429: the server is busy.
-    Throttled,
-    /// 401: the token is not valid (any more).
-    Unauthorized,
-    /// 403: the ClusterRole does not allow it.
-    Forbidden,
-    /// 404: the namespace or the object is gone.
-    NotFound,
-    /// 409: it is there already.
-    Conflict,
-    /// 410, or the same in a watch: the list has to be read again.
-    Expired,
-    /// Another 4xx: the server does not like the request.
-    Refused,
-    /// 5xx.
-    Server,
-    /// The watch had another error.
-    Watch,
-    /// No connection, or it broke before the answer.
-    Connection,
-    /// The connection broke within the answer.
-    Cut,
-    /// No answer in time.
-    Timeout,
-    /// The answer is not what it should be.
-    Malformed,
+herder_model::labels! {
+    /// Why a request to the API server failed. A metric label, so the set is closed.
+    pub enum Failure {
+        /// 429: the server is busy.
+        Throttled = "throttled",
+        /// 401: the token is not valid (any more).
+        Unauthorized = "unauthorized",
+        /// 403: the ClusterRole does not allow it.
+        Forbidden = "forbidden",
+        /// 404: the namespace or the object is gone.
+        NotFound = "not-found",
+        /// 409: it is there already.
+        Conflict = "conflict",
+        /// 410, or the same in a watch: the list has to be read again.
+        Expired = "expired",
+        /// Another 4xx: the server does not like the request.
+        Refused = "refused",
+        /// 5xx.
+        Server = "server",
+        /// The watch had another error.
+        Watch = "watch",
+        /// No connection, or it broke before the answer.
+        Connection = "connection",
+        /// The connection broke within the answer.
+        Cut = "cut",
+        /// No answer in time.
+        Timeout = "timeout",
+        /// The answer is not what it should be.
+        Malformed = "malformed",
+    }
 }
 
 /// Called with every failure; counts it.
@@ -138,22 +139,6 @@ fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
 }
 
 impl Failure {
-    pub const ALL: [Self; 13] = [
-        Self::Throttled,
-        Self::Unauthorized,
-        Self::Forbidden,
-        Self::NotFound,
-        Self::Conflict,
-        Self::Expired,
-        Self::Refused,
-        Self::Server,
-        Self::Watch,
-        Self::Connection,
-        Self::Cut,
-        Self::Timeout,
-        Self::Malformed,
-    ];
-
     /// The failure that a status code means; none if the request succeeded. The API server
     /// never redirects, but a proxy with a login page does.
     pub fn of_status(status: StatusCode) -> Option<Self> {
@@ -168,24 +153,6 @@ impl Failure {
             400..=499 => Some(Failure::Refused),
             500..=599 => Some(Failure::Server),
             _ => Some(Failure::Malformed),
-        }
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Failure::Throttled => "throttled",
-            Failure::Unauthorized => "unauthorized",
-            Failure::Forbidden => "forbidden",
-            Failure::NotFound => "not-found",
-            Failure::Conflict => "conflict",
-            Failure::Expired => "expired",
-            Failure::Refused => "refused",
-            Failure::Server => "server",
-            Failure::Watch => "watch",
-            Failure::Connection => "connection",
-            Failure::Cut => "cut",
-            Failure::Timeout => "timeout",
-            Failure::Malformed => "malformed",
         }
     }
 }

@@ -45,25 +45,26 @@ pub struct About {
     pub container: Option<(ContainerKind, Box<str>)>,
 }
 
-/// The `reason` of an Event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Reason {
-    /// A process died that is not the container's init.
-    SubprocessOomKilled,
-    /// The container's init died, and the container with it.
-    ContainerInitOomKilled,
-    /// The kernel killed the container as a group.
-    ContainerGroupOomKilled,
-    /// The container ended after one of its processes was killed.
-    ContainerEndedAfterOomKill,
-    /// A rule's value is now enforced for the container.
-    OomGroupEnforced,
-    /// Something keeps changing the value back.
-    OomGroupReverted,
-    /// A rule matches, but its value is not enforceable.
-    OomGroupNotEnforceable,
-    /// The pod's annotation is invalid; the pod is left alone.
-    BadOomGroupAnnotation,
+herder_model::labels! {
+    /// The `reason` of an Event.
+    pub enum Reason {
+        /// A process died that is not the container's init.
+        SubprocessOomKilled = "SubprocessOOMKilled",
+        /// The container's init died, and the container with it.
+        ContainerInitOomKilled = "ContainerInitOOMKilled",
+        /// The kernel killed the container as a group.
+        ContainerGroupOomKilled = "ContainerGroupOOMKilled",
+        /// The container ended after one of its processes was killed.
+        ContainerEndedAfterOomKill = "ContainerEndedAfterOOMKill",
+        /// A rule's value is now enforced for the container.
+        OomGroupEnforced = "OomGroupEnforced",
+        /// Something keeps changing the value back.
+        OomGroupReverted = "OomGroupReverted",
+        /// A rule matches, but its value is not enforceable.
+        OomGroupNotEnforceable = "OomGroupNotEnforceable",
+        /// The pod's annotation is invalid; the pod is left alone.
+        BadOomGroupAnnotation = "BadOomGroupAnnotation",
+    }
 }
 
 impl Occurrence {
@@ -103,19 +104,6 @@ impl Reason {
             Kind::Init => Reason::ContainerInitOomKilled,
             Kind::Group if report.ends => Reason::ContainerGroupOomKilled,
             Kind::Subprocess | Kind::Group => Reason::SubprocessOomKilled,
-        }
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Reason::SubprocessOomKilled => "SubprocessOOMKilled",
-            Reason::ContainerInitOomKilled => "ContainerInitOOMKilled",
-            Reason::ContainerGroupOomKilled => "ContainerGroupOOMKilled",
-            Reason::ContainerEndedAfterOomKill => "ContainerEndedAfterOOMKill",
-            Reason::OomGroupEnforced => "OomGroupEnforced",
-            Reason::OomGroupReverted => "OomGroupReverted",
-            Reason::OomGroupNotEnforceable => "OomGroupNotEnforceable",
-            Reason::BadOomGroupAnnotation => "BadOomGroupAnnotation",
         }
     }
 

@@ -3,40 +3,19 @@
 use super::Reporter;
 use std::error::Error;
 
-/// Why a client of the port was not let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// The handshake failed: another version, no certificate, or a wrong one.
-    Handshake,
-    /// Plain HTTP on a port with TLS.
-    PlainHttp,
-    /// No name and password.
-    NoCredentials,
-    /// A wrong name or password.
-    WrongCredentials,
-    /// Too many others are being checked.
-    Busy,
-}
-
-impl Refused {
-    /// All of them.
-    pub const ALL: [Refused; 5] = [
-        Refused::Handshake,
-        Refused::PlainHttp,
-        Refused::NoCredentials,
-        Refused::WrongCredentials,
-        Refused::Busy,
-    ];
-
-    /// The value of the `reason` label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Refused::Handshake => "handshake",
-            Refused::PlainHttp => "plain-http",
-            Refused::NoCredentials => "no-credentials",
-            Refused::WrongCredentials => "wrong-credentials",
-            Refused::Busy => "busy",
-        }
+herder_model::labels! {
+    /// Why a client of the port was not let in.
+    pub enum Refused {
+        /// The handshake failed: another version, no certificate, or a wrong one.
+        Handshake = "handshake",
+        /// Plain HTTP on a port with TLS.
+        PlainHttp = "plain-http",
+        /// No name and password.
+        NoCredentials = "no-credentials",
+        /// A wrong name or password.
+        WrongCredentials = "wrong-credentials",
+        /// Too many others are being checked.
+        Busy = "busy",
     }
 }
 

@@ -47,48 +47,25 @@ const LONGEST_CUT: Duration = Duration::from_secs(15);
 /// A connection that lasted so long was a good one.
 const GOOD: Duration = Duration::from_secs(60);
 
-/// What was answered about a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// The rule's value was set.
-    Set,
-    /// The value was right already.
-    Kept,
-    /// The request has no value: an update of something else, or a runtime that does not
-    /// report the value that it is about to write.
-    NotAsked,
-    /// Another plugin wants another value, so that the container was not made when this
-    /// one was set. It is left to the enforcement by cgroup.
-    Conflict,
-    /// No rule wants a value.
-    Unmatched,
-    /// The rule's value was not set, since the agent is to write nothing.
-    DryRun,
-    /// The request was not understood, and nothing was changed.
-    Error,
-}
-
-impl Outcome {
-    pub const ALL: [Self; 7] = [
-        Self::Set,
-        Self::Kept,
-        Self::NotAsked,
-        Self::Conflict,
-        Self::Unmatched,
-        Self::DryRun,
-        Self::Error,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Set => "set",
-            Self::Kept => "kept",
-            Self::NotAsked => "not-asked",
-            Self::Conflict => "conflict",
-            Self::Unmatched => "unmatched",
-            Self::DryRun => "dry-run",
-            Self::Error => "error",
-        }
+herder_model::labels! {
+    /// What was answered about a container.
+    pub enum Outcome {
+        /// The rule's value was set.
+        Set = "set",
+        /// The value was right already.
+        Kept = "kept",
+        /// The request has no value: an update of something else, or a runtime that does not
+        /// report the value that it is about to write.
+        NotAsked = "not-asked",
+        /// Another plugin wants another value, so that the container was not made when this
+        /// one was set. It is left to the enforcement by cgroup.
+        Conflict = "conflict",
+        /// No rule wants a value.
+        Unmatched = "unmatched",
+        /// The rule's value was not set, since the agent is to write nothing.
+        DryRun = "dry-run",
+        /// The request was not understood, and nothing was changed.
+        Error = "error",
     }
 }
 
@@ -140,42 +117,21 @@ pub enum NriError {
     Silent(&'static str),
 }
 
-/// What became of one try to be asked by the runtime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Attempt {
-    /// It has listed its containers, and asks from now on.
-    Connected,
-    /// There is no socket, or nothing listens on it.
-    Unreachable,
-    /// It refused to register the plugin.
-    Refused,
-    /// It did not list its containers, or read an answer, in time.
-    TimedOut,
-    /// It ended the connection before it had listed its containers.
-    Closed,
-    /// What it sent is not NRI.
-    Malformed,
-}
-
-impl Attempt {
-    pub const ALL: [Self; 6] = [
-        Self::Connected,
-        Self::Unreachable,
-        Self::Refused,
-        Self::TimedOut,
-        Self::Closed,
-        Self::Malformed,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Connected => "connected",
-            Self::Unreachable => "unreachable",
-            Self::Refused => "refused",
-            Self::TimedOut => "timeout",
-            Self::Closed => "closed",
-            Self::Malformed => "malformed",
-        }
+herder_model::labels! {
+    /// What became of one try to be asked by the runtime.
+    pub enum Attempt {
+        /// It has listed its containers, and asks from now on.
+        Connected = "connected",
+        /// There is no socket, or nothing listens on it.
+        Unreachable = "unreachable",
+        /// It refused to register the plugin.
+        Refused = "refused",
+        /// It did not list its containers, or read an answer, in time.
+        TimedOut = "timeout",
+        /// It ended the connection before it had listed its containers.
+        Closed = "closed",
+        /// What it sent is not NRI.
+        Malformed = "malformed",
     }
 }
 

@@ -59,10 +59,7 @@ pub struct AccessFiles {
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
     #[error("cannot read the file of --web-config-file, {path}: {why}")]
-    Read {
-        path: String,
-        why: String,
-    },
+    Read { path: String, why: String },
     #[error(transparent)]
     Invalid(#[from] InvalidConfig),
     #[error("passwords cannot be checked: {0}")]

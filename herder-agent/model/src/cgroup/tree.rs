@@ -20,23 +20,13 @@ use std::{collections::HashMap, time::Duration};
 /// kill wait at most a minute (`oom::assemble::EXIT_WAIT`).
 pub const KEEP_REMOVED: Duration = Duration::from_secs(300);
 
-/// What a cgroup is to the agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// A rule matches it, it is a pod's or its container's own, or one of those lies below.
-    Container,
-    /// Any other: kills in it are reported too.
-    Other,
-}
-
-impl Role {
-    pub const ALL: [Self; 2] = [Self::Container, Self::Other];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Role::Container => "container",
-            Role::Other => "other",
-        }
+labels! {
+    /// What a cgroup is to the agent.
+    pub enum Role {
+        /// A rule matches it, it is a pod's or its container's own, or one of those lies below.
+        Container = "container",
+        /// Any other: kills in it are reported too.
+        Other = "other",
     }
 }
 

@@ -54,69 +54,37 @@ impl Lost {
     }
 }
 
-/// Why it is not known whose a kill is, or only in part; what is least known comes last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Unattributed {
-    /// The pod is known, but the container's name did not arrive in time.
-    UnknownContainer,
-    /// The cgroup is a pod's, but its names did not arrive in time.
-    UnknownPod,
-    /// The victim's cgroup id was never seen.
-    UnknownCgroup,
-}
-
-impl Unattributed {
-    pub const ALL: [Self; 3] = [Self::UnknownContainer, Self::UnknownPod, Self::UnknownCgroup];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::UnknownContainer => "unknown-container",
-            Self::UnknownPod => "unknown-pod",
-            Self::UnknownCgroup => "unknown-cgroup",
-        }
+labels! {
+    /// Why it is not known whose a kill is, or only in part; what is least known comes last.
+    pub enum Unattributed {
+        /// The pod is known, but the container's name did not arrive in time.
+        UnknownContainer = "unknown-container",
+        /// The cgroup is a pod's, but its names did not arrive in time.
+        UnknownPod = "unknown-pod",
+        /// The victim's cgroup id was never seen.
+        UnknownCgroup = "unknown-cgroup",
     }
 }
 
-/// Why a killed process was not seen, though the kernel counted it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Unseen {
-    /// No agent was running.
-    AgentDown,
-    /// No agent reported it. Kills that are counted as lost are among them.
-    Missed,
-}
-
-impl Unseen {
-    pub const ALL: [Self; 2] = [Self::AgentDown, Self::Missed];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::AgentDown => "agent-down",
-            Self::Missed => "missed",
-        }
+labels! {
+    /// Why a killed process was not seen, though the kernel counted it.
+    pub enum Unseen {
+        /// No agent was running.
+        AgentDown = "agent-down",
+        /// No agent reported it. Kills that are counted as lost are among them.
+        Missed = "missed",
     }
 }
 
-/// Why a mark of the kernel is no kill of its own, or none of this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum NoKill {
-    /// The task was already dying (`task_will_free_mem()`).
-    AlreadyDying,
-    /// Another thread of a process that is already reported.
-    Duplicate,
-    /// A kill in a cgroup that the agent's mount does not show: in another node, where
-    /// nodes are containers, or outside of what `--cgroup-root` names.
-    OutsideMount,
-}
-
-impl NoKill {
-    pub const ALL: [Self; 3] = [Self::AlreadyDying, Self::Duplicate, Self::OutsideMount];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::AlreadyDying => "already-dying",
-            Self::Duplicate => "duplicate",
-            Self::OutsideMount => "outside-mount",
-        }
+labels! {
+    /// Why a mark of the kernel is no kill of its own, or none of this node.
+    pub enum NoKill {
+        /// The task was already dying (`task_will_free_mem()`).
+        AlreadyDying = "already-dying",
+        /// Another thread of a process that is already reported.
+        Duplicate = "duplicate",
+        /// A kill in a cgroup that the agent's mount does not show: in another node, where
+        /// nodes are containers, or outside of what `--cgroup-root` names.
+        OutsideMount = "outside-mount",
     }
 }

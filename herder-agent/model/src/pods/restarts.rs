@@ -5,31 +5,30 @@
 
 use super::{Container, Pod};
 use crate::owner::{ContainerNames, id::ContainerId};
-use serde::Serialize;
 
-/// Why an incarnation of a container ended, as `lastState.terminated.reason`
-/// says. A metric label, so the set is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-pub enum Reason {
-    /// Its init was killed for want of memory.
-    #[serde(rename = "OOMKilled")]
-    OomKilled,
-    /// It ended with an exit code other than 0.
-    Error,
-    /// It ended with exit code 0.
-    Completed,
-    /// The runtime could not start it (containerd, CRI-O).
-    StartError,
-    /// The runtime could not start it (cri-dockerd).
-    ContainerCannotRun,
-    /// The kubelet lost sight of it, as after a reboot.
-    ContainerStatusUnknown,
-    /// The pod ran longer than it may.
-    DeadlineExceeded,
-    /// A reason that is none of these.
-    Other,
-    /// The status did not say.
-    Unknown,
+labels! {
+    /// Why an incarnation of a container ended, as `lastState.terminated.reason`
+    /// says. A metric label, so the set is closed.
+    pub enum Reason {
+        /// Its init was killed for want of memory.
+        OomKilled = "OOMKilled",
+        /// It ended with an exit code other than 0.
+        Error = "Error",
+        /// It ended with exit code 0.
+        Completed = "Completed",
+        /// The runtime could not start it (containerd, CRI-O).
+        StartError = "StartError",
+        /// The runtime could not start it (cri-dockerd).
+        ContainerCannotRun = "ContainerCannotRun",
+        /// The kubelet lost sight of it, as after a reboot.
+        ContainerStatusUnknown = "ContainerStatusUnknown",
+        /// The pod ran longer than it may.
+        DeadlineExceeded = "DeadlineExceeded",
+        /// A reason that is none of these.
+        Other = "Other",
+        /// The status did not say.
+        Unknown = "Unknown",
+    }
 }
 
 /// Restarts of one container, for one reason.
@@ -46,30 +45,10 @@ pub struct RestartSeen {
 
 impl Reason {
     pub fn parse(text: &str) -> Self {
+        let mut known = Reason::ALL.into_iter().filter(|reason| *reason != Reason::Unknown);
         match text {
             "" => Reason::Unknown,
-            "OOMKilled" => Reason::OomKilled,
-            "Error" => Reason::Error,
-            "Completed" => Reason::Completed,
-            "StartError" => Reason::StartError,
-            "ContainerCannotRun" => Reason::ContainerCannotRun,
-            "ContainerStatusUnknown" => Reason::ContainerStatusUnknown,
-            "DeadlineExceeded" => Reason::DeadlineExceeded,
-            _ => Reason::Other,
-        }
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Reason::OomKilled => "OOMKilled",
-            Reason::Error => "Error",
-            Reason::Completed => "Completed",
-            Reason::StartError => "StartError",
-            Reason::ContainerCannotRun => "ContainerCannotRun",
-            Reason::ContainerStatusUnknown => "ContainerStatusUnknown",
-            Reason::DeadlineExceeded => "DeadlineExceeded",
-            Reason::Other => "Other",
-            Reason::Unknown => "Unknown",
+            _ => known.find(|reason| reason.as_str() == text).unwrap_or(Reason::Other),
         }
     }
 }

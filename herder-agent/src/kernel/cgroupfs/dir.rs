@@ -37,10 +37,7 @@ pub const EVENTS: &str = "memory.events.local";
 #[derive(Debug, thiserror::Error)]
 pub enum RootError {
     #[error("cannot open the cgroup mount {path}: {source}; give the right one with --cgroup-root")]
-    Open {
-        path: PathBuf,
-        source: io::Error,
-    },
+    Open { path: PathBuf, source: io::Error },
     #[error(
         "{0} is a cgroup v1 mount, and memory.oom.group exists on cgroup v2 only; boot with systemd.unified_cgroup_hierarchy=1, or name the v2 mount with --cgroup-root (on hybrid hosts {0}/unified, without the memory controller)"
     )]
@@ -57,10 +54,7 @@ pub enum DirError {
     #[error("it has no memory.oom.group: the memory controller is not enabled for it")]
     NoController,
     #[error("memory.oom.group cannot be opened or written ({error}); {remedy}")]
-    ReadOnly {
-        error: Errno,
-        remedy: String,
-    },
+    ReadOnly { error: Errno, remedy: String },
     #[error("memory.oom.group reads {0:?}")]
     Value(String),
     #[error("{0}")]

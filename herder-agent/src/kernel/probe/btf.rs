@@ -19,10 +19,7 @@ pub enum BtfError {
     #[error("BTF ends too early at byte {0}")]
     Short(usize),
     #[error("BTF type {id} has the unknown kind {kind}")]
-    Kind {
-        id: u32,
-        kind: u8,
-    },
+    Kind { id: u32, kind: u8 },
 }
 
 /// What a type is, as far as this reader needs to know.

@@ -20,18 +20,13 @@ use std::{mem::offset_of, time::Duration};
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DecodeError {
     #[error("record of kind {kind} has only {length} bytes")]
-    Short {
-        kind: u32,
-        length: usize,
-    },
+    Short { kind: u32, length: usize },
     #[error("record of the unknown kind {0}")]
     UnknownKind(u32),
     #[error(transparent)]
     Path(#[from] PathError),
     #[error("a cgroup's path was cut within the {levels} levels above the mount")]
-    Level {
-        levels: u32,
-    },
+    Level { levels: u32 },
 }
 
 /// Decodes one record. `page` is the page size in bytes.

@@ -35,28 +35,17 @@ pub enum RequestError {
     #[error("no answer within {0:?}; the server or what is in front of it hangs")]
     Timeout(Duration),
     #[error("{status}: {message}")]
-    Refused {
-        status: StatusCode,
-        failure: Failure,
-        message: String,
-        terminating: bool,
-    },
+    Refused { status: StatusCode, failure: Failure, message: String, terminating: bool },
     #[error(
         "{status} with {found} instead of JSON; does a proxy or a login page answer instead of the API server?"
     )]
-    NotJson {
-        status: StatusCode,
-        found: String,
-    },
+    NotJson { status: StatusCode, found: String },
     #[error("the answer broke off: {}", diagnosis::told(&**.0))]
     Cut(#[source] BoxError),
     #[error("the answer does not fit the request: {0}; is that an API server?")]
     Malformed(String),
     #[error("the watch ended with {code}: {message}")]
-    Watch {
-        code: u16,
-        message: String,
-    },
+    Watch { code: u16, message: String },
 }
 
 impl RequestError {
