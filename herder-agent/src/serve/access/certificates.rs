@@ -11,25 +11,19 @@ use rustls::{
 use std::{net, sync::Arc};
 use webpki::EndEntityCert;
 
-/// A certificate is asked for and not verified; that the client has its key is.
+/// What is asked of a client's certificate. That the client has its key is always verified.
 #[derive(Debug)]
-pub(super) struct AnyCertificate {
-    is_mandatory: bool,
-    hints: Vec<DistinguishedName>,
-    algorithms: WebPkiSupportedAlgorithms,
+pub(super) struct Certificates {
+    /// Verifies who has certified it; without, any certificate will do.
+    pub(super) authorities: Option<Arc<dyn ClientCertVerifier>>,
+    /// It has one of these names; without any, whatever name it has.
+    pub(super) allowed: Vec<SubjectName>,
+    pub(super) is_mandatory: bool,
+    pub(super) hints: Vec<DistinguishedName>,
+    pub(super) algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl AnyCertificate {
-    pub(super) fn new(
-        is_mandatory: bool,
-        hints: Vec<DistinguishedName>,
-        algorithms: WebPkiSupportedAlgorithms,
-    ) -> Self {
-        AnyCertificate { is_mandatory, hints, algorithms }
-    }
-}
-
-impl ClientCertVerifier for AnyCertificate {
+impl ClientCertVerifier for Certificates {
     fn client_auth_mandatory(&self) -> bool {
         self.is_mandatory
     }
@@ -41,10 +35,19 @@ impl ClientCertVerifier for AnyCertificate {
     fn verify_client_cert(
         &self,
         certificate: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: UnixTime,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        parsed(certificate).map(|_| ClientCertVerified::assertion())
+        if let Some(authorities) = &self.authorities {
+            authorities.verify_client_cert(certificate, others, now)?;
+        }
+        let parsed = EndEntityCert::try_from(certificate);
+        let parsed = parsed.map_err(|_| CertificateError::BadEncoding)?;
+        if self.allowed.is_empty() || self.allowed.iter().any(|name| name.is_of(&parsed)) {
+            Ok(ClientCertVerified::assertion())
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
     }
 
     fn verify_tls12_signature(
@@ -108,70 +111,6 @@ impl SubjectName {
             }
         }
     }
-}
-
-/// What another verifier lets in, if it has one of these names.
-#[derive(Debug)]
-pub(super) struct NamedCertificate {
-    verified: Arc<dyn ClientCertVerifier>,
-    allowed: Vec<SubjectName>,
-}
-
-impl NamedCertificate {
-    pub(super) fn new(verified: Arc<dyn ClientCertVerifier>, allowed: Vec<SubjectName>) -> Self {
-        NamedCertificate { verified, allowed }
-    }
-}
-
-impl ClientCertVerifier for NamedCertificate {
-    fn client_auth_mandatory(&self) -> bool {
-        self.verified.client_auth_mandatory()
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.verified.root_hint_subjects()
-    }
-
-    fn verify_client_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        let verified = self.verified.verify_client_cert(certificate, others, now)?;
-        let parsed = parsed(certificate)?;
-        if self.allowed.iter().any(|name| name.is_of(&parsed)) {
-            Ok(verified)
-        } else {
-            Err(CertificateError::ApplicationVerificationFailure.into())
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verified.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verified.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verified.supported_verify_schemes()
-    }
-}
-
-fn parsed<'a>(certificate: &'a CertificateDer<'_>) -> Result<EndEntityCert<'a>, Error> {
-    EndEntityCert::try_from(certificate).map_err(|_| CertificateError::BadEncoding.into())
 }
 
 #[cfg(test)]

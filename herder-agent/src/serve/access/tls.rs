@@ -3,7 +3,7 @@
 //! rustls has no versions, suites or curves that are known to be weak, so some names of the
 //! shared format are known and cannot be had. Those are rejected by name.
 
-use super::certificates::{AnyCertificate, NamedCertificate, SubjectName};
+use super::certificates::{Certificates, SubjectName};
 use rustls::{
     RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
     crypto::{CryptoProvider, SupportedKxGroup, ring as provider},
@@ -195,8 +195,7 @@ impl TlsSettings {
 
     /// What rustls makes of it.
     pub(super) fn build(&self, texts: &Texts<'_>) -> Result<ServerConfig, Fault> {
-        let certificate = |why: String| Fault::Certificate(why);
-        let chain = certificates(texts.certificate).map_err(certificate)?;
+        let chain = certificates(texts.certificate).map_err(Fault::Certificate)?;
         let key = PrivateKeyDer::from_pem_slice(texts.key.as_bytes())
             .map_err(|error| Fault::Key(format!("it holds no private key in PEM: {error}")))?;
         let provider = Arc::new(CryptoProvider {
@@ -234,28 +233,26 @@ impl TlsSettings {
         for one in client_ca.map(certificates).transpose()?.unwrap_or_default() {
             roots.add(one).map_err(|error| format!("it cannot be used: {error}"))?;
         }
-        let algorithms = provider.signature_verification_algorithms;
-        let is_mandatory = self.client_auth == ClientAuth::RequireAny;
-        let verified: Arc<dyn ClientCertVerifier> = match self.client_auth {
+        let hints = roots.subjects();
+        let authorities = match self.client_auth {
             ClientAuth::None => return Ok(Arc::new(NoClientAuth)),
-            ClientAuth::Request | ClientAuth::RequireAny => {
-                Arc::new(AnyCertificate::new(is_mandatory, roots.subjects(), algorithms))
-            }
+            ClientAuth::Request | ClientAuth::RequireAny => None,
             ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify => {
-                let provider = provider.clone();
-                let builder =
-                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-                let builder = match self.client_auth {
-                    ClientAuth::VerifyIfGiven => builder.allow_unauthenticated(),
-                    _ => builder,
-                };
-                builder.build().map_err(|error| format!("it cannot be used: {error}"))?
+                let roots = Arc::new(roots);
+                let builder = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
+                Some(builder.build().map_err(|error| format!("it cannot be used: {error}"))?)
             }
         };
-        if self.allowed.is_empty() {
-            return Ok(verified);
-        }
-        Ok(Arc::new(NamedCertificate::new(verified, self.allowed.clone())))
+        Ok(Arc::new(Certificates {
+            authorities,
+            allowed: self.allowed.clone(),
+            is_mandatory: matches!(
+                self.client_auth,
+                ClientAuth::RequireAny | ClientAuth::RequireAndVerify
+            ),
+            hints,
+            algorithms: provider.signature_verification_algorithms,
+        }))
     }
 }
 
