@@ -15,7 +15,7 @@ use std::{
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+enum Outcome {
     /// As it should be.
     Ok,
     /// The agent works, but not all of it.
@@ -24,17 +24,25 @@ pub enum Outcome {
     Fail,
 }
 
+/// What a check has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    pub what: &'static str,
-    pub outcome: Outcome,
-    pub found: String,
+struct Finding {
+    outcome: Outcome,
+    found: String,
     /// How to mend it; empty if there is nothing to mend.
-    pub mend: String,
+    mend: String,
 }
 
-fn finding(what: &'static str, outcome: Outcome, found: impl Into<String>, mend: &str) -> Finding {
-    Finding { what, outcome, found: found.into(), mend: mend.into() }
+fn finding(outcome: Outcome, found: impl Into<String>, mend: &str) -> Finding {
+    Finding { outcome, found: found.into(), mend: mend.into() }
+}
+
+fn ok(found: impl Into<String>) -> Finding {
+    finding(Outcome::Ok, found, "")
+}
+
+fn warn(found: impl Into<String>, mend: &str) -> Finding {
+    finding(Outcome::Warn, found, mend)
 }
 
 /// Runs all checks and prints them. 0 if none failed.
@@ -46,19 +54,19 @@ pub fn run(args: &CheckArgs) -> ExitCode {
     if failed(&findings) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn failed(findings: &[Finding]) -> bool {
-    findings.iter().any(|finding| finding.outcome == Outcome::Fail)
+fn failed(findings: &[(&str, Finding)]) -> bool {
+    findings.iter().any(|(_, finding)| finding.outcome == Outcome::Fail)
 }
 
 struct Report<'a> {
-    findings: &'a [Finding],
+    findings: &'a [(&'static str, Finding)],
     colours: bool,
 }
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.findings.iter().map(|finding| finding.what.len()).max().unwrap_or(0);
-        for Finding { what, outcome, found, mend } in self.findings {
+        let width = self.findings.iter().map(|(what, _)| what.len()).max().unwrap_or(0);
+        for (what, Finding { outcome, found, mend }) in self.findings {
             let (word, colour) = match outcome {
                 Outcome::Ok => ("ok  ", "32"),
                 Outcome::Warn => ("warn", "33"),
@@ -81,17 +89,10 @@ mod tests {
 
     #[test]
     fn lines_are_aligned_and_say_how_to_mend() {
-        let finding = |what, outcome, mend: &str| Finding {
-            what,
-            outcome,
-            found: "found".into(),
-            mend: mend.into(),
-        };
-        let findings =
-            [finding("kernel", Outcome::Ok, ""), finding("BTF", Outcome::Warn, "mend it")];
+        let findings = [("kernel", ok("found")), ("BTF", warn("found", "mend it"))];
         let plain = Report { findings: &findings, colours: false }.to_string();
         assert_eq!(plain, "ok    kernel  found\nwarn  BTF     found\n              → mend it\n");
         assert!(!failed(&findings));
-        assert!(failed(&[finding("x", Outcome::Fail, "")]));
+        assert!(failed(&[("x", finding(Outcome::Fail, "found", ""))]));
     }
 }

@@ -1,6 +1,6 @@
 //! The checks, in the order in which they matter.
 
-use super::{Finding, Outcome, enforcement, finding, kubelet};
+use super::{Finding, Outcome, enforcement, finding, kubelet, ok, warn};
 use crate::{
     cli::{
         args::{NodeArgs, NriSwitch},
@@ -17,25 +17,25 @@ use herder_model::{cgroup::CgroupId, oom::event::Traced, rules::parse::Config};
 use rustix::thread::CapabilitySet;
 use std::{fs, os::unix::fs::FileTypeExt, path::Path};
 
-pub(super) fn all(args: &NodeArgs) -> Vec<Finding> {
+pub(super) fn all(args: &NodeArgs) -> Vec<(&'static str, Finding)> {
     // Without programs kills can still be counted, if the hierarchy is there.
     let without_programs =
         if MemoryEvents::new(&args.cgroup_root).is_ok() { Outcome::Warn } else { Outcome::Fail };
     let facts = fs::read(probe::VMLINUX).ok().and_then(|bytes| KernelFacts::read(&bytes).ok());
     let loaded = args.config.as_deref().map(config::load).transpose();
     let mut findings = vec![
-        kernel(),
-        btf(facts.as_ref()),
-        tracepoint(facts.as_ref()),
-        exiting(facts.as_ref()),
-        capabilities(without_programs),
-        attach(without_programs),
-        mount(&args.cgroup_root),
-        controller(&args.cgroup_root),
-        kubelet::pods(&args.cgroup_root, &args.kubelet_cgroup_root),
-        systemd(&args.systemd_transient_dir),
-        nri(args.nri, &args.nri_socket),
-        configuration(args.config.as_deref(), &loaded),
+        ("kernel", kernel()),
+        ("BTF", btf(facts.as_ref())),
+        ("tracepoint", tracepoint(facts.as_ref())),
+        ("exiting processes", exiting(facts.as_ref())),
+        ("capabilities", capabilities(without_programs)),
+        ("eBPF programs", attach(without_programs)),
+        ("cgroup v2", mount(&args.cgroup_root)),
+        ("memory controller", controller(&args.cgroup_root)),
+        ("pods' cgroups", kubelet::pods(&args.cgroup_root, &args.kubelet_cgroup_root)),
+        ("systemd", systemd(&args.systemd_transient_dir)),
+        ("NRI", nri(args.nri, &args.nri_socket)),
+        ("configuration", configuration(args.config.as_deref(), &loaded)),
     ];
     // Of a file that is refused, what its rules are is not known.
     if let Ok(config) = loaded {
@@ -51,7 +51,7 @@ fn kernel() -> Finding {
         uname.release().to_string_lossy(),
         uname.machine().to_string_lossy()
     );
-    finding("kernel", Outcome::Ok, found, "")
+    ok(found)
 }
 
 fn btf(facts: Option<&KernelFacts>) -> Finding {
@@ -60,14 +60,12 @@ fn btf(facts: Option<&KernelFacts>) -> Finding {
             let unknown = facts.layout.words().iter().filter(|word| **word == u32::MAX).count();
             let found = format!("{}, {unknown} of the needed fields missing", probe::VMLINUX);
             if facts.describes_at_mark() {
-                return finding("BTF", Outcome::Ok, found, "");
+                return ok(found);
             }
             let mend = "use another build of this kernel, or a newer kernel; until then kills are reported when the victim exits";
-            finding("BTF", Outcome::Warn, found, mend)
+            warn(found, mend)
         }
-        None => finding(
-            "BTF",
-            Outcome::Warn,
+        None => warn(
             format!("{} is missing, or is not BTF", probe::VMLINUX),
             "use a kernel with CONFIG_DEBUG_INFO_BTF=y; without it kills are reported when the victim exits, and their limit is read from memory.events.local",
         ),
@@ -75,44 +73,32 @@ fn btf(facts: Option<&KernelFacts>) -> Finding {
 }
 
 fn tracepoint(facts: Option<&KernelFacts>) -> Finding {
-    let found = |text: &str| finding("tracepoint", Outcome::Ok, text, "");
     match facts.map(|facts| (facts.mark, facts.functions.mark_oom_victim.is_some())) {
-        Some((MarkArgument::Task, _)) => found("oom:mark_victim gives the task"),
+        Some((MarkArgument::Task, _)) => ok("oom:mark_victim gives the task"),
         Some((MarkArgument::Pid, true)) => {
-            found("oom:mark_victim gives a thread id; mark_oom_victim() gives the task")
+            ok("oom:mark_victim gives a thread id; mark_oom_victim() gives the task")
         }
         Some((MarkArgument::Pid, false)) => {
-            found("oom:mark_victim gives a thread id; victims are described when they exit")
+            ok("oom:mark_victim gives a thread id; victims are described when they exit")
         }
-        _ => finding(
-            "tracepoint",
-            Outcome::Warn,
-            "the form of oom:mark_victim is not known",
-            "victims are described when they exit",
-        ),
+        _ => {
+            warn("the form of oom:mark_victim is not known", "victims are described when they exit")
+        }
     }
 }
 
 /// Whether a small init is safe in single-process mode. The kernel has no switch and no number
 /// for it, so its own types are asked.
 fn exiting(facts: Option<&KernelFacts>) -> Finding {
-    const WHAT: &str = "exiting processes";
     match facts.map(|facts| facts.hides_exiting) {
-        Some(false) => finding(
-            WHAT,
-            Outcome::Ok,
+        Some(false) => ok(
             "the OOM killer sees a victim until its memory is nearly free; a small init is seldom killed",
-            "",
         ),
-        Some(true) => finding(
-            WHAT,
-            Outcome::Warn,
+        Some(true) => warn(
             "the OOM killer does not see a victim that exits: on this kernel single-process mode can still kill the init, however small, while its children are exiting",
             "nothing on this kernel prevents it for sure; docs/runbook.md (HerderInitKilled) says what makes it rarer",
         ),
-        None => finding(
-            WHAT,
-            Outcome::Warn,
+        None => warn(
             "not known without BTF whether the OOM killer waits for a victim that exits",
             "see BTF",
         ),
@@ -134,15 +120,11 @@ fn capabilities(without_programs: Outcome) -> Finding {
         .map(|(_, name)| name)
         .collect();
     match missing[..] {
-        [] => finding("capabilities", Outcome::Ok, "CAP_BPF and CAP_PERFMON are present", ""),
-        ["CAP_SYS_RESOURCE"] => finding(
-            "capabilities",
-            Outcome::Ok,
+        [] => ok("CAP_BPF and CAP_PERFMON are present"),
+        ["CAP_SYS_RESOURCE"] => ok(
             "CAP_BPF and CAP_PERFMON are present; CAP_SYS_RESOURCE is missing, and only kernels below 5.11 need it",
-            "",
         ),
         _ => finding(
-            "capabilities",
             without_programs,
             format!("missing: {}", missing.join(", ")),
             "grant them: capabilities.add: [BPF, PERFMON] in a pod, AmbientCapabilities= in a systemd unit; without them kills are only counted (--source memory-events)",
@@ -167,19 +149,14 @@ fn attach(without_programs: Outcome) -> Finding {
                 some.collect::<Vec<_>>().join(", ")
             };
             match names(false) {
-                none if none.is_empty() => {
-                    finding("eBPF programs", Outcome::Ok, format!("attached: {}", names(true)), "")
-                }
-                missing => finding(
-                    "eBPF programs",
-                    Outcome::Warn,
+                none if none.is_empty() => ok(format!("attached: {}", names(true))),
+                missing => warn(
                     format!("attached: {}; not: {missing}{}", names(true), instead(&traced)),
                     "use a kernel with BTF and function tracing (CONFIG_DEBUG_INFO_BTF, CONFIG_FUNCTION_TRACER; on arm64 Linux 6.4 or newer); without it reports of kills are incomplete. `run` logs the kernel's reason",
                 ),
             }
         }
         Err(error) => finding(
-            "eBPF programs",
             if matches!(error, ProbeError::Stub) { Outcome::Fail } else { without_programs },
             error.to_string(),
             match error {
@@ -206,25 +183,15 @@ fn instead(traced: &Traced) -> &'static str {
 
 fn mount(root: &Path) -> Finding {
     match CgroupRoot::open(root) {
-        Ok(opened) if opened.id() == CgroupId::HIERARCHY_ROOT => finding(
-            "cgroup v2",
-            Outcome::Ok,
-            format!("{}, the whole hierarchy", root.display()),
-            "",
-        ),
-        Ok(opened) => finding(
-            "cgroup v2",
-            Outcome::Ok,
-            format!(
-                "{} shows a part of the hierarchy, below cgroup {}: paths in rules begin there, kills outside of it are not reported, and memory.oom.group of the cgroups above it is unknown",
-                root.display(),
-                opened.id().0
-            ),
-            "",
-        ),
-        Err(error) => finding(
-            "cgroup v2",
-            Outcome::Warn,
+        Ok(opened) if opened.id() == CgroupId::HIERARCHY_ROOT => {
+            ok(format!("{}, the whole hierarchy", root.display()))
+        }
+        Ok(opened) => ok(format!(
+            "{} shows a part of the hierarchy, below cgroup {}: paths in rules begin there, kills outside of it are not reported, and memory.oom.group of the cgroups above it is unknown",
+            root.display(),
+            opened.id().0
+        )),
+        Err(error) => warn(
             error.to_string(),
             "kills are still reported, but memory.oom.group cannot be enforced",
         ),
@@ -235,11 +202,9 @@ fn controller(root: &Path) -> Finding {
     let file = root.join("cgroup.controllers");
     let controllers = fs::read_to_string(&file).unwrap_or_default();
     if controllers.split_whitespace().any(|name| name == "memory") {
-        return finding("memory controller", Outcome::Ok, "enabled", "");
+        return ok("enabled");
     }
-    finding(
-        "memory controller",
-        Outcome::Warn,
+    warn(
         format!("not in {}", file.display()),
         "boot without cgroup_disable=memory, and with the controller on cgroup v2",
     )
@@ -256,18 +221,9 @@ fn systemd(transient: &Path) -> Finding {
         .map(|unit| unit.file_name().to_string_lossy().into_owned())
         .collect();
     match stops.first() {
-        None if transient.is_dir() => {
-            finding("systemd", Outcome::Ok, "systemd stops no running scope at an OOM kill", "")
-        }
-        None => finding(
-            "systemd",
-            Outcome::Ok,
-            format!("no {}; nothing to check", transient.display()),
-            "",
-        ),
-        Some(first) => finding(
-            "systemd",
-            Outcome::Warn,
+        None if transient.is_dir() => ok("systemd stops no running scope at an OOM kill"),
+        None => ok(format!("no {}; nothing to check", transient.display())),
+        Some(first) => warn(
             format!("systemd stops {} scopes at any OOM kill, for example {first}", stops.len()),
             "if a rule matches such a scope, create it with OOMPolicy=continue or Delegate=yes (for pods: kubelet singleProcessOOMKill, or NRI)",
         ),
@@ -281,19 +237,11 @@ fn nri(switch: NriSwitch, socket: &Path) -> Finding {
     let there = fs::metadata(socket).is_ok_and(|about| about.file_type().is_socket());
     let after = "values are corrected after the runtime wrote them, before the program starts";
     match (switch, there) {
-        (NriSwitch::Off, _) => {
-            finding("NRI", Outcome::Ok, format!("not used (--nri off): {after}"), "")
-        }
-        (_, true) => finding(
-            "NRI",
-            Outcome::Ok,
-            format!(
-                "{path} exists: if the runtime listens on it (see herder_nri_connected), it creates containers with the rule's value"
-            ),
-            "",
-        ),
+        (NriSwitch::Off, _) => ok(format!("not used (--nri off): {after}")),
+        (_, true) => ok(format!(
+            "{path} exists: if the runtime listens on it (see herder_nri_connected), it creates containers with the rule's value"
+        )),
         (switch, false) => finding(
-            "NRI",
             if switch == NriSwitch::On { Outcome::Warn } else { Outcome::Ok },
             format!("no socket {path}: {after}"),
             "needed only where a runtime has systemd stop containers at any OOM kill (OOMPolicy=kill): containerd from 2.0 and CRI-O from 1.30 have NRI on, containerd 1.7 needs disable = false in [plugins.\"io.containerd.nri.v1.nri\"]; in a pod, deploy/components/nri",
@@ -305,17 +253,10 @@ fn configuration(path: Option<&Path>, loaded: &Result<Option<Config>, ConfigErro
     match (path, loaded) {
         (Some(path), Ok(Some(config))) => {
             let found = format!("{}: {} rules", path.display(), config.rules.len());
-            finding("configuration", Outcome::Ok, found, "")
+            ok(found)
         }
-        (_, Err(error)) => {
-            finding("configuration", Outcome::Fail, error.to_string(), "correct the file")
-        }
-        _ => finding(
-            "configuration",
-            Outcome::Ok,
-            "none given: memory.oom.group is enforced only for pods with the annotation",
-            "",
-        ),
+        (_, Err(error)) => finding(Outcome::Fail, error.to_string(), "correct the file"),
+        _ => ok("none given: memory.oom.group is enforced only for pods with the annotation"),
     }
 }
 

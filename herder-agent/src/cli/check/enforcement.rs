@@ -1,7 +1,7 @@
 //! Whether `memory.oom.group` can be enforced here: does what `run` does with the cgroups that a
 //! rule matches, short of changing a value, by the same code (a dry run of the enforcer).
 
-use super::{Finding, Outcome, finding};
+use super::{Finding, Outcome, finding, ok, warn};
 use crate::{
     cli::args::NodeArgs,
     enforce::{ContainerState, Enforcer, Options, Origin, Place},
@@ -18,7 +18,7 @@ use herder_model::{
 use rustix::fs::StatVfsMountFlags;
 use std::{
     collections::HashSet,
-    fs,
+    fs, iter,
     ops::ControlFlow,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -34,7 +34,7 @@ const MOST_BYTES: usize = 4 << 20;
 /// Where a cgroup is, by its id.
 type Cgroup = (CgroupId, CgroupPath);
 
-pub(super) fn all(args: &NodeArgs, config: &Config) -> Vec<Finding> {
+pub(super) fn all(args: &NodeArgs, config: &Config) -> Vec<(&'static str, Finding)> {
     let root = &args.cgroup_root;
     let (mut cgroups, mut bytes) = (Vec::new(), 0);
     // What cannot be read is another check's.
@@ -46,9 +46,9 @@ pub(super) fn all(args: &NodeArgs, config: &Config) -> Vec<Finding> {
     cgroups.sort_by(|(_, one), (_, other)| one.cmp(other));
     let transient = args.systemd_transient_dir.clone();
     let trial = Trial { root, transient };
-    let mut findings = vec![trial.enforcement(&Policy::new(config.clone()), &cgroups)];
-    findings.extend(rules(config, &cgroups));
-    findings
+    let enforcement = trial.enforcement(&Policy::new(config.clone()), &cgroups);
+    let rules = rules(config, &cgroups).map(|rules| ("rules", rules));
+    iter::once(("enforcement", enforcement)).chain(rules).collect()
 }
 
 struct Trial<'a> {
@@ -88,14 +88,11 @@ impl Trial<'_> {
                     "{} (rule {} matches it) was opened for writing and watched{others}",
                     first.cgroup, first.rule
                 );
-                finding("enforcement", Outcome::Ok, found, "")
+                ok(found)
             }
-            (None, None) => finding(
-                "enforcement",
-                Outcome::Ok,
-                "nothing was tried: the cgroups that rules match were removed meanwhile",
-                "",
-            ),
+            (None, None) => {
+                ok("nothing was tried: the cgroups that rules match were removed meanwhile")
+            }
         }
     }
 
@@ -116,22 +113,22 @@ impl Trial<'_> {
                 return not_enforceable(&state, why, "root's");
             }
             let found = format!("{why}: {} was opened for writing and watched", state.cgroup);
-            return finding("enforcement", Outcome::Ok, found, "");
+            return ok(found);
         }
         let read_only = rustix::fs::statvfs(self.root)
             .is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));
         if read_only {
             let found = format!("{} is read-only", self.root.display());
             let mend = "mount it read-write: a hostPath volume of /sys/fs/cgroup without readOnly";
-            return finding("enforcement", Outcome::Warn, found, mend);
+            return warn(found, mend);
         }
         if cgroups.iter().any(|cgroup| owned(&cgroup).is_some()) {
             let found = "nothing was tried: no rule with cgroups: matches anything now, and no cgroup belongs to root";
             let mend = "run in the host's user namespace (no hostUsers: false), or try again while a container runs that a rule matches";
-            return finding("enforcement", Outcome::Warn, found, mend);
+            return warn(found, mend);
         }
         let found = "nothing was tried: no cgroup has a memory.oom.group now";
-        finding("enforcement", Outcome::Ok, found, "")
+        ok(found)
     }
 
     /// What `run` would say of a cgroup; nothing if it is gone.
@@ -155,7 +152,7 @@ impl Trial<'_> {
 fn not_enforceable(state: &ContainerState, of: &str, why: &str) -> Finding {
     let reason = state.obstacle.map_or("", |obstacle| obstacle.as_str());
     let found = format!("{of}: {} ({why}) is not enforceable: {reason}", state.cgroup);
-    finding("enforcement", Outcome::Warn, found, state.explanation.as_deref().unwrap_or_default())
+    warn(found, state.explanation.as_deref().unwrap_or_default())
 }
 
 /// How much a cgroup looks like one that rules are for, least first.
@@ -214,7 +211,7 @@ fn rules(config: &Config, cgroups: &[Cgroup]) -> Option<Finding> {
     } else {
         ""
     };
-    (!parts.is_empty()).then(|| finding("rules", outcome, parts.join("; "), mend))
+    (!parts.is_empty()).then(|| finding(outcome, parts.join("; "), mend))
 }
 
 #[cfg(test)]

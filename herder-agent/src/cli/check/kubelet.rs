@@ -1,6 +1,6 @@
 //! Checks below which cgroups there are pods, and whether these cgroups belong to root.
 
-use super::{Finding, Outcome, finding};
+use super::{Finding, Outcome, finding, ok, warn};
 use herder_model::{cgroup::CgroupPath, owner::kubelet::KubeletRoots};
 use std::{
     fs,
@@ -12,7 +12,6 @@ use std::{
 const DEEPEST: usize = 16;
 
 pub(super) fn pods(root: &Path, given: &[CgroupPath]) -> Finding {
-    const WHAT: &str = "pods' cgroups";
     let roots = KubeletRoots::given(given);
     let mut found = Vec::new();
     match &roots {
@@ -27,21 +26,16 @@ pub(super) fn pods(root: &Path, given: &[CgroupPath]) -> Finding {
     let names: Vec<_> = found.iter().map(CgroupPath::to_string).collect();
     match (&names[..], &others[..]) {
         ([], _) if given.is_empty() => finding(
-            WHAT,
             Outcome::Ok,
             "no kubepods cgroup in the usual places",
             "if pods run here, give --kubelet-cgroup-root the kubelet's own --cgroup-root",
         ),
-        ([], _) => finding(
-            WHAT,
-            Outcome::Warn,
+        ([], _) => warn(
             "no kubepods cgroup below --kubelet-cgroup-root",
             "give --kubelet-cgroup-root the kubelet's own --cgroup-root (cgroupRoot: in its configuration)",
         ),
-        (names, []) => finding(WHAT, Outcome::Ok, format!("below {}", names.join(", ")), ""),
-        (_, others) => finding(
-            WHAT,
-            Outcome::Warn,
+        (names, []) => ok(format!("below {}", names.join(", "))),
+        (_, others) => warn(
             format!(
                 "{} does not belong to root, so cgroups below it are not taken for pods",
                 others.join(", ")
