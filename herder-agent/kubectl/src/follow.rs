@@ -6,12 +6,12 @@ use crate::{
     agents::Agent,
     args::Common,
     fault::{Error, Fault},
-    is_in,
-    merge::number,
-    of,
-    print::{self, Printer},
+    is_in, note, of,
 };
-use herder_agent::cli::client::ended;
+use herder_agent::cli::client::{
+    events::{self, Events},
+    print::Printer,
+};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use serde_json::Value;
@@ -36,9 +36,6 @@ const SILENCE: Duration = Duration::from_secs(45);
 
 /// How often it is looked which agents there are.
 const LOOK: Duration = Duration::from_secs(30);
-
-/// Longest line of a stream; a kill has a few KiB.
-const LONGEST_LINE: usize = 1 << 20;
 
 /// Agents that are followed at once; each takes a connection.
 const MOST: usize = 1000;
@@ -83,7 +80,7 @@ pub(crate) async fn follow(
                         }
                         if followed.len() >= MOST {
                             if !std::mem::replace(&mut is_full, true) {
-                                print::note(&format!("only {MOST} agents are followed"))?;
+                                note(&format!("only {MOST} agents are followed"))?;
                             }
                             break;
                         }
@@ -92,14 +89,14 @@ pub(crate) async fn follow(
                         followed.insert(pod, task.abort_handle());
                     }
                 }
-                Err(error) => print::note(&error.to_string())?,
+                Err(error) => note(&error.to_string())?,
             },
             Some(news) = news.recv() => match news {
                 News::Kill(kill) if common.all_namespaces || is_in(&kill, cluster.namespace()) => {
                     print.kills(std::slice::from_ref(&kill))?;
                 }
                 News::Kill(_) => {}
-                News::Note(note) => print::note(&note)?,
+                News::Note(text) => note(&text)?,
             },
         }
     }
@@ -109,14 +106,16 @@ pub(crate) async fn follow(
 async fn one(cluster: Cluster, agent: Agent, mut last: Option<u64>, news: mpsc::Sender<News>) {
     let mut told = String::new();
     loop {
+        let mut events = Events::after(last);
         let asked = cluster.ask(&agent, "api/v1/kills/stream", last);
         let ended = match timeout(HEAD, asked).await.unwrap_or(Err(Fault::Slow)) {
             Ok(answer) => {
                 told.clear();
-                each(answer.into_body(), &agent, &mut last, &news).await
+                each(answer.into_body(), &agent, &mut events, &news).await
             }
             Err(fault) => Err(fault),
         };
+        last = events.last;
         let pause = match ended {
             // After an hour, or with the agent.
             Ok(()) => AGAIN,
@@ -134,53 +133,30 @@ async fn one(cluster: Cluster, agent: Agent, mut last: Option<u64>, news: mpsc::
     }
 }
 
+/// Each event of one stream.
 async fn each(
     mut body: Body,
     agent: &Agent,
-    last: &mut Option<u64>,
+    events: &mut Events,
     news: &mpsc::Sender<News>,
 ) -> Result<(), Fault> {
-    let (mut read, mut event) = (Vec::new(), String::new());
     loop {
         let frame = timeout(SILENCE, body.frame()).await.map_err(|_| Fault::Slow)?;
         let Some(frame) = frame else { return Ok(()) };
         if let Some(data) = frame.map_err(Fault::Broken)?.data_ref() {
-            read.extend_from_slice(data);
+            events.push(data);
         }
-        while let Some(end) = read.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = read.drain(..=end).collect();
-            let line = String::from_utf8_lossy(&line);
-            if let Some(name) = line.strip_prefix("event: ") {
-                event = name.trim_end().to_owned();
-            } else if let Some(data) = line.strip_prefix("data: ") {
-                let data: Value = serde_json::from_str(data)
-                    .map_err(|error| Fault::Garbage(error.to_string()))?;
-                let told = told(&event, data, agent, last);
-                if let Some(told) = told
-                    && news.send(told).await.is_err()
-                {
-                    return Ok(());
+        let garbage = |error: serde_json::Error| Fault::Garbage(error.to_string());
+        while let Some(one) = events.next().map_err(garbage)? {
+            let one = match one {
+                events::News::Kill(kill) => News::Kill(of(agent, kill)),
+                events::News::Missed(missed) => {
+                    News::Note(format!("{agent}: {missed} kills came faster than they were read"))
                 }
+            };
+            if news.send(one).await.is_err() {
+                return Ok(());
             }
         }
-        if read.len() > LONGEST_LINE {
-            return Err(Fault::Garbage("a line has no end".into()));
-        }
-    }
-}
-
-fn told(event: &str, data: Value, agent: &Agent, last: &mut Option<u64>) -> Option<News> {
-    match event {
-        "kill" => {
-            *last = Some(number(&data));
-            Some(News::Kill(of(agent, data)))
-        }
-        // The line that was printed at the kill could not say so.
-        "settled" if ended(&data) => Some(News::Kill(of(agent, data))),
-        "missed" => {
-            let missed = data.get("missed").and_then(Value::as_u64).unwrap_or(0);
-            Some(News::Note(format!("{agent}: {missed} kills came faster than they were read")))
-        }
-        _ => None,
     }
 }

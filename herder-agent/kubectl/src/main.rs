@@ -7,7 +7,6 @@ mod fault;
 mod follow;
 mod gather;
 mod merge;
-mod print;
 mod top;
 
 use agents::Agent;
@@ -15,8 +14,8 @@ use args::{Cli, Task};
 use clap::Parser;
 use cluster::Cluster;
 use fault::{Error, Fault};
+use herder_agent::cli::client::print::Printer;
 use merge::Newest;
-use print::Printer;
 use serde_json::Value;
 use std::{
     io::{self, Write},
@@ -62,7 +61,7 @@ async fn run(cli: &Cli) -> Result<Answered, Error> {
     let deadline = Instant::now() + common.timeout();
     let cluster = Cluster::connect(common, deadline).await?;
     let agents = cluster.agents(deadline).await?;
-    let mut print = Printer::new(common.output);
+    let mut print = Printer::new(common.output, true);
     let shown = |one: &Value| common.all_namespaces || is_in(one, cluster.namespace());
     match &cli.task {
         Task::Kills(args) => {
@@ -112,7 +111,7 @@ async fn run(cli: &Cli) -> Result<Answered, Error> {
                     kills.iter().filter(|kill| shown(kill)).for_each(|kill| top.add(agent, kill));
                 })
                 .await;
-            print.top(&top.rows(args.limit))?;
+            print.rows(&top.rows(args.limit), top::table)?;
             report(&agents, &faults)
         }
     }
@@ -130,16 +129,21 @@ fn is_in(one: &Value, namespace: &str) -> bool {
     one["namespace"].as_str() == Some(namespace)
 }
 
+/// Something that is not part of the answer.
+fn note(text: &str) -> io::Result<()> {
+    writeln!(io::stderr(), "kubectl-herder: {text}")
+}
+
 /// Names each agent that did not answer, with the reason.
 fn report(agents: &[Agent], faults: &[(Agent, Fault)]) -> Result<Answered, Error> {
     for (agent, fault) in faults {
-        print::note(&format!("{agent}: {fault}"))?;
+        note(&format!("{agent}: {fault}"))?;
     }
     if agents.len() == faults.len() {
         return Err(Error::NoAnswer(agents.len()));
     }
     if !faults.is_empty() {
-        print::note(&format!("{} of {} agents did not answer", faults.len(), agents.len()))?;
+        note(&format!("{} of {} agents did not answer", faults.len(), agents.len()))?;
         return Ok(Answered::Some);
     }
     Ok(Answered::All)

@@ -1,9 +1,13 @@
 //! Which containers have most OOM kills.
 
 use crate::agents::Agent;
-use herder_agent::cli::client::kills::place;
+use herder_agent::cli::client::{
+    kills::place,
+    table::{Cell, Look},
+    time::ago,
+};
 use serde_json::{Value, json};
-use std::{cmp::Reverse, collections::HashMap};
+use std::{cmp::Reverse, collections::HashMap, time::SystemTime};
 
 #[derive(Default)]
 pub(crate) struct Top(HashMap<(String, String), Count>);
@@ -49,4 +53,19 @@ impl Top {
         };
         all.into_iter().map(row).collect()
     }
+}
+
+/// The rows as they are printed, under a head.
+pub(crate) fn table(rows: &[Value]) -> Vec<Vec<Cell>> {
+    let head = ["KILLS", "SUBPROCESS", "INIT", "GROUP", "SURVIVED", "LAST", "NODE", "CONTAINER"];
+    let row = |row: &Value| {
+        let text = |key: &str| row[key].as_str().unwrap_or("-");
+        let numbers = ["kills", "subprocess", "init", "group", "survived"];
+        let numbers = numbers.map(|key| Cell::new(row[key].to_string(), Look::Plain));
+        let last = Cell::new(ago(text("last"), SystemTime::now()), Look::Dim);
+        let names = ["node", "container"].map(|key| Cell::new(text(key), Look::Plain));
+        numbers.into_iter().chain([last]).chain(names).collect()
+    };
+    let head = head.map(|name| Cell::new(name, Look::Head)).to_vec();
+    [head].into_iter().chain(rows.iter().map(row)).collect()
 }

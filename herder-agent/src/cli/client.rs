@@ -4,28 +4,27 @@
 //! They ask a running agent over HTTP and need no privilege. What they print comes
 //! from outside, so control characters in it are escaped.
 
-pub mod containers;
+mod containers;
 mod credentials;
+pub mod events;
 mod http;
 pub mod kills;
+pub mod print;
 pub mod table;
 pub mod time;
 
-use crate::cli::{
-    args::{ContainersArgs, KillsArgs, Output},
-    telemetry::colours,
-};
+use crate::cli::args::{ContainersArgs, KillsArgs};
+use events::{Events, News};
 use herder_model::{causes::Causes, kill::KEPT};
-use http::{Agent, Answer};
-use hyper::header::HeaderValue;
+use http::Agent;
+use print::Printer;
 use serde_json::Value;
 use std::{
     future::Future,
     io::{self, Write},
     process::ExitCode,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
-use table::json;
 use tokio::runtime::Builder;
 
 /// How long to wait before a cut stream is opened again.
@@ -78,8 +77,8 @@ fn tls_hint(error: &io::Error) -> &'static str {
 pub fn kills(args: &KillsArgs) -> ExitCode {
     finished(async {
         let agent = Agent::of(&args.agent)?;
-        let mut print = Printer::new(args.agent.output);
-        let last = last(&agent, args.limit.into(), |kills| print.kills(kills)).await?;
+        let mut print = Printer::new(args.agent.output, false);
+        let last = last(&agent, args.limit.into(), |kills| Ok(print.kills(kills)?)).await?;
         if args.follow {
             follow(&agent, last, &mut print).await?;
         }
@@ -119,60 +118,50 @@ pub fn containers(args: &ContainersArgs) -> ExitCode {
         let agent = Agent::of(&args.agent)?;
         let text = agent.get("/api/v1/containers").await?;
         let containers: Vec<Value> = agent.json(&text)?;
-        Printer::new(args.agent.output).containers(&containers)
+        Ok(Printer::new(args.agent.output, false).containers(&containers)?)
     })
 }
 
 /// Prints kills as they come, for ever. An agent that goes away comes back.
-async fn follow(agent: &Agent, mut last: u64, print: &mut Printer) -> Result<(), ClientError> {
+async fn follow(agent: &Agent, last: u64, print: &mut Printer) -> Result<(), ClientError> {
+    let mut last = Some(last);
     loop {
-        let id = HeaderValue::from(last);
-        let broken = match agent.ask("/api/v1/kills/stream", Some(id)).await {
-            Ok(mut answer) => each(&mut answer, agent, &mut last, print).await,
-            Err(error @ ClientError::Refused { .. }) => return Err(error),
-            Err(error) => Err(error),
-        };
-        match broken {
+        let mut events = Events::after(last);
+        match each(agent, &mut events, print).await {
             // The agent ended the stream, after an hour or with itself.
             Ok(()) => {}
-            Err(error @ (ClientError::Output(_) | ClientError::Json { .. })) => return Err(error),
-            Err(error) => print.note(&format!("{error}; trying again"))?,
+            Err(
+                error @ (ClientError::Refused { .. }
+                | ClientError::Output(_)
+                | ClientError::Json { .. }),
+            ) => return Err(error),
+            Err(error) => note(&format!("{error}; trying again"))?,
         }
+        last = events.last;
         tokio::time::sleep(AGAIN).await;
     }
 }
 
 /// Each event of one stream.
-async fn each(
-    answer: &mut Answer,
-    agent: &Agent,
-    last: &mut u64,
-    print: &mut Printer,
-) -> Result<(), ClientError> {
-    let mut event = String::new();
-    while let Some(line) = answer.line().await? {
-        if let Some(name) = line.strip_prefix("event: ") {
-            name.clone_into(&mut event);
-        } else if let Some(data) = line.strip_prefix("data: ") {
-            let data: Value = agent.json(data)?;
-            if event == "settled" && ended(&data) {
-                // The line that was printed at the kill could not say so.
-                print.kills(std::slice::from_ref(&data))?;
-            } else if event == "kill" {
-                *last = data.get("id").and_then(Value::as_u64).unwrap_or(*last);
-                print.kills(std::slice::from_ref(&data))?;
-            } else if event == "missed" {
-                let missed = data.get("missed").and_then(Value::as_u64).unwrap_or(0);
-                print.note(&format!("{missed} kills came faster than they were read"))?;
+async fn each(agent: &Agent, events: &mut Events, print: &mut Printer) -> Result<(), ClientError> {
+    let mut answer = agent.ask("/api/v1/kills/stream", events.last).await?;
+    while let Some(bytes) = answer.more().await? {
+        events.push(&bytes);
+        while let Some(news) = events.next().map_err(|source| agent.no_json(source))? {
+            match news {
+                News::Kill(kill) => print.kills(&[kill])?,
+                News::Missed(missed) => {
+                    note(&format!("{missed} kills came faster than they were read"))?;
+                }
             }
         }
     }
     Ok(())
 }
 
-/// Whether it is now known that a container ended after a kill that it seemed to survive.
-pub fn ended(kill: &Value) -> bool {
-    kill["kind"] == "subprocess" && kill["survived"] == false
+/// Something about the stream itself.
+fn note(text: &str) -> io::Result<()> {
+    writeln!(io::stderr(), "herder-agent: {text}")
 }
 
 fn finished(task: impl Future<Output = Result<(), ClientError>>) -> ExitCode {
@@ -192,47 +181,6 @@ fn finished(task: impl Future<Output = Result<(), ClientError>>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Standard output in the chosen format.
-struct Printer {
-    output: Output,
-    colours: bool,
-    table: kills::Kills,
-}
-
-impl Printer {
-    fn new(output: Output) -> Self {
-        let colours = colours();
-        Printer { output, colours, table: kills::Kills::default() }
-    }
-
-    /// Kills, oldest first.
-    fn kills(&mut self, kills: &[Value]) -> Result<(), ClientError> {
-        let text = match self.output {
-            Output::Json => json(kills),
-            Output::Table => self.table.more(kills, SystemTime::now(), self.colours),
-        };
-        print(&text)
-    }
-
-    fn containers(&self, containers: &[Value]) -> Result<(), ClientError> {
-        print(&match self.output {
-            Output::Json => json(containers),
-            Output::Table => containers::table(containers, self.colours, false),
-        })
-    }
-
-    /// Something about the stream itself.
-    fn note(&self, text: &str) -> Result<(), ClientError> {
-        Ok(writeln!(io::stderr(), "herder-agent: {text}")?)
-    }
-}
-
-fn print(text: &str) -> Result<(), ClientError> {
-    let mut out = io::stdout();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use serde_json::Value;
 const HEAD: [&str; 7] = ["CONTAINER", "RULE", "WANTED", "VALUE", "WRITES", "REVERTS", "OBSTACLE"];
 
 /// The table; with `nodes` it has a column for each container's `node`.
-pub fn table(containers: &[Value], colours: bool, nodes: bool) -> String {
+pub(super) fn table(containers: &[Value], colours: bool, nodes: bool) -> String {
     let head = nodes.then_some("NODE").into_iter().chain(HEAD);
     let mut rows = vec![head.map(|name| Cell::new(name, Look::Head)).collect()];
     let mut sorted: Vec<_> = containers.iter().collect();

@@ -28,9 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A stream says something every 15 seconds; this long after that it is dead.
 const SILENCE: Duration = Duration::from_secs(45);
 
-/// Longest line of a stream; a kill has a few KiB.
-const LONGEST_LINE: usize = 1 << 20;
-
 pub(super) struct Agent {
     url: String,
     authority: String,
@@ -43,7 +40,6 @@ pub(super) struct Agent {
 pub(super) struct Answer {
     url: String,
     body: Incoming,
-    read: Vec<u8>,
 }
 
 impl Agent {
@@ -72,15 +68,18 @@ impl Agent {
         &self,
         text: &str,
     ) -> Result<T, ClientError> {
-        serde_json::from_str(text)
-            .map_err(|source| ClientError::Json { url: self.url.clone(), source })
+        serde_json::from_str(text).map_err(|source| self.no_json(source))
+    }
+
+    pub(super) fn no_json(&self, source: serde_json::Error) -> ClientError {
+        ClientError::Json { url: self.url.clone(), source }
     }
 
     /// Asks, and gives the answer as soon as its head is there.
     pub(super) async fn ask(
         &self,
         path: &str,
-        last_event: Option<HeaderValue>,
+        last_event: Option<u64>,
     ) -> Result<Answer, ClientError> {
         let slow = |_| ClientError::Slow(self.url.clone());
         let connect = TcpStream::connect(&self.authority);
@@ -114,7 +113,7 @@ impl Agent {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         path: &str,
-        last_event: Option<HeaderValue>,
+        last_event: Option<u64>,
     ) -> Result<Answer, ClientError> {
         let slow = |_| ClientError::Slow(self.url.clone());
         let broken = |source| self.broken(source);
@@ -132,12 +131,12 @@ impl Agent {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
         }
         if let Some(last) = last_event {
-            request.headers_mut().insert("last-event-id", last);
+            request.headers_mut().insert("last-event-id", last.into());
         }
         let answer = timeout(PATIENCE, sender.send_request(request)).await.map_err(slow)?;
         let answer = answer.map_err(broken)?;
         let status = answer.status();
-        let answer = Answer { url: self.url.clone(), body: answer.into_body(), read: Vec::new() };
+        let answer = Answer { url: self.url.clone(), body: answer.into_body() };
         if status.is_success() {
             return Ok(answer);
         }
@@ -148,34 +147,23 @@ impl Agent {
 }
 
 impl Answer {
+    /// All of it, as text.
     async fn all(mut self) -> Result<String, ClientError> {
-        while self.more().await? {}
-        Ok(String::from_utf8_lossy(&self.read).into_owned())
-    }
-
-    /// The next line of a stream, without its end; none at the end.
-    pub(super) async fn line(&mut self) -> Result<Option<String>, ClientError> {
-        loop {
-            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.read.drain(..=end).collect();
-                return Ok(Some(String::from_utf8_lossy(&line).trim_end().to_owned()));
-            }
-            if self.read.len() > LONGEST_LINE || !self.more().await? {
-                return Ok(None);
-            }
+        let mut read = Vec::new();
+        while let Some(bytes) = self.more().await? {
+            read.extend_from_slice(&bytes);
         }
+        Ok(String::from_utf8_lossy(&read).into_owned())
     }
 
-    /// Reads some more, and returns whether there was any.
-    async fn more(&mut self) -> Result<bool, ClientError> {
+    /// What comes next; none at the end.
+    pub(super) async fn more(&mut self) -> Result<Option<Bytes>, ClientError> {
         let frame = timeout(SILENCE, self.body.frame()).await;
-        let frame = frame.map_err(|_| ClientError::Slow(self.url.clone()))?;
-        let Some(frame) = frame else { return Ok(false) };
+        let Some(frame) = frame.map_err(|_| ClientError::Slow(self.url.clone()))? else {
+            return Ok(None);
+        };
         let frame =
             frame.map_err(|source| ClientError::Broken { url: self.url.clone(), source })?;
-        if let Some(data) = frame.data_ref() {
-            self.read.extend_from_slice(data);
-        }
-        Ok(true)
+        Ok(Some(frame.into_data().unwrap_or_default()))
     }
 }

@@ -19,9 +19,9 @@ const HEAD: [&str; 9] =
     ["AGE", "KIND", "WHERE", "VICTIM", "PID", "MEMORY", "LIMIT", "RULE", "SURVIVED"];
 
 impl Kills {
-    /// With a column for each kill's `node`.
-    pub fn of_nodes() -> Self {
-        Kills { nodes: true, ..Kills::default() }
+    /// With `nodes`, it has a column for each kill's `node`.
+    pub fn new(nodes: bool) -> Self {
+        Kills { nodes, ..Kills::default() }
     }
 
     /// Lines for these kills, under a head the first time.

@@ -54,31 +54,29 @@ async fn kills_are_asked_and_followed() {
         agent.json(&agent.get("/api/v1/kills?limit=20").await.unwrap()).unwrap();
     assert_eq!(kills.len(), 1);
     kill(&reporter);
-    let mut stream = agent.ask("/api/v1/kills/stream", Some(HeaderValue::from(1))).await.unwrap();
+    let mut stream = agent.ask("/api/v1/kills/stream", Some(1)).await.unwrap();
+    let mut events = Events::after(Some(1));
+    let mut next = async || {
+        loop {
+            match events.next().unwrap() {
+                Some(News::Kill(kill)) => return kill,
+                Some(news) => panic!("{news:?}"),
+                None => events.push(&stream.more().await.unwrap().expect("the stream goes on")),
+            }
+        }
+    };
     kill(&reporter);
-    let mut seen = Vec::new();
-    while seen.len() < 2 {
-        let line = stream.line().await.unwrap().expect("the stream goes on");
-        seen.extend(
-            line.strip_prefix("data: ")
-                .map(|data| agent.json::<Value>(data).unwrap()["id"].clone()),
-        );
-    }
-    assert_eq!(seen, [2, 3]);
+    assert_eq!(next().await["id"], 2);
+    assert_eq!(next().await["id"], 3);
     // The fate of a container is an update of its kill, not a new one.
     let owner = Owner::Host { cgroup: CgroupPath::parse(b"/c").unwrap() };
     let after = Some(Duration::from_millis(500));
     assert!(reporter.settled(2, &owner, after, None).is_some());
     assert!(reporter.settled(2, &owner, None, None).is_none(), "it is known");
     assert!(reporter.settled(9, &owner, None, None).is_none(), "no kill");
-    let mut lines = Vec::new();
-    while lines.len() < 2 {
-        lines.extend(stream.line().await.unwrap().filter(|line| !line.is_empty()));
-    }
-    assert_eq!(lines[0], "event: settled");
-    let told: Value = agent.json(lines[1].strip_prefix("data: ").unwrap()).unwrap();
+    let told = next().await;
     assert_eq!((&told["id"], &told["survived"]), (&2.into(), &false.into()));
-    assert!(ended(&told));
+    assert_eq!(events.last, Some(3));
 }
 
 #[tokio::test]

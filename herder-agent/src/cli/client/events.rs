@@ -1,0 +1,110 @@
+//! Takes an agent's stream of kills apart: server-sent events, whose bytes come in any pieces.
+
+use serde::de::Error;
+use serde_json::Value;
+
+/// Longest line; a kill has a few KiB.
+const LONGEST_LINE: usize = 1 << 20;
+
+/// Something to show.
+#[derive(Debug, PartialEq)]
+pub enum News {
+    /// A kill. One that was shown before comes again when its container has ended after all.
+    Kill(Value),
+    /// So many kills came faster than they were read.
+    Missed(u64),
+}
+
+/// What has come of a stream.
+#[derive(Debug, Default)]
+pub struct Events {
+    read: Vec<u8>,
+    event: String,
+    /// The number of the last kill, after which a stream that broke off is to go on.
+    pub last: Option<u64>,
+}
+
+impl Events {
+    /// A stream that goes on after this kill.
+    pub fn after(last: Option<u64>) -> Self {
+        Events { last, ..Events::default() }
+    }
+
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.read.extend_from_slice(bytes);
+    }
+
+    /// The next of what has come; none until more comes. What is no stream of an agent is an error.
+    pub fn next(&mut self) -> Result<Option<News>, serde_json::Error> {
+        while let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.read.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            if let Some(name) = line.strip_prefix("event: ") {
+                name.trim_end().clone_into(&mut self.event);
+            } else if let Some(data) = line.strip_prefix("data: ")
+                && let Some(news) = self.news(serde_json::from_str(data)?)
+            {
+                return Ok(Some(news));
+            }
+        }
+        if self.read.len() > LONGEST_LINE {
+            return Err(serde_json::Error::custom("a line has no end"));
+        }
+        Ok(None)
+    }
+
+    fn news(&mut self, data: Value) -> Option<News> {
+        match self.event.as_str() {
+            "kill" => {
+                self.last = data["id"].as_u64().or(self.last);
+                Some(News::Kill(data))
+            }
+            // The line that was printed at the kill could not say so.
+            "settled" if ended(&data) => Some(News::Kill(data)),
+            "missed" => Some(News::Missed(data["missed"].as_u64().unwrap_or(0))),
+            _ => None,
+        }
+    }
+}
+
+/// Whether it is now known that a container ended after a kill that it seemed to survive.
+fn ended(kill: &Value) -> bool {
+    kill["kind"] == "subprocess" && kill["survived"] == false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_comes_in_pieces_is_put_together() {
+        let text = ": hello\n\nevent: kill\nid: 3\ndata: {\"id\":3}\n\nevent: missed\ndata: {\"missed\":2}\n\n\
+                    event: settled\ndata: {\"id\":1,\"kind\":\"subprocess\",\"survived\":true}\n\n\
+                    event: settled\ndata: {\"id\":1,\"kind\":\"subprocess\",\"survived\":false}\n\nevent: new\ndata: {}\n\n";
+        let ended = json!({"id": 1, "kind": "subprocess", "survived": false});
+        let expected = [News::Kill(json!({"id": 3})), News::Missed(2), News::Kill(ended)];
+        for size in [1, 7, text.len()] {
+            let (mut events, mut all) = (Events::after(Some(1)), Vec::new());
+            for piece in text.as_bytes().chunks(size) {
+                events.push(piece);
+                while let Some(news) = events.next().unwrap() {
+                    all.push(news);
+                }
+            }
+            assert_eq!((all.as_slice(), events.last), (&expected[..], Some(3)), "{size}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_stream_of_an_agent_is_an_error() {
+        let mut events = Events::default();
+        events.push(b"data: <html>\n");
+        assert!(events.next().is_err());
+        let mut events = Events::default();
+        events.push(&vec![b'x'; LONGEST_LINE]);
+        assert!(events.next().unwrap().is_none());
+        events.push(b"x");
+        assert!(events.next().unwrap_err().to_string().contains("no end"));
+    }
+}

@@ -1,0 +1,61 @@
+//! Standard output in the chosen format.
+
+use super::{
+    containers,
+    kills::Kills,
+    table::{Cell, Columns, json},
+};
+use crate::cli::{args::Output, telemetry::colours};
+use serde_json::Value;
+use std::{
+    io::{self, Write},
+    time::SystemTime,
+};
+
+/// Prints what agents answered.
+pub struct Printer {
+    output: Output,
+    colours: bool,
+    nodes: bool,
+    kills: Kills,
+}
+
+impl Printer {
+    /// With `nodes`, tables have a column for the node of each row.
+    pub fn new(output: Output, nodes: bool) -> Self {
+        Printer { output, colours: colours(), nodes, kills: Kills::new(nodes) }
+    }
+
+    /// Kills, oldest first.
+    pub fn kills(&mut self, kills: &[Value]) -> io::Result<()> {
+        print(&match self.output {
+            Output::Json => json(kills),
+            Output::Table => self.kills.more(kills, SystemTime::now(), self.colours),
+        })
+    }
+
+    pub fn containers(&self, containers: &[Value]) -> io::Result<()> {
+        print(&match self.output {
+            Output::Json => json(containers),
+            Output::Table => containers::table(containers, self.colours, self.nodes),
+        })
+    }
+
+    /// Values of which `table` makes rows, the head among them.
+    pub fn rows(
+        &self,
+        values: &[Value],
+        table: impl FnOnce(&[Value]) -> Vec<Vec<Cell>>,
+    ) -> io::Result<()> {
+        print(&match self.output {
+            Output::Json => json(values),
+            Output::Table => Columns::default().lines(&table(values), self.colours),
+        })
+    }
+}
+
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
