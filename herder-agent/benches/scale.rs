@@ -8,7 +8,7 @@
     reason = "a benchmark says what it found"
 )]
 
-use herder_agent::{
+use herder_agent::inside::{
     kubernetes::events::{
         About, Occurrence, Reason,
         correlate::{Correlator, UPDATE_EVERY},

@@ -8,7 +8,7 @@
     reason = "a measurement says what it found"
 )]
 
-use herder_agent::{
+use herder_agent::inside::{
     report::{Reporter, heartbeat::Heartbeat},
     serve::{self, Access, Readiness, State, access::AccessFiles},
 };

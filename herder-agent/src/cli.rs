@@ -4,5 +4,5 @@
 pub mod args;
 pub mod check;
 pub mod client;
-pub mod config;
+pub(crate) mod config;
 pub mod telemetry;

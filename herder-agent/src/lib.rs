@@ -15,13 +15,79 @@
 //! A kill travels from `kernel::probe` over `core` and herder-model's `oom` and `naming` to `report`
 //! and `serve`; a new cgroup from `kernel::probe` over `core` and herder-model's `rules` to `enforce`.
 
-pub mod agent;
+#![expect(
+    unreachable_pub,
+    reason = "modules are private, and pub is what one offers to the others: rustc finds what nobody uses"
+)]
+
+mod agent;
 pub mod cli;
-pub mod core;
-pub mod enforce;
-pub mod kernel;
-pub mod kubernetes;
-pub mod report;
-pub mod runtime;
-pub mod serve;
-pub mod state;
+mod core;
+mod enforce;
+mod kernel;
+mod kubernetes;
+mod report;
+mod runtime;
+mod serve;
+mod state;
+
+pub use agent::run;
+pub use serve::{PORT, access::AccessFiles};
+
+/// What tests, benches and fuzz targets build from outside, under the paths that it has inside.
+#[doc(hidden)]
+pub mod inside {
+    pub mod core {
+        pub use crate::core::{CgroupMount, Core, CoreConfig, Inbox, Message, Notices};
+    }
+    pub mod enforce {
+        pub use crate::enforce::{ContainerState, Enforcer, Options, States, StatesRequest};
+    }
+    pub mod kernel {
+        pub mod cgroupfs {
+            pub mod dir {
+                pub use crate::kernel::cgroupfs::dir::CgroupRoot;
+            }
+        }
+        pub use crate::kernel::clock;
+        pub mod probe {
+            pub use crate::kernel::probe::{KernelFacts, decode};
+        }
+        pub mod source {
+            pub use crate::kernel::source::{
+                ContainerOf, Descriptors, MOST_AT_ONCE, MemoryEvents, Polled, Queue, Source,
+            };
+        }
+    }
+    pub mod kubernetes {
+        pub mod client {
+            pub use crate::kubernetes::client::{
+                ApiServer, Failure, OnFailure, Times, connect_with,
+            };
+        }
+        pub mod events {
+            pub use crate::kubernetes::events::{About, Occurrence, Reason, correlate, gate};
+            pub mod send {
+                pub use crate::kubernetes::events::send::{
+                    EventQueue, EventWriter, OnOutcome, Outcome,
+                };
+            }
+        }
+        pub mod pods {
+            pub use crate::kubernetes::pods::{Followers, watch};
+        }
+    }
+    pub mod report {
+        pub use crate::report::{KillRecord, Reporter, heartbeat};
+    }
+    pub mod runtime {
+        pub use crate::runtime::roles;
+        pub mod nri {
+            pub use crate::runtime::nri::{Awaited, desired_adjustment, learn, pod_from_sandbox};
+            pub use crate::runtime::nri::{mux, wire};
+        }
+    }
+    pub mod serve {
+        pub use crate::serve::{Access, Listeners, Readiness, State, access, bind, run};
+    }
+}

@@ -1,10 +1,10 @@
 //! The `herder-agent` program.
 
 use clap::Parser;
-use herder_agent::cli::args::{Cli, Task};
-use herder_agent::{
-    agent,
-    cli::{check, client, telemetry::Telemetry},
+use herder_agent::cli::{
+    args::{Cli, Task},
+    check, client,
+    telemetry::Telemetry,
 };
 use herder_model::causes::Causes;
 use std::{
@@ -27,8 +27,8 @@ fn main() -> ExitCode {
     let result = Telemetry::start(&args)
         .map_err(|error| format!("--log-level {}: {error}", args.log_level))
         .and_then(|telemetry| {
-            let ran =
-                agent::run(&args, telemetry.dropped()).map_err(|error| Causes(&error).to_string());
+            let ran = herder_agent::run(&args, telemetry.dropped())
+                .map_err(|error| Causes(&error).to_string());
             ran.inspect_err(|error| tracing::error!(error, "Cannot run."))
         });
     let Err(error) = result else { return ExitCode::SUCCESS };

@@ -36,7 +36,7 @@ mod stream;
 
 pub use access::Access;
 pub use listen::{Listeners, PORT, ServeError, bind};
-pub use readiness::{Latch, Readiness};
+pub use readiness::Readiness;
 
 use crate::{
     enforce::StatesRequest,

@@ -14,7 +14,7 @@ mod clients;
 #[path = "footprint/tls.rs"]
 mod tls;
 
-use herder_agent::{
+use herder_agent::inside::{
     enforce::{ContainerState, States, StatesRequest},
     report::{Reporter, heartbeat::Heartbeat},
     serve::{self, Access, Readiness},

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use std::fmt;
 
 /// The port of an agent whose pod names none.
-const PORT: i32 = herder_agent::serve::PORT as i32;
+const PORT: i32 = herder_agent::PORT as i32;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Agent {

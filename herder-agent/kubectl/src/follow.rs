@@ -146,9 +146,8 @@ async fn each(
         if let Some(data) = frame.map_err(Fault::Broken)?.data_ref() {
             events.push(data);
         }
-        let garbage = |error: serde_json::Error| Fault::Garbage(error.to_string());
-        while let Some(one) = events.next().map_err(garbage)? {
-            let one = match one {
+        for one in events.by_ref() {
+            let one = match one.map_err(|error| Fault::Garbage(error.to_string()))? {
                 events::News::Kill(kill) => News::Kill(of(agent, kill)),
                 events::News::Missed(missed) => {
                     News::Note(format!("{agent}: {missed} kills came faster than they were read"))

@@ -147,8 +147,8 @@ async fn each(agent: &Agent, events: &mut Events, print: &mut Printer) -> Result
     let mut answer = agent.ask("/api/v1/kills/stream", events.last).await?;
     while let Some(bytes) = answer.more().await? {
         events.push(&bytes);
-        while let Some(news) = events.next().map_err(|source| agent.no_json(source))? {
-            match news {
+        for news in events.by_ref() {
+            match news.map_err(|source| agent.no_json(source))? {
                 News::Kill(kill) => print.kills(&[kill])?,
                 News::Missed(missed) => {
                     note(&format!("{missed} kills came faster than they were read"))?;

@@ -13,7 +13,7 @@ mod object;
 
 pub use decode::DecodeError;
 pub use layout::{KernelFacts, MarkArgument};
-pub use object::{OBJECT, STUB};
+use object::OBJECT;
 
 use crate::kernel::clock::monotonic_now;
 use aya::{

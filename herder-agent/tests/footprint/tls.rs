@@ -4,7 +4,7 @@ use super::{
     ALONE, COUNTED, MOST, NOW,
     clients::{LEFT_BY_CLIENTS, connect, full_server, get},
 };
-use herder_agent::serve::access::AccessFiles;
+use herder_agent::inside::serve::access::AccessFiles;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::ring::default_provider,

@@ -2,7 +2,7 @@
 //! nothing panics.
 
 use bytes::BytesMut;
-use herder_agent::{
+use herder_agent::inside::{
     kernel::probe::{KernelFacts, decode},
     runtime::nri::{
         desired_adjustment, learn,
@@ -222,7 +222,9 @@ pub(crate) fn nri(input: &[u8]) {
     let policy = Policy::new(Config::parse(text, "test").unwrap());
     for ContainerRequest { pod, container, resources } in asked(input) {
         let (Some(sandbox), Some(container)) = (pod, container) else { continue };
-        let Some(pod) = herder_agent::runtime::nri::pod_from_sandbox(&sandbox).map(Arc::new) else {
+        let Some(pod) =
+            herder_agent::inside::runtime::nri::pod_from_sandbox(&sandbox).map(Arc::new)
+        else {
             continue;
         };
         assert_eq!(pod.uid.to_string(), sandbox.uid);

@@ -1,7 +1,7 @@
 //! The loop itself, as the agent runs it.
 
 use super::node::{GROUP, Node};
-use herder_agent::core::Inbox;
+use herder_agent::inside::core::Inbox;
 use std::cell::Cell;
 use tokio::sync::{mpsc, oneshot, watch};
 

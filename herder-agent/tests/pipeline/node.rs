@@ -2,7 +2,7 @@
 
 use super::records::{self, Kernel};
 use bytemuck::bytes_of;
-use herder_agent::{
+use herder_agent::inside::{
     core::{CgroupMount, Core, CoreConfig, Message, Notices},
     enforce::{Enforcer, Options},
     kernel::{

@@ -1,7 +1,9 @@
 //! Records as the eBPF programs write them, and a source that hands them in.
 
 use bytemuck::bytes_of;
-use herder_agent::kernel::source::{ContainerOf, Descriptors, MOST_AT_ONCE, Polled, Queue, Source};
+use herder_agent::inside::kernel::source::{
+    ContainerOf, Descriptors, MOST_AT_ONCE, Polled, Queue, Source,
+};
 use herder_agent_ebpf::{
     CgroupRecord, DecisionRecord, ExitRecord, Header, Loss, RecordKind, VictimRecord, flag,
 };

@@ -1,7 +1,7 @@
 //! Events, and all the ways in which a server does not take one.
 
 use super::server::{Asked, Reply, Server, no_answers, pace, recorded, whole};
-use herder_agent::kubernetes::{
+use herder_agent::inside::kubernetes::{
     client::{Failure, Times},
     events::{
         About, Occurrence, Reason,

@@ -6,7 +6,7 @@ use super::server::{
     Reply, Server, answer, events, logged, no_answers, no_streaming_list, open, pace, watch_of,
     whole,
 };
-use herder_agent::{
+use herder_agent::inside::{
     kernel::clock::monotonic_now,
     kubernetes::{
         client::{Failure, Times},

@@ -2,7 +2,7 @@
 //! its cause and what to do.
 
 use super::server::{answer, no_answers};
-use herder_agent::kubernetes::client::{Failure, OnFailure, Times, connect_with};
+use herder_agent::inside::kubernetes::client::{Failure, OnFailure, Times, connect_with};
 use hyper::Request;
 use kube::Config;
 use std::{

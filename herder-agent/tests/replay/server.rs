@@ -1,7 +1,9 @@
 //! A server that answers each request with the next recording, whatever is
 //! asked, and remembers what was asked.
 
-use herder_agent::kubernetes::client::{ApiServer, Failure, OnFailure, Times, connect_with};
+use herder_agent::inside::kubernetes::client::{
+    ApiServer, Failure, OnFailure, Times, connect_with,
+};
 use herder_model::backoff::Pace;
 use std::{
     path::Path,

@@ -5,8 +5,8 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{CommandFactory, Parser};
 use glob::Pattern;
 use herder_agent::{
+    AccessFiles, PORT,
     cli::args::{Cli, Task},
-    serve::{PORT, access::AccessFiles},
 };
 use herder_model::rules::parse::{Config, OomGroup, Selects};
 use serde_json::{Value, json};

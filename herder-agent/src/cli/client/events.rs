@@ -34,36 +34,41 @@ impl Events {
         self.read.extend_from_slice(bytes);
     }
 
-    /// The next of what has come; none until more comes. What is no stream of an agent is an error.
-    pub fn next(&mut self) -> Result<Option<News>, serde_json::Error> {
+    fn news(&mut self, data: Value) -> Option<News> {
+        let number = |key| data.get(key).and_then(Value::as_u64);
+        match self.event.as_str() {
+            "kill" => {
+                self.last = number("id").or(self.last);
+                Some(News::Kill(data))
+            }
+            // The line that was printed at the kill could not say so.
+            "settled" if ended(&data) => Some(News::Kill(data)),
+            "missed" => Some(News::Missed(number("missed").unwrap_or(0))),
+            _ => None,
+        }
+    }
+}
+
+/// What has come, and then nothing until more comes. What is no stream of an agent is an error.
+impl Iterator for Events {
+    type Item = Result<News, serde_json::Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
         while let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.read.drain(..=end).collect();
             let line = String::from_utf8_lossy(&line);
             if let Some(name) = line.strip_prefix("event: ") {
                 name.trim_end().clone_into(&mut self.event);
-            } else if let Some(data) = line.strip_prefix("data: ")
-                && let Some(news) = self.news(serde_json::from_str(data)?)
-            {
-                return Ok(Some(news));
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                match serde_json::from_str(data).map(|data| self.news(data)) {
+                    Ok(None) => {}
+                    Ok(Some(news)) => return Some(Ok(news)),
+                    Err(error) => return Some(Err(error)),
+                }
             }
         }
-        if self.read.len() > LONGEST_LINE {
-            return Err(serde_json::Error::custom("a line has no end"));
-        }
-        Ok(None)
-    }
-
-    fn news(&mut self, data: Value) -> Option<News> {
-        match self.event.as_str() {
-            "kill" => {
-                self.last = data["id"].as_u64().or(self.last);
-                Some(News::Kill(data))
-            }
-            // The line that was printed at the kill could not say so.
-            "settled" if ended(&data) => Some(News::Kill(data)),
-            "missed" => Some(News::Missed(data["missed"].as_u64().unwrap_or(0))),
-            _ => None,
-        }
+        let is_endless = self.read.len() > LONGEST_LINE;
+        is_endless.then(|| Err(serde_json::Error::custom("a line has no end")))
     }
 }
 
@@ -88,9 +93,7 @@ mod tests {
             let (mut events, mut all) = (Events::after(Some(1)), Vec::new());
             for piece in text.as_bytes().chunks(size) {
                 events.push(piece);
-                while let Some(news) = events.next().unwrap() {
-                    all.push(news);
-                }
+                all.extend(events.by_ref().map(Result::unwrap));
             }
             assert_eq!((all.as_slice(), events.last), (&expected[..], Some(3)), "{size}");
         }
@@ -100,11 +103,11 @@ mod tests {
     fn what_is_no_stream_of_an_agent_is_an_error() {
         let mut events = Events::default();
         events.push(b"data: <html>\n");
-        assert!(events.next().is_err());
+        assert!(events.next().unwrap().is_err());
         let mut events = Events::default();
         events.push(&vec![b'x'; LONGEST_LINE]);
-        assert!(events.next().unwrap().is_none());
+        assert!(events.next().is_none());
         events.push(b"x");
-        assert!(events.next().unwrap_err().to_string().contains("no end"));
+        assert!(events.next().unwrap().unwrap_err().to_string().contains("no end"));
     }
 }

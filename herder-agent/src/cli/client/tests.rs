@@ -58,7 +58,7 @@ async fn kills_are_asked_and_followed() {
     let mut events = Events::after(Some(1));
     let mut next = async || {
         loop {
-            match events.next().unwrap() {
+            match events.next().transpose().unwrap() {
                 Some(News::Kill(kill)) => return kill,
                 Some(news) => panic!("{news:?}"),
                 None => events.push(&stream.more().await.unwrap().expect("the stream goes on")),

@@ -4,9 +4,5 @@
 #[cfg(herder_ebpf)]
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("HERDER_EBPF_OBJECT"));
 
-/// The object, or nothing in an agent that was built without it.
 #[cfg(not(herder_ebpf))]
 pub static OBJECT: &[u8] = &[];
-
-/// Whether the agent was built without the object.
-pub const STUB: bool = cfg!(not(herder_ebpf));

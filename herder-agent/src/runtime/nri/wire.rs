@@ -7,8 +7,6 @@
 
 use std::collections::BTreeMap;
 
-pub const PLUGIN_SERVICE: &str = "nri.pkg.api.v1alpha1.Plugin";
-
 pub const RUNTIME_SERVICE: &str = "nri.pkg.api.v1alpha1.Runtime";
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

@@ -4,8 +4,8 @@ use crate::runtime::nri::{
     mux::{Connection, Demultiplexer, Kind, Message},
     wire::{
         ConfigureRequest, Container, ContainerRequest, CreateContainerResponse, LinuxContainer,
-        LinuxResources, PLUGIN_SERVICE, PodSandbox, RegisterPluginRequest, Request, Response,
-        StateChangeEvent, Status, SynchronizeRequest, SynchronizeResponse,
+        LinuxResources, PodSandbox, RegisterPluginRequest, Request, Response, StateChangeEvent,
+        Status, SynchronizeRequest, SynchronizeResponse,
     },
 };
 use bytes::{Bytes, BytesMut};
@@ -91,7 +91,7 @@ impl Runtime {
 
     pub(super) async fn ask(&mut self, method: &str, payload: impl Into<Bytes>) -> Bytes {
         let request = Request {
-            service: PLUGIN_SERVICE.into(),
+            service: "nri.pkg.api.v1alpha1.Plugin".into(),
             method: method.into(),
             payload: payload.into(),
             timeout: 2_000_000_000,
