@@ -128,9 +128,10 @@ fn events(every: Duration) {
                 let text = format!("Process worker (pid {kills}) was killed");
                 kills += 1;
                 let reason = Reason::SubprocessOomKilled;
-                if let Pass::Tell(untold) = gate.pass(about.uid, "main", reason, now) {
+                if let Pass::Emit(suppressed) = gate.pass(about.uid, "main", reason, now) {
                     let occurrence = Occurrence::new(about, reason, text);
-                    asked += usize::from(correlator.correlate(occurrence, untold, now).is_some());
+                    asked +=
+                        usize::from(correlator.correlate(occurrence, suppressed, now).is_some());
                 }
             }
         }

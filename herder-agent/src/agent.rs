@@ -26,7 +26,7 @@ use crate::{
     },
     report::{Reporter, heartbeat::Heartbeat},
     runtime::{bundle::Bundles, nri, roles},
-    serve::{self, Access, Listeners, Readiness, ServeError, access::AccessError},
+    serve::{self, Listeners, Readiness, ServeError, State, access::AccessError},
 };
 use herder_model::{
     cgroup::CgroupId,
@@ -114,7 +114,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let mount = &args.node.cgroup_root;
     let begins_at = root.as_ref().map_or(CgroupId::HIERARCHY_ROOT, CgroupRoot::id);
     let files = CgroupFs::new(mount.clone());
-    let (left, node_before) = meanwhile::tell(state, root.as_ref(), &files, &reporter);
+    let (left, node_before) = meanwhile::report(state, root.as_ref(), &files, &reporter);
     let programs =
         ProbeOptions { btf: !args.no_btf, kill_ring_bytes: args.kill_ring_bytes, mount: begins_at };
     let source = source::attach(args.source, programs, mount)?;
@@ -210,13 +210,17 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
             sleep(LAST_EVENTS).await;
         }))
     });
-    let node = args.node_name.clone();
-    let serving = Serving { listeners, access, readiness, heartbeat, dropped, node };
+    let (node, reports) = (&args.node_name, reporter.clone());
+    let state = State::new(reports, readiness, asked.clone(), heartbeat, Some(dropped), node);
+    let state = match access {
+        Some(access) => state.asking(access),
+        None => state,
+    };
     if let Some(reload) = access_reload {
         runtime.spawn(reload.watch(reporter.clone()));
     }
     let reload = Reload { path, loaded, hangup, policies };
-    runtime.block_on(supervise(reload, reporter, serving, asked));
+    runtime.block_on(supervise(reload, reporter, listeners, state, asked));
     // Meanwhile the core ends, and with it the queue; what is in it then is all.
     drop(stop_core);
     drop(stopping);
@@ -253,35 +257,18 @@ fn log_attached(args: &RunArgs, source: &dyn Source, listen: &[SocketAddr]) {
     );
 }
 
-/// What the server needs.
-struct Serving {
-    listeners: Listeners,
-    access: Option<watch::Receiver<Access>>,
-    readiness: Readiness,
-    heartbeat: Heartbeat,
-    dropped: ErrorCounter,
-    node: String,
-}
-
 /// Serves and reloads until a signal comes or the core ends.
 async fn supervise(
     reload: Reload<'_>,
     reporter: Arc<Reporter>,
-    serving: Serving,
+    listeners: Listeners,
+    state: State,
     core: mpsc::Sender<StatesRequest>,
 ) {
-    let Serving { listeners, access, readiness, heartbeat, dropped, node } = serving;
-    let (stop, stopped) = tokio::sync::watch::channel(());
-    let told = reporter.clone();
-    let state = serve::State::new(told, readiness, core.clone(), heartbeat, Some(dropped), &node);
-    let state = match access {
-        Some(access) => state.asking(access),
-        None => state,
-    };
-    let server = tokio::spawn(serve::run(listeners, state, async move {
-        let mut stopped = stopped;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = tokio::spawn(serve::run(listeners, state, async {
         // An error means that the sender is gone, which is the signal itself.
-        let _ = stopped.changed().await;
+        let _ = stopped.await;
     }));
     let reload = reload.watch(reporter);
     tokio::select! {

@@ -18,6 +18,7 @@
 mod labels;
 
 pub mod backoff;
+pub mod bucket;
 pub mod causes;
 pub mod cgroup;
 pub mod clock;

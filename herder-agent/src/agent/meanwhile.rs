@@ -11,7 +11,7 @@ use std::path::Path;
 
 /// Reports these kills, for each cgroup that is still there and for the rest of the node. Returns
 /// the rest of the saved state, and what the node counts now.
-pub(super) fn tell(
+pub(super) fn report(
     state: State,
     root: Option<&CgroupRoot>,
     files: &CgroupFs,
@@ -19,7 +19,7 @@ pub(super) fn tell(
 ) -> (SavedCgroups, Option<u64>) {
     let begins_at = root.map_or(CgroupId::HIERARCHY_ROOT, CgroupRoot::id);
     let mut leaves = state.cgroups;
-    let mut told = 0;
+    let mut reported = 0;
     for (id, left) in &mut leaves {
         // The next agent needs what this one counts.
         let (Some(earlier), Some(path)) = (left.oom_kills.take(), &left.path) else { continue };
@@ -28,14 +28,14 @@ pub(super) fn tell(
         let meanwhile = killed.saturating_sub(earlier);
         if meanwhile > 0 {
             reporter.unseen(Unseen::AgentDown, Some(path), meanwhile);
-            told += meanwhile;
+            reported += meanwhile;
         }
     }
     let now = files.node_kills(begins_at);
     // What an agent counted that looked from elsewhere says nothing here.
     let earlier = state.oom_kills.filter(|_| state.begins_at == begins_at);
     if let (Some(earlier), Some(now)) = (earlier, now) {
-        let others = now.saturating_sub(earlier).saturating_sub(told);
+        let others = now.saturating_sub(earlier).saturating_sub(reported);
         if others > 0 {
             reporter.unseen(Unseen::AgentDown, None, others);
         }

@@ -26,11 +26,11 @@ use tokio::time::Instant;
 /// The Events for pods, and what they have said already.
 pub struct Notices {
     queue: Option<EventQueue>,
-    told: HashMap<PodUid, Told>,
+    emitted: HashMap<PodUid, Emitted>,
 }
 
 #[derive(Default)]
-struct Told {
+struct Emitted {
     /// What holds for each container.
     enforced: HashMap<Box<str>, Target>,
     obstacles: BTreeSet<Obstacle>,
@@ -41,18 +41,19 @@ struct Told {
 impl Notices {
     /// Without a queue no Event is emitted.
     pub fn new(queue: Option<EventQueue>) -> Self {
-        Notices { queue, told: HashMap::new() }
+        Notices { queue, emitted: HashMap::new() }
     }
 
     /// Emits an Event when enforcement begins, once for each container and rule; when the value is
     /// reverted; and for each obstacle, once for each pod.
     fn enforcement(&mut self, pod: &Pod, container: &str, event: EnforcementEvent) {
-        let told = self.told.entry(pod.uid).or_default();
+        let emitted = self.emitted.entry(pod.uid).or_default();
         let EnforcementEvent { target, change, .. } = event;
         let rule = target.rule.clone();
         let (reason, message) = match change {
             Change::Enforced => {
-                if told.enforced.insert(container.into(), target.clone()).as_ref() == Some(&target)
+                if emitted.enforced.insert(container.into(), target.clone()).as_ref()
+                    == Some(&target)
                 {
                     return;
                 }
@@ -63,27 +64,27 @@ impl Notices {
                 (Reason::OomGroupReverted, message::reverted(container, &rule, times))
             }
             Change::NotEnforceable(obstacle, why) => {
-                if !told.obstacles.insert(obstacle) {
+                if !emitted.obstacles.insert(obstacle) {
                     return;
                 }
                 let message = message::not_enforceable(container, &rule, &why);
                 (Reason::OomGroupNotEnforceable, message)
             }
         };
-        self.tell(Occurrence::new(About::new(pod, pod.container(container)), reason, message));
+        self.emit(Occurrence::new(About::new(pod, pod.container(container)), reason, message));
     }
 
     /// Emits an Event for an annotation that cannot be understood, once for each value. Returns
     /// whether this value is new.
     fn bad_annotation(&mut self, pod: &Pod, error: &AnnotationError) -> bool {
-        let told = self.told.entry(pod.uid).or_default();
-        if told.annotation == pod.oom_group {
+        let emitted = self.emitted.entry(pod.uid).or_default();
+        if emitted.annotation == pod.oom_group {
             return false;
         }
-        told.annotation.clone_from(&pod.oom_group);
+        emitted.annotation.clone_from(&pod.oom_group);
         let value = pod.oom_group.as_deref().unwrap_or_default();
         let message = message::bad_annotation(value, &error.to_string());
-        self.tell(Occurrence::new(About::new(pod, None), Reason::BadOomGroupAnnotation, message));
+        self.emit(Occurrence::new(About::new(pod, None), Reason::BadOomGroupAnnotation, message));
         true
     }
 
@@ -98,7 +99,7 @@ impl Notices {
     ) {
         let Some(queue) = &mut self.queue else { return };
         let reason = Reason::of_kill(report);
-        queue.tell_kill(pod.uid, container, reason, || {
+        queue.emit_kill(pod.uid, container, reason, || {
             let spec = pod.container(container);
             let limit = spec.and_then(|container| container.memory_limit);
             let message = message::kill(report, &pod.names(container), limit);
@@ -112,12 +113,12 @@ impl Notices {
     /// Emits an Event that a container ended some time after a kill.
     fn end(&self, pod: &Pod, container: &str, message: String) {
         let about = About::new(pod, pod.container(container));
-        self.tell(Occurrence::new(about, Reason::ContainerEndedAfterOomKill, message));
+        self.emit(Occurrence::new(about, Reason::ContainerEndedAfterOomKill, message));
     }
 
-    fn tell(&self, occurrence: Occurrence) {
+    fn emit(&self, occurrence: Occurrence) {
         if let Some(queue) = &self.queue {
-            queue.tell(occurrence);
+            queue.emit(occurrence);
         }
     }
 
@@ -128,7 +129,7 @@ impl Notices {
 
     /// Forgets pods that are long gone.
     pub(super) fn forget(&mut self, is_gone: impl Fn(PodUid) -> bool) {
-        self.told.retain(|uid, _| !is_gone(*uid));
+        self.emitted.retain(|uid, _| !is_gone(*uid));
     }
 }
 
@@ -160,12 +161,12 @@ impl Notices {
     /// Emits an Event for a kill on each container that it hit.
     pub(super) fn notice_kill(&mut self, report: &KillReport, around: &Surroundings<'_>) {
         let Surroundings { cgroups, subjects, files } = around;
-        let mut told = BTreeSet::new();
+        let mut emitted = BTreeSet::new();
         for (victim, owner) in report.kill.victims.iter().zip(&report.victim_owners) {
             let Owner::Container(names) = owner else { continue };
             let path = cgroups.tree.nearest(victim.cgroup);
             let path = path.map(|(_, path)| subjects.container_of(path));
-            let Some(path) = path.filter(|_| told.insert(names)) else { continue };
+            let Some(path) = path.filter(|_| emitted.insert(names)) else { continue };
             if let Some(pod) = subjects.naming.pod_of(&path) {
                 self.kill(report, pod, &names.container, || files.directory(&path));
             }

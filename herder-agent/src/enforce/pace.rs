@@ -1,5 +1,6 @@
 //! How often a changed value is corrected at once, since something may change it in a loop.
 
+use herder_model::bucket::Bucket;
 use std::time::{Duration, Instant};
 
 /// Writes to one container that are corrected at once, however fast they come; the
@@ -10,28 +11,19 @@ const BURST: u32 = 4000;
 /// After these, the pause between two corrections.
 pub(super) const REST: Duration = Duration::from_millis(100);
 
-/// What is left of the answers of one container. It fills up again, one for
-/// each [`REST`].
+/// What is left of the answers of one container.
 #[derive(Debug)]
-pub(super) struct Pace {
-    left: u32,
-    since: Instant,
-}
+pub(super) struct Pace(Bucket<Instant>);
 
 impl Pace {
     pub(super) fn new(now: Instant) -> Self {
-        Pace { left: BURST, since: now }
+        Pace(Bucket::full(BURST, now))
     }
 
     /// Takes one answer, if there is one left.
     pub(super) fn take(&mut self, now: Instant) -> bool {
-        let rests = now.saturating_duration_since(self.since).as_nanos() / REST.as_nanos();
-        let rests = u32::try_from(rests).unwrap_or(u32::MAX);
-        self.left = self.left.saturating_add(rests).min(BURST);
-        self.since = if self.left == BURST { now } else { self.since + REST * rests };
-        let had = self.left;
-        self.left = had.saturating_sub(1);
-        had > 0
+        self.0.refill(BURST, REST, now);
+        self.0.take()
     }
 }
 

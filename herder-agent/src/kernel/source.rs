@@ -143,8 +143,8 @@ pub enum SourceError {
     Probe(#[from] ProbeError),
     #[error("cannot count kills by memory.events: {0}")]
     MemoryEvents(#[from] MemoryEventsError),
-    #[error("{probe}; and kills cannot be counted by memory.events instead: {tally}")]
-    Neither { probe: Box<ProbeError>, tally: MemoryEventsError },
+    #[error("{probe}; and kills cannot be counted by memory.events instead: {counts}")]
+    Neither { probe: Box<ProbeError>, counts: MemoryEventsError },
 }
 
 /// Takes the source that was chosen; with `auto` the counts where the kernel refuses
@@ -163,11 +163,11 @@ pub fn attach(
             Err(probe.into())
         }
         Err(probe) => match MemoryEvents::new(root) {
-            Ok(tally) => {
+            Ok(counts) => {
                 tracing::warn!(error = %probe, "Kills are counted by memory.events: reports have neither the victim's process nor the trigger.");
-                Ok(Box::new(tally))
+                Ok(Box::new(counts))
             }
-            Err(tally) => Err(SourceError::Neither { probe: Box::new(probe), tally }),
+            Err(counts) => Err(SourceError::Neither { probe: Box::new(probe), counts }),
         },
     }
 }

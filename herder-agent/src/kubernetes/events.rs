@@ -110,13 +110,7 @@ impl Reason {
     pub fn event_type(self) -> &'static str {
         match self {
             Reason::OomGroupEnforced => "Normal",
-            Reason::SubprocessOomKilled
-            | Reason::ContainerInitOomKilled
-            | Reason::ContainerGroupOomKilled
-            | Reason::ContainerEndedAfterOomKill
-            | Reason::OomGroupReverted
-            | Reason::OomGroupNotEnforceable
-            | Reason::BadOomGroupAnnotation => "Warning",
+            _ => "Warning",
         }
     }
 }

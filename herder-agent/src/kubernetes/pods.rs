@@ -312,20 +312,13 @@ impl Feed {
             );
             return;
         }
-        let server = self.server.url();
-        if matches!(error, RequestError::Refused { .. }) {
-            tracing::warn!(
-                server,
-                error = error.to_string(),
-                "The API server refuses to list the pods; known pods stay in use."
-            );
-        } else {
-            tracing::warn!(
-                server,
-                error = error.to_string(),
-                "The API server does not answer; known pods stay in use."
-            );
-        }
+        let refuses = matches!(error, RequestError::Refused { .. });
+        let what = if refuses { "refuses to list the pods" } else { "does not answer" };
+        tracing::warn!(
+            server = self.server.url(),
+            error = error.to_string(),
+            "The API server {what}; known pods stay in use."
+        );
         let since = self.outage.as_ref().map_or_else(Instant::now, |outage| outage.since);
         self.outage = Some(Outage { since, cause });
     }

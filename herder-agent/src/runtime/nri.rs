@@ -169,7 +169,7 @@ impl Plugin {
     pub async fn run(self, pace: Pace) {
         let mut missing = Backoff::new(pace);
         let mut cut = Backoff::new(Pace { longest: LONGEST_CUT, ..pace });
-        let mut told = BTreeSet::new();
+        let mut logged = BTreeSet::new();
         loop {
             let (error, wait) = match UnixStream::connect(&self.socket).await {
                 Ok(stream) => {
@@ -178,7 +178,7 @@ impl Plugin {
                     let mut session = Session::new(&self, stream);
                     let Err(error) = session.run().await;
                     if session.synchronized {
-                        told.clear();
+                        logged.clear();
                     } else {
                         self.listener.attempted(error.attempt());
                     }
@@ -194,14 +194,14 @@ impl Plugin {
             };
             self.listener.connected(false);
             // Each reason once until there is a connection again; the metric has each try.
-            if told.insert(error.attempt()) {
-                self.tell(&error);
+            if logged.insert(error.attempt()) {
+                self.log(&error);
             }
             sleep(wait).await;
         }
     }
 
-    fn tell(&self, error: &NriError) {
+    fn log(&self, error: &NriError) {
         let socket = self.socket.display();
         let missing = matches!(error, NriError::Unreachable(error) if error.kind() == io::ErrorKind::NotFound);
         if missing && !self.expected {

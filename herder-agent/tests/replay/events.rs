@@ -40,7 +40,7 @@ fn occurrence(message: &str) -> Occurrence {
 }
 
 /// Tells the messages to a server with these replies, until all are done.
-async fn tell(replies: Vec<Reply>, messages: &[&str]) -> (Vec<Outcome>, Vec<Asked>) {
+async fn emit(replies: Vec<Reply>, messages: &[&str]) -> (Vec<Outcome>, Vec<Asked>) {
     let server = Server::play(replies).await;
     (tell_to(&server, messages).await, server.asked())
 }
@@ -49,10 +49,10 @@ async fn tell_to(server: &Server, messages: &[&str]) -> Vec<Outcome> {
     let outcomes = Arc::new(Mutex::new(Vec::new()));
     let seen = outcomes.clone();
     let on_outcome: OnOutcome = Arc::new(move |outcome| seen.lock().unwrap().push(outcome));
-    let (queue, inbox) = EventQueue::new(on_outcome.clone());
-    let writer = EventWriter::new(inbox, server.api.clone(), "node-1", pace(), on_outcome);
+    let (queue, receiver) = EventQueue::new(on_outcome.clone());
+    let writer = EventWriter::new(receiver, server.api.clone(), "node-1", pace(), on_outcome);
     for message in messages {
-        queue.tell(occurrence(message));
+        queue.emit(occurrence(message));
     }
     drop(queue);
     assert_eq!(writer.run(pending()).await, 0, "all is done");
@@ -74,7 +74,7 @@ fn own((head, body): (&str, &str)) -> (String, String) {
 #[tokio::test]
 async fn an_event_is_written_and_counted_up() {
     let replies = vec![whole("event-post-201"), whole("event-patch-200")];
-    let (outcomes, asked) = tell(replies, &["a", "a"]).await;
+    let (outcomes, asked) = emit(replies, &["a", "a"]).await;
     assert_eq!(outcomes, [Outcome::Created, Outcome::Updated]);
 
     assert_eq!(asked[0].line, "POST /api/v1/namespaces/wire/events");
@@ -119,7 +119,7 @@ async fn what_is_refused_is_not_tried_again() {
         ("event-post-forbidden-403", Failure::Forbidden),
     ] {
         let replies = vec![whole(name), whole("event-post-201")];
-        let (outcomes, asked) = tell(replies, &["a", "a"]).await;
+        let (outcomes, asked) = emit(replies, &["a", "a"]).await;
         assert_eq!(outcomes, [Outcome::Failed(failure), Outcome::Created], "{name}");
         // And the next of its kind is a new one, not a change of none.
         assert!(asked[1].line.starts_with("POST "), "{name}");
@@ -159,7 +159,7 @@ async fn a_namespace_that_goes_away_is_no_lack_of_rights() {
         "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    let (outcomes, _) = tell(vec![Reply::Whole([head, body.into()].concat().into())], &["a"]).await;
+    let (outcomes, _) = emit(vec![Reply::Whole([head, body.into()].concat().into())], &["a"]).await;
     assert_eq!(outcomes, [Outcome::Failed(Failure::NotFound)]);
 }
 
@@ -178,7 +178,7 @@ async fn what_fails_for_a_while_is_tried_again() {
     for (mut replies, last) in table {
         let count = replies.len() + 1;
         replies.push(last);
-        let (outcomes, asked) = tell(replies, &["a"]).await;
+        let (outcomes, asked) = emit(replies, &["a"]).await;
         assert_eq!(outcomes, [Outcome::Created]);
         assert_eq!(asked.len(), count);
         assert!(asked.iter().all(|request| request.body == asked[0].body));
@@ -192,7 +192,7 @@ async fn an_event_that_expired_is_written_anew() {
         whole("event-post-no-namespace-404"),
         whole("event-post-201"),
     ];
-    let (outcomes, asked) = tell(replies, &["a", "a"]).await;
+    let (outcomes, asked) = emit(replies, &["a", "a"]).await;
     assert_eq!(outcomes, [Outcome::Created, Outcome::Created]);
     assert!(asked[1].line.starts_with("PATCH "));
     let body: Value = serde_json::from_str(&asked[2].body).unwrap();
@@ -202,7 +202,7 @@ async fn an_event_that_expired_is_written_anew() {
 #[tokio::test]
 async fn an_unreachable_server_costs_one_event_at_a_time() {
     let replies = (0..TRIES).map(|_| Reply::Nothing).collect();
-    let (outcomes, asked) = tell(replies, &["a"]).await;
+    let (outcomes, asked) = emit(replies, &["a"]).await;
     assert_eq!(outcomes, [Outcome::Failed(Failure::Connection)]);
     assert_eq!(asked.len(), TRIES);
 }
@@ -211,7 +211,7 @@ async fn an_unreachable_server_costs_one_event_at_a_time() {
 async fn a_full_queue_drops_and_a_used_up_share_is_not_sent() {
     let replies = (0..25).map(|_| whole("event-post-201")).collect();
     let messages = ["a"; 200];
-    let (outcomes, asked) = tell(replies, &messages).await;
+    let (outcomes, asked) = emit(replies, &messages).await;
     let count = |wanted| outcomes.iter().filter(|outcome| **outcome == wanted).count();
     assert_eq!(count(Outcome::Dropped), 72);
     assert_eq!(count(Outcome::Suppressed), 103);
@@ -235,9 +235,9 @@ impl Storm {
         let outcomes = Arc::new(Mutex::new(Vec::new()));
         let seen = outcomes.clone();
         let on_outcome: OnOutcome = Arc::new(move |outcome| seen.lock().unwrap().push(outcome));
-        let (queue, inbox) = EventQueue::new(on_outcome.clone());
+        let (queue, receiver) = EventQueue::new(on_outcome.clone());
         let api = server.api.clone();
-        let writer = EventWriter::new(inbox, api, "node-1", Times::default().pace, on_outcome);
+        let writer = EventWriter::new(receiver, api, "node-1", Times::default().pace, on_outcome);
         let (stop, stopped) = oneshot::channel();
         let writing = tokio::spawn(writer.run(async {
             let _ = stopped.await;
@@ -251,7 +251,7 @@ impl Storm {
         let mut built = 0;
         for number in 0..count {
             let about = occurrence("").about;
-            self.queue.tell_kill(about.uid, container, Reason::SubprocessOomKilled, || {
+            self.queue.emit_kill(about.uid, container, Reason::SubprocessOomKilled, || {
                 built += 1;
                 occurrence(&format!("Process hog (pid {number})"))
             });

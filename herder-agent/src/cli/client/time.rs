@@ -18,7 +18,7 @@ pub fn ago(time: &str, now: SystemTime) -> String {
     }
 }
 
-/// Bytes in the unit that leaves few digits.
+/// Bytes in the unit that leaves few digits: a table has no room for the tenths that an Event has.
 pub fn size(bytes: u64) -> String {
     match bytes {
         0..1_048_576 => format!("{}KiB", bytes >> 10),

@@ -1,7 +1,7 @@
 //! What is handed to the queue, and what is not.
 
 use super::*;
-use crate::kubernetes::events::send::Inbox;
+use crate::kubernetes::events::send::EventReceiver;
 use herder_model::{oom::Kind, owner::ContainerNames, pods::wire::PodObject};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -26,21 +26,21 @@ fn event(change: Change, rule: &str, value: bool) -> EnforcementEvent {
     EnforcementEvent { cgroup: CgroupPath::root(), target, change }
 }
 
-fn notices() -> (Notices, Inbox) {
-    let (queue, inbox) = EventQueue::new(Arc::new(|_| ()));
-    (Notices::new(Some(queue)), inbox)
+fn notices() -> (Notices, EventReceiver) {
+    let (queue, receiver) = EventQueue::new(Arc::new(|_| ()));
+    (Notices::new(Some(queue)), receiver)
 }
 
 /// Reasons and containers of what was handed in.
-fn told(inbox: &mut Inbox) -> Vec<(Reason, String)> {
-    let all = std::iter::from_fn(|| inbox.take());
+fn told(receiver: &mut EventReceiver) -> Vec<(Reason, String)> {
+    let all = std::iter::from_fn(|| receiver.take());
     let container = |about: &About| about.field_path().unwrap_or_default();
     all.map(|occurrence| (occurrence.reason, container(&occurrence.about))).collect()
 }
 
 #[test]
 fn enforcement_is_told_once_for_each_container_and_rule() {
-    let (mut notices, mut inbox) = notices();
+    let (mut notices, mut receiver) = notices();
     let (pod, other) = (pod("01", &Value::Null), pod("02", &Value::Null));
     for (pod, container, rule, value) in [
         (&pod, "worker", "a", false),
@@ -53,7 +53,7 @@ fn enforcement_is_told_once_for_each_container_and_rule() {
     ] {
         notices.enforcement(pod, container, event(Change::Enforced, rule, value));
     }
-    let told = told(&mut inbox);
+    let told = told(&mut receiver);
     let containers: Vec<_> = told.iter().map(|(_, path)| path.as_str()).collect();
     let (worker, logger) = ("spec.containers{worker}", "spec.containers{logger}");
     assert_eq!(containers, [worker, logger, worker, worker, worker, worker]);
@@ -62,7 +62,7 @@ fn enforcement_is_told_once_for_each_container_and_rule() {
 
 #[test]
 fn what_is_in_the_way_is_told_once_for_each_pod() {
-    let (mut notices, mut inbox) = notices();
+    let (mut notices, mut receiver) = notices();
     let pod = pod("01", &Value::Null);
     let what = || Change::NotEnforceable(Obstacle::Ancestor, "/pod has it; clear it".into());
     for container in ["worker", "logger", "worker"] {
@@ -71,24 +71,24 @@ fn what_is_in_the_way_is_told_once_for_each_pod() {
     let other = Change::NotEnforceable(Obstacle::ReadOnly, "mount it".into());
     notices.enforcement(&pod, "worker", event(other, "a", false));
     notices.enforcement(&pod, "worker", event(Change::Reverted(5), "a", false));
-    let reasons: Vec<_> = told(&mut inbox).into_iter().map(|(reason, _)| reason).collect();
+    let reasons: Vec<_> = told(&mut receiver).into_iter().map(|(reason, _)| reason).collect();
     let blocked = Reason::OomGroupNotEnforceable;
     assert_eq!(reasons, [blocked, blocked, Reason::OomGroupReverted]);
     notices.forget(|_| true);
     notices.enforcement(&pod, "worker", event(what(), "a", false));
-    assert_eq!(told(&mut inbox).len(), 1);
+    assert_eq!(told(&mut receiver).len(), 1);
 }
 
 #[test]
 fn a_bad_annotation_is_told_once_for_each_value_and_counted_without_events() {
-    let (mut notices, mut inbox) = notices();
+    let (mut notices, mut receiver) = notices();
     let error = AnnotationError::Word("x".into());
     let mut tell = |pod: &Pod| notices.bad_annotation(pod, &error);
     assert!(tell(&pod("01", &json!("x"))));
     assert!(!tell(&pod("01", &json!("x"))));
     assert!(tell(&pod("01", &json!("y"))));
     assert!(tell(&pod("02", &json!("y"))));
-    let told = told(&mut inbox);
+    let told = told(&mut receiver);
     assert_eq!(told.len(), 3);
     assert!(told.iter().all(|told| *told == (Reason::BadOomGroupAnnotation, String::new())));
     let mut off = Notices::new(None);
@@ -98,30 +98,30 @@ fn a_bad_annotation_is_told_once_for_each_value_and_counted_without_events() {
 
 #[tokio::test]
 async fn a_kill_is_told_with_the_limit_and_what_is_left_to_count() {
-    let (mut notices, mut inbox) = notices();
+    let (mut notices, mut receiver) = notices();
     let [namespace, name, container] = ["shop", "web-0", "worker"].map(str::to_owned);
     let owner = Owner::Container(ContainerNames { namespace, pod: name, container });
     let mut report = crate::report::tests::report(owner, Kind::Subprocess);
     let pod = pod("01", &Value::Null);
     notices.kill(&report, &pod, "worker", || PathBuf::from("/c"));
-    let occurrence = inbox.take().unwrap();
+    let occurrence = receiver.take().unwrap();
     assert_eq!(occurrence.reason, Reason::SubprocessOomKilled);
     assert!(occurrence.message.contains("the container's limit is 64 MiB"), "{occurrence:?}");
     assert_eq!(occurrence.left.unwrap().cgroup, PathBuf::from("/c"));
     report.kind = Kind::Group;
     notices.kill(&report, &pod, "worker", || PathBuf::from("/c"));
-    let occurrence = inbox.take().unwrap();
+    let occurrence = receiver.take().unwrap();
     assert!(occurrence.left.is_some(), "a part of it was killed as a group");
     report.ends = true;
     notices.kill(&report, &pod, "worker", || PathBuf::from("/c"));
-    let occurrence = inbox.take().unwrap();
+    let occurrence = receiver.take().unwrap();
     assert_eq!((occurrence.reason, occurrence.left), (Reason::ContainerGroupOomKilled, None));
 }
 
 /// An Event that is not emitted is not even written.
 #[tokio::test]
 async fn of_a_thousand_kills_some_are_built() {
-    let (mut notices, mut inbox) = notices();
+    let (mut notices, mut receiver) = notices();
     let names = ContainerNames {
         namespace: "shop".into(),
         pod: "web-0".into(),
@@ -137,5 +137,5 @@ async fn of_a_thousand_kills_some_are_built() {
         });
     }
     assert_eq!(built, 3);
-    assert_eq!(told(&mut inbox).len(), 3);
+    assert_eq!(told(&mut receiver).len(), 3);
 }

@@ -22,15 +22,6 @@ pub struct Functions {
     pub print_oom_group: Option<TypeId>,
 }
 
-impl Functions {
-    const NONE: Self = Self {
-        mark_oom_victim: None,
-        oom_kill_process: None,
-        oom_kill_process_inner: None,
-        print_oom_group: None,
-    };
-}
-
 /// The running kernel, as far as the programs depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelFacts {
@@ -46,7 +37,12 @@ impl KernelFacts {
     pub const UNKNOWN: Self = Self {
         layout: KernelLayout::UNKNOWN,
         mark: MarkArgument::Unknown,
-        functions: Functions::NONE,
+        functions: Functions {
+            mark_oom_victim: None,
+            oom_kill_process: None,
+            oom_kill_process_inner: None,
+            print_oom_group: None,
+        },
         hides_exiting: false,
     };
 

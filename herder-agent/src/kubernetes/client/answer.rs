@@ -30,7 +30,7 @@ const TERMINATING: &str = "NamespaceTerminating";
 /// Why a request has no answer, or none that is one. Displays its causes and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    #[error("{}", diagnosis::told(&**.0))]
+    #[error("{}", diagnosis::explained(&**.0))]
     Unanswered(#[source] BoxError),
     #[error("no answer within {0:?}; the server or what is in front of it hangs")]
     Timeout(Duration),
@@ -40,7 +40,7 @@ pub enum RequestError {
         "{status} with {found} instead of JSON; does a proxy or a login page answer instead of the API server?"
     )]
     NotJson { status: StatusCode, found: String },
-    #[error("the answer broke off: {}", diagnosis::told(&**.0))]
+    #[error("the answer broke off: {}", diagnosis::explained(&**.0))]
     Cut(#[source] BoxError),
     #[error("the answer does not fit the request: {0}; is that an API server?")]
     Malformed(String),

@@ -10,7 +10,7 @@ use std::{error::Error, io};
 const CLOSED: &str = "the connection was closed at the other end; does the API server, or a load balancer in front of it, restart?";
 
 /// The error with its causes, and what to do, if that is known.
-pub(super) fn told(error: &(dyn Error + 'static)) -> String {
+pub(super) fn explained(error: &(dyn Error + 'static)) -> String {
     let causes = Causes(error);
     match chain(error).find_map(advice) {
         Some(advice) => format!("{causes}; {advice}"),

@@ -6,7 +6,8 @@
 //! for less. An occurrence that is not emitted at its time is still counted, and the last Event
 //! of its kind gets the count as soon as the shares of its pod and of the node allow.
 
-use super::{About, Occurrence, Reason, gate::Untold, message, recent::Recent};
+use super::{About, Occurrence, Reason, gate::SuppressedCount, message, recent::Recent};
+use herder_model::bucket::Bucket;
 use jiff::Timestamp;
 use std::{
     collections::BTreeSet,
@@ -71,9 +72,9 @@ pub struct Outgoing {
 #[derive(Debug, Default)]
 pub struct Correlator {
     kinds: Recent<(About, Reason), Kind>,
-    told: Recent<(About, Reason, Text), Told>,
-    allowed: Recent<About, Share>,
-    node: Option<Share>,
+    emitted: Recent<(About, Reason, Text), Emitted>,
+    allowed: Recent<About, Bucket<Instant>>,
+    node: Option<Bucket<Instant>>,
 }
 
 /// A text, or the combination of many. Of a text the hash is enough: were two
@@ -100,13 +101,13 @@ struct Kind {
     last: Instant,
     /// Whose Event counts what was suppressed.
     current: Text,
-    untold: Untold,
+    suppressed: SuppressedCount,
     /// An Event of it was emitted just now.
     has_event: bool,
 }
 
 #[derive(Debug)]
-struct Told {
+struct Emitted {
     name: String,
     message: String,
     first: Timestamp,
@@ -116,30 +117,7 @@ struct Told {
     at: Instant,
 }
 
-/// Requests that are allowed now, and since when there was one more.
-#[derive(Debug)]
-struct Share {
-    requests: u32,
-    refilled: Instant,
-}
-
-impl Share {
-    fn whole(burst: u32, now: Instant) -> Self {
-        Share { requests: burst, refilled: now }
-    }
-
-    fn refill(&mut self, burst: u32, every: Duration, now: Instant) {
-        while self.requests < burst && now >= self.refilled + every {
-            self.requests += 1;
-            self.refilled += every;
-        }
-        if self.requests == burst {
-            self.refilled = now;
-        }
-    }
-}
-
-impl Told {
+impl Emitted {
     /// What has no Event, and will have none.
     fn take_unwritten(&mut self) -> u32 {
         if self.written == 0 { std::mem::take(&mut self.count) } else { 0 }
@@ -164,21 +142,23 @@ impl Told {
 
 impl Correlator {
     /// What to write for an occurrence; none if its pod's share or the node's is used up.
-    /// What is like it and not handed in is counted by `untold`.
+    /// What is like it and not handed in is counted by `suppressed`.
     pub fn correlate(
         &mut self,
         occurrence: Occurrence,
-        untold: Untold,
+        suppressed: SuppressedCount,
         now: Instant,
     ) -> Option<Outgoing> {
         let Occurrence { about, reason, message, time, left: _ } = occurrence;
-        let before = self.before(&(about.clone(), reason), &untold);
-        let (text, message) = self.combine(&about, reason, message::fit(message), untold, now);
+        let before = self.before(&(about.clone(), reason), &suppressed);
+        let (text, message) = self.combine(&about, reason, message::fit(message), suppressed, now);
         let key = (about.clone(), reason, text);
         let more = before.filter(|before| *before != text).map_or(0, |before| {
-            self.told.get_mut(&(about.clone(), reason, before)).map_or(0, Told::take_unwritten)
+            self.emitted
+                .get_mut(&(about.clone(), reason, before))
+                .map_or(0, Emitted::take_unwritten)
         });
-        let told = self.told.entry(key.clone(), now, || Told {
+        let emitted = self.emitted.entry(key.clone(), now, || Emitted {
             name: event_name(&about.pod, time),
             message: String::new(),
             first: time,
@@ -186,20 +166,20 @@ impl Correlator {
             written: 0,
             at: now,
         });
-        told.count = told.count.saturating_add(more).saturating_add(1);
-        told.message.clone_from(&message);
+        emitted.count = emitted.count.saturating_add(more).saturating_add(1);
+        emitted.message.clone_from(&message);
         if !self.allow(about, reason, now) {
             return None;
         }
-        Some(self.told.get_mut(&key)?.outgoing(key, message, time, now))
+        Some(self.emitted.get_mut(&key)?.outgoing(key, message, time, now))
     }
 
     /// More text for what was just made, which could not be known before.
     pub fn append(&mut self, outgoing: &mut Outgoing, more: &str) {
         outgoing.message = message::fit(std::mem::take(&mut outgoing.message) + more);
         let key = (outgoing.about.clone(), outgoing.reason, outgoing.text);
-        if let Some(told) = self.told.get_mut(&key) {
-            told.message.clone_from(&outgoing.message);
+        if let Some(emitted) = self.emitted.get_mut(&key) {
+            emitted.message.clone_from(&outgoing.message);
         }
     }
 
@@ -211,10 +191,10 @@ impl Correlator {
             let Some(current) = self.settle(&kind) else { continue };
             let several = self.kinds.get_mut(&kind).is_some_and(|kind| kind.texts.len() > 1);
             let key = (kind.0, kind.1, current);
-            if let Some(told) = self.told.get_mut(&key)
-                && told.count > told.written
+            if let Some(emitted) = self.emitted.get_mut(&key)
+                && emitted.count > emitted.written
             {
-                behind.push(Behind { at: told.at, key, several });
+                behind.push(Behind { at: emitted.at, key, several });
             }
         }
         behind.sort_by_key(|one| one.at);
@@ -227,34 +207,34 @@ impl Correlator {
         if !self.allow(key.0.clone(), key.1, now) {
             return None;
         }
-        let told = self.told.get_mut(&key)?;
-        let message = match several && !told.message.starts_with(COMBINED) {
-            true => message::fit(format!("{COMBINED}{}", told.message)),
-            false => told.message.clone(),
+        let emitted = self.emitted.get_mut(&key)?;
+        let message = match several && !emitted.message.starts_with(COMBINED) {
+            true => message::fit(format!("{COMBINED}{}", emitted.message)),
+            false => emitted.message.clone(),
         };
-        Some(told.outgoing(key, message, time, now))
+        Some(emitted.outgoing(key, message, time, now))
     }
 
     /// An Event could not be written: the next of its kind starts anew.
     pub fn forget(&mut self, outgoing: &Outgoing) {
         let kind = (outgoing.about.clone(), outgoing.reason);
-        self.told.remove(&(kind.0.clone(), kind.1, outgoing.text));
+        self.emitted.remove(&(kind.0.clone(), kind.1, outgoing.text));
         // With its count, so that the next is not only counted.
         self.kinds.remove(&kind);
     }
 
     /// Whose Event was the last. What was only counted until now is its own, unless that
     /// goes on.
-    fn before(&mut self, kind: &(About, Reason), untold: &Untold) -> Option<Text> {
+    fn before(&mut self, kind: &(About, Reason), suppressed: &SuppressedCount) -> Option<Text> {
         let before = self.kinds.get_mut(kind)?;
-        if before.untold.is(untold) { Some(before.current) } else { self.settle(kind) }
+        if before.suppressed.is(suppressed) { Some(before.current) } else { self.settle(kind) }
     }
 
     /// Takes over what was only counted, and returns whose it is.
     fn settle(&mut self, kind: &(About, Reason)) -> Option<Text> {
-        let Kind { current, untold, .. } = self.kinds.get_mut(kind)?;
-        let told = self.told.get_mut(&(kind.0.clone(), kind.1, *current))?;
-        told.count = told.count.saturating_add(untold.take());
+        let Kind { current, suppressed, .. } = self.kinds.get_mut(kind)?;
+        let emitted = self.emitted.get_mut(&(kind.0.clone(), kind.1, *current))?;
+        emitted.count = emitted.count.saturating_add(suppressed.take());
         Some(*current)
     }
 
@@ -263,7 +243,7 @@ impl Correlator {
         about: &About,
         reason: Reason,
         message: String,
-        untold: Untold,
+        suppressed: SuppressedCount,
         now: Instant,
     ) -> (Text, String) {
         let mut hasher = DefaultHasher::new();
@@ -274,14 +254,14 @@ impl Correlator {
             last: now,
             current: Text::Combined,
             has_event: false,
-            untold: Untold::default(),
+            suppressed: SuppressedCount::default(),
         });
         if now.saturating_duration_since(kind.last) > SIMILAR_WITHIN {
             kind.texts.clear();
             kind.has_event = false;
         }
         kind.last = now;
-        kind.untold = untold;
+        kind.suppressed = suppressed;
         kind.texts.insert(text);
         if kind.texts.len() < SIMILAR {
             kind.current = Text::One(text);
@@ -300,14 +280,12 @@ impl Correlator {
         let goes_on = self.kinds.get_mut(&kind).is_some_and(|kind| kind.has_event);
         let mut about = kind.0.clone();
         about.container = None;
-        let pod = self.allowed.entry(about, now, || Share::whole(SPAM_BURST, now));
-        pod.refill(SPAM_BURST, SPAM_REFILL, now);
-        let node = self.node.get_or_insert_with(|| Share::whole(NODE_BURST, now));
-        node.refill(NODE_BURST, NODE_REFILL, now);
+        let pod = self.allowed.entry(about, now, || Bucket::full(SPAM_BURST, now));
+        let of_pod = pod.refill(SPAM_BURST, SPAM_REFILL, now);
+        let node = self.node.get_or_insert_with(|| Bucket::full(NODE_BURST, now));
+        let of_node = node.refill(NODE_BURST, NODE_REFILL, now);
         let reserve = if goes_on { NODE_RESERVE } else { 0 };
-        let allowed = pod.requests > 0 && node.requests > reserve;
-        pod.requests -= u32::from(allowed);
-        node.requests -= u32::from(allowed);
+        let allowed = of_pod > 0 && of_node > reserve && pod.take() && node.take();
         if let Some(kind) = self.kinds.get_mut(&kind) {
             kind.has_event |= allowed;
         }

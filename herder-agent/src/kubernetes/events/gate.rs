@@ -25,9 +25,9 @@ pub const QUIET: Duration = Duration::from_secs(600);
 
 /// How often something happened without an Event. Shared by the core and the writer.
 #[derive(Clone, Debug, Default)]
-pub struct Untold(Arc<AtomicU32>);
+pub struct SuppressedCount(Arc<AtomicU32>);
 
-impl Untold {
+impl SuppressedCount {
     /// One more; says whether it is the first since it was last looked at.
     fn add(&self) -> bool {
         self.0.fetch_add(1, Ordering::Relaxed) == 0
@@ -53,7 +53,7 @@ impl Untold {
 #[derive(Debug)]
 pub enum Pass {
     /// It gets an Event, together with what comes after it.
-    Tell(Untold),
+    Emit(SuppressedCount),
     /// It was only counted, perhaps as the first since the last Event.
     Counted {
         /// The writer does not know yet.
@@ -70,9 +70,9 @@ pub struct Gate {
 
 #[derive(Debug)]
 struct Kind {
-    told: u32,
+    emitted: u32,
     last: Instant,
-    untold: Untold,
+    suppressed: SuppressedCount,
 }
 
 impl Gate {
@@ -80,18 +80,18 @@ impl Gate {
     pub fn pass(&mut self, pod: PodUid, container: &str, reason: Reason, now: Instant) -> Pass {
         let mut hasher = DefaultHasher::new();
         (pod, container, reason).hash(&mut hasher);
-        let new = || Kind { told: 0, last: now, untold: Untold::default() };
+        let new = || Kind { emitted: 0, last: now, suppressed: SuppressedCount::default() };
         let kind = self.kinds.entry(hasher.finish(), now, new);
         // A number without another owner was dropped, failed, or is long ago.
-        if now - kind.last > QUIET || !kind.untold.is_shared() {
+        if now - kind.last > QUIET || !kind.suppressed.is_shared() {
             *kind = new();
         }
         kind.last = now;
-        if kind.told < SINGLE {
-            kind.told += 1;
-            return Pass::Tell(kind.untold.clone());
+        if kind.emitted < SINGLE {
+            kind.emitted += 1;
+            return Pass::Emit(kind.suppressed.clone());
         }
-        Pass::Counted { first: kind.untold.add() }
+        Pass::Counted { first: kind.suppressed.add() }
     }
 }
 
@@ -118,17 +118,17 @@ mod tests {
             let mut firsts = Vec::new();
             for _ in 0..10 {
                 match gate.pass(pod, container, reason, now) {
-                    Pass::Tell(untold) => writer.push(untold),
+                    Pass::Emit(suppressed) => writer.push(suppressed),
                     Pass::Counted { first } => firsts.push(first),
                 }
             }
             assert_eq!(firsts, [true, false, false, false, false, false, false]);
-            assert_eq!(writer.last().map(Untold::take), Some(7), "of all that share it");
+            assert_eq!(writer.last().map(SuppressedCount::take), Some(7), "of all that share it");
         }
         assert_eq!(writer.len(), 4 * SINGLE as usize);
         assert_eq!(writer[2].take(), 0, "the writer has it all");
         now += QUIET + Duration::from_secs(1);
-        assert!(matches!(gate.pass(pod("01"), "main", KILLED, now), Pass::Tell(_)));
+        assert!(matches!(gate.pass(pod("01"), "main", KILLED, now), Pass::Emit(_)));
     }
 
     /// The queue was full, the server did not take it, or it was too long ago: whatever
@@ -137,7 +137,7 @@ mod tests {
     async fn nothing_is_counted_for_a_writer_that_does_not_know_of_it() {
         let (mut gate, now) = (Gate::default(), Instant::now());
         for _ in 0..10 {
-            assert!(matches!(gate.pass(pod("01"), "main", KILLED, now), Pass::Tell(_)));
+            assert!(matches!(gate.pass(pod("01"), "main", KILLED, now), Pass::Emit(_)));
         }
     }
 }

@@ -197,7 +197,8 @@ fn process(victim: &Victim) -> String {
     text + ")"
 }
 
-/// Bytes in the largest unit that gives at least one, rounded down to tenths.
+/// Bytes in the largest unit that gives at least one, rounded down to tenths. A table of `herder-agent
+/// kills` is shorter (`cli::client::time`).
 fn size(bytes: u64) -> String {
     let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let Some((unit, shift)) = units.into_iter().find(|(_, shift)| bytes >> shift > 0) else {

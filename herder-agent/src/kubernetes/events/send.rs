@@ -8,7 +8,7 @@
 use super::{
     Occurrence, Reason,
     correlate::{Correlator, Outgoing, UPDATE_EVERY},
-    gate::{Gate, Pass, Untold},
+    gate::{Gate, Pass, SuppressedCount},
     message, object,
 };
 use crate::kubernetes::client::{ApiServer, Failure, RequestError};
@@ -79,17 +79,17 @@ pub struct EventQueue {
 }
 
 /// The other end of the queue.
-pub struct Inbox {
-    receiver: Receiver<Waiting>,
+pub struct EventReceiver {
+    waiting: Receiver<Waiting>,
     behind: Arc<Notify>,
 }
 
 /// An occurrence, with what is like it and is not handed in.
-type Waiting = (Occurrence, Untold);
+type Waiting = (Occurrence, SuppressedCount);
 
 /// Writes what the queue brings.
 pub struct EventWriter {
-    inbox: Inbox,
+    receiver: EventReceiver,
     on_outcome: OnOutcome,
     server: ApiServer,
     node: String,
@@ -99,26 +99,26 @@ pub struct EventWriter {
     due: Option<Instant>,
     /// Of what was taken out of the queue, so many are not yet done.
     open: usize,
-    forbidden_told: bool,
+    forbidden_logged: bool,
 }
 
 impl EventQueue {
     /// A queue and its end, which an [`EventWriter`] takes.
-    pub fn new(on_outcome: OnOutcome) -> (Self, Inbox) {
-        let (sender, receiver) = channel(QUEUE);
+    pub fn new(on_outcome: OnOutcome) -> (Self, EventReceiver) {
+        let (sender, waiting) = channel(QUEUE);
         let behind = Arc::<Notify>::default();
-        let inbox = Inbox { receiver, behind: behind.clone() };
-        (EventQueue { sender, gate: Gate::default(), behind, on_outcome }, inbox)
+        let receiver = EventReceiver { waiting, behind: behind.clone() };
+        (EventQueue { sender, gate: Gate::default(), behind, on_outcome }, receiver)
     }
 
     /// Hands an occurrence in, or drops it when the queue is full.
-    pub fn tell(&self, occurrence: Occurrence) {
-        self.hand_in(occurrence, Untold::default());
+    pub fn emit(&self, occurrence: Occurrence) {
+        self.hand_in(occurrence, SuppressedCount::default());
     }
 
     /// Hands a kill in, which is built only for that; or counts it, if some like it were
     /// emitted just before.
-    pub fn tell_kill(
+    pub fn emit_kill(
         &mut self,
         pod: PodUid,
         container: &str,
@@ -126,7 +126,7 @@ impl EventQueue {
         build: impl FnOnce() -> Occurrence,
     ) {
         match self.gate.pass(pod, container, reason, Instant::now()) {
-            Pass::Tell(untold) => self.hand_in(build(), untold),
+            Pass::Emit(suppressed) => self.hand_in(build(), suppressed),
             Pass::Counted { first } => {
                 (self.on_outcome)(Outcome::Suppressed);
                 if first {
@@ -136,31 +136,31 @@ impl EventQueue {
         }
     }
 
-    fn hand_in(&self, occurrence: Occurrence, untold: Untold) {
-        if self.sender.try_send((occurrence, untold)).is_err() {
+    fn hand_in(&self, occurrence: Occurrence, suppressed: SuppressedCount) {
+        if self.sender.try_send((occurrence, suppressed)).is_err() {
             (self.on_outcome)(Outcome::Dropped);
         }
     }
 }
 
-impl Inbox {
+impl EventReceiver {
     /// What waits, if there is something.
     pub fn take(&mut self) -> Option<Occurrence> {
-        self.receiver.try_recv().ok().map(|(occurrence, _)| occurrence)
+        self.waiting.try_recv().ok().map(|(occurrence, _)| occurrence)
     }
 }
 
 impl EventWriter {
     /// The writer of a queue, which is to be run in a task of its own.
     pub fn new(
-        inbox: Inbox,
+        receiver: EventReceiver,
         server: ApiServer,
         node: &str,
         pace: Pace,
         on_outcome: OnOutcome,
     ) -> Self {
         EventWriter {
-            inbox,
+            receiver,
             on_outcome,
             server,
             node: node.to_owned(),
@@ -168,7 +168,7 @@ impl EventWriter {
             correlator: Correlator::default(),
             due: None,
             open: 0,
-            forbidden_told: false,
+            forbidden_logged: false,
         }
     }
 
@@ -180,7 +180,7 @@ impl EventWriter {
             () = self.write_all() => {}
             () = end => {}
         }
-        while self.inbox.take().is_some() {
+        while self.receiver.take().is_some() {
             self.open += 1;
         }
         (0..self.open).for_each(|_| (self.on_outcome)(Outcome::Dropped));
@@ -195,20 +195,20 @@ impl EventWriter {
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.catch_up(UPDATE_EVERY).await;
                 }
-                waiting = self.inbox.receiver.recv() => match waiting {
-                    Some((occurrence, untold)) => self.take(occurrence, untold).await,
+                waiting = self.receiver.waiting.recv() => match waiting {
+                    Some((occurrence, suppressed)) => self.take(occurrence, suppressed).await,
                     None => break,
                 },
-                () = self.inbox.behind.notified() => self.fall_behind(),
+                () = self.receiver.behind.notified() => self.fall_behind(),
             }
         }
         self.catch_up(Duration::ZERO).await;
     }
 
-    async fn take(&mut self, mut occurrence: Occurrence, untold: Untold) {
+    async fn take(&mut self, mut occurrence: Occurrence, suppressed: SuppressedCount) {
         self.open += 1;
         let left = occurrence.left.take();
-        let outcome = match self.correlator.correlate(occurrence, untold, Instant::now()) {
+        let outcome = match self.correlator.correlate(occurrence, suppressed, Instant::now()) {
             Some(mut outgoing) => {
                 if let Some(left) = left {
                     let more = message::left_running(left.count().await);
@@ -297,8 +297,8 @@ impl EventWriter {
     fn give_up(&mut self, outgoing: &Outgoing, error: &RequestError) {
         self.correlator.forget(outgoing);
         if error.failure() == Failure::Forbidden {
-            if !self.forbidden_told {
-                self.forbidden_told = true;
+            if !self.forbidden_logged {
+                self.forbidden_logged = true;
                 tracing::warn!(
                     error = error.to_string(),
                     "The ClusterRole does not allow events: add the verbs create and patch, or \

@@ -216,7 +216,8 @@ impl<'a> Session<'a> {
                 && !allows_swap(&container)
                 && container.runs()
                 && update.len() < MOST_UPDATED
-                && self.tell(pod, &container, self.outcome(&wish), Some(&wish)) == Outcome::Set
+                && self.report_answer(pod, &container, self.outcome(&wish), Some(&wish))
+                    == Outcome::Set
             {
                 update.push(wish.update(&container.id));
                 if let Some(learnt) = &mut learnt {
@@ -247,7 +248,7 @@ impl<'a> Session<'a> {
             if outcome == Outcome::Set && self.is_contested(pod.uid, &container) {
                 outcome = Outcome::Conflict;
             }
-            self.tell(&pod, &container, outcome, wish.as_ref());
+            self.report_answer(&pod, &container, outcome, wish.as_ref());
             if let (Outcome::Set, Some(wish)) = (outcome, wish) {
                 adjust = Some(wish.adjustment());
                 if let Some(learnt) = &mut learnt {
@@ -287,7 +288,7 @@ impl<'a> Session<'a> {
             Some(wish) if wish.found.is_none() || allows_swap(&container) => Outcome::NotAsked,
             Some(wish) => self.outcome(wish),
         };
-        self.tell(&pod, &container, outcome, wish.as_ref());
+        self.report_answer(&pod, &container, outcome, wish.as_ref());
         let wish = wish.filter(|_| outcome == Outcome::Set);
         let update = wish.map(|wish| wish.update(&container.id)).into_iter().collect();
         Ok(UpdateContainerResponse { update }.encode_to_vec().into())
@@ -345,7 +346,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn tell(
+    fn report_answer(
         &self,
         pod: &Pod,
         container: &Container,

@@ -26,15 +26,16 @@ fn time(seconds: i64) -> Timestamp {
 async fn the_same_again_counts_up() {
     let now = Instant::now();
     let mut correlator = Correlator::default();
-    let mut tell =
-        |text, at| correlator.correlate(occurrence("cart", text, at), Untold::default(), now);
-    let first = tell("a", 0).unwrap();
+    let mut emit = |text, at| {
+        correlator.correlate(occurrence("cart", text, at), SuppressedCount::default(), now)
+    };
+    let first = emit("a", 0).unwrap();
     assert_eq!((first.count, first.is_update), (1, false));
-    let again = tell("a", 5).unwrap();
+    let again = emit("a", 5).unwrap();
     assert_eq!((again.count, again.is_update), (2, true));
     assert_eq!((&again.name, again.first), (&first.name, time(0)));
     assert_eq!(again.last, time(5));
-    let other = tell("b", 6).unwrap();
+    let other = emit("b", 6).unwrap();
     assert_eq!(other.count, 1);
     assert_ne!(other.name, first.name);
 }
@@ -47,7 +48,7 @@ async fn many_similar_ones_are_combined_until_there_is_a_pause() {
     for number in 0..12 {
         let text = format!("pid {number}");
         let told = correlator
-            .correlate(occurrence("cart", &text, number), Untold::default(), now)
+            .correlate(occurrence("cart", &text, number), SuppressedCount::default(), now)
             .unwrap();
         if told.message == format!("{COMBINED}{text}") {
             combined.push((number, told.count));
@@ -57,7 +58,8 @@ async fn many_similar_ones_are_combined_until_there_is_a_pause() {
     }
     assert_eq!(combined, [(9, 1), (10, 2), (11, 3)]);
     now += SIMILAR_WITHIN + Duration::from_secs(1);
-    let told = correlator.correlate(occurrence("cart", "pid 99", 700), Untold::default(), now);
+    let told =
+        correlator.correlate(occurrence("cart", "pid 99", 700), SuppressedCount::default(), now);
     assert_eq!(told.unwrap().message, "pid 99");
 }
 
@@ -66,7 +68,7 @@ async fn a_pod_has_a_share_and_gets_more_with_time() {
     let mut now = Instant::now();
     let mut correlator = Correlator::default();
     let mut told = |pod: &str, now| {
-        correlator.correlate(occurrence(pod, "a", 0), Untold::default(), now).is_some()
+        correlator.correlate(occurrence(pod, "a", 0), SuppressedCount::default(), now).is_some()
     };
     let burst = (0..40).filter(|_| told("cart", now)).count();
     assert_eq!(burst, 25);
@@ -87,7 +89,9 @@ async fn all_pods_of_a_node_share_what_it_may_ask_for() {
     let mut correlator = Correlator::default();
     let told = |correlator: &mut Correlator, pods: u32, now| {
         let mut each = (0..pods).map(|pod| occurrence(&format!("pod-{pod}"), "a", 0));
-        each.by_ref().filter_map(|it| correlator.correlate(it, Untold::default(), now)).count()
+        each.by_ref()
+            .filter_map(|it| correlator.correlate(it, SuppressedCount::default(), now))
+            .count()
     };
     assert_eq!(told(&mut correlator, 110, now), 100);
     now += NODE_REFILL * 5;
@@ -97,7 +101,9 @@ async fn all_pods_of_a_node_share_what_it_may_ask_for() {
     now += NODE_REFILL * 1000;
     // The node's lack took nothing of a pod's own share.
     let last = (0..40).filter(|_| {
-        correlator.correlate(occurrence("pod-109", "a", 0), Untold::default(), now).is_some()
+        correlator
+            .correlate(occurrence("pod-109", "a", 0), SuppressedCount::default(), now)
+            .is_some()
     });
     assert_eq!(last.count(), 25);
 }
@@ -107,10 +113,10 @@ async fn what_was_not_told_still_counts() {
     let mut now = Instant::now();
     let mut correlator = Correlator::default();
     for _ in 0..30 {
-        correlator.correlate(occurrence("cart", "a", 0), Untold::default(), now);
+        correlator.correlate(occurrence("cart", "a", 0), SuppressedCount::default(), now);
     }
     now += SPAM_REFILL;
-    let told = correlator.correlate(occurrence("cart", "a", 300), Untold::default(), now);
+    let told = correlator.correlate(occurrence("cart", "a", 300), SuppressedCount::default(), now);
     assert_eq!(told.unwrap().count, 31);
 }
 
@@ -121,17 +127,18 @@ async fn memory_is_bounded() {
     for number in 0..2000 {
         let at = now + NODE_REFILL * number;
         let pod = format!("pod-{number}");
-        correlator.correlate(occurrence(&pod, "a", 0), Untold::default(), at);
+        correlator.correlate(occurrence(&pod, "a", 0), SuppressedCount::default(), at);
     }
     let sizes = (
         correlator.kinds.iter().count(),
-        correlator.told.iter().count(),
+        correlator.emitted.iter().count(),
         correlator.allowed.iter().count(),
     );
     assert_eq!(sizes, (REMEMBERED, REMEMBERED, REMEMBERED));
     // The pod that came last is still known.
     let later = now + NODE_REFILL * 2100;
-    let again = correlator.correlate(occurrence("pod-1999", "a", 0), Untold::default(), later);
+    let again =
+        correlator.correlate(occurrence("pod-1999", "a", 0), SuppressedCount::default(), later);
     assert!(again.unwrap().is_update);
 }
 
@@ -150,16 +157,16 @@ fn names_are_valid_however_long_the_pod() {
 async fn what_was_not_told_is_made_up_for() {
     let mut now = Instant::now();
     let mut correlator = Correlator::default();
-    let untold = Untold::default();
+    let suppressed = SuppressedCount::default();
     let mut told = Vec::new();
     // All of the node's share, and then a pod that has three kills of three processes.
     for pod in 0..NODE_BURST {
         let occurrence = occurrence(&format!("pod-{pod}"), "a", 0);
-        assert!(correlator.correlate(occurrence, Untold::default(), now).is_some());
+        assert!(correlator.correlate(occurrence, SuppressedCount::default(), now).is_some());
     }
     for number in 0..3 {
         let occurrence = occurrence("cart", &format!("pid {number}"), 0);
-        told.extend(correlator.correlate(occurrence, untold.clone(), now));
+        told.extend(correlator.correlate(occurrence, suppressed.clone(), now));
     }
     assert_eq!(told, []);
     let behind = correlator.behind();
@@ -180,13 +187,13 @@ async fn more_text_is_kept_for_the_next_time() {
     let mut correlator = Correlator::default();
     let told = |correlator: &mut Correlator| {
         let occurrence = occurrence("cart", "a", 0);
-        correlator.correlate(occurrence, Untold::default(), now).unwrap()
+        correlator.correlate(occurrence, SuppressedCount::default(), now).unwrap()
     };
     let mut first = told(&mut correlator);
     correlator.append(&mut first, " and b");
     assert_eq!(first.message, "a and b");
     let key = (first.about.clone(), first.reason, first.text);
-    assert_eq!(correlator.told.get_mut(&key).unwrap().message, "a and b");
+    assert_eq!(correlator.emitted.get_mut(&key).unwrap().message, "a and b");
     correlator.append(&mut first, &"c".repeat(2000));
     assert_eq!(first.message.len(), message::LONGEST);
 }
@@ -198,7 +205,7 @@ async fn what_goes_on_leaves_something_for_what_is_new() {
     let mut correlator = Correlator::default();
     let mut told = |pod: u32, text: &str| {
         let occurrence = occurrence(&format!("pod-{pod}"), text, 0);
-        correlator.correlate(occurrence, Untold::default(), now).is_some()
+        correlator.correlate(occurrence, SuppressedCount::default(), now).is_some()
     };
     for pod in 0..20 {
         for text in ["a", "b", "c"] {
