@@ -312,13 +312,15 @@ impl Feed {
             );
             return;
         }
+        let server = self.server.url();
         let refuses = matches!(error, RequestError::Refused { .. });
-        let what = if refuses { "refuses to list the pods" } else { "does not answer" };
-        tracing::warn!(
-            server = self.server.url(),
-            error = error.to_string(),
-            "The API server {what}; known pods stay in use."
-        );
+        // Each is literal, so that it is found by the words of a log.
+        let message = if refuses {
+            "The API server refuses to list the pods; known pods stay in use."
+        } else {
+            "The API server does not answer; known pods stay in use."
+        };
+        tracing::warn!(server, error = error.to_string(), "{message}");
         let since = self.outage.as_ref().map_or_else(Instant::now, |outage| outage.since);
         self.outage = Some(Outage { since, cause });
     }
