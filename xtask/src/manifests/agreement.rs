@@ -110,6 +110,9 @@ pub fn overlay(objects: &[Value]) -> Result<()> {
     ensure!(keys == 1, "there are {keys} files of rules");
     let config = config(map)?;
     ensure!(config.rules.iter().any(|rule| &*rule.name == "forking"), "other rules are in force");
+    // docs/install.md has the reader try the example workload after the overlay.
+    let labels = BTreeMap::from([("app".to_owned(), "herder".to_owned())]);
+    ensure!(steers(&config, "default", &labels, "herder"), "no rule matches the example workload");
     Ok(())
 }
 
