@@ -28,8 +28,8 @@ same work run in one guest, with Debian's kernel and packages, emulated in softw
 real machine, so **compare the programs with each other**. Other programs run as their packages ship them.
 
 *Counted* means that time is counted in instructions (QEMU's `-icount`): the guest has one processor, its clock advances one nanosecond with each instruction, and it jumps when
-there is nothing to do. A millisecond is a million instructions of everything that runs, the kernel and other programs included. It is
-the same on every host, and about a millisecond of a 1 GHz processor that never waits for memory.
+there is nothing to do. A millisecond is a million instructions of everything that runs, the kernel and other programs included. Such a counted
+millisecond is the same on every host. It is about as long as one on a 1 GHz processor that never waits for memory.
 ";
 
 /// Makes a section of a measure's figures.

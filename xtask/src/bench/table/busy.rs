@@ -13,7 +13,7 @@ pub fn section(figures: &[Value]) -> Result<Section> {
         anyhow::Ok(format!("{} of {}", number(figure, "ran with 1")?, number(figure, "programs")?))
     };
     let row = |figure: &Value| {
-        let how = if first(&figure) { ", before ordinary tasks" } else { "" };
+        let how = if first(&figure) { ", with CAP_SYS_NICE" } else { "" };
         anyhow::Ok(vec![format!("{}{how}", text(figure, "weight")?), ran(figure)?])
     };
     let rows = figures.iter().map(row).collect::<Result<Vec<_>>>()?;
@@ -23,7 +23,7 @@ pub fn section(figures: &[Value]) -> Result<Section> {
         title: "Container starts while other processes want all processors",
         goal: "no program runs with 1",
         found: format!(
-            "{} with CAP_SYS_NICE; {} without, at the weight of deploy/'s base",
+            "{} with CAP_SYS_NICE; {} without it, at the CPU weight that `deploy/base` gives the agent",
             ran(allowed)?,
             ran(base.context("the base was not measured")?)?
         ),

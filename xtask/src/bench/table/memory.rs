@@ -41,8 +41,9 @@ pub fn section(figures: &[Value]) -> Result<Section> {
             reached.iter().all(|fits| *fits).into()
         },
         body: format!(
-            "One process sleeps in each container. Herder knows all containers from an API server, whose pods are as large as real ones, and \
-             enforces the value of each. The other programs are asked for their metrics five times, if they have any. *Shell loop* is the shell \
+            "One process sleeps in each container. Herder learns all containers from an API server and enforces the value of each. The pods \
+             that this server sends are as large as real ones. The other programs are asked for their metrics five times, if they have any. \
+             *Shell loop* is the shell \
              together with the program that it runs at that moment.{}\n\n{}",
             parts(&herder)?,
             table(&columns, rows)

@@ -50,7 +50,7 @@ pub fn section(figures: &[Value]) -> Result<Section> {
         let _ = write!(
             limit,
             " In a test of the limit, Herder was stopped (SIGSTOP) during {kills} kills of sub-processes. When it continued, it reported {right} of \
-             them from its buffer of 512 KiB, counted {lost} as lost, and by the kernel's counts {unseen} as unseen."
+             them from its buffer of 512 KiB. It counted {lost} as lost, and {unseen} as unseen, because the kernel's counts showed them."
         );
     }
     let columns = ["", "kills seen", "processes seen", "attributed to the right container"];

@@ -43,15 +43,15 @@ pub fn section(figures: &[Value]) -> Result<Section> {
     let columns = ["ms", "shown", "begin, median", "begin, p99", "mark, median", "mark, p99"];
     Ok(Section {
         title: "From the kill until it is shown",
-        goal: "≤ 1.5 × the floor, oomkill of libbpf-tools",
+        goal: "at most 1.5 times as long as oomkill (of libbpf-tools), which serves as the floor",
         found: format!("median {median:.2} ×, p99 {p99:.2} ×"),
         reached: (median <= GOAL && p99 <= GOAL).into(),
         body: format!(
-            "A time ends when the program's output is read, and begins in the kernel's trace buffer. *begin*: the kernel has chosen a victim and \
+            "Each time begins at an event in the kernel's trace buffer and ends when the program's output is read. *begin*: the kernel has chosen a victim and \
              begins to kill it; oomkill and bpftrace look there. *mark*: the kernel has marked the victim, {:.2} ms later (median; p99 {:.2}). Herder \
              reports a kill when the kernel has finished it, with all processes that it took. The others report one PID, and no container. The goal \
-             compares times from *begin*, with each program alone. The floor, oomkill, writes to a terminal, because into a pipe it writes nothing \
-             until 4 KiB are full. Kills are at least {} ms apart.\n\n{}",
+             compares times from *begin*, with each program alone. oomkill, the floor, writes to a terminal here. If it \
+             wrote to a pipe, it would hold its output back until it had 4 KiB. Kills are at least {} ms apart.\n\n{}",
             number(&kernel["begin to mark"], "median")?,
             number(&kernel["begin to mark"], "p99")?,
             150,

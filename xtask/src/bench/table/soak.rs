@@ -49,8 +49,8 @@ pub fn section(figures: &[Value]) -> Result<Section> {
         ),
         reached: (flat && right == kills && told == kills && lost == 0.0).into(),
         body: format!(
-            "Ten pods lose a sub-process every few seconds. About every four seconds another pod is created, killed and deleted; Herder \
-             has its names from an API server. The series of a pod stay for 15 minutes, so memory grows until then. The truth is what the \
+            "Ten pods lose a sub-process every few seconds. About every four seconds another pod is created, killed and deleted; \
+             Herder gets the names of the pods from an API server. The series of a pod stay for 15 minutes, so memory grows until then. The truth is what the \
              parents reaped. A row may lack kills of its last seconds; the last row has them all. Lost, unseen or without a name: {lost}.\n\n{}",
             table(
                 &[
