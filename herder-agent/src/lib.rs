@@ -90,4 +90,7 @@ pub mod inside {
     pub mod serve {
         pub use crate::serve::{Access, Listeners, Readiness, State, access, bind, run};
     }
+    pub mod state {
+        pub use crate::state::StateFile;
+    }
 }

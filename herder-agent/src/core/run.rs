@@ -22,6 +22,15 @@ impl Core {
     /// Works until the inbox is stopped. Then it drains the kernel's events, and restores values if
     /// that was asked for. `ready` is called after the first walk.
     pub async fn run(mut self, mut inbox: Inbox, ready: impl FnOnce()) -> io::Result<()> {
+        let worked = self.work(&mut inbox, ready).await;
+        // Whatever has ended it: kills that wait are reported, and the next agent finds the state.
+        self.end();
+        self.save_last_state().await;
+        worked
+    }
+
+    /// Works until the inbox is stopped, or it cannot go on.
+    async fn work(&mut self, inbox: &mut Inbox, ready: impl FnOnce()) -> io::Result<()> {
         let descriptors = self.source.descriptors();
         let kills = descriptors.kills.map(Readable::register).transpose()?;
         let cgroups = descriptors.cgroups.map(Readable::register).transpose()?;
@@ -78,7 +87,7 @@ impl Core {
                         self.take(message);
                         yield_now().await;
                     }
-                    None => break,
+                    None => return Ok(()),
                 },
                 _ = resync.tick(), if walking.is_none() => walking = Some(self.start_walk()),
                 (began, step) = super::walking::next_step(&mut walking) => {
@@ -98,7 +107,7 @@ impl Core {
             // nor new containers, nor the agent's end.
             self.turn(due, survey);
             if inbox.is_stopped() {
-                break;
+                return Ok(());
             }
             if let Some(message) = inbox.try_next(turns) {
                 self.take(message);
@@ -106,9 +115,6 @@ impl Core {
                 yield_now().await;
             }
         }
-        self.end();
-        self.save_last_state().await;
-        Ok(())
     }
 }
 

@@ -15,6 +15,7 @@ use herder_agent::inside::{
         nri::Awaited,
         roles::{self, FoundRole, RoleLookups, RoleRequest},
     },
+    state::StateFile,
 };
 use herder_agent_ebpf::RecordKind;
 use herder_model::{
@@ -65,14 +66,26 @@ impl Node {
     pub(crate) fn new(name: &str, rules: &str) -> Self {
         let kernel = Kernel::default();
         let source = kernel.source();
-        Self::of(name, rules, kernel, None, |_| source)
+        Self::of(name, rules, kernel, None, None, |_| source)
+    }
+
+    /// One that leaves a state to the next agent.
+    pub(crate) fn with_state(name: &str, rules: &str, file: StateFile) -> Self {
+        let kernel = Kernel::default();
+        let source = kernel.source();
+        Self::of(name, rules, kernel, None, Some(file), |_| source)
+    }
+
+    /// One that hears of kills and cgroups from this.
+    pub(crate) fn with_source(name: &str, rules: &str, source: Box<dyn Source>) -> Self {
+        Self::of(name, rules, Kernel::default(), None, None, |_| source)
     }
 
     /// One whose kubelet has another user than the cgroups.
     pub(crate) fn with_kubelet_uid(name: &str, rules: &str, uid: u32) -> Self {
         let kernel = Kernel::default();
         let source = kernel.source();
-        Self::of(name, rules, kernel, Some(uid), |_| source)
+        Self::of(name, rules, kernel, Some(uid), None, |_| source)
     }
 
     /// One whose agent may run no programs, and has the kernel's counts instead.
@@ -81,7 +94,7 @@ impl Node {
             fs::write(root.join("cgroup.controllers"), "cpu memory\n").unwrap();
             Box::new(MemoryEvents::new(root).unwrap())
         };
-        Self::of(name, rules, Kernel::default(), None, source)
+        Self::of(name, rules, Kernel::default(), None, None, source)
     }
 
     fn of(
@@ -89,6 +102,7 @@ impl Node {
         rules: &str,
         kernel: Kernel,
         kubelet_uid: Option<u32>,
+        state_file: Option<StateFile>,
         source: impl FnOnce(&Path) -> Box<dyn Source>,
     ) -> Self {
         let root =
@@ -126,7 +140,7 @@ impl Node {
             naming: Naming::new(true),
             role_requests,
             notices: Notices::new(None),
-            state_file: None,
+            state_file,
             node_before: Some(0),
             heartbeat: Heartbeat::default(),
             awaited: Awaited::default(),
@@ -242,7 +256,7 @@ impl Node {
         fs::read_to_string(file).unwrap().trim().to_owned()
     }
 
-    fn directory(&self, path: &str) -> PathBuf {
+    pub(crate) fn directory(&self, path: &str) -> PathBuf {
         self.root.0.join(path.trim_start_matches('/'))
     }
 
