@@ -50,9 +50,11 @@ impl Core {
         loop {
             // Nothing that was done may wait for what happens next.
             self.take_effects();
-            if self.cgroups.take_unseen() {
-                // A process that makes cgroups in a loop must not cause one walk after another.
-                resync.reset_at(Instant::now().max(walked + BETWEEN_WALKS));
+            // What is unseen while a walk goes on may lie where that has been already.
+            if walking.is_none() && self.cgroups.take_unseen() {
+                // A process that makes cgroups in a loop must neither cause one walk after another
+                // nor, by being unseen in each turn, put the walk off for ever.
+                resync.reset_at(walked + BETWEEN_WALKS);
             }
             let (due, now) = (self.next_deadline(), self.clock.now());
             let is_due = due.is_some_and(|due| due <= now);
