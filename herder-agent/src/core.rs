@@ -67,6 +67,12 @@ use subjects::Subjects;
 /// at once, but the end of a group may take a while.
 const TOLD_WITHIN: Duration = Duration::from_secs(5);
 
+/// How often the source is asked at the end, twice each time. With counts one poll takes what about a
+/// thousand of inotify's notifications say, of which a queue holds 16,384 unless a sysctl says
+/// otherwise (`fs.inotify.max_queued_events`). So all that was there is taken, and a process that
+/// goes on making cgroups does not keep the agent.
+const POLLS_AT_THE_END: usize = 16;
+
 /// The v2 hierarchy, or the part of it that the agent looks at.
 #[derive(Clone, Debug)]
 pub struct CgroupMount {
@@ -232,9 +238,14 @@ impl Core {
     /// and values are restored if that was asked for.
     pub fn end(&mut self) {
         self.take_effects();
-        // Where counts are the source, these are what kills are put together from.
-        self.take_cgroups();
-        self.take_kills(Monotonic::END);
+        for _ in 0..POLLS_AT_THE_END {
+            // Where counts are the source, these are what kills are put together from.
+            self.take_cgroups();
+            self.take_kills(Monotonic::END);
+            if self.source.deadline().is_none() {
+                break;
+            }
+        }
         self.expire_kills(Monotonic::END);
         self.give_up_naming();
         // What follows takes seconds, most of all to detach the programs.

@@ -2,7 +2,7 @@
 
 use super::node::{Node, SINGLE};
 use herder_model::oom::{Kind, Limit};
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 /// Longer than counts of one kill are gathered.
 const GATHERED: Duration = Duration::from_millis(100);
@@ -61,4 +61,31 @@ fn what_was_counted_before_the_agent_is_no_kill_of_its_time() {
     node.turn();
     node.core.end();
     assert_eq!(node.kill().kind, Kind::Subprocess);
+}
+
+/// inotify's queue holds more than one poll takes, and what comes last is as much a kill.
+#[test]
+fn what_waits_behind_thousands_of_cgroups_is_reported_at_the_end() {
+    let mut node = node("counted-behind");
+    node.turn();
+    let made = node.directory("/made");
+    for _ in 0..3000 {
+        fs::create_dir(&made).unwrap();
+        fs::remove_dir(&made).unwrap();
+    }
+    node.counts(1);
+    node.core.end();
+    assert_eq!(node.kill().kind, Kind::Subprocess);
+}
+
+/// It was made before its parent was watched, so no notification comes for it.
+#[test]
+fn what_a_new_cgroup_contains_already_is_due_at_once() {
+    let mut node = node("counted-below");
+    node.turn();
+    fs::create_dir_all(node.directory("/new/below")).unwrap();
+    node.core.turn(None, false);
+    assert!(node.core.next_deadline().is_some_and(|due| due <= node.clock.now()));
+    node.turn();
+    assert!(node.core.next_deadline().is_none_or(|due| due > node.clock.now()));
 }

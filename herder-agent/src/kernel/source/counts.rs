@@ -278,7 +278,9 @@ impl Source for MemoryEvents {
     }
 
     fn deadline(&self) -> Option<Monotonic> {
-        if self.more { Some(Monotonic::ZERO) } else { self.assembler.deadline() }
+        // Nothing becomes readable for what a directory was found to contain.
+        let waits = self.more || !self.below.is_empty();
+        if waits { Some(Monotonic::ZERO) } else { self.assembler.deadline() }
     }
 
     fn made(
