@@ -14,10 +14,12 @@ pub enum Look {
     Bad,
 }
 
-/// Whether a letter would move the cursor, change colours or the direction of writing.
+/// Whether a letter would move the cursor, change colours or the direction of writing, or not be
+/// seen. The standard library knows which have no width or look of their own (controls, formats
+/// such as those of direction, tags, spaces but one, what is put over the letter before, and what is
+/// not assigned), and escapes some others that are of no harm here.
 fn moves_the_terminal(letter: char) -> bool {
-    letter.is_control()
-        || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    !matches!(letter, '"' | '\'' | '\\') && letter.escape_debug().len() > 1
 }
 
 /// JSON, one value a line, as other programs like it. What serde_json leaves as it is, and a
@@ -128,5 +130,18 @@ mod tests {
         let read: Vec<Value> =
             lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(read, [value!({"comm": comm}), value!(1)]);
+    }
+
+    /// All that Unicode calls `Bidi_Control`, and others that hide or move what is beside them.
+    #[test]
+    fn what_turns_or_hides_letters_is_escaped() {
+        let turn = "\u{61c}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}";
+        let hide = "\u{ad}\u{34f}\u{180e}\u{200b}\u{200d}\u{2028}\u{2029}\u{2060}\u{2064}\u{feff}\u{fe0f}\u{fff9}\u{e0041}\u{e0100}";
+        for letter in turn.chars().chain(hide.chars()) {
+            let cell = Cell::new(letter.to_string(), Look::Plain);
+            assert_eq!(cell.text, letter.escape_unicode().to_string());
+        }
+        let plain = r#"/usr/bin/a b"c'd\é漢字ж🐑"#;
+        assert_eq!(Cell::new(plain, Look::Plain).text, plain);
     }
 }
