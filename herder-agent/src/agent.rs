@@ -16,7 +16,10 @@ use crate::{
         cgroupfs::{CgroupFs, dir::CgroupRoot},
         clock::Clock,
         probe::ProbeOptions,
-        process,
+        process::{
+            self,
+            scheduling::{Urgency, raise_priority},
+        },
         source::{self, Source, SourceError},
     },
     kubernetes::{
@@ -164,14 +167,21 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let (stop_core, stop) = oneshot::channel();
     let inbox = Inbox { policy: followed.clone(), pods, learnt, roles, states, stop };
     let core_runtime = start(current_thread(), "the core's runtime")?;
-    core_runtime.spawn(lookups.run(move |id| bundles.look(id)));
     let (end, ended) = oneshot::channel();
     let core = thread::Builder::new().name("core".into()).spawn(move || {
-        process::scheduling::raise_priority();
+        raise_priority(Urgency::First);
         // The receiver may have given up waiting.
         let _ = end.send(core_runtime.block_on(core.run(inbox, || walked.release())));
     });
     start(core, "the core's thread")?;
+    // What a bundle says decides over the value of a container that is starting.
+    let reading =
+        start(Builder::new_current_thread().enable_time().build(), "the bundles' runtime")?;
+    let thread = thread::Builder::new().name("bundles".into()).spawn(move || {
+        raise_priority(Urgency::Second);
+        reading.block_on(lookups.run(move |id| bundles.look(id)));
+    });
+    start(thread, "the thread that reads bundles")?;
 
     let current = CurrentPods::default();
     if let Some(server) = api_server {
@@ -198,7 +208,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         // list of pods would keep it waiting.
         let runtime = start(current_thread(), "the runtime of NRI")?;
         let thread = thread::Builder::new().name("nri".into()).spawn(move || {
-            process::scheduling::raise_priority();
+            raise_priority(Urgency::First);
             runtime.block_on(plugin.run(nri::PACE));
         });
         start(thread, "the thread of NRI")?;

@@ -9,7 +9,6 @@ use crate::{
 };
 use herder_model::{
     cgroup::{CgroupId, CgroupPath, tree::Role},
-    clock::Monotonic,
     oom::event::{Base, CgroupEvent, Event, is_cut},
     owner::Owner,
     rules::matching::{Policy, Verdict},
@@ -65,7 +64,7 @@ impl Core {
         let now = self.clock.now();
         let is_new = self.cgroups.tree.made(id, path.clone(), role, now);
         if is_new {
-            self.named_and_counted(id, path, Some(now));
+            self.named_and_counted(id, path, true);
         }
         is_new
     }
@@ -105,16 +104,11 @@ impl Core {
         }
     }
 
-    /// From now on it can be named, and its kills are counted. `made` is when the core heard that
-    /// it was just made.
-    pub(super) fn named_and_counted(
-        &mut self,
-        id: CgroupId,
-        path: &CgroupPath,
-        made: Option<Monotonic>,
-    ) {
+    /// From now on it can be named, and its kills are counted. `just_made` says that an event has
+    /// announced it.
+    pub(super) fn named_and_counted(&mut self, id: CgroupId, path: &CgroupPath, just_made: bool) {
         if let Some(of) = self.subjects.made(id, path, &self.files) {
-            self.role_requests.ask(RoleRequest { of, made });
+            self.role_requests.ask(RoleRequest { of, just_made });
         }
         self.count_cgroup(id, path);
     }

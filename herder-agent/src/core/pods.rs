@@ -55,7 +55,7 @@ impl Core {
     /// Takes what bundles say. A cgroup that was asked about when it was made is new to its rule
     /// however late the answer comes: a 1 in it is its runtime's, and a 0 may be the kernel's.
     pub(super) fn take_roles(&mut self, found: Vec<FoundRole>) {
-        for FoundRole { request: RoleRequest { of, made }, role } in found {
+        for FoundRole { request: RoleRequest { of, just_made }, role } in found {
             for id in self.subjects.naming.learn_role(of, role) {
                 let Some(path) = self.cgroups.tree.path(id).cloned() else { continue };
                 // What a container makes for itself matters only if a rule for cgroups governs it:
@@ -65,7 +65,7 @@ impl Core {
                 }
                 let cgroup = self.subjects.naming.parse(&path);
                 let container = cgroup.as_ref().and_then(PodCgroup::container);
-                if made.is_some() && container.is_some_and(|it| it.id == of.container) {
+                if just_made && container.is_some_and(|it| it.id == of.container) {
                     self.decide(id, &path, Origin::Made);
                 } else {
                     self.decide_some([id]);

@@ -124,7 +124,7 @@ impl Core {
 
     fn appears(&mut self, id: CgroupId, path: &CgroupPath) {
         self.awaited.cgroup_made(path);
-        self.named_and_counted(id, path, None);
+        self.named_and_counted(id, path, false);
         self.decide(id, path, Origin::Existing);
     }
 
@@ -138,11 +138,8 @@ impl Core {
         let complete = walked.as_ref().is_ok_and(Walked::is_complete);
         match walked {
             Ok(walked) => {
-                if let Err(error) = self.begins_as_before() {
-                    // This error ends the agent. What it did until now is still reported.
-                    self.take_effects();
-                    return Err(error);
-                }
+                // This error ends the agent; `run` reports what was done until now.
+                self.begins_as_before()?;
                 if let Some((path, error)) = walked.first_unread {
                     let unread = walked.unread;
                     tracing::warn!(%error, path, unread, "Some cgroups, and those below them, cannot be read.");

@@ -36,7 +36,9 @@ pub struct Place<'a> {
 /// How a cgroup came to be known, and so what its first value means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// It was just made: its 0 is the kernel's, and the runtime has yet to write.
+    /// It was made before the agent's eyes: its 0 is the kernel's, or that of a service manager that
+    /// writes 0 to each new scope, and a 1 its runtime's. The runtime may have yet to write, or,
+    /// where the role of the container came late, have written already.
     Made,
     /// It was there before, with the value that it has.
     Existing,

@@ -10,7 +10,7 @@ use herder_model::enforcement::Cause;
 /// Where the value comes from that was there before the agent's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Provenance {
-    /// The cgroup was just made. Its 0 is the kernel's, and systemd writes 0 to each new scope
+    /// The cgroup was made before the agent's eyes. Its 0 is the kernel's, and systemd writes 0 to each new scope
     /// before its runtime writes what it wants, so only a 1 says something.
     Fresh {
         /// Something other than the agent wrote 1.
@@ -78,7 +78,8 @@ pub(super) enum Seen {
     Released {
         /// The value, if it could be read.
         value: Option<bool>,
-        /// No write since the cgroup was made can have gone unseen.
+        /// No write since the cgroup was brought under its rule can have gone unseen. One before
+        /// that, while the role of its container was not known, shows in the first value.
         every_write_seen: bool,
     },
 }

@@ -1,4 +1,4 @@
-//! Reads the bundles of new containers beside the core, each once.
+//! Reads the bundles of new containers beside the core, each once, on a thread of their own.
 //!
 //! A bundle's `config.json` may have megabytes, and a container's start waits for the core's
 //! thread. So the core only asks, when a cgroup appears, and gets the answer later. The runtime
@@ -7,7 +7,6 @@
 
 use super::bundle::Looked;
 use herder_model::{
-    clock::Monotonic,
     naming::{ContainerOfPod, ContainerRole},
     owner::id::ContainerId,
 };
@@ -21,7 +20,6 @@ use std::{
 };
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
-    task::spawn_blocking,
     time::{Instant, sleep_until},
 };
 
@@ -45,8 +43,8 @@ const PAUSES: [Duration; 5] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoleRequest {
     pub of: ContainerOfPod,
-    /// When the core heard that its cgroup was made; none if a walk has found it.
-    pub made: Option<Monotonic>,
+    /// The core was told that its cgroup was made; else a walk has found it.
+    pub just_made: bool,
 }
 
 /// What the bundle of a container says it is.
@@ -102,10 +100,9 @@ pub fn channel() -> (RoleRequests, RoleLookups, mpsc::Receiver<Vec<FoundRole>>) 
 }
 
 impl RoleLookups {
-    /// Reads the requested bundles, until the core asks or listens no more. `look` is called on a
-    /// thread that may block.
-    pub async fn run(mut self, look: impl Fn(ContainerId) -> Looked + Send + Sync + 'static) {
-        let look = Arc::new(look);
+    /// Reads the requested bundles, until the core asks or listens no more. `look` takes the thread
+    /// for as long as a bundle takes to read, so the thread is for this alone.
+    pub async fn run(mut self, look: impl Fn(ContainerId) -> Looked) {
         loop {
             let next = self.again.first_key_value().map(|((due, _), _)| *due);
             let mut batch = Vec::new();
@@ -121,13 +118,9 @@ impl RoleLookups {
             if batch.is_empty() {
                 continue;
             }
-            let look = look.clone();
-            let looked = spawn_blocking(move || {
-                let looked =
-                    batch.into_iter().map(|lookup| (lookup, look(lookup.request.of.container)));
-                looked.collect::<Vec<_>>()
-            });
-            let Ok(looked) = looked.await else { return };
+            let looked =
+                batch.into_iter().map(|lookup| (lookup, look(lookup.request.of.container)));
+            let looked = looked.collect();
             let found = self.take_looked(looked);
             if !found.is_empty() && self.found.send(found).await.is_err() {
                 return;

@@ -1,8 +1,8 @@
 //! Names and rules that come, change and go while there are kills.
 
 use super::node::{GROUP, Node, SINGLE, container, pod};
-use herder_model::oom::Kind;
-use std::time::Duration;
+use herder_model::{cgroup::OOM_GROUP, oom::Kind};
+use std::{fs, time::Duration};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -129,7 +129,7 @@ fn a_bundle_is_read_once_and_names_the_container_and_its_kills() {
     let mut node = Node::new("bundle", GROUP);
     node.pods_are('b');
     let asked = node.lookups.take_request().unwrap();
-    assert_eq!(asked.made, None, "it was there before the agent");
+    assert!(!asked.just_made, "it was there before the agent");
     node.subprocess_dies(5);
     node.turn();
     for _ in 0..10 {
@@ -144,10 +144,31 @@ fn a_bundle_is_read_once_and_names_the_container_and_its_kills() {
     node.turn();
     assert_eq!(node.value_of(&container('c')), "0");
     let asked = node.lookups.take_request().unwrap();
-    assert_eq!(asked.made, Some(node.clock.now()));
+    assert!(asked.just_made);
     node.bundle_says(asked, "worker");
     assert_eq!(node.value_of(&container('c')), "1");
     node.remove(&container('c'), made);
     node.turn();
     assert_eq!(node.lookups.take_request(), None);
+}
+
+/// Until the bundle is read, the sandbox may be any container of the pod, whose start does not wait
+/// for the bundle. Nothing writes 1 to a sandbox by itself; if something did, that is what it gets
+/// back.
+#[test]
+fn a_sandbox_that_had_1_gets_it_back_when_its_bundle_is_read() {
+    let rules = "rules: [{ name: all, pods: { namespaces: [shop] }, oomGroup: single-process }]";
+    let mut node = Node::new("sandbox", rules);
+    node.pods_are('b');
+    while node.lookups.take_request().is_some() {}
+    for (letter, had, meanwhile) in [('c', "1", "0"), ('d', "0", "0")] {
+        let path = container(letter);
+        node.make(&path);
+        fs::write(node.directory(&path).join(OOM_GROUP), had).unwrap();
+        node.turn();
+        assert_eq!(node.value_of(&path), meanwhile, "{letter}");
+        let asked = node.lookups.take_request().unwrap();
+        node.bundle_is_the_sandbox(asked);
+        assert_eq!(node.value_of(&path), had, "{letter}");
+    }
 }

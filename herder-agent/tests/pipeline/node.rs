@@ -241,6 +241,12 @@ impl Node {
         self.turn();
     }
 
+    /// It says that the container is the pod's sandbox.
+    pub(crate) fn bundle_is_the_sandbox(&mut self, request: RoleRequest) {
+        self.core.take(Message::Roles(vec![FoundRole { request, role: ContainerRole::Sandbox }]));
+        self.turn();
+    }
+
     pub(crate) fn rules_are(&mut self, rules: &str) {
         self.core.take(Message::Policy(policy(rules)));
         self.turn();

@@ -35,8 +35,28 @@ const RESET_ON_FORK: u64 = 1;
 /// The shortest slice that there is (`__setparam_fair()`, kernel/sched/fair.c).
 const SHORTEST: u64 = 100_000;
 
-/// Lets the calling thread run before all ordinary tasks, with the lowest real-time
-/// priority, if that is allowed (CAP_SYS_NICE): whatever CPU weight the agent's cgroup has
+/// Which of the agent's urgent threads runs first on a processor that several want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// A container's start waits for it.
+    First,
+    /// What it finds out leads to a correction, and it may take long: it must not keep those of
+    /// [`Urgency::First`] waiting for its slice.
+    Second,
+}
+
+impl Urgency {
+    /// Among real-time priorities the lowest: 1 is the least.
+    fn priority(self) -> u32 {
+        match self {
+            Urgency::First => 2,
+            Urgency::Second => 1,
+        }
+    }
+}
+
+/// Lets the calling thread run before all ordinary tasks, with one of the two lowest real-time
+/// priorities, if that is allowed (CAP_SYS_NICE): whatever CPU weight the agent's cgroup has
 /// and whatever else runs. The kernel leaves others a twentieth of each second
 /// (`sched_rt_runtime_us`, and since 6.12 the fair server).
 ///
@@ -45,7 +65,7 @@ const SHORTEST: u64 = 100_000;
 /// privilege, and is no more CPU time in whole. Kernels before 6.12 ignore it.
 ///
 /// A policy or nice value that the operator has chosen for the agent stays.
-pub fn raise_priority() {
+pub fn raise_priority(urgency: Urgency) {
     let thread = std::thread::current().name().unwrap_or_default().to_owned();
     let found = match get() {
         Ok(found) if found.policy == ORDINARY => found,
@@ -64,7 +84,7 @@ pub fn raise_priority() {
         size: SIZE,
         policy: ROUND_ROBIN,
         flags: RESET_ON_FORK,
-        priority: 1,
+        priority: urgency.priority(),
         ..SchedAttr::default()
     };
     let shortest = SchedAttr {
@@ -117,7 +137,7 @@ mod tests {
     fn after(attributes: SchedAttr) -> SchedAttr {
         let thread = std::thread::spawn(move || {
             set(&SchedAttr { size: SIZE, ..attributes }).unwrap();
-            raise_priority();
+            raise_priority(Urgency::First);
             get().unwrap()
         });
         thread.join().unwrap()
@@ -130,5 +150,21 @@ mod tests {
         let found = after(SchedAttr { nice: 5, ..SchedAttr::default() });
         // A thread with the permission runs before ordinary tasks, and has no nice value then.
         assert!(found.policy == ROUND_ROBIN || found.nice == 5, "{}", found.nice);
+    }
+
+    /// Where it is allowed; else both have the shortest slice.
+    #[test]
+    fn what_may_take_long_keeps_nothing_more_urgent_waiting() {
+        let of = |urgency| {
+            let thread = std::thread::spawn(move || {
+                raise_priority(urgency);
+                get().unwrap()
+            });
+            thread.join().unwrap()
+        };
+        let (first, second) = (of(Urgency::First), of(Urgency::Second));
+        assert_eq!(first.policy, second.policy);
+        let is_before = first.priority > second.priority && second.priority > 0;
+        assert!(is_before || first.policy == ORDINARY);
     }
 }

@@ -13,7 +13,7 @@ fn id(number: usize) -> ContainerId {
 
 fn request(number: usize) -> RoleRequest {
     let pod = PodUid::parse("2c39abf0-f543-4c05-8cfe-3839410aef01").unwrap();
-    RoleRequest { of: ContainerOfPod { pod, container: id(number) }, made: None }
+    RoleRequest { of: ContainerOfPod { pod, container: id(number) }, just_made: false }
 }
 
 /// Bundles of which each comes at its own look, and how often each was looked for.
