@@ -67,9 +67,10 @@ impl Subjects {
     }
 
     /// For names that did not come: what is known of the pod, or else the cgroup's path. Returns
-    /// why, if that is less than there should be.
+    /// why, if that is less than there should be. A container that is known by its ID alone is still
+    /// a container; what is known to be none has no limit but its pod's.
     pub(super) fn name_at_last(&self, report: &mut KillReport) -> Option<Unattributed> {
-        let mut missing = None;
+        let (mut missing, mut of_first) = (None, None);
         for owner in report.victim_owners.iter_mut().chain([&mut report.owner]) {
             let Owner::Unnamed { cgroup } = owner else { continue };
             let (named, why) = match self.naming.owner_at_last(cgroup) {
@@ -81,6 +82,11 @@ impl Subjects {
             };
             *owner = named;
             missing = missing.max(why);
+            // The last of them is the kill's own.
+            of_first = why;
+        }
+        if of_first.is_none() {
+            report.limit = limit_of(&report.owner, report.limit);
         }
         missing
     }

@@ -1,7 +1,10 @@
 //! Names and rules that come, change and go while there are kills.
 
 use super::node::{GROUP, Node, SINGLE, container, pod};
-use herder_model::{cgroup::OOM_GROUP, oom::Kind};
+use herder_model::{
+    cgroup::OOM_GROUP,
+    oom::{Kind, Limit},
+};
 use std::{fs, time::Duration};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -150,6 +153,35 @@ fn a_bundle_is_read_once_and_names_the_container_and_its_kills() {
     node.remove(&container('c'), made);
     node.turn();
     assert_eq!(node.lookups.take_request(), None);
+}
+
+/// gVisor and Kata run all of a pod in its sandbox. The limit of that is the pod's, also where it
+/// takes a while until nothing else can come.
+#[test]
+fn the_limit_of_a_sandbox_is_the_pods_and_that_of_an_unknown_container_is_its_own() {
+    let waited = Duration::from_secs(30);
+    let mut node = Node::new("sandbox-at-last", GROUP);
+    node.pods_are('b');
+    node.subprocess_dies(5);
+    node.turn();
+    assert_eq!(node.kills().len(), 0, "worker's cgroup may yet come");
+    node.pass(waited);
+    let kill = node.kill();
+    assert_eq!((kill.container.as_deref(), kill.limit), (Some(""), Limit::Pod));
+    // One of two containers, of which neither has a name.
+    let mut node = Node::new("unknown-at-last", GROUP);
+    node.pods_are('x');
+    let (unknown, _) = (node.make(&container('c')), node.make(&container('d')));
+    node.turn();
+    node.victim(5, 100, 17, unknown);
+    node.decision(5, unknown, 0, (1, 1));
+    node.turn();
+    assert_eq!(node.kills().len(), 0);
+    node.pass(waited);
+    let kill = node.kill();
+    let count = r#"herder_kills_unattributed_total{reason="unknown-container"}"#;
+    assert_eq!(node.metric(count), Some(1.0));
+    assert_eq!((kill.container.as_deref(), kill.limit), (Some(""), Limit::Container));
 }
 
 /// Until the bundle is read, the sandbox may be any container of the pod, whose start does not wait
