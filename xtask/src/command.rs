@@ -56,6 +56,15 @@ pub fn program(name: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// A program that does not outlive this one, however this ends: the kernel kills it when the thread
+/// that has started it is gone. Without that, what only a destructor ends runs on after a SIGKILL,
+/// with every file and lock that it has inherited.
+pub fn tied(name: impl AsRef<OsStr>) -> Command {
+    let mut command = program("setpriv");
+    command.args(["--pdeathsig", "KILL"]).arg(name);
+    command
+}
+
 /// How a command would be typed.
 pub fn typed(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
@@ -103,4 +112,45 @@ pub fn say(text: &str) {
 pub fn can_install() -> bool {
     let root = asked(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0");
     root && Path::new("/etc/debian_version").exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        fs,
+        io::{BufRead, BufReader},
+        thread::sleep,
+        time::Duration,
+    };
+
+    /// Waits until a process is called so, or is no more (`None`).
+    fn wait_until(pid: &str, name: Option<&str>) {
+        for _ in 0..3000 {
+            // A process that is dead and not waited for is as good as gone.
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let is_dead = status.is_empty() || status.contains("State:\tZ");
+            let is_so = |name| status.contains(&format!("Name:\t{name}\n"));
+            if name.map_or(is_dead, |name| !is_dead && is_so(name)) {
+                return;
+            }
+            sleep(Duration::from_millis(10));
+        }
+        panic!("{pid} is not {name:?}");
+    }
+
+    /// The shell stands for xtask, and is killed as a test that hangs is.
+    #[test]
+    fn what_is_tied_ends_with_the_process_that_started_it() {
+        let started = typed(tied("sleep").arg("600"));
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{started} & echo $!; exec sleep 500")]).stdout(Stdio::piped());
+        let mut shell = shell.spawn().unwrap();
+        let mut pid = String::new();
+        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut pid).unwrap();
+        wait_until(pid.trim(), Some("sleep"));
+        shell.kill().unwrap();
+        shell.wait().unwrap();
+        wait_until(pid.trim(), None);
+    }
 }

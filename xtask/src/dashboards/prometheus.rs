@@ -1,6 +1,6 @@
 //! A real Prometheus that scrapes recorded expositions.
 
-use crate::command::{cache, made, output, say, typed};
+use crate::command::{cache, made, output, say, tied, typed};
 use crate::debian::Suite;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -39,7 +39,7 @@ impl Prometheus {
         fs::write(&file, config)?;
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = File::create(directory.join("log"))?;
-        let mut command = Command::new(program);
+        let mut command = tied(program);
         command
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", directory.join("data").display()))

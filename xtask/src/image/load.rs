@@ -2,7 +2,7 @@
 //! podman and CRI-O read archives (skopeo is its command line), and podman.
 
 use crate::{
-    command::{asked, cache, made, output, program, run, say},
+    command::{asked, cache, made, output, program, run, say, tied},
     debian::{self, Suite},
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -143,7 +143,7 @@ impl Containerd {
         );
         fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
         let log = fs::File::create(scratch.join("containerd.log"))?;
-        let mut command = Command::new(bin.join("containerd"));
+        let mut command = tied(bin.join("containerd"));
         command.arg("--config").arg(&config).stdin(Stdio::null()).stdout(Stdio::null());
         let server = command.stderr(log).spawn().context("cannot start containerd")?;
         let mut containerd = Containerd { server, ctr: bin.join("ctr"), socket };

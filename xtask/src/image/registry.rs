@@ -3,7 +3,7 @@
 
 use super::{Program, load::is_in};
 use crate::{
-    command::{made, output, program, run, say},
+    command::{made, output, program, run, say, tied},
     debian, pack, tools,
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -41,7 +41,7 @@ impl Registry {
         });
         fs::write(&config, settings.to_string())?;
         let log = File::create(directory.join("log"))?;
-        let mut command = Command::new(tools::registry()?);
+        let mut command = tied(tools::registry()?);
         command.arg("serve").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().context("cannot start the registry")?;
         let mut registry = Registry { child, address, directory };

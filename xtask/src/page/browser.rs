@@ -1,7 +1,7 @@
 //! Chromium without a window, controlled over a pair of pipes (its DevTools
 //! protocol, `--remote-debugging-pipe`): no driver and no WebSocket is needed.
 
-use crate::command::{made, output, run};
+use crate::command::{made, output, run, tied};
 use anyhow::{Context, Result, bail};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ impl Browser {
         run(Command::new("mkfifo").arg(&commands).arg(&answers))?;
         // A shell, because it can hand over descriptors 3 and 4. Everything that
         // Chromium would fetch for itself is off.
-        let child = Command::new("sh")
+        let child = tied("sh")
             .args(["-c", r#"exec chromium "$@" 3<commands 4>answers"#, "sh"])
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"])
             .args([

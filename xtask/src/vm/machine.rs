@@ -1,7 +1,7 @@
 //! The machine that QEMU emulates, for each architecture.
 
 use super::Vm;
-use crate::{build::Architecture, debian};
+use crate::{build::Architecture, command::tied, debian};
 use anyhow::Result;
 use std::{
     path::Path,
@@ -43,6 +43,7 @@ fn board(architecture: Architecture) -> Board {
 /// Makes sure that the emulator is there.
 pub fn need(architecture: Architecture) -> Result<()> {
     let board = board(architecture);
+    debian::need("setpriv", "util-linux")?;
     debian::need(board.program, board.package)
 }
 
@@ -59,7 +60,7 @@ impl Vm<'_> {
         let board = board(self.kernel.architecture);
         // Before other work of this machine, where that is allowed: what is waited
         // for here is time that the guest's clock counts.
-        let mut qemu = Command::new("nice");
+        let mut qemu = tied("nice");
         qemu.args(["-n", "-10", board.program]).args(board.machine);
         if self.counting {
             qemu.args(["-accel", "tcg,thread=single", "-smp", "1"]);
@@ -88,7 +89,6 @@ impl Vm<'_> {
             let user = format!("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:9469");
             qemu.args(["-netdev", &user, "-device", "virtio-net-pci,netdev=net,romfile="]);
         }
-        // QEMU must not outlive xtask: it ends when its monitor's input ends.
         qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         qemu
     }
