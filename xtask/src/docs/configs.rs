@@ -2,10 +2,15 @@
 //! rest must be YAML.
 
 use super::documents;
-use crate::manifests::agreement;
+use crate::{command::workspace, manifests::agreement};
 use herder_model::{
+    cgroup::CgroupPath,
     pods::OOM_GROUP_ANNOTATION,
-    rules::{annotation, parse::Config},
+    rules::{
+        annotation,
+        matching::{Policy, Subject, Verdict},
+        parse::Config,
+    },
 };
 use serde_json::Value;
 
@@ -27,6 +32,34 @@ fn rules_in_documents_are_taken() {
     for (path, block) in rules {
         let parsed = Config::parse(block, path);
         assert!(parsed.is_ok_and(|config| !config.rules.is_empty()), "{path}: {block}");
+    }
+}
+
+/// podman gives each container's monitor a scope of its own, beside the container's. Rules that are
+/// proposed for podman are about containers.
+#[test]
+fn rules_for_podman_leave_its_monitor_alone() {
+    let shipped = workspace().join("deploy/systemd/herder.yaml");
+    let shipped = (shipped.display().to_string(), std::fs::read_to_string(&shipped).unwrap());
+    let mut texts: Vec<_> = blocks("yaml").into_iter().chain([shipped]).collect();
+    texts.retain(|(_, text)| text.contains("libpod-") && text.contains("rules:"));
+    assert!(texts.len() >= 2, "{}", texts.len());
+    for (place, text) in texts {
+        let policy = Policy::new(Config::parse(&text, &place).unwrap());
+        for id in ["0123456789abcdef".repeat(4), "c0ffee00".repeat(8), "d".repeat(64)] {
+            let verdict = |name: String| {
+                let path = CgroupPath::parse(format!("/machine.slice/{name}").as_bytes()).unwrap();
+                policy.decide(&Subject { cgroup: &path, pod: None })
+            };
+            let container = verdict(format!("libpod-{id}.scope"));
+            assert!(matches!(container, Verdict::Matched(_)), "{place}: {container:?}");
+            let monitor = verdict(format!("libpod-conmon-{id}.scope"));
+            assert!(matches!(monitor, Verdict::Unmatched), "{place}: {monitor:?}");
+        }
+    }
+    // In a table, too, no glob is proposed that matches both.
+    for (path, text) in documents() {
+        assert!(!text.contains("/libpod-*.scope`"), "{}", path.display());
     }
 }
 

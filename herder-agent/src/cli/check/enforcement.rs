@@ -257,7 +257,7 @@ mod tests {
             "rules:\n\
              - {name: docker, cgroups: ['/system.slice/docker-*.scope'], oomGroup: single-process}\n\
              - {name: one, cgroups: ['/system.slice/docker-2.scope'], oomGroup: group}\n\
-             - {name: podman, cgroups: ['/machine.slice/libpod-*.scope'], oomGroup: group}\n\
+             - {name: podman, cgroups: ['/machine.slice/libpod-[0-9a-f][0-9a-f]*.scope'], oomGroup: group}\n\
              - {name: mine, cgroups: ['/mine'], oomGroup: leave}\n\
              - {name: web, pods: {namespaces: [shop]}, oomGroup: group}\n",
         );
