@@ -24,8 +24,10 @@ use std::{
 const ALTERNATIVE: &str = "bundles-crio";
 
 /// What changes the same objects, in the order that `deploy/kustomization.yaml` has.
-const COMBINED: [[&str; 3]; 2] =
-    [["openshift", "busy-nodes", "kernel-5.10"], ["no-ebpf", "busy-nodes", "kernel-5.10"]];
+const COMBINED: [[&str; 4]; 2] = [
+    ["openshift", "busy-nodes", "kernel-5.10", "rootless"],
+    ["no-ebpf", "busy-nodes", "kernel-5.10", "rootless"],
+];
 
 /// What stands for components in the table of what is granted.
 const EXAMPLE: [&str; 1] = ["an example"];

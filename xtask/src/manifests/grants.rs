@@ -90,6 +90,7 @@ const COMPONENTS: &[(&str, &[&str])] = &[
     ("pod-monitor", &["+PodMonitor: herder-agent"]),
     ("priority-quota", &["+ResourceQuota: herder-agent"]),
     ("prometheus-rule", &["+PrometheusRule: herder-agent"]),
+    ("rootless", &["+agent: capabilities.add=DAC_OVERRIDE"]),
     ("selinux", &["+agent: seLinuxOptions.type=spc_t"]),
     (
         "tls",

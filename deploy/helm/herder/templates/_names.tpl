@@ -35,5 +35,8 @@ app.kubernetes.io/name: herder
 {{- if .Values.kernelBelow511 -}}
 {{- $added = append $added "SYS_RESOURCE" -}}
 {{- end -}}
+{{- if .Values.rootless -}}
+{{- $added = append $added "DAC_OVERRIDE" -}}
+{{- end -}}
 {{- toJson $added -}}
 {{- end }}
