@@ -10,7 +10,7 @@ mod port;
 mod record;
 mod runtime;
 
-pub use port::Refused;
+pub use port::{InForce, Refused};
 pub use record::KillRecord;
 
 use crate::{

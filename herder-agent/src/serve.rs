@@ -29,6 +29,7 @@ mod page;
 mod peer;
 mod pieces;
 mod places;
+mod rate;
 mod readiness;
 mod respond;
 mod socket;
@@ -48,11 +49,12 @@ use hyper::{Request, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use peer::{Doing, Peer};
 use places::Places;
+use rate::Rate;
 use socket::Socket;
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{self, pin},
     sync::Arc,
     time::Duration,
 };
@@ -76,6 +78,10 @@ const CONNECTION: Duration = Duration::from_secs(60);
 /// too, before the next piece is made.
 const LARGEST_HEAD: usize = 16 * 1024;
 
+/// TLS handshakes of one address at once, and how long it then waits for each. A browser makes six,
+/// and Prometheus one a minute.
+const HANDSHAKES: (u32, Duration) = (64, Duration::from_millis(100));
+
 /// How long requests that are being answered may take at the end.
 const FINISH: Duration = Duration::from_secs(2);
 
@@ -88,6 +94,7 @@ pub struct State {
     dropped: Option<ErrorCounter>,
     node: Arc<str>,
     access: watch::Receiver<Access>,
+    handshakes: Arc<Rate>,
     encoders: Encoders,
 }
 
@@ -102,7 +109,9 @@ impl State {
     ) -> Self {
         let (_, access) = watch::channel(Access::default());
         let (node, encoders) = (node.into(), Encoders::default());
-        State { reporter, readiness, core, heartbeat, dropped, node, access, encoders }
+        let (burst, every) = HANDSHAKES;
+        let handshakes = Arc::new(Rate::new(burst, every));
+        State { reporter, readiness, core, heartbeat, dropped, node, access, handshakes, encoders }
     }
 
     /// Asks of clients what was sent last.
@@ -154,8 +163,11 @@ async fn serve(stream: TcpStream, state: State, streams: Streams, places: Places
     if !arrives.is_ok_and(|asks| asks.is_ok_and(|asks| asks)) {
         return;
     }
-    let tls = state.access.borrow().tls().filter(|_| head::is_handshake(&stream));
-    let conversation = Conversation { state, streams, places, peer, is_encrypted: tls.is_some() };
+    let mut access = state.access.clone();
+    let in_force = access.borrow_and_update().clone();
+    let tls = in_force.tls().filter(|_| head::is_handshake(&stream));
+    let encrypted_by = tls.is_some().then_some(in_force);
+    let conversation = Conversation { state, streams, places, peer, access, encrypted_by };
     let Some(tls) = tls else {
         conversation.places.serve(&conversation.peer);
         let socket = Socket::new(stream, conversation.peer.clone());
@@ -164,6 +176,9 @@ async fn serve(stream: TcpStream, state: State, streams: Streams, places: Places
         }
         return;
     };
+    if !conversation.state.handshakes.take(conversation.peer.address()) {
+        return conversation.state.reporter.refused(Refused::TooOften);
+    }
     // What TLS needs is on the heap, so that connections which have not begun do without.
     Box::pin(async move {
         conversation.places.shake_hands(&conversation.peer);
@@ -187,13 +202,16 @@ struct Conversation {
     streams: Streams,
     places: Places,
     peer: Peer,
-    is_encrypted: bool,
+    /// What changes when something else is in force than when the connection was made.
+    access: watch::Receiver<Access>,
+    /// What its TLS handshake was made by.
+    encrypted_by: Option<Access>,
 }
 
 impl Conversation {
     /// Answers until the end, and gives the connection back unless it was cut.
     async fn hold<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, io: Io) -> Option<Io> {
-        let peer = self.peer.clone();
+        let (peer, mut access) = (self.peer.clone(), self.access.clone());
         let conversation = Arc::new(self);
         let service = service_fn(move |request| {
             let conversation = conversation.clone();
@@ -205,7 +223,23 @@ impl Conversation {
             .max_buf_size(LARGEST_HEAD)
             .serve_connection(TokioIo::new(io), service);
         {
-            let mut ended = pin!(poll_fn(|context| connection.poll_without_shutdown(context)));
+            let ended = async {
+                let mut is_outdated = false;
+                loop {
+                    tokio::select! {
+                        ended = poll_fn(|context| connection.poll_without_shutdown(context)) => {
+                            return ended;
+                        }
+                        // What is being answered is finished. Else a client would stay that is not
+                        // to be let in any more.
+                        Ok(()) = access.changed(), if !is_outdated => {
+                            is_outdated = true;
+                            pin::Pin::new(&mut connection).graceful_shutdown();
+                        }
+                    }
+                }
+            };
+            let mut ended = pin!(ended);
             // What a client does wrong is its own affair.
             tokio::select! {
                 _ = &mut ended => {}
@@ -227,10 +261,13 @@ impl Conversation {
         let access = self.state.access.borrow().clone();
         let admitted = {
             let _checking = self.peer.answering();
-            access.admit(request, self.is_encrypted).await
+            access.admit(request, self.encrypted_by.as_ref(), self.peer.address()).await
         };
         let mut answer = match admitted {
-            Ok(()) => respond::respond(request, &self.state, &self.streams, &self.peer).await,
+            Ok(()) => {
+                let admitted = self.access.clone();
+                respond::respond(request, &self.state, &self.streams, &self.peer, admitted).await
+            }
             Err(refused) => {
                 self.state.reporter.refused(refused);
                 tracing::debug!(address = %self.peer.address(), reason = refused.as_str(), "Refused a request.");

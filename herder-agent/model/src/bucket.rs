@@ -26,6 +26,11 @@ impl<T: Copy + Add<Duration, Output = T> + Sub<Output = Duration>> Bucket<T> {
         self.left
     }
 
+    /// Gives back one that was taken; the next refill keeps it within the burst.
+    pub fn give_back(&mut self) {
+        self.left = self.left.saturating_add(1);
+    }
+
     /// Takes one, if there is one.
     pub fn take(&mut self) -> bool {
         let had = self.left > 0;

@@ -3,6 +3,17 @@
 use super::Reporter;
 use std::error::Error;
 
+/// What the port asks of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InForce {
+    /// It speaks TLS.
+    pub tls: bool,
+    /// Which certificates it asks for, in the words of the file.
+    pub client_certificates: &'static str,
+    /// Whose passwords open it; without any it asks for none.
+    pub users: usize,
+}
+
 herder_model::labels! {
     /// Why a client of the port was not let in.
     pub enum Refused {
@@ -14,21 +25,32 @@ herder_model::labels! {
         NoCredentials = "no-credentials",
         /// A wrong name or password.
         WrongCredentials = "wrong-credentials",
-        /// Too many others are being checked.
+        /// The checks of others take too long.
         Busy = "busy",
+        /// Too many handshakes or wrong passwords came from its address.
+        TooOften = "too-often",
+        /// The connection was made by what is no longer in force.
+        Changed = "changed",
     }
 }
 
 impl Reporter {
     /// The file of `--web-config-file`, or one that it names, was read again.
-    pub fn access_reload(&self, error: Option<&dyn Error>) {
-        match error {
-            None => tracing::info!("The changed web configuration is in force."),
-            Some(error) => {
+    pub fn access_reload(&self, taken: Result<InForce, &dyn Error>) {
+        match taken {
+            Ok(InForce { tls, client_certificates, users }) => {
+                tracing::info!(
+                    tls,
+                    client_certificates,
+                    users,
+                    "The changed web configuration is in force."
+                );
+            }
+            Err(error) => {
                 tracing::error!(%error, "The changed web configuration was rejected; the previous one stays in force.");
             }
         }
-        self.metrics.access_reload(error.is_none());
+        self.metrics.access_reload(taken.is_ok());
     }
 
     /// A client of the port was not let in.

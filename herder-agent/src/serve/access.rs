@@ -13,7 +13,7 @@ mod passwords;
 mod tls;
 
 use super::answer::{Answer, text};
-use crate::report::Refused;
+use crate::report::{InForce, Refused};
 use file::{Settings, invalid};
 use herder_model::rules::parse::{InvalidConfig, place};
 use hyper::{
@@ -29,10 +29,11 @@ use serde_saphyr::Location;
 use std::{
     collections::BTreeMap,
     io,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
-use tls::{Fault, Source, Texts, TlsSettings};
+use tls::{ClientAuth, Fault, Source, Texts, TlsSettings};
 
 /// What is answered to everyone.
 const OPEN: [&str; 2] = ["/livez", "/readyz"];
@@ -44,7 +45,8 @@ pub struct Access(Arc<Asked>);
 #[derive(Debug, Default)]
 struct Asked {
     tls: Option<Arc<ServerConfig>>,
-    passwords: Option<Passwords>,
+    client_auth: ClientAuth,
+    passwords: Option<Arc<Passwords>>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -92,15 +94,30 @@ impl AccessFiles {
 
     /// What they ask for.
     pub fn take(&self) -> Result<Access, AccessError> {
+        self.take_after(&Access::default())
+    }
+
+    /// What they ask for. Where the users are those of before, what is known of their logins stays
+    /// known.
+    ///
+    /// # Errors
+    /// When one cannot be read, or is not what it should be.
+    pub fn take_after(&self, before: &Access) -> Result<Access, AccessError> {
         let path = &self.path;
         let text = self.text.as_ref().map_err(|why| AccessError::Read {
             path: path.display().to_string(),
             why: why.clone(),
         })?;
         let Settings { tls, headers, users } = Settings::parse(text, path)?;
+        let client_auth = tls.as_ref().map_or(ClientAuth::None, |tls| tls.client_auth);
         let tls = tls.map(|tls| self.tls(&tls)).transpose()?;
-        let passwords = (!users.is_empty()).then(|| Passwords::start(&users)).transpose()?;
-        Ok(Access(Arc::new(Asked { tls: tls.map(Arc::new), passwords, headers })))
+        let kept = before.0.passwords.as_ref().filter(|passwords| passwords.are_of(&users));
+        let passwords = match kept {
+            Some(passwords) => Some(passwords.clone()),
+            None if users.is_empty() => None,
+            None => Some(Arc::new(Passwords::start(&users)?)),
+        };
+        Ok(Access(Arc::new(Asked { tls: tls.map(Arc::new), client_auth, passwords, headers })))
     }
 
     fn tls(&self, tls: &TlsSettings) -> Result<ServerConfig, InvalidConfig> {
@@ -137,31 +154,41 @@ impl Access {
         self.0.tls.clone()
     }
 
-    /// Whether TLS is in force, and passwords are.
-    pub fn asks_for(&self) -> (bool, bool) {
-        (self.0.tls.is_some(), self.0.passwords.is_some())
+    /// What this asks of clients.
+    pub fn in_force(&self) -> InForce {
+        InForce {
+            tls: self.0.tls.is_some(),
+            client_certificates: self.0.client_auth.word(),
+            users: self.0.passwords.as_ref().map_or(0, |passwords| passwords.count()),
+        }
     }
 
-    /// Lets a request in, or says why not.
+    /// Lets a request in, or says why not. `encrypted_by` is what the connection's TLS handshake
+    /// was made by, if there was one.
     pub(super) async fn admit<B>(
         &self,
         request: &Request<B>,
-        is_encrypted: bool,
+        encrypted_by: Option<&Access>,
+        address: IpAddr,
     ) -> Result<(), Refused> {
         if OPEN.contains(&request.uri().path()) {
             return Ok(());
         }
-        if self.0.tls.is_some() && !is_encrypted {
-            return Err(Refused::PlainHttp);
+        match encrypted_by {
+            None if self.0.tls.is_some() => return Err(Refused::PlainHttp),
+            // Its certificate may be one that is not admitted any more.
+            Some(by) if !Arc::ptr_eq(&by.0, &self.0) => return Err(Refused::Changed),
+            _ => {}
         }
         let Some(passwords) = &self.0.passwords else { return Ok(()) };
         let Some(header) = credentials(request.headers()) else {
             return Err(Refused::NoCredentials);
         };
-        match passwords.check(header.as_bytes()).await {
+        match passwords.check(header.as_bytes(), address).await {
             Checked::Right => Ok(()),
             Checked::Wrong => Err(Refused::WrongCredentials),
             Checked::Busy => Err(Refused::Busy),
+            Checked::TooOften => Err(Refused::TooOften),
         }
     }
 
@@ -192,6 +219,13 @@ pub(super) fn refusal(refused: Refused) -> Answer {
         Refused::Busy => {
             (StatusCode::SERVICE_UNAVAILABLE, "Too many passwords are being checked.\n")
         }
+        Refused::TooOften => {
+            (StatusCode::TOO_MANY_REQUESTS, "Too many wrong passwords came from this address.\n")
+        }
+        Refused::Changed => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "What this port asks of clients has changed: connect again.\n",
+        ),
     };
     let mut answer = text(status, why.into());
     let headers = answer.headers_mut();

@@ -1,7 +1,7 @@
 //! One request, one response.
 
 use super::{
-    State,
+    Access, State,
     answer::{Answer, answer, text},
     gzip::Gzip,
     page,
@@ -17,6 +17,7 @@ use hyper::{
 };
 use serde::Serialize;
 use std::{sync::Arc, time::Duration};
+use tokio::sync::watch;
 
 /// How long the core's loop may stand still before a restart is what helps. It turns every
 /// few seconds; on a node whose processors are all taken it may be kept waiting for many.
@@ -34,12 +35,13 @@ struct Node<'a> {
     source: Option<&'a str>,
 }
 
-/// Answers by path. The body of a request is never read.
+/// Answers by path. The body of a request is never read. A stream ends when `access` changes.
 pub(super) async fn respond<B>(
     request: &Request<B>,
     state: &State,
     streams: &Streams,
     peer: &Peer,
+    access: watch::Receiver<Access>,
 ) -> Answer {
     let answering = peer.answering();
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -73,7 +75,7 @@ pub(super) async fn respond<B>(
         "/api/v1/kills/stream" if *request.method() == Method::HEAD => {
             text(StatusCode::OK, String::new())
         }
-        "/api/v1/kills/stream" => streams.open(request.headers(), &state.reporter, peer),
+        "/api/v1/kills/stream" => streams.open(request.headers(), &state.reporter, peer, access),
         "/api/v1/containers" => {
             let pieces = Pieces::Containers { core: state.core.clone(), after: None };
             in_pieces(pieces, JSON, gzip(), answering).await

@@ -6,6 +6,7 @@
 //! the number of kills that it missed, and delays no other client.
 
 use super::{
+    Access,
     answer::{Answer, streamed, text},
     peer::Peer,
 };
@@ -62,12 +63,14 @@ impl Streams {
         Streams { open: Arc::default(), serving }
     }
 
-    /// Answers with a stream that begins after the kill `Last-Event-ID`, or now.
+    /// Answers with a stream that begins after the kill `Last-Event-ID`, or now. It ends when `access`
+    /// changes, so that its client is asked again whether it may have it.
     pub(super) fn open(
         &self,
         headers: &HeaderMap,
         reporter: &Arc<Reporter>,
         peer: &Peer,
+        access: watch::Receiver<Access>,
     ) -> Answer {
         let slot = match self.enter(peer.address()) {
             Ok(slot) => slot,
@@ -84,6 +87,7 @@ impl Streams {
             news: reporter.news_of_kills(),
             reporter: reporter.clone(),
             serving: self.serving.clone(),
+            access,
             alive: now + ALIVE,
             end: now + LONGEST,
             _slot: slot,
@@ -136,6 +140,7 @@ struct Live {
     reporter: Arc<Reporter>,
     news: watch::Receiver<()>,
     serving: watch::Receiver<()>,
+    access: watch::Receiver<Access>,
     alive: Instant,
     end: Instant,
     _slot: Slot,
@@ -151,6 +156,7 @@ impl Live {
             tokio::select! {
                 // The server stops: nothing is ever sent on this channel.
                 _ = self.serving.changed() => return None,
+                Ok(()) = self.access.changed() => return None,
                 () = sleep_until(self.end) => return None,
                 news = self.news.changed() => news.ok()?,
                 () = sleep_until(self.alive) => {

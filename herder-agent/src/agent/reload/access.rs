@@ -4,7 +4,7 @@
 use super::{UNWATCHED, WATCHED, chain::ChainWatch, settled};
 use crate::{
     cli::config::read_text,
-    report::Reporter,
+    report::{InForce, Reporter},
     serve::{
         Access,
         access::{AccessError, AccessFiles},
@@ -30,8 +30,14 @@ pub(crate) struct AccessReload {
 pub(crate) fn start(path: PathBuf) -> Result<(watch::Receiver<Access>, AccessReload), AccessError> {
     let loaded = AccessFiles::read(&path, read_text);
     let access = loaded.take()?;
-    let (tls, passwords) = access.asks_for();
-    tracing::info!(path = %path.display(), tls, passwords, "Took the file of --web-config-file.");
+    let InForce { tls, client_certificates, users } = access.in_force();
+    tracing::info!(
+        path = %path.display(),
+        tls,
+        client_certificates,
+        users,
+        "Took the file of --web-config-file."
+    );
     let (taken, access) = watch::channel(access);
     let hangup = signal(SignalKind::hangup())?;
     Ok((access, AccessReload { path, loaded, hangup, taken }))
@@ -60,12 +66,14 @@ impl AccessReload {
                     .await;
             let is_other = now != known;
             if is_other {
-                match now.take() {
+                let before = self.taken.borrow().clone();
+                match now.take_after(&before) {
                     Ok(access) => {
+                        let in_force = access.in_force();
                         self.taken.send_replace(access);
-                        reporter.access_reload(None);
+                        reporter.access_reload(Ok(in_force));
                     }
-                    Err(error) => reporter.access_reload(Some(&error)),
+                    Err(error) => reporter.access_reload(Err(&error)),
                 }
                 known = now;
                 // Another file may be named in it.

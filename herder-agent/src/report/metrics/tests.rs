@@ -96,7 +96,7 @@ fn every_family_of_the_contract_is_there_from_the_start() {
         ("herder_cgroups_not_kept{role=", 2),
         ("herder_config_reloads_total{result=", 2),
         ("herder_web_config_reloads_total{result=", 2),
-        ("herder_http_refused_total{reason=", 5),
+        ("herder_http_refused_total{reason=", 7),
         ("herder_config_watched 0", 1),
         ("herder_config_watch_failures_total 0", 1),
         ("herder_api_errors_total{reason=", 13),

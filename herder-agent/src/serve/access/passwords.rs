@@ -2,8 +2,10 @@
 //!
 //! bcrypt is made to be slow: a check takes tens of milliseconds at a cost of 10. So checks
 //! are made one at a time, by a thread of their own that comes after all others of the agent,
-//! and what was found right is remembered. A wrong name costs what a wrong password does.
+//! and what was found right is remembered. A wrong name costs what a wrong password does. An address
+//! that guesses has a few guesses at once, and then one a second.
 
+use crate::serve::rate::Rate;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ring::{
     hmac::{self, HMAC_SHA256},
@@ -13,16 +15,26 @@ use rustix::{process::setpriority_process, thread::gettid};
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt, io,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     thread,
+    time::Duration,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    time::timeout,
+};
 
 /// Largest cost of a hash; a check then takes a second or two.
 const MOST_COST: u32 = 14;
 
-/// Checks that may wait. Each is that of a connection, of which fewer are served.
-const WAITING: usize = 64;
+/// How long a check waits for those of others: less than a connection lasts, so that the client hears
+/// why. The thread comes last on a busy node, and a check at the largest cost takes seconds.
+const PATIENCE: Duration = Duration::from_secs(50);
+
+/// Wrong passwords of one address that are checked at once, and how long it then waits for each. An
+/// operator mistypes less often.
+const GUESSES: (u32, Duration) = (16, Duration::from_secs(1));
 
 /// Names and passwords that are remembered.
 const REMEMBERED: usize = 64;
@@ -35,6 +47,9 @@ pub(super) struct Passwords {
     /// Names, and bcrypt's hashes of their passwords.
     users: BTreeMap<String, Arc<str>>,
     checks: mpsc::Sender<Check>,
+    /// Who comes next. A client that goes leaves its place in the row, too.
+    turn: Semaphore,
+    guesses: Rate,
     right: Mutex<VecDeque<Vec<u8>>>,
     /// Of this process and these users alone, so that no password is kept in memory.
     secret: hmac::Key,
@@ -51,8 +66,10 @@ struct Check {
 pub(super) enum Checked {
     Right,
     Wrong,
-    /// There are too many others.
+    /// The checks of others take too long.
     Busy,
+    /// Its address has guessed too often.
+    TooOften,
 }
 
 /// Whether a text is a hash that can be checked in a bearable time.
@@ -73,7 +90,7 @@ impl Passwords {
     pub(super) fn start(users: &BTreeMap<String, String>) -> io::Result<Self> {
         let secret = hmac::Key::generate(HMAC_SHA256, &SystemRandom::new())
             .map_err(|_| io::Error::other("the kernel has no random numbers"))?;
-        let (checks, mut waiting) = mpsc::channel::<Check>(WAITING);
+        let (checks, mut waiting) = mpsc::channel::<Check>(1);
         thread::Builder::new().name("passwords".into()).spawn(move || {
             // Where it is forbidden, the thread is one like others.
             let _ = setpriority_process(Some(gettid()), LAST);
@@ -86,11 +103,24 @@ impl Passwords {
             }
         })?;
         let users = users.iter().map(|(name, hash)| (name.clone(), hash.as_str().into())).collect();
-        Ok(Passwords { users, checks, right: Mutex::default(), secret })
+        let (turn, (burst, every)) = (Semaphore::new(1), GUESSES);
+        let (guesses, right) = (Rate::new(burst, every), Mutex::default());
+        Ok(Passwords { users, checks, turn, guesses, right, secret })
     }
 
-    /// Checks the value of the header `Authorization`.
-    pub(super) async fn check(&self, header: &[u8]) -> Checked {
+    /// How many users there are.
+    pub(super) fn count(&self) -> usize {
+        self.users.len()
+    }
+
+    /// Whether they are these.
+    pub(super) fn are_of(&self, users: &BTreeMap<String, String>) -> bool {
+        let own = self.users.iter().map(|(name, hash)| (name.as_str(), &**hash));
+        own.eq(users.iter().map(|(name, hash)| (name.as_str(), hash.as_str())))
+    }
+
+    /// Checks the value of the header `Authorization` that came from this address.
+    pub(super) async fn check(&self, header: &[u8], address: IpAddr) -> Checked {
         let Some((name, password)) = credentials(header) else { return Checked::Wrong };
         let tag = self.tag(&name, &password);
         if self.with(|right| right.contains(&tag)) {
@@ -98,15 +128,25 @@ impl Passwords {
         }
         let user = self.users.get(&name);
         let Some(hash) = user.or_else(|| self.decoy(&name)) else { return Checked::Wrong };
+        if !self.guesses.take(address) {
+            return Checked::TooOften;
+        }
         let (answer, answered) = oneshot::channel();
         let check = Check { password, hash: hash.clone(), answer };
-        if self.checks.try_send(check).is_err() {
-            return Checked::Busy;
-        }
-        let is_right = answered.await.unwrap_or(false) && user.is_some();
-        if !is_right {
+        let is_right = {
+            let Ok(_turn) = timeout(PATIENCE, self.turn.acquire()).await else {
+                return Checked::Busy;
+            };
+            // The thread may still be at a check whose client has gone.
+            if self.checks.send(check).await.is_err() {
+                return Checked::Busy;
+            }
+            answered.await.unwrap_or(false)
+        };
+        if !is_right || user.is_none() {
             return Checked::Wrong;
         }
+        self.guesses.give_back(address);
         self.with(|right| {
             if !right.contains(&tag) {
                 right.truncate(REMEMBERED - 1);
@@ -161,9 +201,13 @@ fn credentials(header: &[u8]) -> Option<(String, Vec<u8>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
+    use std::net::Ipv4Addr;
 
     /// Of "secret", with the least cost.
     const HASH: &str = "$2b$04$0pKvXgKkXyBM3qH2XeSvWeXeZqWvQe1w1yQfUdZlZ4V0cTQ0m8m2W";
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     fn header(name: &str, password: &str) -> Vec<u8> {
         format!("Basic {}", STANDARD.encode(format!("{name}:{password}"))).into_bytes()
@@ -191,7 +235,7 @@ mod tests {
             (b"".to_vec(), Checked::Wrong),
         ];
         for (header, checked) in table {
-            assert_eq!(passwords.check(&header).await, checked, "{}", header.escape_ascii());
+            assert_eq!(passwords.check(&header, HERE).await, checked, "{}", header.escape_ascii());
         }
         assert_eq!(passwords.with(|right| right.len()), 2, "only what is right is remembered");
         assert_eq!(format!("{passwords:?}"), "2 users");
@@ -208,7 +252,7 @@ mod tests {
         }
         // Also if it hits the password of another.
         for password in ["x", "y"] {
-            assert_eq!(passwords.check(&header("nobody", password)).await, Checked::Wrong);
+            assert_eq!(passwords.check(&header("nobody", password), HERE).await, Checked::Wrong);
         }
     }
 
@@ -219,9 +263,40 @@ mod tests {
             .collect();
         let passwords = Passwords::start(&users).unwrap();
         for name in users.keys() {
-            assert_eq!(passwords.check(&header(name, "x")).await, Checked::Right);
+            assert_eq!(passwords.check(&header(name, "x"), HERE).await, Checked::Right);
         }
         assert_eq!(passwords.with(|right| right.len()), REMEMBERED);
+    }
+
+    /// Each has asked while another check was made, and is gone.
+    #[tokio::test]
+    async fn clients_that_have_gone_keep_nobody_waiting() {
+        let hash = bcrypt::hash("secret", 8).unwrap();
+        let passwords = Passwords::start(&BTreeMap::from([("a".into(), hash)])).unwrap();
+        for guess in 0..200 {
+            let host = IpAddr::from([127, 1, 0, u8::try_from(guess).unwrap()]);
+            let gone = passwords.check(&header("a", &guess.to_string()), host).now_or_never();
+            assert_eq!(gone, None, "it waits for the first");
+        }
+        assert_eq!(passwords.check(&header("a", "secret"), HERE).await, Checked::Right);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_guesses_waits_and_others_do_not() {
+        let passwords = of(&[("a", "secret"), ("b", "other")]);
+        let right = header("a", "secret");
+        assert_eq!(passwords.check(&right, HERE).await, Checked::Right);
+        for guess in 0..GUESSES.0 {
+            let guess = header("a", &guess.to_string());
+            assert_eq!(passwords.check(&guess, HERE).await, Checked::Wrong);
+        }
+        let guess = passwords.check(&header("b", "other"), HERE).await;
+        assert_eq!(guess, Checked::TooOften, "a right one may be a guess too");
+        assert_eq!(passwords.check(&right, HERE).await, Checked::Right, "it is known");
+        let there = IpAddr::from([127, 0, 0, 2]);
+        for _ in 0..3 * GUESSES.0 {
+            assert_eq!(passwords.check(&header("b", "other"), there).await, Checked::Right);
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The file, and a real server that keeps to it.
 
+mod changes;
 mod file;
 mod served;
 

@@ -17,8 +17,9 @@ use serde_saphyr::Location;
 use std::{path::PathBuf, sync::Arc};
 
 /// What clients have to show (Go's `tls.ClientAuthType`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum ClientAuth {
+    #[default]
     None,
     Request,
     RequireAny,
@@ -37,7 +38,7 @@ pub(super) struct TlsSettings {
     pub(super) certificate: Source,
     pub(super) key: Source,
     pub(super) client_ca: Option<Source>,
-    client_auth: ClientAuth,
+    pub(super) client_auth: ClientAuth,
     allowed: Vec<SubjectName>,
     least: &'static SupportedProtocolVersion,
     most: &'static SupportedProtocolVersion,
@@ -74,6 +75,19 @@ impl ClientAuth {
                 "{other:?} is none of NoClientCert, RequestClientCert, RequireAnyClientCert, \
                  VerifyClientCertIfGiven, RequireAndVerifyClientCert"
             )),
+        }
+    }
+}
+
+impl ClientAuth {
+    /// The word that the file has for it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            ClientAuth::None => "NoClientCert",
+            ClientAuth::Request => "RequestClientCert",
+            ClientAuth::RequireAny => "RequireAnyClientCert",
+            ClientAuth::VerifyIfGiven => "VerifyClientCertIfGiven",
+            ClientAuth::RequireAndVerify => "RequireAndVerifyClientCert",
         }
     }
 }

@@ -18,16 +18,16 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-const BOTH: [&rustls::SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+pub(super) const BOTH: [&rustls::SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
 
-struct Server {
-    address: SocketAddr,
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
     reporter: Arc<Reporter>,
-    access: watch::Sender<Access>,
+    pub(super) access: watch::Sender<Access>,
 }
 
 impl Server {
-    fn start(access: Access) -> Self {
+    pub(super) fn start(access: Access) -> Self {
         let listeners = bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
         let address = listeners.addresses()[0];
         let reporter = Arc::<Reporter>::default();
@@ -40,13 +40,13 @@ impl Server {
         Server { address, reporter, access }
     }
 
-    async fn plain(&self, path: &str, headers: &str) -> String {
+    pub(super) async fn plain(&self, path: &str, headers: &str) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         talk(&mut stream, path, headers).await
     }
 
     /// The answer by TLS, or nothing if there is none.
-    async fn tls(&self, client: ClientConfig, path: &str, headers: &str) -> String {
+    pub(super) async fn tls(&self, client: ClientConfig, path: &str, headers: &str) -> String {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         match TlsConnector::from(Arc::new(client)).connect(name, stream).await {
@@ -55,7 +55,7 @@ impl Server {
         }
     }
 
-    fn counted(&self, line: &str) -> bool {
+    pub(super) fn counted(&self, line: &str) -> bool {
         let text = String::from_utf8(self.reporter.metrics().exposition().0).unwrap();
         text.lines().any(|found| found == line)
     }
@@ -74,15 +74,15 @@ async fn talk(
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-fn has(answer: &str, status: u16, text: &str) {
+pub(super) fn has(answer: &str, status: u16, text: &str) {
     assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(text), "{answer}");
 }
 
-fn basic(name: &str, password: &str) -> String {
+pub(super) fn basic(name: &str, password: &str) -> String {
     format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("{name}:{password}")))
 }
 
-const TLS: &str = "tls_server_config: {cert_file: tls.crt, key_file: tls.key";
+pub(super) const TLS: &str = "tls_server_config: {cert_file: tls.crt, key_file: tls.key";
 
 #[tokio::test]
 async fn with_tls_only_probes_are_answered_without() {

@@ -1,0 +1,116 @@
+//! How often one address may make the server do what costs it processor time. The number of
+//! connections is bounded anyway ([`super::places`]); a client that closes each and opens the next
+//! would else get as many signatures and checks as there is time for.
+
+use herder_model::bucket::Bucket;
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// Addresses that are remembered. Of more, those go that come nearest to having all left.
+const MOST: usize = 1024;
+
+/// So many at once, and one more each time so long has passed, for each address.
+#[derive(Debug)]
+pub(super) struct Rate {
+    burst: u32,
+    every: Duration,
+    left: Mutex<HashMap<IpAddr, Bucket<Instant>>>,
+}
+
+impl Rate {
+    pub(super) fn new(burst: u32, every: Duration) -> Self {
+        Rate { burst, every, left: Mutex::default() }
+    }
+
+    /// Takes one, if the address has one left.
+    pub(super) fn take(&self, address: IpAddr) -> bool {
+        let (address, now) = (of_one_client(address), Instant::now());
+        self.with(|all| {
+            if all.len() >= MOST && !all.contains_key(&address) {
+                let left = all.iter_mut().map(|(address, bucket)| {
+                    (bucket.refill(self.burst, self.every, now), *address)
+                });
+                if let Some((_, most)) = left.max() {
+                    all.remove(&most);
+                }
+            }
+            let bucket = all.entry(address).or_insert_with(|| Bucket::full(self.burst, now));
+            bucket.refill(self.burst, self.every, now);
+            bucket.take()
+        })
+    }
+
+    /// Gives back what was taken: it was not what is limited.
+    pub(super) fn give_back(&self, address: IpAddr) {
+        self.with(|all| {
+            if let Some(bucket) = all.get_mut(&of_one_client(address)) {
+                bucket.give_back();
+            }
+        });
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut HashMap<IpAddr, Bucket<Instant>>) -> T) -> T {
+        work(&mut self.left.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A host has all addresses of a /64 for itself (RFC 4291, 2.5.4).
+fn of_one_client(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::advance;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn host(number: usize) -> IpAddr {
+        Ipv6Addr::from(u128::try_from(number).unwrap() << 64 | 7).into()
+    }
+
+    fn taken(rate: &Rate, address: IpAddr, tries: usize) -> usize {
+        (0..tries).filter(|_| rate.take(address)).count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_then_one_each_time_for_each_address() {
+        let rate = Rate::new(5, SECOND);
+        assert_eq!(taken(&rate, host(1), 9), 5);
+        assert_eq!(taken(&rate, host(2), 9), 5, "another one");
+        for _ in 0..3 {
+            advance(SECOND).await;
+            assert_eq!(taken(&rate, host(1), 9), 1);
+        }
+        rate.give_back(host(1));
+        assert_eq!(taken(&rate, host(1), 9), 1);
+        advance(SECOND * 600).await;
+        assert_eq!(taken(&rate, host(1), 9), 5, "and never more");
+        let beside: IpAddr = "0:0:0:1:ffff::1".parse().unwrap();
+        assert_eq!(taken(&rate, beside, 9), 0, "it is the same host's");
+    }
+
+    /// However many addresses a client has, those that ask most stay remembered.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_remembered_is_bounded() {
+        let rate = Rate::new(2, SECOND);
+        assert_eq!(taken(&rate, host(0), 9), 2);
+        for number in 1..=3 * MOST {
+            assert!(rate.take(host(number)));
+        }
+        assert_eq!(rate.with(|all| all.len()), MOST);
+        assert_eq!(taken(&rate, host(0), 9), 0);
+    }
+}
