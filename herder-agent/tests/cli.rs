@@ -100,3 +100,20 @@ fn a_proxy_of_the_kubeconfig_is_refused() {
         assert!(told.contains(part), "{part}: {told}");
     }
 }
+
+/// A password that anybody on the way can read is sent, but not silently. Nothing listens there.
+#[test]
+fn a_password_without_tls_is_warned_of_unless_it_stays_on_this_machine() {
+    for (url, flags, warns) in [
+        ("http://0.0.0.0:1", &["--user", "me"][..], true),
+        ("http://0.0.0.0:1", &[], false),
+        ("http://127.0.0.1:1", &["--user", "me"], false),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_herder-agent"));
+        command.args(["kills", "--url", url]).args(flags).env("HERDER_PASSWORD", "secret");
+        let output = command.output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(told.contains("in clear to 0.0.0.0"), warns, "{url} {flags:?}: {told}");
+        assert!(told.contains("cannot ask") && !told.contains("secret"), "{told}");
+    }
+}

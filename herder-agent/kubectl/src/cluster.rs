@@ -15,11 +15,23 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::Value;
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::time::{Instant, timeout_at};
 
 /// Longest answer that is read, bytes: some 4 KiB for each of 1,000 kills.
 const LONGEST: usize = 16 << 20;
+
+/// Most of all answers that are read at once, MiB. Each is parsed when it is whole.
+const LONGEST_TOGETHER: usize = 256;
+
+/// Agents that can be asked; Kubernetes is made for 5,000 nodes.
+const MOST_AGENTS: usize = 100_000;
 
 /// Pods of one page of the list.
 const PAGE: u32 = 500;
@@ -35,6 +47,8 @@ pub(crate) struct Cluster {
     agents_namespace: String,
     agents_selector: String,
     within: Duration,
+    /// Bytes of answers that are held now.
+    held: Arc<AtomicUsize>,
 }
 
 impl Cluster {
@@ -61,6 +75,7 @@ impl Cluster {
             agents_namespace: common.agents_namespace.clone(),
             agents_selector: common.agents_selector.clone(),
             within: common.timeout(),
+            held: Arc::default(),
         })
     }
 
@@ -80,6 +95,9 @@ impl Cluster {
                 source,
             })?;
             agents.extend(page.items.into_iter().filter_map(Agent::of));
+            if agents.len() > MOST_AGENTS {
+                return Err(Error::ManyAgents(MOST_AGENTS));
+            }
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params = params.continue_token(&token),
                 None => break,
@@ -96,8 +114,8 @@ impl Cluster {
 
     pub(crate) async fn list(&self, agent: &Agent, path: &str) -> Result<Vec<Value>, Fault> {
         let answer = self.ask(agent, path, None).await?;
-        let body = whole(answer.into_body()).await?;
-        serde_json::from_slice(&body).map_err(|error| Fault::Garbage(error.to_string()))
+        let body = self.whole(answer.into_body()).await?;
+        serde_json::from_slice(&body.bytes).map_err(|error| Fault::Garbage(error.to_string()))
     }
 
     /// The answer of an agent, as soon as its head is there. One that has TLS is asked by TLS.
@@ -112,17 +130,29 @@ impl Cluster {
         if status.is_success() {
             return Ok(answer);
         }
-        let body = whole(answer.into_body()).await?;
-        if status != StatusCode::BAD_REQUEST || !String::from_utf8_lossy(&body).contains(SPEAKS_TLS)
+        let body = self.whole(answer.into_body()).await?;
+        if status != StatusCode::BAD_REQUEST
+            || !String::from_utf8_lossy(&body.bytes).contains(SPEAKS_TLS)
         {
-            return Err(Fault::refused(status, &body));
+            return Err(Fault::refused(status, &body.bytes));
         }
         let answer = self.ask_by("https:", agent, path, last_event).await?;
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);
         }
-        Err(Fault::refused(status, &whole(answer.into_body()).await?))
+        Err(Fault::refused(status, &self.whole(answer.into_body()).await?.bytes))
+    }
+
+    /// All of a body.
+    async fn whole(&self, mut body: Body) -> Result<Held, Fault> {
+        let mut all = Held { bytes: Vec::new(), held: self.held.clone() };
+        while let Some(frame) = body.frame().await {
+            if let Some(data) = frame.map_err(Fault::Broken)?.data_ref() {
+                all.add(data)?;
+            }
+        }
+        Ok(all)
     }
 
     async fn ask_by(
@@ -145,16 +175,52 @@ impl Cluster {
     }
 }
 
-async fn whole(mut body: Body) -> Result<Vec<u8>, Fault> {
-    let mut all = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(Fault::Broken)?;
-        if let Some(data) = frame.data_ref() {
-            all.extend_from_slice(data);
+/// A body, which counts as held until it is dropped.
+struct Held {
+    bytes: Vec<u8>,
+    held: Arc<AtomicUsize>,
+}
+
+impl Held {
+    fn add(&mut self, data: &[u8]) -> Result<(), Fault> {
+        let before = self.held.fetch_add(data.len(), Ordering::Relaxed);
+        self.bytes.extend_from_slice(data);
+        if self.bytes.len() > LONGEST {
+            return Err(Fault::Garbage(format!("it is longer than {} MiB", LONGEST >> 20)));
         }
-        if all.len() > LONGEST {
-            return Err(Fault::Garbage(format!("it is longer than {LONGEST} bytes")));
+        if before + data.len() > LONGEST_TOGETHER << 20 {
+            return Err(Fault::TooMuch(LONGEST_TOGETHER));
         }
+        Ok(())
     }
-    Ok(all)
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_of_one_and_of_all_is_bounded() {
+        let held = Arc::<AtomicUsize>::default();
+        let piece = vec![0; 1 << 20];
+        let new = || Held { bytes: Vec::new(), held: held.clone() };
+        let fill = |mut one: Held, times: usize| -> Result<Held, Fault> {
+            (0..times).try_for_each(|_| one.add(&piece))?;
+            Ok(one)
+        };
+        let error = fill(new(), 17).err().unwrap().to_string();
+        assert!(error.contains("longer than 16 MiB"), "{error}");
+        assert_eq!(held.load(Ordering::Relaxed), 0, "what is given up is not held");
+        let all: Vec<_> = (0..16).map(|_| fill(new(), 16).unwrap()).collect();
+        let error = fill(new(), 1).err().unwrap().to_string();
+        assert!(error.contains("more than 256 MiB"), "{error}");
+        drop(all);
+        assert!(fill(new(), 16).is_ok());
+    }
 }

@@ -19,6 +19,8 @@ pub(crate) enum Error {
         "no agents in namespace {namespace} with labels {selector}: is Herder there? else see --agents-namespace and --agents-selector"
     )]
     NoAgents { namespace: String, selector: String },
+    #[error("there are more than {0} agents; choose some with --agents-selector")]
+    ManyAgents(usize),
     #[error("none of {0} agents answered")]
     NoAnswer(usize),
     #[error(transparent)]
@@ -35,6 +37,10 @@ pub(crate) enum Fault {
     Refused { status: StatusCode, why: String },
     #[error("{}", Causes(.0))]
     Broken(#[source] kube::Error),
+    #[error(
+        "the agents' answers have more than {0} MiB at once; ask for one namespace or fewer kills"
+    )]
+    TooMuch(usize),
     #[error("its answer is not what an agent says: {0}")]
     Garbage(String),
 }

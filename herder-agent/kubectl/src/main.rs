@@ -26,6 +26,9 @@ use tokio::{runtime::Builder, time::Instant};
 /// Some agents did not answer, so something may be missing.
 const PARTIAL: u8 = 3;
 
+/// Containers of all nodes that are kept.
+const MOST_ROWS: usize = 100_000;
+
 /// Whether every agent answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answered {
@@ -94,15 +97,21 @@ async fn run(cli: &Cli) -> Result<Answered, Error> {
             Ok(answered)
         }
         Task::Containers(_) => {
-            let mut all = Vec::new();
+            let (mut all, mut left_out) = (Vec::new(), 0);
             let faults =
                 gather::all(&cluster, &agents, "api/v1/containers", deadline, |agent, found| {
                     let found = found.into_iter().filter(|container| shown(&container["owner"]));
-                    all.extend(found.map(|container| of(agent, container)));
+                    for container in found {
+                        if all.len() < MOST_ROWS {
+                            all.push(of(agent, container));
+                        } else {
+                            left_out += 1;
+                        }
+                    }
                 })
                 .await;
             print.containers(&all)?;
-            report(&agents, &faults)
+            bounded(report(&agents, &faults)?, left_out)
         }
         Task::Top(args) => {
             let mut top = top::Top::default();
@@ -111,10 +120,22 @@ async fn run(cli: &Cli) -> Result<Answered, Error> {
                     kills.iter().filter(|kill| shown(kill)).for_each(|kill| top.add(agent, kill));
                 })
                 .await;
+            let left_out = top.left_out();
             print.rows(&top.rows(args.limit), top::table)?;
-            report(&agents, &faults)
+            bounded(report(&agents, &faults)?, left_out)
         }
     }
+}
+
+/// Says how many containers there was no room for, if there were any.
+fn bounded(answered: Answered, left_out: usize) -> Result<Answered, Error> {
+    if left_out == 0 {
+        return Ok(answered);
+    }
+    note(&format!(
+        "{left_out} more are left out: {MOST_ROWS} containers are kept; choose a namespace"
+    ))?;
+    Ok(Answered::Some)
 }
 
 /// What an agent said, with its node.

@@ -1,6 +1,6 @@
 //! Which containers have most OOM kills.
 
-use crate::agents::Agent;
+use crate::{MOST_ROWS, agents::Agent};
 use herder_agent::cli::client::{
     kills::place,
     table::{Cell, Look},
@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 use std::{cmp::Reverse, collections::HashMap, time::SystemTime};
 
 #[derive(Default)]
-pub(crate) struct Top(HashMap<(String, String), Count>);
+pub(crate) struct Top {
+    counts: HashMap<(String, String), Count>,
+    left_out: usize,
+}
 
 #[derive(Default)]
 struct Count {
@@ -24,7 +27,12 @@ const KINDS: [&str; 3] = ["subprocess", "init", "group"];
 
 impl Top {
     pub(crate) fn add(&mut self, agent: &Agent, kill: &Value) {
-        let count = self.0.entry((place(kill), agent.node.clone())).or_default();
+        let container = (place(kill), agent.node.clone());
+        if self.counts.len() >= MOST_ROWS && !self.counts.contains_key(&container) {
+            self.left_out += 1;
+            return;
+        }
+        let count = self.counts.entry(container).or_default();
         for (number, kind) in count.kinds.iter_mut().zip(KINDS) {
             *number += u64::from(kill["kind"] == kind);
         }
@@ -35,10 +43,15 @@ impl Top {
         }
     }
 
+    /// Kills in containers for which there was no room.
+    pub(crate) fn left_out(&self) -> usize {
+        self.left_out
+    }
+
     /// Those with most kills first.
     pub(crate) fn rows(self, most: usize) -> Vec<Value> {
         let kills = |count: &Count| count.kinds.iter().sum::<u64>();
-        let mut all: Vec<_> = self.0.into_iter().collect();
+        let mut all: Vec<_> = self.counts.into_iter().collect();
         all.sort_by(|(one, first), (other, second)| {
             (Reverse(kills(first)), one).cmp(&(Reverse(kills(second)), other))
         });

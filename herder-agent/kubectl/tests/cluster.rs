@@ -336,3 +336,20 @@ fn what_is_wrong_is_named() {
     let (code, stderr) = status(&mut cluster.command(&["kills", "--kubeconfig", "/nowhere"]));
     assert!(code == Some(1) && stderr.contains("/nowhere"), "{stderr}");
 }
+
+/// One agent that says more containers than are kept of all.
+fn crowd(path: &str, stream: &mut TcpStream) {
+    if path.contains("/pods?") {
+        return send_json(stream, &list(&[pod("agent-1", "Running", "DaemonSet")]));
+    }
+    let many = vec![r#"{"owner":{"namespace":"shop"}}"#; 100_003].join(",");
+    send(stream, "200 OK", "application/json", &format!("[{many}]"));
+}
+
+#[test]
+fn more_containers_than_are_kept_are_named() {
+    let cluster = Cluster::start(crowd);
+    let (code, stdout, stderr) = cluster.run(&["containers", "-o", "json", "--timeout", "60"]);
+    assert_eq!((code, stdout.lines().count()), (3, 100_000), "{stderr}");
+    assert!(stderr.contains("3 more are left out: 100000 containers"), "{stderr}");
+}

@@ -47,6 +47,8 @@ pub enum ClientError {
     Broken { url: String, source: hyper::Error },
     #[error("the agent at {0} did not answer in time")]
     Slow(String),
+    #[error("the agent at {url} sent more than {mebibytes} MiB at once, which no agent does")]
+    Long { url: String, mebibytes: usize },
     #[error("the agent at {url} answered {status}: {body}{}", refusal_hint(*status))]
     Refused { url: String, status: u16, body: String },
     #[error("the agent at {url} did not answer with an agent's JSON: {source}")]

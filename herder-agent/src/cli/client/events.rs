@@ -68,7 +68,7 @@ impl Iterator for Events {
             }
         }
         let is_endless = self.read.len() > LONGEST_LINE;
-        is_endless.then(|| Err(serde_json::Error::custom("a line has no end")))
+        is_endless.then(|| Err(serde_json::Error::custom("a line has no end within 1 MiB")))
     }
 }
 
@@ -108,6 +108,6 @@ mod tests {
         events.push(&vec![b'x'; LONGEST_LINE]);
         assert!(events.next().is_none());
         events.push(b"x");
-        assert!(events.next().unwrap().unwrap_err().to_string().contains("no end"));
+        assert!(events.next().unwrap().unwrap_err().to_string().contains("no end within 1 MiB"));
     }
 }

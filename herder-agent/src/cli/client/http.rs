@@ -15,7 +15,11 @@ use hyper::{
     header::{AUTHORIZATION, HOST, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
-use std::{io, time::Duration};
+use std::{
+    io::{self, Write},
+    net::IpAddr,
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -27,6 +31,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A stream says something every 15 seconds; this long after that it is dead.
 const SILENCE: Duration = Duration::from_secs(45);
+
+/// Longest answer that is no stream, MiB. An agent has at most 4,096 containers, of some KiB each, and
+/// is asked for 100 kills at once.
+const LONGEST: usize = 64;
 
 pub(super) struct Agent {
     url: String,
@@ -56,6 +64,13 @@ impl Agent {
         let authority = format!("{host}:{}", uri.port_u16().unwrap_or(9469));
         let below = uri.path().trim_end_matches('/').to_owned();
         let authorization = authorization(args)?;
+        if authorization.is_some() && tls.is_none() && !is_this_machine(host) {
+            // Where standard error is gone, nobody would read it.
+            let _ = writeln!(
+                io::stderr(),
+                "herder-agent: the password crosses the network in clear to {host}; use https:// if the agent has TLS"
+            );
+        }
         Ok(Agent { url: url.to_owned(), authority, below, tls, authorization })
     }
 
@@ -146,12 +161,24 @@ impl Agent {
     }
 }
 
+/// Whether what is sent to a host stays on this machine.
+fn is_this_machine(host: &str) -> bool {
+    let address: Result<IpAddr, _> = host.trim_start_matches('[').trim_end_matches(']').parse();
+    // Names below are this machine's, too (RFC 6761, 6.3).
+    let is_name =
+        host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost");
+    address.map_or(is_name, |address| address.to_canonical().is_loopback())
+}
+
 impl Answer {
     /// All of it, as text.
     async fn all(mut self) -> Result<String, ClientError> {
         let mut read = Vec::new();
         while let Some(bytes) = self.more().await? {
             read.extend_from_slice(&bytes);
+            if read.len() > LONGEST << 20 {
+                return Err(ClientError::Long { url: self.url, mebibytes: LONGEST });
+            }
         }
         Ok(String::from_utf8_lossy(&read).into_owned())
     }
@@ -165,5 +192,21 @@ impl Answer {
         let frame =
             frame.map_err(|source| ClientError::Broken { url: self.url.clone(), source })?;
         Ok(Some(frame.into_data().unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_this_machine;
+
+    #[test]
+    fn what_stays_on_this_machine() {
+        for host in ["127.0.0.1", "127.8.9.10", "[::1]", "localhost", "LOCALHOST", "a.localhost"] {
+            assert!(is_this_machine(host), "{host}");
+        }
+        for host in ["10.0.0.1", "0.0.0.0", "[::]", "[fe80::1]", "node-1", "localhost.example"] {
+            assert!(!is_this_machine(host), "{host}");
+        }
+        assert!(is_this_machine("[::ffff:127.0.0.1]"));
     }
 }

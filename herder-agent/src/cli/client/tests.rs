@@ -223,3 +223,20 @@ async fn an_agent_is_shown_what_it_asks_for() {
     assert!(error.contains("does the agent have TLS?"), "{error}");
     fs::remove_dir_all(&directory).unwrap();
 }
+
+/// Something else may listen where an agent is looked for, and say more than fits.
+#[tokio::test]
+async fn an_answer_without_end_is_given_up_with_the_bound() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+            let piece = vec![b' '; 1 << 20];
+            while stream.write_all(&piece).await.is_ok() {}
+        }
+    });
+    let agent = agent_at(&url).unwrap();
+    let error = agent.get("/api/v1/containers").await.unwrap_err().to_string();
+    assert!(error.contains(&url) && error.contains("more than 64 MiB"), "{error}");
+}
