@@ -1,9 +1,7 @@
 //! What a program prints, and when each line could be read at the other end.
 
-use rustix::{
-    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
-    time::{ClockId, clock_gettime},
-};
+use crate::harness::wait::monotonic;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use std::{
     fs::File,
     io::Read,
@@ -12,12 +10,6 @@ use std::{
     sync::{Arc, Mutex},
     thread,
 };
-
-/// Nanoseconds of the clock that the kernel's trace buffer uses too.
-pub fn monotonic() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
-}
 
 /// A line, and when its end was read.
 #[derive(Clone, Debug)]

@@ -6,12 +6,12 @@
 
 use super::{
     figures::{found, size, spread},
-    lines::monotonic,
     programs::{Herder, Output, Program},
 };
 use crate::harness::{
     agent::MATCHED,
     system::{forked, handle_signal},
+    wait::monotonic,
 };
 use rustix::process::{Signal, WaitOptions, getpid, kill_process, waitpid};
 use serde_json::json;

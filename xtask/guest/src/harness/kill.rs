@@ -12,7 +12,7 @@ pub fn assert_kill(kill: &Value, kind: &str, limit: &str, cgroup: &str) {
 /// A container whose child is killed while its init lives on; the agent reports it as that.
 pub fn sub_process_dies(agent: &Agent, path: &str) {
     let before = agent.kills().len();
-    let container = Container::start(path, 60, &["idle", "hog:100"]);
+    let container = Container::start_governed(path, 60, &["idle", "hog:100"]);
     let kills = agent.wait_for_kills(before + 1);
     let told = [&kills[before]["kind"], &kills[before]["cgroup"]];
     assert_eq!(told, ["subprocess", path], "{:#}", kills[before]);

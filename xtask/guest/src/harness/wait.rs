@@ -1,5 +1,6 @@
 //! Waits for what the agent does at once on a real machine.
 
+use rustix::time::{ClockId, clock_gettime};
 use std::{
     fs,
     path::Path,
@@ -29,4 +30,10 @@ pub fn within(patience: Duration, what: &str, mut holds: impl FnMut() -> bool) {
 pub fn alive(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     Path::new(&format!("/proc/{pid}")).exists() && !status.contains("State:\tZ")
+}
+
+/// Nanoseconds of the clock that all processes have, and that the kernel's trace buffer uses too.
+pub fn monotonic() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }

@@ -173,7 +173,10 @@ fn unit_that_fails_for_a_while() {
     let mut start = Command::new("systemctl");
     let _fails = start.env("PATH", PATH).args(["start", "herder-agent"]).status();
     let restarts = || property("herder-agent", "NRestarts").parse::<u32>().unwrap();
-    eventually("it has failed often", || restarts() > 6);
+    // Each time is waited for by itself: an emulated machine takes seconds for a start.
+    for times in 1..=7 {
+        eventually(&format!("it was started again {times} times"), || restarts() >= times);
+    }
     fs::write("/etc/herder/herder.yaml", RULES).unwrap();
     eventually("it runs", || agent.try_get("/readyz").is_some_and(|(status, _)| status == 200));
     systemctl(&["stop", "herder-agent"]);

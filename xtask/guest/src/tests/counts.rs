@@ -38,7 +38,7 @@ fn locked_down() {
         agent.wait_until_ready();
         let (_, ready) = agent.try_get("/readyz").unwrap();
         assert!(ready.contains(&format!("source: {source}")), "{level}: {ready} {}", Agent::log());
-        let container = Container::start("/matched/c1", 100, &["idle", "hog:200"]);
+        let container = Container::start_governed("/matched/c1", 100, &["idle", "hog:200"]);
         let kills = agent.wait_for_kills(1);
         assert_kill(&kills[0], "subprocess", "container", "/matched/c1");
         assert_eq!(container.cgroup.oom_group(), "0", "{level}");
@@ -71,7 +71,7 @@ fn counted_kinds_and_limits() {
     assert!(ready.contains("source: memory-events"), "{ready}");
     assert!(agent.get("/metrics").contains(r#"source="memory-events""#));
 
-    let mut container = Container::start("/matched/c1", 100, &["idle", "hog:200"]);
+    let mut container = Container::start_governed("/matched/c1", 100, &["idle", "hog:200"]);
     let kills = agent.wait_for_kills(1);
     assert_kill(&kills[0], "subprocess", "container", "/matched/c1");
     assert_eq!((&kills[0]["rule"], &kills[0]["processes"]), (&"matched".into(), &1.into()));

@@ -40,7 +40,7 @@ fn fight_without_end() {
     let fought = Cgroup::make("/matched/c1");
     let mut fighter = role("fight", &[fought.path()]).spawn().unwrap();
     eventually("they fight", || agent.total("herder_oom_group_reverts_total") > 100.0);
-    let container = Container::start("/matched/c2", 60, &["idle", "hog:100"]);
+    let container = Container::start_governed("/matched/c2", 60, &["idle", "hog:100"]);
     let kills = agent.wait_for_kills(1);
     assert_eq!([&kills[0]["kind"], &kills[0]["cgroup"]], ["subprocess", "/matched/c2"]);
     assert!(agent.container("/matched/c1").is_some(), "the core answers");

@@ -34,7 +34,7 @@ fn rss(kill: &Value) -> u64 {
 /// One process of a steered container dies, and only that one.
 fn subprocess_kill() {
     let agent = Agent::start(MATCHED);
-    let mut container = Container::start("/matched/c1", 100, &["idle", "idle", "hog:200"]);
+    let mut container = Container::start_governed("/matched/c1", 100, &["idle", "idle", "hog:200"]);
     let kills = agent.wait_for_kills(1);
     assert_kill(&kills[0], "subprocess", "container", "/matched/c1");
     assert_eq!(kills[0]["rule"], "matched");

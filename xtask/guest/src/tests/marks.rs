@@ -126,7 +126,7 @@ fn late_kill_of_a_removed_cgroup() {
 /// they exit; container and kind are still right, and the cgroups' counts tell the limit.
 fn without_btf() {
     let agent = Agent::start_with(MATCHED, &["--no-btf", "--resync-seconds", "1"]);
-    let matched = Container::start("/matched/c1", 60, &["idle", "hog:100"]);
+    let matched = Container::start_governed("/matched/c1", 60, &["idle", "hog:100"]);
     let kills = agent.wait_for_kills(1);
     assert_kill(&kills[0], "subprocess", "container", "/matched/c1");
     assert!(alive(matched.init()));

@@ -92,17 +92,18 @@ pub fn in_node(rest: &[&str]) -> ExitCode {
     panic!("{}", role(rest[1], &rest[2..]).exec());
 }
 
-/// A container of the node whose children die one at a time under the rule.
-fn container_of(node: &str) -> Container {
-    Container::start(&format!("{node}/matched/c1"), 60, &["idle", "hog:100"])
+/// The container of a node that the rule would match, if the node is the agent's.
+fn container_of(node: &str) -> (String, u32, [&'static str; 2]) {
+    (format!("{node}/matched/c1"), 60, ["idle", "hog:100"])
 }
 
 /// The first container after the start is the other node's, the next is ours.
 fn both_nodes_kill(agent: &Agent) -> [Container; 2] {
-    let mut other = container_of(OTHER);
+    let (path, limit, children) = container_of(OTHER);
+    let mut other = Container::start(&path, limit, &children);
     eventually("the other node's container ended", || other.ended());
-    let ours = container_of(NODE);
-    eventually("it is enforced", || ours.cgroup.oom_group() == "0");
+    let (path, limit, children) = container_of(NODE);
+    let ours = Container::start_governed(&path, limit, &children);
     eventually("its kill is told", || agent.kills().iter().any(|kill| kill["rule"] == "matched"));
     assert_eq!(other.cgroup.oom_group(), "1", "nobody's but the other node's");
     assert!(agent.container("/matched/c1").is_some());
@@ -128,7 +129,7 @@ fn node_is_a_container() {
         let above = Cgroup::made(above);
         above.limit(150);
         let path = format!("{NODE}/matched/more{number}");
-        let more = Container::start(&path, 1000, &["idle", "hog:200"]);
+        let more = Container::start_governed(&path, 1000, &["idle", "hog:200"]);
         let kills = agent.wait_for_kills(3 + number);
         assert_kill(&kills[2 + number], "subprocess", "node", &format!("/matched/more{number}"));
         above.set("memory.max", "max");
