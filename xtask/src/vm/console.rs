@@ -23,9 +23,9 @@ pub struct Verdict {
     pub flaky: u32,
 }
 
-/// Tests that may need a second try in one run, whatever it consists of: moments in which the
-/// emulator did nothing. One is to be enough as soon as runs on other machines show it.
-const MOST_FLAKY: u32 = 2;
+/// Tests that may need a second try in one run, whatever it consists of. One may be a moment in
+/// which the emulator did nothing, two are a fault of the tests or of the agent.
+const MOST_FLAKY: u32 = 1;
 
 impl Verdict {
     /// One that passed.
@@ -148,12 +148,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_tests_may_need_a_second_try_and_three_fail_the_run() {
+    fn one_test_may_need_a_second_try_and_two_fail_the_run() {
         let mut run = Verdict::PASSED;
-        run += Verdict { passed: 2, failed: 0, flaky: 2 };
+        run += Verdict { passed: 1, failed: 0, flaky: 1 };
         assert!(run.judge().is_ok());
         run += Verdict { passed: 1, failed: 0, flaky: 1 };
-        assert!(run.judge().unwrap_err().to_string().contains("3 tests passed at their second"));
+        assert!(run.judge().unwrap_err().to_string().contains("2 tests passed at their second"));
         let failed = Verdict { passed: 9, failed: 1, flaky: 0 };
         assert_eq!(failed.judge().unwrap_err().to_string(), "1 tests failed");
     }
