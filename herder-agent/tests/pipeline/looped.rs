@@ -15,11 +15,12 @@ async fn it_ends_when_it_is_told_to_and_reports_what_there_is() {
     let (_pods, pods) = mpsc::channel(1);
     let (_learnt, learnt) = mpsc::channel(1);
     let (_roles, roles) = mpsc::channel(1);
+    let (_restarts, restarts) = mpsc::channel(1);
     let (_states, states) = mpsc::channel(1);
     let (end, stop) = oneshot::channel();
     drop(end);
     let is_ready = Cell::new(false);
-    let inbox = Inbox { policy, pods, learnt, roles, states, stop };
+    let inbox = Inbox { policy, pods, learnt, roles, restarts, states, stop };
     let reporter = node.reporter.clone();
     node.core.run(inbox, || is_ready.set(true)).await.unwrap();
     assert!(is_ready.get());

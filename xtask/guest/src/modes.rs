@@ -5,8 +5,8 @@ use crate::{
     runtime,
     tests::{
         addresses, clients, constraints, counts, creations, crowds, crun, dying_children,
-        enforcement, faults, fight, footprint, kills, limits, marks, nodes, pod_events, pod_faults,
-        pod_names, pods, robustness, sandboxes, unseen, victims,
+        enforcement, escalation, faults, fight, footprint, kills, limits, marks, nodes, pod_events,
+        pod_faults, pod_names, pods, robustness, sandboxes, unseen, victims,
     },
 };
 
@@ -17,6 +17,7 @@ const TESTS: &[&[Test]] = &[
     marks::TESTS,
     victims::TESTS,
     enforcement::TESTS,
+    escalation::TESTS,
     crun::TESTS,
     robustness::TESTS,
     counts::TESTS,

@@ -105,7 +105,7 @@ impl Trial<'_> {
         let parents: HashSet<_> = cgroups.iter().filter_map(|(_, path)| path.parent()).collect();
         let chosen = some.min_by_key(|(_, path)| (likeness(path), parents.contains(path)));
         // With 1 nothing around it counts, and what is around it is not ours to judge.
-        let target = Target { rule: "none".into(), value: true };
+        let target = Target::new("none".into(), true);
         if let Some(state) = chosen.and_then(|chosen| self.dry_run(chosen, target)) {
             let why =
                 "no rule with cgroups: matches anything now; tried with a cgroup of root instead";

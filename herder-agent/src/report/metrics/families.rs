@@ -353,7 +353,7 @@ fn register(registry: &Registry, collector: impl Collector + 'static) {
     registry.register(Box::new(collector)).expect("no family is registered twice");
 }
 
-fn counter<const N: usize>(
+pub(super) fn counter<const N: usize>(
     exposed: &mut Vec<Box<dyn Exposed>>,
     name: &str,
     help: &str,

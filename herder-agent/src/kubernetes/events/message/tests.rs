@@ -256,7 +256,8 @@ fn rules_are_told_with_what_to_do() {
 
 #[test]
 fn an_annotation_is_quoted_short_and_clean() {
-    let text = bad_annotation(&format!("x\n\"{}", "y".repeat(500)), "no such value");
+    let text =
+        bad_annotation(&format!("x\n\"{}", "y".repeat(500)), &AnnotationError::Word("x".into()));
     assert!(text.contains(r#"is "x\n\"yyy"#), "{text}");
     assert!(text.len() < 500, "{text}");
 }
