@@ -30,8 +30,14 @@ const TESTS_OF_KILLS: &[&[Test]] =
     &[kills::TESTS, constraints::TESTS, marks::TESTS, victims::TESTS];
 
 /// Those with an API server.
-const TESTS_OF_PODS: &[&[Test]] =
-    &[pod_names::TESTS, pods::TESTS, pod_events::TESTS, pod_faults::TESTS, limits::TESTS];
+const TESTS_OF_PODS: &[&[Test]] = &[
+    pod_names::TESTS,
+    pods::TESTS,
+    pod_events::TESTS,
+    pod_faults::TESTS,
+    limits::TESTS,
+    escalation::TESTS_OF_PODS,
+];
 
 /// Those that need a machine on which nothing else is emulated.
 const TIMED_TESTS: &[&[Test]] = &[fight::TIMED, creations::TIMED, counts::TIMED];

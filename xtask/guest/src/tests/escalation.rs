@@ -3,7 +3,9 @@
 
 use crate::harness::{
     agent::{Agent, MATCHED},
+    api::Api,
     container::{Cgroup, Container, run_in},
+    pod::{ID, cgroup, pod, sandbox},
     test::{Test, tests},
     wait::{alive, eventually},
 };
@@ -18,6 +20,9 @@ pub const TESTS: &[Test] = tests![
     escalation_in_a_dry_run,
     escalation_outlives_the_agent
 ];
+
+/// With an API server.
+pub const TESTS_OF_PODS: &[Test] = tests![pod_asks_for_a_restart];
 
 /// A rule that matches every cgroup right below `/matched`.
 fn rules(escalate: &str) -> String {
@@ -168,4 +173,32 @@ fn escalation_outlives_the_agent() {
     Agent::reconfigure(MATCHED);
     eventually("without its rule it is over", || container.cgroup.oom_group() == "0");
     std::fs::remove_file("/tmp/state-escalation.json").unwrap();
+}
+
+/// By its annotations; the pause container, and the pod's owner.
+fn pod_asks_for_a_restart() {
+    let mut object = pod(1, Some(ID), Some("worker=single-process"));
+    object["metadata"]["annotations"]["herder.dev/oom-escalate"] = "1/10m=restart".into();
+    let api = Api::start(&object);
+    let sandbox = sandbox();
+    let mut pause = run_in(&sandbox, &["idle"]);
+    let agent = Agent::start_with("rules: []", &["--kubernetes", "on", "--node-name", "node-1"]);
+    let mut container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
+    let event = api.event("OOMKillsEscalated");
+    let field = &event["involvedObject"]["fieldPath"];
+    assert_eq!([&event["type"], field], ["Warning", "spec.containers{worker}"], "{event:#}");
+    let message = event["message"].as_str().unwrap();
+    assert!(message.contains("As the pod's annotation says, "), "{message}");
+    if has_kill(&container.cgroup) {
+        eventually("the container has ended", || container.ended());
+        assert!(message.contains("all of its processes were killed"), "{message}");
+        let series = r#"herder_escalations_total{result="ok",rule="annotation",to="restart"}"#;
+        assert_eq!(agent.metric(series), 1.0);
+    } else {
+        assert_eq!(container.cgroup.oom_group(), "1");
+    }
+    assert!(pause.try_wait().unwrap().is_none(), "the pause container is left alone");
+    assert!(agent.container(sandbox.path()).is_none_or(|state| state["escalation"].is_null()));
+    pause.kill().unwrap();
+    pause.wait().unwrap();
 }
