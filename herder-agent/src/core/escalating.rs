@@ -72,7 +72,7 @@ impl Core {
         id: CgroupId,
         path: &CgroupPath,
         scope: Option<&CgroupPath>,
-        target: Target,
+        mut target: Target,
     ) -> Target {
         if let (Some(last), Some(escalate), None) =
             (self.enforcer.left_escalated(id), target.escalate, scope)
@@ -80,7 +80,11 @@ impl Core {
             let of = Subject { id, path: path.clone(), rule: target.rule.clone(), escalate };
             self.escalations.resume(of, last, self.clock.now());
         }
-        self.escalations.target(id, path, scope, target)
+        let Target { rule, escalate, .. } = &target;
+        if self.escalations.is_raised((id, path), scope, rule, *escalate) {
+            (target.value, target.is_raised) = (true, true);
+        }
+        target
     }
 
     fn carry_out(&mut self, Order { of, what }: Order) {
