@@ -60,52 +60,25 @@ impl To {
     }
 }
 
-/// What came of an escalation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
-    /// It was done.
-    Done,
-    /// This kernel has no `cgroup.kill`, so `memory.oom.group` was set to 1 in its place.
-    GroupInstead,
-    /// A restart that the budget of the node does not allow yet; it is tried again.
-    OverBudget,
-    /// A restart that was put off, and not due any more when the budget allowed it.
-    Lapsed,
-    /// The cgroup was removed, or is under no rule any more.
-    Gone,
-    /// The kernel refused.
-    Error,
-    /// A dry run: nothing was written.
-    DryRun,
-    /// The cgroup is not one container, so that more would be hit than had the kills.
-    Refused,
-}
-
-impl Outcome {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Outcome::Done,
-        Outcome::GroupInstead,
-        Outcome::OverBudget,
-        Outcome::Lapsed,
-        Outcome::Gone,
-        Outcome::Error,
-        Outcome::DryRun,
-        Outcome::Refused,
-    ];
-
-    /// The value of the `result` label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Outcome::Done => "ok",
-            Outcome::GroupInstead => "group-instead",
-            Outcome::OverBudget => "over-budget",
-            Outcome::Lapsed => "lapsed",
-            Outcome::Gone => "gone",
-            Outcome::Error => "error",
-            Outcome::DryRun => "dry-run",
-            Outcome::Refused => "refused",
-        }
+labels! {
+    /// What came of an escalation.
+    pub enum Outcome {
+        /// It was done.
+        Done = "ok",
+        /// This kernel has no `cgroup.kill`, so `memory.oom.group` was set to 1 in its place.
+        GroupInstead = "group-instead",
+        /// A restart that the budget of the node does not allow yet; it is tried again.
+        OverBudget = "over-budget",
+        /// A restart that was put off, and not due any more when the budget allowed it.
+        Lapsed = "lapsed",
+        /// The cgroup was removed, or is under no rule any more.
+        Gone = "gone",
+        /// The kernel refused.
+        Error = "error",
+        /// A dry run: nothing was written.
+        DryRun = "dry-run",
+        /// The cgroup is not one container, so that more would be hit than had the kills.
+        Refused = "refused",
     }
 }
 
