@@ -11,7 +11,7 @@ use crate::{
         config::{self, ConfigError},
     },
     core::{CgroupMount, Core, CoreConfig, Inbox, Notices},
-    enforce::{BUILT_WITHIN, Enforcer, Options, StatesRequest},
+    enforce::{BUILT_WITHIN, Enforcer, Options, StatesRequest, restart_channel},
     kernel::{
         cgroupfs::{CgroupFs, dir::CgroupRoot},
         clock::Clock,
@@ -139,12 +139,14 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let awaited = nri::Awaited::default();
     let bundles = Bundles::new(args.bundle_dir.clone());
     let (role_requests, lookups, roles) = roles::channel();
+    let (restart_requests, restart_writer, restarts) = restart_channel();
     let core = Core::new(CoreConfig {
         clock: Clock::System,
         heartbeat: heartbeat.clone(),
         source,
         policy: policy.clone(),
         enforcer,
+        restarts: (restart_requests, Duration::from_secs(args.escalation_restart_seconds)),
         reporter: reporter.clone(),
         hierarchy: CgroupMount {
             root: mount.clone(),
@@ -165,8 +167,9 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let (to_learn, learnt) = mpsc::channel(MESSAGES);
     let (asked, states) = mpsc::channel(MESSAGES);
     let (stop_core, stop) = oneshot::channel();
-    let inbox = Inbox { policy: followed.clone(), pods, learnt, roles, states, stop };
+    let inbox = Inbox { policy: followed.clone(), pods, learnt, roles, restarts, states, stop };
     let core_runtime = start(current_thread(), "the core's runtime")?;
+    core_runtime.spawn(restart_writer.run());
     let (end, ended) = oneshot::channel();
     let core = thread::Builder::new().name("core".into()).spawn(move || {
         raise_priority(Urgency::First);

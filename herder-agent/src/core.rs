@@ -16,6 +16,7 @@ mod cgroups;
 mod containers;
 mod describe;
 mod effects;
+mod escalating;
 mod fates;
 mod govern;
 mod inbox;
@@ -34,7 +35,7 @@ pub use inbox::{Inbox, Message};
 pub use notices::Notices;
 
 use crate::{
-    enforce::{Enforcer, StatesRequest},
+    enforce::{Enforcer, RestartRequests, StatesRequest},
     kernel::{
         cgroupfs::CgroupFs,
         clock::Clock,
@@ -50,6 +51,7 @@ use cgroups::Cgroups;
 use herder_model::{
     cgroup::CgroupId,
     clock::Monotonic,
+    escalation::node::Escalations,
     naming::Naming,
     oom::{assemble::EXIT_WAIT, reasons::Lost},
     rules::matching::Policy,
@@ -97,6 +99,8 @@ pub struct CoreConfig {
     pub policy: Arc<Policy>,
     /// What enforces these values.
     pub enforcer: Enforcer,
+    /// Where restarts of containers are ordered, and the pause between two of them.
+    pub restarts: (RestartRequests, Duration),
     /// What reports kills, counts and errors.
     pub reporter: Arc<Reporter>,
     /// Where the cgroups are.
@@ -126,6 +130,8 @@ pub struct Core {
     subjects: Subjects,
     role_requests: RoleRequests,
     enforcer: Enforcer,
+    escalations: Escalations,
+    restarts: RestartRequests,
     kills: Kills,
     audit: Audit,
     notices: Notices,
@@ -144,6 +150,8 @@ impl Core {
         let told_within = if traced.at_exit { EXIT_WAIT } else { TOLD_WITHIN };
         let CgroupMount { root, begins_at, kubelet_uid, resync_every } = config.hierarchy;
         config.reporter.rules(config.policy.names());
+        config.reporter.escalating(config.policy.escalations());
+        let (restarts, pause) = config.restarts;
         let writer = StateWriter::new(config.state_file, config.clock.now());
         Core {
             clock: config.clock,
@@ -153,6 +161,8 @@ impl Core {
             subjects: Subjects::new(config.naming, config.policy, kubelet_uid),
             role_requests: config.role_requests,
             enforcer: config.enforcer,
+            escalations: Escalations::new(pause),
+            restarts,
             kills: Kills::new(traced, is_blind),
             audit: Audit::new(told_within, config.node_before, writer),
             notices: config.notices,
@@ -171,9 +181,15 @@ impl Core {
             Message::RuntimeContainers(containers) => self.take_runtime_containers(containers),
             Message::Roles(found) => self.take_roles(found),
             Message::States(StatesRequest { after, most, answer }) => {
+                let mut states = self.enforcer.states(after.as_ref(), most);
+                for state in &mut states.states {
+                    let shown = self.escalations.shown(state.id);
+                    state.escalation.as_mut().into_iter().for_each(|it| it.show(shown));
+                }
                 // The client that asked may be gone, which does not concern the core.
-                let _ = answer.send(self.enforcer.states(after.as_ref(), most));
+                let _ = answer.send(states);
             }
+            Message::Restarted(restarted) => self.restarted(restarted),
         }
     }
 
@@ -184,6 +200,7 @@ impl Core {
             self.cgroups.appearing.deadline(),
             self.source.deadline(),
             self.kills.deadline(),
+            self.escalations.deadline(),
             self.audit.deadline(),
         ];
         parts.into_iter().flatten().min()
@@ -225,6 +242,9 @@ impl Core {
         }
         if is_due(self.kills.fates.deadline()) {
             self.look_at_containers();
+        }
+        if is_due(self.escalations.deadline()) {
+            self.escalate_due();
         }
         if is_due(self.audit.reconciler_deadline()) {
             self.settle_counts(now);

@@ -16,16 +16,21 @@ mod news;
 mod obstacle;
 mod options;
 mod pace;
+mod restart;
 mod state;
 mod states;
 mod survey;
 mod watch;
 
-pub use container::ContainerState;
+pub use container::{ContainerState, EscalationState};
 pub use effect::{Counted, Effect};
 pub use news::{Change, EnforcementEvent};
 pub use obstacle::{may_be_stopped, stopping_policy};
 pub use options::{BUILT_WITHIN, Options, Origin, Place};
+pub use restart::{
+    RestartError, RestartRequest, RestartRequests, RestartWriter, Restarted,
+    channel as restart_channel,
+};
 pub use states::{StateKey, States, StatesRequest};
 
 use crate::kernel::cgroupfs::dir::CgroupRoot;

@@ -41,12 +41,15 @@ pub mod inside {
         pub use crate::core::{CgroupMount, Core, CoreConfig, Inbox, Message, Notices};
     }
     pub mod enforce {
-        pub use crate::enforce::{ContainerState, Enforcer, Options, States, StatesRequest};
+        pub use crate::enforce::{
+            ContainerState, Enforcer, EscalationState, Options, RestartRequest, RestartWriter,
+            Restarted, States, StatesRequest, restart_channel,
+        };
     }
     pub mod kernel {
         pub mod cgroupfs {
             pub mod dir {
-                pub use crate::kernel::cgroupfs::dir::CgroupRoot;
+                pub use crate::kernel::cgroupfs::dir::{CgroupRoot, KILL};
             }
         }
         pub use crate::kernel::clock;

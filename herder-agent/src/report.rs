@@ -2,6 +2,7 @@
 //! record, so that the three cannot drift apart.
 
 mod enforcement;
+mod escalation;
 pub mod heartbeat;
 pub mod journal;
 mod lock;

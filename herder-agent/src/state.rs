@@ -122,7 +122,7 @@ fn failed(path: &Path, source: io::Error) -> StateError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use herder_model::cgroup::CgroupPath;
+    use herder_model::{cgroup::CgroupPath, clock::Monotonic};
 
     fn file(name: &str) -> StateFile {
         let path = std::env::temp_dir().join(format!("herder-{name}-{}.json", std::process::id()));
@@ -135,8 +135,13 @@ mod tests {
         let file = file("state");
         assert_eq!(file.load().unwrap(), State::default(), "the first agent of a node");
         let path = CgroupPath::parse(b"/a").ok();
-        let left =
-            SavedCgroup { path, oom_kills: Some(3), give_back: Some(true), rule: Some("r".into()) };
+        let left = SavedCgroup {
+            path,
+            oom_kills: Some(3),
+            give_back: Some(true),
+            rule: Some("r".into()),
+            escalated: Some(Monotonic(7)),
+        };
         let cgroups = SavedCgroups::from([(CgroupId(7), left)]);
         let state = State { begins_at: CgroupId(5), oom_kills: Some(9), cgroups };
         file.save(&state).unwrap();

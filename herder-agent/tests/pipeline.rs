@@ -10,6 +10,8 @@
 
 #[path = "pipeline/counted.rs"]
 mod counted;
+#[path = "pipeline/escalations.rs"]
+mod escalations;
 #[path = "pipeline/kills.rs"]
 mod kills;
 #[path = "pipeline/looped.rs"]

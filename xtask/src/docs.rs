@@ -145,6 +145,10 @@ fn the_table_of_keys_is_that_of_the_agent() {
         "rules[].pods.selector.matchLabels",
         "rules[].pods.selector.matchExpressions",
         "rules[].pods.containers",
+        "rules[].escalate",
+        "rules[].escalate.after",
+        "rules[].escalate.within",
+        "rules[].escalate.to",
         "podAnnotations",
     ];
     assert_eq!(rows, keys.into_iter().collect());
@@ -153,7 +157,8 @@ fn the_table_of_keys_is_that_of_the_agent() {
     let error = known("x: 1")
         + &known("rules: [{x: 1}]")
         + &known("rules: [{pods: {x: 1}}]")
-        + &known("rules: [{pods: {selector: {x: 1}}}]");
+        + &known("rules: [{pods: {selector: {x: 1}}}]")
+        + &known("rules: [{escalate: {x: 1}}]");
     for key in keys {
         let name = key.rsplit(['.', ']']).next().unwrap();
         assert!(error.contains(name), "{name}: {error}");

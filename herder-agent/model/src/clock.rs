@@ -1,12 +1,14 @@
 //! A moment of the kernel's clock. The model has no clock of its own: its callers pass the
 //! time.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{ops::Add, time::Duration};
 
 /// A moment of `CLOCK_MONOTONIC` in nanoseconds, as the kernel's records have it
 /// (`bpf_ktime_get_ns()`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub struct Monotonic(pub u64);
 
 impl Monotonic {

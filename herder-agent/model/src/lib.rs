@@ -11,6 +11,7 @@
 //!  cgroup ─► owner ─► naming ─► rules     whose cgroup it is, and what a rule wants of it
 //!                     pods
 //!  reconcile                              whether all kills were reported
+//!  escalation                             what follows when processes of a container keep dying
 //!  enforcement, saved                     what enforcement says, and what one agent leaves
 //! ```
 
@@ -23,6 +24,7 @@ pub mod causes;
 pub mod cgroup;
 pub mod clock;
 pub mod enforcement;
+pub mod escalation;
 pub mod kill;
 pub mod naming;
 pub mod oom;

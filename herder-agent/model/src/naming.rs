@@ -22,7 +22,7 @@ use crate::{
         Event, Pod,
         store::{PodChange, PodStore},
     },
-    rules::matching::{PodSubject, Policy, Subject, Verdict},
+    rules::matching::{PodSubject, Policy, Subject, Target, Verdict},
 };
 use elimination::Patience;
 use runtime::{RuntimeContainer, RuntimeContainers};
@@ -346,6 +346,10 @@ impl Naming {
                 if name.is_none() && (target.value || self.is_sandbox(cgroup, container.id)) =>
             {
                 Verdict::Unmatched
+            }
+            // Nor is a sandbox ever escalated.
+            Verdict::Matched(target) if name.is_none() => {
+                Verdict::Matched(Target { escalate: None, ..target })
             }
             verdict => verdict,
         }

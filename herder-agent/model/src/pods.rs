@@ -22,6 +22,9 @@ use std::{collections::BTreeMap, mem::size_of};
 /// The annotation by which a pod asks for its own `memory.oom.group`.
 pub const OOM_GROUP_ANNOTATION: &str = "herder.dev/oom-group";
 
+/// The annotation by which a pod asks for what follows when processes of a container keep dying.
+pub const OOM_ESCALATE_ANNOTATION: &str = "herder.dev/oom-escalate";
+
 /// So much of a pod's labels is kept, bytes; of a pod with more, none are.
 ///
 /// The API server has no limit for them but that of the whole object, some MiB. Any client that may
@@ -65,6 +68,8 @@ pub struct Pod {
     pub labels: Option<Labels>,
     /// The value of [`OOM_GROUP_ANNOTATION`], not yet understood.
     pub oom_group: Option<Box<str>>,
+    /// The value of [`OOM_ESCALATE_ANNOTATION`], not yet understood.
+    pub oom_escalate: Option<Box<str>>,
     /// Its containers of all kinds, at most [`MOST_CONTAINERS`].
     pub containers: Box<[Container]>,
     /// Some containers are left out: kills in them are reported by their cgroup.
@@ -124,7 +129,7 @@ impl Pod {
 
     /// The same with what rules and annotations are about, and no more.
     fn without_containers(&self) -> Self {
-        let Pod { uid, config_hash, namespace, name, labels, oom_group, .. } = self;
+        let Pod { uid, config_hash, namespace, name, labels, oom_group, oom_escalate, .. } = self;
         Pod {
             uid: *uid,
             config_hash: *config_hash,
@@ -132,6 +137,7 @@ impl Pod {
             name: name.clone(),
             labels: labels.clone(),
             oom_group: oom_group.clone(),
+            oom_escalate: oom_escalate.clone(),
             containers: Box::default(),
             more_containers: false,
             memory_limit: None,

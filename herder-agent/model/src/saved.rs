@@ -1,6 +1,9 @@
 //! What an agent saves about each cgroup for the next agent.
 
-use crate::cgroup::{CgroupId, CgroupPath};
+use crate::{
+    cgroup::{CgroupId, CgroupPath},
+    clock::Monotonic,
+};
 use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, sync::Arc};
 
@@ -15,6 +18,10 @@ pub struct SavedCgroup {
     /// The rule that it was under. The first versions did not say.
     #[serde(default)]
     pub rule: Option<Arc<str>>,
+    /// It was escalated to 1, and the last kill that counts for that was at this time. Earlier
+    /// versions knew no escalation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escalated: Option<Monotonic>,
 }
 
 pub type SavedCgroups = HashMap<CgroupId, SavedCgroup>;

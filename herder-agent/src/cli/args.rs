@@ -184,7 +184,8 @@ pub struct RunArgs {
     /// (`info,herder_agent::enforce=debug`).
     #[arg(long, env = "HERDER_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
-    /// Write no memory.oom.group; log what would be written.
+    /// Write nothing to cgroups: neither memory.oom.group nor cgroup.kill. Log what would be
+    /// written.
     #[arg(long, env = "HERDER_DRY_RUN")]
     pub dry_run: bool,
     /// When the agent stops, restore the memory.oom.group that each container had before.
@@ -200,6 +201,17 @@ pub struct RunArgs {
         value_parser = clap::value_parser!(u64).range(1..=3600)
     )]
     pub resync_seconds: u64,
+    /// Seconds between two restarts of containers on this node by rules with
+    /// `escalate: {to: restart}`. A restart that comes too early waits, as long as its
+    /// container goes on losing processes.
+    #[arg(
+        long,
+        env = "HERDER_ESCALATION_RESTART_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..=3600)
+    )]
+    pub escalation_restart_seconds: u64,
     /// Seconds that the series of a container stay after its pod is removed; outside of
     /// pods, after its cgroup is removed.
     #[arg(

@@ -5,6 +5,7 @@
 
 mod checks;
 mod enforcement;
+mod escalation;
 mod kubelet;
 
 use crate::cli::{args::CheckArgs, telemetry::colours};

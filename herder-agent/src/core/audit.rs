@@ -156,7 +156,12 @@ impl Core {
     /// Saves what is to be left to the next agent.
     pub(super) fn save_state(&mut self) {
         self.count_node();
-        let state = self.audit.state(self.cgroups.begins_at, self.enforcer.leaves());
+        let mut left = self.enforcer.leaves();
+        for (id, saved) in &mut left {
+            // What an earlier agent raised stays so until its cgroup is known.
+            saved.escalated = self.escalations.saved(*id).or(saved.escalated);
+        }
+        let state = self.audit.state(self.cgroups.begins_at, left);
         self.audit.writer.save(state);
     }
 
@@ -202,6 +207,7 @@ mod tests {
             oom_kills: None,
             give_back: Some(true),
             rule: None,
+            escalated: None,
         };
         let state = audit.state(id, SavedCgroups::from([(id, saved)]));
         assert_eq!(state.cgroups[&id].oom_kills, Some(6));

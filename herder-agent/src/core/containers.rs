@@ -58,7 +58,7 @@ impl Core {
         self.settle_fates(settled, None);
     }
 
-    fn settle_fates(&mut self, settled: Vec<Settled>, obstacle: Option<Obstacle>) {
+    pub(super) fn settle_fates(&mut self, settled: Vec<Settled>, obstacle: Option<Obstacle>) {
         for Settled { kill, container, ended } in settled {
             let owner = self.subjects.owner(&container);
             let Some(record) = self.reporter.settled(kill, &owner, ended, obstacle) else {

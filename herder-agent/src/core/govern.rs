@@ -132,6 +132,7 @@ impl Core {
             self.source.removed(id);
         }
         self.container_removed(id);
+        self.escalations.forget(id);
         self.enforcer.removed(id);
         self.audit.removed(id);
         if let Some(over_limit) = &mut self.kills.over_limit {
@@ -172,6 +173,7 @@ impl Core {
     /// Takes other rules.
     pub(super) fn take_policy(&mut self, policy: Arc<Policy>) {
         self.reporter.rules(policy.names());
+        self.reporter.escalating(policy.escalations());
         self.subjects.policy = policy;
         self.cgroups.sort(&self.subjects);
         let living: Vec<_> = self.cgroups.tree.living().map(|(id, _)| id).collect();
@@ -196,6 +198,7 @@ impl Core {
                 let origin = self.subjects.naming.adjusted(path).map_or(origin, Origin::Adjusted);
                 let scope = self.subjects.scope_of(path);
                 let owner = self.subjects.owner(scope.as_ref().unwrap_or(path));
+                let target = self.escalated(id, path, scope.as_ref(), target);
                 self.enforcer.govern(id, Place { path, scope }, origin, target, owner);
                 // At once, so that what a thousand containers have to say never piles up.
                 self.take_effects();
@@ -207,6 +210,7 @@ impl Core {
             }
             Verdict::Leave { .. } | Verdict::Unmatched => {}
         }
+        self.escalations.forget(id);
         self.enforcer.release(id);
         self.take_effects();
         self.audit.removed(id);

@@ -1,7 +1,10 @@
 //! What other parts send to the core and ask of it: each by a channel of its own type, so that none
 //! of them has to know the core.
 
-use crate::{enforce::StatesRequest, runtime::roles::FoundRole};
+use crate::{
+    enforce::{Restarted, StatesRequest},
+    runtime::roles::FoundRole,
+};
 use herder_model::{naming::runtime::RuntimeContainer, pods::Event, rules::matching::Policy};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,6 +19,8 @@ pub struct Inbox {
     pub learnt: mpsc::Receiver<Vec<RuntimeContainer>>,
     /// What the bundles of new containers say they are.
     pub roles: mpsc::Receiver<Vec<FoundRole>>,
+    /// What came of restarts.
+    pub restarts: mpsc::Receiver<Restarted>,
     /// Requests for the state of matched containers.
     pub states: mpsc::Receiver<StatesRequest>,
     /// The agent ends, when something is sent or its sender is dropped.
@@ -32,6 +37,8 @@ pub enum Message {
     RuntimeContainers(Vec<RuntimeContainer>),
     /// From the bundles of new containers.
     Roles(Vec<FoundRole>),
+    /// A restart is over.
+    Restarted(Restarted),
     /// A question for the state of matched containers.
     States(StatesRequest),
 }
@@ -46,6 +53,7 @@ impl Inbox {
             Some(event) = self.pods.recv() => Some(Message::Pod(event)),
             Some(learnt) = self.learnt.recv() => Some(Message::RuntimeContainers(learnt)),
             Some(found) = self.roles.recv() => Some(Message::Roles(found)),
+            Some(restarted) = self.restarts.recv() => Some(Message::Restarted(restarted)),
             Some(request) = self.states.recv() => Some(Message::States(request)),
         }
     }
@@ -53,11 +61,12 @@ impl Inbox {
     /// What is there already. `turn` is another one at each call, so that each channel comes first
     /// in its turn.
     pub(super) fn try_next(&mut self, turn: u32) -> Option<Message> {
-        (0..5).find_map(|next| match turn.wrapping_add(next) % 5 {
+        (0..6).find_map(|next| match turn.wrapping_add(next) % 6 {
             0 => self.policy.has_changed().unwrap_or(false).then(|| self.policy()),
             1 => self.pods.try_recv().ok().map(Message::Pod),
             2 => self.learnt.try_recv().ok().map(Message::RuntimeContainers),
             3 => self.roles.try_recv().ok().map(Message::Roles),
+            4 => self.restarts.try_recv().ok().map(Message::Restarted),
             _ => self.states.try_recv().ok().map(Message::States),
         })
     }
@@ -82,6 +91,7 @@ mod tests {
         learnt: mpsc::Sender<Vec<RuntimeContainer>>,
         roles: mpsc::Sender<Vec<FoundRole>>,
         _states: mpsc::Sender<StatesRequest>,
+        _restarts: mpsc::Sender<Restarted>,
         stop: oneshot::Sender<()>,
     }
 
@@ -91,16 +101,20 @@ mod tests {
         let (learnt, learnts) = mpsc::channel(8);
         let (roles, found) = mpsc::channel(8);
         let (states, requests) = mpsc::channel(8);
+        let (restarts, restarted) = mpsc::channel(8);
         let (stop, stopped) = oneshot::channel();
         let inbox = Inbox {
             policy: policies,
             pods: pod_events,
             learnt: learnts,
             roles: found,
+            restarts: restarted,
             states: requests,
             stop: stopped,
         };
-        (inbox, Others { policy, pods, learnt, roles, _states: states, stop })
+        let others =
+            Others { policy, pods, learnt, roles, _states: states, _restarts: restarts, stop };
+        (inbox, others)
     }
 
     fn name(message: &Message) -> &'static str {
@@ -109,6 +123,7 @@ mod tests {
             Message::Pod(_) => "pod",
             Message::RuntimeContainers(_) => "learnt",
             Message::Roles(_) => "roles",
+            Message::Restarted(_) => "restarted",
             Message::States(_) => "states",
         }
     }
@@ -129,8 +144,8 @@ mod tests {
     #[tokio::test]
     async fn those_who_are_gone_end_nothing() {
         let (mut inbox, others) = inbox();
-        let Others { policy, pods, learnt, roles, _states, stop } = others;
-        drop((policy, pods, roles, _states));
+        let Others { policy, pods, learnt, roles, _states, _restarts, stop } = others;
+        drop((policy, pods, roles, _states, _restarts));
         learnt.send(Vec::new()).await.unwrap();
         assert_eq!(inbox.next().await.as_ref().map(name), Some("learnt"));
         drop(learnt);

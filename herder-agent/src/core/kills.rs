@@ -163,7 +163,10 @@ impl Core {
         if report.cgroup.is_none() {
             self.reporter.unattributed(Unattributed::UnknownCgroup);
         }
+        // After the report, so that log and journal have the kill before what follows from it.
+        let loss = self.loss(&report);
         self.tell(report);
+        loss.into_iter().for_each(|loss| self.escalate(loss));
     }
 
     /// Counts what was lost on the way.

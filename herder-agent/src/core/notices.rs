@@ -10,10 +10,11 @@ use crate::{
 use herder_model::{
     cgroup::CgroupPath,
     enforcement::Obstacle,
+    escalation::{Outcome, node::Subject},
     kill::KillReport,
     naming::Naming,
     owner::{Owner, id::PodUid},
-    pods::Pod,
+    pods::{OOM_ESCALATE_ANNOTATION, Pod},
     rules::{annotation::AnnotationError, matching::Target},
 };
 use std::{
@@ -51,6 +52,8 @@ impl Notices {
         let EnforcementEvent { target, change, .. } = event;
         let rule = target.rule.clone();
         let (reason, message) = match change {
+            // What raised it has an Event of its own.
+            Change::Enforced if target.is_raised => return,
             Change::Enforced => {
                 if emitted.enforced.insert(container.into(), target.clone()).as_ref()
                     == Some(&target)
@@ -78,12 +81,15 @@ impl Notices {
     /// whether this value is new.
     fn bad_annotation(&mut self, pod: &Pod, error: &AnnotationError) -> bool {
         let emitted = self.emitted.entry(pod.uid).or_default();
-        if emitted.annotation == pod.oom_group {
+        let value = match error.annotation() {
+            OOM_ESCALATE_ANNOTATION => &pod.oom_escalate,
+            _ => &pod.oom_group,
+        };
+        if emitted.annotation == *value {
             return false;
         }
-        emitted.annotation.clone_from(&pod.oom_group);
-        let value = pod.oom_group.as_deref().unwrap_or_default();
-        let message = message::bad_annotation(value, &error.to_string());
+        emitted.annotation.clone_from(value);
+        let message = message::bad_annotation(value.as_deref().unwrap_or_default(), error);
         self.emit(Occurrence::new(About::new(pod, None), Reason::BadOomGroupAnnotation, message));
         true
     }
@@ -141,6 +147,29 @@ impl Notices {
             && let Some(name) = named.name
         {
             self.enforcement(named.pod, name, event);
+        }
+    }
+
+    /// Emits an Event for an escalation that was carried out, or could not be.
+    pub(super) fn notice_escalation(
+        &self,
+        naming: &Naming,
+        of: &Subject,
+        outcome: Outcome,
+        why: Option<&str>,
+    ) {
+        let reason = match outcome {
+            Outcome::Done | Outcome::GroupInstead => Reason::OomKillsEscalated,
+            Outcome::Error | Outcome::Refused => Reason::OomEscalationFailed,
+            // The first is tried again, the others change nothing.
+            Outcome::OverBudget | Outcome::Lapsed | Outcome::Gone | Outcome::DryRun => return,
+        };
+        if let Some(named) = naming.named(&of.path)
+            && let Some(name) = named.name
+        {
+            let message = message::escalated(name, &of.rule, of.escalate, outcome, why);
+            let about = About::new(named.pod, named.pod.container(name));
+            self.emit(Occurrence::new(about, reason, message));
         }
     }
 

@@ -3,7 +3,7 @@
 mod blocked;
 mod shown;
 
-pub use shown::ContainerState;
+pub use shown::{ContainerState, EscalationState};
 
 use super::{
     Context, Origin, Place, Shared,
@@ -19,6 +19,7 @@ use blocked::Blocked;
 use herder_model::{
     cgroup::{CgroupId, CgroupPath},
     enforcement::{Cause, OomGroupWrite},
+    escalation::Escalate,
     owner::Owner,
     rules::matching::Target,
 };
@@ -151,6 +152,16 @@ impl Container {
     /// The rule that it is under.
     pub(super) fn rule(&self) -> &Arc<str> {
         &self.target.rule
+    }
+
+    /// What the rule escalates to, if it does.
+    pub(super) fn escalate(&self) -> Option<Escalate> {
+        self.target.escalate
+    }
+
+    /// Its directory, if that is open.
+    pub(super) fn directory(&self) -> Option<&CgroupDir> {
+        self.directory.as_ref()
     }
 
     /// The scope that is one container with it.

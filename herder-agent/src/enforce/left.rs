@@ -29,6 +29,7 @@ impl Enforcer {
             oom_kills: None,
             give_back: container.value_to_restore(),
             rule: Some(container.rule().clone()),
+            escalated: None,
         };
         let known = self.containers.iter().map(|(id, container)| (*id, left(container)));
         self.left.iter().map(|(id, left)| (*id, left.clone())).chain(known).collect()

@@ -109,6 +109,8 @@ pub(super) struct OomGroupState {
     echo: Echo,
     /// This agent, or one before it, has written the value.
     written_by_us: bool,
+    /// The value that this agent wrote last.
+    last_written: Option<bool>,
     dry_run_reported: bool,
     writes: u64,
     reverts: u64,
@@ -128,6 +130,7 @@ impl OomGroupState {
             phase: Phase::Settling,
             echo: Echo::None,
             written_by_us: matches!(origin, Origin::Adjusted(_)),
+            last_written: None,
             dry_run_reported: false,
             writes: 0,
             reverts: 0,
@@ -201,8 +204,8 @@ impl OomGroupState {
     fn value(&mut self, value: bool) -> Action {
         match &mut self.provenance {
             Provenance::Preexisting(original) => *original = original.or(Some(value)),
-            // A 1 that is not ours is the runtime's.
-            Provenance::Fresh { had_1 } if value && !(self.wanted && self.written_by_us) => {
+            // A 1 that is not ours is the runtime's. Ours may be there although 0 is wanted by now.
+            Provenance::Fresh { had_1 } if value && self.last_written != Some(true) => {
                 *had_1 = true;
             }
             Provenance::Fresh { .. } | Provenance::Inherited { .. } => {}
@@ -223,6 +226,7 @@ impl OomGroupState {
 
     fn written(&mut self, cause: Cause, watched: bool) -> Action {
         self.writes += 1;
+        self.last_written = Some(self.wanted);
         self.reverts += u64::from(cause == Cause::Revert);
         self.echo = if watched { Echo::OwnWrite } else { Echo::None };
         self.hold();

@@ -73,7 +73,7 @@ impl Fake {
         let cgroup = |path: &str| CgroupPath::parse(path.as_bytes()).unwrap();
         let (path, scope) = (cgroup(path), scope.map(cgroup));
         let owner = Owner::Host { cgroup: scope.clone().unwrap_or(path.clone()) };
-        let target = Target { rule: "rule".into(), value };
+        let target = Target::new("rule".into(), value);
         self.enforcer.govern(id, Place { path: &path, scope }, origin, target, owner);
         id
     }

@@ -4,6 +4,7 @@ mod below;
 pub mod dir;
 mod files;
 mod limits;
+pub mod own;
 pub mod walk;
 
 pub use files::CgroupFs;

@@ -62,6 +62,10 @@ herder_model::labels! {
         OomGroupReverted = "OomGroupReverted",
         /// A rule matches, but its value is not enforceable.
         OomGroupNotEnforceable = "OomGroupNotEnforceable",
+        /// Its processes kept dying, and its rule's escalation was carried out.
+        OomKillsEscalated = "OOMKillsEscalated",
+        /// The same, and it could not be.
+        OomEscalationFailed = "OOMEscalationFailed",
         /// The pod's annotation is invalid; the pod is left alone.
         BadOomGroupAnnotation = "BadOomGroupAnnotation",
     }

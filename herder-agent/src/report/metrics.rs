@@ -3,6 +3,7 @@
 //! No label has an unbounded set of values: no pid, command name, uid or
 //! container ID. Those are in the log line and the API.
 
+mod escalated;
 mod families;
 mod family;
 mod series;
@@ -15,6 +16,7 @@ use crate::{
     kubernetes::{client::Failure, events::send::Outcome},
     runtime::nri,
 };
+use escalated::Escalated;
 use families::Families;
 use family::Key;
 pub(crate) use family::PIECE;
@@ -56,6 +58,7 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Metrics {
     families: Families,
+    escalated: Escalated,
     series: Lock<Series>,
 }
 
@@ -69,7 +72,9 @@ impl Metrics {
     /// With every series that has a known set of labels at 0. Series of containers
     /// outlive them by the retention.
     pub fn new(retention: Duration) -> Self {
-        Metrics { families: Families::new(), series: Lock::new(Series::new(retention)) }
+        let mut families = Families::new();
+        let escalated = Escalated::new(&mut families.exposed);
+        Metrics { families, escalated, series: Lock::new(Series::new(retention)) }
     }
 
     /// Sets the source of kills, by its name.

@@ -106,6 +106,7 @@ pub(super) fn full_server(access: Access) -> SocketAddr {
         });
         (0..4).for_each(|one| reporter.oom_group_effective(&owner(one), Some(false), false));
         states.push(ContainerState {
+            id: CgroupId(1),
             cgroup,
             inner_cgroup: None,
             owner: owner(0),
@@ -117,6 +118,7 @@ pub(super) fn full_server(access: Access) -> SocketAddr {
             explanation: Some("what stands in the way, and what to do".repeat(4)),
             writes: 1,
             reverts: 0,
+            escalation: None,
         });
     }
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();

@@ -4,9 +4,12 @@ use super::records::{self, Kernel};
 use bytemuck::bytes_of;
 use herder_agent::inside::{
     core::{CgroupMount, Core, CoreConfig, Message, Notices},
-    enforce::{Enforcer, Options},
+    enforce::{
+        Enforcer, EscalationState, Options, RestartWriter, Restarted, StatesRequest,
+        restart_channel,
+    },
     kernel::{
-        cgroupfs::dir::CgroupRoot,
+        cgroupfs::dir::{CgroupRoot, KILL},
         clock::Clock,
         source::{MemoryEvents, Source},
     },
@@ -34,6 +37,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tokio::sync::oneshot;
 
 /// Uid of the pod `shop/web-0`.
 const UID: &str = "2c39abf0-f543-4c05-8cfe-3839410aef01";
@@ -55,10 +59,20 @@ pub(crate) struct Node {
     pub(crate) core: Core,
     /// What the core asks of bundles; nothing reads them but a test.
     pub(crate) lookups: RoleLookups,
+    /// The restarts that it orders; only a test writes them.
+    pub(crate) restarts: RestartWriter,
     /// The container `worker`'s cgroup.
     pub(crate) worker: u64,
     /// The pod's.
     pub(crate) pod: u64,
+}
+
+/// In what an agent differs from one that has what it usually has.
+#[derive(Default)]
+struct Given {
+    kubelet_uid: Option<u32>,
+    dry_run: bool,
+    state_file: Option<StateFile>,
 }
 
 impl Node {
@@ -66,26 +80,37 @@ impl Node {
     pub(crate) fn new(name: &str, rules: &str) -> Self {
         let kernel = Kernel::default();
         let source = kernel.source();
-        Self::of(name, rules, kernel, None, None, |_| source)
+        Self::of(name, rules, kernel, Given::default(), |_| source)
+    }
+
+    /// One whose agent writes nothing.
+    pub(crate) fn in_dry_run(name: &str, rules: &str) -> Self {
+        let kernel = Kernel::default();
+        let source = kernel.source();
+        Self::of(name, rules, kernel, Given { dry_run: true, ..Given::default() }, |_| source)
     }
 
     /// One that leaves a state to the next agent.
     pub(crate) fn with_state(name: &str, rules: &str, file: StateFile) -> Self {
         let kernel = Kernel::default();
         let source = kernel.source();
-        Self::of(name, rules, kernel, None, Some(file), |_| source)
+        Self::of(name, rules, kernel, Given { state_file: Some(file), ..Given::default() }, |_| {
+            source
+        })
     }
 
     /// One that hears of kills and cgroups from this.
     pub(crate) fn with_source(name: &str, rules: &str, source: Box<dyn Source>) -> Self {
-        Self::of(name, rules, Kernel::default(), None, None, |_| source)
+        Self::of(name, rules, Kernel::default(), Given::default(), |_| source)
     }
 
     /// One whose kubelet has another user than the cgroups.
     pub(crate) fn with_kubelet_uid(name: &str, rules: &str, uid: u32) -> Self {
         let kernel = Kernel::default();
         let source = kernel.source();
-        Self::of(name, rules, kernel, Some(uid), None, |_| source)
+        Self::of(name, rules, kernel, Given { kubelet_uid: Some(uid), ..Given::default() }, |_| {
+            source
+        })
     }
 
     /// One whose agent may run no programs, and has the kernel's counts instead.
@@ -94,15 +119,14 @@ impl Node {
             fs::write(root.join("cgroup.controllers"), "cpu memory\n").unwrap();
             Box::new(MemoryEvents::new(root).unwrap())
         };
-        Self::of(name, rules, Kernel::default(), None, None, source)
+        Self::of(name, rules, Kernel::default(), Given::default(), source)
     }
 
     fn of(
         name: &str,
         rules: &str,
         kernel: Kernel,
-        kubelet_uid: Option<u32>,
-        state_file: Option<StateFile>,
+        given: Given,
         source: impl FnOnce(&Path) -> Box<dyn Source>,
     ) -> Self {
         let root =
@@ -115,7 +139,7 @@ impl Node {
         let clock = Clock::manual(Monotonic(1_000_000_000_000));
         let reporter = Arc::new(Reporter::default());
         let options = Options {
-            dry_run: false,
+            dry_run: given.dry_run,
             restore_on_exit: false,
             descriptors: i32::MAX,
             systemd_transient: root.join("transient"),
@@ -126,27 +150,29 @@ impl Node {
             root: root.clone(),
             begins_at: mount.id(),
             // Whoever runs the test has made the files.
-            kubelet_uid: kubelet_uid.unwrap_or_else(|| fs::metadata(&root).unwrap().uid()),
+            kubelet_uid: given.kubelet_uid.unwrap_or_else(|| fs::metadata(&root).unwrap().uid()),
             resync_every: Duration::from_secs(60),
         };
         let (role_requests, lookups, _) = roles::channel();
+        let (restart_requests, restarts, _) = restart_channel();
         let core = Core::new(CoreConfig {
             clock: clock.clone(),
             source: source(&root),
             policy: policy(rules),
             enforcer: Enforcer::new(Some(mount), options),
+            restarts: (restart_requests, Duration::from_secs(10)),
             reporter: reporter.clone(),
             hierarchy,
             naming: Naming::new(true),
             role_requests,
             notices: Notices::new(None),
-            state_file,
+            state_file: given.state_file,
             node_before: Some(0),
             heartbeat: Heartbeat::default(),
             awaited: Awaited::default(),
         });
         let root = Root(root);
-        let mut node = Node { root, clock, kernel, reporter, core, lookups, worker, pod };
+        let mut node = Node { root, clock, kernel, reporter, core, lookups, restarts, worker, pod };
         node.core.begin().unwrap();
         node.turn();
         node
@@ -232,6 +258,45 @@ impl Node {
     fn tell(&mut self, event: Event) {
         self.core.take(Message::Pod(event));
         self.turn();
+    }
+
+    /// The pod asks for the mode of its containers, and what follows when they keep losing
+    /// processes.
+    pub(crate) fn pod_is_annotated(&mut self, mode: &str, escalate: &str) {
+        let mut pod = pod_object('a');
+        (pod.oom_group, pod.oom_escalate) = (Some(mode.into()), Some(escalate.into()));
+        self.tell(Event::Applied(Box::new(pod)));
+    }
+
+    /// The kernel has `cgroup.kill`.
+    pub(crate) fn has_kill(&self, path: &str) {
+        write(&self.root.0, path, KILL, "");
+    }
+
+    /// What was written to it.
+    pub(crate) fn killed(&self, path: &str) -> String {
+        let text = fs::read_to_string(self.directory(path).join(KILL)).unwrap();
+        text.trim().to_owned()
+    }
+
+    /// The thread that writes restarts does its only one.
+    pub(crate) fn restart(&mut self) {
+        let request = self.restarts.take_request().unwrap();
+        self.restarted(request.write());
+    }
+
+    pub(crate) fn restarted(&mut self, restarted: Restarted) {
+        self.core.take(Message::Restarted(restarted));
+        self.turn();
+    }
+
+    /// How far the only container's escalation is.
+    pub(crate) fn escalation(&mut self) -> EscalationState {
+        let (answer, mut answered) = oneshot::channel();
+        self.core.take(Message::States(StatesRequest { after: None, most: 9, answer }));
+        let mut states = answered.try_recv().unwrap().states;
+        assert_eq!(states.len(), 1, "{states:?}");
+        states.remove(0).escalation.unwrap()
     }
 
     /// What was read of a container's bundle comes back to the core.

@@ -5,8 +5,8 @@ use crate::{
     runtime,
     tests::{
         addresses, clients, constraints, counts, creations, crowds, crun, dying_children,
-        enforcement, faults, fight, footprint, kills, limits, marks, nodes, pod_events, pod_faults,
-        pod_names, pods, robustness, sandboxes, unseen, victims,
+        enforcement, escalation, faults, fight, footprint, kills, limits, marks, nodes, pod_events,
+        pod_faults, pod_names, pods, robustness, sandboxes, unseen, victims,
     },
 };
 
@@ -17,6 +17,7 @@ const TESTS: &[&[Test]] = &[
     marks::TESTS,
     victims::TESTS,
     enforcement::TESTS,
+    escalation::TESTS,
     crun::TESTS,
     robustness::TESTS,
     counts::TESTS,
@@ -29,8 +30,14 @@ const TESTS_OF_KILLS: &[&[Test]] =
     &[kills::TESTS, constraints::TESTS, marks::TESTS, victims::TESTS];
 
 /// Those with an API server.
-const TESTS_OF_PODS: &[&[Test]] =
-    &[pod_names::TESTS, pods::TESTS, pod_events::TESTS, pod_faults::TESTS, limits::TESTS];
+const TESTS_OF_PODS: &[&[Test]] = &[
+    pod_names::TESTS,
+    pods::TESTS,
+    pod_events::TESTS,
+    pod_faults::TESTS,
+    limits::TESTS,
+    escalation::TESTS_OF_PODS,
+];
 
 /// Those that need a machine on which nothing else is emulated.
 const TIMED_TESTS: &[&[Test]] = &[fight::TIMED, creations::TIMED, counts::TIMED];

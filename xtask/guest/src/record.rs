@@ -31,6 +31,10 @@ rules:
 - name: docker
   cgroups: ['/system.slice/docker-*.scope', '/locked.slice/*']
   oomGroup: single-process
+- name: brittle
+  cgroups: ['/brittle.slice/*']
+  oomGroup: single-process
+  escalate: {after: 1, within: 1m, to: restart}
 ";
 
 /// Expositions of each node, and the time between them.
@@ -136,7 +140,7 @@ pub fn show(seconds: u64) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Kills of every kind, restarts, somebody who changes values back, and a slice
+/// Kills of every kind, restarts, by the agent too, somebody who changes values back, and a slice
 /// above a container that overrides its value.
 fn well(watch: impl FnOnce(&Agent, &mut dyn FnMut())) {
     let mut workloads = [
@@ -147,13 +151,23 @@ fn well(watch: impl FnOnce(&Agent, &mut dyn FnMut())) {
         Workload::new("batch", "job-0", 3, &["grower:2!", "idle", "idle"]),
     ];
     let api = Api::serve(&workloads.each_ref().map(Workload::object));
-    let agent = Agent::start_with(RULES, &FLAGS);
+    let flags = [&FLAGS[..], &["--escalation-restart-seconds", "2"]].concat();
+    let agent = Agent::start_with(RULES, &flags);
     workloads.iter_mut().for_each(Workload::start);
     let locked = Cgroup::make("/locked.slice");
     locked.set("memory.oom.group", "1");
     let _locked = Container::start("/locked.slice/docker-3.scope", 60, &["idle"]);
     let _docker = Container::start("/system.slice/docker-1.scope", 60, &["idle", "grower:2!"]);
+    // They end at each kill, one after the other, and are started again.
+    let start = |path: &str| Container::start(path, 60, &["idle", "grower:6!"]);
+    let paths = ["/brittle.slice/a", "/brittle.slice/b"];
+    let mut brittle = paths.map(start);
     watch(&agent, &mut || {
+        for (path, container) in paths.iter().zip(&mut brittle) {
+            if container.ended() {
+                *container = start(path);
+            }
+        }
         workloads.iter_mut().for_each(|workload| workload.keep_running(&api));
         let fought = workloads[0].container.as_ref().expect("it was started");
         for _ in 0..4 {

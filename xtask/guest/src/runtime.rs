@@ -8,6 +8,7 @@
 pub mod bundle;
 mod cri;
 pub mod engine;
+mod escalation;
 mod kills;
 pub mod machine;
 pub mod nri;
@@ -28,6 +29,7 @@ pub const TESTS: &[&[Test]] = &[tests![
     crun_kills => || kills::kills(Engine::CRUN),
     crun_update => || update::update(Engine::CRUN),
     crun_starts => || starts::starts(Engine::CRUN),
+    runc_escalation => || escalation::escalation(Engine::RUNC),
     containerd_kills => || kills::kills(Engine::CONTAINERD),
     containerd_update => || update::update(Engine::CONTAINERD),
     containerd_starts => || starts::starts(Engine::CONTAINERD),
@@ -50,6 +52,7 @@ pub const TESTS_WITH_SYSTEMD: &[&[Test]] = &[
         systemd_crun_kills => || kills::kills(Engine::CRUN.with_systemd()),
         systemd_crun_update => || update::update(Engine::CRUN.with_systemd()),
         systemd_crun_starts => || starts::starts(Engine::CRUN.with_systemd()),
+        systemd_crun_escalation => || escalation::escalation(Engine::CRUN.with_systemd()),
         systemd_containerd_kills => || kills::kills(Engine::CONTAINERD.with_systemd()),
         systemd_containerd_update => || update::update(Engine::CONTAINERD.with_systemd()),
         systemd_containerd_starts => || starts::starts(Engine::CONTAINERD.with_systemd()),

@@ -9,6 +9,7 @@ pub mod crowds;
 pub mod crun;
 pub mod dying_children;
 pub mod enforcement;
+pub mod escalation;
 pub mod faults;
 pub mod fight;
 pub mod footprint;

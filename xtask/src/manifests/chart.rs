@@ -59,6 +59,11 @@ const MISTAKES: &[(&str, &str)] = &[
     ("rules[0].name=a,rules[0].oomGroup=maybe", "oomGroup"),
     ("rules[0].name=a b,rules[0].oomGroup=leave", "name"),
     ("resources.limit.memory=1Gi", "limit"),
+    ("escalation.restartSeconds=0", "restartSeconds"),
+    (
+        "rules[0].name=a,rules[0].oomGroup=single-process,rules[0].cgroups[0]=/a,rules[0].escalate.to=kill",
+        "to",
+    ),
 ];
 
 /// Labels that only Helm's objects have.

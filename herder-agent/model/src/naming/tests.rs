@@ -139,6 +139,24 @@ fn a_rule_that_kills_groups_waits_for_the_name() {
     assert_eq!(decided(&naming, &group, &path('f')), "-");
 }
 
+/// A sandbox must never be restarted, and without a name it may be one.
+#[test]
+fn nothing_is_escalated_before_it_has_a_name() {
+    let rule = RULE.to_owned() + ", escalate: {to: restart}}";
+    let rule = policy(&rule.replace("single-process}", "single-process"));
+    let mut naming = naming();
+    naming.made(CgroupId(1), &path('f'));
+    naming.made(CgroupId(2), &path('a'));
+    let escalates = |naming: &Naming, letter| match naming.verdict(&rule, &path(letter)) {
+        Verdict::Matched(target) => Some(target.escalate.is_some()),
+        _ => None,
+    };
+    naming.apply(pod(&[], &Value::Null), Monotonic::ZERO);
+    assert_eq!([escalates(&naming, 'a'), escalates(&naming, 'f')], [Some(false); 2]);
+    naming.apply(pod(&[("worker", 'a')], &Value::Null), Monotonic::ZERO);
+    assert_eq!([escalates(&naming, 'a'), escalates(&naming, 'f')], [Some(true), None]);
+}
+
 #[test]
 fn annotations_change_while_containers_run() {
     let mut naming = naming();
@@ -204,6 +222,7 @@ fn learnt(letter: char, name: &str, label: &str) -> RuntimeContainer {
         name: "web-0".into(),
         labels: Some([("app".into(), label.into())].into()),
         oom_group: None,
+        oom_escalate: None,
         containers: Box::default(),
         more_containers: false,
         memory_limit: None,

@@ -72,6 +72,7 @@ mod tests {
             name: "web-0".into(),
             labels,
             oom_group: None,
+            oom_escalate: None,
             containers: Box::default(),
             more_containers: false,
             memory_limit: None,

@@ -5,8 +5,8 @@
 //! leave out or add what it likes.
 
 use super::{
-    Container, ContainerKind, MOST_CONTAINERS, OOM_GROUP_ANNOTATION, Pod, Termination, bounded,
-    quantity, restarts::Reason, shortened,
+    Container, ContainerKind, MOST_CONTAINERS, OOM_ESCALATE_ANNOTATION, OOM_GROUP_ANNOTATION, Pod,
+    Termination, bounded, quantity, restarts::Reason, shortened,
 };
 use crate::owner::id::{ContainerId, PodUid};
 use jiff::Timestamp;
@@ -45,6 +45,8 @@ struct Annotations {
     config_mirror: Option<String>,
     #[serde(rename = "herder.dev/oom-group")]
     oom_group: Option<Box<str>>,
+    #[serde(rename = "herder.dev/oom-escalate")]
+    oom_escalate: Option<Box<str>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -142,6 +144,7 @@ impl PodObject {
             name: metadata.name?,
             labels: bounded(metadata.labels.unwrap_or_default()),
             oom_group: annotations.oom_group.as_deref().map(shortened),
+            oom_escalate: annotations.oom_escalate.as_deref().map(shortened),
             more_containers: containers.len() > MOST_CONTAINERS,
             containers: containers.into_iter().take(MOST_CONTAINERS).collect(),
             memory_limit: memory_limit(resources),
@@ -207,8 +210,9 @@ fn memory_limit(resources: Option<Resources>) -> Option<u64> {
     quantity::bytes(&resources?.limits?.memory?)
 }
 
-/// The annotation has to be spelled out for serde.
+/// The annotations have to be spelled out for serde.
 const _: () = assert!(matches!(OOM_GROUP_ANNOTATION.as_bytes(), b"herder.dev/oom-group"));
+const _: () = assert!(matches!(OOM_ESCALATE_ANNOTATION.as_bytes(), b"herder.dev/oom-escalate"));
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,12 @@
-//! The value of a pod's annotation: one word for all of its containers, or
-//! `name=word` for some, separated by commas.
+//! The values of a pod's annotations. `herder.dev/oom-group` has one word for all of its
+//! containers, or `name=word` for some, separated by commas; `herder.dev/oom-escalate` what follows
+//! when processes of those in single-process mode keep dying.
 
-use crate::{pods::LONGEST_ANNOTATION, rules::parse::OomGroup};
+use crate::{
+    escalation::{Escalate, EscalateError},
+    pods::{LONGEST_ANNOTATION, OOM_ESCALATE_ANNOTATION, OOM_GROUP_ANNOTATION},
+    rules::parse::OomGroup,
+};
 
 /// Why an annotation cannot be followed. Shown to the pod's owner.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,6 +19,40 @@ pub enum AnnotationError {
     Long,
     #[error("container {0:?} is named twice")]
     Twice(String),
+    /// `herder.dev/oom-escalate` has no value that can be followed.
+    #[error(transparent)]
+    Escalate(#[from] EscalateError),
+    /// It has one, and nothing puts a container into single-process mode.
+    #[error("it has no effect without {OOM_GROUP_ANNOTATION}: single-process")]
+    Alone,
+}
+
+impl AnnotationError {
+    /// The annotation that is wrong.
+    pub fn annotation(&self) -> &'static str {
+        match self {
+            Self::Word(_) | Self::Part(_) | Self::Long | Self::Twice(_) => OOM_GROUP_ANNOTATION,
+            Self::Escalate(_) | Self::Alone => OOM_ESCALATE_ANNOTATION,
+        }
+    }
+}
+
+/// What both annotations want for a container: its mode, and what follows when its processes keep
+/// dying. Both texts are checked as a whole, whichever container is asked for.
+///
+/// # Errors
+/// When one of them cannot be followed.
+pub fn all(
+    oom_group: Option<&str>,
+    escalate: Option<&str>,
+    container: &str,
+) -> Result<(Option<OomGroup>, Option<Escalate>), AnnotationError> {
+    let mode = oom_group.map(|text| wanted(text, container)).transpose()?.flatten();
+    let escalate = escalate.map(Escalate::parse).transpose()?;
+    if escalate.is_some() && oom_group.is_none() {
+        return Err(AnnotationError::Alone);
+    }
+    Ok((mode, escalate))
 }
 
 /// What the annotation wants for a container; nothing if it does not name it.
@@ -85,6 +124,25 @@ mod tests {
         ];
         for (text, expected) in table {
             assert_eq!(wanted(text, "worker"), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_escalation_goes_with_a_mode_and_each_error_says_whose_it_is() {
+        let escalate = Some(Escalate::parse("3/5m=restart").unwrap());
+        let text = Some("3/5m=restart");
+        let table = [
+            (None, None, Ok((None, None))),
+            (Some("single-process"), text, Ok((Some(OomGroup::SingleProcess), escalate))),
+            (Some("other=single-process"), text, Ok((None, escalate))),
+            (Some("group"), text, Ok((Some(OomGroup::Group), escalate))),
+            (None, text, Err(OOM_ESCALATE_ANNOTATION)),
+            (Some("single-process"), Some("3/5m=kill"), Err(OOM_ESCALATE_ANNOTATION)),
+            (Some("nonsense"), text, Err(OOM_GROUP_ANNOTATION)),
+        ];
+        for (mode, escalate, expected) in table {
+            let found = all(mode, escalate, "worker").map_err(|error| error.annotation());
+            assert_eq!(found, expected, "{mode:?} {escalate:?}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     cgroup::CgroupPath,
+    escalation::{Escalate, To},
     owner::crun,
     pods::Pod,
     rules::{
@@ -29,6 +30,17 @@ pub struct Target {
     pub rule: Arc<str>,
     /// The value of `memory.oom.group`.
     pub value: bool,
+    /// What follows when processes of the container keep dying.
+    pub escalate: Option<Escalate>,
+    /// The value is 1 because they did, and not what the rule wants otherwise.
+    pub is_raised: bool,
+}
+
+impl Target {
+    /// A value, whatever is killed.
+    pub fn new(rule: Arc<str>, value: bool) -> Self {
+        Target { rule, value, escalate: None, is_raised: false }
+    }
 }
 
 /// What is to be decided about.
@@ -82,7 +94,16 @@ impl Policy {
         wanting.map(|rule| &*rule.name).chain(annotation.then_some(ANNOTATION_RULE))
     }
 
-    /// The first rule that matches decides, then the pod's annotation.
+    /// What rules escalate to, by their names; pods may ask for either.
+    pub fn escalations(&self) -> impl Iterator<Item = (&str, To)> {
+        let rules = &self.0.rules;
+        let rules = rules.iter().filter_map(|rule| Some((&*rule.name, rule.escalate?.to())));
+        let annotation = self.0.pod_annotations == PodAnnotations::Allow;
+        let annotation = To::ALL.into_iter().filter(move |_| annotation);
+        rules.chain(annotation.map(|to| (ANNOTATION_RULE, to)))
+    }
+
+    /// The first rule that matches decides, then the pod's annotations.
     pub fn decide(&self, subject: &Subject<'_>) -> Verdict {
         for rule in &self.0.rules {
             let selected = match &rule.selects {
@@ -92,30 +113,32 @@ impl Policy {
                 }
             };
             match selected {
-                Some(true) => return verdict(&rule.name, rule.oom_group),
+                Some(true) => return verdict(&rule.name, rule.oom_group, rule.escalate),
                 Some(false) => {}
                 // A later rule must not come before this one.
                 None => return Verdict::Unmatched,
             }
         }
         let pod = subject.pod.filter(|_| self.0.pod_annotations == PodAnnotations::Allow);
-        let Some((pod, text)) = pod.and_then(|pod| Some((pod, pod.pod.oom_group.as_deref()?)))
-        else {
-            return Verdict::Unmatched;
-        };
-        match annotation::wanted(text, pod.container.unwrap_or_default()) {
-            Ok(Some(oom_group)) => verdict(&Arc::from(ANNOTATION_RULE), oom_group),
-            Ok(None) => Verdict::Unmatched,
+        let Some(pod) = pod else { return Verdict::Unmatched };
+        let (of, texts) = (pod.container.unwrap_or_default(), pod.pod);
+        match annotation::all(texts.oom_group.as_deref(), texts.oom_escalate.as_deref(), of) {
+            Ok((Some(oom_group), escalate)) => {
+                verdict(&Arc::from(ANNOTATION_RULE), oom_group, escalate)
+            }
+            Ok((None, _)) => Verdict::Unmatched,
             Err(error) => Verdict::BadAnnotation(error),
         }
     }
 }
 
-fn verdict(rule: &Arc<str>, oom_group: OomGroup) -> Verdict {
+fn verdict(rule: &Arc<str>, oom_group: OomGroup, escalate: Option<Escalate>) -> Verdict {
     let rule = rule.clone();
     match oom_group {
-        OomGroup::SingleProcess => Verdict::Matched(Target { rule, value: false }),
-        OomGroup::Group => Verdict::Matched(Target { rule, value: true }),
+        OomGroup::SingleProcess => {
+            Verdict::Matched(Target { escalate, ..Target::new(rule, false) })
+        }
+        OomGroup::Group => Verdict::Matched(Target::new(rule, true)),
         OomGroup::Leave => Verdict::Leave { rule },
     }
 }

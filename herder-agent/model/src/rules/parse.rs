@@ -6,6 +6,7 @@ mod names;
 pub mod raw;
 mod syntax;
 
+use crate::escalation::Escalate;
 use glob::Pattern;
 use raw::{RawConfig, Wrong};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -33,6 +34,9 @@ pub struct Rule {
     pub selects: Selects,
     /// What it wants.
     pub oom_group: OomGroup,
+    /// What follows when processes of a container keep dying. Only with
+    /// [`OomGroup::SingleProcess`].
+    pub escalate: Option<Escalate>,
 }
 
 /// What a rule wants of `memory.oom.group`.
@@ -104,7 +108,8 @@ pub enum Operator {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PodAnnotations {
-    /// The annotation `herder.dev/oom-group` counts where no rule matches.
+    /// The annotation `herder.dev/oom-group` counts where no rule matches, and with it
+    /// `herder.dev/oom-escalate`.
     #[default]
     Allow,
     /// It does not.

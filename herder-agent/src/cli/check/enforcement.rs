@@ -1,7 +1,7 @@
 //! Whether `memory.oom.group` can be enforced here: does what `run` does with the cgroups that a
 //! rule matches, short of changing a value, by the same code (a dry run of the enforcer).
 
-use super::{Finding, Outcome, finding, ok, warn};
+use super::{Finding, Outcome, escalation, finding, ok, warn};
 use crate::{
     cli::args::NodeArgs,
     enforce::{ContainerState, Enforcer, Options, Origin, Place},
@@ -9,6 +9,7 @@ use crate::{
 };
 use herder_model::{
     cgroup::{CgroupId, CgroupPath, OOM_GROUP},
+    escalation::To,
     owner::{Owner, path::PodCgroup},
     rules::{
         matching::{Policy, Subject, Target, Verdict},
@@ -46,9 +47,12 @@ pub(super) fn all(args: &NodeArgs, config: &Config) -> Vec<(&'static str, Findin
     cgroups.sort_by(|(_, one), (_, other)| one.cmp(other));
     let transient = args.systemd_transient_dir.clone();
     let trial = Trial { root, transient };
-    let enforcement = trial.enforcement(&Policy::new(config.clone()), &cgroups);
+    let policy = Policy::new(config.clone());
+    let enforcement = trial.enforcement(&policy, &cgroups);
+    let restart = escalation::restart(config, root, trial.restarted(&policy, &cgroups));
+    let restart = restart.map(|restart| ("restart", restart));
     let rules = rules(config, &cgroups).map(|rules| ("rules", rules));
-    iter::once(("enforcement", enforcement)).chain(rules).collect()
+    iter::once(("enforcement", enforcement)).chain(restart).chain(rules).collect()
 }
 
 struct Trial<'a> {
@@ -105,7 +109,7 @@ impl Trial<'_> {
         let parents: HashSet<_> = cgroups.iter().filter_map(|(_, path)| path.parent()).collect();
         let chosen = some.min_by_key(|(_, path)| (likeness(path), parents.contains(path)));
         // With 1 nothing around it counts, and what is around it is not ours to judge.
-        let target = Target { rule: "none".into(), value: true };
+        let target = Target::new("none".into(), true);
         if let Some(state) = chosen.and_then(|chosen| self.dry_run(chosen, target)) {
             let why =
                 "no rule with cgroups: matches anything now; tried with a cgroup of root instead";
@@ -129,6 +133,21 @@ impl Trial<'_> {
         }
         let found = "nothing was tried: no cgroup has a memory.oom.group now";
         ok(found)
+    }
+
+    /// A cgroup that a rule restarts, or one of root's that is most like such.
+    fn restarted<'c>(&self, policy: &Policy, cgroups: &'c [Cgroup]) -> Option<&'c Cgroup> {
+        let is_restarted = |(_, path): &&Cgroup| match decide(policy, path) {
+            Verdict::Matched(target) => target.escalate.is_some_and(|it| it.to() == To::Restart),
+            _ => false,
+        };
+        let is_roots = |(_, path): &&Cgroup| {
+            *path != CgroupPath::root()
+                && fs::symlink_metadata(self.root.join(path.relative()))
+                    .is_ok_and(|directory| directory.uid() == 0)
+        };
+        let like = || cgroups.iter().filter(is_roots).min_by_key(|(_, path)| likeness(path));
+        cgroups.iter().find(is_restarted).or_else(like)
     }
 
     /// What `run` would say of a cgroup; nothing if it is gone.

@@ -5,19 +5,24 @@ use super::{
     kills::place,
     table::{Cell, Columns, Look},
 };
+use herder_model::escalation::short;
 use serde_json::Value;
+use std::time::Duration;
 
-const HEAD: [&str; 7] = ["CONTAINER", "RULE", "WANTED", "VALUE", "WRITES", "REVERTS", "OBSTACLE"];
+const HEAD: [&str; 6] = ["CONTAINER", "RULE", "WANTED", "VALUE", "WRITES", "REVERTS"];
 
-/// The table; with `nodes` it has a column for each container's `node`.
+/// The table; with `nodes` it has a column for each container's `node`. One for escalations is there
+/// if a rule of these containers has one.
 pub(super) fn table(containers: &[Value], colours: bool, nodes: bool) -> String {
+    let escalates = containers.iter().any(|container| !container["escalation"].is_null());
     let head = nodes.then_some("NODE").into_iter().chain(HEAD);
+    let head = head.chain(escalates.then_some("ESCALATION")).chain(["OBSTACLE"]);
     let mut rows = vec![head.map(|name| Cell::new(name, Look::Head)).collect()];
     let mut sorted: Vec<_> = containers.iter().collect();
     sorted.sort_by_key(|container| place(&named(container)));
     rows.extend(sorted.into_iter().map(|container| {
         let node = nodes.then(|| Cell::new(container["node"].as_str().unwrap_or("-"), Look::Plain));
-        node.into_iter().chain(row(container)).collect()
+        node.into_iter().chain(row(container, escalates)).collect()
     }));
     Columns::default().lines(&rows, colours)
 }
@@ -31,7 +36,7 @@ fn named(container: &Value) -> Value {
     named
 }
 
-fn row(container: &Value) -> Vec<Cell> {
+fn row(container: &Value, escalates: bool) -> Vec<Cell> {
     let number =
         |key: &str| container[key].as_u64().map_or("-".to_owned(), |value| value.to_string());
     let text = |key: &str| container[key].as_str().unwrap_or("").to_owned();
@@ -40,15 +45,34 @@ fn row(container: &Value) -> Vec<Cell> {
         none if none.is_empty() => none,
         obstacle => format!("{obstacle}: {}", text("explanation")),
     };
-    vec![
+    let escalation = escalates.then(|| escalation(&container["escalation"]));
+    let cells = [
         Cell::new(place(&named(container)), Look::Plain),
         Cell::new(text("rule"), Look::Plain),
         Cell::new(meaning(&container["wanted"]), Look::Plain),
         Cell::new(meaning(&container["effective"]), if good { Look::Good } else { Look::Bad }),
         Cell::new(number("writes"), Look::Plain),
         Cell::new(number("reverts"), Look::Plain),
-        Cell::new(obstacle, Look::Bad),
-    ]
+    ];
+    cells.into_iter().chain(escalation).chain([Cell::new(obstacle, Look::Bad)]).collect()
+}
+
+/// How far an escalation is: the kills that count of those that are asked for, and what follows.
+fn escalation(escalation: &Value) -> Cell {
+    let number = |key: &str| escalation[key].as_u64();
+    let (Some(kills), Some(after), Some(within)) =
+        (number("kills"), number("after"), number("within_seconds"))
+    else {
+        return Cell::new("-", Look::Plain);
+    };
+    let within = short(Duration::from_secs(within));
+    let to = escalation["to"].as_str().unwrap_or_default();
+    match escalation["state"].as_str() {
+        Some("counting") | None => {
+            Cell::new(format!("{kills}/{after} in {within}, then {to}"), Look::Plain)
+        }
+        Some(state) => Cell::new(format!("{state}, {after} in {within}"), Look::Bad),
+    }
 }
 
 /// What a value of memory.oom.group does.
@@ -91,5 +115,28 @@ CONTAINER          RULE    WANTED          VALUE           WRITES  REVERTS  OBST
 shop/web-0/worker  web     single-process  single-process  2       1
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn escalations_have_a_column_if_there_are_some() {
+        let of = |path: &str, escalation: Value| {
+            json!({
+                "cgroup": path, "owner": {"cgroup": path}, "rule": "g", "wanted": 0, "effective": 0,
+                "writes": 0, "reverts": 0, "escalation": escalation
+            })
+        };
+        let asked = |state: &str| {
+            let within = 300;
+            json!({"after": 3, "within_seconds": within, "to": "restart", "kills": 2, "state": state})
+        };
+        let all = [of("/a", asked("counting")), of("/b", asked("waiting")), of("/c", Value::Null)];
+        let text = table(&all, false, false);
+        let lines: Vec<_> = text.lines().map(|line| line.split("  0  ").last().unwrap()).collect();
+        assert!(lines[0].contains("REVERTS  ESCALATION"), "{text}");
+        for (line, expected) in
+            lines[1..].iter().zip(["2/3 in 5m, then restart", "waiting, 3 in 5m", "-"])
+        {
+            assert_eq!(line.trim(), expected, "{text}");
+        }
     }
 }

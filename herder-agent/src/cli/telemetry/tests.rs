@@ -120,7 +120,7 @@ fn each_kind() {
     reporter.config_reload(None);
     reporter.restart(&RestartSeen { names, reason: Reason::OomKilled, times: 1, ended: None });
     reporter.bad_annotation("shop", NASTY, &AnnotationError::Long);
-    let target = Target { rule: NASTY.into(), value: true };
+    let target = Target::new(NASTY.into(), true);
     for outcome in [Outcome::Set, Outcome::DryRun, Outcome::Conflict] {
         let (namespace, pod, container) = ("shop", "web-0", NASTY);
         let target = Some(&target);

@@ -22,7 +22,7 @@ fn pod(uid_end: &str, annotation: &Value) -> Pod {
 }
 
 fn event(change: Change, rule: &str, value: bool) -> EnforcementEvent {
-    let target = Target { rule: rule.into(), value };
+    let target = Target::new(rule.into(), value);
     EnforcementEvent { cgroup: CgroupPath::root(), target, change }
 }
 

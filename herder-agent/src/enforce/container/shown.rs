@@ -2,12 +2,20 @@
 
 use super::{Container, Shared};
 use crate::enforce::effect::Effect;
-use herder_model::{cgroup::CgroupPath, enforcement::Obstacle, owner::Owner};
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath},
+    enforcement::Obstacle,
+    escalation::{Escalate, To, container::Phase},
+    owner::Owner,
+};
 use serde::Serialize;
 
 /// The state of a matched container, for people and programs to read.
 #[derive(Clone, Debug, Serialize)]
 pub struct ContainerState {
+    /// Which it is.
+    #[serde(skip)]
+    pub id: CgroupId,
     /// Its cgroup.
     pub cgroup: CgroupPath,
     /// The one inside of it that crun has made for its processes, and whose value counts.
@@ -30,6 +38,41 @@ pub struct ContainerState {
     pub writes: u64,
     /// Corrections of an enforced value that something else had changed.
     pub reverts: u64,
+    /// What the rule escalates to, and how far that is.
+    pub escalation: Option<EscalationState>,
+}
+
+/// What follows when processes of a container keep dying.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EscalationState {
+    /// After so many sub-process kills,
+    pub after: usize,
+    /// within so many seconds.
+    pub within_seconds: u64,
+    /// What follows.
+    pub to: To,
+    /// Kills that count now.
+    pub kills: usize,
+    /// How far it is: `counting`, `waiting` for the node's budget, `restarting` or `group`.
+    pub state: &'static str,
+}
+
+impl EscalationState {
+    /// One of which no kill is known.
+    pub fn new(escalate: Escalate) -> Self {
+        EscalationState {
+            after: escalate.after(),
+            within_seconds: escalate.within().as_secs(),
+            to: escalate.to(),
+            kills: 0,
+            state: Phase::Counting.as_str(),
+        }
+    }
+
+    /// Shows how far it is.
+    pub fn show(&mut self, (phase, kills): (Phase, usize)) {
+        (self.state, self.kills) = (phase.as_str(), kills);
+    }
 }
 
 impl ContainerState {
@@ -52,6 +95,7 @@ impl ContainerState {
 impl Container {
     pub(in crate::enforce) fn state(&self) -> ContainerState {
         ContainerState {
+            id: self.id,
             cgroup: self.path.clone(),
             inner_cgroup: None,
             owner: self.owner.clone(),
@@ -63,6 +107,7 @@ impl Container {
             explanation: self.obstacle_text().map(|(_, text)| text.clone()),
             writes: self.state.writes(),
             reverts: self.state.reverts(),
+            escalation: self.target.escalate.map(EscalationState::new),
         }
     }
 
@@ -85,6 +130,10 @@ impl Container {
     /// Whether it can show a value in place of another one that is gone.
     pub(in crate::enforce) fn can_show_for(&self, other: &Owner, shared: &Shared) -> bool {
         self.owner == *other && self.effective.is_some() && !self.is_shown_by_inner(shared)
+    }
+
+    pub(in crate::enforce) fn value(&self) -> Option<bool> {
+        self.effective
     }
 
     pub(in crate::enforce) fn has_value(&self) -> bool {

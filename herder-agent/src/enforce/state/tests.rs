@@ -55,7 +55,7 @@ fn states() -> Vec<OomGroupState> {
                 for bits in 0..16u8 {
                     let [wanted, dry_run, written_by_us, dry_run_reported] =
                         [1, 2, 4, 8].map(|bit| bits & bit != 0);
-                    for writes in [0, 3] {
+                    for (writes, last_written) in [(0, None), (3, Some(false)), (3, Some(true))] {
                         states.push(OomGroupState {
                             wanted,
                             dry_run,
@@ -63,6 +63,7 @@ fn states() -> Vec<OomGroupState> {
                             phase,
                             echo,
                             written_by_us,
+                            last_written,
                             dry_run_reported,
                             writes,
                             reverts: 0,

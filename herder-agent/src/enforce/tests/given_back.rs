@@ -111,11 +111,33 @@ fn what_an_earlier_agent_left_is_given_back() {
     for (dry_run, back) in [(false, "1"), (true, "0")] {
         let mut fake = Fake::new("left", |options| options.dry_run = dry_run);
         fake.make("/c", "0");
-        let left = SavedCgroup { path: None, oom_kills: None, give_back: Some(true), rule: None };
+        let left = SavedCgroup {
+            path: None,
+            oom_kills: None,
+            give_back: Some(true),
+            rule: None,
+            escalated: None,
+        };
         fake.enforcer.left = SavedCgroups::from([(fake.id("/c"), left)]);
         let id = fake.govern_as(Origin::Existing, "/c", false);
         fake.enforcer.release(id);
         assert_eq!(fake.value("/c"), back, "dry run: {dry_run}");
+    }
+}
+
+/// The agent's own 1 is still there when the rule wants 0 again: it is not the runtime's.
+#[test]
+fn what_the_agent_wrote_for_an_earlier_target_is_nobody_elses() {
+    for (runtimes, back) in [("0", "0"), ("1", "1")] {
+        let mut fake = Fake::new("own", |_| {});
+        fake.make("/c", runtimes);
+        let id = fake.govern("/c", false);
+        for value in [true, false] {
+            fake.govern("/c", value);
+            assert_eq!(fake.value("/c"), u8::from(value).to_string());
+        }
+        fake.enforcer.release(id);
+        assert_eq!(fake.value("/c"), back, "the runtime wrote {runtimes}");
     }
 }
 
@@ -142,6 +164,7 @@ fn what_no_rule_matches_any_more_is_given_back_once_that_is_sure() {
             oom_kills: None,
             give_back,
             rule: Some("gone".into()),
+            escalated: None,
         };
         for path in ["/over", "/changed", "/unwritten", "/unsure", "/other"] {
             fake.make(path, if path == "/changed" { "1" } else { "0" });

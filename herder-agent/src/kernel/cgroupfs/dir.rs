@@ -1,10 +1,14 @@
 //! One cgroup's directory, by descriptor.
 //!
-//! The only code of the agent that writes below the cgroup mount, and the only
-//! file that it writes is `memory.oom.group`. A directory is opened once, without
+//! The only code of the agent that writes below the cgroup mount, and the only files that
+//! it writes are `memory.oom.group` and, in `kill`, `cgroup.kill`. A directory is opened once, without
 //! following links and without leaving the mount, and checked to be the cgroup
 //! that was meant; from then on its descriptor is used, so that no rename or
 //! removal can turn a write to another cgroup.
+
+mod kill;
+
+pub use kill::{KILL, KillError};
 
 use super::below;
 use herder_model::cgroup::{CgroupId, CgroupPath, OOM_GROUP, counters::parse_oom_kill};

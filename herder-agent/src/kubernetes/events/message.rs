@@ -8,11 +8,12 @@
 use herder_model::{
     cgroup::CgroupPath,
     enforcement::Obstacle,
+    escalation::{Escalate, Outcome, To, short},
     kill::KillReport,
     oom::{Kind, Limit, Victim, limit::Place},
     owner::{ContainerNames, Owner},
     pods::OOM_GROUP_ANNOTATION,
-    rules::parse::ANNOTATION_RULE,
+    rules::{annotation::AnnotationError, parse::ANNOTATION_RULE},
 };
 use std::{fmt::Write, time::Duration};
 
@@ -175,13 +176,56 @@ fn by(rule: &str) -> String {
     if rule == ANNOTATION_RULE { "the pod's annotation".to_owned() } else { format!("rule {rule}") }
 }
 
+/// The text for what came of an escalation; `why`, if it did not go as the rule says.
+pub fn escalated(
+    container: &str,
+    rule: &str,
+    escalate: Escalate,
+    outcome: Outcome,
+    why: Option<&str>,
+) -> String {
+    let (after, within, by) = (escalate.after(), short(escalate.within()), by(rule));
+    let times = if after == 1 {
+        "An OOM kill hit a process".into()
+    } else {
+        format!("{after} OOM kills within {within} hit processes")
+    };
+    let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+    let back = format!(
+        "memory.oom.group is 1 until there was none for {within}: the next OOM kill takes all processes of the container."
+    );
+    let follows = match (outcome, escalate.to()) {
+        (Outcome::Done, To::Restart) => {
+            "all of its processes were killed, so that it is started anew.".to_owned()
+        }
+        (Outcome::Done, To::Group) => back,
+        (Outcome::GroupInstead, _) => {
+            format!("it was to be restarted, which is not possible here{why}. {back}")
+        }
+        _ => format!(
+            "{} was to follow, and failed{why}.",
+            match escalate.to() {
+                To::Group => "memory.oom.group=1",
+                To::Restart => "its restart",
+            }
+        ),
+    };
+    format!("{times} of container {container}. As {by} says, {follows}")
+}
+
 /// The text for an invalid annotation.
-pub fn bad_annotation(value: &str, error: &str) -> String {
+pub fn bad_annotation(value: &str, error: &AnnotationError) -> String {
     let value: String = value.chars().take(100).flat_map(char::escape_debug).collect();
+    let annotation = error.annotation();
+    let form = match annotation {
+        OOM_GROUP_ANNOTATION => {
+            "Use single-process, group or leave, or a list such as worker=single-process,sidecar=group"
+        }
+        _ => "Use a value such as 3/5m=restart or 3/5m=group",
+    };
     format!(
-        "The annotation {OOM_GROUP_ANNOTATION} is \"{value}\", which is invalid: {error}. The pod \
-         is left alone. Use single-process, group or leave, or a list such as \
-         worker=single-process,sidecar=group."
+        "The annotation {annotation} is \"{value}\", which is invalid: {error}. The pod is left \
+         alone. {form}."
     )
 }
 

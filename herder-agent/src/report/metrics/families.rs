@@ -256,7 +256,7 @@ impl Families {
             bad_annotations: plain(
                 &registry,
                 "herder_bad_annotations_total",
-                "Values of the annotation herder.dev/oom-group that could not be parsed, each counted once per pod.",
+                "Values of the annotations herder.dev/oom-group and herder.dev/oom-escalate that could not be followed, each counted once per pod.",
             ),
             build_info: gauge(
                 &mut exposed,
@@ -353,7 +353,7 @@ fn register(registry: &Registry, collector: impl Collector + 'static) {
     registry.register(Box::new(collector)).expect("no family is registered twice");
 }
 
-fn counter<const N: usize>(
+pub(super) fn counter<const N: usize>(
     exposed: &mut Vec<Box<dyn Exposed>>,
     name: &str,
     help: &str,

@@ -9,7 +9,7 @@ use herder_model::{
     cgroup::{CgroupPath, OOM_GROUP},
     naming::runtime::RuntimeContainer,
     owner::id::{ContainerId, PodUid},
-    pods::{OOM_GROUP_ANNOTATION, Pod, bounded, shortened},
+    pods::{OOM_ESCALATE_ANNOTATION, OOM_GROUP_ANNOTATION, Pod, bounded, shortened},
     rules::matching::{PodSubject, Policy, Subject, Target, Verdict},
 };
 use std::sync::Arc;
@@ -119,7 +119,7 @@ const KUBELETS_LABEL: &str = "io.kubernetes.pod.uid";
 /// A pod as it was when it was made, with no more than is used of it; none if no kubelet
 /// made it. A static pod's uid may be any word, as may that of a pod by other means.
 pub fn pod_from_sandbox(sandbox: &PodSandbox) -> Option<Pod> {
-    let annotation = sandbox.annotations.get(OOM_GROUP_ANNOTATION);
+    let annotation = |name: &str| sandbox.annotations.get(name).map(|text| shortened(text));
     let labels =
         sandbox.labels.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into()));
     let is_kubelets = sandbox.labels.get(KUBELETS_LABEL) == Some(&sandbox.uid);
@@ -130,7 +130,8 @@ pub fn pod_from_sandbox(sandbox: &PodSandbox) -> Option<Pod> {
         namespace: sandbox.namespace.as_str().into(),
         name: sandbox.name.as_str().into(),
         labels: bounded(labels.collect()),
-        oom_group: annotation.map(|text| shortened(text)),
+        oom_group: annotation(OOM_GROUP_ANNOTATION),
+        oom_escalate: annotation(OOM_ESCALATE_ANNOTATION),
         containers: Box::default(),
         more_containers: false,
         memory_limit: None,

@@ -85,6 +85,19 @@ function item(kill) {
   return made;
 }
 
+// What follows when processes of the container keep dying, and how far that is.
+function escalation(it) {
+  const within = it.within_seconds % 60 ? it.within_seconds + ' s' : it.within_seconds / 60 + ' min';
+  const follows = it.to === 'restart' ? 'a restart follows' : 'the next takes all processes';
+  const kills = it.after + (it.after === 1 ? ' kill' : ' kills');
+  const said = {
+    group: 'escalated: the next kill takes all processes, until there was none for ' + within,
+    waiting: 'escalated: its restart waits, because the node had another one a short time ago',
+    restarting: 'escalated: it is being restarted',
+  }[it.state];
+  return element('span', said ?? it.kills + ' of ' + kills + ' within ' + within + ', after which ' + follows, 'detail', said ? 'warn' : '');
+}
+
 function value(row) {
   const cell = element('td', '', 'value');
   const { state } = row;
@@ -98,6 +111,7 @@ function value(row) {
   if (!wanted) cell.append(element('span', 'the rule wants ' + state.wanted, 'detail'));
   if (state.obstacle) cell.append(element('span', plain(state.obstacle + ': ' + state.explanation), 'detail', 'warn'));
   if (state.reverts) cell.append(element('span', 'changed by something else ' + state.reverts + ' times', 'detail'));
+  if (state.escalation) cell.append(escalation(state.escalation));
   return cell;
 }
 

@@ -69,6 +69,7 @@ async fn play_core(
         let first = after.map_or(0, |(_, id)| usize::try_from(id.0).unwrap() + 1);
         let last = (first + most).min(containers);
         let state = |number: usize| ContainerState {
+            id: CgroupId(number as u64),
             cgroup: CgroupPath::parse(format!("/c{number}").as_bytes()).unwrap(),
             inner_cgroup: None,
             owner: Owner::Host { cgroup: CgroupPath::root() },
@@ -80,6 +81,7 @@ async fn play_core(
             explanation: None,
             writes: 1,
             reverts: 0,
+            escalation: None,
         };
         let more = last < containers;
         let next = more.then(|| (CgroupPath::root(), CgroupId(last as u64 - 1)));

@@ -19,6 +19,7 @@ use crate::harness::{
 use serde_json::Value;
 use std::{
     fs,
+    path::Path,
     process::{Child, Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
@@ -29,7 +30,8 @@ pub const TESTS: &[Test] = tests![
     unit_with_more_restrictions,
     unit_that_fails_for_a_while,
     scope_that_systemd_stops,
-    systemd_leaves_the_value
+    systemd_leaves_the_value,
+    unit_restarts_a_container
 ];
 
 const WORKER: Name = Name { pod: WEB, container: "worker", number: 1 };
@@ -108,6 +110,30 @@ fn unit_of_the_agent() {
     for (name, value) in [("ActiveState", "inactive"), ("Result", "success"), ("NRestarts", "0")] {
         assert_eq!(property("herder-agent", name), value, "{name}");
     }
+    drop(scope);
+}
+
+/// As it is shipped, it may kill all processes of a scope, and systemd sees the scope end.
+fn unit_restarts_a_container() {
+    let agent = install();
+    let escalating = RULES.replace(
+        "oomGroup: single-process",
+        "oomGroup: single-process\n    escalate: {after: 2, within: 10m, to: restart}",
+    );
+    fs::write("/etc/herder/herder.yaml", escalating).unwrap();
+    let said = check(&[]);
+    let may = said.contains("ok    restart");
+    let name = "docker-0a1b2c3d4e5f0a1b2c3d4e61.scope";
+    let cgroup = Cgroup::made(&format!("/system.slice/{name}"));
+    systemctl(&["start", "herder-agent"]);
+    eventually("it is ready", || agent.try_get("/readyz").is_some_and(|(status, _)| status == 200));
+    let properties = ["Slice=system.slice", "Delegate=yes", "MemoryMax=60M", "MemorySwapMax=0"];
+    let scope = Scope::start(name, &properties, &["tree", "/run/notes", "idle", "grower:3!"]);
+    let series = r#"herder_escalations_total{result="ok",rule="docker",to="restart"}"#;
+    eventually("it is restarted", || agent.metric(series) == 1.0);
+    eventually("the scope has ended", || !Path::new(&cgroup.file("")).exists());
+    assert!(may, "as `check` says: {said}");
+    systemctl(&["stop", "herder-agent"]);
     drop(scope);
 }
 

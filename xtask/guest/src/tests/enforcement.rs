@@ -1,5 +1,6 @@
 //! Does the agent keep memory.oom.group, there and nowhere else?
 
+use super::escalation::has_kill;
 use crate::harness::{
     agent::{Agent, MATCHED},
     audit::Audit,
@@ -19,7 +20,8 @@ pub const TESTS: &[Test] = tests![
 
 /// Every write of the agent to the whole hierarchy, as the kernel tells it.
 fn unmatched_are_never_written() {
-    let agent = Agent::start(MATCHED);
+    let restarted = "- {name: restarted, cgroups: ['/restarted/*'], oomGroup: single-process, escalate: {after: 1, to: restart}}\n";
+    let agent = Agent::start(&format!("{MATCHED}{restarted}"));
     let audit = Audit::start("/sys/fs/cgroup");
     let paths = ["/matched/c1", "/matched/c1/inner", "/matched/c2", "/other/c1", "/matchedx"];
     let cgroups = paths.map(Cgroup::make);
@@ -33,6 +35,21 @@ fn unmatched_are_never_written() {
     eventually("the matched are 0", || values() == ["0", "1", "0", "1", "1"]);
     let mut container = Container::start("/other/c2", 50, &["hog:100"]);
     eventually("the other died whole", || container.ended());
+    // One process dies in each, and one of them is to be restarted for that.
+    let once = &["idle", "hog:100"];
+    let mut escalated = Container::start("/restarted/c1", 50, once);
+    let has_kill = has_kill(&escalated.cgroup);
+    let matched = Container::start("/matched/c3", 50, once);
+    let mut unmatched = Container::start("/other/c3", 50, &["idle", "later:100"]);
+    unmatched.cgroup.set("memory.oom.group", "0");
+    eventually("a child of each has died", || {
+        unmatched.cgroup.event("oom_kill") == 1 && matched.cgroup.event("oom_kill") == 1
+    });
+    eventually("one is restarted, or would be a group", || match has_kill {
+        true => escalated.ended(),
+        false => escalated.cgroup.oom_group() == "1",
+    });
+    assert!(!unmatched.ended());
     // Values that come back are writes too, and so is what other rules want.
     Agent::reconfigure("rules: []");
     eventually("the matched are given back", || values() == ["1"; 5]);
@@ -41,8 +58,11 @@ fn unmatched_are_never_written() {
     let mut written = audit.files_written_by(agent.pid());
     written.sort();
     written.dedup();
-    let expected =
-        ["/matched/c1", "/matched/c2"].map(|path| format!("/sys/fs/cgroup{path}/memory.oom.group"));
+    let values = ["/matched/c1", "/matched/c2", "/matched/c3", "/restarted/c1"]
+        .map(|path| format!("/sys/fs/cgroup{path}/memory.oom.group"));
+    let kill = has_kill.then(|| "/sys/fs/cgroup/restarted/c1/cgroup.kill".to_owned());
+    let mut expected: Vec<_> = values.into_iter().chain(kill).collect();
+    expected.sort();
     assert_eq!(written, expected);
 }
 

@@ -30,6 +30,7 @@ fn pod(uid_text: &str, current: char, restarts: u32, last: Option<(char, Reason)
         name: "cart".into(),
         labels: Some(Box::new([("app".into(), "cart".into())])),
         oom_group: None,
+        oom_escalate: None,
         containers: Box::new([Container {
             name: "main".into(),
             kind: ContainerKind::Regular,

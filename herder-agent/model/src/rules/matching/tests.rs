@@ -28,6 +28,7 @@ fn pod(namespace: &str, labels: &[(&str, &str)], annotation: Option<&str>) -> Po
         name: "pod".into(),
         labels: Some(labels.into()),
         oom_group: annotation.map(Into::into),
+        oom_escalate: None,
         containers: Box::default(),
         more_containers: false,
         memory_limit: None,
@@ -241,4 +242,39 @@ fn a_container_without_a_name_matches_only_what_any_name_would() {
             format!("rules:\n- name: r\n  oomGroup: single-process\n  pods: {{{containers}}}\n");
         assert_eq!(decided(&policy(&text), "/c", pod), expected, "{containers}");
     }
+}
+
+#[test]
+fn what_follows_repeated_kills_comes_from_what_decides_the_value() {
+    let policy = policy(
+        "rules:\n\
+         - {name: web, pods: {namespaces: [shop]}, oomGroup: single-process, escalate: {to: restart}}\n\
+         - {name: plain, pods: {namespaces: [batch]}, oomGroup: single-process}\n",
+    );
+    let escalate = |namespace: &str, mode: Option<&str>| {
+        let mut pod = pod(namespace, &[], mode);
+        pod.oom_escalate = Some("2/1m=group".into());
+        let pod = Some(PodSubject { pod: &pod, container: Some("worker") });
+        match policy.decide(&Subject { cgroup: &CgroupPath::root(), pod }) {
+            Verdict::Matched(target) => target.escalate.map(|it| it.to_string()),
+            Verdict::BadAnnotation(error) => Some(error.annotation().into()),
+            _ => None,
+        }
+    };
+    let table = [
+        ("shop", None, Some("3/5m=restart")),
+        ("shop", Some("single-process"), Some("3/5m=restart")),
+        ("batch", Some("single-process"), None),
+        ("other", Some("single-process"), Some("2/1m=group")),
+        ("other", Some("worker=single-process"), Some("2/1m=group")),
+        ("other", Some("worker=group"), None),
+        ("other", Some("sidecar=single-process"), None),
+        ("other", Some("leave"), None),
+        ("other", None, Some("herder.dev/oom-escalate")),
+    ];
+    for (namespace, mode, expected) in table {
+        assert_eq!(escalate(namespace, mode).as_deref(), expected, "{namespace} {mode:?}");
+    }
+    let names: Vec<_> = policy.escalations().map(|(rule, to)| (rule, to.as_str())).collect();
+    assert_eq!(names, [("web", "restart"), ("annotation", "group"), ("annotation", "restart")]);
 }

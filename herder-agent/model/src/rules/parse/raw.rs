@@ -6,7 +6,10 @@
 use super::{
     Config, LabelSelector, Operator, PodAnnotations, PodSelector, Requirement, Rule, Selects, names,
 };
-use crate::rules::parse::{ANNOTATION_RULE, OomGroup};
+use crate::{
+    escalation::{self, Escalate, EscalateError, To},
+    rules::parse::{ANNOTATION_RULE, OomGroup},
+};
 use glob::Pattern;
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Location, Spanned};
@@ -51,7 +54,9 @@ pub(super) struct RawConfig {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[serde(expecting = "a rule: the keys `name`, `oomGroup`, and `cgroups` or `pods`")]
+#[serde(
+    expecting = "a rule: the keys `name`, `oomGroup`, `cgroups` or `pods`, and perhaps `escalate`"
+)]
 struct RawRule {
     #[serde(default, deserialize_with = "key")]
     name: Key<String>,
@@ -61,6 +66,20 @@ struct RawRule {
     pods: Key<RawPods>,
     #[serde(default, deserialize_with = "key")]
     oom_group: Key<OomGroup>,
+    #[serde(default, deserialize_with = "key")]
+    escalate: Key<RawEscalate>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(expecting = "the keys `after`, `within` and `to`")]
+struct RawEscalate {
+    #[serde(default, deserialize_with = "key")]
+    after: Key<i64>,
+    #[serde(default, deserialize_with = "key")]
+    within: Key<String>,
+    #[serde(default, deserialize_with = "key")]
+    to: Key<To>,
 }
 
 #[derive(Deserialize)]
@@ -172,7 +191,35 @@ impl RawRule {
             (None, Some(pods)) => Selects::Pods(pods.check(at)?),
             _ => return wrong(at, format!("{of} needs either `cgroups` or `pods`")),
         };
-        Ok(Rule { name: name.into(), selects, oom_group })
+        let asked = self.escalate.as_ref().map_or(at, |escalate| escalate.referenced);
+        let escalate = value(self.escalate, "escalate")?;
+        let escalate = escalate.map(|escalate| escalate.check(asked)).transpose()?;
+        if escalate.is_some() && oom_group != OomGroup::SingleProcess {
+            let why = "`escalate` goes with oomGroup: single-process only; else no single processes are killed";
+            return wrong(asked, why);
+        }
+        Ok(Rule { name: name.into(), selects, oom_group, escalate })
+    }
+}
+
+impl RawEscalate {
+    fn check(self, at: Location) -> Result<Escalate, Wrong> {
+        let place = |key: Option<Location>| key.unwrap_or(at);
+        let (counted, timed) = (
+            place(self.after.as_ref().map(|key| key.referenced)),
+            place(self.within.as_ref().map(|key| key.referenced)),
+        );
+        let to = needed(self.to, "to", "`escalate`", at)?;
+        let after = match value(self.after, "after")? {
+            Some(after) => u64::try_from(after)
+                .or_else(|_| wrong(counted, EscalateError::After(after.to_string())))?,
+            None => escalation::DEFAULT_AFTER,
+        };
+        let within = match value(self.within, "within")? {
+            Some(text) => escalation::duration(&text).or_else(|error| wrong(timed, error))?,
+            None => escalation::DEFAULT_WITHIN,
+        };
+        Escalate::new(after, within, to).or_else(|error| wrong(counted, error))
     }
 }
 

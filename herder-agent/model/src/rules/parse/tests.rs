@@ -91,6 +91,51 @@ fn mistakes_are_told_with_their_line() {
     }
 }
 
+#[test]
+fn an_escalation_has_defaults_and_bounds() {
+    let rule = |escalate: &str| {
+        format!(
+            "rules:\n  - name: a\n    cgroups: [/a]\n    oomGroup: single-process\n    escalate: {escalate}\n"
+        )
+    };
+    let taken = [
+        ("{to: group}", "3/5m=group"),
+        ("{to: restart, after: 1, within: 30s}", "1/30s=restart"),
+        ("{to: restart, after: 100, within: 24h}", "100/24h=restart"),
+        ("{to: restart, within: '1h 30m'}", "3/90m=restart"),
+    ];
+    for (escalate, expected) in taken {
+        let config = Config::parse(&rule(escalate), "rules.yaml").unwrap();
+        assert_eq!(config.rules[0].escalate.unwrap().to_string(), expected, "{escalate}");
+    }
+    let refused = [
+        ("{after: 3}", "5:15", "has no `to`"),
+        ("{to: kill}", "5:20", "write one of group, restart"),
+        ("{to: group, after: 0}", "5:34", "0 is not a number of kills from 1 to 100"),
+        ("{to: group, after: -7}", "5:34", "-7 is not"),
+        ("{to: group, after: 101}", "5:34", "101 is not"),
+        ("{to: group, after: many}", "5:34", ""),
+        ("{to: group, within: 5}", "5:35", "write a number with its unit"),
+        ("{to: group, within: 0s}", "5:35", "out of bounds"),
+        ("{to: group, within: 2d}", "5:35", "no duration"),
+        ("{to: group, within: 25h}", "5:35", "out of bounds"),
+        ("{to: group, within: }", "5:", "no value"),
+        ("{to: group, per: 5m}", "5:27", "the keys are after, within, to"),
+        ("restart", "5:", "a mapping"),
+        ("", "5:", "`escalate` has no value"),
+    ];
+    for (escalate, place, word) in refused {
+        let error = error(&rule(escalate));
+        assert!(error.starts_with(&format!("rules.yaml:{place}")), "{escalate}\n=> {error}");
+        assert!(error.contains(word), "{escalate}\n=> {error}");
+    }
+    for word in ["group", "leave"] {
+        let text = rule("{to: restart}").replace("single-process", word);
+        let error = error(&text);
+        assert!(error.starts_with("rules.yaml:5:") && error.contains("single-process"), "{error}");
+    }
+}
+
 /// A list whose items are all commented out is null to YAML; leaving the key out would match
 /// all. Each is refused, with the line that has no value.
 #[test]

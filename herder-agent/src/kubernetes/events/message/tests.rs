@@ -255,8 +255,30 @@ fn rules_are_told_with_what_to_do() {
 }
 
 #[test]
+fn an_escalation_says_why_and_what_follows() {
+    let text = |escalate: &str, outcome, why| {
+        escalated("main", "jobs", Escalate::parse(escalate).unwrap(), outcome, why)
+    };
+    assert_eq!(
+        text("3/5m=restart", Outcome::Done, None),
+        "3 OOM kills within 5m hit processes of container main. As rule jobs says, all of its \
+         processes were killed, so that it is started anew."
+    );
+    assert_eq!(
+        text("1/90s=group", Outcome::Done, None),
+        "An OOM kill hit a process of container main. As rule jobs says, memory.oom.group is 1 until \
+         there was none for 90s: the next OOM kill takes all processes of the container."
+    );
+    let instead = text("3/5m=restart", Outcome::GroupInstead, Some("no file"));
+    assert!(instead.contains("not possible here (no file). memory.oom.group is 1"), "{instead}");
+    let failed = text("3/5m=restart", Outcome::Error, Some("no right"));
+    assert!(failed.ends_with("its restart was to follow, and failed (no right)."), "{failed}");
+}
+
+#[test]
 fn an_annotation_is_quoted_short_and_clean() {
-    let text = bad_annotation(&format!("x\n\"{}", "y".repeat(500)), "no such value");
+    let text =
+        bad_annotation(&format!("x\n\"{}", "y".repeat(500)), &AnnotationError::Word("x".into()));
     assert!(text.contains(r#"is "x\n\"yyy"#), "{text}");
     assert!(text.len() < 500, "{text}");
 }

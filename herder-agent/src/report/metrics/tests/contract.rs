@@ -2,6 +2,7 @@
 //! labels and its HELP line, and each value of a label whose set is closed.
 
 use super::*;
+use herder_model::escalation::To;
 use std::collections::{BTreeMap, BTreeSet};
 
 const PAGE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md"));
@@ -63,6 +64,7 @@ fn every_family_is_documented_as_it_is_exported() {
     metrics.source("ebpf");
     let fresh = exported(&metrics);
     metrics.rule("web");
+    metrics.escalating("web", To::Restart);
     for owner in [pod("web-0"), host("/x")] {
         metrics.oom_group_effective(&owner, Some(false), false, Instant::now());
     }
@@ -79,6 +81,7 @@ fn every_family_is_documented_as_it_is_exported() {
 #[test]
 fn every_value_of_a_closed_label_is_documented() {
     let metrics = Metrics::default();
+    metrics.escalating("web", To::Restart);
     let mut tables = 0;
     for (place, head) in PAGE.lines().enumerate() {
         let named = cells(head).first().and_then(|cell| {
