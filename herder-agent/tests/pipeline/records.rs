@@ -66,6 +66,8 @@ impl Source for Recorded {
             decisions_since: Some(Monotonic::ZERO),
             kills: true,
             groups: true,
+            signals_since: None,
+            levels: false,
             at_exit: false,
             exits: true,
             cgroups: true,
