@@ -20,3 +20,5 @@ mod names;
 mod node;
 #[path = "pipeline/records.rs"]
 mod records;
+#[path = "pipeline/untraced.rs"]
+mod untraced;

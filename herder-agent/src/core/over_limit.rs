@@ -35,14 +35,14 @@ impl Core {
     /// will say it. What no program could read is read from files at once, since the victim's
     /// cgroup may soon be gone.
     pub(super) fn infer(&mut self, mark: &Mark) {
-        let levels = self.kills.levels.take().filter(|it| it.trigger == mark.trigger.tid);
+        // Between the two may be a victim that was marked by another thread, and has exited.
+        let levels = self.kills.levels.take_if(|it| it.trigger == mark.trigger.tid);
         let Some(over_limit) = &mut self.kills.over_limit else { return };
         if !self.kills.assembler.wants_inferred(mark.trigger.tid) {
             return;
         }
-        let now = self.clock.now();
         let inferred = match levels {
-            Some(levels) => levels.inferred(over_limit, self.cgroups.begins_at, now),
+            Some(levels) => levels.inferred(over_limit, self.cgroups.begins_at, mark.victim.time),
             None => match self.infer_by_files(mark) {
                 Some(inferred) => inferred,
                 None => return,

@@ -77,14 +77,11 @@ fn btf(facts: Option<&KernelFacts>) -> Finding {
 }
 
 fn tracepoint(facts: Option<&KernelFacts>) -> Finding {
-    match facts.map(|facts| (facts.mark, facts.functions.mark_oom_victim.is_some())) {
-        Some((MarkArgument::Task, _)) => ok("oom:mark_victim gives the task"),
-        Some((MarkArgument::Pid, true)) => {
-            ok("oom:mark_victim gives a thread id; mark_oom_victim() gives the task")
-        }
-        Some((MarkArgument::Pid, false)) => {
-            ok("oom:mark_victim gives a thread id; victims are described when they exit")
-        }
+    match facts.map(|facts| facts.mark) {
+        Some(MarkArgument::Task) => ok("oom:mark_victim gives the task"),
+        Some(MarkArgument::Pid) => ok(
+            "oom:mark_victim gives a thread id; mark_oom_victim(), or the signal before it, gives the task",
+        ),
         _ => {
             warn("the form of oom:mark_victim is not known", "victims are described when they exit")
         }
