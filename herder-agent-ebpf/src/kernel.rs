@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use herder_agent_ebpf::{
-    COMM_LEN, flag,
+    COMM_LEN, Level, flag,
     layout::{ABSENT, KernelLayout},
 };
 
@@ -125,8 +125,14 @@ impl Task {
     /// controller (`find_existing_css_set()`, kernel/cgroup/cgroup.c).
     #[inline(always)]
     pub(crate) fn memory_cgroup(self) -> Option<u64> {
-        let state = self.0.follow(offset!(task_cgroups))?.follow(offset!(css_set_memory))?;
-        Cgroup(state.follow(offset!(css_cgroup))?).on_v2()?.id()
+        self.memory_state()?.cgroup()
+    }
+
+    /// The memory controller's state that is in effect for it, see [`Self::memory_cgroup`].
+    #[inline(always)]
+    pub(crate) fn memory_state(self) -> Option<MemoryState> {
+        let css_set = self.0.follow(offset!(task_cgroups))?;
+        css_set.follow(offset!(css_set_memory)).map(MemoryState)
     }
 
     /// Process id in the task's own pid namespace, and the depth of that. Only
@@ -245,6 +251,36 @@ impl Cgroup {
             }
         }
         (0, 0)
+    }
+}
+
+/// The `css` of a `struct mem_cgroup`.
+#[derive(Clone, Copy)]
+pub(crate) struct MemoryState(Address);
+
+impl MemoryState {
+    /// Id of its cgroup; none if it is not on v2.
+    #[inline(always)]
+    pub(crate) fn cgroup(self) -> Option<u64> {
+        Cgroup(self.0.follow(offset!(css_cgroup))?).on_v2()?.id()
+    }
+
+    /// What its cgroup says while a kill goes on.
+    #[inline(always)]
+    pub(crate) fn level(self) -> Option<Level> {
+        let group: u8 = self.0.read(offset!(css_oom_group))?;
+        // Of the count only that it grows matters.
+        let oom: u64 = self.0.read(offset!(css_oom))?;
+        Some(Level { cgroup: self.cgroup()?, oom: oom as u32, group: u32::from(group != 0) })
+    }
+
+    /// The one above it, or that it is the root's; `None` if that cannot be read.
+    #[inline(always)]
+    pub(crate) fn parent(self) -> Option<Option<Self>> {
+        match self.0.read::<u64>(offset!(css_parent))? {
+            0 => Some(None),
+            parent => Some(Some(Self(Address(parent)))),
+        }
     }
 }
 

@@ -54,6 +54,13 @@ kernel_layout! {
     css_set_memory,
     /// `cgroup_subsys_state.cgroup`
     css_cgroup,
+    /// `cgroup_subsys_state.parent`; null at the root
+    css_parent,
+    /// `mem_cgroup.oom_group`, from `mem_cgroup.css` on
+    css_oom_group,
+    /// The element of `mem_cgroup.memory_events_local` that counts `oom`, from
+    /// `mem_cgroup.css` on
+    css_oom,
     /// `kernfs_node.id`
     kernfs_node_id,
     /// `task_struct.pid`

@@ -42,6 +42,8 @@ pub enum RecordKind {
     CgroupRmdir = 5,
     /// A [`LineageRecord`].
     Lineage = 6,
+    /// A [`LevelsRecord`].
+    Levels = 7,
 }
 
 /// How every record begins.
@@ -64,6 +66,7 @@ pub mod flag {
     pub const DECISION: u32 = 1 << 0;
     /// `__oom_kill_process()` was entered in this decision before the mark, so
     /// a signal was sent; without it, `task_will_free_mem()` held (mm/oom_kill.c).
+    /// Without [`DECISION`]: the signal itself was seen right before the mark.
     pub const KILLED: u32 = 1 << 1;
     /// `DecisionRecord::domain_cgroup` is known; 0 then means the whole node.
     pub const DOMAIN: u32 = 1 << 2;
@@ -85,6 +88,8 @@ pub mod flag {
     /// The record's cgroup is above or beside what the agent's mount shows. Of a decision
     /// that is the one whose limit was hit.
     pub const OUTSIDE: u32 = 1 << 9;
+    /// The levels of a [`LevelsRecord`](super::LevelsRecord) reach up to the root.
+    pub const WHOLE: u32 = 1 << 10;
 }
 
 /// A process that the kernel chose to die: one call of `trace_mark_victim()`.
@@ -148,6 +153,34 @@ pub struct LineageRecord {
     pub cgroup: u64,
     /// Ids of those above it from the root's child on.
     pub above: [u64; LEVELS],
+}
+
+/// What the memory cgroups of a victim say while it is marked, where functions cannot be
+/// traced; comes before the victim. Only as many of `levels` are written as there are.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub struct LevelsRecord {
+    /// Time of the record.
+    pub header: Header,
+    /// Thread id of the trigger.
+    pub trigger_tid: u32,
+    /// Unused; zero.
+    pub reserved: u32,
+    /// From the cgroup that the victim's memory is charged to upwards.
+    pub levels: [Level; LEVELS],
+}
+
+/// One memory cgroup of a [`LevelsRecord`].
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub struct Level {
+    /// Its id.
+    pub cgroup: u64,
+    /// How often its own limit was hit and nothing could be reclaimed: `oom` of its
+    /// `memory.events.local`.
+    pub oom: u32,
+    /// Its `memory.oom.group`.
+    pub group: u32,
 }
 
 /// The end of one call of `oom_kill_process()`; comes after its victims.
@@ -221,7 +254,7 @@ pub enum Loss {
     /// A victim that waited for its exit was never seen to exit: the kill is lost.
     PendingStale = 7,
     /// What lies above a victim's cgroup did not fit into the ring buffer: the kill may have
-    /// no known owner.
+    /// no known owner, or no known limit where functions cannot be traced.
     LineageRingFull = 8,
 }
 
@@ -251,6 +284,8 @@ const _: () = {
     assert!(size_of::<VictimRecord>() == 16 + 6 * 8 + 8 * 4 + 4 * 8 + 2 * COMM_LEN);
     assert!(size_of::<DecisionRecord>() == 16 + 3 * 8 + 2 * 4);
     assert!(size_of::<LineageRecord>() == 16 + 8 + 8 * LEVELS);
+    assert!(size_of::<LevelsRecord>() == 16 + 2 * 4 + LEVELS * size_of::<Level>());
+    assert!(size_of::<Level>() == 8 + 2 * 4);
     assert!(size_of::<ExitRecord>() == 16 + 8 + 2 * 4);
     assert!(size_of::<CgroupRecord>() == 16 + 8 + 2 * 4);
     // The ring buffer hands out records at multiples of 8 bytes.

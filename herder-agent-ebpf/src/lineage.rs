@@ -85,16 +85,17 @@ fn submit(cgroup: u64, level: u32, above: impl Fn(u32) -> Option<u64>) {
         return;
     }
     // SAFETY: this CPU's own element; a victim is described where nothing else is on the CPU.
-    let room = unsafe { &mut *room };
+    // Any bytes are such a record.
+    let record = unsafe { &mut (*room).record };
     let mut length = size_of::<LineageRecord>() - LEVELS * size_of::<u64>();
-    room.record.header = Header {
+    record.header = Header {
         kind: RecordKind::Lineage as u32,
         flags: 0,
         // SAFETY: the helper has no preconditions.
         time: unsafe { bpf_ktime_get_ns() },
     };
-    room.record.cgroup = cgroup;
-    for (at, id) in room.record.above.iter_mut().enumerate() {
+    record.cgroup = cgroup;
+    for (at, id) in record.above.iter_mut().enumerate() {
         let this = at as u32 + 1;
         let Some(found) = (if this < level { above(this) } else { None }) else {
             break;
@@ -103,8 +104,7 @@ fn submit(cgroup: u64, level: u32, above: impl Fn(u32) -> Option<u64>) {
         length += size_of::<u64>();
     }
     // SAFETY: the masked length is less than the size of the room.
-    let bytes =
-        unsafe { core::slice::from_raw_parts((&raw const *room).cast::<u8>(), length & MASK) };
+    let bytes = unsafe { core::slice::from_raw_parts(room.cast::<u8>(), length & MASK) };
     if KILLS.output::<[u8]>(bytes, 0).is_err() {
         count(Loss::LineageRingFull);
         return;

@@ -4,7 +4,7 @@
 //! Rules of this crate: work per event is bounded and small, and nothing that
 //! runs for processes which are not OOM victims does more than one hash lookup
 //! (five where victims may be described at their exit: without BTF, or where the
-//! tracepoint gives a thread id). What cannot be handed over is counted in
+//! tracepoint gives a thread id), and what runs for every signal does none. What cannot be handed over is counted in
 //! `LOSSES`. `match-proto` lines name the kernel prototypes that a program
 //! relies on, with the versions they were read in.
 #![no_std]
@@ -17,6 +17,7 @@ mod exit;
 mod kernel;
 mod lineage;
 mod maps;
+mod untraced;
 mod victim;
 
 /// The helpers that read kernel memory are for GPL-compatible programs only.

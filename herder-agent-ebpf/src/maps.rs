@@ -4,7 +4,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use herder_agent_ebpf::{CgroupRecord, LineageRecord, Loss, VictimRecord};
+use herder_agent_ebpf::{CgroupRecord, LevelsRecord, LineageRecord, Loss, VictimRecord};
 
 /// Victims, decisions and exits. Kills have a ring buffer of their own so that
 /// a storm of new cgroups cannot crowd them out. 512 KiB hold about 3,000
@@ -26,9 +26,9 @@ pub(crate) static LOSSES: PerCpuArray<u64> =
 #[map]
 pub(crate) static DECISIONS: HashMap<u32, Decision> = HashMap::with_max_entries(64, 0);
 
-/// The task that `mark_oom_victim()` was called for, by the calling thread: the
-/// tracepoint of older kernels gives a thread id only. It is read at once, so
-/// older entries may go.
+/// The task that a thread is about to mark. Either `mark_oom_victim()` was called for it, since
+/// the tracepoint of older kernels gives a thread id only; or the signal was sent to it, where
+/// functions cannot be traced. It is read at once, so older entries may go.
 #[map]
 pub(crate) static MARKING: LruHashMap<u32, u64> = LruHashMap::with_max_entries(256, 0);
 
@@ -45,7 +45,7 @@ pub(crate) static PENDING: HashMap<u64, VictimRecord> = HashMap::with_max_entrie
 #[map]
 pub(crate) static SCRATCH: PerCpuArray<CgroupScratch> = PerCpuArray::with_max_entries(1, 0);
 
-/// Room to put together what lies above a victim's cgroup.
+/// Room to put together what lies above a victim's cgroup, and what its memory cgroups say.
 #[map]
 pub(crate) static LINEAGE: PerCpuArray<LineageRoom> = PerCpuArray::with_max_entries(1, 0);
 
@@ -84,11 +84,13 @@ pub(crate) struct CgroupScratch {
     pub(crate) path: [u8; 2048],
 }
 
-/// Larger than a record needs, so that a masked length is provably inside.
+/// One record or the other: programs of one mark run one after the other. Larger than they
+/// need, so that a masked length is provably inside.
 #[repr(C)]
-pub(crate) struct LineageRoom {
+pub(crate) union LineageRoom {
     pub(crate) record: LineageRecord,
-    reserved: [u8; 256],
+    pub(crate) levels: LevelsRecord,
+    reserved: [u8; 1024],
 }
 
 /// Counts something that could not be handed over.

@@ -19,7 +19,8 @@ use aya_ebpf::{
 };
 use herder_agent_ebpf::{Header, Loss, RecordKind, VictimRecord, flag};
 
-/// Attached only where the tracepoint gives a thread id. It also runs for marks
+/// Attached only where the tracepoint gives a thread id and functions can be traced; else
+/// [`crate::untraced`] keeps the task. It also runs for marks
 /// that `mark_oom_victim()` then finds to be repeated, which is harmless: the
 /// tracepoint decides, this only keeps the task's address for it.
 ///
@@ -37,8 +38,9 @@ fn marking(ctx: FEntryContext) -> i32 {
 #[raw_tracepoint(tracepoint = "mark_victim")]
 fn mark_victim(ctx: RawTracePointContext) -> i32 {
     let argument: u64 = ctx.arg(0);
-    let mut record = begin();
-    match task_of(argument).and_then(|task| describe(&mut record, task)) {
+    let task = task_of(argument);
+    let mut record = begin(argument);
+    match task.and_then(|task| describe(&mut record, task)) {
         Some(()) => submit(&record),
         None => defer(argument, &record),
     }
@@ -59,9 +61,24 @@ pub(crate) fn task_of(argument: u64) -> Option<Task> {
     (u64::from(task.tid()?) == argument).then_some(task)
 }
 
-/// What is known without the victim: time, trigger, decision.
+/// Whether this thread has just sent the kernel's signal to the task that it marks.
 #[inline(always)]
-fn begin() -> VictimRecord {
+fn take_signal(argument: u64) -> bool {
+    let thread = current_tid();
+    // SAFETY: the value is copied at once; only this thread writes the entry of its own id.
+    let Some(task) = (unsafe { MARKING.get(&thread) }).copied() else {
+        return false;
+    };
+    // It was the signal for this mark, and is none for a later one.
+    let _ = MARKING.remove(&thread);
+    task == argument
+        || argument >> 32 == 0
+            && Task(Address(task)).tid().is_none_or(|tid| u64::from(tid) == argument)
+}
+
+/// What is known without the victim: time, trigger, decision, signal.
+#[inline(always)]
+fn begin(argument: u64) -> VictimRecord {
     let trigger = bpf_get_current_pid_tgid();
     let mut record = VictimRecord {
         header: Header {
@@ -77,6 +94,7 @@ fn begin() -> VictimRecord {
         trigger_comm: bpf_get_current_comm().unwrap_or_default(),
         ..VictimRecord::default()
     };
+    let has_signal = take_signal(argument);
     if let Some(decision) = DECISIONS.get_ptr_mut(&record.trigger_tid) {
         // SAFETY: only this thread touches the entry of its own id.
         let decision = unsafe { &mut *decision };
@@ -86,6 +104,8 @@ fn begin() -> VictimRecord {
         if decision.kills != 0 {
             record.header.flags |= flag::KILLED;
         }
+    } else if has_signal {
+        record.header.flags |= flag::KILLED;
     }
     record
 }

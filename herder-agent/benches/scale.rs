@@ -20,7 +20,7 @@ use herder_model::{
     cgroup::CgroupId,
     clock::Monotonic,
     kill::KillReport,
-    oom::{Domain, Kind, Limit, OomKill, Victim, limit::Limits},
+    oom::{Domain, Kind, Limit, OomKill, Victim, event::Means, limit::Limits},
     owner::{ContainerNames, Owner, id::PodUid},
     pods::{ContainerKind, wire::PodObject},
 };
@@ -81,7 +81,7 @@ fn report(owner: Owner, kind: Kind) -> KillReport {
 /// of the ways.
 fn series() {
     let reporter = Reporter::default();
-    reporter.attached("ebpf");
+    reporter.attached("ebpf", Means::Functions);
     let all = || (0..PODS).flat_map(|pod| (0..CONTAINERS).map(move |one| owner(pod, one)));
     let tell = |what: &str| {
         let began = StdInstant::now();

@@ -118,8 +118,12 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let begins_at = root.as_ref().map_or(CgroupId::HIERARCHY_ROOT, CgroupRoot::id);
     let files = CgroupFs::new(mount.clone());
     let (left, node_before) = meanwhile::report(state, root.as_ref(), &files, &reporter);
-    let programs =
-        ProbeOptions { btf: !args.no_btf, kill_ring_bytes: args.kill_ring_bytes, mount: begins_at };
+    let programs = ProbeOptions {
+        btf: !args.no_btf,
+        functions: !args.no_functions,
+        kill_ring_bytes: args.kill_ring_bytes,
+        mount: begins_at,
+    };
     let source = source::attach(args.source, programs, mount)?;
     attached.release();
     process::memory::trim_heap();
@@ -129,7 +133,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         process::memory::trim_heap();
         process::memory::let_file_go();
     });
-    reporter.attached(source.name());
+    reporter.attached(source.name(), source.means());
     log_attached(args, &*source, &listen);
     let asks_runtime = asks_runtime(args, root.as_ref());
     let enforcer = Enforcer::new(root, options(args, descriptors));
@@ -264,7 +268,7 @@ fn log_attached(args: &RunArgs, source: &dyn Source, listen: &[SocketAddr]) {
         ?listen,
         source = source.name(),
         mark = facts.map(|facts| tracing::field::debug(facts.mark)),
-        decisions = facts.map(|_| traced.decisions_since.is_some()),
+        means = source.means().as_str(),
         at_exit = facts.map(|_| traced.at_exit),
         "Attached."
     );

@@ -23,7 +23,10 @@ use herder_model::{
     clock::Monotonic,
     enforcement::Obstacle,
     kill::KillReport,
-    oom::reasons::{Lost, NoKill, Unattributed, Unseen},
+    oom::{
+        event::Means,
+        reasons::{Lost, NoKill, Unattributed, Unseen},
+    },
     owner::{ContainerNames, Owner},
     pods::restarts::RestartSeen,
     rules::annotation::AnnotationError,
@@ -70,9 +73,12 @@ impl Reporter {
         }
     }
 
-    /// The source of kills is attached; this is its name. Of several calls the first counts.
-    pub fn attached(&self, source: &'static str) {
-        self.metrics.source(self.source.get_or_init(|| source));
+    /// The source of kills is attached; this is its name, and by what means decisions are known.
+    /// Of several calls the first counts.
+    pub fn attached(&self, source: &'static str, means: Means) {
+        if self.source.set(source).is_ok() {
+            self.metrics.source(source, means);
+        }
     }
 
     /// The name of the source of kills, once that is known.

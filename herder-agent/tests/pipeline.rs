@@ -22,3 +22,5 @@ mod names;
 mod node;
 #[path = "pipeline/records.rs"]
 mod records;
+#[path = "pipeline/untraced.rs"]
+mod untraced;

@@ -30,8 +30,11 @@ const RUNTIMES: [(&str, &str, &str); 4] = [
 const ONCE: [&str; 2] = ["faults", "pods"];
 
 /// What arm64 is asked: kills whose group, limit and victims the programs have to read from
-/// that architecture's registers and structures.
-const ON_ARM64: &str = "group_kill";
+/// that architecture's registers and structures and, where its functions cannot be traced,
+/// whatever is told by other means.
+fn on_arm64(kernel: &Kernel) -> &'static str {
+    if kernel.series == Series::V6_1 { "kill" } else { "group_kill" }
+}
 
 /// Seconds of the demo: enough for kills of both containers.
 const DEMO: u32 = 20;
@@ -112,9 +115,11 @@ fn machines(prepared: &Prepared, memory: u32) -> Vec<Work<'_>> {
         let asked = move || boots.modes(kernel, modes(kernel));
         work.push(Work::new(kernel.series.name(), kernel, asked));
     }
-    if let Some((kernel, built)) = &prepared.arm64 {
-        let other = Boots { built, filter: ON_ARM64, ..boots };
-        work.push(Work::new("arm64", kernel, move || other.modes(kernel, &["kills"])));
+    if let Some((kernels, built)) = &prepared.arm64 {
+        work.extend(kernels.iter().map(|kernel| {
+            let boots = Boots { built, filter: on_arm64(kernel), ..boots };
+            Work::new(kernel.name(), kernel, move || boots.modes(kernel, &["kills"]))
+        }));
     }
     if let Some(kernel) = latest {
         let looked = move || page::check(kernel, &prepared.built).map(|()| Verdict::PASSED);

@@ -9,6 +9,7 @@ pub mod classify;
 pub mod deduce;
 pub mod event;
 pub mod exiting;
+pub mod levels;
 pub mod limit;
 pub mod over_limit;
 pub mod reasons;

@@ -236,6 +236,11 @@ pub struct RunArgs {
     /// described when they exit, and limit and group are read from the cgroups' files.
     #[arg(long, env = "HERDER_NO_BTF")]
     pub no_btf: bool,
+    /// Do not trace the kernel's functions. Which processes were killed together, and by whose
+    /// limit, is then read from the cgroups at the moment of the kill, as on kernels whose
+    /// functions cannot be traced.
+    #[arg(long, env = "HERDER_NO_FUNCTIONS")]
+    pub no_functions: bool,
     /// Size of the ring buffer of kills in bytes: a power of two, and whole pages.
     #[arg(long, env = "HERDER_KILL_RING_BYTES", value_name = "BYTES")]
     pub kill_ring_bytes: Option<u32>,

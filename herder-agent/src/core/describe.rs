@@ -98,7 +98,10 @@ impl Surroundings<'_> {
 
     /// Whether a victim's cgroup is in a group, if that can be read, and which: the highest
     /// cgroup up to the container that has `memory.oom.group=1`.
-    fn group_by_file(&self, cgroup: Option<&CgroupPath>) -> (Option<bool>, Option<CgroupPath>) {
+    pub(super) fn group_by_file(
+        &self,
+        cgroup: Option<&CgroupPath>,
+    ) -> (Option<bool>, Option<CgroupPath>) {
         let Some(cgroup) = cgroup else { return (None, None) };
         let container = self.subjects.container_of(cgroup);
         let inside = |path: &CgroupPath| path.is_within(&container);

@@ -13,6 +13,7 @@ use herder_model::{
         assemble::{Assembler, Outcome},
         event::{Event, Lineage, Traced},
         exiting::Exiting,
+        levels::Levels,
         over_limit::OverLimit,
         reasons::{Lost, NoKill, Unattributed},
     },
@@ -28,6 +29,8 @@ pub(super) struct Kills {
     exiting: Exiting,
     /// Where no program can say whose limit was hit.
     pub(super) over_limit: Option<OverLimit>,
+    /// What belongs to the next mark.
+    pub(super) levels: Option<Levels>,
 }
 
 impl Kills {
@@ -39,6 +42,7 @@ impl Kills {
             fates: Fates::default(),
             exiting: Exiting::default(),
             over_limit: is_blind.then(OverLimit::default),
+            levels: None,
         }
     }
 
@@ -94,7 +98,7 @@ impl Core {
             match event {
                 Event::Marked(mark) => {
                     self.kills.assembler.marked(mark.clone(), now);
-                    self.find_over_limit(&mark);
+                    self.infer(&mark);
                 }
                 Event::Decided(decision) => self.kills.assembler.decided(decision, now),
                 Event::Exited { tgid, after } => {
@@ -107,6 +111,7 @@ impl Core {
                 Event::Lineage(Lineage { cgroup, above }) => {
                     self.cgroups.tree.lies_below(cgroup, &above);
                 }
+                Event::Levels(levels) => self.take_levels(levels),
                 Event::CgroupMade(_) | Event::CgroupRemoved(_) | Event::CgroupOutside => {}
             }
         }

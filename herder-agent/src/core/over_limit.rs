@@ -1,10 +1,16 @@
-//! Reads whose limit was hit from the cgroups' files, where no program can say it.
+//! Whose limit was hit and whether a group died, where functions cannot be traced: by what the
+//! programs read of the cgroups at the mark or, without BTF, by the cgroups' files.
 
-use super::Core;
+use super::{Core, describe::Surroundings};
 use crate::kernel::cgroupfs::{CgroupFs, dir::EVENTS};
 use herder_model::{
     cgroup::{CgroupId, CgroupPath},
-    oom::{Domain, deduce::Counts, event::Mark},
+    oom::{
+        Domain,
+        deduce::Counts,
+        event::Mark,
+        levels::{Inferred, Levels},
+    },
 };
 use std::iter;
 
@@ -19,16 +25,41 @@ impl Core {
         }
     }
 
-    /// Finds out whose limit a mark's kill is about, if no record will say it. This is done at
-    /// once, since the victim's cgroup may soon be gone.
-    pub(super) fn find_over_limit(&mut self, mark: &Mark) {
-        if self.kills.over_limit.is_none() || !self.kills.assembler.wants_domain(mark.trigger.tid) {
+    /// What a victim's memory cgroups said while it was marked: the mark itself comes next.
+    pub(super) fn take_levels(&mut self, levels: Levels) {
+        self.kills.assembler.begins_within(&levels);
+        self.kills.levels = Some(levels);
+    }
+
+    /// Infers of a mark's kill whose limit it is about and whether a group dies, if no record
+    /// will say it. What no program could read is read from files at once, since the victim's
+    /// cgroup may soon be gone.
+    pub(super) fn infer(&mut self, mark: &Mark) {
+        // Between the two may be a victim that was marked by another thread, and has exited.
+        let levels = self.kills.levels.take_if(|it| it.trigger == mark.trigger.tid);
+        let Some(over_limit) = &mut self.kills.over_limit else { return };
+        if !self.kills.assembler.wants_inferred(mark.trigger.tid) {
             return;
         }
+        let inferred = match levels {
+            Some(levels) => levels.inferred(over_limit, self.cgroups.begins_at, mark.victim.time),
+            None => match self.infer_by_files(mark) {
+                Some(inferred) => inferred,
+                None => return,
+            },
+        };
+        self.kills.assembler.set_inferred(mark.trigger.tid, inferred);
+    }
+
+    fn infer_by_files(&mut self, mark: &Mark) -> Option<Inferred> {
         let cgroup = mark.victim.memory_cgroup.unwrap_or(mark.victim.cgroup);
-        let Some(path) = self.cgroups.path_or_above(cgroup, &self.subjects) else { return };
+        let path = self.cgroups.path_or_above(cgroup, &self.subjects)?;
         let domain = self.domain(&path);
-        self.kills.assembler.set_domain(mark.trigger.tid, domain);
+        let around =
+            Surroundings { cgroups: &self.cgroups, subjects: &self.subjects, files: &self.files };
+        let (group, path) = around.group_by_file(Some(&path));
+        let group_cgroup = path.and_then(|path| self.files.id(&path));
+        Some(Inferred { domain, group, group_cgroup })
     }
 
     fn domain(&mut self, path: &CgroupPath) -> Domain {

@@ -12,6 +12,7 @@ pub mod layout;
 mod object;
 
 pub use decode::DecodeError;
+use layout::Functions;
 pub use layout::{KernelFacts, MarkArgument};
 use object::OBJECT;
 
@@ -75,6 +76,8 @@ pub struct Probe {
 pub struct ProbeOptions {
     /// Use the kernel's BTF. Without it everything takes the offset-free route.
     pub btf: bool,
+    /// Trace the kernel's functions. Without them tracepoints and counts stand in.
+    pub functions: bool,
     /// Size of the ring buffer of kills, bytes: a power of two of whole pages.
     pub kill_ring_bytes: Option<u32>,
     /// The cgroup that the agent's mount begins at. The kernel names cgroups by paths from
@@ -88,27 +91,10 @@ impl Probe {
             return Err(ProbeError::Stub);
         }
         let facts = if options.btf { kernel_facts() } else { KernelFacts::UNKNOWN };
-        let at_exit = !facts.describes_at_mark();
-        match Self::attach_route(options, facts, at_exit) {
-            // Where the function is in BTF but cannot be traced (no trampolines
-            // on this architecture), the victims are described at their exit.
-            Err(ProbeError::Attach { program: MARKING, source }) => {
-                tracing::warn!(error = %Causes(&*source), "Cannot trace mark_oom_victim.");
-                Self::attach_route(options, facts, true)
-            }
-            other => other,
-        }
-    }
-
-    fn attach_route(
-        options: ProbeOptions,
-        facts: KernelFacts,
-        at_exit: bool,
-    ) -> Result<Self, ProbeError> {
         let words = facts.layout.words();
         // Where the tracepoint gives a thread id, the exit is the second chance
         // for a mark whose task was not caught.
-        let may_wait = at_exit || facts.mark == MarkArgument::Pid;
+        let may_wait = !facts.describes_at_mark() || facts.mark == MarkArgument::Pid;
         let describe_at_exit = u32::from(may_wait);
         let mut loader = loader();
         loader.override_global("LAYOUT", &words[..], true).override_global(
@@ -122,31 +108,20 @@ impl Probe {
         }
         let mut ebpf = loader.load(OBJECT)?;
         let logger = logger(&mut ebpf);
-        let mut traced = Traced { at_exit: may_wait, ..Traced::default() };
-
-        // Decisions first and their beginning last, so that a decision which is
-        // seen to begin is seen whole; marks last of all, so that each finds
-        // the programs it relies on.
-        let functions = facts.functions;
-        if let Some(decision) = functions.oom_kill_process {
-            let mut inner = |program, name, function: Option<TypeId>| {
-                function.is_some_and(|id| optional(fentry(&mut ebpf, program, name, id)))
-            };
-            traced.kills =
-                inner("decision_kill", "__oom_kill_process", functions.oom_kill_process_inner);
-            traced.groups =
-                inner("decision_group", "mem_cgroup_print_oom_group", functions.print_oom_group);
-            if optional(fexit(&mut ebpf, "decision_end", "oom_kill_process", decision))
-                && optional(fentry(&mut ebpf, "decision_begin", "oom_kill_process", decision))
-            {
-                traced.decisions_since = Some(monotonic_now());
-            }
+        // Decisions first, and marks last of all, so that each finds the programs it relies on.
+        let functions = if options.functions { facts.functions } else { Functions::default() };
+        let mut traced = Traced { at_exit: may_wait, ..decisions(&mut ebpf, functions) };
+        let is_framed = traced.decisions_since.is_some();
+        let task_is_missing = facts.mark == MarkArgument::Pid
+            && !functions.mark_oom_victim.is_some_and(|id| {
+                is_framed && optional(fentry(&mut ebpf, "marking", "mark_oom_victim", id))
+            });
+        if !is_framed || task_is_missing {
+            let has_signals = optional(tracepoint(&mut ebpf, "kill_signal", "signal_generate"));
+            traced.signals_since = (!is_framed && has_signals).then(monotonic_now);
         }
-        if let Some(id) = functions.mark_oom_victim
-            && facts.mark == MarkArgument::Pid
-            && !at_exit
-        {
-            fentry(&mut ebpf, MARKING, "mark_oom_victim", id)?;
+        if !is_framed && facts.reads_levels() {
+            traced.levels = optional(tracepoint(&mut ebpf, "victim_levels", "mark_victim"));
         }
         if may_wait {
             optional(tracepoint(&mut ebpf, "exit_lineage", "sched_process_exit"));
@@ -214,8 +189,25 @@ impl Probe {
     }
 }
 
-/// Name of the program that gives the tracepoint of older kernels its task.
-const MARKING: &str = "marking";
+/// Frames the kernel's decisions, if its functions can be traced. The end comes first, which
+/// shows whether they can, and the beginning last, so that a decision which is seen to begin is
+/// seen whole.
+fn decisions(ebpf: &mut Ebpf, functions: Functions) -> Traced {
+    const FRAME: &str = "oom_kill_process";
+    let Some(frame) = functions.oom_kill_process else { return Traced::default() };
+    if !optional(fexit(ebpf, "decision_end", FRAME, frame)) {
+        return Traced::default();
+    }
+    let mut inner = |program, name, function: Option<TypeId>| {
+        function.is_some_and(|id| optional(fentry(ebpf, program, name, id)))
+    };
+    let kills = inner("decision_kill", "__oom_kill_process", functions.oom_kill_process_inner);
+    let groups = inner("decision_group", "mem_cgroup_print_oom_group", functions.print_oom_group);
+    if !optional(fentry(ebpf, "decision_begin", FRAME, frame)) {
+        return Traced::default();
+    }
+    Traced { decisions_since: Some(monotonic_now()), kills, groups, ..Traced::default() }
+}
 
 /// What the running kernel offers; nothing, if it has no BTF.
 pub fn kernel_facts() -> KernelFacts {
@@ -243,13 +235,20 @@ where
     program.try_into().map_err(|_| ProbeError::Missing(name))
 }
 
-fn refused(program: &'static str) -> impl FnOnce(ProgramError) -> ProbeError {
-    move |source| ProbeError::Attach { program, source: Box::new(source) }
+/// Of a program that is refused nothing stays loaded. One that was not even loaded cannot be
+/// unloaded, which is no fault.
+fn refused(
+    program: &'static str,
+    source: ProgramError,
+    _unloaded: Result<(), ProgramError>,
+) -> ProbeError {
+    ProbeError::Attach { program, source: Box::new(source) }
 }
 
 fn tracepoint(ebpf: &mut Ebpf, name: &'static str, event: &str) -> Result<(), ProbeError> {
     let program: &mut RawTracePoint = program(ebpf, name)?;
-    program.load().and_then(|()| program.attach(event)).map(drop).map_err(refused(name))
+    let attached = program.load().and_then(|()| program.attach(event));
+    attached.map(drop).map_err(|error| refused(name, error, program.unload()))
 }
 
 fn fentry(
@@ -261,7 +260,8 @@ fn fentry(
     let program: &mut FEntry = program(ebpf, name)?;
     let loaded = stand_in(function, id).map_err(ProgramError::from);
     let loaded = loaded.and_then(|btf| program.load(function, &btf));
-    loaded.and_then(|()| program.attach()).map(drop).map_err(refused(name))
+    let attached = loaded.and_then(|()| program.attach());
+    attached.map(drop).map_err(|error| refused(name, error, program.unload()))
 }
 
 fn fexit(
@@ -273,7 +273,8 @@ fn fexit(
     let program: &mut FExit = program(ebpf, name)?;
     let loaded = stand_in(function, id).map_err(ProgramError::from);
     let loaded = loaded.and_then(|btf| program.load(function, &btf));
-    loaded.and_then(|()| program.attach()).map(drop).map_err(refused(name))
+    let attached = loaded.and_then(|()| program.attach());
+    attached.map(drop).map_err(|error| refused(name, error, program.unload()))
 }
 
 /// What the programs log, if they were built to. They log with each kill, so it

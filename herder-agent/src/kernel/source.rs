@@ -16,7 +16,7 @@ use herder_model::{
     clock::Monotonic,
     oom::{
         OomKill,
-        event::{Event, Traced},
+        event::{Event, Means, Traced},
     },
 };
 use std::{os::fd::BorrowedFd, path::Path};
@@ -44,6 +44,11 @@ pub trait Source: Send {
     /// What of a kill it traces, and so what its silence means.
     fn traced(&self) -> Traced {
         Traced::default()
+    }
+
+    /// By what means decisions of the kernel are known.
+    fn means(&self) -> Means {
+        self.traced().means()
     }
 
     /// What the kernel offers its programs, if it has some.

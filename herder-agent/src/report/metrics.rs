@@ -29,7 +29,10 @@ use herder_model::{
 use herder_model::{
     enforcement::{Cause, Obstacle, OomGroupWrite, WriteResult},
     kill::KillReport,
-    oom::reasons::{Lost, NoKill, Unattributed, Unseen},
+    oom::{
+        event::Means,
+        reasons::{Lost, NoKill, Unattributed, Unseen},
+    },
 };
 use prometheus::{TEXT_FORMAT, TextEncoder};
 use series::Series;
@@ -77,9 +80,9 @@ impl Metrics {
         Metrics { families, escalated, series: Lock::new(Series::new(retention)) }
     }
 
-    /// Sets the source of kills, by its name.
-    pub fn source(&self, name: &str) {
-        self.families.build(name);
+    /// Sets the source of kills, by its name, and by what means decisions are known.
+    pub fn source(&self, name: &str, means: Means) {
+        self.families.build(name, means.as_str());
     }
 
     /// The text exposition from a place on: a little more than a [`PIECE`] at most, and where

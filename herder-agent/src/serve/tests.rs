@@ -19,7 +19,7 @@ use crate::{
 use herder_model::{
     cgroup::{CgroupId, CgroupPath},
     kill::KEPT,
-    oom::Kind,
+    oom::{Kind, event::Means},
     owner::Owner,
 };
 use serde_json::Value;
@@ -48,7 +48,7 @@ impl Server {
         let readiness = Readiness::default();
         let (core, commands) = mpsc::channel(1);
         let reporter = Arc::<Reporter>::default();
-        reporter.attached("ebpf");
+        reporter.attached("ebpf", Means::Functions);
         let heartbeat = Heartbeat::default();
         let (told, ready) = (reporter.clone(), readiness.clone());
         let state = State::new(told, ready, core, heartbeat.clone(), None, "node-1");

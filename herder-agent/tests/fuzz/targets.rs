@@ -86,7 +86,7 @@ pub(crate) fn annotation(input: &[u8]) {
 /// A record of the eBPF programs.
 pub(crate) fn record(input: &[u8]) {
     use herder_model::oom::event::Event::{
-        CgroupMade, CgroupOutside, CgroupRemoved, Decided, Exited, Lineage, Marked,
+        CgroupMade, CgroupOutside, CgroupRemoved, Decided, Exited, Levels, Lineage, Marked,
     };
     match decode::decode(input, 4096) {
         Ok(CgroupMade(event) | CgroupRemoved(event)) => {
@@ -94,6 +94,7 @@ pub(crate) fn record(input: &[u8]) {
         }
         Ok(Marked(mark)) => assert!(!mark.victim.comm.contains('\0')),
         Ok(Lineage(lineage)) => assert!(lineage.above.len() <= 32),
+        Ok(Levels(levels)) => assert!(levels.upwards.len() <= 32),
         Ok(Decided(_) | Exited { .. } | CgroupOutside) => {}
         Err(error) => assert!(!error.to_string().is_empty()),
     }
@@ -103,6 +104,7 @@ pub(crate) fn record(input: &[u8]) {
 pub(crate) fn btf(input: &[u8]) {
     if let Ok(facts) = KernelFacts::read(input) {
         facts.describes_at_mark();
+        facts.reads_levels();
     }
 }
 

@@ -104,6 +104,13 @@ impl Node {
         Self::of(name, rules, Kernel::default(), Given::default(), |_| source)
     }
 
+    /// One whose kernel's functions cannot be traced.
+    pub(crate) fn untraced(name: &str, rules: &str) -> Self {
+        let kernel = Kernel::default();
+        let source = kernel.untraced();
+        Self::of(name, rules, kernel, None, |_| source)
+    }
+
     /// One whose kubelet has another user than the cgroups.
     pub(crate) fn with_kubelet_uid(name: &str, rules: &str, uid: u32) -> Self {
         let kernel = Kernel::default();

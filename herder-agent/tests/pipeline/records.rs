@@ -5,7 +5,8 @@ use herder_agent::inside::kernel::source::{
     ContainerOf, Descriptors, MOST_AT_ONCE, Polled, Queue, Source,
 };
 use herder_agent_ebpf::{
-    CgroupRecord, DecisionRecord, ExitRecord, Header, Loss, RecordKind, VictimRecord, flag,
+    CgroupRecord, DecisionRecord, ExitRecord, Header, Level, LevelsRecord, Loss, RecordKind,
+    VictimRecord, flag,
 };
 use herder_model::{clock::Monotonic, oom::event::Traced};
 use std::{
@@ -29,12 +30,32 @@ struct Rings {
 #[derive(Clone, Default)]
 pub(crate) struct Kernel(Arc<Mutex<Rings>>);
 
-/// A source of recorded records, with all of the programs attached.
-pub(crate) struct Recorded(Kernel);
+/// A source of recorded records, with these programs attached.
+pub(crate) struct Recorded(Kernel, Traced);
 
 impl Kernel {
     pub(crate) fn source(&self) -> Box<dyn Source> {
-        Box::new(Recorded(self.clone()))
+        let traced = Traced {
+            decisions_since: Some(Monotonic::ZERO),
+            kills: true,
+            groups: true,
+            exits: true,
+            cgroups: true,
+            ..Traced::default()
+        };
+        Box::new(Recorded(self.clone(), traced))
+    }
+
+    /// One whose functions cannot be traced.
+    pub(crate) fn untraced(&self) -> Box<dyn Source> {
+        let traced = Traced {
+            signals_since: Some(Monotonic::ZERO),
+            levels: true,
+            exits: true,
+            cgroups: true,
+            ..Traced::default()
+        };
+        Box::new(Recorded(self.clone(), traced))
     }
 
     pub(crate) fn kill(&self, record: &[u8]) {
@@ -62,14 +83,7 @@ impl Source for Recorded {
     }
 
     fn traced(&self) -> Traced {
-        Traced {
-            decisions_since: Some(Monotonic::ZERO),
-            kills: true,
-            groups: true,
-            at_exit: false,
-            exits: true,
-            cgroups: true,
-        }
+        self.1
     }
 
     fn descriptors(&self) -> Descriptors<'_> {
@@ -150,6 +164,18 @@ pub(crate) fn decision(
         kills,
         marks,
     }
+}
+
+/// What the memory cgroups of the next victim say, from its own up to the root.
+pub(crate) fn levels(upwards: &[Level], time: Monotonic) -> Vec<u8> {
+    let mut record = LevelsRecord {
+        header: header(RecordKind::Levels, flag::WHOLE, time),
+        trigger_tid: 77,
+        ..LevelsRecord::default()
+    };
+    record.levels[..upwards.len()].copy_from_slice(upwards);
+    let length = size_of::<LevelsRecord>() - size_of_val(&record.levels[upwards.len()..]);
+    bytes_of(&record)[..length].to_vec()
 }
 
 /// A killed process has no thread left.

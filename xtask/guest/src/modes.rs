@@ -6,7 +6,7 @@ use crate::{
     tests::{
         addresses, clients, constraints, counts, creations, crowds, crun, dying_children,
         enforcement, escalation, faults, fight, footprint, kills, limits, marks, nodes, pod_events,
-        pod_faults, pod_names, pods, robustness, sandboxes, unseen, victims,
+        pod_faults, pod_names, pods, robustness, sandboxes, unseen, untraced, victims,
     },
 };
 
@@ -16,6 +16,7 @@ const TESTS: &[&[Test]] = &[
     constraints::TESTS,
     marks::TESTS,
     victims::TESTS,
+    untraced::TESTS,
     enforcement::TESTS,
     escalation::TESTS,
     crun::TESTS,
@@ -27,7 +28,7 @@ const TESTS: &[&[Test]] = &[
 ];
 
 const TESTS_OF_KILLS: &[&[Test]] =
-    &[kills::TESTS, constraints::TESTS, marks::TESTS, victims::TESTS];
+    &[kills::TESTS, constraints::TESTS, marks::TESTS, victims::TESTS, untraced::TESTS];
 
 /// Those with an API server.
 const TESTS_OF_PODS: &[&[Test]] = &[

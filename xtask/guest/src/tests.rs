@@ -24,4 +24,5 @@ pub mod pods;
 pub mod robustness;
 pub mod sandboxes;
 pub mod unseen;
+pub mod untraced;
 pub mod victims;

@@ -23,18 +23,19 @@ pub struct Prepared {
     pub built: Built,
     /// The one whose programs log.
     pub logging: Built,
-    /// A kernel of another architecture, and what runs on it.
+    /// Kernels of another architecture, and what runs on them.
     /// None where its compiler or C library cannot be had; that is said.
-    pub arm64: Option<(Kernel, Built)>,
+    pub arm64: Option<(Vec<Kernel>, Built)>,
     /// What the unit tests gave.
     pub unit: Verdict,
 }
 
 /// Debian's archive may no longer have the very version of a package for arm64 that this
 /// machine has for itself.
-fn arm64() -> Result<(Kernel, Built)> {
-    let kernel = kernel::get_for(ARM64, Architecture::Arm64)?;
-    Ok((kernel, build::for_vm(Architecture::Arm64, &build::Args::default())?))
+fn arm64() -> Result<(Vec<Kernel>, Built)> {
+    let kernels = ARM64.iter().map(|series| kernel::get_for(*series, Architecture::Arm64));
+    let kernels = kernels.collect::<Result<Vec<_>>>()?;
+    Ok((kernels, build::for_vm(Architecture::Arm64, &build::Args::default())?))
 }
 
 pub fn all(series: &[Series]) -> Result<Prepared> {
@@ -52,8 +53,9 @@ pub fn all(series: &[Series]) -> Result<Prepared> {
     })
 }
 
-/// The kernel that arm64 is asked about: the latest that Debian 12 has for it.
-const ARM64: Series = Series::V6_12;
+/// The kernels that arm64 is asked about: one whose functions cannot be traced there, and the
+/// latest that Debian 12 has for it.
+const ARM64: [Series; 2] = [Series::V6_1, Series::V6_12];
 
 fn downloaded(series: &[Series]) -> Result<Vec<Kernel>> {
     let kernels = series.iter().map(|series| kernel::get(*series)).collect::<Result<Vec<_>>>()?;

@@ -4,14 +4,16 @@
 //! threads of one process, or one process twice; and a mark may be no kill at
 //! all, when the task was dying anyway (`task_will_free_mem()`, mm/oom_kill.c;
 //! common since Linux 6.16). Where the calls of `oom_kill_process()` are traced,
-//! the kernel reports all of this. Where they are not, marks that one trigger
-//! makes within [`INFERENCE_WINDOW`] are taken for one decision.
+//! the kernel reports all of this. Where they are not, a signal before the mark
+//! shows that it is a kill, a kill that is no group's has one victim, and marks that one
+//! trigger makes within [`INFERENCE_WINDOW`] in one group are taken for one decision.
 
 use super::{Domain, OomKill, Trigger, Victim};
 use crate::{
     clock::Monotonic,
     oom::{
         event::{Decision, Mark, Traced},
+        levels::{Inferred, Levels},
         reasons::NoKill,
     },
 };
@@ -20,8 +22,8 @@ use std::{
     time::Duration,
 };
 
-/// A mark of the trigger itself without a decision is still a kill if it comes this
-/// soon after the programs were attached: its decision may have begun before.
+/// A mark without a decision, of the trigger itself or without a signal, is still a kill if it
+/// comes this soon after the programs were attached: its decision may have begun before.
 const START_GRACE: Duration = Duration::from_secs(1);
 
 /// Marks of one trigger that are closer together than this are one decision, if
@@ -72,8 +74,8 @@ struct Open {
     trigger: Option<Trigger>,
     seen: u32,
     end: Option<Decision>,
-    /// Whose limit was hit, if no end of a decision will say it.
-    domain: Option<Domain>,
+    /// What was inferred, if no end of a decision will say it.
+    inferred: Option<Inferred>,
     last_mark: Monotonic,
     deadline: Monotonic,
 }
@@ -92,7 +94,7 @@ impl Open {
             trigger: None,
             seen: 0,
             end: None,
-            domain: None,
+            inferred: None,
             last_mark: Monotonic::ZERO,
             deadline: Monotonic::END,
         }
@@ -149,16 +151,31 @@ impl Assembler {
         self.killed.get(&tgid).is_some_and(|killed| !killed.is_outside)
     }
 
-    /// Whether it is still open whose limit was hit by the kill that this thread has begun: no
-    /// record will say it, and the caller has not.
-    pub fn wants_domain(&self, trigger: u32) -> bool {
-        self.inferred.get(&trigger).is_some_and(|open| open.domain.is_none())
+    /// Whether nothing is inferred yet of the kill that this thread has begun, and no record
+    /// will say it.
+    pub fn wants_inferred(&self, trigger: u32) -> bool {
+        self.inferred.get(&trigger).is_some_and(|open| open.inferred.is_none())
     }
 
-    /// Says it. A group's victims are marked one after the other; the first answer counts.
-    pub fn set_domain(&mut self, trigger: u32, domain: Domain) {
-        if let Some(open) = self.inferred.get_mut(&trigger) {
-            open.domain.get_or_insert(domain);
+    /// Says what is inferred of it. A group's victims are marked one after the other; the first
+    /// answer counts. What is no group is complete with its only victim.
+    pub fn set_inferred(&mut self, trigger: u32, inferred: Inferred) {
+        let Some(open) = self.inferred.get_mut(&trigger) else { return };
+        if open.inferred.get_or_insert(inferred).group == Some(false)
+            && let Some(open) = self.inferred.remove(&trigger)
+        {
+            self.close(open);
+        }
+    }
+
+    /// The next victim of this thread is charged to these cgroups. The group that it has begun
+    /// to kill is complete, if that is none of them.
+    pub fn begins_within(&mut self, levels: &Levels) {
+        let group = self.inferred.get(&levels.trigger).and_then(|open| open.inferred?.group_cgroup);
+        if group.is_some_and(|group| !levels.are_within(group))
+            && let Some(open) = self.inferred.remove(&levels.trigger)
+        {
+            self.close(open);
         }
     }
 
@@ -175,14 +192,18 @@ impl Assembler {
     /// A task that was dying anyway is marked to let it use the reserves. Inside
     /// of a decision no signal is sent for it (`oom_kill_process()`); outside of
     /// one it is the trigger itself (`out_of_memory()`), and any other mark there
-    /// is a kill whose decision was not seen to begin.
+    /// is a kill whose decision was not seen to begin. Where decisions are not traced,
+    /// the signal itself may be.
     fn is_of_the_dying(&self, mark: &Mark) -> bool {
         match (mark.decision, self.traced.decisions_since) {
             (Some(_), _) => self.traced.kills && !mark.killed,
             (None, Some(since)) => {
                 mark.victim.tid == mark.trigger.tid && mark.victim.time > since + START_GRACE
             }
-            (None, None) => false,
+            (None, None) => self
+                .traced
+                .signals_since
+                .is_some_and(|since| !mark.killed && mark.victim.time > since + START_GRACE),
         }
     }
 
@@ -287,14 +308,14 @@ impl Assembler {
         }
         let Some(trigger) = open.trigger else { return };
         let end = open.end.filter(|_| self.traced.groups);
-        let group = end.map(|end| end.group);
-        let domain = open.end.map(|end| end.domain).or(open.domain).unwrap_or(Domain::Unknown);
+        let inferred = open.inferred.filter(|_| open.end.is_none());
+        let domain = open.end.map(|end| end.domain).or(inferred.map(|it| it.domain));
         self.outcomes.push(Outcome::Kill(OomKill {
             victims: open.victims,
             trigger: Some(trigger),
-            domain,
-            group,
-            group_cgroup: end.and_then(|end| end.group_cgroup),
+            domain: domain.unwrap_or(Domain::Unknown),
+            group: end.map(|end| end.group).or(inferred.and_then(|it| it.group)),
+            group_cgroup: end.map_or(inferred.and_then(|it| it.group_cgroup), |it| it.group_cgroup),
             ended: None,
         }));
     }

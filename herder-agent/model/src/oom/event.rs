@@ -4,7 +4,7 @@
 use crate::{
     cgroup::{CgroupId, CgroupPath},
     clock::Monotonic,
-    oom::{Domain, Trigger, Victim},
+    oom::{Domain, Trigger, Victim, levels::Levels},
 };
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub enum Event {
     CgroupRemoved(CgroupEvent),
     /// Which cgroups lie above a victim's.
     Lineage(Lineage),
+    /// What the memory cgroups of the next victim say.
+    Levels(Levels),
     /// A cgroup was made or removed that the agent's mount does not show.
     CgroupOutside,
 }
@@ -37,7 +39,7 @@ pub struct Mark {
     pub trigger: Trigger,
     /// The decision it belongs to, if one was seen.
     pub decision: Option<u64>,
-    /// A signal was sent in that decision.
+    /// A signal was sent in that decision, or right before the mark if no decision was seen.
     pub killed: bool,
 }
 
@@ -89,12 +91,53 @@ pub struct Traced {
     pub kills: bool,
     /// It is known whether a decision killed a group.
     pub groups: bool,
+    /// Where decisions are not framed: since then it is seen whether a signal came right before
+    /// a mark.
+    pub signals_since: Option<Monotonic>,
+    /// Where decisions are not framed: what the memory cgroups say comes with each mark.
+    pub levels: bool,
     /// Victims may be described when they exit, so after their decision's end.
     pub at_exit: bool,
     /// Exits of victims are seen.
     pub exits: bool,
     /// Made and removed cgroups are seen.
     pub cgroups: bool,
+}
+
+/// How it is known which marks are one kill, whether it is one, and whose limit was hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Means {
+    /// By the kernel's functions, which are traced.
+    Functions,
+    /// By tracepoints and by the kernel's memory at the mark.
+    Tracepoints,
+    /// By tracepoints and by files of the cgroups, read after the mark.
+    Files,
+    /// By the kernel's counts alone: no program is attached.
+    Counts,
+}
+
+impl Means {
+    /// Its name in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Means::Functions => "functions",
+            Means::Tracepoints => "tracepoints",
+            Means::Files => "files",
+            Means::Counts => "counts",
+        }
+    }
+}
+
+impl Traced {
+    /// The best that is attached.
+    pub fn means(&self) -> Means {
+        match (self.decisions_since, self.levels) {
+            (Some(_), _) => Means::Functions,
+            (None, true) => Means::Tracepoints,
+            (None, false) => Means::Files,
+        }
+    }
 }
 
 /// The name of a cgroup whose path was cut.

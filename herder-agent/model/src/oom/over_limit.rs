@@ -1,5 +1,5 @@
-//! Whose limit was hit, where no program can say: kernels without BTF, and arm64 before Linux
-//! 6.4, where functions cannot be traced. Pure.
+//! Whose limit was hit, where functions cannot be traced: kernels without BTF, and arm64 before
+//! Linux 6.4. Pure.
 //!
 //! The kernel counts `oom` in `memory.events.local` of the cgroup that was over its limit, just
 //! before it kills (`mem_cgroup_oom()`, mm/memcontrol.c); where the node is out of memory it

@@ -13,7 +13,11 @@ use crate::{
         source::MemoryEvents,
     },
 };
-use herder_model::{cgroup::CgroupId, oom::event::Traced, rules::parse::Config};
+use herder_model::{
+    cgroup::CgroupId,
+    oom::event::{Means, Traced},
+    rules::parse::Config,
+};
 use rustix::thread::CapabilitySet;
 use std::{fs, os::unix::fs::FileTypeExt, path::Path};
 
@@ -73,14 +77,11 @@ fn btf(facts: Option<&KernelFacts>) -> Finding {
 }
 
 fn tracepoint(facts: Option<&KernelFacts>) -> Finding {
-    match facts.map(|facts| (facts.mark, facts.functions.mark_oom_victim.is_some())) {
-        Some((MarkArgument::Task, _)) => ok("oom:mark_victim gives the task"),
-        Some((MarkArgument::Pid, true)) => {
-            ok("oom:mark_victim gives a thread id; mark_oom_victim() gives the task")
-        }
-        Some((MarkArgument::Pid, false)) => {
-            ok("oom:mark_victim gives a thread id; victims are described when they exit")
-        }
+    match facts.map(|facts| facts.mark) {
+        Some(MarkArgument::Task) => ok("oom:mark_victim gives the task"),
+        Some(MarkArgument::Pid) => ok(
+            "oom:mark_victim gives a thread id; mark_oom_victim(), or the signal before it, gives the task",
+        ),
         _ => {
             warn("the form of oom:mark_victim is not known", "victims are described when they exit")
         }
@@ -134,27 +135,10 @@ fn capabilities(without_programs: Outcome) -> Finding {
 
 fn attach(without_programs: Outcome) -> Finding {
     let mount = CgroupId::HIERARCHY_ROOT;
-    match Probe::attach(ProbeOptions { btf: true, kill_ring_bytes: None, mount }) {
+    match Probe::attach(ProbeOptions { btf: true, functions: true, kill_ring_bytes: None, mount }) {
         Ok(probe) => {
             let traced = probe.traced;
-            let parts = [
-                ("decisions", traced.decisions_since.is_some()),
-                ("signals", traced.kills),
-                ("groups", traced.groups),
-                ("exits", traced.exits),
-                ("cgroups", traced.cgroups),
-            ];
-            let names = |there: bool| {
-                let some = parts.iter().filter(|(_, is)| *is == there).map(|(name, _)| *name);
-                some.collect::<Vec<_>>().join(", ")
-            };
-            match names(false) {
-                none if none.is_empty() => ok(format!("attached: {}", names(true))),
-                missing => warn(
-                    format!("attached: {}; not: {missing}{}", names(true), instead(&traced)),
-                    "use a kernel with BTF and function tracing (CONFIG_DEBUG_INFO_BTF, CONFIG_FUNCTION_TRACER; on arm64 Linux 6.4 or newer); without it reports of kills are incomplete. `run` logs the kernel's reason",
-                ),
-            }
+            attached(&traced)
         }
         Err(error) => finding(
             if matches!(error, ProbeError::Stub) { Outcome::Fail } else { without_programs },
@@ -170,14 +154,33 @@ fn attach(without_programs: Outcome) -> Finding {
     }
 }
 
-/// What stands in for programs that are not attached.
-fn instead(traced: &Traced) -> &'static str {
-    match (traced.decisions_since, traced.groups) {
-        (None, _) => {
-            "; limits are read from memory.events.local instead, groups from memory.oom.group"
+/// By what means kills are told apart here, and what of it is attached.
+fn attached(traced: &Traced) -> Finding {
+    let means = traced.means();
+    let parts = match means {
+        Means::Functions => [("signals", traced.kills), ("groups", traced.groups)],
+        _ => [("signals", traced.signals_since.is_some()), ("groups", traced.levels)],
+    };
+    let parts = [&parts[..], &[("exits", traced.exits), ("cgroups", traced.cgroups)]].concat();
+    let names = |there: bool| {
+        let some = parts.iter().filter(|(_, is)| *is == there).map(|(name, _)| *name);
+        some.collect::<Vec<_>>().join(", ")
+    };
+    let by = match means {
+        Means::Functions => "functions: the kernel's decisions are traced",
+        Means::Tracepoints => {
+            "tracepoints: functions cannot be traced; limits and groups are read from the kernel's memory when a victim is marked"
         }
-        (Some(_), false) => "; groups are read from memory.oom.group instead",
-        (Some(_), true) => "",
+        Means::Files | Means::Counts => {
+            "files: functions cannot be traced, and there is no BTF; limits are read from memory.events.local instead, groups from memory.oom.group"
+        }
+    };
+    match names(false) {
+        none if none.is_empty() => ok(format!("{by}; attached: {}", names(true))),
+        missing => warn(
+            format!("{by}; attached: {}; not: {missing}", names(true)),
+            "use a kernel with BTF (CONFIG_DEBUG_INFO_BTF); without what is missing reports of kills are incomplete. `run` logs the kernel's reason",
+        ),
     }
 }
 
@@ -265,18 +268,27 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
 
-    /// On a node without some programs, the check names what stands in for them.
+    /// A node says by what means kills are told apart, and is warned of only if something is
+    /// missing that nothing stands in for.
     #[test]
-    fn what_is_not_traced_is_taken_from_files() {
-        let all = Traced {
-            decisions_since: Some(herder_model::clock::Monotonic::ZERO),
-            groups: true,
-            ..Traced::default()
-        };
-        assert_eq!(instead(&all), "");
-        assert!(instead(&Traced { groups: false, ..all }).contains("memory.oom.group"));
-        let blind = instead(&Traced { decisions_since: None, ..all });
-        assert!(blind.contains("memory.events.local") && blind.contains("memory.oom.group"));
+    fn what_stands_in_for_functions_is_named() {
+        let now = Some(herder_model::clock::Monotonic::ZERO);
+        let common = Traced { exits: true, cgroups: true, ..Traced::default() };
+        let functions = Traced { decisions_since: now, kills: true, groups: true, ..common };
+        let tracepoints = Traced { signals_since: now, levels: true, ..common };
+        let files = Traced { signals_since: now, ..common };
+        for (traced, means, outcome) in [
+            (functions, "functions:", Outcome::Ok),
+            (Traced { groups: false, ..functions }, "functions:", Outcome::Warn),
+            (tracepoints, "tracepoints:", Outcome::Ok),
+            (Traced { signals_since: None, ..tracepoints }, "tracepoints:", Outcome::Warn),
+            (Traced { exits: false, ..tracepoints }, "tracepoints:", Outcome::Warn),
+            (files, "files:", Outcome::Warn),
+        ] {
+            let finding = attached(&traced);
+            assert!(finding.found.starts_with(means), "{}", finding.found);
+            assert_eq!(finding.outcome, outcome, "{}", finding.found);
+        }
     }
 
     #[test]

@@ -3,8 +3,8 @@
 
 use bytemuck::{AnyBitPattern, pod_read_unaligned};
 use herder_agent_ebpf::{
-    CgroupRecord, DecisionRecord, ExitRecord, Header, LEVELS, LineageRecord, PATH_LEN, RecordKind,
-    VictimRecord, flag,
+    CgroupRecord, DecisionRecord, ExitRecord, Header, LEVELS, Level, LevelsRecord, LineageRecord,
+    PATH_LEN, RecordKind, VictimRecord, flag,
 };
 use herder_model::{
     cgroup::{CgroupId, CgroupPath, PathError},
@@ -12,6 +12,7 @@ use herder_model::{
     oom::{
         Domain, NsPid, Sizes, Trigger, Victim,
         event::{Base, CUT, CgroupEvent, Decision, Event, Lineage, Mark},
+        levels::{self, Levels},
     },
 };
 use std::{mem::offset_of, time::Duration};
@@ -47,6 +48,8 @@ pub fn decode(bytes: &[u8], page: u64) -> Result<Event, DecodeError> {
         Ok(cgroup(bytes, kind)?.map_or(Event::CgroupOutside, Event::CgroupRemoved))
     } else if kind == RecordKind::Lineage as u32 {
         lineage(bytes).ok_or(DecodeError::Short { kind, length: bytes.len() })
+    } else if kind == RecordKind::Levels as u32 {
+        levels(bytes, header.flags).ok_or(DecodeError::Short { kind, length: bytes.len() })
     } else {
         Err(DecodeError::UnknownKind(kind))
     }
@@ -121,6 +124,21 @@ fn lineage(bytes: &[u8]) -> Option<Event> {
     let cgroup = id(cgroup.first_chunk()?);
     let above = above.as_chunks().0.iter().take(LEVELS).map(id).collect();
     Some(Event::Lineage(Lineage { cgroup, above }))
+}
+
+/// Of the record only as much is there as there are memory cgroups.
+fn levels(bytes: &[u8], flags: u32) -> Option<Event> {
+    let trigger = bytes.get(offset_of!(LevelsRecord, trigger_tid)..)?.first_chunk()?;
+    let levels = bytes.get(offset_of!(LevelsRecord, levels)..)?;
+    let level = |bytes: &[u8; size_of::<Level>()]| {
+        let Level { cgroup, oom, group } = pod_read_unaligned(bytes);
+        levels::Level { cgroup: CgroupId(cgroup), oom: u64::from(oom), group: group != 0 }
+    };
+    Some(Event::Levels(Levels {
+        trigger: u32::from_ne_bytes(*trigger),
+        upwards: levels.as_chunks().0.iter().take(LEVELS).map(level).collect(),
+        is_whole: flags & flag::WHOLE != 0,
+    }))
 }
 
 /// None for a cgroup that the agent's mount does not show.

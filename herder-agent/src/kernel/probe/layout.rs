@@ -71,7 +71,8 @@ impl KernelFacts {
     }
 
     /// Whether a victim can be described when it is marked; otherwise that has
-    /// to wait until it exits.
+    /// to wait until it exits. Where the mark has a thread id only, the task is that of the
+    /// traced function, or of the signal before it.
     pub fn describes_at_mark(&self) -> bool {
         let layout = &self.layout;
         let essential = [
@@ -83,23 +84,32 @@ impl KernelFacts {
             layout.cgroup_kn,
             layout.kernfs_node_id,
         ];
-        let reachable = match self.mark {
-            MarkArgument::Task => true,
-            MarkArgument::Pid => self.functions.mark_oom_victim.is_some(),
-            MarkArgument::Unknown => false,
-        };
-        reachable && !essential.contains(&ABSENT)
+        self.mark != MarkArgument::Unknown && !essential.contains(&ABSENT)
+    }
+
+    /// Whether the memory cgroups of a victim can be read while it is marked.
+    pub fn reads_levels(&self) -> bool {
+        let layout = &self.layout;
+        let essential = [
+            layout.css_set_memory,
+            layout.css_cgroup,
+            layout.css_parent,
+            layout.css_oom_group,
+            layout.css_oom,
+        ];
+        self.describes_at_mark() && !essential.contains(&ABSENT)
     }
 }
 
 /// Every name that is looked up in BTF.
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 25] = [
     "task_struct",
     "css_set",
     "cgroup",
     "cgroup_root",
     "cgroup_subsys_state",
     "memory_cgrp_id",
+    "MEMCG_OOM",
     "kernfs_node",
     "cred",
     "signal_struct",
@@ -138,6 +148,9 @@ fn layout(btf: &Btf<'_>) -> KernelLayout {
         cgroup_level: offset("cgroup", "level"),
         css_set_memory: memory_of_css_set(btf).unwrap_or(ABSENT),
         css_cgroup: offset("cgroup_subsys_state", "cgroup"),
+        css_parent: offset("cgroup_subsys_state", "parent"),
+        css_oom_group: from_css(btf, "oom_group").map_or(ABSENT, |(offset, _)| offset),
+        css_oom: count_of_oom(btf).unwrap_or(ABSENT),
         kernfs_node_id: offset("kernfs_node", "id"),
         task_pid: offset("task_struct", "pid"),
         task_tgid: offset("task_struct", "tgid"),
@@ -173,6 +186,21 @@ fn memory_of_css_set(btf: &Btf<'_>) -> Option<u32> {
     let Kind::Array(pointer, _) = btf.kind(kind)? else { return None };
     let index = btf.enumerator("memory_cgrp_id")?;
     array.checked_add(index.checked_mul(btf.size(pointer)?)?)
+}
+
+/// Where a member of `mem_cgroup` is, seen from its `css`, which is what the rest of the kernel
+/// has of it.
+fn from_css(btf: &Btf<'_>, member: &str) -> Option<(u32, TypeId)> {
+    let (css, _) = btf.member("mem_cgroup", "css")?;
+    let (offset, kind) = btf.member("mem_cgroup", member)?;
+    Some((offset.checked_sub(css)?, kind))
+}
+
+/// The same of the count of `oom` in `memory.events.local`, an array of `atomic_long_t`.
+fn count_of_oom(btf: &Btf<'_>) -> Option<u32> {
+    let (array, kind) = from_css(btf, "memory_events_local")?;
+    let Kind::Array(element, _) = btf.kind(kind)? else { return None };
+    array.checked_add(btf.enumerator("MEMCG_OOM")?.checked_mul(btf.size(element)?)?)
 }
 
 /// Offset of the first counter's value in `mm_struct`, and size of a counter.

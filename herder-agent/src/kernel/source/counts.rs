@@ -12,7 +12,7 @@ use herder_model::{
     clock::Monotonic,
     oom::{
         deduce::{CountAssembler, Counts, Place},
-        event::{Base, CgroupEvent, Event},
+        event::{Base, CgroupEvent, Event, Means},
     },
 };
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
@@ -264,6 +264,10 @@ impl Source for MemoryEvents {
 
     fn only_counts(&self) -> bool {
         true
+    }
+
+    fn means(&self) -> Means {
+        Means::Counts
     }
 
     fn descriptors(&self) -> Descriptors<'_> {

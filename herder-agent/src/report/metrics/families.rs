@@ -60,7 +60,7 @@ pub(super) struct Families {
     pub(super) api_errors: Family<1>,
     pub(super) events: Family<1>,
     pub(super) bad_annotations: IntCounter,
-    pub(super) build_info: Family<4>,
+    pub(super) build_info: Family<5>,
     pub(super) nri_adjustments: Family<1>,
     pub(super) nri_connected: Family<0>,
     pub(super) nri_connections: Family<1>,
@@ -261,8 +261,8 @@ impl Families {
             build_info: gauge(
                 &mut exposed,
                 "herder_build_info",
-                "Always 1; its labels are the agent's version and revision, the kernel, and the source of kills.",
-                ["version", "revision", "kernel", "source"],
+                "Always 1; its labels are the agent's version and revision, the kernel, the source of kills, and by what means kills are told apart.",
+                ["version", "revision", "kernel", "source", "means"],
             ),
             nri_adjustments: counter(
                 &mut exposed,
@@ -296,9 +296,9 @@ impl Families {
     }
 
     /// What runs here, with its source of kills.
-    pub(super) fn build(&self, source: &str) {
+    pub(super) fn build(&self, source: &str, means: &str) {
         let revision = option_env!("HERDER_REVISION").unwrap_or("unknown");
-        self.build_info.set([env!("CARGO_PKG_VERSION"), revision, &kernel(), source], 1);
+        self.build_info.set([env!("CARGO_PKG_VERSION"), revision, &kernel(), source, means], 1);
     }
 
     /// Where a loss is counted.

@@ -86,7 +86,7 @@ fn a_group_inside_of_a_container_is_sub_processes() {
 #[test]
 fn every_family_of_the_contract_is_there_from_the_start() {
     let metrics = Metrics::default();
-    metrics.source("ebpf");
+    metrics.source("ebpf", Means::Functions);
     let table = [
         ("herder_kills_lost_total{reason=", 6),
         ("herder_records_lost_total{reason=", 7),

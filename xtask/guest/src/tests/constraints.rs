@@ -15,8 +15,13 @@ pub const TESTS: &[Test] = tests![limit_of_the_pod, limit_that_is_only_a_sum, no
 /// The pod's limit is hit by an allocation in one container while the biggest
 /// process is in another: the victim's container is told, not the trigger's.
 fn limit_of_the_pod() {
-    let agent =
-        Agent::start("rules:\n- {name: m, cgroups: ['/pod/*'], oomGroup: single-process}\n");
+    the_pods_limit_is_hit(&Agent::start(IN_POD));
+}
+
+/// Rules that match every container of `/pod`.
+pub const IN_POD: &str = "rules:\n- {name: m, cgroups: ['/pod/*'], oomGroup: single-process}\n";
+
+pub fn the_pods_limit_is_hit(agent: &Agent) {
     let pod = Cgroup::make("/pod");
     pod.limit(120);
     let victim = Container::start("/pod/c2", 1000, &["hog:90"]);
@@ -37,8 +42,7 @@ fn limit_of_the_pod() {
 /// The pod's limit is that of its only container, and is hit first since the pause
 /// container counts too.
 fn limit_that_is_only_a_sum() {
-    let agent =
-        Agent::start("rules:\n- {name: m, cgroups: ['/pod/*'], oomGroup: single-process}\n");
+    let agent = Agent::start(IN_POD);
     let pod = Cgroup::make("/pod");
     pod.limit(60);
     let mut pause = run_in(&Cgroup::make("/pod/pause"), &["idle"]);

@@ -77,7 +77,10 @@ fn memory_is_shared() {
 /// A process that is killed by somebody else, and hits its limit while it dies,
 /// may be marked; it is no OOM kill unless the kernel counts one.
 fn dying_task_is_no_kill() {
-    let agent = Agent::start(MATCHED);
+    tasks_die(&Agent::start(MATCHED));
+}
+
+pub fn tasks_die(agent: &Agent) {
     // In the first second the decision of a mark may have begun before the agent looked.
     sleep(Duration::from_millis(1200));
     let mut expected = 0;
@@ -105,7 +108,10 @@ fn dying_task_is_no_kill() {
 
 /// The cgroup is removed the moment its last process is gone.
 fn late_kill_of_a_removed_cgroup() {
-    let agent = Agent::start(MATCHED);
+    cgroups_go_with_their_last_process(&Agent::start(MATCHED));
+}
+
+pub fn cgroups_go_with_their_last_process(agent: &Agent) {
     for round in 1..=10 {
         let path = format!("/short{round}");
         let cgroup = Cgroup::make(&path);

@@ -1,10 +1,12 @@
 use super::*;
-use crate::cgroup::CgroupId;
+use crate::{cgroup::CgroupId, oom::levels::Level};
 
 const TRACED: Traced = Traced {
     decisions_since: Some(Monotonic::ZERO),
     kills: true,
     groups: true,
+    signals_since: None,
+    levels: false,
     at_exit: false,
     exits: true,
     cgroups: true,
@@ -259,6 +261,7 @@ fn killed_processes_are_forgotten() {
 /// Where no decision is traced, the caller says whose limit was hit, once for each kill.
 #[test]
 fn the_limit_of_an_inferred_kill_is_what_was_said_first() {
+    let of = |domain| Inferred { domain, group: None, group_cgroup: None };
     let mut assembler = Assembler::new(NOTHING);
     let domains = |assembler: &mut Assembler| {
         let domain = |outcome| match outcome {
@@ -267,13 +270,13 @@ fn the_limit_of_an_inferred_kill_is_what_was_said_first() {
         };
         assembler.outcomes().into_iter().map(domain).collect::<Vec<_>>()
     };
-    assert!(!assembler.wants_domain(1), "there is no kill");
+    assert!(!assembler.wants_inferred(1), "there is no kill");
     assembler.marked(mark(10, 10, None), NOW);
-    assert!(assembler.wants_domain(1));
-    assembler.set_domain(1, Domain::Cgroup(CgroupId(7)));
-    assert!(!assembler.wants_domain(1));
+    assert!(assembler.wants_inferred(1));
+    assembler.set_inferred(1, of(Domain::Cgroup(CgroupId(7))));
+    assert!(!assembler.wants_inferred(1));
     assembler.marked(mark(11, 11, None), NOW);
-    assembler.set_domain(1, Domain::Node);
+    assembler.set_inferred(1, of(Domain::Node));
     assembler.expire(NOW + SECOND);
     assert_eq!(domains(&mut assembler), [Domain::Cgroup(CgroupId(7))]);
     assembler.marked(mark(12, 12, None), NOW + SECOND);
@@ -282,5 +285,70 @@ fn the_limit_of_an_inferred_kill_is_what_was_said_first() {
     // Where decisions are traced the kernel says it.
     let mut assembler = Assembler::new(TRACED);
     assembler.marked(mark(10, 10, Some(5)), NOW);
-    assert!(!assembler.wants_domain(1));
+    assert!(!assembler.wants_inferred(1));
+}
+
+/// A victim of this cgroup below cgroup 2, whose limit was hit.
+fn levels(cgroup: u64, group: Option<u64>) -> (Levels, Inferred) {
+    let level = |id| Level { cgroup: CgroupId(id), oom: 1, group: group == Some(id) };
+    let upwards = [cgroup, 2, 1].map(level).into();
+    let inferred = Inferred {
+        domain: Domain::Cgroup(CgroupId(2)),
+        group: Some(group.is_some()),
+        group_cgroup: group.map(CgroupId),
+    };
+    (Levels { trigger: 1, upwards, is_whole: true }, inferred)
+}
+
+fn marked_within(assembler: &mut Assembler, tgid: u32, (levels, inferred): (Levels, Inferred)) {
+    assembler.begins_within(&levels);
+    assembler.marked(mark(tgid, tgid, None), NOW);
+    if assembler.wants_inferred(1) {
+        assembler.set_inferred(1, inferred);
+    }
+}
+
+/// A trigger that goes on needs memory again, before the window is over.
+#[test]
+fn an_inferred_kill_that_is_no_groups_has_one_victim_and_waits_for_none() {
+    let mut assembler = Assembler::new(NOTHING);
+    for tgid in [5, 6] {
+        marked_within(&mut assembler, tgid, levels(3, None));
+    }
+    assert_eq!(told(&mut assembler), ["kill [5] group Some(false)", "kill [6] group Some(false)"]);
+    assert_eq!(assembler.deadline(), None);
+}
+
+#[test]
+fn an_inferred_group_has_its_own_victims_only() {
+    let mut assembler = Assembler::new(NOTHING);
+    for (tgid, cgroup) in [(5, 3), (6, 3), (7, 4), (8, 4)] {
+        marked_within(&mut assembler, tgid, levels(cgroup, Some(cgroup)));
+    }
+    assert_eq!(told(&mut assembler), ["kill [5, 6] group Some(true)"]);
+    marked_within(&mut assembler, 9, levels(5, None));
+    assembler.expire(NOW + INFERENCE_WINDOW);
+    assert_eq!(
+        told(&mut assembler),
+        ["kill [7, 8] group Some(true)", "kill [9] group Some(false)"]
+    );
+}
+
+/// Where signals are seen but decisions are not, a mark without a signal is no kill.
+#[test]
+fn a_mark_without_a_signal_is_no_kill_where_signals_are_seen() {
+    let traced = Traced { signals_since: Some(Monotonic::ZERO), ..NOTHING };
+    let mut assembler = Assembler::new(traced);
+    let killed = |tgid, killed| Mark { killed, ..mark(tgid, tgid, None) };
+    assembler.marked(killed(5, false), NOW);
+    assembler.marked(killed(6, true), NOW);
+    assembler.expire(NOW + INFERENCE_WINDOW);
+    assert_eq!(told(&mut assembler), ["AlreadyDying 5", "kill [6] group None"]);
+    let just_now = Traced { signals_since: Some(NOW), ..NOTHING };
+    for traced in [just_now, NOTHING] {
+        let mut assembler = Assembler::new(traced);
+        assembler.marked(killed(5, false), NOW);
+        assembler.expire(NOW + INFERENCE_WINDOW);
+        assert_eq!(told(&mut assembler), ["kill [5] group None"]);
+    }
 }

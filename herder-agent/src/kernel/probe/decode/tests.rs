@@ -128,6 +128,32 @@ fn a_lineage_is_as_long_as_its_record() {
 }
 
 #[test]
+fn levels_are_as_many_as_their_record_has() {
+    let mut record = LevelsRecord {
+        header: header(RecordKind::Levels, flag::WHOLE),
+        trigger_tid: 7,
+        ..Default::default()
+    };
+    record.levels[..2].copy_from_slice(&[
+        Level { cgroup: 9, oom: 3, group: 1 },
+        Level { cgroup: 1, oom: 0, group: 0 },
+    ]);
+    let decoded =
+        |record: &LevelsRecord, levels| decode(&bytes_of(record)[..24 + 16 * levels], PAGE);
+    for levels in [0, 2, LEVELS] {
+        let Ok(Event::Levels(read)) = decoded(&record, levels) else { panic!("{levels}") };
+        assert_eq!((read.trigger, read.upwards.len(), read.is_whole), (7, levels, true));
+        let known = [(9, 3, true), (1, 0, false)];
+        for (level, (id, oom, group)) in read.upwards.iter().zip(known) {
+            assert_eq!((level.cgroup, level.oom, level.group), (CgroupId(id), oom, group));
+        }
+    }
+    record.header.flags = 0;
+    assert!(matches!(decoded(&record, 2), Ok(Event::Levels(Levels { is_whole: false, .. }))));
+    assert!(matches!(decode(&bytes_of(&record)[..23], PAGE), Err(DecodeError::Short { .. })));
+}
+
+#[test]
 fn a_cgroup_path_ends_at_its_nul_and_must_be_plain() {
     let record = of_cgroup(0, 0);
     let with = |path: &[u8]| [bytes_of(&record), path].concat();

@@ -61,7 +61,7 @@ fn exported(metrics: &Metrics) -> BTreeMap<String, Described> {
 #[test]
 fn every_family_is_documented_as_it_is_exported() {
     let metrics = Metrics::default();
-    metrics.source("ebpf");
+    metrics.source("ebpf", Means::Functions);
     let fresh = exported(&metrics);
     metrics.rule("web");
     metrics.escalating("web", To::Restart);

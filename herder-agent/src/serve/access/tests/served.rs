@@ -4,6 +4,7 @@ use crate::{
     serve::{HEAD, Readiness, State, bind, places::HANDSHAKES, run},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
+use herder_model::oom::event::Means;
 use rustls::{
     ClientConfig,
     pki_types::ServerName,
@@ -31,7 +32,7 @@ impl Server {
         let listeners = bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
         let address = listeners.addresses()[0];
         let reporter = Arc::<Reporter>::default();
-        reporter.attached("ebpf");
+        reporter.attached("ebpf", Means::Functions);
         let (core, _) = mpsc::channel(1);
         let (ready, heartbeat) = (Readiness::default(), Heartbeat::default());
         let (access, asked) = watch::channel(access);
