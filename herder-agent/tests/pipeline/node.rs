@@ -108,7 +108,7 @@ impl Node {
     pub(crate) fn untraced(name: &str, rules: &str) -> Self {
         let kernel = Kernel::default();
         let source = kernel.untraced();
-        Self::of(name, rules, kernel, None, |_| source)
+        Self::of(name, rules, kernel, Given::default(), |_| source)
     }
 
     /// One whose kubelet has another user than the cgroups.
