@@ -9,6 +9,7 @@ use crate::{
     cli::{
         args::{NriSwitch, RunArgs},
         config::{self, ConfigError},
+        telemetry::Telemetry,
     },
     core::{CgroupMount, Core, CoreConfig, Inbox, Notices},
     enforce::{BUILT_WITHIN, Enforcer, Options, StatesRequest},
@@ -24,7 +25,7 @@ use crate::{
         client::{ConnectError, OnFailure, Times},
         pods::Followers,
     },
-    report::{Reporter, heartbeat::Heartbeat},
+    report::{ConfigInForce, Reporter, heartbeat::Heartbeat},
     runtime::{bundle::Bundles, nri, roles},
     serve::{self, Access, Listeners, Readiness, ServeError, access::AccessError},
 };
@@ -38,7 +39,7 @@ use herder_model::{
         parse::{self, Config},
     },
 };
-use reload::Reload;
+use reload::{Log, Reload};
 use std::{io, net::SocketAddr, path::Path, sync::Arc, thread, time::Duration};
 use tokio::{
     runtime::{Builder, Runtime},
@@ -97,15 +98,19 @@ pub enum AgentError {
 /// # Errors
 /// When something that nothing works without cannot be had; the message says
 /// what to do.
-pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
+pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
     process::memory::no_huge_pages();
     let descriptors = process::limits::raise();
     let path = args.node.config.as_deref();
     let loaded = path.map(config::read).transpose()?;
     let config = path.zip(loaded.as_deref()).map(|(path, text)| taken(path, text));
     let config = config.transpose()?.unwrap_or_default();
+    let log = Log { default: args.log_level.clone(), switch: telemetry.levels() };
+    let log_level = log.take(&config)?;
     let retention = Duration::from_secs(args.series_retention_seconds);
     let reporter = Arc::new(Reporter::new(retention));
+    let hash = loaded.as_deref().map_or_else(|| ConfigInForce::NO_FILE.into(), config::hash);
+    reporter.config_begins(ConfigInForce { hash, log_level });
     let runtime = start(current_thread(), "the server's runtime")?;
     // Before anything that takes time: SIGHUP would end the process.
     let hangup = runtime.block_on(async { signal(SignalKind::hangup()) });
@@ -227,11 +232,12 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         }))
     });
     let node = args.node_name.clone();
+    let dropped = telemetry.dropped();
     let serving = Serving { listeners, access, readiness, heartbeat, dropped, node };
     if let Some(reload) = access_reload {
         runtime.spawn(reload.watch(reporter.clone()));
     }
-    let reload = Reload { path, loaded, hangup, policies };
+    let reload = Reload { path, loaded, hangup, policies, log };
     runtime.block_on(supervise(reload, reporter, serving, asked));
     // Meanwhile the core ends, and with it the queue; what is in it then is all.
     drop(stop_core);

@@ -6,7 +6,7 @@ use crate::{
     tests::{
         addresses, clients, constraints, counts, creations, crowds, crun, dying_children,
         enforcement, faults, fight, footprint, kills, limits, marks, nodes, pod_events, pod_faults,
-        pod_names, pods, robustness, sandboxes, unseen, victims,
+        pod_names, pods, reloads, robustness, sandboxes, unseen, victims,
     },
 };
 
@@ -17,6 +17,7 @@ const TESTS: &[&[Test]] = &[
     marks::TESTS,
     victims::TESTS,
     enforcement::TESTS,
+    reloads::TESTS,
     crun::TESTS,
     robustness::TESTS,
     counts::TESTS,

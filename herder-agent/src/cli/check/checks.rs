@@ -4,7 +4,7 @@ use super::{Finding, Outcome, enforcement, finding, kubelet};
 use crate::{
     cli::{
         args::{NodeArgs, NriSwitch},
-        config::{self, ConfigError},
+        config::{self, ConfigError, Loaded},
     },
     enforce::stopping_policy,
     kernel::{
@@ -13,7 +13,7 @@ use crate::{
         source::MemoryEvents,
     },
 };
-use herder_model::{cgroup::CgroupId, oom::event::Traced, rules::parse::Config};
+use herder_model::{cgroup::CgroupId, oom::event::Traced};
 use rustix::thread::CapabilitySet;
 use std::{fs, os::unix::fs::FileTypeExt, path::Path};
 
@@ -38,8 +38,8 @@ pub(super) fn all(args: &NodeArgs) -> Vec<Finding> {
         configuration(args.config.as_deref(), &loaded),
     ];
     // Of a file that is refused, what its rules are is not known.
-    if let Ok(config) = loaded {
-        findings.extend(enforcement::all(args, &config.unwrap_or_default()));
+    if let Ok(loaded) = loaded {
+        findings.extend(enforcement::all(args, &loaded.unwrap_or_default().config));
     }
     findings
 }
@@ -301,10 +301,13 @@ fn nri(switch: NriSwitch, socket: &Path) -> Finding {
     }
 }
 
-fn configuration(path: Option<&Path>, loaded: &Result<Option<Config>, ConfigError>) -> Finding {
+fn configuration(path: Option<&Path>, loaded: &Result<Option<Loaded>, ConfigError>) -> Finding {
     match (path, loaded) {
-        (Some(path), Ok(Some(config))) => {
-            let found = format!("{}: {} rules", path.display(), config.rules.len());
+        (Some(path), Ok(Some(Loaded { config, hash }))) => {
+            let (path, rules) = (path.display(), config.rules.len());
+            let level = config.log_level.as_ref();
+            let level = level.map_or(String::new(), |level| format!(", log level {level}"));
+            let found = format!("{path}: {rules} rules, hash {hash}{level}");
             finding("configuration", Outcome::Ok, found, "")
         }
         (_, Err(error)) => {

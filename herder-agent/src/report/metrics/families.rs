@@ -2,6 +2,7 @@
 
 use super::{
     super::Refused,
+    config::ConfigFamilies,
     family::{Exposed, Family, FamilyKind},
 };
 use crate::{
@@ -50,11 +51,8 @@ pub(super) struct Families {
     pub(super) report_seconds: Histogram,
     pub(super) enforce_seconds: Histogram,
     pub(super) exit_seconds: Histogram,
-    pub(super) reloads: Family<1>,
-    pub(super) access_reloads: Family<1>,
+    pub(super) config: ConfigFamilies,
     pub(super) refused: Family<1>,
-    pub(super) config_watched: Family<0>,
-    pub(super) config_watch_failures: IntCounter,
     pub(super) log_dropped: IntCounter,
     pub(super) restarts: Family<4>,
     pub(super) api_errors: Family<1>,
@@ -201,34 +199,12 @@ impl Families {
                 "Seconds from the kernel's mark of a victim until its last thread exits.",
                 &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0],
             ),
-            reloads: counter(
-                &mut exposed,
-                "herder_config_reloads_total",
-                "Changed configurations that are in force (ok) or were rejected (error).",
-                ["result"],
-            ),
-            access_reloads: counter(
-                &mut exposed,
-                "herder_web_config_reloads_total",
-                "Changes of the --web-config-file or of a file that it names, in force (ok) or rejected (error).",
-                ["result"],
-            ),
+            config: ConfigFamilies::new(&registry, &mut exposed),
             refused: counter(
                 &mut exposed,
                 "herder_http_refused_total",
                 "HTTP requests and TLS handshakes of clients that were not let in, each counted once.",
                 ["reason"],
-            ),
-            config_watched: gauge(
-                &mut exposed,
-                "herder_config_watched",
-                "1 while inotify watches the configuration file, 0 while it is only read every 10 s or there is no file.",
-                [],
-            ),
-            config_watch_failures: plain(
-                &registry,
-                "herder_config_watch_failures_total",
-                "Failed attempts to watch the configuration file.",
             ),
             log_dropped: plain(
                 &registry,
@@ -336,13 +312,8 @@ impl Families {
             self.nri_connections.begin([attempt.as_str()]);
         }
         self.nri_connected.set([], 0);
-        self.config_watched.set([], 0);
         for refused in Refused::ALL {
             self.refused.begin([refused.as_str()]);
-        }
-        for result in ["ok", "error"] {
-            self.access_reloads.begin([result]);
-            self.reloads.begin([result]);
         }
         register(&self.registry, ProcessCollector::for_self());
     }
@@ -353,7 +324,7 @@ fn register(registry: &Registry, collector: impl Collector + 'static) {
     registry.register(Box::new(collector)).expect("no family is registered twice");
 }
 
-fn counter<const N: usize>(
+pub(super) fn counter<const N: usize>(
     exposed: &mut Vec<Box<dyn Exposed>>,
     name: &str,
     help: &str,
@@ -362,7 +333,7 @@ fn counter<const N: usize>(
     family(FamilyKind::Counter, exposed, name, help, labels)
 }
 
-fn gauge<const N: usize>(
+pub(super) fn gauge<const N: usize>(
     exposed: &mut Vec<Box<dyn Exposed>>,
     name: &str,
     help: &str,
@@ -385,7 +356,7 @@ fn family<const N: usize>(
 }
 
 #[expect(clippy::expect_used, reason = "names and labels are constants, which a unit test covers")]
-fn plain(registry: &Registry, name: &str, help: &str) -> IntCounter {
+pub(super) fn plain(registry: &Registry, name: &str, help: &str) -> IntCounter {
     let family = IntCounter::new(name, help).expect("a valid family");
     register(registry, family.clone());
     family

@@ -61,6 +61,7 @@ fn exported(metrics: &Metrics) -> BTreeMap<String, Described> {
 fn every_family_is_documented_as_it_is_exported() {
     let metrics = Metrics::default();
     metrics.source("ebpf");
+    begins(&metrics);
     let fresh = exported(&metrics);
     metrics.rule("web");
     for owner in [pod("web-0"), host("/x")] {
