@@ -226,7 +226,7 @@ pub struct RunArgs {
     /// described when they exit, and limit and group are read from the cgroups' files.
     #[arg(long, env = "HERDER_NO_BTF")]
     pub no_btf: bool,
-    /// Size of the ring buffer of kills in bytes: a power of two, and whole pages.
+    /// Size of the ring buffer of kills in bytes, rounded up to a power of two of whole pages.
     #[arg(long, env = "HERDER_KILL_RING_BYTES", value_name = "BYTES")]
     pub kill_ring_bytes: Option<u32>,
 }

@@ -1,6 +1,6 @@
 //! What is in the folder of a release, but for checksums and signature.
 
-use super::{VERSION, chart, packages, sbom};
+use super::{VERSION, chart, krew, packages, sbom};
 use crate::{
     build::{self, Architecture, Platforms},
     command::{asked, made, program, workspace},
@@ -16,7 +16,7 @@ use std::{
 };
 
 /// The plugin of kubectl; released where the workspace has it.
-const PLUGIN: &str = "kubectl-herder";
+pub const PLUGIN: &str = "kubectl-herder";
 
 /// Everything that was compiled.
 pub struct Programs {
@@ -57,6 +57,19 @@ pub struct Image {
     pub digest: String,
 }
 
+/// The images of a folder that was written before.
+pub fn found(folder: &Path) -> Result<Vec<Image>> {
+    let find = |kind: &Kind| -> Result<Image> {
+        let names =
+            ["", "-amd64", "-arm64"].map(|end| format!("{}-{VERSION}{end}.tar", kind.program));
+        let file = names.iter().map(|name| folder.join(name)).find(|file| file.exists());
+        let file = file.with_context(|| format!("there is no image of {}", kind.program))?;
+        let digest = image::digest_of(&file)?;
+        Ok(Image { name: kind.program, file, digest })
+    };
+    Ok(vec![find(&AGENT)?, find(&HOG)?])
+}
+
 /// Writes all files into an empty folder; gives what a registry takes of them.
 pub fn write(programs: &Programs, folder: &Path) -> Result<Vec<Image>> {
     if folder.exists() {
@@ -80,11 +93,14 @@ pub fn write(programs: &Programs, folder: &Path) -> Result<Vec<Image>> {
         ];
         fs::write(folder.join(name), pack::gzip(&pack::tar(files)?)?)?;
     }
+    if !programs.plugins.is_empty() {
+        krew::write(folder)?;
+    }
     chart::write(folder)?;
     chart::write_kustomize(folder)?;
     let images =
         vec![images(&AGENT, &programs.agents, folder)?, images(&HOG, &programs.hogs, folder)?];
-    sbom::write(&programs.agents, folder)?;
+    sbom::write(programs, folder)?;
     Ok(images)
 }
 

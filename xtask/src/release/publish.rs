@@ -15,18 +15,36 @@ use std::{
     process::Stdio,
 };
 
+/// Where the chart is in a registry.
+pub const CHART: &str = "charts/herder";
+
+/// Gets all programs that pushing, signing and publishing need.
+pub fn tools() -> Result<()> {
+    debian::need("skopeo", "skopeo")?;
+    debian::need("gh", "gh")?;
+    crate::tools::cosign()?;
+    let (major, package) = HELMS[HELMS.len() - 1];
+    Helm::get(major, package).map(drop)
+}
+
 /// Pushes the images and the chart, and signs them where they are.
 pub fn push(folder: &Path, images: &[Image], to: &str, key: Option<&str>) -> Result<()> {
     let login = Login::from_environment(to)?;
     let file = login.as_ref().map(|login| format!("--dest-authfile={}", login.file.display()));
     let options: Vec<&str> = file.as_deref().into_iter().collect();
+    let inspect = login.as_ref().map(|login| format!("--authfile={}", login.file.display()));
+    let inspect: Vec<&str> = inspect.as_deref().into_iter().collect();
     push_images(images, to, key, &options, &[])?;
     let mut more = Vec::new();
     let config = login.as_ref().map(|login| login.file.display().to_string());
     if let Some(config) = &config {
         more.extend(["--registry-config", config]);
     }
-    push_chart(folder, to, &more)
+    let digest = push_chart(folder, to, &more, &inspect)?;
+    if let Some(key) = key {
+        sign::sign_image(&format!("{to}/{CHART}@{digest}"), key, &[])?;
+    }
+    Ok(())
 }
 
 /// The images, signed by their digests.
@@ -48,16 +66,18 @@ pub fn push_images(
     Ok(())
 }
 
-/// The chart, as `helm install oci://REGISTRY/charts/herder` finds it.
-pub fn push_chart(folder: &Path, to: &str, options: &[&str]) -> Result<()> {
+/// The chart, as `helm install oci://REGISTRY/charts/herder` finds it. Gives its digest, by which
+/// it can be signed as an image is.
+pub fn push_chart(folder: &Path, to: &str, options: &[&str], inspect: &[&str]) -> Result<String> {
     let (major, package) = HELMS[HELMS.len() - 1];
     let place = format!("oci://{to}/charts");
     let file = folder.join(chart::name());
     let file = file.display().to_string();
     let arguments = [&["push", &file][..], options].concat();
     Helm::get(major, package)?.run(&arguments, Path::new(&place))?;
-    say(&format!("pushed {place}/herder:{VERSION}"));
-    Ok(())
+    let digest = registry::digest(&format!("{to}/{CHART}:{VERSION}"), inspect)?;
+    say(&format!("pushed {place}/herder:{VERSION} ({digest})"));
+    Ok(digest)
 }
 
 /// Credentials of a registry, where the environment has them; removed when dropped.
