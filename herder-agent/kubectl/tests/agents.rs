@@ -144,7 +144,7 @@ fn pod(node: &str, port: u16) -> Value {
 struct Cluster(PathBuf);
 
 impl Cluster {
-    fn start(name: &str, pods: Vec<Value>) -> Self {
+    fn start(name: &str, pods: &[Value]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = format!("http://{}", listener.local_addr().unwrap());
         let list = json!({
@@ -234,7 +234,7 @@ fn cluster(name: &str) -> ([Agent; 2], Cluster) {
     one.kill(10, "shop");
     other.kill(30, "shop");
     other.kill(20, "bank");
-    (agents, Cluster::start(name, pods))
+    (agents, Cluster::start(name, &pods))
 }
 
 fn victims(lines: &[String]) -> Vec<String> {
