@@ -6,7 +6,7 @@
 use crate::cli::args::{LogFormat, RunArgs};
 use herder_model::rules::parse::LogLevel;
 use std::{
-    env, fmt,
+    env,
     io::{self, IsTerminal},
     sync::Arc,
 };
@@ -72,12 +72,6 @@ impl LogSwitch {
         });
         log::set_max_level(level);
         Ok(())
-    }
-}
-
-impl fmt::Debug for LogSwitch {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("LogSwitch")
     }
 }
 
