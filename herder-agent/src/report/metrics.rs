@@ -6,6 +6,7 @@
 mod config;
 mod families;
 mod family;
+mod making;
 mod series;
 
 use super::{

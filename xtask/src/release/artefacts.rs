@@ -1,6 +1,9 @@
 //! What is in the folder of a release, but for checksums and signature.
 
-use super::{VERSION, chart, krew, packages, sbom};
+use super::{
+    VERSION, chart, krew, packages,
+    sbom::{self, Subject},
+};
 use crate::{
     build::{self, Architecture, Platforms},
     command::{asked, made, program, workspace},
@@ -16,7 +19,7 @@ use std::{
 };
 
 /// The plugin of kubectl; released where the workspace has it.
-pub const PLUGIN: &str = "kubectl-herder";
+const PLUGIN: &str = "kubectl-herder";
 
 /// Everything that was compiled.
 pub struct Programs {
@@ -100,7 +103,20 @@ pub fn write(programs: &Programs, folder: &Path) -> Result<Vec<Image>> {
     chart::write_kustomize(folder)?;
     let images =
         vec![images(&AGENT, &programs.agents, folder)?, images(&HOG, &programs.hogs, folder)?];
-    sbom::write(programs, folder)?;
+    let subject = |name, directory, files| Subject {
+        name,
+        directory,
+        has_object: name == AGENT.program,
+        has_image: name != PLUGIN,
+        files,
+    };
+    for subject in [
+        subject(AGENT.program, "herder-agent", &programs.agents),
+        subject(HOG.program, "xtask/hog", &programs.hogs),
+        subject(PLUGIN, "herder-agent/kubectl", &programs.plugins),
+    ] {
+        sbom::write(&subject, folder)?;
+    }
     Ok(images)
 }
 

@@ -2,14 +2,10 @@
 //! for known vulnerabilities. cargo-cyclonedx writes what cargo knows; added is what it does
 //! not: the crates of the eBPF object, Rust's library, and the C library that is linked in.
 
-use super::{
-    VERSION,
-    artefacts::{PLUGIN, Programs},
-};
+use super::VERSION;
 use crate::{
     build::{self, Architecture},
     command::{run, workspace},
-    image::{AGENT, HOG},
     pack, tools,
 };
 use anyhow::{Context, Result, ensure};
@@ -17,26 +13,34 @@ use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// Name of the files that cargo-cyclonedx writes beside each package.
 const SCRATCH: &str = "herder-sbom";
 
-/// Writes one for each program, and one for each image, for each architecture.
-pub fn write(programs: &Programs, folder: &Path) -> Result<()> {
-    for (name, directory, all, has_image) in [
-        (AGENT.program, "herder-agent", &programs.agents, true),
-        (HOG.program, "xtask/hog", &programs.hogs, true),
-        (PLUGIN, "herder-agent/kubectl", &programs.plugins, false),
-    ] {
-        for (architecture, file) in all {
-            let bill = program_bill(directory, *architecture, file)?;
-            let image = has_image.then(|| image_bill(name, bill.clone(), *architecture));
-            keep(name, &bill, *architecture, folder)?;
-            if let Some(image) = image {
-                keep(&format!("{name}-image"), &image, *architecture, folder)?;
-            }
+/// A program that is released.
+pub struct Subject<'a> {
+    /// Its name, and its image's.
+    pub name: &'static str,
+    /// The directory of its package.
+    pub directory: &'static str,
+    /// The crates of the eBPF object are in it too.
+    pub has_object: bool,
+    /// It is released as an image too.
+    pub has_image: bool,
+    pub files: &'a [(Architecture, PathBuf)],
+}
+
+/// Writes one for a program, and one for its image, for each architecture.
+pub fn write(subject: &Subject<'_>, folder: &Path) -> Result<()> {
+    let name = subject.name;
+    for (architecture, file) in subject.files {
+        let bill = program_bill(subject, *architecture, file)?;
+        keep(name, &bill, *architecture, folder)?;
+        if subject.has_image {
+            let image = image_bill(name, bill, *architecture);
+            keep(&format!("{name}-image"), &image, *architecture, folder)?;
         }
     }
     Ok(())
@@ -48,9 +52,13 @@ fn keep(kind: &str, bill: &Value, architecture: Architecture, folder: &Path) -> 
     fs::write(folder.join(&name), text).with_context(|| format!("cannot write {name}"))
 }
 
-fn program_bill(directory: &str, architecture: Architecture, program: &Path) -> Result<Value> {
-    let mut bill = cargo(directory, architecture.target(), &[])?;
-    if directory == AGENT.program {
+fn program_bill(
+    subject: &Subject<'_>,
+    architecture: Architecture,
+    program: &Path,
+) -> Result<Value> {
+    let mut bill = cargo(subject.directory, architecture.target(), &[])?;
+    if subject.has_object {
         let object = cargo("herder-agent-ebpf", "bpfel-unknown-none", &["--features", "programs"])?;
         merge(&mut bill, &object)?;
     }

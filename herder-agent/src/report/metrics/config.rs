@@ -2,8 +2,8 @@
 
 use super::{
     Metrics,
-    families::{counter, gauge, plain},
     family::{Exposed, Family},
+    making::{counter, gauge, plain},
 };
 use crate::report::ConfigInForce;
 use prometheus::{IntCounter, Registry};
