@@ -12,6 +12,7 @@
 #![no_std]
 
 pub mod layout;
+pub mod rings;
 
 use bytemuck::{Pod, Zeroable};
 

@@ -4,17 +4,15 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use herder_agent_ebpf::{CgroupRecord, LevelsRecord, LineageRecord, Loss, VictimRecord};
+use herder_agent_ebpf::{CgroupRecord, LevelsRecord, LineageRecord, Loss, VictimRecord, rings};
 
-/// Victims, decisions and exits. Kills have a ring buffer of their own so that
-/// a storm of new cgroups cannot crowd them out. 512 KiB hold about 3,000
-/// victims, more than the kernel kills in the time the agent needs to wake up.
+/// Victims, decisions and exits.
 #[map]
-pub(crate) static KILLS: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);
+pub(crate) static KILLS: RingBuf = RingBuf::with_byte_size(rings::KILLS, 0);
 
-/// Cgroups made and removed, about 270 bytes each.
+/// Cgroups made and removed.
 #[map]
-pub(crate) static CGROUPS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
+pub(crate) static CGROUPS: RingBuf = RingBuf::with_byte_size(rings::CGROUPS, 0);
 
 /// What could not be handed over, by [`Loss`].
 #[map]

@@ -9,6 +9,7 @@ use crate::{
     cli::{
         args::{NriSwitch, RunArgs},
         config::{self, ConfigError},
+        telemetry::Telemetry,
     },
     core::{CgroupMount, Core, CoreConfig, Inbox, Notices},
     enforce::{BUILT_WITHIN, Enforcer, Options, StatesRequest, restart_channel},
@@ -27,7 +28,7 @@ use crate::{
         client::{ConnectError, OnFailure, Times},
         pods::Followers,
     },
-    report::{Reporter, heartbeat::Heartbeat},
+    report::{ConfigInForce, Reporter, heartbeat::Heartbeat},
     runtime::{bundle::Bundles, nri, roles},
     serve::{self, Listeners, Readiness, ServeError, State, access::AccessError},
 };
@@ -41,7 +42,7 @@ use herder_model::{
         parse::{self, Config},
     },
 };
-use reload::Reload;
+use reload::{Log, Reload};
 use std::{io, net::SocketAddr, path::Path, sync::Arc, thread, time::Duration};
 use tokio::{
     runtime::{Builder, Runtime},
@@ -49,7 +50,6 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{sleep, timeout},
 };
-use tracing_appender::non_blocking::ErrorCounter;
 
 /// Messages of one kind that may wait for the core.
 const MESSAGES: usize = 64;
@@ -84,15 +84,19 @@ pub enum AgentError {
 }
 
 /// Runs the agent until SIGTERM or SIGINT.
-pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
+pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
     process::memory::no_huge_pages();
     let descriptors = process::limits::raise();
     let path = args.node.config.as_deref();
     let loaded = path.map(config::read).transpose()?;
     let config = path.zip(loaded.as_deref()).map(|(path, text)| taken(path, text));
     let config = config.transpose()?.unwrap_or_default();
+    let log = Log { default: args.log_level.clone(), switch: telemetry.levels() };
+    let log_level = log.take(&config)?;
     let retention = Duration::from_secs(args.series_retention_seconds);
     let reporter = Arc::new(Reporter::new(retention));
+    let hash = loaded.as_deref().map_or_else(|| ConfigInForce::NO_FILE.into(), config::hash);
+    reporter.config_begins(ConfigInForce { hash, log_level });
     let runtime = start(current_thread(), "the server's runtime")?;
     // Before anything that takes time: SIGHUP would end the process.
     let hangup = runtime.block_on(async { signal(SignalKind::hangup()) });
@@ -228,7 +232,8 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         }))
     });
     let (node, reports) = (&args.node_name, reporter.clone());
-    let state = State::new(reports, readiness, asked.clone(), heartbeat, Some(dropped), node);
+    let dropped = Some(telemetry.dropped());
+    let state = State::new(reports, readiness, asked.clone(), heartbeat, dropped, node);
     let state = match access {
         Some(access) => state.asking(access),
         None => state,
@@ -236,7 +241,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     if let Some(reload) = access_reload {
         runtime.spawn(reload.watch(reporter.clone()));
     }
-    let reload = Reload { path, loaded, hangup, policies };
+    let reload = Reload { path, loaded, hangup, policies, log };
     runtime.block_on(supervise(reload, reporter, listeners, state, asked));
     // Meanwhile the core ends, and with it the queue; what is in it then is all.
     drop(stop_core);

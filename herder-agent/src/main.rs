@@ -24,13 +24,10 @@ fn main() -> ExitCode {
         Task::Containers(args) => return client::containers(&args),
         Task::Run(args) => args,
     };
-    let result = Telemetry::start(&args)
-        .map_err(|error| format!("--log-level {}: {error}", args.log_level))
-        .and_then(|telemetry| {
-            let ran = herder_agent::run(&args, telemetry.dropped())
-                .map_err(|error| Causes(&error).to_string());
-            ran.inspect_err(|error| tracing::error!(error, "Cannot run."))
-        });
+    let result = Telemetry::start(&args).map_err(|error| error.to_string()).and_then(|telemetry| {
+        let ran = herder_agent::run(&args, &telemetry).map_err(|error| Causes(&error).to_string());
+        ran.inspect_err(|error| tracing::error!(error, "Cannot run."))
+    });
     let Err(error) = result else { return ExitCode::SUCCESS };
     // Only in a pod is there such a file; standard error may be closed.
     let _ = OpenOptions::new()

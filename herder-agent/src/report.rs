@@ -1,6 +1,7 @@
 //! Reports: one call for each occurrence writes the log line, counts, and keeps the
 //! record, so that the three cannot drift apart.
 
+mod config;
 mod enforcement;
 mod escalation;
 pub mod heartbeat;
@@ -11,6 +12,7 @@ mod port;
 mod record;
 mod runtime;
 
+pub use config::ConfigInForce;
 pub use port::{InForce, Refused};
 pub use record::KillRecord;
 
@@ -49,6 +51,7 @@ pub struct Reporter {
     metrics: Metrics,
     journal: Lock<Journal>,
     source: OnceLock<&'static str>,
+    config: Lock<Option<ConfigInForce>>,
     told_unread: AtomicBool,
 }
 
@@ -69,6 +72,7 @@ impl Reporter {
             metrics,
             journal: Lock::new(Journal::default()),
             source: OnceLock::new(),
+            config: Lock::new(None),
             told_unread: AtomicBool::new(false),
         }
     }
@@ -270,22 +274,6 @@ impl Reporter {
             tracing::info!("All cgroups are kept again.");
         }
         self.metrics.not_kept(now);
-    }
-
-    /// It was tried to watch for changes of the configuration file.
-    pub fn config_watched(&self, watched: bool) {
-        self.metrics.config_watched(watched);
-    }
-
-    /// A changed configuration is in force, or was rejected.
-    pub fn config_reload(&self, error: Option<&dyn std::error::Error>) {
-        match error {
-            None => tracing::info!("The changed configuration is in force."),
-            Some(error) => {
-                tracing::error!(%error, "The changed configuration was rejected; the previous rules stay in force.");
-            }
-        }
-        self.metrics.config_reload(error.is_none());
     }
 
     /// A container was started again. If a kill that was seen ended it, its record

@@ -188,21 +188,25 @@ pub fn run(args: &Args) -> Result<()> {
     }
     debian::need("qemu-system-x86_64", "qemu-system-x86")?;
     let kernel = kernel::get(args.kernel)?;
-    let built = build::for_vm(build::Architecture::Amd64, &build::Args::default())?;
     let measures = if args.only.is_empty() { &Measure::ALL[..] } else { &args.only };
+    // A scrape is measured by a program of its own.
+    let needs_agent = measures.iter().any(|measure| *measure != Measure::Scrape);
+    let build = || build::for_vm(build::Architecture::Amd64, &build::Args::default());
+    let built = needs_agent.then(build).transpose()?;
+    let agent = || built.as_ref().context("the agent was not built");
     for measure in measures {
         let took = Instant::now();
         let about = about(&kernel, args.size, measure.counts())?;
         say(&format!("Measuring {} …", measure.name()));
         let figures = match (measure, measure.parameters(args.size)) {
             (Measure::Ready, Some(parameters)) => {
-                let mut figures = vec![native::alone(&built)?];
-                figures.extend(in_guest(*measure, parameters, &kernel, &built, args)?);
+                let mut figures = vec![native::alone(agent()?)?];
+                figures.extend(in_guest(*measure, parameters, &kernel, agent()?, args)?);
                 figures
             }
-            (_, Some(parameters)) => in_guest(*measure, parameters, &kernel, &built, args)?,
+            (_, Some(parameters)) => in_guest(*measure, parameters, &kernel, agent()?, args)?,
             (Measure::Scrape, None) => vec![native::scrape()?],
-            (_, None) => vec![native::sizes(&built)?],
+            (_, None) => vec![native::sizes(agent()?)?],
         };
         say(&format!("{}: {:.0} s", measure.name(), took.elapsed().as_secs_f64()));
         let result = json!({"about": about, "figures": figures});

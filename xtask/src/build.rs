@@ -2,6 +2,7 @@
 //! guest that tests it.
 
 mod arm64;
+mod pages;
 mod source;
 
 pub use source::{Source, source};

@@ -34,6 +34,8 @@ const OTHERS: &[&str] = &[
     "create-namespace",
     "detach",
     "dry-run",
+    "field-selector", // kubectl's
+    "manifest",       // krew's
     "namespace",
     "now",
     "release", // cargo's
@@ -130,10 +132,11 @@ fn every_alert_has_a_heading_in_the_runbook() {
 /// Every key of a rule has a row, and every row is a key that the agent knows.
 #[test]
 fn the_table_of_keys_is_that_of_the_agent() {
+    const TOP: [&str; 2] = ["podAnnotations", "logLevel"];
     let text = fs::read_to_string(workspace().join("docs/rules.md")).unwrap();
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     let rows: BTreeSet<_> =
-        rows.filter(|row| row.starts_with("rules") || *row == "podAnnotations").collect();
+        rows.filter(|row| row.starts_with("rules") || TOP.contains(row)).collect();
     let keys = [
         "rules",
         "rules[].name",
@@ -150,6 +153,7 @@ fn the_table_of_keys_is_that_of_the_agent() {
         "rules[].escalate.within",
         "rules[].escalate.to",
         "podAnnotations",
+        "logLevel",
     ];
     assert_eq!(rows, keys.into_iter().collect());
     // What the agent says that it knows, at each level.

@@ -29,13 +29,17 @@ pub enum Series {
     /// Debian 13, as back-ported to 12.
     #[value(name = "6.12")]
     V6_12,
+    /// The same with pages of 16 KiB, which arm64 has; for `--arch arm64` only. Debian has no
+    /// kernel with pages of 64 KiB.
+    #[value(name = "6.12-16k")]
+    V6_12Pages16,
     /// Debian's development suite.
     #[value(name = "7.2")]
     V7_2,
 }
 
 impl Series {
-    /// All of them, oldest first.
+    /// All that both architectures have, oldest first.
     pub const ALL: [Series; 5] =
         [Series::V5_10Pid, Series::V5_10, Series::V6_1, Series::V6_12, Series::V7_2];
 
@@ -46,6 +50,7 @@ impl Series {
             Series::V5_10 => "5.10",
             Series::V6_1 => "6.1",
             Series::V6_12 => "6.12",
+            Series::V6_12Pages16 => "6.12-16k",
             Series::V7_2 => "7.2",
         }
     }
@@ -57,8 +62,17 @@ impl Series {
             Series::V5_10Pid => ("bullseye", &["linux-image-5.10."]),
             Series::V5_10 => ("bullseye-security", &["linux-image-5.10."]),
             Series::V6_1 => ("bookworm-security", &["linux-image-6.1."]),
-            Series::V6_12 => ("bookworm-security", &["linux-image-6.12."]),
+            Series::V6_12 | Series::V6_12Pages16 => ("bookworm-security", &["linux-image-6.12."]),
             Series::V7_2 => ("sid", &["linux-binary-unsigned-7.", "linux-modules-7."]),
+        }
+    }
+
+    /// How the names of its packages end: small kernels for clouds, where there are some.
+    fn flavour(self, architecture: Architecture) -> Result<String> {
+        match (self, architecture) {
+            (Series::V6_12Pages16, Architecture::Arm64) => Ok("-arm64-16k".into()),
+            (Series::V6_12Pages16, _) => bail!("only arm64 has pages of 16 KiB: add --arch arm64"),
+            _ => Ok(format!("-cloud-{}", architecture.name())),
         }
     }
 }
@@ -162,8 +176,8 @@ fn directory(series: Series, architecture: Architecture) -> Result<PathBuf> {
 
 fn fetch(series: Series, architecture: Architecture, directory: &Path) -> Result<()> {
     let (suite, packages) = series.source();
+    let flavour = series.flavour(architecture)?;
     let suite = Suite::open_for(suite, architecture.name(), &made(cache()?.join("apt"))?)?;
-    let flavour = format!("-cloud-{}", architecture.name());
     // Unpacked beside its place and then renamed, so that an interrupted
     // download leaves nothing that looks complete.
     let unpacked = directory.with_file_name(format!("{}.part", named(series, architecture)));

@@ -81,7 +81,7 @@ fn boots(prepared: &Prepared, memory: u32) -> Boots<'_> {
 fn modes(kernel: &Kernel) -> &'static [&'static str] {
     match kernel.series {
         Series::V5_10 | Series::V7_2 => &["test", "v1"],
-        Series::V6_12 => &["kills", "v1", "lockdown"],
+        Series::V6_12 | Series::V6_12Pages16 => &["kills", "v1", "lockdown"],
         Series::V5_10Pid | Series::V6_1 => &["kills"],
     }
 }

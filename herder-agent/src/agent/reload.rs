@@ -4,13 +4,16 @@ pub(super) mod access;
 mod chain;
 
 use crate::{
-    cli::config::{self, ConfigError},
-    report::Reporter,
+    cli::{
+        config::{self, ConfigError},
+        telemetry::LogSwitch,
+    },
+    report::{ConfigInForce, Reporter},
 };
 use chain::ChainWatch;
 use herder_model::rules::{
     matching::Policy,
-    parse::{self, Config},
+    parse::{self, Config, LogLevel},
 };
 use std::{future::pending, path::Path, sync::Arc, time::Duration};
 use tokio::{signal::unix::Signal, sync::watch, time::sleep};
@@ -38,6 +41,24 @@ pub(super) struct Reload<'a> {
     pub(super) hangup: Signal,
     /// The rules, for all parts that go by them.
     pub(super) policies: watch::Sender<Arc<Policy>>,
+    pub(super) log: Log,
+}
+
+/// What is logged, and by what that is chosen.
+pub(super) struct Log {
+    /// Where the file has no `logLevel`.
+    pub(super) default: LogLevel,
+    pub(super) switch: LogSwitch,
+}
+
+impl Log {
+    /// Logs as a configuration says; gives the level. Where it cannot be changed, the earlier one
+    /// stays.
+    pub(super) fn take(&self, config: &Config) -> Result<LogLevel, ConfigError> {
+        let level = config.log_level.clone().unwrap_or_else(|| self.default.clone());
+        self.switch.set(&level)?;
+        Ok(level)
+    }
 }
 
 impl Reload<'_> {
@@ -79,22 +100,32 @@ impl Reload<'_> {
     }
 
     fn take(&self, path: &Path, text: &Text, reporter: &Reporter) {
-        let name = path.display().to_string();
-        let parsed = match text {
-            Ok(text) if parse::is_empty(text) => &Err(ConfigError::Emptied { path: name }),
-            Ok(text) => &Config::parse(text, &name).map_err(ConfigError::from),
-            Err(error) => return reporter.config_reload(Some(error)),
+        let text = match text {
+            Ok(text) => text,
+            Err(error) => return reporter.config_reload(Err(error)),
         };
-        match parsed {
-            Ok(config) => {
-                let policy = Arc::new(Policy::new(config.clone()));
+        match self.parse(path, text) {
+            Ok((config, log_level)) => {
                 // A closed channel means that the agent is stopping.
-                if self.policies.send(policy).is_ok() {
-                    reporter.config_reload(None);
+                if self.policies.send(Arc::new(Policy::new(config))).is_ok() {
+                    let hash = config::hash(text);
+                    reporter.config_reload(Ok(ConfigInForce { hash, log_level }));
                 }
             }
-            Err(error) => reporter.config_reload(Some(error)),
+            Err(error) => reporter.config_reload(Err(&error)),
         }
+    }
+
+    /// The configuration in a text, and the log level that is in force from now on. The level goes
+    /// first: of the two only that can fail, and a file counts as a whole.
+    fn parse(&self, path: &Path, text: &str) -> Result<(Config, LogLevel), ConfigError> {
+        let path = path.display().to_string();
+        if parse::is_empty(text) {
+            return Err(ConfigError::Emptied { path });
+        }
+        let config = Config::parse(text, &path)?;
+        let log_level = self.log.take(&config)?;
+        Ok((config, log_level))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::kernel::source::SourceChoice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use herder_model::{cgroup::CgroupPath, owner::kubelet};
+use herder_model::{cgroup::CgroupPath, owner::kubelet, rules::parse::LogLevel};
 use std::{net::SocketAddr, path::PathBuf};
 
 /// Reports every OOM kill on this node, and enforces memory.oom.group by rules.
@@ -93,7 +93,8 @@ pub struct ContainersArgs {
 /// Flags of both subcommands.
 #[derive(Debug, Args)]
 pub struct NodeArgs {
-    /// File with the rules (YAML). The agent reads it again when it changes and on SIGHUP.
+    /// File with the rules and the log level (YAML). The agent reads it again when it changes and
+    /// on SIGHUP.
     /// Without it, memory.oom.group is enforced only for pods with the annotation
     /// herder.dev/oom-group; all kills are reported.
     #[arg(long, env = "HERDER_CONFIG", value_name = "FILE")]
@@ -180,10 +181,11 @@ pub struct RunArgs {
     /// Format of log lines.
     #[arg(long, env = "HERDER_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
-    /// Log level: error, warn, info, debug or trace; or one for each module
-    /// (`info,herder_agent::enforce=debug`).
+    /// Log level: error, warn, info, debug or trace; or others for some modules
+    /// (`info,herder_agent::enforce=debug`). The key logLevel of the configuration file replaces
+    /// it, and can be changed while the agent runs.
     #[arg(long, env = "HERDER_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
-    pub log_level: String,
+    pub log_level: LogLevel,
     /// Write nothing to cgroups: neither memory.oom.group nor cgroup.kill. Log what would be
     /// written.
     #[arg(long, env = "HERDER_DRY_RUN")]
@@ -241,7 +243,7 @@ pub struct RunArgs {
     /// functions cannot be traced.
     #[arg(long, env = "HERDER_NO_FUNCTIONS")]
     pub no_functions: bool,
-    /// Size of the ring buffer of kills in bytes: a power of two, and whole pages.
+    /// Size of the ring buffer of kills in bytes, rounded up to a power of two of whole pages.
     #[arg(long, env = "HERDER_KILL_RING_BYTES", value_name = "BYTES")]
     pub kill_ring_bytes: Option<u32>,
 }
@@ -347,6 +349,7 @@ mod tests {
             &["a", "run", "--source", "perf"],
             &["a", "run", "--kubelet-cgroup-root", "kubelet"],
             &["a", "run", "--nri", "maybe"],
+            &["a", "run", "--log-level", "inof"],
             &["a", "run", "--series-retention-seconds", "0"],
             &["a"],
         ] {

@@ -1,7 +1,10 @@
 //! Reads the file that `--config` names. `rules::parse` of the model parses it.
 
+use super::telemetry::SwitchError;
 use herder_model::rules::parse::{Config, InvalidConfig};
+use ring::digest::{SHA256, digest};
 use std::{
+    fmt::Write,
     fs,
     io::{self, Read},
     os::unix::fs::OpenOptionsExt,
@@ -14,6 +17,10 @@ const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
 /// Largest file that is read, bytes. ConfigMaps hold at most 1 MiB.
 const LARGEST: u64 = 1 << 20;
 
+/// How many bytes of the file's SHA-256 name it: enough for files that people write, few enough
+/// to read.
+const NAMED_BY: usize = 8;
+
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("cannot read the configuration {path}: {source}")]
@@ -21,11 +28,32 @@ pub enum ConfigError {
     #[error("the configuration {path} is empty; write `rules: []` for no rules")]
     Emptied { path: String },
     #[error(transparent)]
+    LogLevel(#[from] SwitchError),
+    #[error(transparent)]
     Invalid(#[from] InvalidConfig),
 }
 
-pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    Ok(Config::parse(&read(path)?, &path.display().to_string())?)
+#[derive(Debug, Default)]
+pub struct Loaded {
+    pub config: Config,
+    pub hash: String,
+}
+
+pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
+    let text = read(path)?;
+    let config = Config::parse(&text, &path.display().to_string())?;
+    Ok(Loaded { config, hash: hash(&text) })
+}
+
+/// What the file is named by, so that two agents can be seen to have the same: what
+/// `sha256sum FILE | cut -c1-16` prints.
+pub fn hash(text: &str) -> String {
+    let all = digest(&SHA256, text.as_bytes());
+    all.as_ref().iter().take(NAMED_BY).fold(String::new(), |mut hash, byte| {
+        // A String takes whatever is written to it.
+        let _ = write!(hash, "{byte:02x}");
+        hash
+    })
 }
 
 /// The text of a file, of which there may be at most a MiB.
@@ -70,6 +98,13 @@ mod tests {
         assert!(error(&vec![b' '; (1 << 20) + 1]).contains("1048577 bytes"));
         std::fs::remove_file(&path).unwrap();
         assert!(load(Path::new("/dev/null")).unwrap_err().to_string().contains("regular file"));
+    }
+
+    /// The figures are those of sha256sum.
+    #[test]
+    fn a_file_is_named_by_its_sha256() {
+        assert_eq!(hash(""), "e3b0c44298fc1c14");
+        assert_eq!(hash("rules: []\n"), "e0dfa70eb69d47fe");
     }
 
     #[test]

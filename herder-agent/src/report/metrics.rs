@@ -3,9 +3,11 @@
 //! No label has an unbounded set of values: no pid, command name, uid or
 //! container ID. Those are in the log line and the API.
 
+mod config;
 mod escalated;
 mod families;
 mod family;
+mod making;
 mod series;
 
 use super::{
@@ -244,23 +246,8 @@ impl Metrics {
         }
     }
 
-    pub(super) fn config_reload(&self, ok: bool) {
-        let result = if ok { "ok" } else { "error" };
-        self.families.reloads.add([result], 1);
-    }
-
-    pub(super) fn access_reload(&self, ok: bool) {
-        let result = if ok { "ok" } else { "error" };
-        self.families.access_reloads.add([result], 1);
-    }
-
     pub(super) fn refused(&self, refused: Refused) {
         self.families.refused.add([refused.as_str()], 1);
-    }
-
-    pub(super) fn config_watched(&self, watched: bool) {
-        self.families.config_watched.set([], watched.into());
-        self.families.config_watch_failures.inc_by(u64::from(!watched));
     }
 
     pub(super) fn restart(&self, restart: &RestartSeen) {

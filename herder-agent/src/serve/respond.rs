@@ -9,7 +9,7 @@ use super::{
     pieces::{Kills, Pieces},
     stream::Streams,
 };
-use crate::report::{Reporter, metrics};
+use crate::report::{ConfigInForce, Reporter, metrics};
 use herder_model::kill::KEPT;
 use hyper::{
     Method, Request, StatusCode,
@@ -33,6 +33,8 @@ struct Node<'a> {
     version: &'a str,
     kernel: &'a str,
     source: Option<&'a str>,
+    config_hash: Option<String>,
+    log_level: Option<String>,
 }
 
 /// Answers by path. The body of a request is never read. A stream ends when `access` changes.
@@ -84,7 +86,13 @@ pub(super) async fn respond<B>(
             let system = rustix::system::uname();
             let kernel = &system.release().to_string_lossy();
             let (version, source) = (env!("CARGO_PKG_VERSION"), state.reporter.source());
-            json(&Node { node: &state.node, version, kernel, source })
+            let (config_hash, log_level) = match state.reporter.config() {
+                Some(ConfigInForce { hash, log_level }) => {
+                    (Some(hash), Some(log_level.to_string()))
+                }
+                None => (None, None),
+            };
+            json(&Node { node: &state.node, version, kernel, source, config_hash, log_level })
         }
         path => page::part(path).unwrap_or_else(|| text(StatusCode::NOT_FOUND, ENDPOINTS.into())),
     }

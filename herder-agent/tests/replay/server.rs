@@ -4,7 +4,7 @@
 use herder_agent::inside::kubernetes::client::{
     ApiServer, Failure, OnFailure, Times, connect_with,
 };
-use herder_model::backoff::Pace;
+use herder_model::{backoff::Pace, rules::parse::LogLevel};
 use std::{
     path::Path,
     sync::{Arc, Mutex},
@@ -182,7 +182,7 @@ impl Server {
 pub(crate) fn logged() -> (Log, tracing::subscriber::DefaultGuard) {
     let log = Log::default();
     let writer = log.clone();
-    let filter = herder_agent::cli::telemetry::filter("info").unwrap();
+    let filter = herder_agent::cli::telemetry::filter(&LogLevel::default()).unwrap();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_env_filter(filter);
     let subscriber = subscriber.with_writer(move || writer.clone()).finish();
     (log, tracing::subscriber::set_default(subscriber))

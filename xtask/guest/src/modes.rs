@@ -6,7 +6,7 @@ use crate::{
     tests::{
         addresses, clients, constraints, counts, creations, crowds, crun, dying_children,
         enforcement, escalation, faults, fight, footprint, kills, limits, marks, nodes, pod_events,
-        pod_faults, pod_names, pods, robustness, sandboxes, unseen, untraced, victims,
+        pod_faults, pod_names, pods, reloads, robustness, sandboxes, unseen, untraced, victims,
     },
 };
 
@@ -19,6 +19,7 @@ const TESTS: &[&[Test]] = &[
     untraced::TESTS,
     enforcement::TESTS,
     escalation::TESTS,
+    reloads::TESTS,
     crun::TESTS,
     robustness::TESTS,
     counts::TESTS,

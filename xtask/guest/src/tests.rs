@@ -21,6 +21,7 @@ pub mod pod_events;
 pub mod pod_faults;
 pub mod pod_names;
 pub mod pods;
+pub mod reloads;
 pub mod robustness;
 pub mod sandboxes;
 pub mod unseen;

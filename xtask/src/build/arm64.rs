@@ -1,7 +1,7 @@
 //! Programs for AArch64 with what Debian has: its cross linker, and the standard
 //! library of the same rustc as on amd64, from the arm64 package.
 
-use super::{Built, source::source};
+use super::{Built, pages, source::source};
 use crate::{
     build_ebpf,
     command::{asked, cache, can_install, made, output, program, run, run_timed, workspace},
@@ -18,7 +18,10 @@ const LIBRARY: &str = "libstd-rust-web-dev";
 /// Builds a package's program of the same name, as it is released.
 pub fn build(package: &str) -> Result<PathBuf> {
     compile(&[package], "release")?;
-    Ok(output()?.join("arm64").join(TARGET).join("release").join(package))
+    let program = output()?.join("arm64").join(TARGET).join("release").join(package);
+    let bytes = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
+    pages::fit(&bytes).with_context(|| program.display().to_string())?;
+    Ok(program)
 }
 
 /// The agent and the guest, quickly built and without their symbols.

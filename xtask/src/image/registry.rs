@@ -71,10 +71,7 @@ pub fn check(file: &Path, name: &str, tag: &str, digest: &str, all: &[Program]) 
     let registry = Registry::start()?;
     let image = format!("{}/{name}:{tag}", registry.address);
     push(file, tag, &image, &["--dest-tls-verify=false"])?;
-    let mut inspect = skopeo()?;
-    inspect.args(["inspect", "--raw", "--tls-verify=false"]).arg(format!("docker://{image}"));
-    let raw = inspect.output().context("cannot inspect what was pushed")?.stdout;
-    let found = format!("sha256:{}", pack::digest(&raw));
+    let found = self::digest(&image, &["--tls-verify=false"])?;
     ensure!(found == digest, "the registry has {found} instead of {digest}");
     for Program { architecture, bytes } in all {
         let copy = registry.directory.join(architecture.name());
@@ -86,6 +83,17 @@ pub fn check(file: &Path, name: &str, tag: &str, digest: &str, all: &[Program]) 
     }
     say(&format!("a registry takes {digest}, and gives each architecture its image"));
     Ok(())
+}
+
+/// The digest of what a registry has by a name.
+pub fn digest(image: &str, options: &[&str]) -> Result<String> {
+    let mut inspect = skopeo()?;
+    inspect.args(["inspect", "--raw"]).args(options).arg(format!("docker://{image}"));
+    let done = inspect.output().context("cannot start skopeo")?;
+    if !done.status.success() {
+        bail!("{image}: {}", String::from_utf8_lossy(&done.stderr).trim());
+    }
+    Ok(format!("sha256:{}", pack::digest(&done.stdout)))
 }
 
 /// Pushes all that is in an archive, as it is.

@@ -138,7 +138,7 @@ fn rules(config_map: &Value) -> Result<()> {
     Ok(())
 }
 
-fn config(config_map: &Value) -> Result<Config> {
+pub fn config(config_map: &Value) -> Result<Config> {
     let text = config_map["data"]["herder.yaml"].as_str().context("no herder.yaml")?;
     Ok(Config::parse(text, "herder.yaml")?)
 }

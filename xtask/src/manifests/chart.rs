@@ -7,6 +7,7 @@ use crate::{
     helm::{HELMS, Helm},
 };
 use anyhow::{Context, Result, bail, ensure};
+use herder_model::rules::parse::Config;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -52,6 +53,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("image.pullPolicy=Sometimes", "pullPolicy"),
     ("podAnnotations=perhaps", "podAnnotations"),
     ("log.format=xml", "format"),
+    ("log.level=inof", "level"),
     ("podMonitor.interval=often", "interval"),
     ("tls.secret=x", "secret"),
     ("tls.webConfig.tls_config.cert_file=x", "tls_config"),
@@ -99,6 +101,7 @@ pub(super) fn check(kubectl: &Kubectl) -> Result<Vec<Value>> {
                 .with_context(|| format!("Helm {major} with {set:?} is not {components:?}"))?;
             all.extend(objects);
         }
+        log_level_needs_no_restart(&helm).with_context(|| format!("Helm {major}"))?;
         for (set, word) in MISTAKES {
             let error = match template(&helm, set, &[]) {
                 Ok(_) => bail!("Helm {major} takes {set:?}"),
@@ -117,6 +120,26 @@ pub(super) fn check(kubectl: &Kubectl) -> Result<Vec<Value>> {
         HELMS.len()
     ));
     Ok(all)
+}
+
+/// Another log level is another file for the agents that run, and no other pod.
+fn log_level_needs_no_restart(helm: &Helm) -> Result<()> {
+    let of = |level: &str| -> Result<(Config, Value)> {
+        // A comma would end the value for Helm.
+        let objects = template(helm, &format!("log.level={}", level.replace(',', "\\,")), &[])?;
+        let find = |kind: &str| {
+            let found = objects.iter().find(|object| object["kind"] == kind);
+            found.cloned().with_context(|| format!("no {kind}"))
+        };
+        Ok((super::agreement::config(&find("ConfigMap")?)?, find("DaemonSet")?))
+    };
+    let level = "warn,herder_agent::enforce=debug";
+    let ((usual, pods), (other, other_pods)) = (of("info")?, of(level)?);
+    ensure!(usual.log_level.is_none(), "the default is in the file");
+    let chosen = other.log_level.as_ref().map(|level| level.as_str());
+    ensure!(chosen == Some(level) && other.rules == usual.rules, "{other:?}");
+    ensure!(pods == other_pods, "another log level is another pod");
+    Ok(())
 }
 
 /// Compares objects by kind and name, without what only one of the two has.

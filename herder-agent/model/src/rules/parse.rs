@@ -2,9 +2,12 @@
 //!
 //! An error names file, line and column. An invalid file is rejected as a whole.
 
+mod log_level;
 mod names;
 pub mod raw;
 mod syntax;
+
+pub use log_level::{BadLogLevel, LogLevel};
 
 use crate::escalation::Escalate;
 use glob::Pattern;
@@ -23,6 +26,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// Whether pods may choose for themselves where no rule matches.
     pub pod_annotations: PodAnnotations,
+    /// What is logged, in place of `--log-level`.
+    pub log_level: Option<LogLevel>,
 }
 
 /// A rule.

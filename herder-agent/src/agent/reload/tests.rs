@@ -1,5 +1,12 @@
 use super::*;
-use std::{fs, os::unix::fs::symlink, path::PathBuf};
+use crate::cli::telemetry::tests::switch;
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::PathBuf,
+    sync::Mutex,
+    time::{SystemTime, UNIX_EPOCH},
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{advance, timeout},
@@ -14,6 +21,8 @@ struct Case {
     file: PathBuf,
     policies: watch::Receiver<Arc<Policy>>,
     reporter: Arc<Reporter>,
+    /// The filters of the log, in turn.
+    levels: Arc<Mutex<Vec<String>>>,
 }
 
 impl Case {
@@ -29,12 +38,14 @@ impl Case {
         let reporter = Arc::new(Reporter::new(Duration::from_secs(60)));
         let reload = (file.clone(), reporter.clone());
         let loaded = fs::read_to_string(&file).ok();
+        let (switch, levels) = switch();
+        let log = Log { default: "warn".parse().unwrap(), switch };
         tokio::spawn(async move {
             let hangup = signal(SignalKind::hangup()).unwrap();
-            let reload_of = Reload { path: Some(&reload.0), loaded, hangup, policies };
+            let reload_of = Reload { path: Some(&reload.0), loaded, hangup, policies, log };
             reload_of.watch(reload.1).await;
         });
-        Case { directory, file, policies: followed, reporter }
+        Case { directory, file, policies: followed, reporter, levels }
     }
 
     /// The next policy that others get; none if there is none for two seconds.
@@ -53,6 +64,60 @@ impl Drop for Case {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// The level goes with the file: another one, none, and one that is wrong.
+#[tokio::test]
+async fn the_log_level_is_that_of_the_file_or_else_the_flags() {
+    let mut case = Case::start("level", |_, file| fs::write(file, ONE).unwrap());
+    let with = |level: &str| format!("{ONE}logLevel: {level}\n");
+    fs::write(&case.file, with("debug")).unwrap();
+    assert!(is(case.next().await, &with("debug")));
+    fs::write(&case.file, TWO.to_owned() + "logLevel: inof\n").unwrap();
+    assert!(case.next().await.is_none(), "the rules of a file with a wrong level are not taken");
+    let shown = |case: &Case| case.reporter.config().map(|config| config.log_level.to_string());
+    assert_eq!(shown(&case).as_deref(), Some("debug"), "the wrong level is not in force");
+    fs::write(&case.file, ONE).unwrap();
+    assert!(is(case.next().await, ONE));
+    assert_eq!(shown(&case).as_deref(), Some("warn"));
+    let levels = case.levels.lock().unwrap().clone();
+    assert_eq!(levels, ["kube_client=off,debug", "kube_client=off,warn"]);
+}
+
+/// A fleet agrees if all have one hash, and no agent says that its file was rejected.
+#[tokio::test]
+async fn what_is_in_force_is_shown_and_whether_the_file_is() {
+    let mut case = Case::start("hash", |_, file| fs::write(file, ONE).unwrap());
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let info = |case: &Case| {
+        let text = String::from_utf8(case.reporter.metrics().exposition().0).unwrap();
+        let lines = text.lines().filter(|line| line.starts_with("herder_config_info{"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let line = |text: &str| {
+        let hash = config::hash(text);
+        vec![format!("herder_config_info{{hash=\"{hash}\",log_level=\"warn\"}} 1")]
+    };
+    let began = now();
+    fs::write(&case.file, TWO).unwrap();
+    assert!(case.next().await.is_some());
+    assert_eq!(info(&case), line(TWO));
+    assert!(case.metric("herder_config_last_reload_successful 1"));
+    let read = "herder_config_last_reload_success_timestamp_seconds";
+    let read = |case: &Case| (began..=now()).any(|now| case.metric(&format!("{read} {now}")));
+    assert!(read(&case));
+    fs::write(&case.file, "rulez: []\n").unwrap();
+    assert!(case.next().await.is_none());
+    assert!(case.metric("herder_config_last_reload_successful 0"));
+    assert_eq!(info(&case), line(TWO), "the earlier one is in force");
+    // It is gone, and comes back as it is in force: that is a file again.
+    fs::remove_file(&case.file).unwrap();
+    assert!(case.next().await.is_none());
+    assert!(case.metric("herder_config_last_reload_successful 0"));
+    fs::write(&case.file, TWO).unwrap();
+    assert!(case.next().await.is_some());
+    assert!(case.metric("herder_config_last_reload_successful 1"));
+    assert_eq!(info(&case), line(TWO));
 }
 
 fn is(policy: Option<Arc<Policy>>, text: &str) -> bool {

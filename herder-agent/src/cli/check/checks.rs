@@ -4,7 +4,7 @@ use super::{Finding, Outcome, enforcement, finding, kubelet, ok, warn};
 use crate::{
     cli::{
         args::{NodeArgs, NriSwitch},
-        config::{self, ConfigError},
+        config::{self, ConfigError, Loaded},
     },
     enforce::stopping_policy,
     kernel::{
@@ -16,7 +16,6 @@ use crate::{
 use herder_model::{
     cgroup::CgroupId,
     oom::event::{Means, Traced},
-    rules::parse::Config,
 };
 use rustix::thread::CapabilitySet;
 use std::{fs, os::unix::fs::FileTypeExt, path::Path};
@@ -42,8 +41,8 @@ pub(super) fn all(args: &NodeArgs) -> Vec<(&'static str, Finding)> {
         ("configuration", configuration(args.config.as_deref(), &loaded)),
     ];
     // Of a file that is refused, what its rules are is not known.
-    if let Ok(config) = loaded {
-        findings.extend(enforcement::all(args, &config.unwrap_or_default()));
+    if let Ok(loaded) = loaded {
+        findings.extend(enforcement::all(args, &loaded.unwrap_or_default().config));
     }
     findings
 }
@@ -252,10 +251,13 @@ fn nri(switch: NriSwitch, socket: &Path) -> Finding {
     }
 }
 
-fn configuration(path: Option<&Path>, loaded: &Result<Option<Config>, ConfigError>) -> Finding {
+fn configuration(path: Option<&Path>, loaded: &Result<Option<Loaded>, ConfigError>) -> Finding {
     match (path, loaded) {
-        (Some(path), Ok(Some(config))) => {
-            let found = format!("{}: {} rules", path.display(), config.rules.len());
+        (Some(path), Ok(Some(Loaded { config, hash }))) => {
+            let (path, rules) = (path.display(), config.rules.len());
+            let level = config.log_level.as_ref();
+            let level = level.map_or(String::new(), |level| format!(", log level {level}"));
+            let found = format!("{path}: {rules} rules, hash {hash}{level}");
             ok(found)
         }
         (_, Err(error)) => finding(Outcome::Fail, error.to_string(), "correct the file"),

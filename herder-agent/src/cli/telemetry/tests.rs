@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     enforce::Effect,
-    report::{Reporter, tests::report},
+    report::{ConfigInForce, Reporter, tests::report},
     runtime::nri::{Answer, Listener, Outcome},
 };
 use herder_model::{
@@ -46,10 +46,21 @@ pub(crate) fn logged(format: LogFormat, run: impl FnOnce()) -> Vec<String> {
     let lines = Lines::default();
     let writer = lines.clone();
     let all = EnvFilter::new("herder_agent=debug");
-    let dispatch = subscriber(format, all, false, move || writer.clone());
+    let (dispatch, _) = subscriber(format, all, false, move || writer.clone());
     tracing::dispatcher::with_default(&dispatch, run);
     let bytes = lines.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// A switch that only remembers the filters.
+pub(crate) fn switch() -> (LogSwitch, Arc<Mutex<Vec<String>>>) {
+    let filters = Arc::<Mutex<Vec<String>>>::default();
+    let kept = filters.clone();
+    let replace = move |filter: EnvFilter| {
+        kept.lock().unwrap().push(filter.to_string());
+        Ok(())
+    };
+    (LogSwitch(Arc::new(replace)), filters)
 }
 
 #[test]
@@ -61,8 +72,8 @@ fn the_library_is_heard_only_if_asked_for_by_name() {
     ] {
         let lines = Lines::default();
         let writer = lines.clone();
-        let filter = filter(level).unwrap();
-        let dispatch = subscriber(LogFormat::Text, filter, false, move || writer.clone());
+        let filter = filter(&level.parse().unwrap()).unwrap();
+        let (dispatch, _) = subscriber(LogFormat::Text, filter, false, move || writer.clone());
         tracing::dispatcher::with_default(&dispatch, || {
             tracing::error!(target: "kube_client::client::builder", "of kube");
             tracing::debug!("ours in detail");
@@ -71,6 +82,49 @@ fn the_library_is_heard_only_if_asked_for_by_name() {
         let shown = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         assert!(parts.iter().all(|part| shown.contains(part)), "{level}: {shown}");
         assert!(!others.iter().any(|part| shown.contains(part)), "{level}: {shown}");
+    }
+}
+
+/// In both formats, from less to more and back, and for modules of their own.
+#[test]
+fn another_level_counts_from_the_next_line_on() {
+    for format in [LogFormat::Text, LogFormat::Json] {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let level = |text: &str| text.parse::<LogLevel>().unwrap();
+        let begin = filter(&level("warn")).unwrap();
+        let (dispatch, switch) = subscriber(format, begin, false, move || writer.clone());
+        tracing::dispatcher::with_default(&dispatch, || {
+            for (number, text) in
+                ["debug", "off", "error,elsewhere=debug", "info,elsewhere=off"].iter().enumerate()
+            {
+                tracing::debug!("debug before {number}");
+                switch.set(&level(text)).unwrap();
+                tracing::debug!("debug after {number}");
+                tracing::debug!(target: "elsewhere::inside", "elsewhere after {number}");
+                tracing::info!("info after {number}");
+            }
+        });
+        let shown = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let words = ["debug before", "debug after", "elsewhere after", "info after"];
+        let told: Vec<_> = (0..4)
+            .map(|number| words.map(|word| shown.contains(&format!("{word} {number}"))))
+            .collect();
+        let expected = [
+            [false, true, true, true],
+            [true, false, false, false],
+            [false, false, true, false],
+            [false, false, false, true],
+        ];
+        assert_eq!(told, expected, "{shown}");
+    }
+}
+
+/// The model and the library agree on what is a level.
+#[test]
+fn every_level_of_the_model_is_one_of_the_library() {
+    for text in ["off", "error", "warn", "info", "debug", "trace", "info,a::b_2=off,C=trace"] {
+        filter(&text.parse().unwrap()).unwrap();
     }
 }
 
@@ -117,7 +171,8 @@ fn each_kind() {
         let (cgroup, rule) = (cgroup.clone(), NASTY.into());
         reporter.enforcement(&Effect::Blocked { cgroup, rule, obstacle });
     }
-    reporter.config_reload(None);
+    let hash = NASTY.to_owned();
+    reporter.config_reload(Ok(ConfigInForce { hash, log_level: LogLevel::default() }));
     reporter.restart(&RestartSeen { names, reason: Reason::OomKilled, times: 1, ended: None });
     reporter.bad_annotation("shop", NASTY, &AnnotationError::Long);
     let target = Target::new(NASTY.into(), true);

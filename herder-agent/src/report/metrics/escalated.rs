@@ -2,8 +2,8 @@
 
 use super::{
     Metrics,
-    families::counter,
     family::{Exposed, Family},
+    making::counter,
 };
 use herder_model::escalation::{Outcome, To};
 

@@ -2,7 +2,9 @@
 
 use super::{
     super::Refused,
-    family::{Exposed, Family, FamilyKind},
+    config::ConfigFamilies,
+    family::{Exposed, Family},
+    making::{counter, gauge, histogram, plain, register},
 };
 use crate::{
     kubernetes::{client::Failure, events::send::Outcome},
@@ -13,10 +15,7 @@ use herder_model::{
     enforcement::Obstacle,
     oom::reasons::{Lost, NoKill, Unattributed, Unseen},
 };
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, Registry, core::Collector,
-    process_collector::ProcessCollector,
-};
+use prometheus::{Histogram, IntCounter, Registry, process_collector::ProcessCollector};
 
 /// The kernel's release, for `herder_build_info`.
 fn kernel() -> String {
@@ -50,11 +49,8 @@ pub(super) struct Families {
     pub(super) report_seconds: Histogram,
     pub(super) enforce_seconds: Histogram,
     pub(super) exit_seconds: Histogram,
-    pub(super) reloads: Family<1>,
-    pub(super) access_reloads: Family<1>,
+    pub(super) config: ConfigFamilies,
     pub(super) refused: Family<1>,
-    pub(super) config_watched: Family<0>,
-    pub(super) config_watch_failures: IntCounter,
     pub(super) log_dropped: IntCounter,
     pub(super) restarts: Family<4>,
     pub(super) api_errors: Family<1>,
@@ -147,7 +143,7 @@ impl Families {
             not_kept: gauge(
                 &mut exposed,
                 "herder_cgroups_not_kept",
-                "Cgroups that the agent does not track because a bound is reached, at its last walk and since.",
+                "Cgroups that the agent does not track because a bound is reached: those found at its last walk, and those made since.",
                 ["role"],
             ),
             lost_kills: counter(
@@ -201,34 +197,12 @@ impl Families {
                 "Seconds from the kernel's mark of a victim until its last thread exits.",
                 &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0],
             ),
-            reloads: counter(
-                &mut exposed,
-                "herder_config_reloads_total",
-                "Changed configurations that are in force (ok) or were rejected (error).",
-                ["result"],
-            ),
-            access_reloads: counter(
-                &mut exposed,
-                "herder_web_config_reloads_total",
-                "Changes of the --web-config-file or of a file that it names, in force (ok) or rejected (error).",
-                ["result"],
-            ),
+            config: ConfigFamilies::new(&registry, &mut exposed),
             refused: counter(
                 &mut exposed,
                 "herder_http_refused_total",
                 "HTTP requests and TLS handshakes of clients that were not let in, each counted once.",
                 ["reason"],
-            ),
-            config_watched: gauge(
-                &mut exposed,
-                "herder_config_watched",
-                "1 while inotify watches the configuration file, 0 while it is only read every 10 s or there is no file.",
-                [],
-            ),
-            config_watch_failures: plain(
-                &registry,
-                "herder_config_watch_failures_total",
-                "Failed attempts to watch the configuration file.",
             ),
             log_dropped: plain(
                 &registry,
@@ -336,65 +310,9 @@ impl Families {
             self.nri_connections.begin([attempt.as_str()]);
         }
         self.nri_connected.set([], 0);
-        self.config_watched.set([], 0);
         for refused in Refused::ALL {
             self.refused.begin([refused.as_str()]);
         }
-        for result in ["ok", "error"] {
-            self.access_reloads.begin([result]);
-            self.reloads.begin([result]);
-        }
         register(&self.registry, ProcessCollector::for_self());
     }
-}
-
-#[expect(clippy::expect_used, reason = "names and labels are constants, which a unit test covers")]
-fn register(registry: &Registry, collector: impl Collector + 'static) {
-    registry.register(Box::new(collector)).expect("no family is registered twice");
-}
-
-pub(super) fn counter<const N: usize>(
-    exposed: &mut Vec<Box<dyn Exposed>>,
-    name: &str,
-    help: &str,
-    labels: [&'static str; N],
-) -> Family<N> {
-    family(FamilyKind::Counter, exposed, name, help, labels)
-}
-
-fn gauge<const N: usize>(
-    exposed: &mut Vec<Box<dyn Exposed>>,
-    name: &str,
-    help: &str,
-    labels: [&'static str; N],
-) -> Family<N> {
-    family(FamilyKind::Gauge, exposed, name, help, labels)
-}
-
-#[expect(clippy::expect_used, reason = "names and labels are constants, which a unit test covers")]
-fn family<const N: usize>(
-    kind: FamilyKind,
-    exposed: &mut Vec<Box<dyn Exposed>>,
-    name: &str,
-    help: &str,
-    labels: [&'static str; N],
-) -> Family<N> {
-    let family = Family::new(kind, name, help, labels).expect("a valid family");
-    exposed.push(Box::new(family.clone()));
-    family
-}
-
-#[expect(clippy::expect_used, reason = "names and labels are constants, which a unit test covers")]
-fn plain(registry: &Registry, name: &str, help: &str) -> IntCounter {
-    let family = IntCounter::new(name, help).expect("a valid family");
-    register(registry, family.clone());
-    family
-}
-
-#[expect(clippy::expect_used, reason = "names and labels are constants, which a unit test covers")]
-fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-    let family = Histogram::with_opts(options).expect("a valid family");
-    register(registry, family.clone());
-    family
 }

@@ -87,6 +87,11 @@ impl<const N: usize> Family<N> {
         self.inner.series().insert(labels.map(Box::from), value);
     }
 
+    /// Sets a series and ends all others, so that no reader sees two or none.
+    pub(super) fn set_only(&self, labels: [&str; N], value: u64) {
+        *self.inner.series() = BTreeMap::from([(labels.map(Box::from), value)]);
+    }
+
     /// Ends a series, if there is one.
     pub(super) fn remove(&self, labels: [&str; N]) {
         self.inner.series().remove(&labels.map(Box::from));
@@ -246,6 +251,19 @@ mod tests {
         assert_eq!(text(&family).lines().count(), 3, "{}", text(&family));
         family.remove(["d", "b"]);
         assert_eq!(text(&family), "");
+    }
+
+    #[test]
+    fn only_one_series_is_left() {
+        let family = family();
+        family.add(["a", "b"], 7);
+        family.set_only(["c", "d"], 1);
+        family.set_only(["e", "f"], 1);
+        assert!(
+            text(&family).ends_with("counter\nx_total{container=\"f\",pod=\"e\"} 1\n"),
+            "{}",
+            text(&family)
+        );
     }
 
     #[test]

@@ -1,12 +1,15 @@
 mod contract;
 
 use super::*;
+use crate::report::ConfigInForce;
 use herder_model::{
     cgroup::{CgroupId, CgroupPath},
     clock::Monotonic,
     oom::{Domain, Kind, Limit, OomKill, Trigger, Victim, limit::Limits},
     owner::ContainerNames,
+    rules::parse::LogLevel,
 };
+use std::time::SystemTime;
 
 fn host(path: &str) -> Owner {
     Owner::Host { cgroup: CgroupPath::parse(path.as_bytes()).unwrap() }
@@ -64,6 +67,12 @@ fn lines(metrics: &Metrics, prefix: &str) -> Vec<String> {
     text.lines().filter(|line| line.starts_with(prefix)).map(str::to_owned).collect()
 }
 
+/// Without a configuration file.
+fn begins(metrics: &Metrics) {
+    let (hash, log_level) = (ConfigInForce::NO_FILE.to_owned(), LogLevel::default());
+    metrics.config_in_force(&ConfigInForce { hash, log_level }, SystemTime::now());
+}
+
 /// A query that counts the containers that ended must not count a group inside of a container.
 #[test]
 fn a_group_inside_of_a_container_is_sub_processes() {
@@ -87,6 +96,7 @@ fn a_group_inside_of_a_container_is_sub_processes() {
 fn every_family_of_the_contract_is_there_from_the_start() {
     let metrics = Metrics::default();
     metrics.source("ebpf", Means::Functions);
+    begins(&metrics);
     let table = [
         ("herder_kills_lost_total{reason=", 6),
         ("herder_records_lost_total{reason=", 7),
@@ -94,6 +104,9 @@ fn every_family_of_the_contract_is_there_from_the_start() {
         ("herder_marks_ignored_total{reason=", 3),
         ("herder_not_enforceable{reason=", 7),
         ("herder_cgroups_not_kept{role=", 2),
+        ("herder_config_info{hash=\"none\",log_level=\"info\"} 1", 1),
+        ("herder_config_last_reload_successful 1", 1),
+        ("herder_config_last_reload_success_timestamp_seconds ", 1),
         ("herder_config_reloads_total{result=", 2),
         ("herder_web_config_reloads_total{result=", 2),
         ("herder_http_refused_total{reason=", 7),

@@ -1,6 +1,7 @@
 //! What each path answers, and what the page may run.
 
 use super::*;
+use crate::report::ConfigInForce;
 
 #[tokio::test]
 async fn each_endpoint_answers() {
@@ -68,5 +69,15 @@ async fn the_page_is_whole_and_strict() {
     for markup in ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval("] {
         assert!(!script.contains(markup), "{markup}");
     }
+}
+
+#[tokio::test]
+async fn a_node_shows_what_it_goes_by() {
+    let server = Server::start().await;
     has(&server.get("/api/v1/node").await, 200, r#""node":"node-1""#);
+    has(&server.get("/api/v1/node").await, 200, r#""config_hash":null,"log_level":null"#);
+    let (hash, log_level) = ("0a1b".to_owned(), "debug".parse().unwrap());
+    server.reporter.config_begins(ConfigInForce { hash, log_level });
+    let shown = r#""config_hash":"0a1b","log_level":"debug""#;
+    has(&server.get("/api/v1/node").await, 200, shown);
 }

@@ -112,7 +112,7 @@ fn the_limit_of_a_pod_may_be_only_a_sum() {
 /// Each container has its limit rounded down to pages, and the pod once.
 #[test]
 fn limits_that_are_no_whole_pages_still_add_up() {
-    for page in [4096, 65536] {
+    for page in [4096, 16384, 65536] {
         let rounded = |bytes: u64| bytes / page * page;
         let container = 100 * MIB + 4095;
         let limits = Limits {

@@ -4,7 +4,8 @@
 //! never taken for one that was left out: leaving a key out matches more.
 
 use super::{
-    Config, LabelSelector, Operator, PodAnnotations, PodSelector, Requirement, Rule, Selects, names,
+    Config, LabelSelector, LogLevel, Operator, PodAnnotations, PodSelector, Requirement, Rule,
+    Selects, names,
 };
 use crate::{
     escalation::{self, Escalate, EscalateError, To},
@@ -44,12 +45,14 @@ pub fn key<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[serde(expecting = "the keys `rules` and `podAnnotations`")]
+#[serde(expecting = "the keys `rules`, `podAnnotations` and `logLevel`")]
 pub(super) struct RawConfig {
     #[serde(default, deserialize_with = "key")]
     rules: Key<Vec<Item<RawRule>>>,
     #[serde(default, deserialize_with = "key")]
     pod_annotations: Key<PodAnnotations>,
+    #[serde(default, deserialize_with = "key")]
+    log_level: Key<String>,
 }
 
 #[derive(Deserialize)]
@@ -165,8 +168,14 @@ impl RawConfig {
             rules.push(rule);
         }
         let pod_annotations = value(self.pod_annotations, "podAnnotations")?.unwrap_or_default();
-        Ok(Config { rules, pod_annotations })
+        let log_level = self.log_level.map(log_level).transpose()?;
+        Ok(Config { rules, pod_annotations, log_level })
     }
+}
+
+fn log_level(item: Item<String>) -> Result<LogLevel, Wrong> {
+    let at = item.referenced;
+    item_value(item, "`logLevel`")?.parse().or_else(|error| wrong(at, error))
 }
 
 impl RawRule {

@@ -18,10 +18,12 @@ rules:                                  # the first that matches wins
       containers: ["*"]
     oomGroup: single-process
 podAnnotations: ignore
+logLevel: info,herder_agent::enforce=debug
 "#;
     let config = Config::parse(text, "rules.yaml").unwrap();
     assert_eq!(config.rules.len(), 2);
     assert_eq!(config.pod_annotations, PodAnnotations::Ignore);
+    assert_eq!(config.log_level.unwrap().as_str(), "info,herder_agent::enforce=debug");
     let Selects::Pods(pods) = &config.rules[1].selects else { panic!() };
     assert_eq!(pods.selector.match_labels.get("app").map(String::as_str), Some("herder"));
     assert_eq!(config.rules[0].oom_group, OomGroup::SingleProcess);
@@ -82,6 +84,8 @@ fn mistakes_are_told_with_their_line() {
             "annotation",
         ),
         ("podAnnotations: perhaps".to_owned(), 1, "perhaps"),
+        ("rules: []\nlogLevel: inof\n".to_owned(), 2, "\"inof\" is no log level"),
+        ("logLevel: [info]\n".to_owned(), 1, "a text"),
         ("rules: [".to_owned(), 1, ""),
     ];
     for (text, line, word) in table {
@@ -148,6 +152,7 @@ fn what_has_no_value_never_widens_a_rule() {
         ("rules: ~\n", 1, "`rules`"),
         ("rules:\n  -\n", 2, "`rules`"),
         ("podAnnotations:\n", 1, "`podAnnotations`"),
+        ("logLevel:\n", 1, "`logLevel`"),
         ("rules:\n  - name:\n    oomGroup: leave\n    pods: {}\n", 2, "`name`"),
         ("rules:\n  - name: a\n    oomGroup:\n    pods: {}\n", 3, "`oomGroup`"),
         ("rules:\n  - name: a\n    oomGroup: leave\n    cgroups:\n      # - /a\n", 4, "`cgroups`"),
@@ -285,7 +290,7 @@ fn errors_of_syntax_say_what_to_write() {
     let table = [
         ("rules: []\nrules: []\n", 2, "`rules` is there twice"),
         ("rules:\n  - {name: a, name: b}\n", 2, "`name` is there twice"),
-        ("rulez: []\n", 1, "the keys are rules, podAnnotations"),
+        ("rulez: []\n", 1, "the keys are rules, podAnnotations, logLevel"),
         ("rules: web\n", 1, "a list"),
         ("rules: {name: a}\n", 1, "a list"),
         ("- name: a\n", 1, "a mapping"),

@@ -49,6 +49,29 @@ fn absent_fields_are_none_and_pages_become_bytes() {
     assert_eq!((mark.decision, mark.victim.sizes), (None, None));
 }
 
+/// What the kernel counts in pages is bytes on every machine; a count that cannot be is cut.
+#[test]
+fn sizes_are_right_for_each_size_of_pages() {
+    let header = header(RecordKind::Victim, flag::SIZES);
+    let record = VictimRecord {
+        header,
+        total_vm: 7,
+        anon_rss: 3,
+        file_rss: 2,
+        shmem_rss: 1,
+        ..Default::default()
+    };
+    for page in herder_agent_ebpf::rings::PAGES.map(u64::from) {
+        let Ok(Event::Marked(mark)) = decode(bytes_of(&record), page) else { panic!() };
+        let sizes = mark.victim.sizes.unwrap();
+        let all = [sizes.total_vm, sizes.anon_rss, sizes.file_rss, sizes.shmem_rss];
+        assert_eq!(all, [7, 3, 2, 1].map(|pages| pages * page), "pages of {page}");
+        let large = VictimRecord { anon_rss: u64::MAX / 2, ..record };
+        let Ok(Event::Marked(mark)) = decode(bytes_of(&large), page) else { panic!() };
+        assert_eq!(mark.victim.sizes.unwrap().anon_rss, u64::MAX, "pages of {page}");
+    }
+}
+
 #[test]
 fn domain_zero_is_the_node_only_if_the_kernel_said_so() {
     let mut record =

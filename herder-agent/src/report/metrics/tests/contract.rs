@@ -62,6 +62,7 @@ fn exported(metrics: &Metrics) -> BTreeMap<String, Described> {
 fn every_family_is_documented_as_it_is_exported() {
     let metrics = Metrics::default();
     metrics.source("ebpf", Means::Functions);
+    begins(&metrics);
     let fresh = exported(&metrics);
     metrics.rule("web");
     metrics.escalating("web", To::Restart);
