@@ -44,7 +44,10 @@ pub fn agent(objects: &[Value], image: &str) -> Result<()> {
     liveness(container)?;
 
     let command = Cli::command();
-    let flags = command.find_subcommand("run").context("no subcommand run")?.get_arguments();
+    // Some are for the commands that are run in the container, to query the agent there.
+    let run = command.find_subcommand("run").context("no subcommand run")?;
+    let kills = command.find_subcommand("kills").context("no subcommand kills")?;
+    let flags = run.get_arguments().chain(kills.get_arguments());
     let known: Vec<_> = flags.filter_map(|flag| flag.get_env()?.to_str()).collect();
     let mounts = container["volumeMounts"].as_array().context("no mounts")?;
     let mounted = |path: &str| {
