@@ -27,6 +27,7 @@ const PLACES: [&str; 6] = ["", "docs", "deploy", "deploy/helm/herder", "dashboar
 const OTHERS: &[&str] = &[
     "all",    // skopeo's
     "strict", // sha256sum's
+    "field-selector",
     "signature",
     "insecure-ignore-tlog",
     "bench",
