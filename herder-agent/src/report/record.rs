@@ -35,6 +35,8 @@ pub struct KillRecord {
     pub limit_cgroup: Option<String>,
     /// The limit of the victim's container; none if it has none, or that was not read.
     pub container_limit_bytes: Option<u64>,
+    /// What the container had in use at the kill ([`herder_model::oom::limit::Limits::container_used`]).
+    pub container_memory_bytes: Option<u64>,
     /// Larger processes of the container that were still exiting, so that the kernel found no
     /// other than the init.
     pub exiting: usize,
@@ -146,6 +148,7 @@ impl KillRecord {
             limit_bytes: report.limits.bytes,
             limit_cgroup: report.limits.cgroup.as_ref().map(|path| path.as_str().to_owned()),
             container_limit_bytes: report.limits.container.and_then(|memory| memory.limit),
+            container_memory_bytes: report.limits.container_used(),
             exiting: report.exiting,
             namespace: names.map(|names| names.namespace.clone()),
             pod: names.map(|names| names.pod.clone()),

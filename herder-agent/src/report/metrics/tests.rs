@@ -1,4 +1,5 @@
 mod contract;
+mod sizing;
 
 use super::*;
 use herder_model::{
@@ -7,6 +8,7 @@ use herder_model::{
     oom::{Domain, Kind, Limit, OomKill, Trigger, Victim, limit::Limits},
     owner::ContainerNames,
 };
+use sizing::at_its_limit;
 
 fn host(path: &str) -> Owner {
     Owner::Host { cgroup: CgroupPath::parse(path.as_bytes()).unwrap() }
