@@ -78,6 +78,12 @@ impl Siblings {
         self.living.values().flatten().copied()
     }
 
+    /// The cgroups that are there and are a container's outermost.
+    pub(super) fn living_of(&self, container: ContainerId) -> impl Iterator<Item = CgroupId> {
+        let its = self.living.iter().filter(move |(_, its)| **its == Some(container));
+        its.map(|(id, _)| *id)
+    }
+
     /// The containers that had a cgroup when this one's was made. None if it is not known.
     pub(super) fn older(&self, container: ContainerId) -> Option<Vec<ContainerId>> {
         let own = self.outermost(container)?;

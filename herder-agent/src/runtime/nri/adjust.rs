@@ -135,6 +135,7 @@ pub fn pod_from_sandbox(sandbox: &PodSandbox) -> Option<Pod> {
         containers: Box::default(),
         more_containers: false,
         memory_limit: None,
+        addresses: Addresses::default(),
     })
 }
 
