@@ -25,7 +25,7 @@ use herder_model::{
     cgroup::tree::Role,
     oom::Kind,
     owner::{ContainerNames, Owner},
-    pods::restarts::RestartSeen,
+    pods::{addresses::SelfRefused, restarts::RestartSeen},
 };
 use herder_model::{
     enforcement::{Cause, Obstacle, OomGroupWrite, WriteResult},
@@ -261,6 +261,10 @@ impl Metrics {
 
     pub(super) fn refused(&self, refused: Refused) {
         self.families.refused.add([refused.as_str()], 1);
+    }
+
+    pub(super) fn self_refused(&self, refused: SelfRefused) {
+        self.workload.refused(refused);
     }
 
     pub(super) fn config_watched(&self, watched: bool) {

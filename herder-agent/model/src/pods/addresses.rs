@@ -26,7 +26,7 @@ impl Addresses {
     /// Of a pod's status, as text. What is no address of a pod's network is left out.
     pub(super) fn new<'a>(
         pods: impl Iterator<Item = &'a str>,
-        nodes: impl Iterator<Item = &'a str> + Clone,
+        nodes: &(impl Iterator<Item = &'a str> + Clone),
         on_host: bool,
     ) -> Self {
         let is_nodes = |ip: &IpAddr| nodes.clone().filter_map(parsed).any(|node| node == *ip);
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     fn addresses(pods: &[&str], nodes: &[&str], on_host: bool) -> Addresses {
-        Addresses::new(pods.iter().copied(), nodes.iter().copied(), on_host)
+        Addresses::new(pods.iter().copied(), &nodes.iter().copied(), on_host)
     }
 
     #[test]

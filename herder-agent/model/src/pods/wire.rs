@@ -185,7 +185,7 @@ impl Status {
             more.clone().chain(one.filter(move |one| more.clone().all(|other| other != *one)))
         }
         let pods = all(self.pod_ip.as_deref(), self.pod_ips.as_ref());
-        Addresses::new(pods, all(self.host_ip.as_deref(), self.host_ips.as_ref()), on_host)
+        Addresses::new(pods, &all(self.host_ip.as_deref(), self.host_ips.as_ref()), on_host)
     }
 }
 

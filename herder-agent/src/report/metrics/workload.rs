@@ -1,22 +1,35 @@
-//! What a workload's owner sizes it by: families of their own, beside those of kills.
+//! What a workload's owner sizes it by, and what a workload is told: families of their own, beside
+//! those of kills.
 
 use super::{
-    families::gauge,
+    families::{counter, gauge},
     family::{Exposed, Family},
 };
 use herder_model::{
     kill::KillReport,
     owner::{ContainerNames, Owner},
+    pods::addresses::SelfRefused,
 };
 
 #[derive(Debug)]
 pub(super) struct Workload {
     memory: Family<3>,
+    refused: Family<1>,
 }
 
 impl Workload {
     pub(super) fn new(exposed: &mut Vec<Box<dyn Exposed>>) -> Self {
+        let refused = counter(
+            exposed,
+            "herder_self_refused_total",
+            "Requests of pods for their own kills that were refused.",
+            ["reason"],
+        );
+        for reason in SelfRefused::ALL {
+            refused.begin([reason.as_str()]);
+        }
         Workload {
+            refused,
             memory: gauge(
                 exposed,
                 "herder_container_oom_memory_bytes",
@@ -34,6 +47,10 @@ impl Workload {
         if !names.container.is_empty() {
             self.memory.set(labels(names), used);
         }
+    }
+
+    pub(super) fn refused(&self, refused: SelfRefused) {
+        self.refused.add([refused.as_str()], 1);
     }
 
     /// The series of an owner go.

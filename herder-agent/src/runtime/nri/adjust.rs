@@ -9,7 +9,10 @@ use herder_model::{
     cgroup::{CgroupPath, OOM_GROUP},
     naming::runtime::RuntimeContainer,
     owner::id::{ContainerId, PodUid},
-    pods::{OOM_ESCALATE_ANNOTATION, OOM_GROUP_ANNOTATION, Pod, bounded, shortened},
+    pods::{
+        OOM_ESCALATE_ANNOTATION, OOM_GROUP_ANNOTATION, Pod, addresses::Addresses, bounded,
+        shortened,
+    },
     rules::matching::{PodSubject, Policy, Subject, Target, Verdict},
 };
 use std::sync::Arc;
