@@ -12,7 +12,7 @@ use crate::{
     owner::{id::PodUid, path::PodCgroup},
     pods::{Pod, addresses::SelfRefused},
 };
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 /// A pod that claims an address, and what shows that it still has it.
 #[derive(Debug)]

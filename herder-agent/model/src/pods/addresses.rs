@@ -7,7 +7,8 @@
 
 use super::Pod;
 use crate::owner::id::PodUid;
-use std::{collections::HashMap, net::IpAddr};
+use core::net::IpAddr;
+use std::collections::HashMap;
 
 /// So many addresses of a pod are kept. Kubernetes has one for each family.
 pub const MOST_ADDRESSES: usize = 4;

@@ -16,10 +16,10 @@ use crate::owner::{
     id::{ContainerId, PodUid},
     path::{Part, PodCgroup},
 };
+use core::net::IpAddr;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     mem,
-    net::IpAddr,
     time::Duration,
 };
 

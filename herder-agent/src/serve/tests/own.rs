@@ -113,27 +113,27 @@ fn comms(kills: &Value) -> Vec<String> {
 async fn each_pod_is_told_of_its_own_kills_only() {
     let port = Port::start().await;
     assert_eq!(port.told(1).await, [""; 0]);
-    port.kill(0, "a1");
-    port.kill(1, "b1");
-    port.kill(0, "a2");
+    port.kill(0, "pa1");
+    port.kill(1, "pb1");
+    port.kill(0, "pa2");
     port.server.kill();
     assert_eq!(
         (port.told(1).await, port.told(2).await),
-        (vec!["a2".into(), "a1".into()], vec!["b1".into()])
+        (vec!["pa2".into(), "pa1".into()], vec!["pb1".into()])
     );
     let one = port.get_from(1, "/api/v1/self/kills?limit=1", "").await;
-    assert_eq!(comms(&body(&one)), ["a2"]);
+    assert_eq!(comms(&body(&one)), ["pa2"]);
     has(&port.get_from(1, "/api/v1/self/kills?limit=many", "").await, 400, "limit");
     // The next pod with that address.
     port.address_is(1, Ok(uid(1)));
-    assert_eq!(port.told(1).await, ["b1"]);
+    assert_eq!(port.told(1).await, ["pb1"]);
 }
 
 /// Not even how many kills there are is told: the numbers of others have gaps.
 #[tokio::test]
 async fn nothing_else_is_answered_here() {
     let port = Port::start().await;
-    port.kill(1, "b1");
+    port.kill(1, "pb1");
     for path in [
         "/",
         "/metrics",
@@ -148,11 +148,11 @@ async fn nothing_else_is_answered_here() {
     ] {
         let answer = port.get_from(2, path, "").await;
         has(&answer, 404, "/api/v1/self/kills?limit=N");
-        assert!(!answer.contains("b1"), "{answer}");
+        assert!(!answer.contains("pb1"), "{answer}");
     }
     let post = "POST /api/v1/self/kills HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     has(&port.server.ask_from(1, post).await, 405, "GET");
-    port.kill(0, "a1");
+    port.kill(0, "pa1");
     let kill = &body(&port.get_from(1, "/api/v1/self/kills", "").await)[0];
     let id = kill["id"].as_str().unwrap();
     assert!(id.len() == 16 && u64::from_str_radix(id, 16).unwrap() > 9, "{id}");
@@ -161,7 +161,7 @@ async fn nothing_else_is_answered_here() {
 #[tokio::test]
 async fn who_is_not_known_hears_why_and_when_to_ask_again() {
     let port = Port::start().await;
-    port.kill(0, "a1");
+    port.kill(0, "pa1");
     for (refused, status, again) in [
         (SelfRefused::PodsUnknown, 503, true),
         (SelfRefused::UnknownAddress, 403, true),
@@ -175,7 +175,7 @@ async fn who_is_not_known_hears_why_and_when_to_ask_again() {
             let answer = port.get_from(1, path, "").await;
             has(&answer, status, refused.as_str());
             assert_eq!(answer.contains("retry-after: "), again, "{answer}");
-            assert!(!answer.contains("a1"), "{answer}");
+            assert!(!answer.contains("pa1"), "{answer}");
         }
     }
     has(&port.get_from(9, "/api/v1/self/kills", "").await, 403, "has the address 127.0.0.9");
@@ -185,8 +185,8 @@ async fn who_is_not_known_hears_why_and_when_to_ask_again() {
 #[tokio::test]
 async fn a_proxy_is_no_pod_and_its_headers_choose_none() {
     let port = Port::start().await;
-    port.kill(0, "a1");
-    port.kill(1, "b1");
+    port.kill(0, "pa1");
+    port.kill(1, "pb1");
     for (number, header) in [
         "X-Forwarded-For: 127.0.0.2",
         "x-real-ip: 127.0.0.2",
@@ -198,7 +198,7 @@ async fn a_proxy_is_no_pod_and_its_headers_choose_none() {
     {
         let answer = port.get_from(1, "/api/v1/self/kills", &format!("{header}\r\n")).await;
         has(&answer, 400, "forwarded");
-        assert!(!answer.contains("a1") && !answer.contains("b1"), "{answer}");
+        assert!(!answer.contains("pa1") && !answer.contains("pb1"), "{answer}");
         assert_eq!(port.refused("forwarded"), number == 0);
     }
 }
@@ -206,19 +206,19 @@ async fn a_proxy_is_no_pod_and_its_headers_choose_none() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_has_the_pods_kills_from_then_on() {
     let port = Port::start().await;
-    port.kill(0, "a1");
+    port.kill(0, "pa1");
     let mut first = port.follow(1, "").await;
     let mut second = port.follow(2, "").await;
-    let number = port.kill(0, "a2");
-    port.kill(1, "b1");
-    let all = first.until("a2").await;
-    assert!(all.contains("event: kill\nid: ") && !all.contains("a1"), "{all}");
+    let number = port.kill(0, "pa2");
+    port.kill(1, "pb1");
+    let all = first.until("pa2").await;
+    assert!(all.contains("event: kill\nid: ") && !all.contains("pa1"), "{all}");
     let owner = Owner::Host { cgroup: CgroupPath::root() };
     port.server.reporter.settled(number, &owner, None, None);
     let all = first.until("event: settled").await;
-    let others = second.until("b1").await;
+    let others = second.until("pb1").await;
     assert!(
-        !all.contains("b1") && !others.contains("a2") && !others.contains("settled"),
+        !all.contains("pb1") && !others.contains("pa2") && !others.contains("settled"),
         "{others}"
     );
 }
@@ -226,20 +226,20 @@ async fn a_stream_has_the_pods_kills_from_then_on() {
 #[tokio::test]
 async fn a_stream_goes_on_after_the_kill_that_is_named() {
     let port = Port::start().await;
-    for comm in ["a1", "a2", "a3"] {
+    for comm in ["pa1", "pa2", "pa3"] {
         port.kill(0, comm);
         port.kill(1, "b");
     }
     let kills = body(&port.get_from(1, "/api/v1/self/kills", "").await);
     let id = kills[1]["id"].as_str().unwrap();
-    let all = port.follow(1, &format!("Last-Event-ID: {id}\r\n")).await.until("a3").await;
-    assert!(!all.contains("a2"), "{all}");
+    let all = port.follow(1, &format!("Last-Event-ID: {id}\r\n")).await.until("pa3").await;
+    assert!(!all.contains("pa2"), "{all}");
     // One of an earlier agent was before all of these.
-    let all = port.follow(1, "Last-Event-ID: 0123456789abcdef\r\n").await.until("a3").await;
-    assert!(all.contains("a1") && !all.contains("\"b\""), "{all}");
+    let all = port.follow(1, "Last-Event-ID: 0123456789abcdef\r\n").await.until("pa3").await;
+    assert!(all.contains("pa1") && !all.contains("\"b\""), "{all}");
     // Another pod's name is none.
     let all = port.follow(2, &format!("Last-Event-ID: {id}\r\n")).await.until("\"b\"").await;
-    assert!(!all.contains("a3"), "{all}");
+    assert!(!all.contains("pa3"), "{all}");
 }
 
 /// The address goes to another pod while a stream of the first is open.
@@ -247,12 +247,12 @@ async fn a_stream_goes_on_after_the_kill_that_is_named() {
 async fn a_stream_ends_before_it_tells_another_pod() {
     let port = Port::start().await;
     let mut stream = port.follow(1, "").await;
-    port.kill(0, "a1");
-    stream.until("a1").await;
+    port.kill(0, "pa1");
+    stream.until("pa1").await;
     port.address_is(1, Ok(uid(1)));
-    port.kill(0, "a2");
+    port.kill(0, "pa2");
     let all = stream.until("the end").await;
-    assert!(!all.contains("a2"), "{all}");
+    assert!(!all.contains("pa2"), "{all}");
     // Also if nothing happens.
     let mut stream = port.follow(1, "").await;
     port.address_is(1, Err(SelfRefused::NotRunning));
@@ -266,8 +266,8 @@ async fn one_pod_leaves_streams_for_others() {
     let _open = [port.follow(1, "").await, port.follow(1, "").await];
     has(&port.get_from(1, "/api/v1/self/kills/stream", "").await, 503, "busy");
     let mut other = port.follow(2, "").await;
-    port.kill(1, "b1");
-    assert!(other.until("b1").await.contains("b1"));
+    port.kill(1, "pb1");
+    assert!(other.until("pb1").await.contains("pb1"));
     assert!(port.refused("busy"));
 }
 
@@ -275,14 +275,14 @@ async fn one_pod_leaves_streams_for_others() {
 #[tokio::test(start_paused = true)]
 async fn one_pod_cannot_take_anothers_connections() {
     let port = Port::start().await;
-    port.kill(1, "b1");
+    port.kill(1, "pb1");
     let mut own = port.follow(2, "").await;
     // It has been idle for longer than all of the others, which would else be a reason to close it.
     let mut idle = port.server.connect(2).await;
     let keep = "GET /api/v1/self/kills HTTP/1.1\r\nHost: x\r\n\r\n";
     idle.write_all(keep.as_bytes()).await.unwrap();
     let mut idle = Followed { stream: idle, read: Vec::new() };
-    idle.until("b1").await;
+    idle.until("pb1").await;
     let mut flood = Vec::new();
     for _ in 0..100 {
         let mut stream = port.server.connect(1).await;
@@ -292,9 +292,9 @@ async fn one_pod_cannot_take_anothers_connections() {
     }
     idle.read.clear();
     idle.stream.write_all(keep.as_bytes()).await.unwrap();
-    assert!(idle.until("b1").await.contains("b1"), "its connection was closed");
-    port.kill(1, "b2");
-    assert!(own.until("b2").await.contains("b2"));
+    assert!(idle.until("pb1").await.contains("pb1"), "its connection was closed");
+    port.kill(1, "pb2");
+    assert!(own.until("pb2").await.contains("pb2"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -241,7 +241,7 @@ fn addresses_are_those_of_a_pod_that_runs_bounded_in_number() {
     ];
     for (status, ips) in table {
         let addresses = pod(json!({}), status.clone());
-        let ips: Vec<std::net::IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+        let ips: Vec<core::net::IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
         assert_eq!((&*addresses.ips, addresses.are_nodes), (&*ips, false), "{status}");
     }
     let nodes = json!({ "podIP": "10.0.0.9", "hostIPs": [{ "ip": "10.0.0.9" }] });
