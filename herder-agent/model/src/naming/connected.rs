@@ -6,7 +6,7 @@
 //! it shares the network with, and no other pod can have the address: the kubelet stops all containers before it
 //! tears the network down.
 
-use super::Naming;
+use super::{Naming, siblings::Siblings};
 use crate::{
     cgroup::{CgroupId, CgroupPath},
     owner::{id::PodUid, path::PodCgroup},
@@ -46,12 +46,12 @@ impl Naming {
             (Some(_), Some(_)) => return Err(SelfRefused::Ambiguous),
             (Some(pod), None) => pod,
         };
-        let siblings = self.cgroups.get(&pod.cgroup_uid());
         // The newest incarnations only: those before have ended, whatever else is known of them.
-        let ids = pod.containers.iter().filter_map(|container| container.id);
-        let containers = siblings
-            .map(|them| ids.flat_map(|id| them.living_of(id)).collect())
-            .unwrap_or_default();
+        let is_newest = |id| pod.containers.iter().any(|container| container.id == Some(id));
+        let siblings = self.cgroups.get(&pod.cgroup_uid());
+        let outermost = siblings.into_iter().flat_map(Siblings::outermost_living);
+        let containers =
+            outermost.filter(|(_, id)| is_newest(*id)).map(|(cgroup, _)| cgroup).collect();
         Ok(Claim { pod, containers })
     }
 

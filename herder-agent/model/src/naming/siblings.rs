@@ -78,10 +78,9 @@ impl Siblings {
         self.living.values().flatten().copied()
     }
 
-    /// The cgroups that are there and are a container's outermost.
-    pub(super) fn living_of(&self, container: ContainerId) -> impl Iterator<Item = CgroupId> {
-        let its = self.living.iter().filter(move |(_, its)| **its == Some(container));
-        its.map(|(id, _)| *id)
+    /// The outermost cgroups of containers that are there, with whose they are.
+    pub(super) fn outermost_living(&self) -> impl Iterator<Item = (CgroupId, ContainerId)> {
+        self.living.iter().filter_map(|(id, container)| Some((*id, (*container)?)))
     }
 
     /// The containers that had a cgroup when this one's was made. None if it is not known.
@@ -116,7 +115,6 @@ impl Siblings {
     }
 
     fn outermosts(&self) -> impl Iterator<Item = (CgroupId, ContainerId)> {
-        let living = self.living.iter().filter_map(|(id, container)| Some((*id, (*container)?)));
-        living.chain(self.gone.iter().map(|gone| (gone.made, gone.container)))
+        self.outermost_living().chain(self.gone.iter().map(|gone| (gone.made, gone.container)))
     }
 }
