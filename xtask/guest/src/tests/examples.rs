@@ -13,8 +13,12 @@ use crate::harness::{
 use serde_json::Value;
 use std::{fs, path::Path};
 
-pub const TESTS: &[Test] =
-    tests![example_supervisor, example_gunicorn, example_sandbox, examples_without_an_agent];
+pub const TESTS: &[Test] = tests![
+    own_kills_told_by_a_supervisor,
+    own_kills_told_by_gunicorn,
+    own_kills_told_by_a_sandbox,
+    own_kills_without_an_agent
+];
 
 const PLACE: &str = "/tmp/examples";
 
@@ -61,7 +65,7 @@ fn python(mebibytes: u32, arguments: &[&str]) -> Container {
     Container::start_program(&cgroup(), mebibytes, &[&program[..], arguments].concat())
 }
 
-fn example_supervisor() {
+fn own_kills_told_by_a_supervisor() {
     let (_api, agent) = node();
     let mut container =
         python(150, &["/tmp/examples/supervisor.py", "/usr/bin/python3", "-c", HOG]);
@@ -76,7 +80,7 @@ fn example_supervisor() {
 }
 
 /// The worker is killed, the master starts another and says why.
-fn example_gunicorn() {
+fn own_kills_told_by_gunicorn() {
     let (_api, agent) = node();
     let app = "def app(environ, start):\n    \
         if environ['PATH_INFO'] == '/grow':\n        b'x' * (400 << 20)\n    \
@@ -103,7 +107,7 @@ fn example_gunicorn() {
 }
 
 /// One tool dies; those before and after it are answered.
-fn example_sandbox() {
+fn own_kills_told_by_a_sandbox() {
     let (_api, agent) = node();
     let calls = [
         serde_json::json!(["/usr/bin/python3", "-c", "print('first')"]),
@@ -132,7 +136,7 @@ fn example_sandbox() {
 }
 
 /// They lose nothing but the reason.
-fn examples_without_an_agent() {
+fn own_kills_without_an_agent() {
     let (_api, agent) = node();
     let mut container =
         python(150, &["/tmp/examples/supervisor.py", "/usr/bin/python3", "-c", HOG]);
