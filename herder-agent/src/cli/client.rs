@@ -9,7 +9,7 @@ mod credentials;
 pub mod events;
 mod http;
 pub mod kills;
-mod own;
+pub mod own;
 pub mod print;
 pub mod table;
 pub mod time;

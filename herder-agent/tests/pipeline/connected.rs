@@ -2,7 +2,7 @@
 //! run at this moment.
 
 use super::node::{GROUP, IP, Node, container, pod};
-use herder_agent::{
+use herder_agent::inside::{
     core::Message,
     report::own::{KillNames, OwnKill, PodRequest},
 };

@@ -47,48 +47,23 @@ fn parsed(text: &str) -> Option<IpAddr> {
     (!is_local && !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast()).then_some(ip)
 }
 
-/// Why a client is not told of its own kills. A metric label, so the set is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SelfRefused {
-    /// The pods of the node are not known (yet).
-    PodsUnknown,
-    /// No pod of this node has the address.
-    UnknownAddress,
-    /// It is the node's.
-    HostNetwork,
-    /// More than one pod claims it.
-    Ambiguous,
-    /// No container of the pod's status runs, so the address may be another's by now.
-    NotRunning,
-    /// A proxy has sent the request.
-    Forwarded,
-    /// Too many ask.
-    Busy,
-}
-
-impl SelfRefused {
-    /// All of them.
-    pub const ALL: [SelfRefused; 7] = [
-        SelfRefused::PodsUnknown,
-        SelfRefused::UnknownAddress,
-        SelfRefused::HostNetwork,
-        SelfRefused::Ambiguous,
-        SelfRefused::NotRunning,
-        SelfRefused::Forwarded,
-        SelfRefused::Busy,
-    ];
-
-    /// The value of the `reason` label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            SelfRefused::PodsUnknown => "pods-unknown",
-            SelfRefused::UnknownAddress => "unknown-address",
-            SelfRefused::HostNetwork => "host-network",
-            SelfRefused::Ambiguous => "ambiguous",
-            SelfRefused::NotRunning => "not-running",
-            SelfRefused::Forwarded => "forwarded",
-            SelfRefused::Busy => "busy",
-        }
+labels! {
+    /// Why a client is not told of its own kills. A metric label, so the set is closed.
+    pub enum SelfRefused {
+        /// The pods of the node are not known (yet).
+        PodsUnknown = "pods-unknown",
+        /// No pod of this node has the address.
+        UnknownAddress = "unknown-address",
+        /// It is the node's.
+        HostNetwork = "host-network",
+        /// More than one pod claims it.
+        Ambiguous = "ambiguous",
+        /// No container of the pod's status runs, so the address may be another's by now.
+        NotRunning = "not-running",
+        /// A proxy has sent the request.
+        Forwarded = "forwarded",
+        /// Too many ask.
+        Busy = "busy",
     }
 }
 

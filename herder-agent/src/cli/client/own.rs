@@ -4,10 +4,13 @@
 //! just started, the agent may not know it yet; following waits for that.
 
 use super::{
-    AGAIN, ClientError, finished,
-    http::{Agent, Answer},
+    AGAIN, ClientError,
+    events::{Events, News},
+    finished,
+    http::Agent,
     kills::{limit, memory, survived},
-    print,
+    note,
+    print::print,
     table::{Cell, Columns, Look, json},
     time::ago,
 };
@@ -18,7 +21,6 @@ use crate::cli::{
 use hyper::header::HeaderValue;
 use serde_json::Value;
 use std::{
-    io::{self, Write},
     process::ExitCode,
     time::{Duration, SystemTime},
 };
@@ -72,18 +74,13 @@ fn may_pass(status: u16) -> bool {
 async fn follow(agent: &Agent, mut last: String, print: &mut Own) -> Result<(), ClientError> {
     let mut noted = String::new();
     loop {
-        let id = HeaderValue::from_str(&last).ok();
-        let broken = match agent.ask("/api/v1/self/kills/stream", id).await {
-            Ok(mut answer) => {
-                noted.clear();
-                each(&mut answer, agent, &mut last, print).await
-            }
-            Err(error) => Err(error),
-        };
+        let mut events = Events::default();
+        let broken = each(agent, &last, &mut events, print).await;
+        last = events.last_name.unwrap_or(last);
         let mut wait = AGAIN;
         match broken {
             // The agent ended the stream, after an hour or with itself.
-            Ok(()) => {}
+            Ok(()) => noted.clear(),
             Err(error @ (ClientError::Output(_) | ClientError::Json { .. })) => return Err(error),
             Err(error) => {
                 if let ClientError::Refused { status, .. } = &error {
@@ -104,27 +101,20 @@ async fn follow(agent: &Agent, mut last: String, print: &mut Own) -> Result<(), 
     }
 }
 
-/// Each event of one stream.
+/// Each event of one stream, which goes on after a kill.
 async fn each(
-    answer: &mut Answer,
     agent: &Agent,
-    last: &mut String,
+    last: &str,
+    events: &mut Events,
     print: &mut Own,
 ) -> Result<(), ClientError> {
-    let mut event = String::new();
-    while let Some(line) = answer.line().await? {
-        if let Some(name) = line.strip_prefix("event: ") {
-            name.clone_into(&mut event);
-        } else if let Some(data) = line.strip_prefix("data: ") {
-            let kill: Value = agent.json(data)?;
-            match event.as_str() {
-                "kill" => {
-                    *last = name(&kill);
-                    print.kills(&[kill])?;
-                }
-                // The line that was printed at the kill could not say so.
-                "settled" if super::ended(&kill) => print.kills(&[kill])?,
-                _ => {}
+    let last = HeaderValue::from_str(last).ok();
+    let mut answer = agent.ask("/api/v1/self/kills/stream", last).await?;
+    while let Some(bytes) = answer.more().await? {
+        events.push(&bytes);
+        for news in events.by_ref() {
+            if let News::Kill(kill) = news.map_err(|source| agent.no_json(source))? {
+                print.kills(&[kill])?;
             }
         }
     }
@@ -133,10 +123,6 @@ async fn each(
 
 fn name(kill: &Value) -> String {
     kill["id"].as_str().unwrap_or(NONE).to_owned()
-}
-
-fn note(text: &str) -> Result<(), ClientError> {
-    Ok(writeln!(io::stderr(), "herder-agent: {text}")?)
 }
 
 /// Standard output in the chosen format.
@@ -153,7 +139,7 @@ impl Own {
             Output::Json => json(kills),
             Output::Table => self.table(kills, SystemTime::now(), colours()),
         };
-        print(&text)
+        Ok(print(&text)?)
     }
 
     fn table(&mut self, kills: &[Value], now: SystemTime, colours: bool) -> String {
