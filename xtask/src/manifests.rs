@@ -4,6 +4,7 @@
 pub(crate) mod agreement;
 mod chart;
 mod grants;
+mod reach;
 mod render;
 mod schemas;
 
@@ -326,31 +327,6 @@ mod tests {
             *object.pointer_mut(pointer).unwrap() = value;
             assert!(agreement::agent(&objects, "herder-agent").is_err(), "{pointer}");
         }
-    }
-
-    /// Pods may reach the port for pods, and no other.
-    #[test]
-    fn a_policy_that_lets_pods_reach_more_is_seen() {
-        let file = workspace().join("deploy/components/network-policy/network-policy.yaml");
-        let mut policy = render::objects(&fs::read_to_string(file).unwrap()).unwrap().remove(0);
-        let everybody = json!([{ "namespaceSelector": {} }]);
-        let fits = |policy: &Value| {
-            agreement::agent(&[base(), vec![policy.clone()]].concat(), "herder-agent").is_ok()
-        };
-        assert!(fits(&policy));
-        let to_pods = json!({ "from": everybody, "ports": [{ "port": "self" }] });
-        policy["spec"]["ingress"].as_array_mut().unwrap().push(to_pods.clone());
-        assert!(fits(&policy));
-        for (key, value) in
-            [("ports", json!([{ "port": "self" }, { "port": "metrics" }])), ("ports", Value::Null)]
-        {
-            let mut rule = to_pods.clone();
-            rule[key] = value;
-            policy["spec"]["ingress"][1] = rule;
-            assert!(!fits(&policy), "{policy}");
-        }
-        policy["spec"]["ingress"] = json!([{ "ports": [{ "port": "metrics" }] }]);
-        assert!(!fits(&policy), "from anywhere");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Whether the manifests agree with the programs that they start: flags,
 //! variables, the port, the shipped rules, the images' names and versions.
 
+use super::reach;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{CommandFactory, Parser};
 use glob::Pattern;
@@ -30,7 +31,7 @@ pub fn agent(objects: &[Value], image: &str) -> Result<()> {
         web_config(text.context("the Secret has no web.yaml")?)?;
     }
     if let Ok(policy) = find("NetworkPolicy") {
-        reached_by(policy)?;
+        reach::by_pods(policy)?;
     }
     let pod = &find("DaemonSet")?["spec"]["template"]["spec"];
     let container = &pod["containers"][0];
@@ -66,24 +67,6 @@ pub fn agent(objects: &[Value], image: &str) -> Result<()> {
         if let Some(path) = variable["value"].as_str().filter(|value| value.starts_with('/')) {
             ensure!(mounted(path), "{name} is {path}, where nothing is mounted");
         }
-    }
-    Ok(())
-}
-
-/// The port for pods may be reached by all of them, and no other.
-fn reached_by(policy: &Value) -> Result<()> {
-    for rule in policy["spec"]["ingress"].as_array().context("no ingress")? {
-        let peers = rule["from"].as_array().map_or(&[][..], Vec::as_slice);
-        let is_all = peers.is_empty()
-            || peers.iter().any(|peer| {
-                let namespaces = peer["namespaceSelector"].as_object();
-                namespaces.is_some_and(serde_json::Map::is_empty) && peer["podSelector"].is_null()
-            });
-        ensure!(
-            !is_all || rule["ports"] == json!([{ "port": "self" }]),
-            "all pods may reach {}",
-            rule["ports"]
-        );
     }
     Ok(())
 }
