@@ -6,7 +6,7 @@
 import threading
 import time
 
-import herder_self
+import own_kills
 
 
 def pre_fork(server, worker):
@@ -20,7 +20,7 @@ def child_exit(server, worker):
 
 def _report(server, worker):
     # Most workers that end were not killed; a short patience is enough to know that.
-    kill = herder_self.killed(worker.pid, worker.since, patience=3.0)
+    kill = own_kills.killed(worker.pid, worker.since, patience=3.0)
     if kill:
-        memory = herder_self.memory(kill, worker.pid)
+        memory = own_kills.memory(kill, worker.pid)
         server.log.error("Worker %s ran out of memory (%s).", worker.pid, memory)

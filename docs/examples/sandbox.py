@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-import herder_self
+import own_kills
 
 
 def call(command):
@@ -20,9 +20,9 @@ def call(command):
     status = tool.returncode
     answer = {"ok": status == 0, "output": output[-4096:]}
     if status == -signal.SIGKILL:
-        kill = herder_self.killed(tool.pid, since)
+        kill = own_kills.killed(tool.pid, since)
         if kill:
-            memory = herder_self.memory(kill, tool.pid)
+            memory = own_kills.memory(kill, tool.pid)
             answer["error"] = f"The tool ran out of memory ({memory}). Process the data in smaller parts."
         else:
             answer["error"] = "The tool was killed."

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-import herder_self
+import own_kills
 
 
 class JobFailed(Exception):
@@ -22,9 +22,9 @@ def run(command):
     if status == 0:
         return
     if status == -signal.SIGKILL:
-        kill = herder_self.killed(job.pid, since)
+        kill = own_kills.killed(job.pid, since)
         if kill:
-            raise JobFailed(f"your job ran out of memory ({herder_self.memory(kill, job.pid)})")
+            raise JobFailed(f"your job ran out of memory ({own_kills.memory(kill, job.pid)})")
     raise JobFailed(f"your job failed: exit code {status}")
 
 

@@ -23,7 +23,7 @@ pub const TESTS: &[Test] = tests![
 const PLACE: &str = "/tmp/examples";
 
 const EXAMPLES: [(&str, &str); 4] = [
-    ("herder_self.py", include_str!("../../../../docs/examples/herder_self.py")),
+    ("own_kills.py", include_str!("../../../../docs/examples/own_kills.py")),
     ("supervisor.py", include_str!("../../../../docs/examples/supervisor.py")),
     ("gunicorn_conf.py", include_str!("../../../../docs/examples/gunicorn_conf.py")),
     ("sandbox.py", include_str!("../../../../docs/examples/sandbox.py")),
