@@ -3,6 +3,7 @@
 
 mod cluster;
 mod meanwhile;
+mod own;
 mod reload;
 
 use crate::{
@@ -47,6 +48,7 @@ use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
+    task::JoinSet,
     time::{sleep, timeout},
 };
 use tracing_appender::non_blocking::ErrorCounter;
@@ -102,6 +104,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let (access, access_reload) = web.unzip();
     let listeners = runtime.block_on(async { serve::bind(&args.listen) })?;
     let listen = listeners.addresses();
+    let for_pods = runtime.block_on(async { own::bind(args) })?;
 
     let counted = reporter.clone();
     let on_failure: OnFailure = Arc::new(move |failure| counted.api_error(failure));
@@ -135,6 +138,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     });
     reporter.attached(source.name(), source.means());
     log_attached(args, &*source, &listen);
+
     let asks_runtime = asks_runtime(args, root.as_ref());
     let enforcer = Enforcer::new(root, options(args, descriptors));
     let enforcer = enforcer.with_left(left);
@@ -170,8 +174,10 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let (pod_events, pods) = mpsc::channel(MESSAGES);
     let (to_learn, learnt) = mpsc::channel(MESSAGES);
     let (asked, states) = mpsc::channel(MESSAGES);
+    let (connects, connected) = mpsc::channel(MESSAGES);
     let (stop_core, stop) = oneshot::channel();
-    let inbox = Inbox { policy: followed.clone(), pods, learnt, roles, restarts, states, stop };
+    let inbox =
+        Inbox { policy: followed.clone(), pods, learnt, roles, restarts, states, connected, stop };
     let core_runtime = start(current_thread(), "the core's runtime")?;
     core_runtime.spawn(restart_writer.run());
     let (end, ended) = oneshot::channel();
@@ -190,6 +196,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     });
     start(thread, "the thread that reads bundles")?;
 
+    let for_pods = for_pods.map(|listeners| own::port(listeners, connects, api_server.is_some()));
     let current = CurrentPods::default();
     if let Some(server) = api_server {
         let node = args.node_name.clone();
@@ -233,11 +240,12 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         Some(access) => state.asking(access),
         None => state,
     };
+    let servers = Servers { listeners, state, for_pods };
     if let Some(reload) = access_reload {
         runtime.spawn(reload.watch(reporter.clone()));
     }
     let reload = Reload { path, loaded, hangup, policies };
-    runtime.block_on(supervise(reload, reporter, listeners, state, asked));
+    runtime.block_on(supervise(reload, reporter, servers, asked));
     // Meanwhile the core ends, and with it the queue; what is in it then is all.
     drop(stop_core);
     drop(stopping);
@@ -274,19 +282,27 @@ fn log_attached(args: &RunArgs, source: &dyn Source, listen: &[SocketAddr]) {
     );
 }
 
+/// The ports, and what is answered there.
+struct Servers {
+    listeners: Listeners,
+    state: State,
+    for_pods: Option<own::PortForPods>,
+}
+
 /// Serves and reloads until a signal comes or the core ends.
 async fn supervise(
     reload: Reload<'_>,
     reporter: Arc<Reporter>,
-    listeners: Listeners,
-    state: State,
+    servers: Servers,
     core: mpsc::Sender<StatesRequest>,
 ) {
-    let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(serve::run(listeners, state, async {
-        // An error means that the sender is gone, which is the signal itself.
-        let _ = stopped.await;
-    }));
+    let Servers { listeners, state, for_pods } = servers;
+    let (stop, stopped) = watch::channel(());
+    let mut servers = JoinSet::new();
+    if let Some(port) = for_pods {
+        servers.spawn(port.serve(state.clone(), ended(stopped.clone())));
+    }
+    servers.spawn(serve::run(listeners, state, ended(stopped)));
     let reload = reload.watch(reporter);
     tokio::select! {
         () = terminated() => tracing::info!("Stopping."),
@@ -295,9 +311,16 @@ async fn supervise(
         () = core.closed() => {}
     }
     drop((stop, core));
-    if timeout(DRAIN, server).await.is_err() {
+    let drained = async { while servers.join_next().await.is_some() {} };
+    if timeout(DRAIN, drained).await.is_err() {
         tracing::warn!("Connections were still open after {DRAIN:?}.");
     }
+}
+
+/// Waits until the sender is gone.
+async fn ended(mut stopped: watch::Receiver<()>) {
+    // An error is the signal itself.
+    let _ = stopped.changed().await;
 }
 
 async fn terminated() {

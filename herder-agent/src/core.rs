@@ -13,6 +13,7 @@
 mod appearing;
 mod audit;
 mod cgroups;
+mod connected;
 mod containers;
 mod describe;
 mod effects;
@@ -42,7 +43,7 @@ use crate::{
         probe::DecodeError,
         source::{Polled, Queue, Source},
     },
-    report::{Reporter, heartbeat::Heartbeat},
+    report::{Reporter, heartbeat::Heartbeat, own::PodRequest},
     runtime::{nri::Awaited, roles::RoleRequests},
     state::StateFile,
 };
@@ -190,6 +191,10 @@ impl Core {
                 let _ = answer.send(states);
             }
             Message::Restarted(restarted) => self.restarted(restarted),
+            Message::Connected(PodRequest { address, answer }) => {
+                // The same.
+                let _ = answer.send(self.pod_at(address));
+            }
         }
     }
 

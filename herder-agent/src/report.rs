@@ -7,6 +7,7 @@ pub mod heartbeat;
 pub mod journal;
 mod lock;
 pub mod metrics;
+pub mod own;
 mod port;
 mod record;
 mod runtime;

@@ -26,6 +26,7 @@ const PLACES: [&str; 6] = ["", "docs", "deploy", "deploy/helm/herder", "dashboar
 /// Flags of other programs that documents name.
 const OTHERS: &[&str] = &[
     "all",    // skopeo's
+    "from",   // of a Dockerfile
     "strict", // sha256sum's
     "field-selector",
     "signature",

@@ -7,6 +7,7 @@ mod escalated;
 mod families;
 mod family;
 mod series;
+mod workload;
 
 use super::{
     Refused,
@@ -24,7 +25,7 @@ use herder_model::{
     cgroup::tree::Role,
     oom::Kind,
     owner::{ContainerNames, Owner},
-    pods::restarts::RestartSeen,
+    pods::{addresses::SelfRefused, restarts::RestartSeen},
 };
 use herder_model::{
     enforcement::{Cause, Obstacle, OomGroupWrite, WriteResult},
@@ -40,6 +41,7 @@ use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
+use workload::Workload;
 
 /// The cgroup label of kills whose cgroup was never seen.
 const UNKNOWN: &str = "unknown";
@@ -62,6 +64,7 @@ pub struct Place {
 pub struct Metrics {
     families: Families,
     escalated: Escalated,
+    workload: Workload,
     series: Lock<Series>,
 }
 
@@ -77,7 +80,8 @@ impl Metrics {
     pub fn new(retention: Duration) -> Self {
         let mut families = Families::new();
         let escalated = Escalated::new(&mut families.exposed);
-        Metrics { families, escalated, series: Lock::new(Series::new(retention)) }
+        let workload = Workload::new(&mut families.exposed);
+        Metrics { families, escalated, workload, series: Lock::new(Series::new(retention)) }
     }
 
     /// Sets the source of kills, by its name, and by what means decisions are known.
@@ -136,6 +140,7 @@ impl Metrics {
                 let labels = [&names.namespace, &names.pod, &names.container].map(String::as_str);
                 series.touch(&report.owner);
                 families.kills.add([labels[0], labels[1], labels[2], kind, limit], 1);
+                self.workload.killed(report);
             }
             Owner::Host { cgroup } => {
                 let known = report.cgroup.is_some();
@@ -258,6 +263,10 @@ impl Metrics {
         self.families.refused.add([refused.as_str()], 1);
     }
 
+    pub(super) fn self_refused(&self, refused: SelfRefused) {
+        self.workload.refused(refused);
+    }
+
     pub(super) fn config_watched(&self, watched: bool) {
         self.families.config_watched.set([], watched.into());
         self.families.config_watch_failures.inc_by(u64::from(!watched));
@@ -298,7 +307,8 @@ impl Metrics {
     }
 
     pub(super) fn expire(&self, now: Instant, is_there: impl Fn(&ContainerNames) -> bool) {
-        self.series().expire(&self.families, now, is_there);
+        let expired = self.series().expire(&self.families, now, is_there);
+        expired.iter().for_each(|owner| self.workload.expired(owner));
     }
 
     /// Log lines that were dropped since the start.

@@ -42,6 +42,9 @@ use tokio::sync::oneshot;
 /// Uid of the pod `shop/web-0`.
 const UID: &str = "2c39abf0-f543-4c05-8cfe-3839410aef01";
 
+/// The address of the pod.
+pub(crate) const IP: &str = "10.244.1.7";
+
 /// The rule that is in force at the start: it matches by the cgroup, whatever the names.
 pub(crate) const GROUP: &str =
     "rules: [{ name: one, cgroups: [\"/kubepods/*/*\"], oomGroup: group }]";
@@ -386,7 +389,7 @@ fn pod_object(letter: char) -> Pod {
     let object: PodObject = serde_json::from_value(json!({
         "metadata": { "name": "web-0", "namespace": "shop", "uid": UID },
         "spec": { "containers": [{ "name": "worker" }, { "name": "logger" }] },
-        "status": { "containerStatuses": [
+        "status": { "podIP": IP, "containerStatuses": [
             { "name": "worker", "containerID": id, "restartCount": 0 },
         ] },
     }))

@@ -1,6 +1,7 @@
 //! Whether the manifests agree with the programs that they start: flags,
 //! variables, the port, the shipped rules, the images' names and versions.
 
+use super::reach;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{CommandFactory, Parser};
 use glob::Pattern;
@@ -28,6 +29,9 @@ pub fn agent(objects: &[Value], image: &str) -> Result<()> {
     if let Ok(secret) = find("Secret") {
         let text = secret.pointer("/stringData/web.yaml").and_then(Value::as_str);
         web_config(text.context("the Secret has no web.yaml")?)?;
+    }
+    if let Ok(policy) = find("NetworkPolicy") {
+        reach::by_pods(policy)?;
     }
     let pod = &find("DaemonSet")?["spec"]["template"]["spec"];
     let container = &pod["containers"][0];

@@ -39,6 +39,9 @@ const CHOICES: &[(&str, &[&str])] = &[
     ("tls.enabled=true,openshift.enabled=true", &["openshift", "tls"]),
     ("prometheusRule.enabled=true", &["prometheus-rule"]),
     ("networkPolicy.enabled=true", &["network-policy"]),
+    ("self.enabled=true", &["self"]),
+    ("self.enabled=true,networkPolicy.enabled=true", &["network-policy", "self"]),
+    ("self.enabled=true,tls.enabled=true", &["tls", "self"]),
     ("priorityQuota.enabled=true", &["priority-quota"]),
 ];
 
@@ -54,6 +57,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("log.format=xml", "format"),
     ("podMonitor.interval=often", "interval"),
     ("tls.secret=x", "secret"),
+    ("self.port=80", "port"),
     ("tls.webConfig.tls_config.cert_file=x", "tls_config"),
     ("tls.webConfig.basic_auth_users.a=1", "basic_auth_users"),
     ("rules[0].name=a,rules[0].oomGroup=maybe", "oomGroup"),

@@ -91,6 +91,7 @@ const COMPONENTS: &[(&str, &[&str])] = &[
     ("priority-quota", &["+ResourceQuota: herder-agent"]),
     ("prometheus-rule", &["+PrometheusRule: herder-agent"]),
     ("rootless", &["+agent: capabilities.add=DAC_OVERRIDE"]),
+    ("self", &["+Service: herder-self"]),
     ("selinux", &["+agent: seLinuxOptions.type=spc_t"]),
     (
         "tls",

@@ -362,7 +362,7 @@ pub(super) fn counter<const N: usize>(
     family(FamilyKind::Counter, exposed, name, help, labels)
 }
 
-fn gauge<const N: usize>(
+pub(super) fn gauge<const N: usize>(
     exposed: &mut Vec<Box<dyn Exposed>>,
     name: &str,
     help: &str,
