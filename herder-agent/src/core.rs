@@ -25,6 +25,7 @@ mod notices;
 mod over_limit;
 mod pods;
 mod run;
+mod shield;
 mod state_writer;
 mod subjects;
 mod waiting;
@@ -34,7 +35,7 @@ pub use inbox::{Inbox, Message};
 pub use notices::Notices;
 
 use crate::{
-    enforce::{Enforcer, StatesRequest},
+    enforce::{Enforcer, StatesRequest, shield::Parts},
     kernel::{
         cgroupfs::CgroupFs,
         clock::Clock,
@@ -55,6 +56,7 @@ use herder_model::{
     rules::matching::Policy,
 };
 use kills::Kills;
+use shield::Shields;
 use state_writer::StateWriter;
 use std::{
     path::PathBuf,
@@ -115,6 +117,8 @@ pub struct CoreConfig {
     pub heartbeat: Heartbeat,
     /// Whose cgroups the plugin of the runtime waits for.
     pub awaited: Awaited,
+    /// What protects inits; none if nothing can.
+    pub shield: Option<Parts>,
 }
 
 /// The parts, and where their findings are reported.
@@ -133,6 +137,7 @@ pub struct Core {
     resync_every: Duration,
     heartbeat: Heartbeat,
     awaited: Awaited,
+    shields: Shields,
 }
 
 impl Core {
@@ -160,6 +165,7 @@ impl Core {
             resync_every,
             heartbeat: config.heartbeat,
             awaited: config.awaited,
+            shields: Shields::new(config.shield),
         }
     }
 
@@ -171,8 +177,10 @@ impl Core {
             Message::RuntimeContainers(containers) => self.take_runtime_containers(containers),
             Message::Roles(found) => self.take_roles(found),
             Message::States(StatesRequest { after, most, answer }) => {
+                let mut states = self.enforcer.states(after.as_ref(), most);
+                self.show_protection(&mut states.states);
                 // The client that asked may be gone, which does not concern the core.
-                let _ = answer.send(self.enforcer.states(after.as_ref(), most));
+                let _ = answer.send(states);
             }
         }
     }
@@ -199,6 +207,7 @@ impl Core {
         }
         // Counts that were read come before kills that happened later.
         self.take_effects();
+        self.shields.hand_over();
         self.take_kills(self.clock.now());
         let now = self.clock.now();
         // What has come meanwhile of an overdue kill was read before it is given up.
@@ -250,6 +259,7 @@ impl Core {
         self.give_up_naming();
         // What follows takes seconds, most of all to detach the programs.
         self.notices.close();
+        self.shields.end();
         self.enforcer.shutdown();
         self.take_effects();
     }

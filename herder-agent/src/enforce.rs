@@ -16,6 +16,7 @@ mod news;
 mod obstacle;
 mod options;
 mod pace;
+pub mod shield;
 mod state;
 mod states;
 mod survey;

@@ -9,6 +9,7 @@ pub mod metrics;
 mod port;
 mod record;
 mod runtime;
+mod shield;
 
 pub use port::{InForce, Refused};
 pub use record::KillRecord;

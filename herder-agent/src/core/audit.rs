@@ -9,6 +9,7 @@ use herder_model::{
     oom::{OomKill, reasons::Unseen},
     reconcile::Reconciler,
     saved::SavedCgroups,
+    shield::SavedInits,
 };
 use std::{collections::VecDeque, time::Duration};
 use tokio::time::timeout;
@@ -111,11 +112,11 @@ impl Audit {
     }
 
     /// What the next agent has to know.
-    fn state(&self, begins_at: CgroupId, mut cgroups: SavedCgroups) -> State {
+    fn state(&self, begins_at: CgroupId, mut cgroups: SavedCgroups, inits: SavedInits) -> State {
         for (id, saved) in &mut cgroups {
             saved.oom_kills = self.reconciler.accounted(*id);
         }
-        State { begins_at, oom_kills: self.reconciler.node_accounted(), cgroups }
+        State { begins_at, oom_kills: self.reconciler.node_accounted(), cgroups, inits }
     }
 }
 
@@ -156,7 +157,8 @@ impl Core {
     /// Saves what is to be left to the next agent.
     pub(super) fn save_state(&mut self) {
         self.count_node();
-        let state = self.audit.state(self.cgroups.begins_at, self.enforcer.leaves());
+        let (leaves, inits) = (self.enforcer.leaves(), self.shields.to_save());
+        let state = self.audit.state(self.cgroups.begins_at, leaves, inits);
         self.audit.writer.save(state);
     }
 
@@ -203,7 +205,7 @@ mod tests {
             give_back: Some(true),
             rule: None,
         };
-        let state = audit.state(id, SavedCgroups::from([(id, saved)]));
+        let state = audit.state(id, SavedCgroups::from([(id, saved)]), SavedInits::new());
         assert_eq!(state.cgroups[&id].oom_kills, Some(6));
         assert_eq!(state.cgroups[&id].give_back, Some(true));
     }

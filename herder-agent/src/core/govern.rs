@@ -133,6 +133,7 @@ impl Core {
         }
         self.container_removed(id);
         self.enforcer.removed(id);
+        self.shields.release(id);
         self.audit.removed(id);
         if let Some(over_limit) = &mut self.kills.over_limit {
             over_limit.removed(id);
@@ -162,6 +163,7 @@ impl Core {
     /// Restores the values that an earlier agent wrote where no rule matches any more, once all
     /// cgroups and pods are known.
     pub(super) fn restore_left(&mut self) {
+        self.release_left_inits();
         let unmatched = self.subjects.certainly_unmatched(self.clock.now());
         let tree = &self.cgroups.tree;
         let is_done = |id: &CgroupId| tree.path(*id).is_some_and(&unmatched);
@@ -196,6 +198,7 @@ impl Core {
                 let origin = self.subjects.naming.adjusted(path).map_or(origin, Origin::Adjusted);
                 let scope = self.subjects.scope_of(path);
                 let owner = self.subjects.owner(scope.as_ref().unwrap_or(path));
+                self.shield(id, path, &target, scope.is_none());
                 self.enforcer.govern(id, Place { path, scope }, origin, target, owner);
                 // At once, so that what a thousand containers have to say never piles up.
                 self.take_effects();
@@ -208,6 +211,7 @@ impl Core {
             Verdict::Leave { .. } | Verdict::Unmatched => {}
         }
         self.enforcer.release(id);
+        self.shields.release(id);
         self.take_effects();
         self.audit.removed(id);
     }

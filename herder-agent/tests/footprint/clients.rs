@@ -117,6 +117,7 @@ pub(super) fn full_server(access: Access) -> SocketAddr {
             explanation: Some("what stands in the way, and what to do".repeat(4)),
             writes: 1,
             reverts: 0,
+            init: None,
         });
     }
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();

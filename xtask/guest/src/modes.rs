@@ -6,7 +6,7 @@ use crate::{
     tests::{
         addresses, clients, constraints, counts, creations, crowds, crun, dying_children,
         enforcement, faults, fight, footprint, kills, limits, marks, nodes, pod_events, pod_faults,
-        pod_names, pods, robustness, sandboxes, unseen, victims,
+        pod_names, pods, protected_inits, robustness, sandboxes, unseen, victims,
     },
 };
 
@@ -23,6 +23,7 @@ const TESTS: &[&[Test]] = &[
     nodes::TESTS,
     footprint::TESTS,
     dying_children::TESTS,
+    protected_inits::TESTS,
 ];
 
 const TESTS_OF_KILLS: &[&[Test]] =

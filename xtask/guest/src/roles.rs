@@ -41,6 +41,7 @@ pub fn run(arguments: &[&str]) -> ExitCode {
         "group" => crate::bench::seen::group(rest[0]),
         "paced" => crate::bench::soak::paced(rest[0]),
         "forks-again" => crate::tests::dying_children::forks_again(),
+        "protected" => crate::tests::protected_inits::role(rest),
         "idle" => idle(),
         "brief" => ExitCode::SUCCESS,
         "spin" => loop {

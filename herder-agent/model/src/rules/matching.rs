@@ -82,6 +82,12 @@ impl Policy {
         wanting.map(|rule| &*rule.name).chain(annotation.then_some(ANNOTATION_RULE))
     }
 
+    /// Whether a rule wants the init of its containers to be exempt from OOM kills. An annotation
+    /// cannot.
+    pub fn protects_init(&self, rule: &str) -> bool {
+        self.0.rules.iter().any(|it| it.protect_init && &*it.name == rule)
+    }
+
     /// The first rule that matches decides, then the pod's annotation.
     pub fn decide(&self, subject: &Subject<'_>) -> Verdict {
         for rule in &self.0.rules {

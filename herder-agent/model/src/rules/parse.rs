@@ -33,6 +33,8 @@ pub struct Rule {
     pub selects: Selects,
     /// What it wants.
     pub oom_group: OomGroup,
+    /// Whether the container's init is to be exempt from OOM kills.
+    pub protect_init: bool,
 }
 
 /// What a rule wants of `memory.oom.group`.

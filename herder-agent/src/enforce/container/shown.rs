@@ -30,6 +30,8 @@ pub struct ContainerState {
     pub writes: u64,
     /// Corrections of an enforced value that something else had changed.
     pub reverts: u64,
+    /// Whether its init is exempt from OOM kills, or why not, where its rule asks for that.
+    pub init: Option<&'static str>,
 }
 
 impl ContainerState {
@@ -63,6 +65,7 @@ impl Container {
             explanation: self.obstacle_text().map(|(_, text)| text.clone()),
             writes: self.state.writes(),
             reverts: self.state.reverts(),
+            init: None,
         }
     }
 

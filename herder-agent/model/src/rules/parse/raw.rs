@@ -51,7 +51,7 @@ pub(super) struct RawConfig {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[serde(expecting = "a rule: the keys `name`, `oomGroup`, and `cgroups` or `pods`")]
+#[serde(expecting = "a rule: the keys `name`, `oomGroup`, `protectInit`, and `cgroups` or `pods`")]
 struct RawRule {
     #[serde(default, deserialize_with = "key")]
     name: Key<String>,
@@ -61,6 +61,8 @@ struct RawRule {
     pods: Key<RawPods>,
     #[serde(default, deserialize_with = "key")]
     oom_group: Key<OomGroup>,
+    #[serde(default, deserialize_with = "key")]
+    protect_init: Key<bool>,
 }
 
 #[derive(Deserialize)]
@@ -164,6 +166,12 @@ impl RawRule {
         }
         let of = format!("rule {name:?}");
         let oom_group = needed(self.oom_group, "oomGroup", &of, at)?;
+        let protects_at = self.protect_init.as_ref().map_or(at, |it| it.referenced);
+        let protect_init = value(self.protect_init, "protectInit")?.unwrap_or_default();
+        if protect_init && oom_group != OomGroup::SingleProcess {
+            let why = "needs `oomGroup: single-process`: else the container ends with its children";
+            return wrong(protects_at, format!("`protectInit` of {of} {why}"));
+        }
         let selects = match (value(self.cgroups, "cgroups")?, value(self.pods, "pods")?) {
             (Some(globs), None) if globs.is_empty() => {
                 return wrong(at, format!("{of} has an empty list of cgroups"));
@@ -172,7 +180,7 @@ impl RawRule {
             (None, Some(pods)) => Selects::Pods(pods.check(at)?),
             _ => return wrong(at, format!("{of} needs either `cgroups` or `pods`")),
         };
-        Ok(Rule { name: name.into(), selects, oom_group })
+        Ok(Rule { name: name.into(), selects, oom_group, protect_init })
     }
 }
 
