@@ -82,16 +82,16 @@ fn exempt_fork(parent: Task, child: Task) {
     }
 }
 
-/// The container with an exempt init that a process is in.
+/// The nearest container with an exempt init that a process is in.
 #[inline(always)]
 fn container_of(task: Task) -> Option<u64> {
     let cgroup = task.cgroup()?;
     let own = cgroup.level()?;
-    for level in 1..=LEVELS as u32 {
-        if level > own {
+    for up in 0..LEVELS as u32 {
+        if up >= own {
             break;
         }
-        let id = cgroup.above(level)?;
+        let id = cgroup.above(own - up)?;
         // SAFETY: only whether it is there is asked.
         if unsafe { EXEMPT.get(&id) }.is_some() {
             return Some(id);

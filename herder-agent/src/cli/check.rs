@@ -6,6 +6,7 @@
 mod checks;
 mod enforcement;
 mod kubelet;
+mod shield;
 
 use crate::cli::{args::CheckArgs, telemetry::colours};
 use std::{

@@ -116,10 +116,12 @@ impl Shields {
 
 impl Core {
     /// A rule matches a cgroup: whether its init is to be protected. crun's cgroup in a scope is
-    /// part of that.
+    /// part of that, and what has no name yet may be a pod's sandbox.
     pub(super) fn shield(&mut self, id: CgroupId, path: &CgroupPath, target: &Target, whole: bool) {
-        if whole && self.subjects.policy.protects_init(&target.rule) {
-            let init = self.subjects.naming.init(path);
+        let naming = &self.subjects.naming;
+        let is_known = whole && !naming.awaits_name(path);
+        if is_known && self.subjects.policy.protects_init(&target.rule) {
+            let init = naming.init(path);
             let (path, rule) = (path.clone(), target.rule.clone());
             self.shields.want(id, Protect { path, rule, init });
         } else {

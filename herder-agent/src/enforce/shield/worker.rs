@@ -182,7 +182,7 @@ impl<F: ForkSource> Worker<F> {
         let leaving: Vec<_> =
             self.leaving.iter().map(|(id, it)| (*id, it.path.clone(), it.own)).collect();
         for (id, path, own) in leaving {
-            self.give_back_all(id, &path, own, None);
+            self.give_back_all(id, &path, own);
         }
     }
 

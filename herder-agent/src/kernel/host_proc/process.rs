@@ -121,7 +121,7 @@ impl HostProcess {
     }
 
     fn write(&self, file: &str, text: &str) -> Result<(), Errno> {
-        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(&self.directory, file, flags, Mode::empty())?;
         rustix::io::write(&file, text.as_bytes()).map(drop)
     }

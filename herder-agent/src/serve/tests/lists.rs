@@ -80,6 +80,7 @@ async fn play_core(
             explanation: None,
             writes: 1,
             reverts: 0,
+            init: None,
         };
         let more = last < containers;
         let next = more.then(|| (CgroupPath::root(), CgroupId(last as u64 - 1)));

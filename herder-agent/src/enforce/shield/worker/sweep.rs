@@ -1,7 +1,12 @@
 //! What is done to all processes of a container at once, and when the OOM killer finds none.
 
 use super::{
-    super::{Written, forks::ForkSource, init::give, search},
+    super::{
+        Written,
+        forks::ForkSource,
+        init::{Init, give},
+        search,
+    },
     Worker,
 };
 use herder_model::{
@@ -50,21 +55,18 @@ impl<F: ForkSource> Worker<F> {
             return;
         }
         init.swept = Some(Instant::now());
-        let but = init.process.as_ref().map(|process| process.pid());
         let path = init.protect.path.clone();
-        self.give_back_all(id, &path, own, but);
+        self.give_back_all(id, &path, own);
     }
 
-    pub(super) fn give_back_all(
-        &self,
-        id: CgroupId,
-        path: &CgroupPath,
-        own: i16,
-        but: Option<u32>,
-    ) {
+    pub(super) fn give_back_all(&self, id: CgroupId, path: &CgroupPath, own: i16) {
         let containers = HashMap::from([(path, id)]);
         search::each(&self.tools.processes, &self.tools.paths, &containers, |_, process, _| {
-            if Some(process.pid()) != but && process.score() == Ok(EXEMPT) {
+            let is_init = |init: &Init| {
+                let init = init.process.as_ref().filter(|_| init.shield.own().is_some());
+                init.is_some_and(|init| init.pid() == process.pid())
+            };
+            if process.score() == Ok(EXEMPT) && !self.inits.values().any(is_init) {
                 let result = give(&process, own);
                 self.tools.listener.wrote(path, process.pid(), Written::GaveBack, &result);
             }
