@@ -252,6 +252,9 @@ impl Default for Shield {
 mod tests {
     use super::*;
 
+    /// Its name, how it begins, what is seen and done, and why it is not protected in the end.
+    type Way = (&'static str, Shield, &'static [(Seen, Action)], Option<Unprotected>);
+
     fn at(milliseconds: u64) -> Monotonic {
         Monotonic(9) + Duration::from_millis(milliseconds)
     }
@@ -278,7 +281,7 @@ mod tests {
     #[test]
     fn each_way_that_an_init_can_go() {
         use Unprotected::{Changed, OwnScore, Pending, Refused};
-        let table: &[(&str, Shield, &[(Seen, Action)], Option<Unprotected>)] = &[
+        let table: &[Way] = &[
             (
                 "exempt by itself",
                 Shield::new(),

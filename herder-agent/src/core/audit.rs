@@ -157,7 +157,7 @@ impl Core {
     /// Saves what is to be left to the next agent.
     pub(super) fn save_state(&mut self) {
         self.count_node();
-        let (leaves, inits) = (self.enforcer.leaves(), self.shields.to_save());
+        let (leaves, inits) = (self.enforcer.leaves(), self.shields.begin_saving());
         let state = self.audit.state(self.cgroups.begins_at, leaves, inits);
         self.audit.writer.save(state);
     }

@@ -85,7 +85,7 @@ impl Shields {
     }
 
     /// What the next agent has to know; it is being saved.
-    pub(super) fn to_save(&mut self) -> SavedInits {
+    pub(super) fn begin_saving(&mut self) -> SavedInits {
         let found = match (&self.link, &self.parts) {
             (None, Some(parts)) => return parts.left.clone(),
             _ => self.found(),

@@ -76,7 +76,7 @@ impl HostProc {
         }
         // Kernel threads are in the first pid namespace only, and the second process is one.
         let second = found.process(2).ok().and_then(|process| process.flags());
-        if !second.is_some_and(|flags| flags & KERNEL_THREAD != 0) {
+        if second.is_none_or(|flags| flags & KERNEL_THREAD == 0) {
             return Err(HostProcError::Namespace(path.into()));
         }
         let flags = fstatvfs(&found.root).map_err(|error| failed(path, error))?.f_flag;

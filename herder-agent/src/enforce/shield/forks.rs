@@ -7,7 +7,7 @@ use herder_model::cgroup::CgroupId;
 pub(super) trait ForkSource {
     fn watch(&mut self, container: CgroupId) -> bool;
     fn forget(&mut self, container: CgroupId);
-    fn next(&mut self) -> Option<ForkEvent>;
+    fn take(&mut self) -> Option<ForkEvent>;
     fn new_losses(&mut self) -> u64;
 }
 
@@ -20,8 +20,8 @@ impl ForkSource for Forks {
         Forks::forget(self, container);
     }
 
-    fn next(&mut self) -> Option<ForkEvent> {
-        Forks::next(self)
+    fn take(&mut self) -> Option<ForkEvent> {
+        Forks::take(self)
     }
 
     fn new_losses(&mut self) -> u64 {

@@ -116,7 +116,7 @@ impl<F: ForkSource> Worker<F> {
     /// Takes what the programs have reported. Returns whether that was all.
     pub(super) fn take_records(&mut self) -> bool {
         for _ in 0..RECORDS_AT_ONCE {
-            match self.tools.forks.next() {
+            match self.tools.forks.take() {
                 Some(ForkEvent::Forked { container, pid, start_boottime, shares_memory }) => {
                     self.forked(container, pid, ticks(start_boottime), shares_memory);
                 }

@@ -139,7 +139,7 @@ impl Forks {
     }
 
     /// The next record, if there is one.
-    pub fn next(&mut self) -> Option<ForkEvent> {
+    pub fn take(&mut self) -> Option<ForkEvent> {
         loop {
             let record = self.records.next()?;
             if let Some(event) = decode(&record) {

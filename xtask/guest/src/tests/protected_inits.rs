@@ -46,7 +46,7 @@ pub fn role(rest: &[&str]) -> ExitCode {
         // What `what_a_protected_init_starts_has_its_own_score` looks at.
         ["family"] => {
             begin();
-            let _same = role_of("protected", &["forks"]).spawn().expect("a child");
+            let mut started = role_of("protected", &["forks"]).spawn().expect("a child");
             system::forked(|| {
                 system::forked(|| idle());
                 idle();
@@ -55,6 +55,7 @@ pub fn role(rest: &[&str]) -> ExitCode {
                 fs::write("/proc/self/oom_score_adj", "700").expect("a score");
                 idle();
             });
+            started.wait().expect("a child that lives");
             idle()
         }
         // A program that was started, and starts another without one.

@@ -31,7 +31,7 @@ impl ForkSource for Kernel {
         self.0.borrow_mut().watched.retain(|id| *id != container);
     }
 
-    fn next(&mut self) -> Option<ForkEvent> {
+    fn take(&mut self) -> Option<ForkEvent> {
         self.0.borrow_mut().records.pop_front()
     }
 
