@@ -101,7 +101,7 @@ impl HostProc {
     ///
     /// # Errors
     /// When it cannot be opened.
-    #[doc(hidden)]
+    #[cfg(test)]
     pub fn unchecked(path: &Path) -> Result<Self, HostProcError> {
         Self::open_any(path)
     }

@@ -1,6 +1,6 @@
 //! Whether this process could protect an init, where a rule asks for it. Nothing is written.
 
-use super::{Finding, Outcome, finding};
+use super::{Finding, ok, warn};
 use crate::{
     cli::args::NodeArgs,
     kernel::{host_proc::HostProc, probe::KernelFacts},
@@ -8,49 +8,33 @@ use crate::{
 use herder_model::rules::parse::Config;
 use rustix::thread::CapabilitySet;
 
-const WHAT: &str = "protectInit";
-
 /// Nothing, if no rule asks for it.
 pub(super) fn protection(
     args: &NodeArgs,
     config: &Config,
     facts: Option<&KernelFacts>,
-) -> Option<Finding> {
-    let rules = config.rules.iter().filter(|rule| rule.protect_init).count();
-    if rules == 0 {
-        return None;
-    }
+) -> Option<(&'static str, Finding)> {
+    config.rules.iter().any(|rule| rule.protect_init).then(|| ("protectInit", found(args, facts)))
+}
+
+fn found(args: &NodeArgs, facts: Option<&KernelFacts>) -> Finding {
     if facts.and_then(|facts| facts.functions.out_of_memory).is_none() {
-        return Some(finding(
-            WHAT,
-            Outcome::Warn,
-            "no init is protected: it takes the kernel's BTF",
-            "see BTF",
-        ));
+        return warn("no init is protected: it takes the kernel's BTF", "see BTF");
     }
-    Some(match HostProc::open(&args.proc_root) {
-        Err(error) => finding(
-            WHAT,
-            Outcome::Warn,
+    match HostProc::open(&args.proc_root) {
+        Err(error) => warn(
             format!("no init is protected: {error}"),
             "in a cluster add the component protect-init (chart: protectInit.enabled), on a host the drop-in protect-init.conf; or remove protectInit from the rules",
         ),
-        Ok(_) if !overrides() => finding(
-            WHAT,
-            Outcome::Warn,
+        Ok(_) if !overrides() => warn(
             "CAP_DAC_OVERRIDE is missing: inits of other users than root are not protected",
             "grant it, if there are such containers",
         ),
-        Ok(_) => finding(
-            WHAT,
-            Outcome::Ok,
-            format!(
-                "{} is the node's, and a score can be lowered; run needs --state-file, too",
-                args.proc_root.display()
-            ),
-            "",
-        ),
-    })
+        Ok(_) => ok(format!(
+            "{} is the node's, and a score can be lowered; run needs --state-file, too",
+            args.proc_root.display()
+        )),
+    }
 }
 
 fn overrides() -> bool {

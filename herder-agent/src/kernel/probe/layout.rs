@@ -43,6 +43,7 @@ impl KernelFacts {
             oom_kill_process: None,
             oom_kill_process_inner: None,
             print_oom_group: None,
+            out_of_memory: None,
         },
         hides_exiting: false,
     };
