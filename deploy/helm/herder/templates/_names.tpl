@@ -38,7 +38,7 @@ app.kubernetes.io/name: herder
 {{- if or .Values.kernelBelow511 .Values.protectInit.enabled -}}
 {{- $added = append $added "SYS_RESOURCE" -}}
 {{- end -}}
-{{- if .Values.rootless -}}
+{{- if and .Values.rootless (not .Values.protectInit.enabled) -}}
 {{- $added = append $added "DAC_OVERRIDE" -}}
 {{- end -}}
 {{- toJson $added -}}

@@ -146,7 +146,7 @@ impl Families {
             not_kept: gauge(
                 &mut exposed,
                 "herder_cgroups_not_kept",
-                "Cgroups that the agent does not track because a bound is reached, at its last walk and since.",
+                "Cgroups that the agent does not track because a bound is reached: those found at its last walk, and those made since.",
                 ["role"],
             ),
             lost_kills: counter(
