@@ -12,11 +12,11 @@ use crate::{
         config::{self, ConfigError},
     },
     core::{CgroupMount, Core, CoreConfig, Inbox, Notices},
-    enforce::{BUILT_WITHIN, Enforcer, Options, StatesRequest, restart_channel},
+    enforce::{BUILT_WITHIN, Enforcer, Options, StatesRequest, restart_channel, shield::Parts},
     kernel::{
         cgroupfs::{CgroupFs, dir::CgroupRoot},
         clock::Clock,
-        probe::ProbeOptions,
+        probe::{KernelFacts, ProbeOptions, forks::ForkLoader},
         process::{
             self,
             scheduling::{Urgency, raise_priority},
@@ -115,7 +115,8 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let walked = readiness.latch("first walk of the cgroups");
     let attached = readiness.latch("source of kills");
     let root = open_root(&args.node.cgroup_root);
-    let (state_file, state) = meanwhile::left(args.state_file.as_deref());
+    let (state_file, mut state) = meanwhile::left(args.state_file.as_deref());
+    let left_inits = std::mem::take(&mut state.inits);
     // Before the source is read, so that its events did not happen before.
     let mount = &args.node.cgroup_root;
     let begins_at = root.as_ref().map_or(CgroupId::HIERARCHY_ROOT, CgroupRoot::id);
@@ -128,6 +129,9 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         mount: begins_at,
     };
     let source = source::attach(args.source, programs, mount)?;
+    // Also before other threads open files.
+    let facts = source.facts().filter(|facts| **facts != KernelFacts::UNKNOWN);
+    let fork_loader = facts.copied().map(ForkLoader::new);
     attached.release();
     process::memory::trim_heap();
     process::memory::let_file_go();
@@ -148,6 +152,16 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
     let bundles = Bundles::new(args.bundle_dir.clone());
     let (role_requests, lookups, roles) = roles::channel();
     let (restart_requests, restart_writer, restarts) = restart_channel();
+    let shield = Parts {
+        proc_root: args.node.proc_root.clone(),
+        cgroup_root: mount.clone(),
+        begins_at,
+        loader: fork_loader,
+        has_state: state_file.is_some(),
+        dry_run: args.dry_run,
+        left: left_inits,
+        listener: reporter.clone(),
+    };
     let core = Core::new(CoreConfig {
         clock: Clock::System,
         heartbeat: heartbeat.clone(),
@@ -169,6 +183,7 @@ pub fn run(args: &RunArgs, dropped: ErrorCounter) -> Result<(), AgentError> {
         state_file,
         node_before,
         awaited: awaited.clone(),
+        shield: Some(shield),
     });
     let (policies, followed) = watch::channel(policy);
     let (pod_events, pods) = mpsc::channel(MESSAGES);

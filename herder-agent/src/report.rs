@@ -11,6 +11,7 @@ pub mod own;
 mod port;
 mod record;
 mod runtime;
+mod shield;
 
 pub use port::{InForce, Refused};
 pub use record::KillRecord;

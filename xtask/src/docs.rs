@@ -140,6 +140,7 @@ fn the_table_of_keys_is_that_of_the_agent() {
         "rules",
         "rules[].name",
         "rules[].oomGroup",
+        "rules[].protectInit",
         "rules[].cgroups",
         "rules[].pods",
         "rules[].pods.namespaces",

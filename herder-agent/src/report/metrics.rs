@@ -14,6 +14,7 @@ use super::{
     lock::{Held, Lock},
 };
 use crate::{
+    enforce::shield::{ScoreWrite, Written},
     kubernetes::{client::Failure, events::send::Outcome},
     runtime::nri,
 };
@@ -34,6 +35,7 @@ use herder_model::{
         event::Means,
         reasons::{Lost, NoKill, Unattributed, Unseen},
     },
+    shield::Unprotected,
 };
 use prometheus::{TEXT_FORMAT, TextEncoder};
 use series::Series;
@@ -304,6 +306,27 @@ impl Metrics {
 
     pub(super) fn nri_connected(&self, connected: bool) {
         self.families.nri_connected.set([], connected.into());
+    }
+
+    pub(super) fn score_write(&self, what: Written, result: &ScoreWrite) {
+        self.families.shield.writes.add([what.as_str(), result.as_str()], 1);
+    }
+
+    pub(super) fn init_forked(&self) {
+        self.families.shield.forks.add([], 1);
+    }
+
+    pub(super) fn init_forks_lost(&self, times: u64) {
+        self.families.shield.forks_lost.add([], times);
+    }
+
+    pub(super) fn protections(&self, protected: usize, unprotected: &BTreeMap<Unprotected, usize>) {
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        self.families.shield.protected.set([], number(protected));
+        for reason in Unprotected::ALL {
+            let count = unprotected.get(&reason).copied().unwrap_or(0);
+            self.families.shield.unprotected.set([reason.as_str()], number(count));
+        }
     }
 
     pub(super) fn expire(&self, now: Instant, is_there: impl Fn(&ContainerNames) -> bool) {

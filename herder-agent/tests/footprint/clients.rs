@@ -120,6 +120,7 @@ pub(super) fn full_server(access: Access) -> SocketAddr {
             writes: 1,
             reverts: 0,
             escalation: None,
+            init: None,
         });
     }
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();

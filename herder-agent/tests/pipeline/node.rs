@@ -180,6 +180,7 @@ impl Node {
             node_before: Some(0),
             heartbeat: Heartbeat::default(),
             awaited: Awaited::default(),
+            shield: None,
         });
         let root = Root(root);
         let mut node = Node { root, clock, kernel, reporter, core, lookups, restarts, worker, pod };

@@ -6,8 +6,8 @@ use crate::{
     tests::{
         addresses, clients, constraints, counts, creations, crowds, crun, dying_children,
         enforcement, escalation, examples, faults, fight, footprint, kills, limits, marks, nodes,
-        own_kills, pod_events, pod_faults, pod_names, pods, robustness, sandboxes, unseen,
-        untraced, victims,
+        own_kills, pod_events, pod_faults, pod_names, pods, protected_inits, robustness, sandboxes,
+        unseen, untraced, victims,
     },
 };
 
@@ -26,6 +26,7 @@ const TESTS: &[&[Test]] = &[
     nodes::TESTS,
     footprint::TESTS,
     dying_children::TESTS,
+    protected_inits::TESTS,
 ];
 
 const TESTS_OF_KILLS: &[&[Test]] =

@@ -42,6 +42,7 @@ pub fn run(arguments: &[&str]) -> ExitCode {
         "paced" => crate::bench::soak::paced(rest[0]),
         "forks-again" => crate::tests::dying_children::forks_again(),
         "program" => program(rest),
+        "protected" => crate::tests::protected_inits::role(rest),
         "idle" => idle(),
         "brief" => ExitCode::SUCCESS,
         "spin" => loop {

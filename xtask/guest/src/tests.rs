@@ -23,6 +23,7 @@ pub mod pod_events;
 pub mod pod_faults;
 pub mod pod_names;
 pub mod pods;
+pub mod protected_inits;
 pub mod robustness;
 pub mod sandboxes;
 pub mod unseen;

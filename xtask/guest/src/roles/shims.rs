@@ -63,6 +63,7 @@ pub fn confined(rest: &[&str]) -> ExitCode {
         keep | match name {
             "bpf" => CapabilitySet::BPF,
             "perfmon" => CapabilitySet::PERFMON,
+            "dac_override" => CapabilitySet::DAC_OVERRIDE,
             "sys_nice" => CapabilitySet::SYS_NICE,
             "sys_resource" => CapabilitySet::SYS_RESOURCE,
             other => panic!("no capability {other}"),

@@ -23,6 +23,7 @@ pub(super) fn explained(error: &Error) -> String {
             format!("{} is needed here, not {unexpected}", kind(expected))
         }
         Error::Unexpected { expected, .. } => format!("{} is needed here", kind(expected)),
+        Error::InvalidScalar { ty: "boolean", .. } => "true or false is needed here".into(),
         Error::ExternallyTaggedEnumExpectedScalarOrMapping { .. }
         | Error::ExpectedStringKeyForExternallyTaggedEnum { .. }
         | Error::UnexpectedValueForUnitEnumVariant { .. }
