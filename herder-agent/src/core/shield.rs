@@ -119,10 +119,9 @@ impl Core {
     /// part of that, and what has no name yet may be a pod's sandbox.
     pub(super) fn shield(&mut self, id: CgroupId, path: &CgroupPath, target: &Target, whole: bool) {
         let naming = &self.subjects.naming;
-        let is_known = whole && !naming.awaits_name(path);
-        // A group kill passes over what is exempt. So an escalation to the group ends this.
-        let is_single = !target.value;
-        if is_known && is_single && self.subjects.policy.protects_init(&target.rule) {
+        // Of a group that is escalated to, the kernel would leave an exempt init over.
+        let is_known = whole && !target.value && !naming.awaits_name(path);
+        if is_known && self.subjects.policy.protects_init(&target.rule) {
             let init = naming.init(path);
             let (path, rule) = (path.clone(), target.rule.clone());
             self.shields.want(id, Protect { path, rule, init });

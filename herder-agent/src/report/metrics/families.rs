@@ -298,8 +298,7 @@ impl Families {
     /// What runs here, with its source of kills.
     pub(super) fn build(&self, source: &str, means: &str) {
         let revision = option_env!("HERDER_REVISION").unwrap_or("unknown");
-        let uname = rustix::system::uname();
-        let kernel = uname.release().to_string_lossy();
+        let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
         self.build_info.set([env!("CARGO_PKG_VERSION"), revision, &kernel, source, means], 1);
     }
 
