@@ -150,9 +150,15 @@ impl Task {
         Some((pid.read(element)?, level))
     }
 
+    /// Address of its memory's description, by which processes that share memory are known.
+    #[inline(always)]
+    pub(crate) fn memory_address(self) -> Option<Address> {
+        self.0.follow(offset!(task_mm))
+    }
+
     #[inline(always)]
     pub(crate) fn memory(self) -> Option<Pages> {
-        let mm = self.0.follow(offset!(task_mm))?;
+        let mm = self.memory_address()?;
         let (rss, size) = (offset!(mm_rss_stat), offset!(rss_stat_size));
         if rss == ABSENT || size == ABSENT {
             return None;

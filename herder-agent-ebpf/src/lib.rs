@@ -45,6 +45,10 @@ pub enum RecordKind {
     Lineage = 6,
     /// A [`LevelsRecord`].
     Levels = 7,
+    /// A [`ForkRecord`].
+    Fork = 8,
+    /// A [`NoVictimRecord`].
+    NoVictim = 9,
 }
 
 /// How every record begins.
@@ -91,6 +95,8 @@ pub mod flag {
     pub const OUTSIDE: u32 = 1 << 9;
     /// The levels of a [`LevelsRecord`](super::LevelsRecord) reach up to the root.
     pub const WHOLE: u32 = 1 << 10;
+    /// The new process has the memory of the one that forked it, until it starts a program.
+    pub const SHARES_MEMORY: u32 = 1 << 11;
 }
 
 /// A process that the kernel chose to die: one call of `trace_mark_victim()`.
@@ -234,6 +240,35 @@ pub struct CgroupRecord {
     pub reserved: u32,
 }
 
+/// A process was forked with the `oom_score_adj` -1000 in a container whose init has been
+/// given that.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub struct ForkRecord {
+    /// Time of the fork.
+    pub header: Header,
+    /// The container's cgroup. The process is in it or below it.
+    pub container: u64,
+    /// When the process began, `CLOCK_BOOTTIME` nanoseconds.
+    pub start_boottime: u64,
+    /// Process id, in the initial pid namespace.
+    pub tgid: u32,
+    /// Unused; zero.
+    pub reserved: u32,
+}
+
+/// The OOM killer of a cgroup found no process that it may kill.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub struct NoVictimRecord {
+    /// Time of the attempt.
+    pub header: Header,
+    /// The cgroup whose limit was hit.
+    pub domain_cgroup: u64,
+    /// Cgroup of the task that asked for memory.
+    pub trigger_cgroup: u64,
+}
+
 /// Why the programs could not hand something over: indexes of the `LOSSES` map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
@@ -289,6 +324,8 @@ const _: () = {
     assert!(size_of::<Level>() == 8 + 2 * 4);
     assert!(size_of::<ExitRecord>() == 16 + 8 + 2 * 4);
     assert!(size_of::<CgroupRecord>() == 16 + 8 + 2 * 4);
+    assert!(size_of::<ForkRecord>() == 16 + 2 * 8 + 2 * 4);
+    assert!(size_of::<NoVictimRecord>() == 16 + 2 * 8);
     // The ring buffer hands out records at multiples of 8 bytes.
     assert!(align_of::<VictimRecord>() == 8 && align_of::<DecisionRecord>() == 8);
     assert!(align_of::<ExitRecord>() == 8 && align_of::<CgroupRecord>() == 8);

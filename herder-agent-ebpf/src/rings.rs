@@ -9,6 +9,9 @@ pub const KILLS: u32 = 512 * 1024;
 /// Of cgroups made and removed, about 270 bytes each.
 pub const CGROUPS: u32 = 256 * 1024;
 
+/// Of forks of protected inits, and attempts of the OOM killer without a victim: some 2,000.
+pub const FORKS: u32 = 128 * 1024;
+
 /// Sizes of pages of the kernels that the agent runs on (arm64 has all of them).
 pub const PAGES: [u32; 3] = [4 << 10, 16 << 10, 64 << 10];
 
@@ -21,6 +24,7 @@ const _: () = {
     let [small, middle, large] = PAGES;
     assert!(is_legal(KILLS, small) && is_legal(KILLS, middle) && is_legal(KILLS, large));
     assert!(is_legal(CGROUPS, small) && is_legal(CGROUPS, middle) && is_legal(CGROUPS, large));
+    assert!(is_legal(FORKS, small) && is_legal(FORKS, middle) && is_legal(FORKS, large));
 };
 
 #[cfg(test)]
@@ -38,6 +42,7 @@ mod tests {
             (64 << 10, [true; 3]),
             (KILLS, [true; 3]),
             (CGROUPS, [true; 3]),
+            (FORKS, [true; 3]),
         ] {
             assert_eq!(PAGES.map(|page| is_legal(bytes, page)), legal, "{bytes}");
         }

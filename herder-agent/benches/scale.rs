@@ -72,6 +72,7 @@ fn report(owner: Owner, kind: Kind) -> KillReport {
         owner,
         cgroup: None,
         victim_owners,
+        victim_pods: Vec::new(),
         rule: None,
         pod: None,
     }

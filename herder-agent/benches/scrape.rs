@@ -66,6 +66,7 @@ fn kill(owner: &Owner, kind: Kind) -> KillReport {
         owner: owner.clone(),
         cgroup: None,
         victim_owners: vec![owner.clone()],
+        victim_pods: Vec::new(),
         rule: Some("web".into()),
     }
 }

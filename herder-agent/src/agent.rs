@@ -3,6 +3,7 @@
 
 mod cluster;
 mod meanwhile;
+mod own;
 mod reload;
 
 use crate::{
@@ -12,11 +13,11 @@ use crate::{
         telemetry::Telemetry,
     },
     core::{CgroupMount, Core, CoreConfig, Inbox, Notices},
-    enforce::{BUILT_WITHIN, Enforcer, Options, StatesRequest, restart_channel},
+    enforce::{BUILT_WITHIN, Enforcer, Options, StatesRequest, restart_channel, shield::Parts},
     kernel::{
         cgroupfs::{CgroupFs, dir::CgroupRoot},
         clock::Clock,
-        probe::ProbeOptions,
+        probe::{KernelFacts, ProbeOptions, forks::ForkLoader},
         process::{
             self,
             scheduling::{Urgency, raise_priority},
@@ -33,14 +34,8 @@ use crate::{
     serve::{self, Listeners, Readiness, ServeError, State, access::AccessError},
 };
 use herder_model::{
-    cgroup::CgroupId,
-    naming::Naming,
-    owner::kubelet::KubeletRoots,
-    pods::current::CurrentPods,
-    rules::{
-        matching::Policy,
-        parse::{self, Config},
-    },
+    cgroup::CgroupId, naming::Naming, owner::kubelet::KubeletRoots, pods::current::CurrentPods,
+    rules::matching::Policy,
 };
 use reload::{Log, Reload};
 use std::{io, net::SocketAddr, path::Path, sync::Arc, thread, time::Duration};
@@ -48,6 +43,7 @@ use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
+    task::JoinSet,
     time::{sleep, timeout},
 };
 
@@ -89,7 +85,7 @@ pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
     let descriptors = process::limits::raise();
     let path = args.node.config.as_deref();
     let loaded = path.map(config::read).transpose()?;
-    let config = path.zip(loaded.as_deref()).map(|(path, text)| taken(path, text));
+    let config = path.zip(loaded.as_deref()).map(|(path, text)| reload::taken(path, text));
     let config = config.transpose()?.unwrap_or_default();
     let log = Log { default: args.log_level.clone(), switch: telemetry.levels() };
     let log_level = log.take(&config)?;
@@ -106,6 +102,7 @@ pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
     let (access, access_reload) = web.unzip();
     let listeners = runtime.block_on(async { serve::bind(&args.listen) })?;
     let listen = listeners.addresses();
+    let for_pods = runtime.block_on(async { own::bind(args) })?;
 
     let counted = reporter.clone();
     let on_failure: OnFailure = Arc::new(move |failure| counted.api_error(failure));
@@ -116,7 +113,8 @@ pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
     let walked = readiness.latch("first walk of the cgroups");
     let attached = readiness.latch("source of kills");
     let root = open_root(&args.node.cgroup_root);
-    let (state_file, state) = meanwhile::left(args.state_file.as_deref());
+    let (state_file, mut state) = meanwhile::left(args.state_file.as_deref());
+    let left_inits = std::mem::take(&mut state.inits);
     // Before the source is read, so that its events did not happen before.
     let mount = &args.node.cgroup_root;
     let begins_at = root.as_ref().map_or(CgroupId::HIERARCHY_ROOT, CgroupRoot::id);
@@ -129,6 +127,9 @@ pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
         mount: begins_at,
     };
     let source = source::attach(args.source, programs, mount)?;
+    // Also before other threads open files.
+    let facts = source.facts().filter(|facts| **facts != KernelFacts::UNKNOWN);
+    let fork_loader = facts.copied().map(ForkLoader::new);
     attached.release();
     process::memory::trim_heap();
     process::memory::let_file_go();
@@ -139,6 +140,7 @@ pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
     });
     reporter.attached(source.name(), source.means());
     log_attached(args, &*source, &listen);
+
     let asks_runtime = asks_runtime(args, root.as_ref());
     let enforcer = Enforcer::new(root, options(args, descriptors));
     let enforcer = enforcer.with_left(left);
@@ -148,6 +150,16 @@ pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
     let bundles = Bundles::new(args.bundle_dir.clone());
     let (role_requests, lookups, roles) = roles::channel();
     let (restart_requests, restart_writer, restarts) = restart_channel();
+    let shield = Parts {
+        proc_root: args.node.proc_root.clone(),
+        cgroup_root: mount.clone(),
+        begins_at,
+        loader: fork_loader,
+        has_state: state_file.is_some(),
+        dry_run: args.dry_run,
+        left: left_inits,
+        listener: reporter.clone(),
+    };
     let core = Core::new(CoreConfig {
         clock: Clock::System,
         heartbeat: heartbeat.clone(),
@@ -169,13 +181,16 @@ pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
         state_file,
         node_before,
         awaited: awaited.clone(),
+        shield: Some(shield),
     });
     let (policies, followed) = watch::channel(policy);
     let (pod_events, pods) = mpsc::channel(MESSAGES);
     let (to_learn, learnt) = mpsc::channel(MESSAGES);
     let (asked, states) = mpsc::channel(MESSAGES);
+    let (connects, connected) = mpsc::channel(MESSAGES);
     let (stop_core, stop) = oneshot::channel();
-    let inbox = Inbox { policy: followed.clone(), pods, learnt, roles, restarts, states, stop };
+    let inbox =
+        Inbox { policy: followed.clone(), pods, learnt, roles, restarts, states, connected, stop };
     let core_runtime = start(current_thread(), "the core's runtime")?;
     core_runtime.spawn(restart_writer.run());
     let (end, ended) = oneshot::channel();
@@ -194,6 +209,7 @@ pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
     });
     start(thread, "the thread that reads bundles")?;
 
+    let for_pods = for_pods.map(|listeners| own::port(listeners, connects, api_server.is_some()));
     let current = CurrentPods::default();
     if let Some(server) = api_server {
         let node = args.node_name.clone();
@@ -238,11 +254,12 @@ pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
         Some(access) => state.asking(access),
         None => state,
     };
+    let servers = Servers { listeners, state, for_pods };
     if let Some(reload) = access_reload {
         runtime.spawn(reload.watch(reporter.clone()));
     }
     let reload = Reload { path, loaded, hangup, policies, log };
-    runtime.block_on(supervise(reload, reporter, listeners, state, asked));
+    runtime.block_on(supervise(reload, reporter, servers, asked));
     // Meanwhile the core ends, and with it the queue; what is in it then is all.
     drop(stop_core);
     drop(stopping);
@@ -256,13 +273,6 @@ pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
     }
     let ended = runtime.block_on(ended).map_err(|_| AgentError::Core("it panicked".into()))?;
     ended.map_err(|error| AgentError::Core(error.to_string()))
-}
-
-fn taken(path: &Path, text: &str) -> Result<Config, ConfigError> {
-    if parse::is_empty(text) {
-        tracing::warn!(path = %path.display(), "The configuration is empty: no rule matches anything.");
-    }
-    Ok(Config::parse(text, &path.display().to_string())?)
 }
 
 fn log_attached(args: &RunArgs, source: &dyn Source, listen: &[SocketAddr]) {
@@ -279,19 +289,27 @@ fn log_attached(args: &RunArgs, source: &dyn Source, listen: &[SocketAddr]) {
     );
 }
 
+/// The ports, and what is answered there.
+struct Servers {
+    listeners: Listeners,
+    state: State,
+    for_pods: Option<own::PortForPods>,
+}
+
 /// Serves and reloads until a signal comes or the core ends.
 async fn supervise(
     reload: Reload<'_>,
     reporter: Arc<Reporter>,
-    listeners: Listeners,
-    state: State,
+    servers: Servers,
     core: mpsc::Sender<StatesRequest>,
 ) {
-    let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(serve::run(listeners, state, async {
-        // An error means that the sender is gone, which is the signal itself.
-        let _ = stopped.await;
-    }));
+    let Servers { listeners, state, for_pods } = servers;
+    let (stop, stopped) = watch::channel(());
+    let mut servers = JoinSet::new();
+    if let Some(port) = for_pods {
+        servers.spawn(port.serve(state.clone(), ended(stopped.clone())));
+    }
+    servers.spawn(serve::run(listeners, state, ended(stopped)));
     let reload = reload.watch(reporter);
     tokio::select! {
         () = terminated() => tracing::info!("Stopping."),
@@ -300,9 +318,16 @@ async fn supervise(
         () = core.closed() => {}
     }
     drop((stop, core));
-    if timeout(DRAIN, server).await.is_err() {
+    let drained = async { while servers.join_next().await.is_some() {} };
+    if timeout(DRAIN, drained).await.is_err() {
         tracing::warn!("Connections were still open after {DRAIN:?}.");
     }
+}
+
+/// Waits until the sender is gone.
+async fn ended(mut stopped: watch::Receiver<()>) {
+    // An error is the signal itself.
+    let _ = stopped.changed().await;
 }
 
 async fn terminated() {

@@ -13,6 +13,7 @@
 mod appearing;
 mod audit;
 mod cgroups;
+mod connected;
 mod containers;
 mod describe;
 mod effects;
@@ -26,6 +27,7 @@ mod notices;
 mod over_limit;
 mod pods;
 mod run;
+mod shield;
 mod state_writer;
 mod subjects;
 mod waiting;
@@ -35,14 +37,14 @@ pub use inbox::{Inbox, Message};
 pub use notices::Notices;
 
 use crate::{
-    enforce::{Enforcer, RestartRequests, StatesRequest},
+    enforce::{Enforcer, RestartRequests, StatesRequest, shield::Parts},
     kernel::{
         cgroupfs::CgroupFs,
         clock::Clock,
         probe::DecodeError,
         source::{Polled, Queue, Source},
     },
-    report::{Reporter, heartbeat::Heartbeat},
+    report::{Reporter, heartbeat::Heartbeat, own::PodRequest},
     runtime::{nri::Awaited, roles::RoleRequests},
     state::StateFile,
 };
@@ -57,6 +59,7 @@ use herder_model::{
     rules::matching::Policy,
 };
 use kills::Kills;
+use shield::Shields;
 use state_writer::StateWriter;
 use std::{
     path::PathBuf,
@@ -119,6 +122,8 @@ pub struct CoreConfig {
     pub heartbeat: Heartbeat,
     /// Whose cgroups the plugin of the runtime waits for.
     pub awaited: Awaited,
+    /// What protects inits; none if nothing can.
+    pub shield: Option<Parts>,
 }
 
 /// The parts, and where their findings are reported.
@@ -139,6 +144,7 @@ pub struct Core {
     resync_every: Duration,
     heartbeat: Heartbeat,
     awaited: Awaited,
+    shields: Shields,
 }
 
 impl Core {
@@ -170,6 +176,7 @@ impl Core {
             resync_every,
             heartbeat: config.heartbeat,
             awaited: config.awaited,
+            shields: Shields::new(config.shield),
         }
     }
 
@@ -186,10 +193,15 @@ impl Core {
                     let shown = self.escalations.shown(state.id);
                     state.escalation.as_mut().into_iter().for_each(|it| it.show(shown));
                 }
+                self.show_protection(&mut states.states);
                 // The client that asked may be gone, which does not concern the core.
                 let _ = answer.send(states);
             }
             Message::Restarted(restarted) => self.restarted(restarted),
+            Message::Connected(PodRequest { address, answer }) => {
+                // The same.
+                let _ = answer.send(self.pod_at(address));
+            }
         }
     }
 
@@ -216,6 +228,7 @@ impl Core {
         }
         // Counts that were read come before kills that happened later.
         self.take_effects();
+        self.shields.hand_over();
         self.take_kills(self.clock.now());
         let now = self.clock.now();
         // What has come meanwhile of an overdue kill was read before it is given up.
@@ -270,6 +283,7 @@ impl Core {
         self.give_up_naming();
         // What follows takes seconds, most of all to detach the programs.
         self.notices.close();
+        self.shields.end();
         self.enforcer.shutdown();
         self.take_effects();
     }

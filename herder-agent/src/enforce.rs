@@ -17,6 +17,7 @@ mod obstacle;
 mod options;
 mod pace;
 mod restart;
+pub mod shield;
 mod state;
 mod states;
 mod survey;

@@ -3,6 +3,7 @@
 
 pub mod cgroupfs;
 pub mod clock;
+pub mod host_proc;
 pub mod probe;
 pub mod process;
 pub mod readable;

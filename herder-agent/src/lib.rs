@@ -81,7 +81,7 @@ pub mod inside {
         }
     }
     pub mod report {
-        pub use crate::report::{KillRecord, Reporter, heartbeat};
+        pub use crate::report::{KillRecord, Reporter, heartbeat, own};
     }
     pub mod runtime {
         pub use crate::runtime::roles;

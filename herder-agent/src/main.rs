@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     let args = match Cli::parse().task {
         Task::Check(args) => return check::run(&args),
         Task::Kills(args) => return client::kills(&args),
+        Task::Own(args) => return client::own::kills(args),
         Task::Containers(args) => return client::containers(&args),
         Task::Run(args) => args,
     };

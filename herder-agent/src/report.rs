@@ -8,9 +8,11 @@ pub mod heartbeat;
 pub mod journal;
 mod lock;
 pub mod metrics;
+pub mod own;
 mod port;
 mod record;
 mod runtime;
+mod shield;
 
 pub use config::ConfigInForce;
 pub use port::{InForce, Refused};

@@ -9,6 +9,8 @@
 //! * `GET /api/v1/node`: which node this is
 //! * `GET /`: a page that shows all that to people
 //!
+//! On another port, if it is asked for, [`own`]: pods' questions for their own kills.
+//!
 //! It only reads, and has no secrets. No client can delay another one, and all clients
 //! together cost a bounded amount of memory, less than 12 MiB (16 MiB with TLS and gzip):
 //!
@@ -25,6 +27,7 @@ mod encrypted;
 mod gzip;
 mod head;
 mod listen;
+mod own;
 mod page;
 mod peer;
 mod pieces;
@@ -36,12 +39,12 @@ mod socket;
 mod stream;
 
 pub use access::Access;
-pub use listen::{Listeners, PORT, ServeError, bind};
+pub use listen::{Listeners, PORT, ServeError, bind, bind_for_pods};
 pub use readiness::Readiness;
 
 use crate::{
     enforce::StatesRequest,
-    report::{Refused, Reporter, heartbeat::Heartbeat},
+    report::{Refused, Reporter, heartbeat::Heartbeat, own::PodRequest},
 };
 use answer::Answer;
 use gzip::Encoders;
@@ -96,6 +99,8 @@ pub struct State {
     access: watch::Receiver<Access>,
     handshakes: Arc<Rate>,
     encoders: Encoders,
+    /// Of the port for pods.
+    pods: Option<own::Pods>,
 }
 
 impl State {
@@ -111,7 +116,25 @@ impl State {
         let (node, encoders) = (node.into(), Encoders::default());
         let (burst, every) = HANDSHAKES;
         let handshakes = Arc::new(Rate::new(burst, every));
-        State { reporter, readiness, core, heartbeat, dropped, node, access, handshakes, encoders }
+        State {
+            reporter,
+            readiness,
+            core,
+            heartbeat,
+            dropped,
+            node,
+            access,
+            handshakes,
+            encoders,
+            pods: None,
+        }
+    }
+
+    /// The same for the port for pods; the core is asked which pod a client is.
+    pub fn for_pods(self, core: mpsc::Sender<PodRequest>) -> Self {
+        let (burst, every) = HANDSHAKES;
+        let handshakes = Arc::new(Rate::new(burst, every));
+        State { pods: Some(own::Pods::new(core)), handshakes, ..self }
     }
 
     /// Asks of clients what was sent last.
@@ -123,10 +146,14 @@ impl State {
 /// Serves until `stop` is done, then ends the streams and finishes what it is
 /// answering.
 pub async fn run(mut listeners: Listeners, state: State, stop: impl Future<Output = ()>) {
-    let places = Places::default();
+    let (of_places, of_streams) = match state.pods {
+        None => (places::Bounds::OPERATORS, stream::Bounds::OPERATORS),
+        Some(_) => (own::PLACES, own::STREAMS),
+    };
+    let places = Places::new(of_places);
     let mut connections = JoinSet::new();
     let (serving, ended) = watch::channel(());
-    let streams = Streams::new(ended);
+    let streams = Streams::new(ended, of_streams);
     let mut stop = pin!(stop);
     loop {
         tokio::select! {
@@ -259,6 +286,15 @@ impl Conversation {
             self.places.serve(&self.peer);
         }
         let access = self.state.access.borrow().clone();
+        if let Some(pods) = &self.state.pods {
+            let (reporter, peer) = (&self.state.reporter, &self.peer);
+            let in_force = self.access.clone();
+            let asked = own::Asked { pods, reporter, streams: &self.streams, peer, in_force };
+            let admitted = access.admit_connection(self.encrypted_by.as_ref());
+            let mut answer = asked.respond(request, admitted).await;
+            access.dress(&mut answer);
+            return answer;
+        }
         let admitted = {
             let _checking = self.peer.answering();
             access.admit(request, self.encrypted_by.as_ref(), self.peer.address()).await

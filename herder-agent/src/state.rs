@@ -8,6 +8,7 @@ mod place;
 use herder_model::{
     cgroup::CgroupId,
     saved::{SavedCgroup, SavedCgroups},
+    shield::{SavedInit, SavedInits},
 };
 use place::Place;
 use serde::{Deserialize, Serialize};
@@ -29,12 +30,15 @@ pub struct State {
     /// The node's count of killed processes up to which all are reported, if it was read.
     pub oom_kills: Option<u64>,
     pub cgroups: SavedCgroups,
+    /// Inits that are exempt from OOM kills, or were about to be.
+    pub inits: SavedInits,
 }
 
 impl Default for State {
     fn default() -> Self {
         let begins_at = CgroupId::HIERARCHY_ROOT;
-        State { begins_at, oom_kills: None, cgroups: SavedCgroups::new() }
+        let (cgroups, inits) = (SavedCgroups::new(), SavedInits::new());
+        State { begins_at, oom_kills: None, cgroups, inits }
     }
 }
 
@@ -47,6 +51,9 @@ struct Saved {
     /// The first versions had none.
     oom_kills: Option<u64>,
     cgroups: HashMap<u64, SavedCgroup>,
+    /// Versions before 0.3 had none.
+    #[serde(default)]
+    inits: HashMap<u64, SavedInit>,
 }
 
 /// Why the state of an earlier agent cannot be used, or this one's not be kept.
@@ -97,7 +104,8 @@ impl StateFile {
         }
         let cgroups = saved.cgroups.into_iter().map(|(id, left)| (CgroupId(id), left)).collect();
         let begins_at = saved.begins_at.map_or(CgroupId::HIERARCHY_ROOT, CgroupId);
-        Ok(State { begins_at, oom_kills: saved.oom_kills, cgroups })
+        let inits = saved.inits.into_iter().map(|(id, init)| (CgroupId(id), init)).collect();
+        Ok(State { begins_at, oom_kills: saved.oom_kills, cgroups, inits })
     }
 
     /// Puts a state in the place of the one before, as a whole.
@@ -108,6 +116,7 @@ impl StateFile {
             begins_at: Some(state.begins_at.0),
             oom_kills: state.oom_kills,
             cgroups,
+            inits: state.inits.iter().map(|(id, init)| (id.0, init.clone())).collect(),
         };
         let text = serde_json::to_vec(&saved)
             .map_err(|source| StateError::Json { path: self.path.clone(), source })?;
@@ -143,7 +152,9 @@ mod tests {
             escalated: Some(Monotonic(7)),
         };
         let cgroups = SavedCgroups::from([(CgroupId(7), left)]);
-        let state = State { begins_at: CgroupId(5), oom_kills: Some(9), cgroups };
+        let init = SavedInit { path: CgroupPath::root(), pid: 17, start: 4711, score: -997 };
+        let inits = SavedInits::from([(CgroupId(7), init)]);
+        let state = State { begins_at: CgroupId(5), oom_kills: Some(9), cgroups, inits };
         file.save(&state).unwrap();
         assert_eq!(file.load().unwrap(), state);
         let later = StateFile { boot_id: "another".into(), ..file.clone() };

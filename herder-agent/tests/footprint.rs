@@ -11,6 +11,8 @@
 
 #[path = "footprint/clients.rs"]
 mod clients;
+#[path = "footprint/pods.rs"]
+mod pods;
 #[path = "footprint/tls.rs"]
 mod tls;
 
@@ -266,6 +268,7 @@ fn one_kill(
         owner: owner.clone(),
         cgroup: Some(cgroup),
         victim_owners: vec![owner.clone()],
+        victim_pods: Vec::new(),
         rule: Some("web".into()),
     });
     reconciler.reported(id, false, time, time);

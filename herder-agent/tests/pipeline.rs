@@ -8,6 +8,8 @@
     reason = "tests say what went wrong by panicking, their helpers too"
 )]
 
+#[path = "pipeline/connected.rs"]
+mod connected;
 #[path = "pipeline/counted.rs"]
 mod counted;
 #[path = "pipeline/escalations.rs"]

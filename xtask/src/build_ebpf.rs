@@ -1,4 +1,5 @@
-//! Builds the eBPF object.
+//! Builds the eBPF objects: the one with the programs that always run, and beside it the one
+//! that is loaded only where a rule protects an init.
 //!
 //! It takes a compiler that can build `core` for the BPF target, with that
 //! library's source, and a bpf-linker of the same LLVM: rustup's nightly with
@@ -57,12 +58,14 @@ pub fn run(args: &Args) -> Result<PathBuf> {
         }
         copy_host_artifacts(&output()?.join("ebpf"), &made(target.clone())?)?;
         run_for(args, env::consts::ARCH, &target, &again)?;
-        if fs::read(&again)? != fs::read(&built)? {
-            bail!(
-                "{} and {} differ: the build has changed with its place or the time",
-                built.display(),
-                again.display()
-            );
+        for (built, again) in [(&built, &again), (&fork(&built), &fork(&again))] {
+            if fs::read(again)? != fs::read(built)? {
+                bail!(
+                    "{} and {} differ: the build has changed with its place or the time",
+                    built.display(),
+                    again.display()
+                );
+            }
         }
         say("Built twice, and both are the same.");
     }
@@ -100,7 +103,14 @@ pub fn run_for(args: &Args, architecture: &str, target: &Path, object: &Path) ->
     };
     say(&format!("eBPF toolchain: {}, LLVM {llvm}, {}", toolchain.name, linker.display()));
     let built = compile(&toolchain, &linker, args.log, architecture, target)?;
+    keep(&fork(&built), &fork(object))?;
     keep(&built, object)
+}
+
+/// The second object, which lies beside the first.
+fn fork(object: &Path) -> PathBuf {
+    let name = object.file_name().unwrap_or_default().to_string_lossy();
+    object.with_file_name(name.replace("ebpf", "fork"))
 }
 
 fn find() -> Result<Option<Toolchain>> {
@@ -219,6 +229,8 @@ fn compile(
             "herder-agent-ebpf",
             "--bin",
             "herder-ebpf",
+            "--bin",
+            "herder-fork",
         ])
         .args(["--features", if log { "log" } else { "programs" }, "--profile", "ebpf"])
         .args(["-Z", "build-std=core", "--target", "bpfel-unknown-none", "--target-dir"])
@@ -228,7 +240,7 @@ fn compile(
         .env("RUSTC_BOOTSTRAP", "1")
         .env("PATH", env::join_paths(path)?)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
-    run_timed("Building the eBPF object", &mut cargo)?;
+    run_timed("Building the eBPF objects", &mut cargo)?;
     Ok(target.join("bpfel-unknown-none/ebpf/herder-ebpf"))
 }
 

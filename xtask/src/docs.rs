@@ -26,7 +26,9 @@ const PLACES: [&str; 6] = ["", "docs", "deploy", "deploy/helm/herder", "dashboar
 /// Flags of other programs that documents name.
 const OTHERS: &[&str] = &[
     "all",    // skopeo's
+    "from",   // of a Dockerfile
     "strict", // sha256sum's
+    "field-selector",
     "signature",
     "insecure-ignore-tlog",
     "bench",
@@ -34,8 +36,7 @@ const OTHERS: &[&str] = &[
     "create-namespace",
     "detach",
     "dry-run",
-    "field-selector", // kubectl's
-    "manifest",       // krew's
+    "manifest", // krew's
     "namespace",
     "now",
     "release", // cargo's
@@ -141,6 +142,7 @@ fn the_table_of_keys_is_that_of_the_agent() {
         "rules",
         "rules[].name",
         "rules[].oomGroup",
+        "rules[].protectInit",
         "rules[].cgroups",
         "rules[].pods",
         "rules[].pods.namespaces",

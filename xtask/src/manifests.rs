@@ -4,6 +4,7 @@
 pub(crate) mod agreement;
 mod chart;
 mod grants;
+mod reach;
 mod render;
 mod schemas;
 

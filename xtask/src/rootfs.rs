@@ -30,6 +30,9 @@ const PEERS: [&str; 6] = [
     "runc",
 ];
 
+/// What the examples of the documents are run by.
+const EXAMPLES: [&str; 3] = ["base-files", "python3", "python3-gunicorn"];
+
 /// One that newer suites do not have; it is linked statically but for the C library.
 const OLD_PEER: (&str, &str) = ("bullseye", "cadvisor");
 
@@ -67,6 +70,11 @@ pub fn bench() -> Result<PathBuf> {
         symlink("busybox", tree.join("usr/bin/sh")).context("cannot make a shell")
     };
     kept("bench", all).context("cannot get the programs to compare with")
+}
+
+/// The tree for the examples of the documents, in the same way.
+pub fn examples() -> Result<PathBuf> {
+    kept("examples", |tree| fetch(SUITES[0], &EXAMPLES, tree)).context("cannot get Python")
 }
 
 /// A tree of the cache; made beside its place and then renamed, so that an

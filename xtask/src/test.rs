@@ -27,7 +27,7 @@ const RUNTIMES: [(&str, &str, &str); 4] = [
 ];
 
 /// What one kernel is asked for all, since kernels do not differ in it; each takes a boot.
-const ONCE: [&str; 2] = ["faults", "pods"];
+const ONCE: [&str; 3] = ["faults", "pods", "examples"];
 
 /// What arm64 is asked: kills whose group, limit and victims the programs have to read from
 /// that architecture's registers and structures and, where its functions cannot be traced,

@@ -131,12 +131,16 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// The boots that a kernel's tests take: with cgroup v2, for what is measured in
-/// milliseconds, with an API server, for faults of what surrounds the agent, without
+/// milliseconds, with an API server, with Python, for faults of what surrounds the agent, without
 /// cgroup v2, and locked down and without IPv6.
-pub const MODES: [&str; 6] = ["test", "timed", "pods", "faults", "v1", "lockdown"];
+pub const MODES: [&str; 7] = ["test", "timed", "pods", EXAMPLES, "faults", "v1", "lockdown"];
+
+/// The boot in which the examples of the documents run.
+const EXAMPLES: &str = "examples";
 
 /// The same, and the one that only asks how kills are reported.
-const MODES_AND_KILLS: [&str; 7] = ["test", "timed", "pods", "faults", "v1", "lockdown", "kills"];
+const MODES_AND_KILLS: [&str; 8] =
+    ["test", "timed", "pods", EXAMPLES, "faults", "v1", "lockdown", "kills"];
 
 /// Boots with the same settings.
 #[derive(Clone, Copy)]
@@ -157,12 +161,14 @@ impl Boots<'_> {
             if !self.has_tests(kernel, mode)? {
                 continue;
             }
+            let has_python = *mode == EXAMPLES;
             let vm = Vm {
                 kernel,
                 built: self.built,
-                root: None,
+                root: has_python.then(rootfs::examples).transpose()?,
                 parameters: vec![("mode", (*mode).into()), ("filter", self.filter.into())],
-                memory: self.memory,
+                // The file system is memory too, and for a moment twice.
+                memory: if has_python { self.memory.max(2048) } else { self.memory },
                 timeout: Duration::from_secs(1200),
                 forward: None,
                 counting: self.counting,

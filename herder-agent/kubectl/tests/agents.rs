@@ -100,6 +100,7 @@ impl Agent {
             owner: owner.clone(),
             cgroup: None,
             victim_owners: vec![owner],
+            victim_pods: vec![None],
             rule: None,
         });
     }
@@ -120,6 +121,7 @@ fn container(namespace: &str, pod: &str) -> ContainerState {
         writes: 1,
         reverts: 0,
         escalation: None,
+        init: None,
     }
 }
 

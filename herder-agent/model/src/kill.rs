@@ -4,7 +4,7 @@
 use crate::{
     cgroup::CgroupPath,
     oom::{Kind, Limit, OomKill, limit::Limits},
-    owner::{Owner, path::PodCgroup},
+    owner::{Owner, id::PodUid, path::PodCgroup},
 };
 
 /// Kills that an agent keeps, 1 to 4 KiB each.
@@ -31,6 +31,8 @@ pub struct KillReport {
     pub cgroup: Option<CgroupPath>,
     /// Owners of all victims, in their order (the first is `owner`).
     pub victim_owners: Vec<Owner>,
+    /// The pods that the victims' cgroups are of, in their order.
+    pub victim_pods: Vec<Option<PodUid>>,
     /// The rule that the container is under, if any.
     pub rule: Option<String>,
     /// What the chosen victim's cgroup is of a pod, if it is one's.

@@ -33,6 +33,7 @@ pub mod pods;
 pub mod reconcile;
 pub mod rules;
 pub mod saved;
+pub mod shield;
 
 #[doc(hidden)]
 pub use serde;

@@ -4,6 +4,7 @@
 //! that pod is called, and the pod's status or the bundle what the container is
 //! called. With NRI the runtime gives all of this, and earlier.
 
+pub mod connected;
 mod elimination;
 mod kills;
 pub mod runtime;

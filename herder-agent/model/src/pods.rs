@@ -6,6 +6,7 @@
 //! that come out. A pod is kept as a [`Pod`] of some hundred bytes; the object
 //! as the server sends it is ten times that and never kept.
 
+pub mod addresses;
 pub mod current;
 pub mod quantity;
 pub mod restarts;
@@ -16,6 +17,7 @@ use crate::owner::{
     ContainerNames,
     id::{ContainerId, PodUid},
 };
+use addresses::Addresses;
 use jiff::Timestamp;
 use std::{collections::BTreeMap, mem::size_of};
 
@@ -77,6 +79,8 @@ pub struct Pod {
     /// The memory limit of the pod as a whole in bytes, if its spec has one (pod-level
     /// resources), and not only its containers.
     pub memory_limit: Option<u64>,
+    /// Where it is reached.
+    pub addresses: Addresses,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +145,7 @@ impl Pod {
             containers: Box::default(),
             more_containers: false,
             memory_limit: None,
+            addresses: Addresses::default(),
         }
     }
 

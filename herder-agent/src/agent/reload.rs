@@ -61,6 +61,14 @@ impl Log {
     }
 }
 
+/// The configuration that the agent begins with. An empty file is one here, and none in a reload.
+pub(super) fn taken(path: &Path, text: &str) -> Result<Config, ConfigError> {
+    if parse::is_empty(text) {
+        tracing::warn!(path = %path.display(), "The configuration is empty: no rule matches anything.");
+    }
+    Ok(Config::parse(text, &path.display().to_string())?)
+}
+
 impl Reload<'_> {
     /// Watches for ever; without a file, only ignores SIGHUP.
     pub(super) async fn watch(mut self, reporter: Arc<Reporter>) {

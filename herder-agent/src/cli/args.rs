@@ -1,5 +1,9 @@
 //! The command line. Every flag of `run` and `check` is also an environment variable.
 
+mod own;
+
+pub use own::SelfArgs;
+
 use crate::kernel::source::SourceChoice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use herder_model::{cgroup::CgroupPath, owner::kubelet, rules::parse::LogLevel};
@@ -32,6 +36,9 @@ pub enum Task {
     /// Show the last OOM kills that an agent has reported: the victim, its container
     /// and size, whose limit was hit, and whether the container survived.
     Kills(KillsArgs),
+    /// Show the OOM kills of the pod that this runs in, by an agent that has --self-port.
+    #[command(name = "self")]
+    Own(SelfArgs),
     /// Show the containers that a rule matches, with their memory.oom.group and the
     /// reason if it is not enforceable.
     Containers(ContainersArgs),
@@ -125,6 +132,11 @@ pub struct NodeArgs {
         default_value = "/run/systemd/transient"
     )]
     pub systemd_transient_dir: PathBuf,
+    /// The node's /proc, read-write: for rules with protectInit, which also need
+    /// CAP_SYS_RESOURCE, --state-file and, for inits of other users, CAP_DAC_OVERRIDE. Only
+    /// oom_score_adj of processes of protected containers is written there.
+    #[arg(long, env = "HERDER_PROC_ROOT", value_name = "DIR", default_value = "/proc")]
+    pub proc_root: PathBuf,
     /// Register as an NRI plugin of the container runtime, to set the value before a
     /// container is created. auto: if the socket exists; on: also warn if it does not;
     /// off: never.
@@ -156,6 +168,16 @@ pub struct RunArgs {
     /// when it or a file in it changes. /livez and /readyz stay open.
     #[arg(long, env = "HERDER_WEB_CONFIG_FILE", value_name = "FILE")]
     pub web_config_file: Option<PathBuf>,
+    /// Port of all IPv6 and IPv4 addresses on which a pod of this node may ask for its own
+    /// OOM kills: /api/v1/self/kills and /api/v1/self/kills/stream (docs/self.md). The pod is
+    /// known by the address that its connection comes from. Needs Kubernetes. Default: none.
+    #[arg(
+        long,
+        env = "HERDER_SELF_PORT",
+        value_name = "PORT",
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
+    pub self_port: Option<u16>,
     /// Name of this node in Kubernetes.
     #[arg(long, env = "HERDER_NODE_NAME", value_name = "NAME", default_value_t = host_name())]
     pub node_name: String,
@@ -351,6 +373,7 @@ mod tests {
             &["a", "run", "--nri", "maybe"],
             &["a", "run", "--log-level", "inof"],
             &["a", "run", "--series-retention-seconds", "0"],
+            &["a", "run", "--self-port", "0"],
             &["a"],
         ] {
             assert!(Cli::try_parse_from(bad).is_err(), "{bad:?}");

@@ -7,6 +7,7 @@ mod checks;
 mod enforcement;
 mod escalation;
 mod kubelet;
+mod shield;
 
 use crate::cli::{args::CheckArgs, telemetry::colours};
 use std::{

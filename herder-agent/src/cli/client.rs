@@ -1,5 +1,5 @@
-//! `herder-agent kills` and `herder-agent containers`: what an agent knows, for
-//! people at a terminal.
+//! `herder-agent kills`, `containers` and `self`: what an agent knows, for people at a terminal, and
+//! for programs of a pod.
 //!
 //! They ask a running agent over HTTP and need no privilege. What they print comes
 //! from outside, so control characters in it are escaped.
@@ -9,6 +9,7 @@ mod credentials;
 pub mod events;
 mod http;
 pub mod kills;
+pub mod own;
 pub mod print;
 pub mod table;
 pub mod time;
@@ -17,6 +18,7 @@ use crate::cli::args::{ContainersArgs, KillsArgs};
 use events::{Events, News};
 use herder_model::{causes::Causes, kill::KEPT};
 use http::Agent;
+use hyper::header::HeaderValue;
 use print::Printer;
 use serde_json::Value;
 use std::{
@@ -146,7 +148,7 @@ async fn follow(agent: &Agent, last: u64, print: &mut Printer) -> Result<(), Cli
 
 /// Each event of one stream.
 async fn each(agent: &Agent, events: &mut Events, print: &mut Printer) -> Result<(), ClientError> {
-    let mut answer = agent.ask("/api/v1/kills/stream", events.last).await?;
+    let mut answer = agent.ask("/api/v1/kills/stream", events.last.map(HeaderValue::from)).await?;
     while let Some(bytes) = answer.more().await? {
         events.push(&bytes);
         for news in events.by_ref() {

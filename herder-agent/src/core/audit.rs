@@ -9,6 +9,7 @@ use herder_model::{
     oom::{OomKill, reasons::Unseen},
     reconcile::Reconciler,
     saved::SavedCgroups,
+    shield::SavedInits,
 };
 use std::{collections::VecDeque, time::Duration};
 use tokio::time::timeout;
@@ -111,11 +112,11 @@ impl Audit {
     }
 
     /// What the next agent has to know.
-    fn state(&self, begins_at: CgroupId, mut cgroups: SavedCgroups) -> State {
+    fn state(&self, begins_at: CgroupId, mut cgroups: SavedCgroups, inits: SavedInits) -> State {
         for (id, saved) in &mut cgroups {
             saved.oom_kills = self.reconciler.accounted(*id);
         }
-        State { begins_at, oom_kills: self.reconciler.node_accounted(), cgroups }
+        State { begins_at, oom_kills: self.reconciler.node_accounted(), cgroups, inits }
     }
 }
 
@@ -161,7 +162,8 @@ impl Core {
             // What an earlier agent raised stays so until its cgroup is known.
             saved.escalated = self.escalations.saved(*id).or(saved.escalated);
         }
-        let state = self.audit.state(self.cgroups.begins_at, left);
+        let inits = self.shields.begin_saving();
+        let state = self.audit.state(self.cgroups.begins_at, left, inits);
         self.audit.writer.save(state);
     }
 
@@ -209,7 +211,7 @@ mod tests {
             rule: None,
             escalated: None,
         };
-        let state = audit.state(id, SavedCgroups::from([(id, saved)]));
+        let state = audit.state(id, SavedCgroups::from([(id, saved)]), SavedInits::new());
         assert_eq!(state.cgroups[&id].oom_kills, Some(6));
         assert_eq!(state.cgroups[&id].give_back, Some(true));
     }

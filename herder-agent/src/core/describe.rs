@@ -57,6 +57,8 @@ impl Surroundings<'_> {
         let pods_own = container.as_ref().and_then(|path| naming.pods_own_limit(path));
         let owners: Vec<_> =
             kill.victims.iter().map(|victim| self.owner_of(victim.cgroup)).collect();
+        let pod_of = |victim: &Victim| Some(naming.parse(&self.path(victim.cgroup)?)?.pod_uid);
+        let victim_pods = kill.victims.iter().map(pod_of).collect();
         let owner = owners.first().cloned()?;
         let rule = container.as_ref().and_then(|path| self.subjects.wanted(path));
         let pod = cgroup.as_ref().and_then(|path| naming.parse(path));
@@ -71,6 +73,7 @@ impl Surroundings<'_> {
             owner,
             cgroup,
             victim_owners: owners,
+            victim_pods,
             rule: rule.map(|target| target.rule.to_string()),
             kill,
         })

@@ -134,6 +134,7 @@ impl Core {
         self.container_removed(id);
         self.escalations.forget(id);
         self.enforcer.removed(id);
+        self.shields.release(id);
         self.audit.removed(id);
         if let Some(over_limit) = &mut self.kills.over_limit {
             over_limit.removed(id);
@@ -163,6 +164,7 @@ impl Core {
     /// Restores the values that an earlier agent wrote where no rule matches any more, once all
     /// cgroups and pods are known.
     pub(super) fn restore_left(&mut self) {
+        self.release_left_inits();
         let unmatched = self.subjects.certainly_unmatched(self.clock.now());
         let tree = &self.cgroups.tree;
         let is_done = |id: &CgroupId| tree.path(*id).is_some_and(&unmatched);
@@ -199,6 +201,7 @@ impl Core {
                 let scope = self.subjects.scope_of(path);
                 let owner = self.subjects.owner(scope.as_ref().unwrap_or(path));
                 let target = self.escalated(id, path, scope.as_ref(), target);
+                self.shield(id, path, &target, scope.is_none());
                 self.enforcer.govern(id, Place { path, scope }, origin, target, owner);
                 // At once, so that what a thousand containers have to say never piles up.
                 self.take_effects();
@@ -212,6 +215,7 @@ impl Core {
         }
         self.escalations.forget(id);
         self.enforcer.release(id);
+        self.shields.release(id);
         self.take_effects();
         self.audit.removed(id);
     }

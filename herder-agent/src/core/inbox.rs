@@ -3,6 +3,7 @@
 
 use crate::{
     enforce::{Restarted, StatesRequest},
+    report::own::PodRequest,
     runtime::roles::FoundRole,
 };
 use herder_model::{naming::runtime::RuntimeContainer, pods::Event, rules::matching::Policy};
@@ -23,6 +24,8 @@ pub struct Inbox {
     pub restarts: mpsc::Receiver<Restarted>,
     /// Requests for the state of matched containers.
     pub states: mpsc::Receiver<StatesRequest>,
+    /// Requests for the pod at an address.
+    pub connected: mpsc::Receiver<PodRequest>,
     /// The agent ends, when something is sent or its sender is dropped.
     pub stop: oneshot::Receiver<()>,
 }
@@ -41,6 +44,8 @@ pub enum Message {
     Restarted(Restarted),
     /// A question for the state of matched containers.
     States(StatesRequest),
+    /// A question for the pod at an address.
+    Connected(PodRequest),
 }
 
 impl Inbox {
@@ -55,18 +60,20 @@ impl Inbox {
             Some(found) = self.roles.recv() => Some(Message::Roles(found)),
             Some(restarted) = self.restarts.recv() => Some(Message::Restarted(restarted)),
             Some(request) = self.states.recv() => Some(Message::States(request)),
+            Some(request) = self.connected.recv() => Some(Message::Connected(request)),
         }
     }
 
     /// What is there already. `turn` is another one at each call, so that each channel comes first
     /// in its turn.
     pub(super) fn try_next(&mut self, turn: u32) -> Option<Message> {
-        (0..6).find_map(|next| match turn.wrapping_add(next) % 6 {
+        (0..7).find_map(|next| match turn.wrapping_add(next) % 7 {
             0 => self.policy.has_changed().unwrap_or(false).then(|| self.policy()),
             1 => self.pods.try_recv().ok().map(Message::Pod),
             2 => self.learnt.try_recv().ok().map(Message::RuntimeContainers),
             3 => self.roles.try_recv().ok().map(Message::Roles),
             4 => self.restarts.try_recv().ok().map(Message::Restarted),
+            5 => self.connected.try_recv().ok().map(Message::Connected),
             _ => self.states.try_recv().ok().map(Message::States),
         })
     }
@@ -92,6 +99,7 @@ mod tests {
         roles: mpsc::Sender<Vec<FoundRole>>,
         _states: mpsc::Sender<StatesRequest>,
         _restarts: mpsc::Sender<Restarted>,
+        _connected: mpsc::Sender<PodRequest>,
         stop: oneshot::Sender<()>,
     }
 
@@ -102,6 +110,7 @@ mod tests {
         let (roles, found) = mpsc::channel(8);
         let (states, requests) = mpsc::channel(8);
         let (restarts, restarted) = mpsc::channel(8);
+        let (asks, connected) = mpsc::channel(8);
         let (stop, stopped) = oneshot::channel();
         let inbox = Inbox {
             policy: policies,
@@ -110,10 +119,19 @@ mod tests {
             roles: found,
             restarts: restarted,
             states: requests,
+            connected,
             stop: stopped,
         };
-        let others =
-            Others { policy, pods, learnt, roles, _states: states, _restarts: restarts, stop };
+        let others = Others {
+            policy,
+            pods,
+            learnt,
+            roles,
+            _states: states,
+            _restarts: restarts,
+            _connected: asks,
+            stop,
+        };
         (inbox, others)
     }
 
@@ -125,6 +143,7 @@ mod tests {
             Message::Roles(_) => "roles",
             Message::Restarted(_) => "restarted",
             Message::States(_) => "states",
+            Message::Connected(_) => "connected",
         }
     }
 
@@ -144,8 +163,8 @@ mod tests {
     #[tokio::test]
     async fn those_who_are_gone_end_nothing() {
         let (mut inbox, others) = inbox();
-        let Others { policy, pods, learnt, roles, _states, _restarts, stop } = others;
-        drop((policy, pods, roles, _states, _restarts));
+        let Others { policy, pods, learnt, roles, _states, _restarts, _connected, stop } = others;
+        drop((policy, pods, roles, _states, _restarts, _connected));
         learnt.send(Vec::new()).await.unwrap();
         assert_eq!(inbox.next().await.as_ref().map(name), Some("learnt"));
         drop(learnt);
@@ -165,8 +184,8 @@ mod tests {
         others.roles.try_send(Vec::new()).unwrap();
         others.policy.send(Arc::default()).unwrap();
         let first = |turn| inbox.try_next(turn).as_ref().map(name);
-        let came: Vec<_> = (1..7).map_while(first).collect();
+        let came: Vec<_> = (1..8).filter_map(first).collect();
         assert_eq!(came, ["pod", "learnt", "roles", "policy", "pod", "pod"]);
-        assert!(inbox.try_next(7).is_none());
+        assert!(inbox.try_next(8).is_none());
     }
 }

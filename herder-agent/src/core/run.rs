@@ -100,7 +100,15 @@ impl Core {
                         changes = self.enforcer.inotify().map(Readable::register).transpose()?;
                     }
                 }
-                () = self.audit.writer.saved() => {}
+                saved = self.audit.writer.saved() => {
+                    self.shields.saved(saved);
+                    if !saved && self.shields.is_unsaved() {
+                        self.audit.writer.touch(self.clock.now());
+                    }
+                }
+                () = self.shields.news() => if self.shields.is_unsaved() {
+                    self.audit.writer.touch(self.clock.now());
+                },
                 () = yield_now(), if self.enforcer.surveying() || self.audit.recounts() => survey = true,
                 () = yield_now(), if others_turn => {}
                 _ = beats.tick() => {}

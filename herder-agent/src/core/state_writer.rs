@@ -54,11 +54,12 @@ impl StateWriter {
         self.saving = self.file.clone().map(|file| spawn_blocking(move || file.save(&state)));
     }
 
-    /// Waits until the state is saved; for ever if it is not being saved.
-    pub(super) async fn saved(&mut self) {
+    /// Waits until the state is saved, and says whether it is; for ever if it is not being saved.
+    pub(super) async fn saved(&mut self) -> bool {
         let Some(saving) = &mut self.saving else { return std::future::pending().await };
         let result = saving.await;
         self.saving = None;
+        let is_saved = matches!(result, Ok(Ok(())));
         match result {
             Ok(Err(error)) => {
                 let error = error.to_string();
@@ -73,6 +74,7 @@ impl StateWriter {
             }
             _ => {}
         }
+        is_saved
     }
 }
 
@@ -94,7 +96,7 @@ mod tests {
             writer.touch(Monotonic(time));
         }
         assert_eq!(writer.deadline(), None, "it is being saved");
-        writer.saved().await;
+        assert!(writer.saved().await);
         assert_eq!(file.load().unwrap(), state);
         assert_eq!(writer.deadline(), Some(Monotonic(20) + SOON), "from the first change on");
         std::fs::remove_dir_all(&directory).unwrap();

@@ -8,13 +8,14 @@
 mod aya_btf;
 pub mod btf;
 pub mod decode;
+pub mod forks;
 pub mod layout;
 mod object;
 
 pub use decode::DecodeError;
 use layout::Functions;
 pub use layout::{KernelFacts, MarkArgument};
-use object::OBJECT;
+use object::{FORK_OBJECT, OBJECT};
 
 use crate::kernel::clock::monotonic_now;
 use aya::{

@@ -9,12 +9,14 @@ mod families;
 mod family;
 mod making;
 mod series;
+mod workload;
 
 use super::{
     Refused,
     lock::{Held, Lock},
 };
 use crate::{
+    enforce::shield::{ScoreWrite, Written},
     kubernetes::{client::Failure, events::send::Outcome},
     runtime::nri,
 };
@@ -26,7 +28,7 @@ use herder_model::{
     cgroup::tree::Role,
     oom::Kind,
     owner::{ContainerNames, Owner},
-    pods::restarts::RestartSeen,
+    pods::{addresses::SelfRefused, restarts::RestartSeen},
 };
 use herder_model::{
     enforcement::{Cause, Obstacle, OomGroupWrite, WriteResult},
@@ -35,6 +37,7 @@ use herder_model::{
         event::Means,
         reasons::{Lost, NoKill, Unattributed, Unseen},
     },
+    shield::Unprotected,
 };
 use prometheus::{TEXT_FORMAT, TextEncoder};
 use series::Series;
@@ -42,6 +45,7 @@ use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
+use workload::Workload;
 
 /// The cgroup label of kills whose cgroup was never seen.
 const UNKNOWN: &str = "unknown";
@@ -64,6 +68,7 @@ pub struct Place {
 pub struct Metrics {
     families: Families,
     escalated: Escalated,
+    workload: Workload,
     series: Lock<Series>,
 }
 
@@ -79,7 +84,8 @@ impl Metrics {
     pub fn new(retention: Duration) -> Self {
         let mut families = Families::new();
         let escalated = Escalated::new(&mut families.exposed);
-        Metrics { families, escalated, series: Lock::new(Series::new(retention)) }
+        let workload = Workload::new(&mut families.exposed);
+        Metrics { families, escalated, workload, series: Lock::new(Series::new(retention)) }
     }
 
     /// Sets the source of kills, by its name, and by what means decisions are known.
@@ -138,6 +144,7 @@ impl Metrics {
                 let labels = [&names.namespace, &names.pod, &names.container].map(String::as_str);
                 series.touch(&report.owner);
                 families.kills.add([labels[0], labels[1], labels[2], kind, limit], 1);
+                self.workload.killed(report);
             }
             Owner::Host { cgroup } => {
                 let known = report.cgroup.is_some();
@@ -250,6 +257,10 @@ impl Metrics {
         self.families.refused.add([refused.as_str()], 1);
     }
 
+    pub(super) fn self_refused(&self, refused: SelfRefused) {
+        self.workload.refused(refused);
+    }
+
     pub(super) fn restart(&self, restart: &RestartSeen) {
         let ContainerNames { namespace, pod, container } = &restart.names;
         let labels: [&str; 4] = [namespace, pod, container, restart.reason.as_str()];
@@ -284,8 +295,30 @@ impl Metrics {
         self.families.nri_connected.set([], connected.into());
     }
 
+    pub(super) fn score_write(&self, what: Written, result: &ScoreWrite) {
+        self.families.shield.writes.add([what.as_str(), result.as_str()], 1);
+    }
+
+    pub(super) fn init_forked(&self) {
+        self.families.shield.forks.add([], 1);
+    }
+
+    pub(super) fn init_forks_lost(&self, times: u64) {
+        self.families.shield.forks_lost.add([], times);
+    }
+
+    pub(super) fn protections(&self, protected: usize, unprotected: &BTreeMap<Unprotected, usize>) {
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        self.families.shield.protected.set([], number(protected));
+        for reason in Unprotected::ALL {
+            let count = unprotected.get(&reason).copied().unwrap_or(0);
+            self.families.shield.unprotected.set([reason.as_str()], number(count));
+        }
+    }
+
     pub(super) fn expire(&self, now: Instant, is_there: impl Fn(&ContainerNames) -> bool) {
-        self.series().expire(&self.families, now, is_there);
+        let expired = self.series().expire(&self.families, now, is_there);
+        expired.iter().for_each(|owner| self.workload.expired(owner));
     }
 
     /// Log lines that were dropped since the start.

@@ -3,7 +3,7 @@
 use herder_model::kill::KillReport;
 use herder_model::{
     cgroup::CgroupPath,
-    oom::{Kind, Limit, Victim},
+    oom::{Kind, Limit, Victim, limit::Place},
     owner::{
         Owner,
         id::{ContainerId, PodUid},
@@ -35,6 +35,8 @@ pub struct KillRecord {
     pub limit_cgroup: Option<String>,
     /// The limit of the victim's container; none if it has none, or that was not read.
     pub container_limit_bytes: Option<u64>,
+    /// What the container had in use at the kill ([`herder_model::oom::limit::Limits::container_used`]).
+    pub container_memory_bytes: Option<u64>,
     /// Larger processes of the container that were still exiting, so that the kernel found no
     /// other than the init.
     pub exiting: usize,
@@ -75,6 +77,18 @@ pub struct KillRecord {
     /// The restart that followed when this kill ended the container; none until
     /// the pod's status shows it.
     pub restarted: Option<RestartRecord>,
+    /// What more the victim's pod is told.
+    #[serde(skip)]
+    pub(super) own: Own,
+}
+
+/// Of a kill, what its pod is told and nobody else needs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Own {
+    /// Processes of the pod that were killed.
+    pub(super) processes: usize,
+    /// The limit that the kernel hit, if it is the pod's or in it.
+    pub(super) limit_bytes: Option<u64>,
 }
 
 /// A container was started again.
@@ -89,6 +103,9 @@ pub struct RestartRecord {
 /// A killed process. Without eBPF only the number of them is known, and their cgroup.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ProcessRecord {
+    /// It was in the same pod as the one that the kernel chose.
+    #[serde(skip)]
+    pub(super) is_of_pod: bool,
     /// Process id on the node.
     pub pid: Option<u32>,
     /// The marked thread.
@@ -137,7 +154,21 @@ impl KillRecord {
         let pod = report.pod;
         let container = pod.as_ref().and_then(PodCgroup::container);
         let kill = &report.kill;
-        let victims: Vec<_> = kill.victims.iter().take(LISTED).map(ProcessRecord::new).collect();
+        let is_of_pod = |at: usize| {
+            pod.is_some_and(|pod| report.victim_pods.get(at) == Some(&Some(pod.pod_uid)))
+        };
+        let processes = 0..kill.victims.len();
+        let own = Own {
+            processes: processes.filter(|at| is_of_pod(*at)).count(),
+            limit_bytes: report.limits.bytes.filter(|_| is_in_pod(report)),
+        };
+        let listed = kill.victims.iter().take(LISTED).enumerate();
+        let victims: Vec<_> = listed
+            .map(|(at, victim)| ProcessRecord {
+                is_of_pod: is_of_pod(at),
+                ..ProcessRecord::new(victim)
+            })
+            .collect();
         KillRecord {
             id: 0,
             time: rfc3339(SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH)),
@@ -146,6 +177,7 @@ impl KillRecord {
             limit_bytes: report.limits.bytes,
             limit_cgroup: report.limits.cgroup.as_ref().map(|path| path.as_str().to_owned()),
             container_limit_bytes: report.limits.container.and_then(|memory| memory.limit),
+            container_memory_bytes: report.limits.container_used(),
             exiting: report.exiting,
             namespace: names.map(|names| names.namespace.clone()),
             pod: names.map(|names| names.pod.clone()),
@@ -170,7 +202,19 @@ impl KillRecord {
             survived: report.ends.then_some(false),
             ended_seconds: None,
             restarted: None,
+            own,
         }
+    }
+}
+
+/// Whether the limit that the kernel hit is a container's or the pod's. Above that it is other
+/// pods' too, and the node's.
+fn is_in_pod(report: &KillReport) -> bool {
+    match report.limits.place {
+        Place::Container | Place::Inside => true,
+        // A kill in the pod's own cgroup has the QoS class above it.
+        Place::Parent => report.pod.as_ref().is_some_and(|pod| pod.container().is_some()),
+        Place::Unknown | Place::Node | Place::Above => false,
     }
 }
 
@@ -180,6 +224,7 @@ impl ProcessRecord {
             return ProcessRecord::default();
         }
         ProcessRecord {
+            is_of_pod: false,
             pid: Some(victim.tgid),
             tid: Some(victim.tid),
             ns_pid: victim.ns_pid.map(|ns| ns.pid),

@@ -48,6 +48,7 @@ pub(crate) fn report(owner: Owner, kind: Kind) -> KillReport {
         owner: owner.clone(),
         cgroup: None,
         victim_owners: vec![owner],
+        victim_pods: Vec::new(),
         rule: None,
     }
 }

@@ -163,6 +163,17 @@ impl Access {
         }
     }
 
+    /// Whether a connection is as this asks: by TLS, if the port speaks it. `encrypted_by` is what the
+    /// connection's TLS handshake was made by, if there was one.
+    pub(super) fn admit_connection(&self, encrypted_by: Option<&Access>) -> Result<(), Refused> {
+        match encrypted_by {
+            None if self.0.tls.is_some() => Err(Refused::PlainHttp),
+            // Its certificate may be one that is not admitted any more.
+            Some(by) if !Arc::ptr_eq(&by.0, &self.0) => Err(Refused::Changed),
+            _ => Ok(()),
+        }
+    }
+
     /// Lets a request in, or says why not. `encrypted_by` is what the connection's TLS handshake
     /// was made by, if there was one.
     pub(super) async fn admit<B>(
@@ -174,12 +185,7 @@ impl Access {
         if OPEN.contains(&request.uri().path()) {
             return Ok(());
         }
-        match encrypted_by {
-            None if self.0.tls.is_some() => return Err(Refused::PlainHttp),
-            // Its certificate may be one that is not admitted any more.
-            Some(by) if !Arc::ptr_eq(&by.0, &self.0) => return Err(Refused::Changed),
-            _ => {}
-        }
+        self.admit_connection(encrypted_by)?;
         let Some(passwords) = &self.0.passwords else { return Ok(()) };
         let Some(header) = credentials(request.headers()) else {
             return Err(Refused::NoCredentials);

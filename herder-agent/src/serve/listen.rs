@@ -18,6 +18,9 @@ pub const PORT: u16 = 9469;
 /// that, and one packet more.
 const SEND_BUFFER: u32 = 32 * 1024;
 
+/// The same of answers to pods, which are short: the least that the kernel allows itself anyway.
+const SEND_BUFFER_OF_PODS: u32 = 4 * 1024;
+
 /// The same of requests that are not read yet.
 const RECEIVE_BUFFER: u32 = 8 * 1024;
 
@@ -27,11 +30,15 @@ const GONE: u32 = 30_000;
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
+/// What to do about an address of `--listen` that cannot be had.
+const OTHER_ADDRESS: &str = "address with --listen";
+
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}; choose another address with --listen")]
+#[error("cannot listen on {address}: {source}; choose another {other}")]
 pub struct ServeError {
     address: SocketAddr,
     source: io::Error,
+    other: &'static str,
 }
 
 #[derive(Debug)]
@@ -44,29 +51,45 @@ pub struct Listeners {
 /// the default port, of IPv6 and IPv4 or of whichever is there. Has to run within tokio.
 pub fn bind(addresses: &[SocketAddr]) -> Result<Listeners, ServeError> {
     let all = if addresses.is_empty() {
-        vec![bind_default()?]
+        vec![bind_all(PORT, SEND_BUFFER, OTHER_ADDRESS)?]
     } else {
-        addresses.iter().map(|address| bind_one(*address, addresses)).collect::<Result<_, _>>()?
+        let one = |address| bind_one(address, addresses, SEND_BUFFER, OTHER_ADDRESS);
+        addresses.iter().copied().map(one).collect::<Result<_, _>>()?
     };
     Ok(Listeners { all, turn: 0 })
 }
 
-fn bind_default() -> Result<TcpListener, ServeError> {
+/// Takes the port for pods, of IPv6 and IPv4 or of whichever is there. Has to run within tokio.
+///
+/// # Errors
+/// When it cannot be bound.
+pub fn bind_for_pods(port: u16) -> Result<Listeners, ServeError> {
+    let listener = bind_all(port, SEND_BUFFER_OF_PODS, "port with --self-port")?;
+    Ok(Listeners { all: vec![listener], turn: 0 })
+}
+
+/// All addresses.
+fn bind_all(port: u16, send: u32, other: &'static str) -> Result<TcpListener, ServeError> {
     let [both, ipv4] =
-        [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()].map(|ip: IpAddr| (ip, PORT));
-    match bind_one(both.into(), &[]) {
+        [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()].map(|ip: IpAddr| (ip, port));
+    match bind_one(both.into(), &[], send, other) {
         // A taken port is taken for both.
         Err(error) if error.source.kind() != io::ErrorKind::AddrInUse => {
             tracing::info!(error = %error.source, "Listening on IPv4 only: IPv6 is not available.");
-            bind_one(ipv4.into(), &[])
+            bind_one(ipv4.into(), &[], send, other)
         }
         bound => bound,
     }
 }
 
 /// `[::]` is all addresses of IPv4 too, unless one of those is listed itself.
-fn bind_one(address: SocketAddr, listed: &[SocketAddr]) -> Result<TcpListener, ServeError> {
-    let ipv4_too = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
+fn bind_one(
+    address: SocketAddr,
+    listed: &[SocketAddr],
+    send: u32,
+    other: &'static str,
+) -> Result<TcpListener, ServeError> {
+    let ipv4_too = |listed: &SocketAddr| listed.is_ipv4() && listed.port() == address.port();
     let only_v6 = listed.iter().any(ipv4_too);
     let bound = || {
         let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
@@ -75,13 +98,13 @@ fn bind_one(address: SocketAddr, listed: &[SocketAddr]) -> Result<TcpListener, S
             set_ipv6_v6only(&socket, only_v6)?;
         }
         socket.set_reuseaddr(true)?;
-        socket.set_send_buffer_size(SEND_BUFFER)?;
+        socket.set_send_buffer_size(send)?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
         set_tcp_user_timeout(&socket, GONE)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
-    bound().map_err(|source| ServeError { address, source })
+    bound().map_err(|source| ServeError { address, source, other })
 }
 
 impl Listeners {

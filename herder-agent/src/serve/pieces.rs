@@ -11,6 +11,7 @@ use crate::{
     report::{
         Reporter,
         metrics::{PIECE, Place},
+        own::{KillNames, OwnKill},
     },
 };
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
 };
+use herder_model::owner::id::PodUid;
 use hyper::{StatusCode, body::Frame};
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -35,6 +37,7 @@ const CORE: Duration = Duration::from_secs(1);
 pub(super) enum Pieces {
     Metrics { reporter: Arc<Reporter>, place: Place },
     Kills(Kills),
+    OwnKills(OwnKills),
     Containers { core: mpsc::Sender<StatesRequest>, after: Option<StateKey> },
 }
 
@@ -45,6 +48,17 @@ pub(super) struct Kills {
     pub(super) before: u64,
     /// and larger ones.
     pub(super) after: u64,
+}
+
+/// The same of those of one pod.
+pub(super) struct OwnKills {
+    pub(super) reporter: Arc<Reporter>,
+    pub(super) pod: PodUid,
+    pub(super) names: KillNames,
+    /// Those with smaller numbers,
+    pub(super) before: u64,
+    /// so many at most.
+    pub(super) most: usize,
 }
 
 /// Some of an answer.
@@ -112,6 +126,7 @@ impl Pieces {
                 Ok(Piece { text: text.into(), rest })
             }
             Pieces::Kills(kills) => Ok(kills.next(first)),
+            Pieces::OwnKills(kills) => Ok(kills.next(first)),
             Pieces::Containers { core, after } => {
                 let States { states, next } = ask(&core, after).await?;
                 let mut text = Vec::new();
@@ -142,6 +157,28 @@ impl Kills {
         }
         end(&mut text, first, rest);
         Piece { text, rest: rest.then_some(Pieces::Kills(self)) }
+    }
+}
+
+impl OwnKills {
+    fn next(mut self, first: bool) -> Piece {
+        let mut text = Vec::new();
+        let mut rest = true;
+        while text.len() < PIECE {
+            let kill = self.reporter.kill_before(self.before).filter(|_| self.most > 0);
+            let Some(kill) = kill else {
+                rest = false;
+                break;
+            };
+            self.before = kill.id;
+            if let Some(own) = OwnKill::new(&kill, self.pod, &self.names) {
+                let begins = first && text.is_empty();
+                push(&mut text, begins, &own);
+                self.most -= 1;
+            }
+        }
+        end(&mut text, first, rest);
+        Piece { text, rest: rest.then_some(Pieces::OwnKills(self)) }
     }
 }
 

@@ -30,9 +30,27 @@ const SHARE: usize = 6;
 /// How long after a client took the last bytes it is no longer one that reads.
 const STALLED: Duration = Duration::from_secs(1);
 
+/// How many connections a port holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) served: usize,
+    pub(super) new: usize,
+    pub(super) handshakes: usize,
+    pub(super) share: usize,
+}
+
+impl Bounds {
+    /// Of the port for operators.
+    pub(super) const OPERATORS: Bounds =
+        Bounds { served: SERVED, new: NEW, handshakes: HANDSHAKES, share: SHARE };
+}
+
 /// All open connections. Clones are the same.
-#[derive(Clone, Default)]
-pub(super) struct Places(Arc<Mutex<Vec<Open>>>);
+#[derive(Clone)]
+pub(super) struct Places {
+    open: Arc<Mutex<Vec<Open>>>,
+    bounds: Bounds,
+}
 
 struct Open {
     peer: Peer,
@@ -44,11 +62,15 @@ struct Open {
 type Row = (IpAddr, Doing, Instant);
 
 impl Places {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Places { open: Arc::default(), bounds }
+    }
+
     /// A connection came; if there are too many that have not asked, one of them goes.
     pub(super) fn enter(&self, peer: Peer, task: AbortHandle) {
         self.with(|open| {
             open.retain(|open| !open.task.is_finished());
-            make_room(open, NEW, |doing| matches!(doing, Doing::New(_)));
+            self.make_room(open, self.bounds.new, |doing| matches!(doing, Doing::New(_)));
             open.push(Open { peer, since: Instant::now(), task });
         });
     }
@@ -57,7 +79,8 @@ impl Places {
     pub(super) fn shake_hands(&self, peer: &Peer) {
         self.with(|open| {
             open.retain(|open| !open.task.is_finished());
-            make_room(open, HANDSHAKES, |doing| matches!(doing, Doing::Handshake(_)));
+            let handshakes = self.bounds.handshakes;
+            self.make_room(open, handshakes, |doing| matches!(doing, Doing::Handshake(_)));
             peer.shakes_hands();
         });
     }
@@ -66,18 +89,35 @@ impl Places {
     pub(super) fn serve(&self, peer: &Peer) {
         self.with(|open| {
             open.retain(|open| !open.task.is_finished());
-            make_room(open, SERVED, |doing| !has_not_asked(doing));
+            self.make_room(open, self.bounds.served, |doing| !has_not_asked(doing));
             peer.asks();
         });
     }
 
     /// Those that have not asked go.
     pub(super) fn close(&self) {
-        self.with(|open| make_room(open, 0, has_not_asked));
+        self.with(|open| self.make_room(open, 0, has_not_asked));
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Vec<Open>) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Cuts connections of a kind until there are fewer than so many, or none.
+    fn make_room(&self, open: &mut Vec<Open>, most: usize, of_kind: impl Fn(Doing) -> bool) {
+        loop {
+            let row = |open: &Open| (open.peer.address(), open.peer.doing(), open.since);
+            let rows = open.iter().map(row).enumerate();
+            let (places, rows): (Vec<_>, Vec<_>) =
+                rows.filter(|(_, (_, doing, _))| of_kind(*doing)).unzip();
+            let first = first_to_go(&rows, self.bounds.share, Instant::now())
+                .filter(|_| rows.len() >= most);
+            let Some(place) = first.and_then(|first| places.get(first)) else { return };
+            let closed = open.swap_remove(*place);
+            let (address, doing) = (closed.peer.address(), closed.peer.doing());
+            tracing::debug!(%address, ?doing, "Closed a connection so that there is room.");
+            closed.task.abort();
+        }
     }
 }
 
@@ -85,26 +125,10 @@ fn has_not_asked(doing: Doing) -> bool {
     matches!(doing, Doing::New(_) | Doing::Handshake(_))
 }
 
-/// Cuts connections of a kind until there are fewer than so many, or none.
-fn make_room(open: &mut Vec<Open>, most: usize, of_kind: impl Fn(Doing) -> bool) {
-    loop {
-        let row = |open: &Open| (open.peer.address(), open.peer.doing(), open.since);
-        let rows = open.iter().map(row).enumerate();
-        let (places, rows): (Vec<_>, Vec<_>) =
-            rows.filter(|(_, (_, doing, _))| of_kind(*doing)).unzip();
-        let first = first_to_go(&rows, Instant::now()).filter(|_| rows.len() >= most);
-        let Some(place) = first.and_then(|first| places.get(first)) else { return };
-        let closed = open.swap_remove(*place);
-        let (address, doing) = (closed.peer.address(), closed.peer.doing());
-        tracing::debug!(%address, ?doing, "Closed a connection so that there is room.");
-        closed.task.abort();
-    }
-}
-
 /// The connection to close. One of an address with more than its share goes first, then the one
 /// that has read nothing or asked nothing for the longest time, then the oldest. A stream never
 /// goes: there are fewer streams than places.
-fn first_to_go(all: &[Row], now: Instant) -> Option<usize> {
+fn first_to_go(all: &[Row], share: usize, now: Instant) -> Option<usize> {
     let mut of = HashMap::new();
     all.iter().for_each(|(address, ..)| *of.entry(address).or_insert(0) += 1);
     let order = |(place, (address, doing, open)): (usize, &Row)| {
@@ -114,7 +138,7 @@ fn first_to_go(all: &[Row], now: Instant) -> Option<usize> {
             Doing::Unread(since) if since + STALLED <= now => (false, since),
             Doing::Unread(_) | Doing::Answering => (true, *open),
         };
-        let of_address = of.get(address).copied().unwrap_or(0).max(SHARE);
+        let of_address = of.get(address).copied().unwrap_or(0).max(share);
         Some((Reverse(of_address), active, since, place))
     };
     all.iter().enumerate().filter_map(order).min().map(|(.., place)| place)
@@ -178,7 +202,7 @@ mod tests {
                 (Ipv4Addr::new(10, 0, 0, *host).into(), *doing, begin)
             };
             let all: Vec<_> = all.iter().map(row).collect();
-            assert_eq!(first_to_go(&all, now), *expected, "{what}");
+            assert_eq!(first_to_go(&all, SHARE, now), *expected, "{what}");
         }
     }
 }

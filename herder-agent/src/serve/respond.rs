@@ -23,7 +23,7 @@ use tokio::sync::watch;
 /// few seconds; on a node whose processors are all taken it may be kept waiting for many.
 const STILL: Duration = Duration::from_secs(60);
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 
 const ENDPOINTS: &str = "/\n/metrics\n/livez\n/readyz\n/api/v1/kills?limit=N&before=ID\n/api/v1/kills/stream\n/api/v1/containers\n/api/v1/node\n";
 
@@ -46,9 +46,7 @@ pub(super) async fn respond<B>(
     access: watch::Receiver<Access>,
 ) -> Answer {
     let answering = peer.answering();
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD.\n".into());
-        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    if let Some(answer) = other_method(request.method()) {
         return answer;
     }
     let gzip = || state.encoders.one_for(request.headers());
@@ -98,6 +96,16 @@ pub(super) async fn respond<B>(
     }
 }
 
+/// The answer to a method that does more than read.
+pub(super) fn other_method(method: &Method) -> Option<Answer> {
+    if matches!(*method, Method::GET | Method::HEAD) {
+        return None;
+    }
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD.\n".into());
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    Some(answer)
+}
+
 /// Only whether the core's loop turns: neither its work nor the server's load counts.
 fn alive(silent: Duration) -> Answer {
     let seconds = silent.as_secs();
@@ -137,7 +145,7 @@ async fn kills(
 }
 
 /// The number in `KEY=N`, if there is one; nothing if it is none.
-fn number(query: Option<&str>, key: &str) -> Option<Option<u64>> {
+pub(super) fn number(query: Option<&str>, key: &str) -> Option<Option<u64>> {
     let mut pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     match pairs.find(|(name, _)| *name == key) {
         Some((_, number)) => number.parse().ok().map(Some),
@@ -145,7 +153,7 @@ fn number(query: Option<&str>, key: &str) -> Option<Option<u64>> {
     }
 }
 
-async fn in_pieces(
+pub(super) async fn in_pieces(
     pieces: Pieces,
     kind: &'static str,
     gzip: Option<Gzip>,

@@ -18,6 +18,7 @@ use hyper::{
     body::Frame,
     header::{CONNECTION, HeaderValue},
 };
+use serde::Serialize;
 use std::{
     fmt::Write,
     net::IpAddr,
@@ -35,12 +36,24 @@ pub(super) const STREAMS: usize = 12;
 /// Streams of one address: a browser opens so many connections.
 pub(super) const OF_ONE_ADDRESS: usize = 6;
 
+/// How many streams there may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) all: usize,
+    pub(super) of_one_address: usize,
+}
+
+impl Bounds {
+    /// On the port for operators.
+    pub(super) const OPERATORS: Bounds = Bounds { all: STREAMS, of_one_address: OF_ONE_ADDRESS };
+}
+
 /// How long one may last. Browsers and `--follow` then ask again, with the number
 /// of the last kill they have.
 pub(super) const LONGEST: Duration = Duration::from_secs(3600);
 
 /// A comment this often keeps proxies from cutting a quiet stream.
-const ALIVE: Duration = Duration::from_secs(15);
+pub(super) const ALIVE: Duration = Duration::from_secs(15);
 
 /// All streams of a server.
 #[derive(Clone)]
@@ -48,19 +61,20 @@ pub(super) struct Streams {
     /// Whose they are.
     open: Arc<Mutex<Vec<IpAddr>>>,
     /// Closed when the server stops.
-    serving: watch::Receiver<()>,
+    pub(super) serving: watch::Receiver<()>,
+    bounds: Bounds,
 }
 
 /// One of the streams, until it is dropped.
-struct Slot {
+pub(super) struct Slot {
     streams: Streams,
     address: IpAddr,
 }
 
 impl Streams {
     /// They end when the sender of `serving` is dropped.
-    pub(super) fn new(serving: watch::Receiver<()>) -> Self {
-        Streams { open: Arc::default(), serving }
+    pub(super) fn new(serving: watch::Receiver<()>, bounds: Bounds) -> Self {
+        Streams { open: Arc::default(), serving, bounds }
     }
 
     /// Answers with a stream that begins after the kill `Last-Event-ID`, or now. It ends when `access`
@@ -104,13 +118,15 @@ impl Streams {
         answer
     }
 
-    fn enter(&self, address: IpAddr) -> Result<Slot, String> {
+    /// Takes a place, or says why there is none.
+    pub(super) fn enter(&self, address: IpAddr) -> Result<Slot, String> {
         self.with(|open| {
-            if open.len() >= STREAMS {
-                return Err(format!("{STREAMS} streams are open already\n"));
+            let Bounds { all, of_one_address } = self.bounds;
+            if open.len() >= all {
+                return Err(format!("{all} streams are open already\n"));
             }
-            if open.iter().filter(|other| **other == address).count() >= OF_ONE_ADDRESS {
-                return Err(format!("{OF_ONE_ADDRESS} streams of your address are open already\n"));
+            if open.iter().filter(|other| **other == address).count() >= of_one_address {
+                return Err(format!("{of_one_address} streams of your address are open already\n"));
             }
             open.push(address);
             Ok(Slot { streams: self.clone(), address })
@@ -180,7 +196,7 @@ impl Live {
     fn fate(&mut self) -> Option<Bytes> {
         let (place, kill) = self.reporter.settled_after(self.settled)?;
         self.settled = place;
-        Some(event("settled", &kill))
+        Some(event("settled", &*kill))
     }
 }
 
@@ -196,7 +212,7 @@ fn new(kill: &KillRecord) -> Bytes {
 
 /// JSON has no line breaks, so one `data` line is enough. An update of an earlier kill has no
 /// number of its own: a client begins again after the last kill.
-fn event(name: &str, kill: &KillRecord) -> Bytes {
+pub(super) fn event(name: &str, kill: &impl Serialize) -> Bytes {
     let mut text = format!("event: {name}\ndata: ");
     match serde_json::to_string(kill) {
         Ok(json) => text.push_str(&json),

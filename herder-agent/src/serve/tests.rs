@@ -4,6 +4,7 @@
 mod endpoints;
 mod listening;
 mod lists;
+mod own;
 mod places;
 mod streams;
 

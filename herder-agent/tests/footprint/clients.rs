@@ -102,6 +102,7 @@ pub(super) fn full_server(access: Access) -> SocketAddr {
             exiting: 0,
             group: None,
             victim_owners: vec![owner(0); 9],
+            victim_pods: Vec::new(),
             rule: Some("web".into()),
         });
         (0..4).for_each(|one| reporter.oom_group_effective(&owner(one), Some(false), false));
@@ -119,6 +120,7 @@ pub(super) fn full_server(access: Access) -> SocketAddr {
             writes: 1,
             reverts: 0,
             escalation: None,
+            init: None,
         });
     }
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();

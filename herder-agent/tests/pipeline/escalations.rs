@@ -1,56 +1,7 @@
 //! A container that keeps losing processes: kills in, values and restarts out.
 
-use super::node::{Node, SINGLE, container, pod, pod_object};
-use herder_agent::inside::{
-    core::Message,
-    enforce::{EscalationState, Restarted, StatesRequest},
-    kernel::cgroupfs::dir::KILL,
-};
-use herder_model::pods::Event;
-use std::{fs, time::Duration};
-use tokio::sync::oneshot;
-
-/// What only escalation asks of a node.
-impl Node {
-    /// The pod asks for the mode of its containers, and what follows when they keep losing
-    /// processes.
-    fn pod_is_annotated(&mut self, mode: &str, escalate: &str) {
-        let mut pod = pod_object('a');
-        (pod.oom_group, pod.oom_escalate) = (Some(mode.into()), Some(escalate.into()));
-        self.tell(Event::Applied(Box::new(pod)));
-    }
-
-    /// The kernel has `cgroup.kill`.
-    fn has_kill(&self, path: &str) {
-        fs::write(self.directory(path).join(KILL), "").unwrap();
-    }
-
-    /// What was written to it.
-    fn killed(&self, path: &str) -> String {
-        let text = fs::read_to_string(self.directory(path).join(KILL)).unwrap();
-        text.trim().to_owned()
-    }
-
-    /// The thread that writes restarts does its only one.
-    fn restart(&mut self) {
-        let request = self.restarts.take_request().unwrap();
-        self.restarted(request.write());
-    }
-
-    fn restarted(&mut self, restarted: Restarted) {
-        self.core.take(Message::Restarted(restarted));
-        self.turn();
-    }
-
-    /// How far the only container's escalation is.
-    fn escalation(&mut self) -> EscalationState {
-        let (answer, mut answered) = oneshot::channel();
-        self.core.take(Message::States(StatesRequest { after: None, most: 9, answer }));
-        let mut states = answered.try_recv().unwrap().states;
-        assert_eq!(states.len(), 1, "{states:?}");
-        states.remove(0).escalation.unwrap()
-    }
-}
+use super::node::{Node, SINGLE, container, pod};
+use std::time::Duration;
 
 /// Below a pod's container each rule is told by its names.
 fn rules(escalate: &str) -> String {

@@ -31,8 +31,9 @@ async fn run(core: Core, ready: impl FnOnce(), stop: impl Future<Output = ()>) -
     let (_roles, roles) = mpsc::channel(1);
     let (_restarts, restarts) = mpsc::channel(1);
     let (_states, states) = mpsc::channel(1);
+    let (_connects, connected) = mpsc::channel(1);
     let (end, stopped) = oneshot::channel();
-    let inbox = Inbox { policy, pods, learnt, roles, restarts, states, stop: stopped };
+    let inbox = Inbox { policy, pods, learnt, roles, restarts, states, connected, stop: stopped };
     let stop = async {
         stop.await;
         drop(end);

@@ -4,9 +4,12 @@ use super::records::{self, Kernel};
 use bytemuck::bytes_of;
 use herder_agent::inside::{
     core::{CgroupMount, Core, CoreConfig, Message, Notices},
-    enforce::{Enforcer, Options, RestartWriter, restart_channel},
+    enforce::{
+        Enforcer, EscalationState, Options, RestartWriter, Restarted, StatesRequest,
+        restart_channel,
+    },
     kernel::{
-        cgroupfs::dir::CgroupRoot,
+        cgroupfs::dir::{CgroupRoot, KILL},
         clock::Clock,
         source::{MemoryEvents, Source},
     },
@@ -34,9 +37,13 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tokio::sync::oneshot;
 
 /// Uid of the pod `shop/web-0`.
 const UID: &str = "2c39abf0-f543-4c05-8cfe-3839410aef01";
+
+/// The address of the pod.
+pub(crate) const IP: &str = "10.244.1.7";
 
 /// The rule that is in force at the start: it matches by the cgroup, whatever the names.
 pub(crate) const GROUP: &str =
@@ -173,6 +180,7 @@ impl Node {
             node_before: Some(0),
             heartbeat: Heartbeat::default(),
             awaited: Awaited::default(),
+            shield: None,
         });
         let root = Root(root);
         let mut node = Node { root, clock, kernel, reporter, core, lookups, restarts, worker, pod };
@@ -258,9 +266,48 @@ impl Node {
         self.tell(Event::Listed);
     }
 
-    pub(crate) fn tell(&mut self, event: Event) {
+    fn tell(&mut self, event: Event) {
         self.core.take(Message::Pod(event));
         self.turn();
+    }
+
+    /// The pod asks for the mode of its containers, and what follows when they keep losing
+    /// processes.
+    pub(crate) fn pod_is_annotated(&mut self, mode: &str, escalate: &str) {
+        let mut pod = pod_object('a');
+        (pod.oom_group, pod.oom_escalate) = (Some(mode.into()), Some(escalate.into()));
+        self.tell(Event::Applied(Box::new(pod)));
+    }
+
+    /// The kernel has `cgroup.kill`.
+    pub(crate) fn has_kill(&self, path: &str) {
+        write(&self.root.0, path, KILL, "");
+    }
+
+    /// What was written to it.
+    pub(crate) fn killed(&self, path: &str) -> String {
+        let text = fs::read_to_string(self.directory(path).join(KILL)).unwrap();
+        text.trim().to_owned()
+    }
+
+    /// The thread that writes restarts does its only one.
+    pub(crate) fn restart(&mut self) {
+        let request = self.restarts.take_request().unwrap();
+        self.restarted(request.write());
+    }
+
+    pub(crate) fn restarted(&mut self, restarted: Restarted) {
+        self.core.take(Message::Restarted(restarted));
+        self.turn();
+    }
+
+    /// How far the only container's escalation is.
+    pub(crate) fn escalation(&mut self) -> EscalationState {
+        let (answer, mut answered) = oneshot::channel();
+        self.core.take(Message::States(StatesRequest { after: None, most: 9, answer }));
+        let mut states = answered.try_recv().unwrap().states;
+        assert_eq!(states.len(), 1, "{states:?}");
+        states.remove(0).escalation.unwrap()
     }
 
     /// What was read of a container's bundle comes back to the core.
@@ -338,12 +385,12 @@ pub(crate) fn container(letter: char) -> String {
 }
 
 /// The pod as the API server has it.
-pub(crate) fn pod_object(letter: char) -> Pod {
+fn pod_object(letter: char) -> Pod {
     let id = format!("containerd://{}", letter.to_string().repeat(64));
     let object: PodObject = serde_json::from_value(json!({
         "metadata": { "name": "web-0", "namespace": "shop", "uid": UID },
         "spec": { "containers": [{ "name": "worker" }, { "name": "logger" }] },
-        "status": { "containerStatuses": [
+        "status": { "podIP": IP, "containerStatuses": [
             { "name": "worker", "containerID": id, "restartCount": 0 },
         ] },
     }))

@@ -5,8 +5,9 @@ use crate::{
     runtime,
     tests::{
         addresses, clients, constraints, counts, creations, crowds, crun, dying_children,
-        enforcement, escalation, faults, fight, footprint, kills, limits, marks, nodes, pod_events,
-        pod_faults, pod_names, pods, reloads, robustness, sandboxes, unseen, untraced, victims,
+        enforcement, escalation, examples, faults, fight, footprint, kills, limits, marks, nodes,
+        own_kills, pod_events, pod_faults, pod_names, pods, protected_inits, reloads, robustness,
+        sandboxes, unseen, untraced, victims,
     },
 };
 
@@ -26,6 +27,7 @@ const TESTS: &[&[Test]] = &[
     nodes::TESTS,
     footprint::TESTS,
     dying_children::TESTS,
+    protected_inits::TESTS,
 ];
 
 const TESTS_OF_KILLS: &[&[Test]] =
@@ -39,7 +41,11 @@ const TESTS_OF_PODS: &[&[Test]] = &[
     pod_faults::TESTS,
     limits::TESTS,
     escalation::TESTS_OF_PODS,
+    own_kills::TESTS,
 ];
+
+/// Those that need Python.
+const TESTS_OF_EXAMPLES: &[&[Test]] = &[examples::TESTS];
 
 /// Those that need a machine on which nothing else is emulated.
 const TIMED_TESTS: &[&[Test]] = &[fight::TIMED, creations::TIMED, counts::TIMED];
@@ -73,6 +79,7 @@ pub fn tests_of(mode: &str) -> &'static [&'static [Test]] {
         "kills" => TESTS_OF_KILLS,
         "timed" => TIMED_TESTS,
         "pods" => TESTS_OF_PODS,
+        "examples" => TESTS_OF_EXAMPLES,
         "faults" => TESTS_OF_FAULTS,
         "log" => TESTS_OF_LOGGING,
         "v1" => TESTS_OF_V1,
@@ -88,8 +95,10 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    const MODES: [&str; 10] =
-        ["test", "kills", "timed", "pods", "faults", "log", "v1", "lockdown", "runtime", "systemd"];
+    const MODES: [&str; 11] = [
+        "test", "kills", "timed", "pods", "examples", "faults", "log", "v1", "lockdown", "runtime",
+        "systemd",
+    ];
 
     #[test]
     fn a_mode_has_tests_and_no_name_twice() {

@@ -8,7 +8,7 @@ use memory::{
     described, gives_up, greedy_init, grower, hog, idle, later, nasty, orphan_threads, sharing,
     threads,
 };
-use shims::{confined, enter, enter_at, shim, tree};
+use shims::{confined, enter, enter_at, program, shim, tree};
 use std::process::ExitCode;
 
 /// Runs a role; never returns for those that replace this program.
@@ -41,6 +41,8 @@ pub fn run(arguments: &[&str]) -> ExitCode {
         "group" => crate::bench::seen::group(rest[0]),
         "paced" => crate::bench::soak::paced(rest[0]),
         "forks-again" => crate::tests::dying_children::forks_again(),
+        "program" => program(rest),
+        "protected" => crate::tests::protected_inits::role(rest),
         "idle" => idle(),
         "brief" => ExitCode::SUCCESS,
         "spin" => loop {

@@ -1,6 +1,7 @@
 //! Whether the manifests agree with the programs that they start: flags,
 //! variables, the port, the shipped rules, the images' names and versions.
 
+use super::reach;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{CommandFactory, Parser};
 use glob::Pattern;
@@ -29,6 +30,9 @@ pub fn agent(objects: &[Value], image: &str) -> Result<()> {
         let text = secret.pointer("/stringData/web.yaml").and_then(Value::as_str);
         web_config(text.context("the Secret has no web.yaml")?)?;
     }
+    if let Ok(policy) = find("NetworkPolicy") {
+        reach::by_pods(policy)?;
+    }
     let pod = &find("DaemonSet")?["spec"]["template"]["spec"];
     let container = &pod["containers"][0];
     ensure!(container["image"] == image, "the image is {}, not {image}", container["image"]);
@@ -44,7 +48,10 @@ pub fn agent(objects: &[Value], image: &str) -> Result<()> {
     liveness(container)?;
 
     let command = Cli::command();
-    let flags = command.find_subcommand("run").context("no subcommand run")?.get_arguments();
+    // Some are for the commands that are run in the container, to query the agent there.
+    let run = command.find_subcommand("run").context("no subcommand run")?;
+    let kills = command.find_subcommand("kills").context("no subcommand kills")?;
+    let flags = run.get_arguments().chain(kills.get_arguments());
     let known: Vec<_> = flags.filter_map(|flag| flag.get_env()?.to_str()).collect();
     let mounts = container["volumeMounts"].as_array().context("no mounts")?;
     let mounted = |path: &str| {

@@ -27,6 +27,9 @@ const CHOICES: &[(&str, &[&str])] = &[
         "bundles.enabled=true,bundles.directory=/run/containers/storage/overlay-containers",
         &["bundles-crio"],
     ),
+    ("protectInit.enabled=true", &["protect-init"]),
+    ("protectInit.enabled=true,openshift.enabled=true", &["openshift", "protect-init"]),
+    ("protectInit.enabled=true,state.onNode=true", &["state", "protect-init"]),
     ("nri.enabled=true", &["nri"]),
     ("selinux=true", &["selinux"]),
     ("openshift.enabled=true", &["openshift"]),
@@ -40,6 +43,9 @@ const CHOICES: &[(&str, &[&str])] = &[
     ("tls.enabled=true,openshift.enabled=true", &["openshift", "tls"]),
     ("prometheusRule.enabled=true", &["prometheus-rule"]),
     ("networkPolicy.enabled=true", &["network-policy"]),
+    ("self.enabled=true", &["self"]),
+    ("self.enabled=true,networkPolicy.enabled=true", &["network-policy", "self"]),
+    ("self.enabled=true,tls.enabled=true", &["tls", "self"]),
     ("priorityQuota.enabled=true", &["priority-quota"]),
 ];
 
@@ -56,6 +62,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("log.level=inof", "level"),
     ("podMonitor.interval=often", "interval"),
     ("tls.secret=x", "secret"),
+    ("self.port=80", "port"),
     ("tls.webConfig.tls_config.cert_file=x", "tls_config"),
     ("tls.webConfig.basic_auth_users.a=1", "basic_auth_users"),
     ("rules[0].name=a,rules[0].oomGroup=maybe", "oomGroup"),

@@ -51,6 +51,7 @@ const COMPONENTS: &[(&str, &[&str])] = &[
         "no-ebpf",
         &[
             "-agent: capabilities.add=BPF",
+            "-agent: capabilities.add=DAC_OVERRIDE",
             "-agent: capabilities.add=PERFMON",
             "-agent: capabilities.add=SYS_NICE",
             "-agent: capabilities.add=SYS_RESOURCE",
@@ -89,8 +90,19 @@ const COMPONENTS: &[(&str, &[&str])] = &[
     ),
     ("pod-monitor", &["+PodMonitor: herder-agent"]),
     ("priority-quota", &["+ResourceQuota: herder-agent"]),
+    (
+        "protect-init",
+        &[
+            "+DaemonSet: host path /proc at /host/proc read-write",
+            "+agent: capabilities.add=DAC_OVERRIDE",
+            "+agent: capabilities.add=SYS_RESOURCE",
+            "+DaemonSet: host path /var/lib/herder at /var/lib/herder read-write",
+            "-DaemonSet: empty directory at /var/lib/herder read-write",
+        ],
+    ),
     ("prometheus-rule", &["+PrometheusRule: herder-agent"]),
     ("rootless", &["+agent: capabilities.add=DAC_OVERRIDE"]),
+    ("self", &["+Service: herder-self"]),
     ("selinux", &["+agent: seLinuxOptions.type=spc_t"]),
     (
         "tls",

@@ -32,10 +32,13 @@ app.kubernetes.io/name: herder
 {{- if .Values.busyNodes -}}
 {{- $added = append $added "SYS_NICE" -}}
 {{- end -}}
-{{- if .Values.kernelBelow511 -}}
+{{- if .Values.protectInit.enabled -}}
+{{- $added = append $added "DAC_OVERRIDE" -}}
+{{- end -}}
+{{- if or .Values.kernelBelow511 .Values.protectInit.enabled -}}
 {{- $added = append $added "SYS_RESOURCE" -}}
 {{- end -}}
-{{- if .Values.rootless -}}
+{{- if and .Values.rootless (not .Values.protectInit.enabled) -}}
 {{- $added = append $added "DAC_OVERRIDE" -}}
 {{- end -}}
 {{- toJson $added -}}

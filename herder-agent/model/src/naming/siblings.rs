@@ -78,6 +78,11 @@ impl Siblings {
         self.living.values().flatten().copied()
     }
 
+    /// The outermost cgroups of containers that are there, with whose they are.
+    pub(super) fn outermost_living(&self) -> impl Iterator<Item = (CgroupId, ContainerId)> {
+        self.living.iter().filter_map(|(id, container)| Some((*id, (*container)?)))
+    }
+
     /// The containers that had a cgroup when this one's was made. None if it is not known.
     pub(super) fn older(&self, container: ContainerId) -> Option<Vec<ContainerId>> {
         let own = self.outermost(container)?;
@@ -110,7 +115,6 @@ impl Siblings {
     }
 
     fn outermosts(&self) -> impl Iterator<Item = (CgroupId, ContainerId)> {
-        let living = self.living.iter().filter_map(|(id, container)| Some((*id, (*container)?)));
-        living.chain(self.gone.iter().map(|gone| (gone.made, gone.container)))
+        self.outermost_living().chain(self.gone.iter().map(|gone| (gone.made, gone.container)))
     }
 }

@@ -226,6 +226,7 @@ fn learnt(letter: char, name: &str, label: &str) -> RuntimeContainer {
         containers: Box::default(),
         more_containers: false,
         memory_limit: None,
+        addresses: crate::pods::addresses::Addresses::default(),
     });
     let id = ContainerId::parse(&id(letter)).unwrap();
     RuntimeContainer { id, name: name.into(), pod, init: Some(77), instead_of: Some(true) }

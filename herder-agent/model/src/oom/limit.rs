@@ -110,6 +110,14 @@ impl Limits {
         }
     }
 
+    /// What the container had in use when the kernel killed, bytes. Where its own limit was hit that
+    /// is the limit: the kernel kills when it cannot charge the next pages. Else it is the most that
+    /// it can have been by what was read right after. None if the container was gone by then.
+    pub fn container_used(&self) -> Option<u64> {
+        let own = self.bytes.filter(|_| self.place == Place::Container);
+        own.or_else(|| self.used(self.container?))
+    }
+
     /// Whether the pod's limit is only the sum of its containers', and this one had used
     /// its part.
     fn is_part_of_a_sum(&self, pods_own: Option<bool>) -> bool {

@@ -76,6 +76,7 @@ mod tests {
             containers: Box::default(),
             more_containers: false,
             memory_limit: None,
+            addresses: crate::pods::addresses::Addresses::default(),
         }))
     }
 

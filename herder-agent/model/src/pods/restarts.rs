@@ -93,7 +93,7 @@ fn of_container(pod: &Pod, old: &Container, new: &Container, restarts: &mut Vec<
 /// A kubelet that has lost its history says 0 for a while, and the way back up
 /// is no restart. And a list may be older than what is known, for each API
 /// server has its own cache: an incarnation that was `superseded` is not the
-/// newest again.
+/// newest again. Nor are the addresses that the pod had then: they may be another's.
 pub fn repair(old: &Pod, new: &mut Pod, superseded: impl Fn(ContainerId) -> bool) {
     for container in &mut new.containers {
         let Some(before) = old.container(&container.name) else {
@@ -103,6 +103,7 @@ pub fn repair(old: &Pod, new: &mut Pod, superseded: impl Fn(ContainerId) -> bool
             container.id = before.id;
             container.restarts = before.restarts;
             container.last_terminated = before.last_terminated;
+            new.addresses.clone_from(&old.addresses);
         }
         if container.id.is_none() || container.id == before.id {
             container.restarts = container.restarts.max(before.restarts);

@@ -8,6 +8,7 @@
 
 use super::{
     Container, Event, Pod,
+    addresses::Claims,
     restarts::{self, RestartSeen},
 };
 use crate::clock::Monotonic;
@@ -15,6 +16,7 @@ use crate::owner::{
     id::{ContainerId, PodUid},
     path::{Part, PodCgroup},
 };
+use core::net::IpAddr;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     mem,
@@ -69,6 +71,8 @@ pub struct PodStore {
     mirrors: HashMap<PodUid, Vec<PodUid>>,
     /// Uids of pods that have cgroups.
     running: HashSet<PodUid>,
+    /// Which pods that are there claim an address.
+    claims: Claims,
     deleted: VecDeque<(Monotonic, PodUid)>,
     listed: Option<HashSet<PodUid>>,
     synced: bool,
@@ -154,6 +158,11 @@ impl PodStore {
         record.deleted_at.is_none().then_some(&record.pod)
     }
 
+    /// The pods that are there now and claim this address.
+    pub fn at(&self, address: IpAddr) -> impl Iterator<Item = &Pod> {
+        self.claims.of(address).iter().filter_map(|uid| self.get(*uid))
+    }
+
     /// A pod that is there, or can still be found, by the uid of the API.
     pub fn known(&self, uid: PodUid) -> Option<&Pod> {
         self.pods.get(&uid).map(|record| &record.pod)
@@ -209,6 +218,7 @@ impl PodStore {
         let uid = pod.uid;
         let Some(record) = self.pods.get_mut(&uid) else {
             self.index(&pod);
+            self.claims.add(&pod);
             let mut changes = vec![PodChange::Upserted(uid)];
             changes.extend(left_out(None, &pod));
             let record = Record { pod, deleted_at: None, past: VecDeque::new() };
@@ -229,6 +239,8 @@ impl PodStore {
         changes.extend(restarts.into_iter().map(PodChange::Restarted));
         let old = mem::replace(&mut record.pod, pod.clone());
         record.remember_past(&old);
+        self.claims.remove(&old);
+        self.claims.add(&pod);
         self.index(&pod);
         changes
     }
@@ -248,6 +260,7 @@ impl PodStore {
             return Vec::new();
         };
         record.deleted_at = Some(now);
+        self.claims.remove(&record.pod);
         self.deleted.push_back((now, uid));
         let mut changes = vec![PodChange::Deleted(uid)];
         changes.extend(self.forget_one_of_too_many().map(PodChange::Forgotten));

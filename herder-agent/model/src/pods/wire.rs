@@ -6,7 +6,7 @@
 
 use super::{
     Container, ContainerKind, MOST_CONTAINERS, OOM_ESCALATE_ANNOTATION, OOM_GROUP_ANNOTATION, Pod,
-    Termination, bounded, quantity, restarts::Reason, shortened,
+    Termination, addresses::Addresses, bounded, quantity, restarts::Reason, shortened,
 };
 use crate::owner::id::{ContainerId, PodUid};
 use jiff::Timestamp;
@@ -52,6 +52,7 @@ struct Annotations {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Spec {
+    host_network: Option<bool>,
     resources: Option<Resources>,
     init_containers: Option<Vec<ContainerSpec>>,
     containers: Option<Vec<ContainerSpec>>,
@@ -82,9 +83,24 @@ struct Limits {
 #[serde(default, rename_all = "camelCase")]
 struct Status {
     start_time: Option<IgnoredAny>,
+    phase: Option<String>,
+    #[serde(rename = "podIP")]
+    pod_ip: Option<String>,
+    #[serde(rename = "podIPs")]
+    pod_ips: Option<Vec<Ip>>,
+    #[serde(rename = "hostIP")]
+    host_ip: Option<String>,
+    #[serde(rename = "hostIPs")]
+    host_ips: Option<Vec<Ip>>,
     init_container_statuses: Option<Vec<ContainerStatus>>,
     container_statuses: Option<Vec<ContainerStatus>>,
     ephemeral_container_statuses: Option<Vec<ContainerStatus>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Ip {
+    ip: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -121,7 +137,9 @@ impl PodObject {
     pub fn trim(self) -> Option<Pod> {
         let metadata = self.metadata;
         let annotations = metadata.annotations.unwrap_or_default();
+        let mut spec = self.spec.unwrap_or_default();
         let status = self.status.unwrap_or_default();
+        let addresses = status.addresses(spec.host_network == Some(true));
         let statuses: HashMap<Box<str>, ContainerStatus> = [
             status.init_container_statuses,
             status.container_statuses,
@@ -132,7 +150,6 @@ impl PodObject {
         .flatten()
         .map(|status| (status.name.clone(), status))
         .collect();
-        let mut spec = self.spec.unwrap_or_default();
         let resources = spec.resources.take();
         let containers = trim_containers(spec, statuses);
         let acknowledged = status.start_time.is_some()
@@ -148,7 +165,27 @@ impl PodObject {
             more_containers: containers.len() > MOST_CONTAINERS,
             containers: containers.into_iter().take(MOST_CONTAINERS).collect(),
             memory_limit: memory_limit(resources),
+            addresses,
         })
+    }
+}
+
+impl Status {
+    fn addresses(&self, on_host: bool) -> Addresses {
+        // Its network is torn down, and the status keeps what it had.
+        if matches!(self.phase.as_deref(), Some("Succeeded" | "Failed")) {
+            return Addresses::default();
+        }
+        fn all<'a>(
+            one: Option<&'a str>,
+            more: Option<&'a Vec<Ip>>,
+        ) -> impl Iterator<Item = &'a str> + Clone {
+            let more = more.into_iter().flatten().filter_map(|it| it.ip.as_deref());
+            // The first of the list is the one that servers have always had.
+            more.clone().chain(one.filter(move |one| more.clone().all(|other| other != *one)))
+        }
+        let pods = all(self.pod_ip.as_deref(), self.pod_ips.as_ref());
+        Addresses::new(pods, &all(self.host_ip.as_deref(), self.host_ips.as_ref()), on_host)
     }
 }
 

@@ -94,6 +94,12 @@ impl Policy {
         wanting.map(|rule| &*rule.name).chain(annotation.then_some(ANNOTATION_RULE))
     }
 
+    /// Whether a rule wants the init of its containers to be exempt from OOM kills. An annotation
+    /// cannot.
+    pub fn protects_init(&self, rule: &str) -> bool {
+        self.0.rules.iter().any(|it| it.protect_init && &*it.name == rule)
+    }
+
     /// What rules escalate to, by their names; pods may ask for either.
     pub fn escalations(&self) -> impl Iterator<Item = (&str, To)> {
         let rules = &self.0.rules;

@@ -42,6 +42,8 @@ pub struct Rule {
     /// What follows when processes of a container keep dying. Only with
     /// [`OomGroup::SingleProcess`].
     pub escalate: Option<Escalate>,
+    /// Whether the container's init is to be exempt from OOM kills.
+    pub protect_init: bool,
 }
 
 /// What a rule wants of `memory.oom.group`.

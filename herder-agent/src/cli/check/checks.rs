@@ -1,6 +1,6 @@
 //! The checks, in the order in which they matter.
 
-use super::{Finding, Outcome, enforcement, finding, kubelet, ok, warn};
+use super::{Finding, Outcome, enforcement, finding, kubelet, ok, shield, warn};
 use crate::{
     cli::{
         args::{NodeArgs, NriSwitch},
@@ -42,7 +42,9 @@ pub(super) fn all(args: &NodeArgs) -> Vec<(&'static str, Finding)> {
     ];
     // Of a file that is refused, what its rules are is not known.
     if let Ok(loaded) = loaded {
-        findings.extend(enforcement::all(args, &loaded.unwrap_or_default().config));
+        let config = loaded.unwrap_or_default().config;
+        findings.extend(shield::protection(args, &config, facts.as_ref()));
+        findings.extend(enforcement::all(args, &config));
     }
     findings
 }
@@ -96,7 +98,7 @@ fn exiting(facts: Option<&KernelFacts>) -> Finding {
         ),
         Some(true) => warn(
             "the OOM killer does not see a victim that exits: on this kernel single-process mode can still kill the init, however small, while its children are exiting",
-            "nothing on this kernel prevents it for sure; docs/runbook.md (HerderInitKilled) says what makes it rarer",
+            "a rule with protectInit: true exempts the init; docs/runbook.md (HerderInitKilled) says what it takes, and what makes it rarer without",
         ),
         None => warn(
             "not known without BTF whether the OOM killer waits for a victim that exits",

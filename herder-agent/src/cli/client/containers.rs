@@ -42,7 +42,10 @@ fn row(container: &Value, escalates: bool) -> Vec<Cell> {
     let text = |key: &str| container[key].as_str().unwrap_or("").to_owned();
     let good = container["wanted"] == container["effective"] && container["obstacle"].is_null();
     let obstacle = match text("obstacle") {
-        none if none.is_empty() => none,
+        none if none.is_empty() => match text("init") {
+            init if init.is_empty() || init == "protected" => none,
+            reason => format!("init not protected: {reason}"),
+        },
         obstacle => format!("{obstacle}: {}", text("explanation")),
     };
     let escalation = escalates.then(|| escalation(&container["escalation"]));
@@ -101,7 +104,11 @@ mod tests {
                 json!({
                     "cgroup": "/a", "owner": {"namespace": "shop", "pod": "web-0", "container": "worker"},
                     "rule": "web", "wanted": 0, "effective": 0, "obstacle": null,
-                    "explanation": null, "writes": 2, "reverts": 1
+                    "explanation": null, "writes": 2, "reverts": 1, "init": "protected"
+                }),
+                json!({
+                    "cgroup": "/d", "owner": {"cgroup": "/d"}, "rule": "docker", "wanted": 0,
+                    "effective": 0, "obstacle": null, "writes": 1, "reverts": 0, "init": "no-init"
                 }),
                 json!({"cgroup": "/c", "owner": {"cgroup": "/c"}, "rule": "g", "wanted": 1, "effective": null}),
             ],
@@ -112,6 +119,7 @@ mod tests {
 CONTAINER          RULE    WANTED          VALUE           WRITES  REVERTS  OBSTACLE
 /b                 docker  single-process  group           0       0        read-only: mount it\\nread-write
 /c                 g       group           -               -       -
+/d                 docker  single-process  single-process  1       0        init not protected: no-init
 shop/web-0/worker  web     single-process  single-process  2       1
 ";
         assert_eq!(text, expected);

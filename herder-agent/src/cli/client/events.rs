@@ -22,6 +22,8 @@ pub struct Events {
     event: String,
     /// The number of the last kill, after which a stream that broke off is to go on.
     pub last: Option<u64>,
+    /// The same of a pod's own kills, which have names.
+    pub last_name: Option<String>,
 }
 
 impl Events {
@@ -39,6 +41,8 @@ impl Events {
         match self.event.as_str() {
             "kill" => {
                 self.last = number("id").or(self.last);
+                let name = data.get("id").and_then(Value::as_str);
+                self.last_name = name.map(str::to_owned).or(self.last_name.take());
                 Some(News::Kill(data))
             }
             // The line that was printed at the kill could not say so.

@@ -94,7 +94,7 @@ impl Agent {
     pub(super) async fn ask(
         &self,
         path: &str,
-        last_event: Option<u64>,
+        last_event: Option<HeaderValue>,
     ) -> Result<Answer, ClientError> {
         let slow = |_| ClientError::Slow(self.url.clone());
         let connect = TcpStream::connect(&self.authority);
@@ -128,7 +128,7 @@ impl Agent {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         path: &str,
-        last_event: Option<u64>,
+        last_event: Option<HeaderValue>,
     ) -> Result<Answer, ClientError> {
         let slow = |_| ClientError::Slow(self.url.clone());
         let broken = |source| self.broken(source);
@@ -146,7 +146,7 @@ impl Agent {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
         }
         if let Some(last) = last_event {
-            request.headers_mut().insert("last-event-id", last.into());
+            request.headers_mut().insert("last-event-id", last);
         }
         let answer = timeout(PATIENCE, sender.send_request(request)).await.map_err(slow)?;
         let answer = answer.map_err(broken)?;

@@ -45,9 +45,6 @@ fn row(kill: &Value, now: SystemTime) -> Vec<Cell> {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let number = |value: &Value| value.as_u64().map_or("-".to_owned(), |number| number.to_string());
     let victim = &kill["victim"];
-    let memory =
-        ["anon_rss", "file_rss", "shmem_rss"].iter().filter_map(|key| victim[*key].as_u64());
-    let memory = memory.reduce(u64::saturating_add).map_or("-".to_owned(), size);
     let look = match kill["survived"].as_bool() {
         Some(true) => Look::Good,
         Some(false) => Look::Bad,
@@ -59,16 +56,23 @@ fn row(kill: &Value, now: SystemTime) -> Vec<Cell> {
         Cell::new(place(kill), Look::Plain),
         Cell::new(text(&victim["comm"]), Look::Plain),
         Cell::new(number(&victim["pid"]), Look::Plain),
-        Cell::new(memory, Look::Plain),
+        Cell::new(memory(victim), Look::Plain),
         Cell::new(limit(kill), Look::Plain),
         Cell::new(text(&kill["rule"]), Look::Plain),
         Cell::new(survived(kill), look),
     ]
 }
 
+/// What a victim held.
+pub(super) fn memory(victim: &Value) -> String {
+    let memory =
+        ["anon_rss", "file_rss", "shmem_rss"].iter().filter_map(|key| victim[*key].as_u64());
+    memory.reduce(u64::saturating_add).map_or("-".to_owned(), size)
+}
+
 /// Whose limit mattered, and how large it is. The container's is the smaller one, also
 /// where the pod's was hit first, or one inside of the container.
-fn limit(kill: &Value) -> String {
+pub(super) fn limit(kill: &Value) -> String {
     let whose = kill["limit"].as_str().unwrap_or("-");
     let (hit, own) = (kill["limit_bytes"].as_u64(), kill["container_limit_bytes"].as_u64());
     let bytes = match whose {
@@ -90,7 +94,7 @@ pub fn place(one: &Value) -> String {
 }
 
 /// Whether the container lived on, which is known some seconds later, or when it ends.
-fn survived(kill: &Value) -> String {
+pub(super) fn survived(kill: &Value) -> String {
     match kill["survived"].as_bool() {
         Some(true) => return "yes".to_owned(),
         None => return "not known yet".to_owned(),

@@ -54,7 +54,7 @@ async fn kills_are_asked_and_followed() {
         agent.json(&agent.get("/api/v1/kills?limit=20").await.unwrap()).unwrap();
     assert_eq!(kills.len(), 1);
     kill(&reporter);
-    let mut stream = agent.ask("/api/v1/kills/stream", Some(1)).await.unwrap();
+    let mut stream = agent.ask("/api/v1/kills/stream", Some(1.into())).await.unwrap();
     let mut events = Events::after(Some(1));
     let mut next = async || {
         loop {

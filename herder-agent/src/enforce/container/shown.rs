@@ -40,6 +40,8 @@ pub struct ContainerState {
     pub reverts: u64,
     /// What the rule escalates to, and how far that is.
     pub escalation: Option<EscalationState>,
+    /// Whether its init is exempt from OOM kills, or why not, where its rule asks for that.
+    pub init: Option<&'static str>,
 }
 
 /// What follows when processes of a container keep dying.
@@ -108,6 +110,7 @@ impl Container {
             writes: self.state.writes(),
             reverts: self.state.reverts(),
             escalation: self.target.escalate.map(EscalationState::new),
+            init: None,
         }
     }
 

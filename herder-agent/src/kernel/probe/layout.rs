@@ -20,6 +20,7 @@ pub struct Functions {
     pub oom_kill_process: Option<TypeId>,
     pub oom_kill_process_inner: Option<TypeId>,
     pub print_oom_group: Option<TypeId>,
+    pub out_of_memory: Option<TypeId>,
 }
 
 /// The running kernel, as far as the programs depend on it.
@@ -42,6 +43,7 @@ impl KernelFacts {
             oom_kill_process: None,
             oom_kill_process_inner: None,
             print_oom_group: None,
+            out_of_memory: None,
         },
         hides_exiting: false,
     };
@@ -63,6 +65,7 @@ impl KernelFacts {
                 oom_kill_process: btf.function("oom_kill_process"),
                 oom_kill_process_inner: btf.function("__oom_kill_process"),
                 print_oom_group: btf.function("mem_cgroup_print_oom_group"),
+                out_of_memory: btf.function("out_of_memory"),
             },
             // That the walk over a cgroup leaves them out shows in no type. It was made to mend
             // what this function had changed, and is in all but the first kernels that have it.
@@ -102,7 +105,7 @@ impl KernelFacts {
 }
 
 /// Every name that is looked up in BTF.
-const NAMES: [&str; 25] = [
+const NAMES: [&str; 26] = [
     "task_struct",
     "css_set",
     "cgroup",
@@ -124,6 +127,7 @@ const NAMES: [&str; 25] = [
     "oom_kill_process",
     "__oom_kill_process",
     "mem_cgroup_print_oom_group",
+    "out_of_memory",
     "MM_FILEPAGES",
     "MM_ANONPAGES",
     "MM_SHMEMPAGES",

@@ -6,3 +6,10 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("HERDER_EBPF_OBJECT"
 
 #[cfg(not(herder_ebpf))]
 pub static OBJECT: &[u8] = &[];
+
+/// The object that is loaded where a rule protects an init, or nothing.
+#[cfg(herder_ebpf)]
+pub static FORK_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("HERDER_FORK_OBJECT"));
+
+#[cfg(not(herder_ebpf))]
+pub static FORK_OBJECT: &[u8] = &[];

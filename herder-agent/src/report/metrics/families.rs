@@ -1,5 +1,7 @@
 //! Every family: name, help, labels.
 
+mod shield;
+
 use super::{
     super::Refused,
     config::ConfigFamilies,
@@ -16,11 +18,7 @@ use herder_model::{
     oom::reasons::{Lost, NoKill, Unattributed, Unseen},
 };
 use prometheus::{Histogram, IntCounter, Registry, process_collector::ProcessCollector};
-
-/// The kernel's release, for `herder_build_info`.
-fn kernel() -> String {
-    rustix::system::uname().release().to_string_lossy().into_owned()
-}
+use shield::ShieldFamilies;
 
 #[derive(Debug)]
 pub(super) struct Families {
@@ -61,6 +59,7 @@ pub(super) struct Families {
     pub(super) nri_connected: Family<0>,
     pub(super) nri_connections: Family<1>,
     pub(super) nri_answer_seconds: Histogram,
+    pub(super) shield: ShieldFamilies,
 }
 
 impl Families {
@@ -262,6 +261,7 @@ impl Families {
                 "Seconds from reading an NRI request until its answer is written.",
                 &[5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.05, 0.25, 1.0, 2.0],
             ),
+            shield: ShieldFamilies::new(&mut exposed),
             registry,
             exposed,
         };
@@ -272,7 +272,8 @@ impl Families {
     /// What runs here, with its source of kills.
     pub(super) fn build(&self, source: &str, means: &str) {
         let revision = option_env!("HERDER_REVISION").unwrap_or("unknown");
-        self.build_info.set([env!("CARGO_PKG_VERSION"), revision, &kernel(), source, means], 1);
+        let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+        self.build_info.set([env!("CARGO_PKG_VERSION"), revision, &kernel, source, means], 1);
     }
 
     /// Where a loss is counted.
@@ -303,16 +304,14 @@ impl Families {
         for result in Outcome::LABELS {
             self.events.begin([result]);
         }
-        for outcome in nri::Outcome::ALL {
-            self.nri_adjustments.begin([outcome.as_str()]);
-        }
-        for attempt in nri::Attempt::ALL {
-            self.nri_connections.begin([attempt.as_str()]);
-        }
+        nri::Outcome::ALL
+            .into_iter()
+            .for_each(|outcome| self.nri_adjustments.begin([outcome.as_str()]));
+        nri::Attempt::ALL
+            .into_iter()
+            .for_each(|attempt| self.nri_connections.begin([attempt.as_str()]));
         self.nri_connected.set([], 0);
-        for refused in Refused::ALL {
-            self.refused.begin([refused.as_str()]);
-        }
+        Refused::ALL.into_iter().for_each(|refused| self.refused.begin([refused.as_str()]));
         register(&self.registry, ProcessCollector::for_self());
     }
 }

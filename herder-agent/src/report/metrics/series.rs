@@ -122,12 +122,13 @@ impl Series {
         self.gone.insert(owner.clone(), now);
     }
 
+    /// The series of those that are gone for long enough go. Gives whose they were.
     pub(super) fn expire(
         &mut self,
         families: &Families,
         now: Instant,
         is_there: impl Fn(&ContainerNames) -> bool,
-    ) {
+    ) -> Vec<Owner> {
         let retention = self.retention;
         // A container may end and start again long after; what counts is its pod.
         for (owner, gone) in &mut self.gone {
@@ -140,10 +141,10 @@ impl Series {
         let old = |gone: &Instant| now.saturating_duration_since(*gone) >= retention;
         let expired: Vec<_> =
             self.gone.extract_if(|_, gone| old(gone)).map(|(owner, _)| owner).collect();
-        for owner in expired {
+        for owner in &expired {
             match owner {
                 Owner::Container(ContainerNames { namespace, pod, container }) => {
-                    let first = [namespace.as_str(), &pod, &container];
+                    let first = [namespace.as_str(), pod, container];
                     families.kills.remove_all(&first);
                     families.survived.remove_all(&first);
                     families.processes.remove_all(&first);
@@ -158,6 +159,7 @@ impl Series {
                 Owner::Unnamed { .. } => {}
             }
         }
+        expired
     }
 }
 

@@ -1,4 +1,5 @@
 mod contract;
+mod sizing;
 
 use super::*;
 use crate::report::ConfigInForce;
@@ -9,6 +10,7 @@ use herder_model::{
     owner::ContainerNames,
     rules::parse::LogLevel,
 };
+use sizing::at_its_limit;
 use std::time::SystemTime;
 
 fn host(path: &str) -> Owner {
@@ -57,6 +59,7 @@ fn report(owners: &[Owner], kind: Kind, cgroup: Option<&str>) -> KillReport {
         owner: owners[0].clone(),
         cgroup: cgroup.map(|path| CgroupPath::parse(path.as_bytes()).unwrap()),
         victim_owners: owners.to_vec(),
+        victim_pods: Vec::new(),
         rule: None,
     }
 }
@@ -110,6 +113,7 @@ fn every_family_of_the_contract_is_there_from_the_start() {
         ("herder_config_reloads_total{result=", 2),
         ("herder_web_config_reloads_total{result=", 2),
         ("herder_http_refused_total{reason=", 7),
+        ("herder_self_refused_total{reason=", 7),
         ("herder_config_watched 0", 1),
         ("herder_config_watch_failures_total 0", 1),
         ("herder_api_errors_total{reason=", 13),

@@ -9,7 +9,10 @@ use herder_model::{
     cgroup::{CgroupPath, OOM_GROUP},
     naming::runtime::RuntimeContainer,
     owner::id::{ContainerId, PodUid},
-    pods::{OOM_ESCALATE_ANNOTATION, OOM_GROUP_ANNOTATION, Pod, bounded, shortened},
+    pods::{
+        OOM_ESCALATE_ANNOTATION, OOM_GROUP_ANNOTATION, Pod, addresses::Addresses, bounded,
+        shortened,
+    },
     rules::matching::{PodSubject, Policy, Subject, Target, Verdict},
 };
 use std::sync::Arc;
@@ -135,6 +138,7 @@ pub fn pod_from_sandbox(sandbox: &PodSandbox) -> Option<Pod> {
         containers: Box::default(),
         more_containers: false,
         memory_limit: None,
+        addresses: Addresses::default(),
     })
 }
 

@@ -82,6 +82,7 @@ async fn play_core(
             writes: 1,
             reverts: 0,
             escalation: None,
+            init: None,
         };
         let more = last < containers;
         let next = more.then(|| (CgroupPath::root(), CgroupId(last as u64 - 1)));

@@ -38,6 +38,19 @@ pub fn enter_at(processes: &str, program: &[&str]) -> ExitCode {
     panic!("{}", role(name, arguments).exec());
 }
 
+/// Becomes a program of the file system, after `NAME=VALUE` for its environment. What it prints goes
+/// to a file.
+pub fn program(rest: &[&str]) -> ExitCode {
+    let begins = rest.iter().position(|word| !word.contains('=')).expect("a program");
+    let output = fs::File::create("/tmp/output").expect("a file for what it prints");
+    let mut command = Command::new(rest[begins]);
+    command
+        .args(&rest[begins + 1..])
+        .envs(rest[..begins].iter().filter_map(|it| it.split_once('=')));
+    command.stdout(output.try_clone().expect("the file again")).stderr(output);
+    panic!("{}", command.exec());
+}
+
 /// Keeps only the named capabilities for ever, then becomes the program. As uid
 /// 0 an `exec` would give back whatever is in the bounding set, so the others
 /// leave that. `uid=1234` is another user, `refuse=EPERM:openat2,statx` a sandbox that
@@ -50,6 +63,7 @@ pub fn confined(rest: &[&str]) -> ExitCode {
         keep | match name {
             "bpf" => CapabilitySet::BPF,
             "perfmon" => CapabilitySet::PERFMON,
+            "dac_override" => CapabilitySet::DAC_OVERRIDE,
             "sys_nice" => CapabilitySet::SYS_NICE,
             "sys_resource" => CapabilitySet::SYS_RESOURCE,
             other => panic!("no capability {other}"),

@@ -36,6 +36,9 @@ fn pod_is_named() {
     assert_eq!(agent.metric(KILLS), 1.0);
     let value = r#"herder_container_oom_group{container="worker",namespace="shop",pod="web-0"}"#;
     assert!(agent.get("/metrics").contains(&format!("{value} 0")));
+    let used =
+        r#"herder_container_oom_memory_bytes{container="worker",namespace="shop",pod="web-0"}"#;
+    assert_eq!(agent.metric(used), f64::from(60u32 << 20), "its own limit was hit");
     agent.assert_nothing_lost();
 }
 

@@ -167,3 +167,28 @@ fn no_number_of_a_file_is_too_large() {
     };
     assert_eq!(limits.whose(None), Limit::Container);
 }
+
+#[test]
+fn what_a_container_had_in_use_is_its_limit_or_bounded_by_what_was_read() {
+    let at = |place, container| Limits { place, container, ..one() };
+    let read = |current: Option<u64>, peak: Option<u64>| {
+        let bytes = |mebibytes: Option<u64>| mebibytes.map(|mebibytes| mebibytes * MIB);
+        Some(Memory { limit: Some(256 * MIB), current: bytes(current), peak: bytes(peak) })
+    };
+    let table = [
+        // Whatever is left of it: the victim may have released its memory.
+        ("its own limit", at(Place::Container, read(Some(9), Some(300))), Some(256)),
+        ("its own limit, and it is gone", at(Place::Container, None), Some(256)),
+        ("the pod's", at(Place::Parent, read(Some(100), Some(255))), Some(185)),
+        ("the node's, not released yet", at(Place::Node, read(Some(200), Some(210))), Some(210)),
+        ("no peak (before Linux 5.19)", at(Place::Inside, read(Some(100), None)), Some(185)),
+        ("only the peak", at(Place::Unknown, read(None, Some(210))), Some(210)),
+        ("gone", at(Place::Node, None), None),
+        ("nothing could be read", at(Place::Node, read(None, None)), None),
+    ];
+    for (case, limits, expected) in table {
+        assert_eq!(limits.container_used(), expected.map(|bytes| bytes * MIB), "{case}");
+    }
+    let unread = Limits { bytes: None, ..at(Place::Container, read(Some(100), None)) };
+    assert_eq!(unread.container_used(), Some(185 * MIB), "the limit is gone with its cgroup");
+}

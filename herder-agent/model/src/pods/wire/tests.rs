@@ -214,3 +214,52 @@ fn only_an_init_container_that_ended_well_is_completed() {
         assert_eq!(container.completed, expected, "{list} {policy} {state}");
     }
 }
+
+/// Servers before 1.16 have only the first.
+#[test]
+fn addresses_are_those_of_a_pod_that_runs_bounded_in_number() {
+    let pod = |spec: Value, status: Value| {
+        let metadata = json!({ "name": "a", "namespace": "b", "uid": UID });
+        trim(json!({ "metadata": metadata, "spec": spec, "status": status })).unwrap().addresses
+    };
+    let many: Vec<_> = (1..9).map(|last| json!({ "ip": format!("10.0.0.{last}") })).collect();
+    let table = [
+        (json!({}), vec![]),
+        (json!({ "podIP": null, "podIPs": null, "hostIP": null, "hostIPs": null }), vec![]),
+        (json!({ "podIP": "10.0.0.1" }), vec!["10.0.0.1"]),
+        (
+            json!({ "podIP": "10.0.0.1", "podIPs": [{ "ip": "10.0.0.1" }, { "ip": "fd00::1" }] }),
+            vec!["10.0.0.1", "fd00::1"],
+        ),
+        (
+            json!({ "podIPs": [{}, { "ip": null }, { "ip": "x" }, { "ip": "fd00::1" }] }),
+            vec!["fd00::1"],
+        ),
+        (json!({ "podIPs": many }), vec!["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"]),
+        (json!({ "podIP": "10.0.0.1", "phase": "Failed" }), vec![]),
+        (json!({ "podIP": "10.0.0.1", "phase": "Pending" }), vec!["10.0.0.1"]),
+    ];
+    for (status, ips) in table {
+        let addresses = pod(json!({}), status.clone());
+        let ips: Vec<core::net::IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+        assert_eq!((&*addresses.ips, addresses.are_nodes), (&*ips, false), "{status}");
+    }
+    let nodes = json!({ "podIP": "10.0.0.9", "hostIPs": [{ "ip": "10.0.0.9" }] });
+    assert!(pod(json!({}), nodes).are_nodes);
+    assert!(pod(json!({ "hostNetwork": true }), json!({ "podIP": "10.0.0.9" })).are_nodes);
+    assert!(!pod(json!({ "hostNetwork": null }), json!({ "podIP": "10.0.0.9" })).are_nodes);
+}
+
+/// As a real server has sent them.
+#[test]
+fn recorded_pods_have_addresses() {
+    #[derive(Deserialize)]
+    struct List {
+        items: Vec<PodObject>,
+    }
+    let raw = include_str!("../../../../tests/fixtures/k8s-wire/list-pods-node-1-mixed.body");
+    let list: List = serde_json::from_str(raw).unwrap();
+    let pods: Vec<_> = list.items.into_iter().filter_map(PodObject::trim).collect();
+    let of = |are_nodes| pods.iter().filter(move |pod| pod.addresses.are_nodes == are_nodes);
+    assert!(of(true).count() > 0 && of(false).any(|pod| !pod.addresses.ips.is_empty()));
+}

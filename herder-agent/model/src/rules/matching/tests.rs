@@ -32,6 +32,7 @@ fn pod(namespace: &str, labels: &[(&str, &str)], annotation: Option<&str>) -> Po
         containers: Box::default(),
         more_containers: false,
         memory_limit: None,
+        addresses: crate::pods::addresses::Addresses::default(),
     }
 }
 

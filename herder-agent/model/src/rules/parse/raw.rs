@@ -58,7 +58,7 @@ pub(super) struct RawConfig {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[serde(
-    expecting = "a rule: the keys `name`, `oomGroup`, `cgroups` or `pods`, and perhaps `escalate`"
+    expecting = "a rule: the keys `name`, `oomGroup`, `cgroups` or `pods`, and perhaps `escalate` and `protectInit`"
 )]
 struct RawRule {
     #[serde(default, deserialize_with = "key")]
@@ -71,6 +71,8 @@ struct RawRule {
     oom_group: Key<OomGroup>,
     #[serde(default, deserialize_with = "key")]
     escalate: Key<RawEscalate>,
+    #[serde(default, deserialize_with = "key")]
+    protect_init: Key<bool>,
 }
 
 #[derive(Deserialize)]
@@ -192,6 +194,12 @@ impl RawRule {
         }
         let of = format!("rule {name:?}");
         let oom_group = needed(self.oom_group, "oomGroup", &of, at)?;
+        let protects_at = self.protect_init.as_ref().map_or(at, |it| it.referenced);
+        let protect_init = value(self.protect_init, "protectInit")?.unwrap_or_default();
+        if protect_init && oom_group != OomGroup::SingleProcess {
+            let why = "needs `oomGroup: single-process`: else the container ends with its children";
+            return wrong(protects_at, format!("`protectInit` of {of} {why}"));
+        }
         let selects = match (value(self.cgroups, "cgroups")?, value(self.pods, "pods")?) {
             (Some(globs), None) if globs.is_empty() => {
                 return wrong(at, format!("{of} has an empty list of cgroups"));
@@ -207,7 +215,7 @@ impl RawRule {
             let why = "`escalate` goes with oomGroup: single-process only; else no single processes are killed";
             return wrong(asked, why);
         }
-        Ok(Rule { name: name.into(), selects, oom_group, escalate })
+        Ok(Rule { name: name.into(), selects, oom_group, escalate, protect_init })
     }
 }
 

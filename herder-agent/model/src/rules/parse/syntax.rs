@@ -23,6 +23,7 @@ pub(super) fn explained(error: &Error) -> String {
             format!("{} is needed here, not {unexpected}", kind(expected))
         }
         Error::Unexpected { expected, .. } => format!("{} is needed here", kind(expected)),
+        Error::InvalidScalar { ty: "boolean", .. } => "true or false is needed here".into(),
         Error::ExternallyTaggedEnumExpectedScalarOrMapping { .. }
         | Error::ExpectedStringKeyForExternallyTaggedEnum { .. }
         | Error::UnexpectedValueForUnitEnumVariant { .. }
@@ -65,7 +66,8 @@ fn kind(expected: &str) -> &str {
         "a map" | "a mapping" | "mapping" | "mapping start" | "mapping start event" => {
             "a mapping (`key: value`)"
         }
-        "a string" | "string" | "string scalar" | "scalar" => "a text",
+        "a string" | "string" | "string scalar" => "a text",
+        "scalar" => "a text, a number, or true or false",
         "option" | "a span-aware newtype wrapper" => "another kind of value",
         other => other,
     }

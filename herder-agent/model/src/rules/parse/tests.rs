@@ -36,6 +36,21 @@ fn nothing_is_a_configuration_without_rules() {
     }
 }
 
+#[test]
+fn an_init_is_protected_only_where_a_rule_says_so() {
+    for (protects, expected) in
+        [("", false), ("\n    protectInit: false", false), ("\n    protectInit: true", true)]
+    {
+        let text = format!(
+            "rules:\n  - name: a\n    cgroups: [/a]\n    oomGroup: single-process{protects}\n"
+        );
+        let config = Config::parse(&text, "rules.yaml").unwrap();
+        assert_eq!(config.rules[0].protect_init, expected, "{text}");
+        let policy = crate::rules::matching::Policy::new(config);
+        assert_eq!((policy.protects_init("a"), policy.protects_init("b")), (expected, false));
+    }
+}
+
 /// Each mistake, the line it is on, and a word of the message.
 #[test]
 fn mistakes_are_told_with_their_line() {
@@ -82,6 +97,31 @@ fn mistakes_are_told_with_their_line() {
             "rules:\n  - {name: annotation, cgroups: [/a], oomGroup: leave}\n".to_owned(),
             2,
             "annotation",
+        ),
+        (
+            rule("    oomGroup: group\n    protectInit: true\n    cgroups: [/a]\n"),
+            4,
+            "single-process",
+        ),
+        (
+            rule("    oomGroup: leave\n    cgroups: [/a]\n    protectInit: true\n"),
+            5,
+            "single-process",
+        ),
+        (
+            rule("    oomGroup: single-process\n    protectInit: maybe\n    cgroups: [/a]\n"),
+            4,
+            "true or false",
+        ),
+        (
+            rule("    oomGroup: single-process\n    protectInit: [a]\n    cgroups: [/a]\n"),
+            4,
+            "true",
+        ),
+        (
+            rule("    oomGroup: single-process\n    protectInit:\n    cgroups: [/a]\n"),
+            4,
+            "no value",
         ),
         ("podAnnotations: perhaps".to_owned(), 1, "perhaps"),
         ("rules: []\nlogLevel: inof\n".to_owned(), 2, "\"inof\" is no log level"),

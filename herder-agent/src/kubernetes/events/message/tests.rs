@@ -52,6 +52,7 @@ fn report(kind: Kind, limit: Limit, comm: &str, sizes: Option<Sizes>) -> KillRep
         owner: owners[0].clone(),
         cgroup: None,
         victim_owners: owners.into(),
+        victim_pods: Vec::new(),
         rule: None,
     }
 }

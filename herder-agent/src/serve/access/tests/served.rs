@@ -1,10 +1,10 @@
 use super::*;
 use crate::{
-    report::{Reporter, heartbeat::Heartbeat},
+    report::{Reporter, heartbeat::Heartbeat, own::PodRequest},
     serve::{HEAD, Readiness, State, bind, places::HANDSHAKES, run},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use herder_model::oom::event::Means;
+use herder_model::{oom::event::Means, pods::addresses::SelfRefused};
 use rustls::{
     ClientConfig,
     pki_types::ServerName,
@@ -28,7 +28,22 @@ pub(super) struct Server {
 }
 
 impl Server {
+    /// The port for pods, of an agent that knows none.
+    fn for_pods(access: Access) -> Self {
+        let (core, mut asked) = mpsc::channel::<PodRequest>(1);
+        tokio::spawn(async move {
+            while let Some(PodRequest { answer, .. }) = asked.recv().await {
+                let _ = answer.send(Err(SelfRefused::PodsUnknown));
+            }
+        });
+        Self::of(access, |state| state.for_pods(core))
+    }
+
     pub(super) fn start(access: Access) -> Self {
+        Self::of(access, |state| state)
+    }
+
+    fn of(access: Access, port: impl FnOnce(State) -> State) -> Self {
         let listeners = bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
         let address = listeners.addresses()[0];
         let reporter = Arc::<Reporter>::default();
@@ -37,7 +52,8 @@ impl Server {
         let (ready, heartbeat) = (Readiness::default(), Heartbeat::default());
         let (access, asked) = watch::channel(access);
         let state = State::new(reporter.clone(), ready, core, heartbeat, None, "node-1");
-        tokio::spawn(run(listeners, state.asking(asked), std::future::pending()));
+        let state = port(state.asking(asked));
+        tokio::spawn(run(listeners, state, std::future::pending()));
         Server { address, reporter, access }
     }
 
@@ -198,6 +214,21 @@ async fn names_and_passwords_open_all_other_paths() {
 }
 
 /// The check of a password takes its time, and delays no probe.
+/// A pod's address is what it is known by. TLS holds for it too.
+#[tokio::test]
+async fn the_port_for_pods_has_tls_and_no_password() {
+    let authority = Authority::new("ca");
+    let directory = Directory::certified("pods", &authority);
+    let users = format!("{TLS}}}\nbasic_auth_users: {{a: {}}}", bcrypt::hash("right", 4).unwrap());
+    let server = Server::for_pods(directory.take(&users).unwrap());
+    let kills = "/api/v1/self/kills";
+    has(&server.tls(authority.client(None, &BOTH), kills, "").await, 503, "pods-unknown");
+    has(&server.plain(kills, "").await, 400, "ask https://");
+    has(&server.plain("/livez", "").await, 400, "ask https://");
+    assert!(server.counted("herder_http_refused_total{reason=\"plain-http\"} 2"));
+    assert!(server.counted("herder_self_refused_total{reason=\"pods-unknown\"} 1"));
+}
+
 #[tokio::test]
 async fn probes_are_answered_while_passwords_are_checked() {
     let hash = bcrypt::hash("secret", 10).unwrap();

@@ -1,0 +1,160 @@
+//! What a container needs whose init is exempt from OOM kills (`protectInit: true`): what the
+//! init starts is exempt too, and the agent has to be told of it.
+//!
+//! An object of its own. Its programs run for every fork of the node, and its maps take memory,
+//! so it is loaded only where a rule asks for it.
+//!
+//! Forks end at the score: only a process that is born with -1000 is looked at further. Whoever
+//! forks it, it is found, so no grandchild is missed.
+#![no_std]
+#![no_main]
+#![expect(unsafe_code, reason = "eBPF programs read kernel memory through helpers")]
+
+#[expect(dead_code, reason = "the other object has what is not used here")]
+mod kernel;
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_cgroup_id, bpf_ktime_get_ns},
+    macros::{fexit, map, raw_tracepoint},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    programs::{FExitContext, RawTracePointContext},
+};
+use herder_agent_ebpf::{ForkRecord, Header, LEVELS, NoVictimRecord, RecordKind, flag, rings};
+use kernel::{Address, Task, oom_domain};
+
+/// Forks, and attempts of the OOM killer without a victim.
+#[map]
+static FORKS: RingBuf = RingBuf::with_byte_size(rings::FORKS, 0);
+
+/// The containers whose init is exempt, by cgroup.
+#[map]
+static EXEMPT: HashMap<u64, u8> = HashMap::with_max_entries(1024, 0);
+
+/// Records that did not fit into the ring buffer.
+#[map]
+static FORKS_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// When an attempt without a victim was handed over last. The task that asked for memory may ask
+/// again at once, without end.
+#[map]
+static LAST_NO_VICTIM: Array<u64> = Array::with_max_entries(1, 0);
+
+/// The least time between two of those, nanoseconds.
+const NO_VICTIM_EVERY: u64 = 20_000_000;
+
+/// `OOM_SCORE_ADJ_MIN`, include/uapi/linux/oom.h.
+const OOM_SCORE_ADJ_MIN: i32 = -1000;
+
+/// match-proto: include/trace/events/sched.h:TP_PROTO(struct task_struct *parent, struct task_struct *child) [5.10, 6.1, 6.12, 7.2]
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+fn process_fork(ctx: RawTracePointContext) -> i32 {
+    let child = Task(Address(ctx.arg(1)));
+    if child.oom_score_adj() == Some(OOM_SCORE_ADJ_MIN) {
+        exempt_fork(Task(Address(ctx.arg(0))), child);
+    }
+    0
+}
+
+/// Hands over a process that was born exempt, if it is in a container whose init is.
+#[inline(always)]
+fn exempt_fork(parent: Task, child: Task) {
+    let (Some(tgid), Some(tid)) = (child.tgid(), child.tid()) else {
+        return;
+    };
+    // A thread shares the score of its process.
+    if tgid != tid {
+        return;
+    }
+    let (Some(container), Some(start_boottime)) = (container_of(child), child.start_boottime())
+    else {
+        return;
+    };
+    let shares = parent.memory_address() == child.memory_address();
+    let record = ForkRecord {
+        header: header(RecordKind::Fork, if shares { flag::SHARES_MEMORY } else { 0 }),
+        container,
+        start_boottime,
+        tgid,
+        reserved: 0,
+    };
+    if FORKS.output::<ForkRecord>(&record, 0).is_err() {
+        lost();
+    }
+}
+
+/// The nearest container with an exempt init that a process is in.
+#[inline(always)]
+fn container_of(task: Task) -> Option<u64> {
+    let cgroup = task.cgroup()?;
+    let own = cgroup.level()?;
+    for up in 0..LEVELS as u32 {
+        if up >= own {
+            break;
+        }
+        let id = cgroup.above(own - up)?;
+        // SAFETY: only whether it is there is asked.
+        if unsafe { EXEMPT.get(&id) }.is_some() {
+            return Some(id);
+        }
+    }
+    None
+}
+
+/// match-proto: mm/oom_kill.c:bool out_of_memory(struct oom_control *oc) [5.10, 6.1, 6.12, 7.2]
+#[fexit(function = "out_of_memory")]
+fn no_victim(ctx: FExitContext) -> i32 {
+    // What it returns comes after its one argument.
+    let killed: u64 = ctx.arg(1);
+    if killed & 0xff != 0 {
+        return 0;
+    }
+    // For the node nobody waits: the kernel panics.
+    let Some((domain_cgroup @ 1.., _)) = oom_domain(Address(ctx.arg(0))) else {
+        return 0;
+    };
+    let header = header(RecordKind::NoVictim, 0);
+    if let Some(last) = LAST_NO_VICTIM.get_ptr_mut(0) {
+        // SAFETY: the element lives as long as the map. Of two that write at once, one more
+        // record is handed over.
+        let before = unsafe { core::ptr::read_volatile(last) };
+        if header.time.wrapping_sub(before) < NO_VICTIM_EVERY {
+            return 0;
+        }
+        // SAFETY: as above.
+        unsafe { *last = header.time };
+    }
+    // SAFETY: the helper has no preconditions.
+    let trigger_cgroup = unsafe { bpf_get_current_cgroup_id() };
+    let record = NoVictimRecord { header, domain_cgroup, trigger_cgroup };
+    if FORKS.output::<NoVictimRecord>(&record, 0).is_err() {
+        lost();
+    }
+    0
+}
+
+#[inline(always)]
+fn header(kind: RecordKind, flags: u32) -> Header {
+    // SAFETY: the helper has no preconditions.
+    let time = unsafe { bpf_ktime_get_ns() };
+    Header { kind: kind as u32, flags, time }
+}
+
+#[inline(always)]
+fn lost() {
+    if let Some(counter) = FORKS_LOST.get_ptr_mut(0) {
+        // SAFETY: the pointer is to this CPU's own element, which lives as long as the map.
+        unsafe { *counter += 1 };
+    }
+}
+
+/// The helpers that read kernel memory are for GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier refuses a program that could get here.
+    loop {}
+}

@@ -1,0 +1,252 @@
+//! Whether a container's init is exempt from OOM kills (`protectInit: true`), as a state machine:
+//! what was seen of it, and what follows.
+//!
+//! An `oom_score_adj` of -1000 keeps the kernel from a process, and whatever that process starts
+//! inherits it. So the init's own value is kept, what it starts is given that value back, and the
+//! init gets it back when the rule goes, or when the kernel finds nothing else to kill.
+//!
+//! The value is in the state file before -1000 is written: an agent that is killed leaves an init
+//! that only its successor can restore.
+
+use crate::{
+    cgroup::{CgroupId, CgroupPath},
+    clock::Monotonic,
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, time::Duration};
+
+/// `OOM_SCORE_ADJ_MIN`, include/uapi/linux/oom.h: never chosen.
+pub const EXEMPT: i16 = -1000;
+
+/// How long the kernel may find nothing to kill before the init gets its own value back. Victims
+/// whose memory is not free yet are such a moment, too; they take far less.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Attempts without a victim that are so far apart are not the same emergency.
+const APART: Duration = Duration::from_secs(1);
+
+/// Inits that are protected at once: room in the programs' map, and a descriptor for each.
+pub const MOST: usize = 1000;
+
+/// How often -1000 is written again to an init that has its own value again.
+const MOST_AGAIN: u8 = 3;
+
+/// A protected init, for the next agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedInit {
+    /// The cgroup of its container.
+    pub path: CgroupPath,
+    /// Its process id on the node.
+    pub pid: u32,
+    /// When it began, in clock ticks since the boot: with the id, which process it is.
+    pub start: u64,
+    /// Its own `oom_score_adj`.
+    pub score: i16,
+}
+
+/// The protected inits, by the cgroup of their container.
+pub type SavedInits = BTreeMap<CgroupId, SavedInit>;
+
+/// Why an init is not protected although its rule asks for it. A metric's label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unprotected {
+    /// It is not known which process it is, or not yet.
+    NoInit,
+    /// It has just started, or its own value is not saved yet.
+    Pending,
+    /// It was exempt by itself.
+    OwnScore,
+    /// It has changed its score since.
+    Changed,
+    /// The kernel found nothing else to kill.
+    NoOtherVictim,
+    /// The kernel refused the write.
+    Refused,
+    /// More inits are to be protected than there is room for: [`MOST`].
+    TooMany,
+    /// Nothing is written in a dry run.
+    DryRun,
+    /// This agent cannot protect any init.
+    Unavailable,
+}
+
+impl Unprotected {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::NoInit,
+        Self::Pending,
+        Self::OwnScore,
+        Self::Changed,
+        Self::NoOtherVictim,
+        Self::Refused,
+        Self::TooMany,
+        Self::DryRun,
+        Self::Unavailable,
+    ];
+
+    /// The value of the `reason` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoInit => "no-init",
+            Self::Pending => "pending",
+            Self::OwnScore => "own-score",
+            Self::Changed => "changed",
+            Self::NoOtherVictim => "no-other-victim",
+            Self::Refused => "refused",
+            Self::TooMany => "too-many",
+            Self::DryRun => "dry-run",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// What was seen of an init.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Its score was read.
+    Score(i16),
+    /// Its own value is in the state file, and its score is this now.
+    Saved(i16),
+    /// -1000 was written.
+    Written,
+    /// The kernel refused that.
+    Refused,
+    /// The OOM killer found nothing to kill around it, at this time, and had killed so many
+    /// processes of its container until then.
+    NoVictim(Monotonic, u64),
+    /// No rule asks for it any more, or the agent ends.
+    Released,
+}
+
+/// What to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing.
+    None,
+    /// Save its own value, and then report [`Seen::Saved`].
+    Save,
+    /// Write -1000.
+    Exempt,
+    /// Write this value, if it still has -1000.
+    Restore(i16),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    New,
+    Planned,
+    Held,
+    Off(Unprotected),
+    Released,
+}
+
+/// The OOM killer finds nothing to kill: since when, when last, and how many had been killed then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Emergency {
+    since: Monotonic,
+    last: Monotonic,
+    kills: u64,
+}
+
+/// One init.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shield {
+    phase: Phase,
+    own: i16,
+    again: u8,
+    emergency: Option<Emergency>,
+}
+
+impl Shield {
+    /// One of which nothing is known yet.
+    pub fn new() -> Self {
+        Shield { phase: Phase::New, own: 0, again: 0, emergency: None }
+    }
+
+    /// One that an earlier agent has protected, or was about to; its own value.
+    pub fn inherited(own: i16) -> Self {
+        Shield { phase: Phase::Held, own, ..Self::new() }
+    }
+
+    /// Its own value, as long as it is, or is about to be, exempt: to be saved, and for what it
+    /// starts.
+    pub fn own(&self) -> Option<i16> {
+        matches!(self.phase, Phase::Planned | Phase::Held).then_some(self.own)
+    }
+
+    /// Why it is not protected; none if it is.
+    pub fn unprotected(&self) -> Option<Unprotected> {
+        match self.phase {
+            Phase::New | Phase::Planned | Phase::Released => Some(Unprotected::Pending),
+            Phase::Held => None,
+            Phase::Off(reason) => Some(reason),
+        }
+    }
+
+    /// Takes notice of what was seen, and says what to do.
+    pub fn step(&mut self, seen: Seen) -> Action {
+        match (self.phase, seen) {
+            (Phase::New, Seen::Score(EXEMPT)) => self.off(Unprotected::OwnScore),
+            (Phase::New, Seen::Score(score)) => {
+                (self.phase, self.own) = (Phase::Planned, score);
+                Action::Save
+            }
+            (Phase::Planned, Seen::Saved(score)) if score == self.own => Action::Exempt,
+            // Its runtime was not done with it.
+            (Phase::Planned, Seen::Saved(score)) => {
+                self.phase = Phase::New;
+                self.step(Seen::Score(score))
+            }
+            (Phase::Planned, Seen::Written) => {
+                self.phase = Phase::Held;
+                Action::None
+            }
+            (Phase::Planned | Phase::Held, Seen::Refused) => self.off(Unprotected::Refused),
+            (Phase::Held, Seen::Score(EXEMPT)) => Action::None,
+            (Phase::Held, Seen::Score(score)) if score == self.own && self.again < MOST_AGAIN => {
+                self.again += 1;
+                Action::Exempt
+            }
+            (Phase::Held, Seen::Score(_)) => self.off(Unprotected::Changed),
+            (Phase::Held, Seen::NoVictim(now, kills)) => self.no_victim(now, kills),
+            (Phase::Held, Seen::Released) => {
+                self.phase = Phase::Released;
+                Action::Restore(self.own)
+            }
+            (_, Seen::Released) => {
+                self.phase = Phase::Released;
+                Action::None
+            }
+            _ => Action::None,
+        }
+    }
+
+    fn off(&mut self, reason: Unprotected) -> Action {
+        self.phase = Phase::Off(reason);
+        Action::None
+    }
+
+    /// While its children die one after the other, there may be moments without a victim; then
+    /// processes are killed between them.
+    fn no_victim(&mut self, now: Monotonic, kills: u64) -> Action {
+        let goes_on =
+            |it: &Emergency| it.kills == kills && now.saturating_duration_since(it.last) <= APART;
+        let since = self.emergency.filter(goes_on).map_or(now, |it| it.since);
+        self.emergency = Some(Emergency { since, last: now, kills });
+        if now.saturating_duration_since(since) < PATIENCE {
+            return Action::None;
+        }
+        self.phase = Phase::Off(Unprotected::NoOtherVictim);
+        Action::Restore(self.own)
+    }
+}
+
+impl Default for Shield {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+use super::*;
+
+/// Its name, how it begins, what is seen and done, and why it is not protected in the end.
+type Way = (&'static str, Shield, &'static [(Seen, Action)], Option<Unprotected>);
+
+fn at(milliseconds: u64) -> Monotonic {
+    Monotonic(9) + Duration::from_millis(milliseconds)
+}
+
+/// Walks a new one through steps and gives why it is not protected in the end.
+fn walk(name: &str, shield: &mut Shield, steps: &[(Seen, Action)]) -> Option<Unprotected> {
+    for (number, (seen, action)) in steps.iter().enumerate() {
+        assert_eq!(shield.step(*seen), *action, "{name}, step {number}: {seen:?}");
+    }
+    shield.unprotected()
+}
+
+fn held(own: i16) -> Shield {
+    let mut shield = Shield::new();
+    let steps = [
+        (Seen::Score(own), Action::Save),
+        (Seen::Saved(own), Action::Exempt),
+        (Seen::Written, Action::None),
+    ];
+    assert_eq!(walk("held", &mut shield, &steps), None);
+    shield
+}
+
+#[test]
+fn each_way_that_an_init_can_go() {
+    use Unprotected::{Changed, OwnScore, Pending, Refused};
+    let table: &[Way] = &[
+        ("exempt by itself", Shield::new(), &[(Seen::Score(EXEMPT), Action::None)], Some(OwnScore)),
+        ("being saved", Shield::new(), &[(Seen::Score(5), Action::Save)], Some(Pending)),
+        (
+            "its runtime writes its value late",
+            Shield::new(),
+            &[
+                (Seen::Score(-998), Action::Save),
+                (Seen::Saved(3), Action::Save),
+                (Seen::Saved(3), Action::Exempt),
+                (Seen::Written, Action::None),
+                (Seen::Released, Action::Restore(3)),
+            ],
+            Some(Pending),
+        ),
+        (
+            "it makes itself exempt meanwhile",
+            Shield::new(),
+            &[(Seen::Score(0), Action::Save), (Seen::Saved(EXEMPT), Action::None)],
+            Some(OwnScore),
+        ),
+        (
+            "the write is refused",
+            Shield::new(),
+            &[
+                (Seen::Score(0), Action::Save),
+                (Seen::Saved(0), Action::Exempt),
+                (Seen::Refused, Action::None),
+                (Seen::Released, Action::None),
+            ],
+            Some(Pending),
+        ),
+        ("refused", held(0), &[(Seen::Refused, Action::None)], Some(Refused)),
+        (
+            "released before it was exempt",
+            Shield::new(),
+            &[(Seen::Score(0), Action::Save), (Seen::Released, Action::None)],
+            Some(Pending),
+        ),
+        (
+            "it sets a score of its own",
+            held(0),
+            &[
+                (Seen::Score(EXEMPT), Action::None),
+                (Seen::Score(500), Action::None),
+                (Seen::Released, Action::None),
+            ],
+            Some(Pending),
+        ),
+        ("changed", held(0), &[(Seen::Score(-5), Action::None)], Some(Changed)),
+        (
+            "it has its own value again, again and again",
+            held(7),
+            &[
+                (Seen::Score(7), Action::Exempt),
+                (Seen::Score(7), Action::Exempt),
+                (Seen::Score(7), Action::Exempt),
+                (Seen::Score(7), Action::None),
+            ],
+            Some(Changed),
+        ),
+        (
+            "an earlier agent had only saved it",
+            Shield::inherited(2),
+            &[(Seen::Score(2), Action::Exempt), (Seen::Written, Action::None)],
+            None,
+        ),
+        (
+            "an earlier agent left it, and no rule asks for it",
+            Shield::inherited(2),
+            &[(Seen::Score(EXEMPT), Action::None), (Seen::Released, Action::Restore(2))],
+            Some(Pending),
+        ),
+    ];
+    for (name, shield, steps, end) in table {
+        assert_eq!(walk(name, &mut shield.clone(), steps), *end, "{name}");
+    }
+}
+
+#[test]
+fn its_own_value_is_known_exactly_while_it_may_be_exempt() {
+    assert_eq!(Shield::new().own(), None);
+    let mut shield = held(3);
+    assert_eq!((shield.own(), Shield::inherited(4).own()), (Some(3), Some(4)));
+    shield.step(Seen::Released);
+    assert_eq!(shield.own(), None);
+}
+
+#[test]
+fn an_emergency_that_does_not_end_takes_the_protection() {
+    let mut shield = held(3);
+    for time in [0, 500, 1000, 1500] {
+        assert_eq!(shield.step(Seen::NoVictim(at(time), 4)), Action::None, "{time}");
+    }
+    assert_eq!(shield.step(Seen::NoVictim(at(2000), 4)), Action::Restore(3));
+    assert_eq!(shield.unprotected(), Some(Unprotected::NoOtherVictim));
+    assert_eq!(shield.step(Seen::NoVictim(at(2100), 4)), Action::None);
+    assert_eq!(shield.step(Seen::Released), Action::None);
+}
+
+/// Its children die, and between two of them there is none to kill.
+#[test]
+fn moments_between_kills_are_no_emergency() {
+    let mut shield = held(3);
+    for number in 0..100 {
+        assert_eq!(shield.step(Seen::NoVictim(at(number * 300), number / 4)), Action::None);
+    }
+    let mut shield = held(3);
+    for number in 0..100 {
+        assert_eq!(shield.step(Seen::NoVictim(at(number * 1100), 0)), Action::None);
+    }
+}
+
+#[test]
+fn names_are_closed_and_distinct() {
+    let names: std::collections::BTreeSet<_> = Unprotected::ALL.map(Unprotected::as_str).into();
+    assert_eq!(names.len(), Unprotected::ALL.len());
+    for reason in Unprotected::ALL {
+        assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+    }
+}

@@ -1,0 +1,43 @@
+//! Whether this process could protect an init, where a rule asks for it. Nothing is written.
+
+use super::{Finding, ok, warn};
+use crate::{
+    cli::args::NodeArgs,
+    kernel::{host_proc::HostProc, probe::KernelFacts},
+};
+use herder_model::rules::parse::Config;
+use rustix::thread::CapabilitySet;
+
+/// Nothing, if no rule asks for it.
+pub(super) fn protection(
+    args: &NodeArgs,
+    config: &Config,
+    facts: Option<&KernelFacts>,
+) -> Option<(&'static str, Finding)> {
+    config.rules.iter().any(|rule| rule.protect_init).then(|| ("protectInit", found(args, facts)))
+}
+
+fn found(args: &NodeArgs, facts: Option<&KernelFacts>) -> Finding {
+    if facts.and_then(|facts| facts.functions.out_of_memory).is_none() {
+        return warn("no init is protected: it takes the kernel's BTF", "see BTF");
+    }
+    match HostProc::open(&args.proc_root) {
+        Err(error) => warn(
+            format!("no init is protected: {error}"),
+            "in a cluster add the component protect-init (chart: protectInit.enabled), on a host the drop-in protect-init.conf; or remove protectInit from the rules",
+        ),
+        Ok(_) if !overrides() => warn(
+            "CAP_DAC_OVERRIDE is missing: inits of other users than root are not protected",
+            "grant it, if there are such containers",
+        ),
+        Ok(_) => ok(format!(
+            "{} is the node's, and a score can be lowered; run needs --state-file, too",
+            args.proc_root.display()
+        )),
+    }
+}
+
+fn overrides() -> bool {
+    let sets = rustix::thread::capabilities(None);
+    sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::DAC_OVERRIDE))
+}

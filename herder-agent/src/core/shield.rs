@@ -1,0 +1,157 @@
+//! Which inits are to be protected, and which are: the core's side of [`crate::enforce::shield`].
+
+use super::Core;
+use crate::enforce::{
+    ContainerState,
+    shield::{Found, Link, Parts, Protect, Wanted},
+};
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath},
+    rules::matching::Target,
+    shield::{SavedInits, Unprotected},
+};
+use std::{collections::HashMap, future::pending, sync::Arc};
+
+/// What is wanted, and the thread that does it, once something is.
+pub(super) struct Shields {
+    parts: Option<Parts>,
+    link: Option<Link>,
+    wanted: Wanted,
+    changed: bool,
+    /// The versions that are in the state file, and in the one that is being written.
+    saved: u64,
+    saving: u64,
+}
+
+impl Shields {
+    /// Without parts nothing is ever protected.
+    pub(super) fn new(parts: Option<Parts>) -> Self {
+        let keep = parts.iter().flat_map(|parts| parts.left.keys().copied()).collect();
+        let wanted = Wanted { keep, ..Wanted::default() };
+        Shields { parts, link: None, changed: !wanted.keep.is_empty(), wanted, saved: 0, saving: 0 }
+    }
+
+    fn want(&mut self, id: CgroupId, protect: Protect) {
+        self.changed |= self.wanted.keep.remove(&id);
+        if self.wanted.containers.get(&id) != Some(&protect) {
+            self.wanted.containers.insert(id, protect);
+            self.changed = true;
+        }
+    }
+
+    pub(super) fn release(&mut self, id: CgroupId) {
+        self.changed |= self.wanted.containers.remove(&id).is_some();
+    }
+
+    /// Forgets what an earlier agent left where no rule wants it for certain.
+    pub(super) fn keep(&mut self, keeps: impl Fn(CgroupId) -> bool) {
+        let before = self.wanted.keep.len();
+        self.wanted.keep.retain(|id| keeps(*id));
+        self.changed |= self.wanted.keep.len() != before;
+    }
+
+    /// Hands over what is wanted, if that has changed.
+    pub(super) fn hand_over(&mut self) {
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
+        if let Some(link) = &self.link {
+            return link.want(self.wanted.clone());
+        }
+        let Some(parts) = self.parts.take() else { return };
+        match Link::start(parts, self.wanted.clone()) {
+            Ok(link) => self.link = Some(link),
+            Err(error) => {
+                tracing::error!(%error, "No init is protected: the thread for it cannot be started.");
+            }
+        }
+    }
+
+    /// Waits until something else is protected.
+    pub(super) async fn news(&mut self) {
+        match &mut self.link {
+            Some(link) => link.changed().await,
+            None => pending().await,
+        }
+    }
+
+    fn found(&self) -> Arc<Found> {
+        self.link.as_ref().map(Link::found).unwrap_or_default()
+    }
+
+    /// Whether there is something that the state file has not.
+    pub(super) fn is_unsaved(&self) -> bool {
+        self.found().version > self.saving
+    }
+
+    /// What the next agent has to know; it is being saved.
+    pub(super) fn begin_saving(&mut self) -> SavedInits {
+        let found = match (&self.link, &self.parts) {
+            (None, Some(parts)) => return parts.left.clone(),
+            _ => self.found(),
+        };
+        self.saving = found.version;
+        found.inits.clone()
+    }
+
+    /// What was being saved is in the state file, or is not.
+    pub(super) fn saved(&mut self, done: bool) {
+        if !done {
+            self.saving = self.saved;
+        } else if self.saving > self.saved {
+            self.saved = self.saving;
+            if let Some(link) = &self.link {
+                link.saved(self.saved);
+            }
+        }
+    }
+
+    /// The agent ends.
+    pub(super) fn end(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.end();
+        }
+    }
+}
+
+impl Core {
+    /// A rule matches a cgroup: whether its init is to be protected. crun's cgroup in a scope is
+    /// part of that, and what has no name yet may be a pod's sandbox.
+    pub(super) fn shield(&mut self, id: CgroupId, path: &CgroupPath, target: &Target, whole: bool) {
+        let naming = &self.subjects.naming;
+        // Of a group that is escalated to, the kernel would leave an exempt init over.
+        let is_known = whole && !target.value && !naming.awaits_name(path);
+        if is_known && self.subjects.policy.protects_init(&target.rule) {
+            let init = naming.init(path);
+            let (path, rule) = (path.clone(), target.rule.clone());
+            self.shields.want(id, Protect { path, rule, init });
+        } else {
+            self.shields.release(id);
+        }
+    }
+
+    /// What an earlier agent left stays until it is certain that no rule wants it.
+    pub(super) fn release_left_inits(&mut self) {
+        let unmatched = self.subjects.certainly_unmatched(self.clock.now());
+        let tree = &self.cgroups.tree;
+        let keeps = |id| tree.path(id).is_some_and(|path| !tree.is_gone(id) && !unmatched(path));
+        self.shields.keep(keeps);
+    }
+
+    /// Says of each container whether its init is protected, where its rule asks for it.
+    pub(super) fn show_protection(&self, states: &mut [ContainerState]) {
+        let found = self.shields.found();
+        if found.states.is_empty() {
+            return;
+        }
+        let wanted = &self.shields.wanted.containers;
+        let by_path: HashMap<_, _> = wanted
+            .iter()
+            .filter_map(|(id, protect)| Some((&protect.path, found.states.get(id)?)))
+            .collect();
+        for state in states {
+            let shown = by_path.get(&state.cgroup);
+            state.init = shown.map(|it| it.map_or("protected", Unprotected::as_str));
+        }
+    }
+}
