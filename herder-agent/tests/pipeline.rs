@@ -24,5 +24,7 @@ mod names;
 mod node;
 #[path = "pipeline/records.rs"]
 mod records;
+#[path = "pipeline/scenes.rs"]
+mod scenes;
 #[path = "pipeline/untraced.rs"]
 mod untraced;

@@ -7,7 +7,7 @@ use crate::{
         addresses, clients, constraints, counts, creations, crowds, crun, dying_children,
         enforcement, escalation, examples, faults, fight, footprint, kills, limits, marks, nodes,
         own_kills, pod_events, pod_faults, pod_names, pods, protected_inits, robustness, sandboxes,
-        unseen, untraced, victims,
+        scenes, unseen, untraced, victims,
     },
 };
 
@@ -27,6 +27,7 @@ const TESTS: &[&[Test]] = &[
     footprint::TESTS,
     dying_children::TESTS,
     protected_inits::TESTS,
+    scenes::TESTS,
 ];
 
 const TESTS_OF_KILLS: &[&[Test]] =

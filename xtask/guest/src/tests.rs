@@ -26,6 +26,7 @@ pub mod pods;
 pub mod protected_inits;
 pub mod robustness;
 pub mod sandboxes;
+pub mod scenes;
 pub mod unseen;
 pub mod untraced;
 pub mod victims;
