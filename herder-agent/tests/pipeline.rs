@@ -14,6 +14,8 @@ mod connected;
 mod counted;
 #[path = "pipeline/escalations.rs"]
 mod escalations;
+#[path = "pipeline/files.rs"]
+mod files;
 #[path = "pipeline/kills.rs"]
 mod kills;
 #[path = "pipeline/looped.rs"]
