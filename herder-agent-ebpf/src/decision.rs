@@ -7,6 +7,7 @@
 use crate::{
     kernel::{Address, Cgroup, mem_cgroup, oom_domain},
     maps::{DECISIONS, Decision, KILLS, count},
+    walk,
 };
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
@@ -38,6 +39,7 @@ fn decision_begin(ctx: FEntryContext) -> i32 {
     if DECISIONS.insert(&current_tid(), &decision, 0).is_err() {
         count(Loss::DecisionMapFull);
     }
+    walk::measure(Address(ctx.arg(0)));
     0
 }
 
@@ -90,6 +92,7 @@ fn decision_end(ctx: FExitContext) -> i32 {
     let _ = ctx;
     // Nothing to do if this fails: the entry is in the map, as seen above.
     let _ = DECISIONS.remove(&tid);
+    walk::submit(record.decision);
     if KILLS.output::<DecisionRecord>(&record, 0).is_err() {
         count(Loss::DecisionRingFull);
     }

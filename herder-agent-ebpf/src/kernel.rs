@@ -60,6 +60,24 @@ pub(crate) struct Pages {
     pub(crate) shmem: u64,
 }
 
+/// Memory of a process as the OOM killer weighs it (`oom_badness()`, mm/oom_kill.c).
+pub(crate) struct Footprint {
+    pub(crate) anon: u64,
+    pub(crate) file: u64,
+    pub(crate) shmem: u64,
+    pub(crate) swap: u64,
+    /// Bytes; all else is pages.
+    pub(crate) page_tables: u64,
+    /// All of it.
+    pub(crate) size: u64,
+}
+
+/// `PF_KTHREAD`, include/linux/sched.h (5.10 to 7.2).
+const KERNEL_THREAD: u32 = 0x0020_0000;
+
+/// Bytes of a page table that count as one page beside the others.
+const PAGE_SHIFT: u32 = 12;
+
 /// A `struct task_struct`.
 #[derive(Clone, Copy)]
 pub(crate) struct Task(pub(crate) Address);
@@ -159,23 +177,45 @@ impl Task {
     #[inline(always)]
     pub(crate) fn memory(self) -> Option<Pages> {
         let mm = self.memory_address()?;
-        let (rss, size) = (offset!(mm_rss_stat), offset!(rss_stat_size));
-        if rss == ABSENT || size == ABSENT {
-            return None;
-        }
-        // A per-CPU counter may lag behind by a few pages and be negative;
-        // `get_mm_counter()` takes 0 for that, and so does this.
-        let counter = |index: u32| -> Option<u64> {
-            let pages: i64 = mm.read(rss + (index & 15) * size)?;
-            Some(if pages < 0 { 0 } else { pages as u64 })
-        };
         Some(Pages {
             total_vm: mm.read(offset!(mm_total_vm))?,
-            anon: counter(offset!(rss_anon))?,
-            file: counter(offset!(rss_file))?,
-            shmem: counter(offset!(rss_shmem))?,
+            anon: counter(mm, offset!(rss_anon))?,
+            file: counter(mm, offset!(rss_file))?,
+            shmem: counter(mm, offset!(rss_shmem))?,
         })
     }
+
+    /// None without an address space, which a kernel thread does not have, nor a process of which
+    /// the first thread has exited. What a kernel does not count is 0.
+    #[inline(always)]
+    pub(crate) fn footprint(self) -> Option<Footprint> {
+        let mm = self.0.follow(offset!(task_mm))?;
+        let anon = counter(mm, offset!(rss_anon))?;
+        let file = counter(mm, offset!(rss_file))?;
+        let shmem = counter(mm, offset!(rss_shmem))?;
+        let swap = counter(mm, offset!(rss_swap)).unwrap_or(0);
+        let page_tables: u64 = mm.read(offset!(mm_pgtables_bytes)).unwrap_or(0);
+        let size = anon + file + shmem + swap + (page_tables >> PAGE_SHIFT);
+        Some(Footprint { anon, file, shmem, swap, page_tables, size })
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_kernel_thread(self) -> bool {
+        self.0.read::<u32>(offset!(task_flags)).is_some_and(|flags| flags & KERNEL_THREAD != 0)
+    }
+}
+
+/// A counter of a `struct mm_struct`, pages.
+#[inline(always)]
+fn counter(mm: Address, index: u32) -> Option<u64> {
+    let (rss, size) = (offset!(mm_rss_stat), offset!(rss_stat_size));
+    if rss == ABSENT || size == ABSENT || index == ABSENT {
+        return None;
+    }
+    // A per-CPU counter may lag behind by a few pages and be negative;
+    // `get_mm_counter()` takes 0 for that, and so does this.
+    let pages: i64 = mm.read(rss + (index & 15) * size)?;
+    Some(if pages < 0 { 0 } else { pages as u64 })
 }
 
 /// A `struct cgroup`.
@@ -306,4 +346,18 @@ pub(crate) fn oom_domain(control: Address) -> Option<(u64, u32)> {
             Some((cgroup.id()?, cgroup.place().0))
         }
     }
+}
+
+/// What is charged to a cgroup, and its limit, pages.
+type Charge = Option<(u64, u64)>;
+
+/// Memory and swap of the memory cgroup of a `struct oom_control`; none of the node.
+#[inline(always)]
+pub(crate) fn memory_of_domain(control: Address) -> (Charge, Charge) {
+    let Some(memcg) = control.follow(offset!(oom_control_memcg)) else { return (None, None) };
+    let charge = |usage: u32, limit: u32| Some((memcg.read(usage)?, memcg.read(limit)?));
+    (
+        charge(offset!(mem_cgroup_usage), offset!(mem_cgroup_limit)),
+        charge(offset!(mem_cgroup_swap_usage), offset!(mem_cgroup_swap_limit)),
+    )
 }

@@ -113,4 +113,18 @@ kernel_layout! {
     oom_control_memcg,
     /// `mem_cgroup.css.cgroup`
     mem_cgroup_cgroup,
+    /// `task_struct.flags`
+    task_flags,
+    /// `mm_struct.pgtables_bytes.counter`
+    mm_pgtables_bytes,
+    /// Index of `MM_SWAPENTS`
+    rss_swap,
+    /// `mem_cgroup.memory.usage.counter`, pages
+    mem_cgroup_usage,
+    /// `mem_cgroup.memory.max`, pages
+    mem_cgroup_limit,
+    /// `mem_cgroup.swap.usage.counter`, pages
+    mem_cgroup_swap_usage,
+    /// `mem_cgroup.swap.max`, pages
+    mem_cgroup_swap_limit,
 }

@@ -11,6 +11,7 @@
 //! numbers of the cgroup's directory on the v2 hierarchy.
 #![no_std]
 
+pub mod candidates;
 pub mod layout;
 pub mod rings;
 
@@ -49,6 +50,8 @@ pub enum RecordKind {
     Fork = 8,
     /// A [`NoVictimRecord`].
     NoVictim = 9,
+    /// A [`candidates::CandidatesRecord`].
+    Candidates = 10,
 }
 
 /// How every record begins.
@@ -97,6 +100,12 @@ pub mod flag {
     pub const WHOLE: u32 = 1 << 10;
     /// The new process has the memory of the one that forked it, until it starts a program.
     pub const SHARES_MEMORY: u32 = 1 << 11;
+    /// Memory and limit of the cgroup whose limit was hit are filled.
+    pub const USAGE: u32 = 1 << 12;
+    /// Its swap and the limit of that are filled.
+    pub const SWAP: u32 = 1 << 13;
+    /// The walk over the candidates was seen from its beginning.
+    pub const WALK: u32 = 1 << 14;
 }
 
 /// A process that the kernel chose to die: one call of `trace_mark_victim()`.
@@ -292,11 +301,13 @@ pub enum Loss {
     /// What lies above a victim's cgroup did not fit into the ring buffer: the kill may have
     /// no known owner, or no known limit where functions cannot be traced.
     LineageRingFull = 8,
+    /// The candidates of a decision would have taken the room of kills in the ring buffer.
+    CandidatesRingFull = 9,
 }
 
 impl Loss {
     /// All of them, in the order of their indexes.
-    pub const ALL: [Loss; 9] = [
+    pub const ALL: [Loss; 10] = [
         Loss::VictimRingFull,
         Loss::DecisionRingFull,
         Loss::ExitRingFull,
@@ -306,6 +317,7 @@ impl Loss {
         Loss::PendingMapFull,
         Loss::PendingStale,
         Loss::LineageRingFull,
+        Loss::CandidatesRingFull,
     ];
 
     /// Whether a kill, or a victim of one, is lost with it. Other losses take

@@ -19,6 +19,7 @@ mod lineage;
 mod maps;
 mod untraced;
 mod victim;
+mod walk;
 
 /// The helpers that read kernel memory are for GPL-compatible programs only.
 #[unsafe(link_section = "license")]

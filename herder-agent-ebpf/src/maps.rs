@@ -4,7 +4,11 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use herder_agent_ebpf::{CgroupRecord, LevelsRecord, LineageRecord, Loss, VictimRecord, rings};
+use herder_agent_ebpf::{
+    CgroupRecord, LevelsRecord, LineageRecord, Loss, VictimRecord,
+    candidates::{CandidatesRecord, LARGEST},
+    rings,
+};
 
 /// Victims, decisions and exits.
 #[map]
@@ -51,6 +55,10 @@ pub(crate) static LINEAGE: PerCpuArray<LineageRoom> = PerCpuArray::with_max_entr
 #[map]
 pub(crate) static LAST_LINEAGE: Array<u64> = Array::with_max_entries(1, 0);
 
+/// The candidates of the decision that is under way. `oom_lock` lets one run at a time.
+#[map]
+pub(crate) static WALK: Array<Walk> = Array::with_max_entries(1, 0);
+
 /// A marked process. A process may be marked after its exit was seen (7.2: the
 /// exit of the address space comes after the tracepoint), so its entry may stay;
 /// the start time distinguishes it from a later process with the same id.
@@ -90,6 +98,24 @@ pub(crate) union LineageRoom {
     pub(crate) levels: LevelsRecord,
     reserved: [u8; 1024],
 }
+
+/// A [`CandidatesRecord`] in the making. Larger than the record, so that a masked length is
+/// provably inside.
+#[repr(C)]
+pub(crate) struct Walk {
+    pub(crate) record: CandidatesRecord,
+    /// Of each candidate in `record`, pages.
+    pub(crate) sizes: [u64; LARGEST],
+    /// The smallest of them, once there are [`LARGEST`].
+    pub(crate) smallest: u64,
+    /// The task that is looked at.
+    pub(crate) task: u64,
+    /// Where the smallest is.
+    pub(crate) smallest_at: u32,
+    reserved: [u32; 149],
+}
+
+const _: () = assert!(size_of::<Walk>() == 2088);
 
 /// Counts something that could not be handed over.
 pub(crate) fn count(loss: Loss) {

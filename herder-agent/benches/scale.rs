@@ -57,6 +57,7 @@ fn report(owner: Owner, kind: Kind) -> KillReport {
         group: None,
         group_cgroup: None,
         ended: None,
+        candidates: None,
     };
     let (limit, victim_owners) = (Limit::Container, vec![owner.clone()]);
     let limits = Limits::default();
@@ -75,6 +76,7 @@ fn report(owner: Owner, kind: Kind) -> KillReport {
         victim_pods: Vec::new(),
         rule: None,
         pod: None,
+        scene: None,
     }
 }
 

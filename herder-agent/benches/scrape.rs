@@ -49,6 +49,7 @@ const TIMES: usize = 500;
 fn kill(owner: &Owner, kind: Kind) -> KillReport {
     KillReport {
         pod: None,
+        scene: None,
         kill: OomKill {
             victims: vec![Victim::nameless(CgroupId(1), Monotonic::ZERO)],
             trigger: None,
@@ -56,6 +57,7 @@ fn kill(owner: &Owner, kind: Kind) -> KillReport {
             group: None,
             group_cgroup: None,
             ended: None,
+            candidates: None,
         },
         kind,
         ends: kind != Kind::Subprocess,

@@ -27,6 +27,7 @@ mod notices;
 mod over_limit;
 mod pods;
 mod run;
+mod scene;
 mod shield;
 mod state_writer;
 mod subjects;

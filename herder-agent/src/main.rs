@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Task::Check(args) => return check::run(&args),
         Task::Kills(args) => return client::kills(&args),
         Task::Own(args) => return client::own::kills(args),
+        Task::Explain(args) => return client::explain(&args),
         Task::Containers(args) => return client::containers(&args),
         Task::Run(args) => args,
     };

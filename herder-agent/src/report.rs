@@ -34,6 +34,7 @@ use herder_model::{
     owner::{ContainerNames, Owner},
     pods::restarts::RestartSeen,
     rules::annotation::AnnotationError,
+    scene::Scene,
 };
 use journal::Journal;
 use lock::{Held, Lock};
@@ -117,6 +118,11 @@ impl Reporter {
         self.journal().after(id)
     }
 
+    /// A kept kill and, if it is one of the last, its scene.
+    pub fn kill_with_scene(&self, id: u64) -> Option<(Arc<KillRecord>, Option<Arc<Scene>>)> {
+        self.journal().kill(id)
+    }
+
     /// How often it became known what became of a kill's container.
     pub fn last_settled(&self) -> u64 {
         self.journal().last_settled()
@@ -176,7 +182,9 @@ impl Reporter {
             age_us = u64::try_from(age.as_micros()).unwrap_or(u64::MAX),
             "OOM kill."
         );
-        self.journal().add(record)
+        let number = self.journal().add(record, report.scene.clone());
+        scene(number, report);
+        number
     }
 
     /// It is known what became of the container after a kill that did not take it at once: it has
@@ -316,6 +324,19 @@ impl Reporter {
     /// are there stay.
     pub fn expire(&self, is_there: impl Fn(&ContainerNames) -> bool) {
         self.metrics.expire(Instant::now(), is_there);
+    }
+}
+
+/// Logs the scene of a kill for those who look for it, as the API has it.
+fn scene(number: u64, report: &KillReport) {
+    let Some(scene) = &report.scene else { return };
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        tracing::debug!(
+            kill_id = number,
+            finding = scene.finding.as_ref().map(|finding| &*finding.text),
+            scene = serde_json::to_string(&**scene).unwrap_or_default(),
+            "Scene of an OOM kill."
+        );
     }
 }
 

@@ -4,6 +4,7 @@
 //! * `GET /livez`: the core's loop turns
 //! * `GET /readyz`: the programs are attached and the first walk is done
 //! * `GET /api/v1/kills`: the last kills, newest first; `?limit=N&before=ID`
+//! * `GET /api/v1/kills/ID`: one of them, with who used how much of what
 //! * `GET /api/v1/kills/stream`: kills as they happen (server-sent events)
 //! * `GET /api/v1/containers`: the matched containers
 //! * `GET /api/v1/node`: which node this is

@@ -251,6 +251,7 @@ fn one_kill(
     let victim = Victim::nameless(id, time);
     reporter.kill(&KillReport {
         pod: None,
+        scene: None,
         kill: OomKill {
             victims: vec![victim],
             trigger: None,
@@ -258,6 +259,7 @@ fn one_kill(
             group: None,
             group_cgroup: None,
             ended: None,
+            candidates: None,
         },
         kind: Kind::Subprocess,
         ends: false,

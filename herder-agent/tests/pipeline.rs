@@ -14,6 +14,8 @@ mod connected;
 mod counted;
 #[path = "pipeline/escalations.rs"]
 mod escalations;
+#[path = "pipeline/files.rs"]
+mod files;
 #[path = "pipeline/kills.rs"]
 mod kills;
 #[path = "pipeline/looped.rs"]
@@ -24,5 +26,7 @@ mod names;
 mod node;
 #[path = "pipeline/records.rs"]
 mod records;
+#[path = "pipeline/scenes.rs"]
+mod scenes;
 #[path = "pipeline/untraced.rs"]
 mod untraced;

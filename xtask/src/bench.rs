@@ -68,6 +68,8 @@ pub enum Measure {
     Idle,
     /// What the eBPF programs cost other processes: fork, exit, signal.
     Overhead,
+    /// What a process that the OOM killer looks at costs.
+    Candidates,
     /// What Kubernetes Events cost the agent in a storm of kills.
     Events,
     /// Sizes of the image and of the program.
@@ -77,7 +79,7 @@ pub enum Measure {
 }
 
 impl Measure {
-    const ALL: [Measure; 12] = [
+    const ALL: [Measure; 13] = [
         Measure::Memory,
         Measure::Shown,
         Measure::Seen,
@@ -87,6 +89,7 @@ impl Measure {
         Measure::Scrape,
         Measure::Idle,
         Measure::Overhead,
+        Measure::Candidates,
         Measure::Events,
         Measure::Sizes,
         Measure::Soak,
@@ -104,6 +107,7 @@ impl Measure {
             Measure::Scrape => "scrape",
             Measure::Idle => "idle",
             Measure::Overhead => "overhead",
+            Measure::Candidates => "candidates",
             Measure::Events => "events",
             Measure::Sizes => "sizes",
             Measure::Soak => "soak",
@@ -120,7 +124,7 @@ impl Measure {
 
     /// Whether other programs are measured too.
     fn compares(self) -> bool {
-        self != Measure::Events
+        !matches!(self, Measure::Events | Measure::Candidates)
     }
 
     /// The parameters for the guest; none if no guest is needed.
@@ -146,6 +150,7 @@ impl Measure {
             }
             Measure::Idle => vec![("seconds", size.of([10, 300, 3600]))],
             Measure::Overhead => vec![("turns", size.of([1, 10, 50]))],
+            Measure::Candidates => vec![("processes", size.of([40, 200, 1000]))],
             Measure::Events => vec![("kills", size.of([50, 1000, 5000]))],
             Measure::Soak => vec![("minutes", size.of([2, 60, 60]))],
             Measure::Scrape | Measure::Sizes => return None,

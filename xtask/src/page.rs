@@ -129,6 +129,11 @@ fn look(port: u16) -> Result<()> {
     let lived = "[...document.querySelectorAll('#kills li.good')].some((kill) => \
         kill.textContent.includes('the container lives on'))";
     is(&mut browser, "it is said what became of a container", lived)?;
+    // What was used is asked for when a kill is opened, and stays when the kill changes.
+    browser.evaluate("document.querySelector('#kills li details').open = true")?;
+    let explained = "[...document.querySelectorAll('#kills details[open]')].some((scene) => \
+        scene.querySelector('.finding')?.textContent.endsWith('.') && scene.textContent.includes(', killed'))";
+    is(&mut browser, "an opened kill says who used how much", explained)?;
     if browser.evaluate("document.querySelector('main img, main script') === null")? != true {
         bail!("a victim's name became markup");
     }

@@ -90,6 +90,7 @@ impl Agent {
                 group: None,
                 group_cgroup: None,
                 ended: None,
+                candidates: None,
             },
             kind: Kind::Subprocess,
             ends: false,
@@ -101,6 +102,7 @@ impl Agent {
             cgroup: None,
             victim_owners: vec![owner],
             victim_pods: vec![None],
+            scene: None,
             rule: None,
         });
     }

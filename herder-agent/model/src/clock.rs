@@ -2,7 +2,10 @@
 //! time.
 
 use serde::{Deserialize, Serialize};
-use std::{ops::Add, time::Duration};
+use std::{
+    ops::{Add, Sub},
+    time::Duration,
+};
 
 /// A moment of `CLOCK_MONOTONIC` in nanoseconds, as the kernel's records have it
 /// (`bpf_ktime_get_ns()`).
@@ -38,6 +41,15 @@ impl Add<Duration> for Monotonic {
     fn add(self, after: Duration) -> Self {
         let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
         Monotonic(self.0.saturating_add(after))
+    }
+}
+
+/// Nothing, if that is not later.
+impl Sub for Monotonic {
+    type Output = Duration;
+
+    fn sub(self, earlier: Self) -> Duration {
+        self.saturating_duration_since(earlier)
     }
 }
 

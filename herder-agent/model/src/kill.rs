@@ -3,9 +3,14 @@
 
 use crate::{
     cgroup::CgroupPath,
-    oom::{Kind, Limit, OomKill, limit::Limits},
+    oom::{
+        Kind, Limit, OomKill,
+        limit::{Limits, Place},
+    },
     owner::{Owner, id::PodUid, path::PodCgroup},
+    scene::{Scene, finding::Finding},
 };
+use std::sync::Arc;
 
 /// Kills that an agent keeps, 1 to 4 KiB each.
 pub const KEPT: usize = 1000;
@@ -37,4 +42,18 @@ pub struct KillReport {
     pub rule: Option<String>,
     /// What the chosen victim's cgroup is of a pod, if it is one's.
     pub pod: Option<PodCgroup>,
+    /// Who used how much; none if it was dropped for newer kills, or is not known yet.
+    pub scene: Option<Arc<Scene>>,
+}
+
+impl KillReport {
+    /// What its scene shows, if that is about the pod alone: where the node was full, or a cgroup
+    /// above the pod, it names what belongs to others, who may not be meant to be known to it.
+    pub fn finding_of_pod(&self) -> Option<&Finding> {
+        let is_own = match self.limits.place {
+            Place::Container | Place::Inside | Place::Parent => true,
+            Place::Unknown | Place::Node | Place::Above => false,
+        };
+        self.scene.as_ref()?.finding.as_ref().filter(|_| is_own)
+    }
 }

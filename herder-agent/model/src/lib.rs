@@ -10,6 +10,7 @@
 //!            │
 //!  cgroup ─► owner ─► naming ─► rules     whose cgroup it is, and what a rule wants of it
 //!                     pods
+//!  scene ─► scene::finding               who used how much, and what follows from it
 //!  reconcile                              whether all kills were reported
 //!  escalation                             what follows when processes of a container keep dying
 //!  enforcement, saved                     what enforcement says, and what one agent leaves
@@ -33,7 +34,9 @@ pub mod pods;
 pub mod reconcile;
 pub mod rules;
 pub mod saved;
+pub mod scene;
 pub mod shield;
+pub mod text;
 
 #[doc(hidden)]
 pub use serde;

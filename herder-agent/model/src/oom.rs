@@ -5,6 +5,7 @@
 //! marks, threads or log lines it leaves behind.
 
 pub mod assemble;
+pub mod candidates;
 pub mod classify;
 pub mod deduce;
 pub mod event;
@@ -15,6 +16,7 @@ pub mod over_limit;
 pub mod reasons;
 
 use crate::{cgroup::CgroupId, clock::Monotonic};
+use candidates::Candidates;
 use serde::Serialize;
 
 labels! {
@@ -162,4 +164,6 @@ pub struct OomKill {
     /// Whether the container ended with it, where it is unknown if its init was among the
     /// victims.
     pub ended: Option<bool>,
+    /// What the kernel chose between, if that is known.
+    pub candidates: Option<Box<Candidates>>,
 }

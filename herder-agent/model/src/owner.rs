@@ -20,6 +20,22 @@ pub enum Owner {
     Host { cgroup: CgroupPath },
 }
 
+impl Owner {
+    /// As one text: `NAMESPACE/POD/CONTAINER`, without the container if that is not known, or
+    /// the cgroup's path.
+    pub fn label(&self) -> String {
+        match self {
+            Owner::Container(names) if names.container.is_empty() => {
+                format!("{}/{}", names.namespace, names.pod)
+            }
+            Owner::Container(names) => {
+                format!("{}/{}/{}", names.namespace, names.pod, names.container)
+            }
+            Owner::Unnamed { cgroup } | Owner::Host { cgroup } => cgroup.to_string(),
+        }
+    }
+}
+
 /// The names that Kubernetes has for a container; they are metric labels.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct ContainerNames {

@@ -19,7 +19,7 @@ use crate::owner::{
 };
 use addresses::Addresses;
 use jiff::Timestamp;
-use std::{collections::BTreeMap, mem::size_of};
+use std::{collections::BTreeMap, mem::size_of, num::NonZero};
 
 /// The annotation by which a pod asks for its own `memory.oom.group`.
 pub const OOM_GROUP_ANNOTATION: &str = "herder.dev/oom-group";
@@ -96,6 +96,8 @@ pub struct Container {
     pub last_terminated: Option<Termination>,
     /// Its memory limit in bytes, if it has one.
     pub memory_limit: Option<u64>,
+    /// The memory in bytes that it requests, if it does.
+    pub memory_request: Option<NonZero<u64>>,
     /// It ran to its end and is not started again: an init container that ended well.
     pub completed: bool,
 }

@@ -1,7 +1,9 @@
 //! The command line. Every flag of `run` and `check` is also an environment variable.
 
+mod explain;
 mod own;
 
+pub use explain::{ExplainArgs, WhichKill};
 pub use own::SelfArgs;
 
 use crate::kernel::source::SourceChoice;
@@ -39,6 +41,9 @@ pub enum Task {
     /// Show the OOM kills of the pod that this runs in, by an agent that has --self-port.
     #[command(name = "self")]
     Own(SelfArgs),
+    /// Explain one OOM kill: who used how much of the limit when the kernel killed, which
+    /// processes it chose between, and what follows from that.
+    Explain(ExplainArgs),
     /// Show the containers that a rule matches, with their memory.oom.group and the
     /// reason if it is not enforceable.
     Containers(ContainersArgs),
@@ -374,6 +379,8 @@ mod tests {
             &["a", "run", "--log-level", "inof"],
             &["a", "run", "--series-retention-seconds", "0"],
             &["a", "run", "--self-port", "0"],
+            &["a", "explain", "first"],
+            &["a", "explain", "-1"],
             &["a"],
         ] {
             assert!(Cli::try_parse_from(bad).is_err(), "{bad:?}");

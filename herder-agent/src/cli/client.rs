@@ -1,4 +1,4 @@
-//! `herder-agent kills`, `containers` and `self`: what an agent knows, for people at a terminal, and
+//! `herder-agent kills`, `explain`, `containers` and `self`: what an agent knows, for people at a terminal, and
 //! for programs of a pod.
 //!
 //! They ask a running agent over HTTP and need no privilege. What they print comes
@@ -7,6 +7,7 @@
 mod containers;
 mod credentials;
 pub mod events;
+pub mod explain;
 mod http;
 pub mod kills;
 pub mod own;
@@ -14,7 +15,7 @@ pub mod print;
 pub mod table;
 pub mod time;
 
-use crate::cli::args::{ContainersArgs, KillsArgs};
+use crate::cli::args::{ContainersArgs, ExplainArgs, KillsArgs, WhichKill};
 use events::{Events, News};
 use herder_model::{causes::Causes, kill::KEPT};
 use http::Agent;
@@ -115,6 +116,28 @@ async fn last(
         after = until;
     }
     Ok(newest)
+}
+
+/// Prints one kill with its scene.
+pub fn explain(args: &ExplainArgs) -> ExitCode {
+    finished(async {
+        let agent = Agent::of(&args.agent)?;
+        let print = Printer::new(args.agent.output, false);
+        let id = match args.kill {
+            WhichKill::Number(id) => Some(id),
+            WhichKill::Last => {
+                let newest: Vec<Value> = agent.json(&agent.get("/api/v1/kills?limit=1").await?)?;
+                newest.first().and_then(|kill| kill["id"].as_u64())
+            }
+        };
+        match id {
+            Some(id) => {
+                let kill = agent.json(&agent.get(&format!("/api/v1/kills/{id}")).await?)?;
+                Ok(print.explained(&kill)?)
+            }
+            None => Ok(writeln!(io::stderr(), "herder-agent: no kill yet")?),
+        }
+    })
 }
 
 pub fn containers(args: &ContainersArgs) -> ExitCode {

@@ -75,6 +75,7 @@ impl Surroundings<'_> {
             victim_owners: owners,
             victim_pods,
             rule: rule.map(|target| target.rule.to_string()),
+            scene: None,
             kill,
         })
     }
@@ -95,7 +96,8 @@ impl Surroundings<'_> {
         victim.memory_cgroup.or_else(by_file).unwrap_or(victim.cgroup)
     }
 
-    fn path(&self, id: CgroupId) -> Option<CgroupPath> {
+    /// The path of a cgroup, or of the nearest above it that says whose it is.
+    pub(super) fn path(&self, id: CgroupId) -> Option<CgroupPath> {
         self.cgroups.path_or_above(id, self.subjects)
     }
 
@@ -120,7 +122,8 @@ impl Surroundings<'_> {
         (is_group, group)
     }
 
-    fn owner_of(&self, id: CgroupId) -> Owner {
+    /// Whose the processes of a cgroup are.
+    pub(super) fn owner_of(&self, id: CgroupId) -> Owner {
         let Some(path) = self.path(id) else {
             return Owner::Host { cgroup: CgroupPath::root() };
         };

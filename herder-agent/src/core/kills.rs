@@ -1,7 +1,9 @@
 //! Kills that are under way: their marks are put together, their losses counted once, their names
 //! and their containers' fates waited for.
 
-use super::{Core, describe::Surroundings, fates::Fates, losses::Losses, waiting::Waiting};
+use super::{
+    Core, describe::Surroundings, fates::Fates, losses::Losses, scene::Scenes, waiting::Waiting,
+};
 use crate::kernel::source::Queue;
 use herder_agent_ebpf::Loss;
 use herder_model::{
@@ -25,6 +27,7 @@ pub(super) struct Kills {
     losses: Losses,
     pub(super) waiting: Waiting,
     pub(super) fates: Fates,
+    pub(super) scenes: Scenes,
     /// The latest victims.
     exiting: Exiting,
     /// Where no program can say whose limit was hit.
@@ -40,6 +43,7 @@ impl Kills {
             losses: Losses::default(),
             waiting: Waiting::default(),
             fates: Fates::default(),
+            scenes: Scenes::default(),
             exiting: Exiting::default(),
             over_limit: is_blind.then(OverLimit::default),
             levels: None,
@@ -108,6 +112,9 @@ impl Core {
                         self.reporter.victim_exited(tgid, after);
                     }
                 }
+                Event::Candidates(candidates) => {
+                    self.kills.assembler.chose_between(candidates, now);
+                }
                 Event::Lineage(Lineage { cgroup, above }) => {
                     self.cgroups.tree.lies_below(cgroup, &above);
                 }
@@ -168,6 +175,7 @@ impl Core {
         if report.cgroup.is_none() {
             self.reporter.unattributed(Unattributed::UnknownCgroup);
         }
+        self.capture_scene(&mut report);
         // After the report, so that log and journal have the kill before what follows from it.
         let loss = self.loss(&report);
         self.tell(report);

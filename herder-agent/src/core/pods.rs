@@ -124,7 +124,7 @@ impl Core {
         if is_unnamed(&report) {
             self.kills.waiting.add(report, self.clock.now());
         } else {
-            self.tell_named(&report);
+            self.tell_named(report);
         }
     }
 
@@ -143,11 +143,13 @@ impl Core {
             if let Some(why) = self.subjects.name_at_last(&mut report) {
                 self.reporter.unattributed(why);
             }
-            self.tell_named(&report);
+            self.tell_named(report);
         }
     }
 
-    fn tell_named(&mut self, report: &KillReport) {
+    fn tell_named(&mut self, mut report: KillReport) {
+        self.conclude_scene(&mut report);
+        let report = &report;
         let number = self.reporter.kill_at(report, self.clock.now());
         let around =
             Surroundings { cgroups: &self.cgroups, subjects: &self.subjects, files: &self.files };

@@ -2,7 +2,9 @@
 //! the container's start.
 
 use super::{describe::limit_of, subjects::Subjects};
-use herder_model::{clock::Monotonic, kill::KillReport, oom::reasons::Unattributed, owner::Owner};
+use herder_model::{
+    clock::Monotonic, kill::KillReport, oom::reasons::Unattributed, owner::Owner, scene,
+};
 use std::{mem, time::Duration};
 
 /// How long a kill waits for its names.
@@ -20,6 +22,11 @@ impl Waiting {
 
     /// One more.
     pub(super) fn add(&mut self, report: KillReport, now: Monotonic) {
+        let mut scenes = self.0.iter_mut().filter(|(_, report)| report.scene.is_some());
+        // More than the journal keeps would be for nothing.
+        if let Some((_, oldest)) = scenes.nth_back(scene::KEPT - 1) {
+            oldest.scene = None;
+        }
         self.0.push((now + WAIT, report));
     }
 

@@ -2,6 +2,7 @@
 
 mod below;
 pub mod dir;
+pub mod figures;
 mod files;
 mod limits;
 pub mod own;

@@ -204,10 +204,12 @@ fn decisions(ebpf: &mut Ebpf, functions: Functions) -> Traced {
     };
     let kills = inner("decision_kill", "__oom_kill_process", functions.oom_kill_process_inner);
     let groups = inner("decision_group", "mem_cgroup_print_oom_group", functions.print_oom_group);
+    let candidates = candidates(ebpf, functions);
     if !optional(fentry(ebpf, "decision_begin", FRAME, frame)) {
         return Traced::default();
     }
-    Traced { decisions_since: Some(monotonic_now()), kills, groups, ..Traced::default() }
+    let decisions_since = Some(monotonic_now());
+    Traced { decisions_since, kills, groups, candidates, ..Traced::default() }
 }
 
 /// What the running kernel offers; nothing, if it has no BTF.
@@ -219,6 +221,16 @@ pub fn kernel_facts() -> KernelFacts {
     read(Path::new(VMLINUX)).unwrap_or_else(|error| {
         tracing::warn!(path = VMLINUX, %error, "No BTF; victims are described when they exit.");
         KernelFacts::UNKNOWN
+    })
+}
+
+/// Attaches the programs that see the candidates: the beginning of a walk last, so that one which
+/// is seen to begin is seen whole.
+fn candidates(ebpf: &mut Ebpf, functions: Functions) -> bool {
+    let Functions { out_of_memory, evaluate_task, .. } = functions;
+    out_of_memory.zip(evaluate_task).is_some_and(|(begin, each)| {
+        optional(fentry(ebpf, "walk_candidate", "oom_evaluate_task", each))
+            && optional(fentry(ebpf, "walk_begin", "out_of_memory", begin))
     })
 }
 

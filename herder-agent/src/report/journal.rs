@@ -4,7 +4,13 @@ use super::{
     KillRecord,
     record::{RestartRecord, rfc3339},
 };
-use herder_model::{kill::KEPT, oom::Kind, owner::id::ContainerId, pods::restarts::Reason};
+use herder_model::{
+    kill::KEPT,
+    oom::Kind,
+    owner::id::ContainerId,
+    pods::restarts::Reason,
+    scene::{self, Scene},
+};
 use std::{
     collections::VecDeque,
     sync::Arc,
@@ -17,6 +23,8 @@ use tokio::sync::watch;
 pub struct Journal {
     kills: VecDeque<Arc<KillRecord>>,
     last: u64,
+    /// Who used how much, of the last [`scene::KEPT`] kills.
+    scenes: VecDeque<(u64, Arc<Scene>)>,
     /// Kills of which it became known what became of the container, the last [`KEPT`] of them.
     settled: VecDeque<u64>,
     /// How many there were in all.
@@ -30,6 +38,7 @@ impl Default for Journal {
         Journal {
             kills: VecDeque::new(),
             last: 0,
+            scenes: VecDeque::new(),
             settled: VecDeque::new(),
             settled_in_all: 0,
             news: watch::Sender::new(()),
@@ -38,10 +47,16 @@ impl Default for Journal {
 }
 
 impl Journal {
-    /// Numbers a kill and keeps it.
-    pub fn add(&mut self, mut record: KillRecord) -> u64 {
+    /// Numbers a kill and keeps it, and its scene for as long as that is one of the last.
+    pub fn add(&mut self, mut record: KillRecord, scene: Option<Arc<Scene>>) -> u64 {
         self.last += 1;
         record.id = self.last;
+        if let Some(scene) = scene {
+            if self.scenes.len() == scene::KEPT {
+                self.scenes.pop_front();
+            }
+            self.scenes.push_back((self.last, scene));
+        }
         if self.kills.len() == KEPT {
             self.kills.pop_front();
         }
@@ -82,6 +97,14 @@ impl Journal {
             let at = self.kills.binary_search_by_key(id, |kill| kill.id).ok()?;
             Some((place + 1, self.kills.get(at)?.clone()))
         })
+    }
+
+    /// A kept kill and, if it is kept too, its scene.
+    pub fn kill(&self, id: u64) -> Option<(Arc<KillRecord>, Option<Arc<Scene>>)> {
+        let kill = self.kills.binary_search_by_key(&id, |kill| kill.id).ok()?;
+        let scene = self.scenes.binary_search_by_key(&id, |(id, _)| *id).ok();
+        let scene = scene.and_then(|at| self.scenes.get(at)).map(|(_, scene)| scene.clone());
+        Some((self.kills.get(kill)?.clone(), scene))
     }
 
     /// The number of the newest kill; 0 if there is none.

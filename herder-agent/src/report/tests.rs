@@ -31,6 +31,7 @@ pub(crate) fn report(owner: Owner, kind: Kind) -> KillReport {
     let trigger = Trigger { tid: 1, tgid: 1, cgroup: CgroupId(1), comm: "x".into() };
     KillReport {
         pod: None,
+        scene: None,
         kill: OomKill {
             victims: vec![victim],
             trigger: Some(trigger),
@@ -38,6 +39,7 @@ pub(crate) fn report(owner: Owner, kind: Kind) -> KillReport {
             group: None,
             group_cgroup: None,
             ended: None,
+            candidates: None,
         },
         kind,
         ends: kind != Kind::Subprocess,

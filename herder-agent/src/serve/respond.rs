@@ -9,8 +9,8 @@ use super::{
     pieces::{Kills, Pieces},
     stream::Streams,
 };
-use crate::report::{ConfigInForce, Reporter, metrics};
-use herder_model::kill::KEPT;
+use crate::report::{ConfigInForce, KillRecord, Reporter, metrics};
+use herder_model::{kill::KEPT, scene::Scene};
 use hyper::{
     Method, Request, StatusCode,
     header::{ALLOW, HeaderValue, LINK},
@@ -25,7 +25,10 @@ const STILL: Duration = Duration::from_secs(60);
 
 pub(super) const JSON: &str = "application/json";
 
-const ENDPOINTS: &str = "/\n/metrics\n/livez\n/readyz\n/api/v1/kills?limit=N&before=ID\n/api/v1/kills/stream\n/api/v1/containers\n/api/v1/node\n";
+const ENDPOINTS: &str = "/\n/metrics\n/livez\n/readyz\n/api/v1/kills?limit=N&before=ID\n/api/v1/kills/ID\n/api/v1/kills/stream\n/api/v1/containers\n/api/v1/node\n";
+
+/// Where each kill is, by its number.
+const KILL: &str = "/api/v1/kills/";
 
 #[derive(Serialize)]
 struct Node<'a> {
@@ -92,6 +95,7 @@ pub(super) async fn respond<B>(
             };
             json(&Node { node: &state.node, version, kernel, source, config_hash, log_level })
         }
+        path if path.starts_with(KILL) => kill(path, &state.reporter),
         path => page::part(path).unwrap_or_else(|| text(StatusCode::NOT_FOUND, ENDPOINTS.into())),
     }
 }
@@ -142,6 +146,24 @@ async fn kills(
         answer.headers_mut().insert(LINK, link);
     }
     answer
+}
+
+/// One kill with its scene.
+fn kill(path: &str, reporter: &Reporter) -> Answer {
+    #[derive(Serialize)]
+    struct Whole<'a> {
+        #[serde(flatten)]
+        kill: &'a KillRecord,
+        scene: Option<&'a Scene>,
+    }
+    let id = path.strip_prefix(KILL).and_then(|id| id.parse().ok());
+    match id.map(|id| reporter.kill_with_scene(id)) {
+        Some(Some((kill, scene))) => json(&Whole { kill: &kill, scene: scene.as_deref() }),
+        Some(None) => {
+            text(StatusCode::NOT_FOUND, format!("no such kill; the last {KEPT} are kept\n"))
+        }
+        None => text(StatusCode::BAD_REQUEST, "the id of a kill must be a number\n".into()),
+    }
 }
 
 /// The number in `KEY=N`, if there is one; nothing if it is none.

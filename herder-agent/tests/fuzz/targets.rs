@@ -10,6 +10,7 @@ use herder_agent::inside::{
         wire::{ContainerRequest, Request, StateChangeEvent, SynchronizeRequest},
     },
 };
+use herder_agent_ebpf::candidates::LARGEST;
 use herder_model::{
     cgroup::CgroupPath,
     clock::Monotonic,
@@ -86,7 +87,8 @@ pub(crate) fn annotation(input: &[u8]) {
 /// A record of the eBPF programs.
 pub(crate) fn record(input: &[u8]) {
     use herder_model::oom::event::Event::{
-        CgroupMade, CgroupOutside, CgroupRemoved, Decided, Exited, Levels, Lineage, Marked,
+        Candidates, CgroupMade, CgroupOutside, CgroupRemoved, Decided, Exited, Levels, Lineage,
+        Marked,
     };
     match decode::decode(input, 4096) {
         Ok(CgroupMade(event) | CgroupRemoved(event)) => {
@@ -95,6 +97,10 @@ pub(crate) fn record(input: &[u8]) {
         Ok(Marked(mark)) => assert!(!mark.victim.comm.contains('\0')),
         Ok(Lineage(lineage)) => assert!(lineage.above.len() <= 32),
         Ok(Levels(levels)) => assert!(levels.upwards.len() <= 32),
+        Ok(Candidates(candidates)) => {
+            assert!(candidates.largest.len() <= LARGEST);
+            assert!(candidates.largest.is_sorted_by_key(|it| std::cmp::Reverse(it.size())));
+        }
         Ok(Decided(_) | Exited { .. } | CgroupOutside) => {}
         Err(error) => assert!(!error.to_string().is_empty()),
     }

@@ -1,6 +1,9 @@
 //! A node with one pod, in a directory that looks like a cgroup mount, and the core on it.
 
-use super::records::{self, Kernel};
+use super::{
+    files::{Root, make, write},
+    records::{self, Kernel},
+};
 use bytemuck::bytes_of;
 use herder_agent::inside::{
     core::{CgroupMount, Core, CoreConfig, Message, Notices},
@@ -22,7 +25,7 @@ use herder_agent::inside::{
 };
 use herder_agent_ebpf::RecordKind;
 use herder_model::{
-    cgroup::{CgroupId, OOM_GROUP},
+    cgroup::OOM_GROUP,
     clock::Monotonic,
     naming::{ContainerRole, Naming},
     owner::id::PodUid,
@@ -365,15 +368,6 @@ impl Node {
     }
 }
 
-/// A directory that is removed at the end.
-struct Root(PathBuf);
-
-impl Drop for Root {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// The pod's cgroup.
 pub(crate) fn pod() -> String {
     format!("/kubepods/pod{UID}")
@@ -400,26 +394,4 @@ fn pod_object(letter: char) -> Pod {
 
 fn policy(rules: &str) -> Arc<Policy> {
     Arc::new(Policy::new(Config::parse(rules, "rules").unwrap()))
-}
-
-fn make(root: &Path, path: &str) -> u64 {
-    fs::create_dir_all(root.join(path.trim_start_matches('/'))).unwrap();
-    for (file, text) in [
-        ("cgroup.procs", ""),
-        ("cgroup.events", "populated 1\n"),
-        ("memory.events.local", "oom_kill 0\n"),
-        ("memory.max", "1048576\n"),
-        (OOM_GROUP, "0\n"),
-    ] {
-        write(root, path, file, text);
-    }
-    id(root, path)
-}
-
-fn write(root: &Path, path: &str, file: &str, text: &str) {
-    fs::write(root.join(path.trim_start_matches('/')).join(file), text).unwrap();
-}
-
-fn id(root: &Path, path: &str) -> u64 {
-    CgroupId(fs::metadata(root.join(path.trim_start_matches('/'))).unwrap().ino()).0
 }

@@ -6,7 +6,9 @@ use herder_agent::inside::kernel::source::{
 };
 use herder_agent_ebpf::{
     CgroupRecord, DecisionRecord, ExitRecord, Header, Level, LevelsRecord, Loss, RecordKind,
-    VictimRecord, flag,
+    VictimRecord,
+    candidates::{Candidate, CandidatesRecord, LARGEST},
+    flag,
 };
 use herder_model::{clock::Monotonic, oom::event::Traced};
 use std::{
@@ -40,6 +42,7 @@ impl Kernel {
             kills: true,
             groups: true,
             exits: true,
+            candidates: true,
             cgroups: true,
             ..Traced::default()
         };
@@ -175,6 +178,33 @@ pub(crate) fn levels(upwards: &[Level], time: Monotonic) -> Vec<u8> {
     };
     record.levels[..upwards.len()].copy_from_slice(upwards);
     let length = size_of::<LevelsRecord>() - size_of_val(&record.levels[upwards.len()..]);
+    bytes_of(&record)[..length].to_vec()
+}
+
+/// What a decision chose between in a cgroup that has a limit of 256 pages: processes of these
+/// ids, each of so many pages.
+pub(crate) fn candidates(decision: u64, cgroup: u64, processes: &[(u32, u64)]) -> Vec<u8> {
+    let mut record = CandidatesRecord {
+        header: header(RecordKind::Candidates, flag::USAGE | flag::WALK, Monotonic::ZERO),
+        decision,
+        usage: 250,
+        limit: 256,
+        seen: u32::try_from(processes.len()).unwrap(),
+        kept: u32::try_from(processes.len()).unwrap(),
+        ..CandidatesRecord::default()
+    };
+    for ((pid, pages), candidate) in processes.iter().zip(&mut record.candidates) {
+        *candidate = Candidate {
+            cgroup,
+            anon_rss: *pages,
+            tgid: *pid,
+            flags: flag::SIZES | flag::SCORE,
+            comm: *b"worker\0garbage!!",
+            ..Candidate::default()
+        };
+    }
+    let missing = LARGEST - processes.len();
+    let length = size_of::<CandidatesRecord>() - missing * size_of::<Candidate>();
     bytes_of(&record)[..length].to_vec()
 }
 

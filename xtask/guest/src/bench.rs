@@ -5,6 +5,7 @@
 //! as a line of JSON, which the host keeps. Nothing here fails because of a figure.
 
 mod busy;
+mod candidates;
 pub mod crowd;
 mod events;
 mod figures;
@@ -30,6 +31,7 @@ const MEASURES: &[(&str, fn())] = &[
     ("ready", ready::ready),
     ("idle", idle::idle),
     ("overhead", overhead::overhead),
+    ("candidates", candidates::candidates),
     ("events", events::events),
     ("soak", soak::soak),
 ];

@@ -7,7 +7,7 @@ use crate::{
         addresses, clients, constraints, counts, creations, crowds, crun, dying_children,
         enforcement, escalation, examples, faults, fight, footprint, kills, limits, marks, nodes,
         own_kills, pod_events, pod_faults, pod_names, pods, protected_inits, reloads, robustness,
-        sandboxes, unseen, untraced, victims,
+        sandboxes, scenes, unseen, untraced, victims,
     },
 };
 
@@ -28,6 +28,7 @@ const TESTS: &[&[Test]] = &[
     footprint::TESTS,
     dying_children::TESTS,
     protected_inits::TESTS,
+    scenes::TESTS,
 ];
 
 const TESTS_OF_KILLS: &[&[Test]] =

@@ -6,7 +6,7 @@ mod shims;
 
 use memory::{
     described, gives_up, greedy_init, grower, hog, idle, later, nasty, orphan_threads, sharing,
-    threads,
+    threads, writes,
 };
 use shims::{confined, enter, enter_at, program, shim, tree};
 use std::process::ExitCode;
@@ -26,6 +26,7 @@ pub fn run(arguments: &[&str]) -> ExitCode {
         "later" => later(rest[0].parse().expect("MiB")),
         "threads" => threads(rest[0].parse().expect("MiB")),
         "orphan-threads" => orphan_threads(rest[0].parse().expect("MiB")),
+        "writes" => writes(rest[0].parse().expect("MiB")),
         "grower" => grower(rest[0].parse().expect("MiB")),
         "described" => described(rest),
         "nasty" => nasty(rest[0].parse().expect("MiB")),

@@ -27,6 +27,7 @@ pub mod protected_inits;
 pub mod reloads;
 pub mod robustness;
 pub mod sandboxes;
+pub mod scenes;
 pub mod unseen;
 pub mod untraced;
 pub mod victims;

@@ -1,6 +1,7 @@
 //! The page: the goals, what was measured, and the conditions.
 
 mod busy;
+mod candidates;
 mod events;
 mod idle;
 mod memory;
@@ -46,6 +47,7 @@ const SECTIONS: &[(&str, Make)] = &[
     ("scrape", native::scrape),
     ("idle", idle::section),
     ("overhead", overhead::section),
+    ("candidates", candidates::section),
     ("events", events::section),
     ("sizes", native::sizes),
     ("soak", soak::section),

@@ -31,7 +31,7 @@ fn commands(text: &str) -> Vec<String> {
 fn words(line: &str) -> Option<(Program, Vec<&str>)> {
     let words = line.split_whitespace().take_while(|word| !["#", "&", "|"].contains(word));
     let words: Vec<_> = words.collect();
-    let tasks = ["run", "check", "kills", "containers", "self"];
+    let tasks = ["run", "check", "kills", "explain", "containers", "self"];
     for (place, pair) in words.windows(2).enumerate() {
         let program = match pair {
             [program, task]

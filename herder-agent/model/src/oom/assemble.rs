@@ -8,7 +8,7 @@
 //! shows that it is a kill, a kill that is no group's has one victim, and marks that one
 //! trigger makes within [`INFERENCE_WINDOW`] in one group are taken for one decision.
 
-use super::{Domain, OomKill, Trigger, Victim};
+use super::{Domain, OomKill, Trigger, Victim, candidates::Candidates};
 use crate::{
     clock::Monotonic,
     oom::{
@@ -74,6 +74,7 @@ struct Open {
     trigger: Option<Trigger>,
     seen: u32,
     end: Option<Decision>,
+    candidates: Option<Box<Candidates>>,
     /// What was inferred, if no end of a decision will say it.
     inferred: Option<Inferred>,
     last_mark: Monotonic,
@@ -94,6 +95,7 @@ impl Open {
             trigger: None,
             seen: 0,
             end: None,
+            candidates: None,
             inferred: None,
             last_mark: Monotonic::ZERO,
             deadline: Monotonic::END,
@@ -249,6 +251,15 @@ impl Assembler {
         self.settle(end.decision);
     }
 
+    /// Takes what a decision chose between, which comes right before its end.
+    pub fn chose_between(&mut self, candidates: Box<Candidates>, now: Monotonic) {
+        let decision = candidates.decision;
+        self.close_before(decision);
+        let open = self.decided.entry(decision).or_insert_with(Open::new);
+        open.deadline = open.deadline.min(now + EXIT_WAIT);
+        open.candidates = Some(candidates);
+    }
+
     /// The end of some decision was lost, or a victim: what is missing of those
     /// that are open is not waited for much longer.
     pub fn records_lost(&mut self, now: Monotonic) {
@@ -317,6 +328,7 @@ impl Assembler {
             group: end.map(|end| end.group).or(inferred.and_then(|it| it.group)),
             group_cgroup: end.map_or(inferred.and_then(|it| it.group_cgroup), |it| it.group_cgroup),
             ended: None,
+            candidates: open.candidates,
         }));
     }
 }

@@ -121,6 +121,7 @@ mod tests {
             group,
             group_cgroup: None,
             ended: None,
+            candidates: None,
         }
     }
 

@@ -212,6 +212,7 @@ impl Open {
             group: Some(group.is_some()),
             group_cgroup: group,
             ended: Some(ended),
+            candidates: None,
         };
         if group.is_some() {
             // The kernel counts the chosen victim of a group twice.

@@ -4,7 +4,7 @@
 use crate::{
     cgroup::{CgroupId, CgroupPath},
     clock::Monotonic,
-    oom::{Domain, Trigger, Victim, levels::Levels},
+    oom::{Domain, Trigger, Victim, candidates::Candidates, levels::Levels},
 };
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub enum Event {
     Lineage(Lineage),
     /// What the memory cgroups of the next victim say.
     Levels(Levels),
+    /// What the kernel chose between in a decision.
+    Candidates(Box<Candidates>),
     /// A cgroup was made or removed that the agent's mount does not show.
     CgroupOutside,
 }
@@ -100,6 +102,8 @@ pub struct Traced {
     pub at_exit: bool,
     /// Exits of victims are seen.
     pub exits: bool,
+    /// The candidates of a decision are seen.
+    pub candidates: bool,
     /// Made and removed cgroups are seen.
     pub cgroups: bool,
 }

@@ -92,6 +92,7 @@ mod tests {
             group: None,
             group_cgroup: None,
             ended: None,
+            candidates: None,
         }
     }
 

@@ -31,6 +31,7 @@ impl Lost {
             Lost::Kernel(Loss::PendingMapFull) => "pending-map-full",
             Lost::Kernel(Loss::PendingStale) => "pending-stale",
             Lost::Kernel(Loss::LineageRingFull) => "lineage-ring-full",
+            Lost::Kernel(Loss::CandidatesRingFull) => "candidates-ring-full",
             Lost::ShortRecord => "short-record",
             Lost::UnknownRecord => "unknown-record",
             Lost::VictimMissing => "victim-missing",

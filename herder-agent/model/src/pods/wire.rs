@@ -11,7 +11,10 @@ use super::{
 use crate::owner::id::{ContainerId, PodUid};
 use jiff::Timestamp;
 use serde::{Deserialize, de::IgnoredAny};
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    num::NonZero,
+};
 
 /// A v1 Pod.
 #[derive(Debug, Default, Deserialize)]
@@ -71,6 +74,7 @@ struct ContainerSpec {
 #[serde(default)]
 struct Resources {
     limits: Option<Limits>,
+    requests: Option<Limits>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -164,7 +168,7 @@ impl PodObject {
             oom_escalate: annotations.oom_escalate.as_deref().map(shortened),
             more_containers: containers.len() > MOST_CONTAINERS,
             containers: containers.into_iter().take(MOST_CONTAINERS).collect(),
-            memory_limit: memory_limit(resources),
+            memory_limit: memory_limit(resources.as_ref()),
             addresses,
         })
     }
@@ -226,6 +230,9 @@ fn trim_container(kind: ContainerKind, spec: ContainerSpec, status: ContainerSta
     let id = |text: Option<String>| text.and_then(|text| ContainerId::parse_status(&text));
     let last_terminated = status.last_state.and_then(|state| state.terminated);
     let ended = status.state.and_then(|state| state.terminated);
+    let both = |of: fn(Option<&Resources>) -> Option<u64>| {
+        of(status.resources.as_ref()).or_else(|| of(spec.resources.as_ref()))
+    };
     Container {
         name: spec.name,
         kind,
@@ -238,13 +245,18 @@ fn trim_container(kind: ContainerKind, spec: ContainerSpec, status: ContainerSta
             id: id(ended.container_id),
         }),
         // After a resize in place the status says what holds, not the spec.
-        memory_limit: memory_limit(status.resources).or_else(|| memory_limit(spec.resources)),
+        memory_request: both(memory_request).and_then(NonZero::new),
+        memory_limit: both(memory_limit),
         completed: kind == ContainerKind::Init && ended.is_some_and(|ended| ended.exit_code == 0),
     }
 }
 
-fn memory_limit(resources: Option<Resources>) -> Option<u64> {
-    quantity::bytes(&resources?.limits?.memory?)
+fn memory_limit(resources: Option<&Resources>) -> Option<u64> {
+    quantity::bytes(resources?.limits.as_ref()?.memory.as_ref()?)
+}
+
+fn memory_request(resources: Option<&Resources>) -> Option<u64> {
+    quantity::bytes(resources?.requests.as_ref()?.memory.as_ref()?)
 }
 
 /// The annotations have to be spelled out for serde.

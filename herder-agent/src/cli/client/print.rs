@@ -1,7 +1,7 @@
 //! Standard output in the chosen format.
 
 use super::{
-    containers,
+    containers, explain,
     kills::Kills,
     table::{Cell, Columns, json},
 };
@@ -38,6 +38,14 @@ impl Printer {
         print(&match self.output {
             Output::Json => json(containers),
             Output::Table => containers::table(containers, self.colours, self.nodes),
+        })
+    }
+
+    /// One kill with its scene.
+    pub fn explained(&self, kill: &Value) -> io::Result<()> {
+        print(&match self.output {
+            Output::Json => json(std::slice::from_ref(kill)),
+            Output::Table => explain::text(kill, SystemTime::now(), self.colours),
         })
     }
 

@@ -1,6 +1,8 @@
 //! From the bytes of a ring buffer to events. Pure; whatever the bytes are, the
 //! result is an event or a [`DecodeError`].
 
+mod candidates;
+
 use bytemuck::{AnyBitPattern, pod_read_unaligned};
 use herder_agent_ebpf::{
     CgroupRecord, DecisionRecord, ExitRecord, Header, LEVELS, Level, LevelsRecord, LineageRecord,
@@ -46,6 +48,10 @@ pub fn decode(bytes: &[u8], page: u64) -> Result<Event, DecodeError> {
         Ok(cgroup(bytes, kind)?.map_or(Event::CgroupOutside, Event::CgroupMade))
     } else if kind == RecordKind::CgroupRmdir as u32 {
         Ok(cgroup(bytes, kind)?.map_or(Event::CgroupOutside, Event::CgroupRemoved))
+    } else if kind == RecordKind::Candidates as u32 {
+        let candidates = candidates::decode(bytes, page);
+        let short = DecodeError::Short { kind, length: bytes.len() };
+        candidates.map(Box::new).map(Event::Candidates).ok_or(short)
     } else if kind == RecordKind::Lineage as u32 {
         lineage(bytes).ok_or(DecodeError::Short { kind, length: bytes.len() })
     } else if kind == RecordKind::Levels as u32 {

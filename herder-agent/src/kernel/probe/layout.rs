@@ -21,6 +21,8 @@ pub struct Functions {
     pub oom_kill_process_inner: Option<TypeId>,
     pub print_oom_group: Option<TypeId>,
     pub out_of_memory: Option<TypeId>,
+    /// `oom_evaluate_task()`.
+    pub evaluate_task: Option<TypeId>,
 }
 
 /// The running kernel, as far as the programs depend on it.
@@ -44,6 +46,7 @@ impl KernelFacts {
             oom_kill_process_inner: None,
             print_oom_group: None,
             out_of_memory: None,
+            evaluate_task: None,
         },
         hides_exiting: false,
     };
@@ -66,6 +69,7 @@ impl KernelFacts {
                 oom_kill_process_inner: btf.function("__oom_kill_process"),
                 print_oom_group: btf.function("mem_cgroup_print_oom_group"),
                 out_of_memory: btf.function("out_of_memory"),
+                evaluate_task: btf.function("oom_evaluate_task"),
             },
             // That the walk over a cgroup leaves them out shows in no type. It was made to mend
             // what this function had changed, and is in all but the first kernels that have it.
@@ -105,7 +109,7 @@ impl KernelFacts {
 }
 
 /// Every name that is looked up in BTF.
-const NAMES: [&str; 26] = [
+const NAMES: [&str; 28] = [
     "task_struct",
     "css_set",
     "cgroup",
@@ -128,9 +132,11 @@ const NAMES: [&str; 26] = [
     "__oom_kill_process",
     "mem_cgroup_print_oom_group",
     "out_of_memory",
+    "oom_evaluate_task",
     "MM_FILEPAGES",
     "MM_ANONPAGES",
     "MM_SHMEMPAGES",
+    "MM_SWAPENTS",
     "cgroup_task_dead",
 ];
 
@@ -181,6 +187,13 @@ fn layout(btf: &Btf<'_>) -> KernelLayout {
         rss_shmem: btf.enumerator("MM_SHMEMPAGES").unwrap_or(ABSENT),
         oom_control_memcg: offset("oom_control", "memcg"),
         mem_cgroup_cgroup: offset("mem_cgroup", "css.cgroup"),
+        task_flags: offset("task_struct", "flags"),
+        mm_pgtables_bytes: offset("mm_struct", "pgtables_bytes.counter"),
+        rss_swap: btf.enumerator("MM_SWAPENTS").unwrap_or(ABSENT),
+        mem_cgroup_usage: offset("mem_cgroup", "memory.usage.counter"),
+        mem_cgroup_limit: offset("mem_cgroup", "memory.max"),
+        mem_cgroup_swap_usage: offset("mem_cgroup", "swap.usage.counter"),
+        mem_cgroup_swap_limit: offset("mem_cgroup", "swap.max"),
     }
 }
 

@@ -14,12 +14,16 @@ use herder_model::{
     owner::{ContainerNames, Owner},
     pods::OOM_GROUP_ANNOTATION,
     rules::{annotation::AnnotationError, parse::ANNOTATION_RULE},
+    text::{clean, size},
 };
 use std::{fmt::Write, time::Duration};
 
 /// The longest text; `events.k8s.io` allows no more
 /// (`NoteLengthLimit`, pkg/apis/core/validation/events.go).
 pub const LONGEST: usize = 1024;
+
+/// A finding is part of a text that does not get longer than this with it.
+const FOR_FINDING: usize = LONGEST - 100;
 
 /// The text for what a kill did to one container, or to a pod outside of them. `spec` is the
 /// memory limit in bytes that the pod's spec gives the container. [`left_running`] later adds
@@ -66,6 +70,12 @@ pub fn kill(report: &KillReport, container: &ContainerNames, spec: Option<u64>) 
     }
     if report.ends && !container.container.is_empty() {
         text += " The container ends.";
+    }
+    // How many were left running, which comes last, must not be what is cut.
+    if let Some(finding) =
+        report.finding_of_pod().filter(|finding| text.len() + finding.text.len() < FOR_FINDING)
+    {
+        text = text + " " + &finding.text;
     }
     text
 }
@@ -239,28 +249,6 @@ fn process(victim: &Victim) -> String {
         let _infallible = write!(text, ", {} of memory", size(sizes.resident()));
     }
     text + ")"
-}
-
-/// Bytes in the largest unit that gives at least one, rounded down to tenths. A table of `herder-agent
-/// kills` is shorter (`cli::client::time`).
-fn size(bytes: u64) -> String {
-    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    let Some((unit, shift)) = units.into_iter().find(|(_, shift)| bytes >> shift > 0) else {
-        return format!("{bytes} B");
-    };
-    let tenths = (u128::from(bytes) * 10) >> shift;
-    match (tenths / 10, tenths % 10) {
-        (whole, 0) => format!("{whole} {unit}"),
-        (whole, tenth) => format!("{whole}.{tenth} {unit}"),
-    }
-}
-
-/// A process name without what could mislead a terminal or a reader.
-fn clean(comm: &str) -> String {
-    comm.chars()
-        .take(16)
-        .map(|c| if c.is_alphanumeric() || "-_./:+@".contains(c) { c } else { '?' })
-        .collect()
 }
 
 /// Cuts a text to [`LONGEST`] bytes, between characters.

@@ -42,6 +42,7 @@ fn report(owners: &[Owner], kind: Kind, cgroup: Option<&str>) -> KillReport {
     let victims = vec![victim; owners.len()];
     KillReport {
         pod: None,
+        scene: None,
         kill: OomKill {
             victims,
             trigger: Some(trigger),
@@ -49,6 +50,7 @@ fn report(owners: &[Owner], kind: Kind, cgroup: Option<&str>) -> KillReport {
             group: None,
             group_cgroup: None,
             ended: None,
+            candidates: None,
         },
         kind,
         ends: kind != Kind::Subprocess,
@@ -102,7 +104,7 @@ fn every_family_of_the_contract_is_there_from_the_start() {
     begins(&metrics);
     let table = [
         ("herder_kills_lost_total{reason=", 6),
-        ("herder_records_lost_total{reason=", 7),
+        ("herder_records_lost_total{reason=", 8),
         ("herder_kills_unattributed_total{reason=", 3),
         ("herder_marks_ignored_total{reason=", 3),
         ("herder_not_enforceable{reason=", 7),

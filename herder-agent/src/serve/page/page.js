@@ -72,6 +72,88 @@ function limit(kill) {
   return kill.limit + (told ? ' ' + size(Math.min(...read)) : '');
 }
 
+// What an opened kill shows, by its number: it is asked for once, and stays open when the kill changes.
+const scenes = new Map();
+
+function table(head, rows) {
+  const made = document.createElement('table');
+  const line = (cells, tag) => {
+    const row = document.createElement('tr');
+    row.append(...cells.map((cell) => element(tag, plain(cell))));
+    return row;
+  };
+  const above = document.createElement('thead');
+  const below = document.createElement('tbody');
+  above.append(line(head, 'th'));
+  below.append(...rows.map((row) => line(row, 'td')));
+  made.append(above, below);
+  const wide = element('div', '', 'wide', 'scene');
+  wide.append(made);
+  return wide;
+}
+
+const amount = (bytes) => bytes == null ? '–' : size(bytes);
+
+const FIGURES = { current: 'in use', peak: 'peak', anon: 'anonymous', file: 'page cache, tmpfs', shmem: 'tmpfs, shared',
+  file_dirty: 'dirty', file_writeback: 'under writeback', unevictable: 'unevictable', kernel: 'kernel', slab: 'slab',
+  page_tables: 'page tables', sock: 'sockets', swap: 'swap' };
+
+// Who used how much: the same as `herder-agent explain`.
+function shown(scene) {
+  if (!scene) return [element('p', 'What was used is not kept: the agent has it for the last 100 kills.', 'detail')];
+  const parts = [];
+  const used = (name, of) => of ? [name + ' ' + size(of.usage) + (of.limit == null ? ', no limit' : ' of ' + size(of.limit))] : [];
+  parts.push(element('p', [...used('memory', scene.memory), ...used('swap', scene.swap)].join(' · '), 'detail'));
+  if (scene.candidates.length) {
+    const rows = scene.candidates.map((one) => [one.comm + (one.killed ? ', killed' : ''), one.pid,
+      ...['size', 'anon_rss', 'file_rss', 'shmem_rss', 'swap', 'page_tables'].map((part) => amount(one[part])),
+      one.oom_score_adj ?? '–', one.owner ?? one.cgroup ?? '–']);
+    parts.push(table(['Process', 'PID', 'Size', 'Anonymous', 'File', 'Shared', 'Swap', 'Page tables', 'oom_score_adj', 'Of'], rows));
+    const more = scene.looked_at - scene.candidates.length;
+    if (more > 0) parts.push(element('p', 'and ' + more + ' smaller ones', 'detail'));
+  }
+  const files = [['Container', scene.container], ["Limit's cgroup", scene.domain]].filter(([, of]) => of);
+  if (files.length) {
+    const rows = Object.entries(FIGURES).filter(([field]) => files.some(([, of]) => of[field] != null))
+      .map(([field, name]) => [name, ...files.map(([, of]) => amount(of[field]))]);
+    rows.push(['processes and threads', ...files.map(([, of]) => of.pids ?? '–')]);
+    const after = scene.read_seconds == null ? 'Files' : 'Files, ' + Math.round(scene.read_seconds * 1000) + ' ms later';
+    parts.push(table([after, ...files.map(([name]) => name)], rows));
+  }
+  if (scene.containers.length) {
+    parts.push(table(['Most memory of the node', 'In use', 'Requests', 'Limit'],
+      scene.containers.map((one) => [one.owner, ...[one.memory, one.request, one.limit].map(amount)])));
+  }
+  parts.push(...scene.missing.map((one) => element('p', one.what + ' not known: ' + one.why, 'detail')));
+  return parts;
+}
+
+function opening(kill) {
+  const made = document.createElement('details');
+  made.append(element('summary', 'who used how much'));
+  const show = (whole) => {
+    const finding = whole.scene?.finding;
+    const text = finding ? [element('p', plain(finding.text), 'finding')] : [];
+    made.replaceChildren(made.firstElementChild, ...text, ...shown(whole.scene));
+  };
+  if (scenes.has(kill.id)) {
+    made.open = true;
+    show(scenes.get(kill.id));
+  }
+  made.addEventListener('toggle', async () => {
+    if (!made.open) { scenes.delete(kill.id); return; }
+    if (scenes.has(kill.id)) return;
+    try {
+      const whole = await get('api/v1/kills/' + kill.id);
+      scenes.set(kill.id, whole);
+      show(whole);
+    } catch (error) {
+      made.append(element('p', 'the agent does not answer', 'bad'));
+    }
+  });
+  return made;
+}
+
 function item(kill) {
   const made = element('li', '', look(kill));
   made.dataset.id = kill.id;
@@ -81,7 +163,7 @@ function item(kill) {
     victim.pid === null ? ' – ' : ' (pid ' + victim.pid + ', ' + size(victim.anon_rss) + ') – ',
     element('span', survival(kill), look(kill)),
     element('span', 'limit: ' + limit(kill) + ' · asked for memory: ' + asked(kill.trigger) +
-      ' · rule: ' + plain(kill.rule ?? 'none'), 'detail'));
+      ' · rule: ' + plain(kill.rule ?? 'none'), 'detail'), opening(kill));
   return made;
 }
 
@@ -221,6 +303,7 @@ function follow() {
     opened += 1;
     loading = true;
     kills.clear();
+    scenes.clear();
     reload().catch(again);
   };
   stream.onerror = () => {

@@ -2,6 +2,13 @@
 
 use super::*;
 use crate::report::ConfigInForce;
+use herder_model::{
+    kill::KillReport,
+    scene::{
+        Scene,
+        finding::{Finding, Rule},
+    },
+};
 
 #[tokio::test]
 async fn each_endpoint_answers() {
@@ -10,6 +17,8 @@ async fn each_endpoint_answers() {
     has(&server.get("/metrics").await, 200, "herder_build_info{");
     has(&server.get("/api/v1/kills").await, 200, "[]");
     has(&server.get("/api/v1/kills?limit=x").await, 400, "number");
+    has(&server.get("/api/v1/kills/1").await, 404, "no such kill");
+    has(&server.get("/api/v1/kills/last").await, 400, "number");
     has(&server.get("/nothing").await, 404, "/metrics");
     has(&server.ask("POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await, 405, "GET, HEAD");
     let head = server.ask("HEAD /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
@@ -80,4 +89,21 @@ async fn a_node_shows_what_it_goes_by() {
     server.reporter.config_begins(ConfigInForce { hash, log_level });
     let shown = r#""config_hash":"0a1b","log_level":"debug""#;
     has(&server.get("/api/v1/node").await, 200, shown);
+}
+
+/// The list stays small; one kill has all.
+#[tokio::test]
+async fn a_kill_has_its_scene_alone() {
+    let server = Server::start().await;
+    let cgroup = CgroupPath::parse(b"/c").unwrap();
+    let kill = report(Owner::Host { cgroup }, Kind::Subprocess);
+    server.reporter.kill(&kill);
+    let finding = Finding { text: "Why.".to_owned(), rules: vec![Rule::OneProcess] };
+    let scene = Some(Arc::new(Scene { finding: Some(finding), ..Scene::default() }));
+    server.reporter.kill(&KillReport { scene, ..kill });
+    has(&server.get("/api/v1/kills/1").await, 200, r#","scene":null}"#);
+    let whole = server.get("/api/v1/kills/2").await;
+    has(&whole, 200, r#""scene":{"finding":{"text":"Why.","rules":["one-process"]}"#);
+    has(&whole, 200, r#"{"id":2,"time":"#);
+    assert!(!server.get("/api/v1/kills").await.contains("scene"));
 }

@@ -1,7 +1,7 @@
 //! Programs of containers that take memory, each in its way.
 
 use crate::harness::role::{SELF, role};
-use std::{fs, process::ExitCode, thread::sleep, time::Duration};
+use std::{fs, io::Write, process::ExitCode, thread::sleep, time::Duration};
 
 /// Takes memory, at once, and keeps it.
 pub fn hog(mebibytes: usize) -> ExitCode {
@@ -29,6 +29,15 @@ pub fn described(rest: &[&str]) -> ExitCode {
 pub fn later(mebibytes: usize) -> ExitCode {
     sleep(Duration::from_secs(4));
     hog(mebibytes)
+}
+
+/// Writes a file in a tmpfs, whose memory stays when the process goes.
+pub fn writes(mebibytes: usize) -> ExitCode {
+    let mut file = fs::File::create("/tmp/shm/file").expect("a file");
+    for _ in 0..mebibytes {
+        file.write_all(&[1; 1 << 20]).expect("write the file");
+    }
+    idle()
 }
 
 /// Shares its memory with another process, and then takes more.

@@ -9,6 +9,7 @@ const TRACED: Traced = Traced {
     levels: false,
     at_exit: false,
     exits: true,
+    candidates: true,
     cgroups: true,
 };
 const NOTHING: Traced = Traced { decisions_since: None, kills: false, groups: false, ..TRACED };

@@ -43,6 +43,7 @@ fn pod(uid_text: &str, current: char, restarts: u32, last: Option<(char, Reason)
                 id: Some(id(letter)),
             }),
             memory_limit: Some(1 << 26),
+            memory_request: None,
             completed: false,
         }]),
         more_containers: false,

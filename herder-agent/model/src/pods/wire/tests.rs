@@ -82,7 +82,15 @@ fn the_limit_that_holds_is_the_one_of_the_status() {
             &json!({ "name": "x", "resources": status }),
         );
         assert_eq!(container.memory_limit, expected);
+        assert_eq!(container.memory_request, None);
     }
+    let requests = |memory: &str| json!({ "requests": { "memory": memory } });
+    let container = container(
+        "containers",
+        &json!({ "name": "x", "resources": requests("64Mi") }),
+        &json!({ "name": "x", "resources": requests("32Mi") }),
+    );
+    assert_eq!(container.memory_request.map(std::num::NonZero::get), Some(32 << 20));
 }
 
 #[test]

@@ -66,8 +66,7 @@ fn kind(expected: &str) -> &str {
         "a map" | "a mapping" | "mapping" | "mapping start" | "mapping start event" => {
             "a mapping (`key: value`)"
         }
-        "a string" | "string" | "string scalar" => "a text",
-        "scalar" => "a text, a number, or true or false",
+        "a string" | "string" | "string scalar" | "scalar" => "a text",
         "option" | "a span-aware newtype wrapper" => "another kind of value",
         other => other,
     }

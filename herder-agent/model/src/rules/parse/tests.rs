@@ -116,7 +116,7 @@ fn mistakes_are_told_with_their_line() {
         (
             rule("    oomGroup: single-process\n    protectInit: [a]\n    cgroups: [/a]\n"),
             4,
-            "true",
+            "is needed here",
         ),
         (
             rule("    oomGroup: single-process\n    protectInit:\n    cgroups: [/a]\n"),

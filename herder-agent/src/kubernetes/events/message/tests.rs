@@ -7,7 +7,12 @@ use herder_model::{
         Domain, NsPid, OomKill, Sizes, Trigger,
         limit::{Limits, Memory},
     },
+    scene::{
+        Scene,
+        finding::{Finding, Rule},
+    },
 };
+use std::sync::Arc;
 
 fn names(container: &str) -> ContainerNames {
     let [namespace, pod, container] = ["shop", "cart-0", container].map(str::to_owned);
@@ -35,9 +40,11 @@ fn report(kind: Kind, limit: Limit, comm: &str, sizes: Option<Sizes>) -> KillRep
     let owners = ["main", "main", "side"].map(|name| Owner::Container(names(name)));
     KillReport {
         pod: None,
+        scene: None,
         kill: OomKill {
             trigger: Some(trigger),
             ended: None,
+            candidates: None,
             domain: Domain::Unknown,
             group: None,
             group_cgroup: None,
@@ -297,4 +304,27 @@ fn sizes_are_short_and_texts_fit() {
     }
     assert_eq!(fit("é".repeat(600)).len(), LONGEST);
     assert_eq!(fit(format!("a{}", "é".repeat(600))).len(), LONGEST - 1);
+}
+
+/// It is the last that is worth room.
+#[test]
+fn a_finding_is_told_if_it_fits() {
+    let at = |place, text: &str| {
+        let finding = Some(Finding { text: text.to_owned(), rules: vec![Rule::OneProcess] });
+        let scene = Some(Arc::new(Scene { finding, ..Scene::default() }));
+        let report = report(Kind::Subprocess, Limit::Container, "worker", None);
+        let limits = Limits { place, ..Limits::default() };
+        kill(&KillReport { scene, limits, ..report }, &names("main"), Some(64 << 20))
+    };
+    let with = |text: &str| at(Place::Container, text);
+    let text = with("One process has most of the memory.");
+    assert!(text.ends_with("limit is 64 MiB. One process has most of the memory."), "{text}");
+    // It would name the pods of others.
+    for place in [Place::Node, Place::Above, Place::Unknown] {
+        assert!(!at(place, "Others have more.").contains("Others"));
+    }
+    let long = with(&"x".repeat(LONGEST - 100));
+    assert!(long.ends_with("limit is 64 MiB."), "{long}");
+    let most = with(&"x".repeat(700));
+    assert!(most.len() + left_running(Some(usize::MAX)).len() <= LONGEST);
 }
