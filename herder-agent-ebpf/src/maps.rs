@@ -108,11 +108,11 @@ pub(crate) struct Walk {
     pub(crate) sizes: [u64; LARGEST],
     /// The smallest of them, once there are [`LARGEST`].
     pub(crate) smallest: u64,
-    /// The task that is looked at.
-    pub(crate) task: u64,
     /// Where the smallest is.
     pub(crate) smallest_at: u32,
-    reserved: [u32; 149],
+    /// Where the candidate goes that is looked at.
+    pub(crate) at: u32,
+    reserved: [u32; 150],
 }
 
 const _: () = assert!(size_of::<Walk>() == 2088);

@@ -6,7 +6,7 @@
 //! Optional, like the decision's frame: without it a kill has no candidates.
 
 use crate::{
-    kernel::{Address, Task, memory_of_domain},
+    kernel::{Address, Footprint, Task, memory_of_domain},
     maps::{KILLS, WALK, Walk, count},
 };
 use aya_ebpf::{
@@ -48,7 +48,7 @@ fn walk_candidate(ctx: FEntryContext) -> i32 {
     let Some(walk) = walk().filter(|walk| walk.record.header.flags & flag::WALK != 0) else {
         return 0;
     };
-    let task = Task(as_number(walk, ctx.arg(0)));
+    let task = Task(Address(ctx.arg(0)));
     let footprint = task.footprint();
     if footprint.is_none() && task.is_kernel_thread() {
         return 0;
@@ -56,25 +56,21 @@ fn walk_candidate(ctx: FEntryContext) -> i32 {
     walk.record.seen += 1;
     let size = footprint.as_ref().map_or(0, |it| it.size);
     let kept = walk.record.kept as usize;
-    let at = if kept < LARGEST {
+    if kept < LARGEST {
+        walk.at = walk.record.kept;
         walk.record.kept += 1;
-        kept
     } else if size > walk.smallest {
-        walk.smallest_at as usize
+        walk.at = walk.smallest_at;
     } else {
         return 0;
-    } & INDEX;
-    walk.sizes[at] = size;
-    describe(&mut walk.record.candidates[at], task);
-    if let Some(footprint) = footprint {
-        let candidate = &mut walk.record.candidates[at];
-        candidate.anon_rss = footprint.anon;
-        candidate.file_rss = footprint.file;
-        candidate.shmem_rss = footprint.shmem;
-        candidate.swap = footprint.swap;
-        candidate.page_tables = footprint.page_tables;
-        candidate.flags |= flag::SIZES;
     }
+    let candidate = describe(task, footprint);
+    // Read and masked where it is used: the verifier of 5.10 forgets the bounds of a number that
+    // the compiler has kept on the stack during a helper's call.
+    // SAFETY: the field lives as long as the map, and was just written.
+    let at = unsafe { core::ptr::read_volatile(&raw const walk.at) } as usize & INDEX;
+    walk.record.candidates[at] = candidate;
+    walk.sizes[at] = size;
     if kept + 1 >= LARGEST {
         let (mut smallest, mut smallest_at) = (u64::MAX, 0);
         for (index, size) in walk.sizes.iter().enumerate() {
@@ -87,33 +83,28 @@ fn walk_candidate(ctx: FEntryContext) -> i32 {
     0
 }
 
-/// An address without its type. The verifier of 5.10 knows of an argument that it is a task, and
-/// then refuses what it lets a program do with the same number.
+/// All that is handed over of a candidate.
 #[inline(always)]
-fn as_number(walk: &mut Walk, argument: u64) -> Address {
-    walk.task = argument;
-    // SAFETY: the field lives as long as the map, and was just written. Volatile, because the
-    // compiler would take what it has in a register.
-    Address(unsafe { core::ptr::read_volatile(&raw const walk.task) })
-}
-
-/// All but its sizes.
-#[inline(always)]
-fn describe(candidate: &mut Candidate, task: Task) {
-    candidate.tgid = task.tgid().unwrap_or(0);
-    candidate.comm = task.comm().unwrap_or_default();
-    candidate.cgroup = task.cgroup().and_then(|cgroup| cgroup.id()).unwrap_or(0);
-    candidate.flags = 0;
-    candidate.oom_score_adj = 0;
+fn describe(task: Task, footprint: Option<Footprint>) -> Candidate {
+    let mut candidate = Candidate {
+        tgid: task.tgid().unwrap_or(0),
+        comm: task.comm().unwrap_or_default(),
+        cgroup: task.cgroup().and_then(|cgroup| cgroup.id()).unwrap_or(0),
+        ..Candidate::default()
+    };
     if let Some(adj) = task.oom_score_adj() {
         candidate.oom_score_adj = adj;
-        candidate.flags = flag::SCORE;
+        candidate.flags |= flag::SCORE;
     }
-    candidate.anon_rss = 0;
-    candidate.file_rss = 0;
-    candidate.shmem_rss = 0;
-    candidate.swap = 0;
-    candidate.page_tables = 0;
+    if let Some(footprint) = footprint {
+        candidate.anon_rss = footprint.anon;
+        candidate.file_rss = footprint.file;
+        candidate.shmem_rss = footprint.shmem;
+        candidate.swap = footprint.swap;
+        candidate.page_tables = footprint.page_tables;
+        candidate.flags |= flag::SIZES;
+    }
+    candidate
 }
 
 /// A decision begins: how much the cgroup whose limit was hit has, of its `struct oom_control`.

@@ -8,7 +8,7 @@ use crate::harness::{
     wait::eventually,
 };
 use serde_json::{Value, json};
-use std::{fs, process::Command};
+use std::{fs, process::Command, thread::sleep, time::Duration};
 
 pub const TESTS: &[Test] = tests![
     scene_of_one_process,
@@ -48,9 +48,14 @@ fn anon(cgroup: &Cgroup) -> u64 {
     text.lines().find_map(|line| line.strip_prefix("anon ")).unwrap().parse().unwrap()
 }
 
-/// Waits until its processes have taken so much, MiB.
+/// Waits until its processes have taken so much, MiB, and no more: each has some beside that.
 fn grows(cgroup: &Cgroup, mebibytes: u64) {
     eventually("it has grown", || anon(cgroup) >= mebibytes << 20);
+    eventually("it has all", || {
+        let before = current(cgroup);
+        sleep(Duration::from_secs(1));
+        current(cgroup) == before
+    });
 }
 
 /// What the children of a container have taken is too much from now on: some 2 MiB less are
