@@ -43,6 +43,13 @@ impl Shields {
         self.changed |= self.wanted.containers.remove(&id).is_some();
     }
 
+    /// The rule that matches it does not want its init to be protected, which is certain: what an
+    /// earlier agent left is not kept either.
+    fn refuse(&mut self, id: CgroupId) {
+        self.release(id);
+        self.changed |= self.wanted.keep.remove(&id);
+    }
+
     /// Forgets what an earlier agent left where no rule wants it for certain.
     pub(super) fn keep(&mut self, keeps: impl Fn(CgroupId) -> bool) {
         let before = self.wanted.keep.len();
@@ -118,10 +125,12 @@ impl Core {
     /// A rule matches a cgroup: whether its init is to be protected. crun's cgroup in a scope is
     /// part of that, and what has no name yet may be a pod's sandbox.
     pub(super) fn shield(&mut self, id: CgroupId, path: &CgroupPath, target: &Target, whole: bool) {
-        let naming = &self.subjects.naming;
         // Of a group that is escalated to, the kernel would leave an exempt init over.
-        let is_known = whole && !target.value && !naming.awaits_name(path);
-        if is_known && self.subjects.policy.protects_init(&target.rule) {
+        if target.value || !self.subjects.policy.protects_init(&target.rule) {
+            return self.shields.refuse(id);
+        }
+        let naming = &self.subjects.naming;
+        if whole && !naming.awaits_name(path) {
             let init = naming.init(path);
             let (path, rule) = (path.clone(), target.rule.clone());
             self.shields.want(id, Protect { path, rule, init });
@@ -153,5 +162,35 @@ impl Core {
             let shown = by_path.get(&state.cgroup);
             state.init = shown.map(|it| it.map_or("protected", Unprotected::as_str));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An agent that is killed leaves an init exempt, and its successor has other rules.
+    #[test]
+    fn what_was_left_is_kept_until_a_rule_or_none_is_certain() {
+        let id = CgroupId(7);
+        let left = || {
+            let mut shields = Shields::new(None);
+            shields.wanted.keep.insert(id);
+            shields
+        };
+        let protect = || Protect { path: CgroupPath::root(), rule: "r".into(), init: None };
+        let mut shields = left();
+        shields.release(id);
+        assert!(shields.wanted.keep.contains(&id) && !shields.changed, "its name may yet come");
+        shields.refuse(id);
+        assert!(shields.wanted.keep.is_empty() && shields.changed);
+        let mut shields = left();
+        shields.want(id, protect());
+        assert!(shields.wanted.keep.is_empty() && shields.wanted.containers.contains_key(&id));
+        shields.refuse(id);
+        assert_eq!(shields.wanted, Wanted::default());
+        let mut shields = left();
+        shields.keep(|_| false);
+        assert_eq!(shields.wanted, Wanted::default());
     }
 }

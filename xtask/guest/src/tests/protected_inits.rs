@@ -153,7 +153,7 @@ fn protected_init_outlives_its_children() {
     let kills = agent.kills();
     assert!(kills.iter().all(|kill| kill["kind"] == "subprocess"), "{kills:#?}");
     assert_eq!(agent.metric("herder_init_forks_lost_total"), 0.0);
-    let given_back = r#"herder_oom_score_writes_total{what="child",result="ok"}"#;
+    let given_back = r#"herder_oom_score_writes_total{result="ok",what="child"}"#;
     assert!(agent.metric(given_back) >= 3.0 * CONTAINERS as f64);
     agent.assert_nothing_lost();
 }
@@ -174,7 +174,7 @@ fn what_a_protected_init_starts_has_its_own_score() {
     assert_eq!(score(init), "-1000", "the init too, after it was looked at again");
     assert_eq!(agent.metric("herder_inits_protected"), 1.0);
     // What it was given leaves no right behind: its children may go no lower than before.
-    let limits = r#"herder_oom_score_writes_total{what="child",result="error"}"#;
+    let limits = r#"herder_oom_score_writes_total{result="error",what="child"}"#;
     assert_eq!(agent.metric(limits), 0.0);
 }
 
@@ -235,7 +235,7 @@ fn protected_init_alone_over_its_limit() {
     let kills = agent.wait_for_kills(1);
     assert_eq!((&kills[0]["kind"], &kills[0]["victim"]["pid"]), (&"init".into(), &init.into()));
     assert!(Agent::log().contains("found nothing else to kill"), "{}", Agent::log());
-    let restored = r#"herder_oom_score_writes_total{what="restore",result="ok"}"#;
+    let restored = r#"herder_oom_score_writes_total{result="ok",what="restore"}"#;
     assert_eq!(agent.metric(restored), 1.0);
 }
 
