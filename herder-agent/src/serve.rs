@@ -134,7 +134,7 @@ impl State {
     /// The same for the port for pods; the core is asked which pod a client is.
     pub fn for_pods(self, core: mpsc::Sender<PodRequest>) -> Self {
         let (burst, every) = HANDSHAKES;
-        let handshakes = Arc::new(Rate::new(burst, every));
+        let handshakes = Arc::new(Rate::of_pods(burst, every));
         State { pods: Some(own::Pods::new(core)), handshakes, ..self }
     }
 

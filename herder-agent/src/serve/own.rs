@@ -18,6 +18,7 @@ use super::{
     peer::Peer,
     pieces::{OwnKills, Pieces},
     places,
+    rate::Rate,
     respond::{JSON, in_pieces, number, other_method},
     stream::{self, Streams},
 };
@@ -53,6 +54,10 @@ const LISTED: usize = 100;
 /// How long the core may take to answer.
 const CORE: Duration = Duration::from_secs(1);
 
+/// Questions of one pod at once, and how long it then waits for each: enough for a pod that loses many
+/// processes, and little beside what else the core does.
+const ASKS: (u32, Duration) = (20, Duration::from_millis(100));
+
 /// Headers that proxies add. What is behind a proxy has another address than the proxy has.
 const OF_PROXIES: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
 
@@ -61,6 +66,7 @@ const OF_PROXIES: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip
 pub(super) struct Pods {
     core: mpsc::Sender<PodRequest>,
     names: KillNames,
+    asks: Arc<Rate>,
 }
 
 /// What a request is answered with.
@@ -75,7 +81,9 @@ pub(super) struct Asked<'a> {
 
 impl Pods {
     pub(super) fn new(core: mpsc::Sender<PodRequest>) -> Self {
-        Pods { core, names: KillNames::default() }
+        let (burst, every) = ASKS;
+        let asks = Arc::new(Rate::of_pods(burst, every));
+        Pods { core, names: KillNames::default(), asks }
     }
 
     /// The pod that has this address now.
@@ -145,6 +153,9 @@ impl Asked<'_> {
         if OF_PROXIES.iter().any(|name| headers.contains_key(*name)) {
             return Err(SelfRefused::Forwarded);
         }
+        if !self.pods.asks.take(self.peer.address()) {
+            return Err(SelfRefused::Busy);
+        }
         self.pods.at(self.peer.address()).await
     }
 
@@ -203,7 +214,7 @@ fn why(refused: SelfRefused, address: IpAddr) -> String {
                 OF_PROXIES.join(", ")
             )
         }
-        SelfRefused::Busy => "Too many pods ask. Ask again.".into(),
+        SelfRefused::Busy => "Too many ask, or this pod asks too often. Ask again.".into(),
     };
     format!("{}: {why}\n", refused.as_str())
 }

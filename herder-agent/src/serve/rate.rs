@@ -19,17 +19,24 @@ const MOST: usize = 1024;
 pub(super) struct Rate {
     burst: u32,
     every: Duration,
+    /// All addresses of a /64 are one client's.
+    is_by_network: bool,
     left: Mutex<HashMap<IpAddr, Bucket<Instant>>>,
 }
 
 impl Rate {
     pub(super) fn new(burst: u32, every: Duration) -> Self {
-        Rate { burst, every, left: Mutex::default() }
+        Rate { burst, every, is_by_network: true, left: Mutex::default() }
+    }
+
+    /// The same for pods: those of a node share a /64, and each has one address of it.
+    pub(super) fn of_pods(burst: u32, every: Duration) -> Self {
+        Rate { is_by_network: false, ..Self::new(burst, every) }
     }
 
     /// Takes one, if the address has one left.
     pub(super) fn take(&self, address: IpAddr) -> bool {
-        let (address, now) = (of_one_client(address), Instant::now());
+        let (address, now) = (self.client(address), Instant::now());
         self.with(|all| {
             if all.len() >= MOST && !all.contains_key(&address) {
                 let left = all.iter_mut().map(|(address, bucket)| {
@@ -48,10 +55,14 @@ impl Rate {
     /// Gives back what was taken: it was not what is limited.
     pub(super) fn give_back(&self, address: IpAddr) {
         self.with(|all| {
-            if let Some(bucket) = all.get_mut(&of_one_client(address)) {
+            if let Some(bucket) = all.get_mut(&self.client(address)) {
                 bucket.give_back();
             }
         });
+    }
+
+    fn client(&self, address: IpAddr) -> IpAddr {
+        if self.is_by_network { of_one_client(address) } else { address }
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut HashMap<IpAddr, Bucket<Instant>>) -> T) -> T {
@@ -100,6 +111,15 @@ mod tests {
         assert_eq!(taken(&rate, host(1), 9), 5, "and never more");
         let beside: IpAddr = "0:0:0:1:ffff::1".parse().unwrap();
         assert_eq!(taken(&rate, beside, 9), 0, "it is the same host's");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_pod_has_its_own_although_all_have_one_network() {
+        let [one, other] = ["fd00::1", "fd00::2"].map(|address| address.parse().unwrap());
+        let rate = Rate::of_pods(2, SECOND);
+        assert_eq!((taken(&rate, one, 9), taken(&rate, other, 9)), (2, 2));
+        let rate = Rate::new(2, SECOND);
+        assert_eq!((taken(&rate, one, 9), taken(&rate, other, 9)), (2, 0));
     }
 
     /// However many addresses a client has, those that ask most stay remembered.

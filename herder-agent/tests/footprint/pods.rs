@@ -37,7 +37,7 @@ fn pods_that_do_not_read_take_little() {
         MOST.store(before, Relaxed);
         let clients: Vec<_> = (0..CLIENTS)
             .map(|number| {
-                let mut client = connect(number % 4 + 2, address);
+                let mut client = connect(number % 48 + 10, address);
                 // The server may have cut it already.
                 let _ = client.write_all(request.as_bytes());
                 client

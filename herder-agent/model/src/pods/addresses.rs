@@ -62,7 +62,7 @@ labels! {
         NotRunning = "not-running",
         /// A proxy has sent the request.
         Forwarded = "forwarded",
-        /// Too many ask.
+        /// Too many ask, or one too often.
         Busy = "busy",
     }
 }

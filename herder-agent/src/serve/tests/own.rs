@@ -271,6 +271,20 @@ async fn one_pod_leaves_streams_for_others() {
     assert!(port.refused("busy"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_asks_without_end_is_refused_and_others_are_not() {
+    let port = Port::start().await;
+    let mut answered = 0;
+    for _ in 0..60 {
+        let answer = port.get_from(1, "/api/v1/self/kills", "").await;
+        answered += usize::from(answer.starts_with("HTTP/1.1 200"));
+    }
+    assert!((20..40).contains(&answered), "{answered} of 60 at once");
+    assert_eq!(port.told(2).await, [""; 0], "another pod");
+    advance(Duration::from_secs(1)).await;
+    assert_eq!(port.told(1).await, [""; 0], "it has waited");
+}
+
 /// Connections of the pod that has most make room.
 #[tokio::test(start_paused = true)]
 async fn one_pod_cannot_take_anothers_connections() {
