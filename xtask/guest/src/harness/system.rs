@@ -40,13 +40,19 @@ pub fn start_sharing() {
 
 /// Runs something in a child without starting a program, which takes far longer.
 pub fn forked(run: impl FnOnce()) -> Pid {
+    try_forked(run).expect("a child")
+}
+
+/// The same, where the kernel may have no memory for it.
+pub fn try_forked(run: impl FnOnce()) -> io::Result<Pid> {
     // SAFETY: this process has one thread, so its child may do all that it may.
     let child = unsafe { libc::fork() };
     if child == 0 {
         run();
         exit_this_thread();
     }
-    Pid::from_raw(child).expect("a child")
+    let child = u32::try_from(child).ok().and_then(|child| Pid::from_raw(child.cast_signed()));
+    child.ok_or_else(io::Error::last_os_error)
 }
 
 /// The same, and waits for its end; whether that was SIGKILL.
@@ -99,7 +105,8 @@ pub fn take_shared(bytes: usize) {
     unsafe { memory.expect("shared memory").cast::<u8>().write_bytes(1, bytes) };
 }
 
-/// Takes memory straight from the kernel, each page of it, and gives it back.
+/// Takes memory straight from the kernel, each page of it, and gives it back; nothing if the
+/// kernel has none.
 pub fn take_and_give_back(bytes: usize) {
     // SAFETY: a new mapping, which nothing else knows of.
     let memory = unsafe {
@@ -110,7 +117,7 @@ pub fn take_and_give_back(bytes: usize) {
             rustix::mm::MapFlags::PRIVATE,
         )
     };
-    let memory = memory.expect("memory");
+    let Ok(memory) = memory else { return };
     // SAFETY: the mapping is so long, and may be written.
     unsafe { memory.cast::<u8>().write_bytes(1, bytes) };
     // SAFETY: nothing refers to it any more.
