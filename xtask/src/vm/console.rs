@@ -24,8 +24,9 @@ pub struct Verdict {
 }
 
 /// Tests that may need a second try in one run, whatever it consists of. One may be a moment in
-/// which the emulator did nothing, two are a fault of the tests or of the agent.
-const MOST_FLAKY: u32 = 1;
+/// which the emulator did nothing; more are a fault of the tests or of the agent. One is wanted;
+/// two are borne while tests are new of which few runs were seen.
+const MOST_FLAKY: u32 = 2;
 
 impl Verdict {
     /// One that passed.
@@ -148,12 +149,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_test_may_need_a_second_try_and_two_fail_the_run() {
+    fn too_many_tests_that_need_a_second_try_fail_the_run() {
         let mut run = Verdict::PASSED;
-        run += Verdict { passed: 1, failed: 0, flaky: 1 };
+        run += Verdict { passed: 1, failed: 0, flaky: MOST_FLAKY };
         assert!(run.judge().is_ok());
         run += Verdict { passed: 1, failed: 0, flaky: 1 };
-        assert!(run.judge().unwrap_err().to_string().contains("2 tests passed at their second"));
+        assert!(run.judge().unwrap_err().to_string().contains("3 tests passed at their second"));
         let failed = Verdict { passed: 9, failed: 1, flaky: 0 };
         assert_eq!(failed.judge().unwrap_err().to_string(), "1 tests failed");
     }
