@@ -1,7 +1,8 @@
 //! Is a pod told of its own kills, and nobody of another's?
 //!
 //! Each pod has an address of the loopback device. Whoever connects to a machine's own address
-//! comes from it, so a pod's question is one to the pod's address.
+//! comes from it if it is the first of its network, so each is of a network of its own, and a
+//! pod's question is one to the pod's address.
 
 use crate::harness::{
     agent::Agent,
@@ -25,15 +26,15 @@ pub const TESTS: &[Test] =
 /// Flags of an agent that tells pods.
 pub const FLAGS: [&str; 2] = ["--self-port", "9470"];
 
-const FIRST: &str = "10.77.0.11";
-const SECOND: &str = "10.77.0.12";
-const HOST: &str = "10.77.0.13";
-const NOBODY: &str = "10.77.0.14";
+const FIRST: &str = "192.168.11.1";
+const SECOND: &str = "192.168.12.1";
+const HOST: &str = "192.168.13.1";
+const NOBODY: &str = "192.168.14.1";
 
 /// Gives this machine addresses of pods.
 pub fn addresses() {
     for last in 11..=14 {
-        assert!(interface_up(&format!("lo:{last}"), [10, 77, 0, last]));
+        assert!(interface_up(&format!("lo:{last}"), [192, 168, last, 1]));
     }
 }
 
