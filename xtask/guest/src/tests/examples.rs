@@ -46,7 +46,7 @@ fn node() -> (Api, Agent) {
     for (name, text) in EXAMPLES {
         fs::write(Path::new(PLACE).join(name), text).unwrap();
     }
-    let api = Api::start(&at(pod(1, Some(ID), None), "10.77.0.11"));
+    let api = Api::start(&at(pod(1, Some(ID), None), "192.168.11.1"));
     (api, agent(&FLAGS))
 }
 
@@ -56,7 +56,7 @@ fn python(mebibytes: u32, arguments: &[&str]) -> Container {
     let path = format!("PYTHONPATH={PLACE}");
     let program = [
         "program",
-        "HERDER_URL=http://10.77.0.11:9470",
+        "HERDER_URL=http://192.168.11.1:9470",
         "PATH=/usr/bin",
         "PYTHONDONTWRITEBYTECODE=1",
         &path,
