@@ -99,7 +99,8 @@ fn scene_of_one_process() {
     assert!(largest["page_tables"].as_u64().unwrap() > 100 << 10, "of 100 MiB: {scene:#}");
     let files = &scene["container"];
     assert_eq!(files["cgroup"], "/matched/c1");
-    assert!(files["current"].as_u64().unwrap() > 0 && files["kernel"].as_u64().unwrap() > 0);
+    // So little may be 0 in memory.stat, which the kernel brings up to date in batches.
+    assert!(files["current"].as_u64().unwrap() > 0 && files["kernel"].is_u64(), "{scene:#}");
     assert_eq!(scene["domain"], Value::Null, "it is the container");
     assert_eq!(scene["missing"], json!([]));
     assert_rules(scene, &["one-process"]);
