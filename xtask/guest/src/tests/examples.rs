@@ -8,10 +8,10 @@ use crate::harness::{
     http::ask,
     pod::{ID, agent, cgroup, pod},
     test::{Test, tests},
-    wait::eventually,
+    wait::within,
 };
 use serde_json::Value;
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 pub const TESTS: &[Test] = tests![
     own_kills_told_by_a_supervisor,
@@ -19,6 +19,9 @@ pub const TESTS: &[Test] = tests![
     own_kills_told_by_a_sandbox,
     own_kills_without_an_agent
 ];
+
+/// How long a program in Python may take, whose interpreter takes seconds to start.
+const PYTHON: Duration = Duration::from_secs(120);
 
 const PLACE: &str = "/tmp/examples";
 
@@ -69,7 +72,7 @@ fn own_kills_told_by_a_supervisor() {
     let (_api, agent) = node();
     let mut container =
         python(150, &["/tmp/examples/supervisor.py", "/usr/bin/python3", "-c", HOG]);
-    eventually("the supervisor has ended", || container.ended());
+    within(PYTHON, "the supervisor has ended", || container.ended());
     let said = output();
     assert!(
         said.starts_with("your job ran out of memory (1") && said.ends_with(" MiB of 150)\n"),
@@ -97,11 +100,11 @@ fn own_kills_told_by_gunicorn() {
     ];
     let container = python(150, &gunicorn);
     let answers = || ask("127.0.0.1:8000", "/").is_some_and(|(status, _)| status == 200);
-    eventually("gunicorn answers", answers);
-    eventually("the rule holds", || container.cgroup.oom_group() == "0");
+    within(PYTHON, "gunicorn answers", answers);
+    within(PYTHON, "the rule holds", || container.cgroup.oom_group() == "0");
     assert_eq!(ask("127.0.0.1:8000", "/grow"), None, "its worker is killed");
-    eventually("the master says why", || output().contains("ran out of memory ("));
-    eventually("another worker answers", answers);
+    within(PYTHON, "the master says why", || output().contains("ran out of memory ("));
+    within(PYTHON, "another worker answers", answers);
     assert!(output().contains(" MiB of 150)."), "{}", output());
     assert_eq!(agent.wait_for_kills(1)[0]["kind"], "subprocess");
 }
@@ -118,7 +121,7 @@ fn own_kills_told_by_a_sandbox() {
     fs::write("/tmp/calls", calls).unwrap();
     let harness = "import runpy, sys; sys.stdin = open('/tmp/calls'); runpy.run_path('/tmp/examples/sandbox.py', run_name='__main__')";
     let mut container = python(150, &["-c", harness]);
-    eventually("the harness has done its work", || container.ended());
+    within(PYTHON, "the harness has done its work", || container.ended());
     let answers: Vec<Value> =
         output().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(answers.len(), 3, "{}", output());
@@ -140,8 +143,8 @@ fn own_kills_without_an_agent() {
     let (_api, agent) = node();
     let mut container =
         python(150, &["/tmp/examples/supervisor.py", "/usr/bin/python3", "-c", HOG]);
-    eventually("the rule holds", || container.cgroup.oom_group() == "0");
+    within(PYTHON, "the rule holds", || container.cgroup.oom_group() == "0");
     drop(agent);
-    eventually("the supervisor has ended", || container.ended());
+    within(PYTHON, "the supervisor has ended", || container.ended());
     assert_eq!(output(), "your job failed: exit code -9\n");
 }
