@@ -4,7 +4,6 @@
 pub mod agent;
 pub mod api;
 pub mod audit;
-pub mod awake;
 pub mod container;
 pub mod creations;
 pub mod http;

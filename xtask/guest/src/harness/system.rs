@@ -76,14 +76,6 @@ pub fn handle_signal(signal: rustix::process::Signal) {
     assert!(before != libc::SIG_ERR, "{}", io::Error::last_os_error());
 }
 
-/// Lets the calling thread run before all others, the agent's among them.
-pub fn run_before_all() {
-    let parameters = libc::sched_param { sched_priority: 50 };
-    // SAFETY: the kernel reads the structure, which is this call's.
-    let done = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };
-    assert_eq!(done, 0, "{}", io::Error::last_os_error());
-}
-
 /// Becomes another user for ever, with all threads.
 pub fn become_user(uid: u32) {
     // SAFETY: no pointers are passed; a process may always give its rights away.

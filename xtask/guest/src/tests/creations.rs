@@ -4,10 +4,11 @@ use crate::harness::{
     agent::{Agent, MATCHED},
     container::Cgroup,
     creations::{
-        assert_corrected_in_time, creations_that_saw_one, creations_that_wait,
-        creations_while_awake, saw_one_with_weight, while_busy,
+        assert_corrected_in_time, creations_that_saw_one, creations_that_wait, saw_one_with_weight,
+        while_busy, while_others_spin,
     },
     http,
+    say::say,
     test::{Test, tests},
     wait::eventually,
 };
@@ -52,14 +53,15 @@ fn created_on_a_busy_node() {
 /// The least weight that a request gives a pod's processes is enough if they may run before
 /// ordinary ones, also while the long metrics of many containers are written for a client.
 /// Without that 52 of 60 ran with 1 (docs/benchmarks.md), with it none. Locks without priority
-/// inheritance made it 12 to 40 of 200, which is more than one in twenty. What starts while the
-/// machine stands still does not count.
+/// inheritance made it 12 to 40 of 200, which is more than three of 60.
 fn created_with_little_weight() {
     for number in 0..450 {
         Cgroup::make(&format!("/matched/other-{number}"));
     }
-    let busy = || while_asked(|| while_busy(|| creations_while_awake(BUSY)));
-    saw_one_with_weight("1", &["sys_nice"], busy).assert_corrected();
+    let busy = || while_asked(|| while_others_spin(BUSY));
+    let saw_one = saw_one_with_weight("1", &["sys_nice"], busy);
+    say(&format!("with little weight: {saw_one} of {BUSY} programs ran with 1"));
+    assert!(saw_one <= BUSY as usize / 20, "{saw_one} of {BUSY} ran with 1");
 }
 
 /// Somebody asks for the metrics again and again meanwhile.
