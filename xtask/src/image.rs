@@ -210,20 +210,6 @@ pub fn write(
     Ok(digest)
 }
 
-/// The digest of what an archive holds, as a registry names it.
-pub fn digest_of(file: &Path) -> Result<String> {
-    let opened = fs::File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
-    for entry in tar::Archive::new(opened).entries()? {
-        let entry = entry?;
-        if entry.path()?.as_os_str() == "index.json" {
-            let index: serde_json::Value = serde_json::from_reader(entry)?;
-            let digest = index["manifests"][0]["digest"].as_str();
-            return digest.map(str::to_owned).context("its index names nothing");
-        }
-    }
-    bail!("{} is no image", file.display())
-}
-
 fn knows_its_revision(program: &Program) -> Result<()> {
     let Some(source) = build::source() else { return Ok(()) };
     let revision = source.revision.as_bytes();

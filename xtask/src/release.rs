@@ -1,10 +1,8 @@
 //! All artefacts of a version in one folder, with their checksums, their bills of materials and,
 //! given a key, a signature. The same commit gives the same bytes.
 
-mod again;
 mod artefacts;
 mod chart;
-mod krew;
 mod notes;
 mod packages;
 mod proof;
@@ -43,20 +41,10 @@ pub struct Args {
     /// Go on where the database of advisories cannot be fetched.
     #[arg(long)]
     without_advisories: bool,
-    /// Write everything twice and compare it, sign with a throw-away key, and push to a
+    /// Make everything twice and compare it, sign with a throw-away key, and push to a
     /// registry of this machine.
     #[arg(long, conflicts_with_all = ["key", "push", "publish"])]
     check: bool,
-    /// With --check: compile it a second time too, from another copy of the commit.
-    #[arg(long, requires = "check")]
-    twice: bool,
-    /// Build nothing: sign, push and publish what an earlier run has left in the folder. So
-    /// nothing is compiled where the key is.
-    #[arg(long, requires = "key", conflicts_with = "check")]
-    finish: bool,
-    /// Only get the programs that --finish needs.
-    #[arg(long, conflicts_with_all = ["key", "check"])]
-    tools: bool,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -67,24 +55,13 @@ pub fn run(args: &Args) -> Result<()> {
     if goes_out && build::source().is_none_or(|from| from.revision.ends_with("-dirty")) {
         bail!("what is published has to be a commit: files differ from it");
     }
-    if args.tools {
-        return publish::tools();
+    deny::check_for_release(args.without_advisories || args.check)?;
+    let programs = Programs::build(args.arch)?;
+    if args.check {
+        return proof::prove(&programs);
     }
     let folder = output()?.join("release");
-    let images = if args.finish {
-        sign::unchanged(&folder)?;
-        artefacts::found(&folder)?
-    } else {
-        deny::check_for_release(args.without_advisories || args.check)?;
-        let programs = Programs::build(args.arch)?;
-        if args.check {
-            proof::prove(&programs)?;
-            return if args.twice { again::build(args.arch, &folder) } else { Ok(()) };
-        }
-        let images = artefacts::write(&programs, &folder)?;
-        sign::sums(&folder)?;
-        images
-    };
+    let images = artefacts::write(&programs, &folder)?;
     finish(&folder, args.key.as_deref())?;
     if let Some(registry) = &args.push {
         publish::push(&folder, &images, registry, args.key.as_deref())?;
@@ -104,8 +81,9 @@ pub fn prove_for(architecture: Architecture) -> Result<()> {
     proof::prove(&Programs::build(platforms)?)
 }
 
-/// Signs the checksums, given a key.
+/// Writes the checksums and, given a key, signs them.
 fn finish(folder: &Path, key: Option<&str>) -> Result<()> {
+    sign::sums(folder)?;
     match key {
         Some(key) => sign::sign(folder, key)?,
         None => say("NOT SIGNED: no --key was given"),
