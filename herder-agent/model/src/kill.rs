@@ -50,10 +50,25 @@ impl KillReport {
     /// What its scene shows, if that is about the pod alone: where the node was full, or a cgroup
     /// above the pod, it names what belongs to others, who may not be meant to be known to it.
     pub fn finding_of_pod(&self) -> Option<&Finding> {
-        let is_own = match self.limits.place {
-            Place::Container | Place::Inside | Place::Parent => true,
+        self.scene.as_ref()?.finding.as_ref().filter(|_| self.is_within_pod())
+    }
+
+    /// Whether the limit that the kernel hit is a container's or the pod's. What is above that is
+    /// other pods' too.
+    pub fn is_within_pod(&self) -> bool {
+        match self.limits.place {
+            Place::Container | Place::Inside => true,
+            // Above a kill in the pod's own cgroup is the QoS class.
+            Place::Parent => self.pod.as_ref().is_some_and(|pod| pod.container().is_some()),
             Place::Unknown | Place::Node | Place::Above => false,
-        };
-        self.scene.as_ref()?.finding.as_ref().filter(|_| is_own)
+        }
+    }
+
+    /// What the container had in use at the kill, bytes: by the kernel's own record of the decision
+    /// where its limit was hit, else as far as [`Limits::container_used`] knows.
+    pub fn container_used(&self) -> Option<u64> {
+        let decided = self.scene.as_ref().filter(|_| self.limits.place == Place::Container);
+        let decided = decided.and_then(|scene| Some(scene.memory?.usage));
+        decided.or_else(|| self.limits.container_used())
     }
 }

@@ -102,7 +102,7 @@ impl<'a> OwnKill<'a> {
             processes: kill.own.processes,
             victim: OwnProcess::new(&kill.victim),
             victims: victims.map(OwnProcess::new).collect(),
-            finding: None,
+            finding: kill.own.finding.as_deref(),
             survived: kill.survived,
             ended_seconds: kill.ended_seconds,
             restarted: kill.restarted.as_ref(),

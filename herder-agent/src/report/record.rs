@@ -3,7 +3,7 @@
 use herder_model::kill::KillReport;
 use herder_model::{
     cgroup::CgroupPath,
-    oom::{Kind, Limit, Victim, limit::Place},
+    oom::{Kind, Limit, Victim},
     owner::{
         Owner,
         id::{ContainerId, PodUid},
@@ -35,7 +35,7 @@ pub struct KillRecord {
     pub limit_cgroup: Option<String>,
     /// The limit of the victim's container; none if it has none, or that was not read.
     pub container_limit_bytes: Option<u64>,
-    /// What the container had in use at the kill ([`herder_model::oom::limit::Limits::container_used`]).
+    /// What the container had in use at the kill ([`KillReport::container_used`]).
     pub container_memory_bytes: Option<u64>,
     /// Larger processes of the container that were still exiting, so that the kernel found no
     /// other than the init.
@@ -83,12 +83,14 @@ pub struct KillRecord {
 }
 
 /// Of a kill, what its pod is told and nobody else needs.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Own {
     /// Processes of the pod that were killed.
     pub(super) processes: usize,
     /// The limit that the kernel hit, if it is the pod's or in it.
     pub(super) limit_bytes: Option<u64>,
+    /// What its scene shows, where that is about the pod alone.
+    pub(super) finding: Option<Box<str>>,
 }
 
 /// A container was started again.
@@ -160,7 +162,8 @@ impl KillRecord {
         let processes = 0..kill.victims.len();
         let own = Own {
             processes: processes.filter(|at| is_of_pod(*at)).count(),
-            limit_bytes: report.limits.bytes.filter(|_| is_in_pod(report)),
+            limit_bytes: report.limits.bytes.filter(|_| report.is_within_pod()),
+            finding: report.finding_of_pod().map(|finding| finding.text.as_str().into()),
         };
         let listed = kill.victims.iter().take(LISTED).enumerate();
         let victims: Vec<_> = listed
@@ -177,7 +180,7 @@ impl KillRecord {
             limit_bytes: report.limits.bytes,
             limit_cgroup: report.limits.cgroup.as_ref().map(|path| path.as_str().to_owned()),
             container_limit_bytes: report.limits.container.and_then(|memory| memory.limit),
-            container_memory_bytes: report.limits.container_used(),
+            container_memory_bytes: report.container_used(),
             exiting: report.exiting,
             namespace: names.map(|names| names.namespace.clone()),
             pod: names.map(|names| names.pod.clone()),
@@ -204,17 +207,6 @@ impl KillRecord {
             restarted: None,
             own,
         }
-    }
-}
-
-/// Whether the limit that the kernel hit is a container's or the pod's. Above that it is other
-/// pods' too, and the node's.
-fn is_in_pod(report: &KillReport) -> bool {
-    match report.limits.place {
-        Place::Container | Place::Inside => true,
-        // A kill in the pod's own cgroup has the QoS class above it.
-        Place::Parent => report.pod.as_ref().is_some_and(|pod| pod.container().is_some()),
-        Place::Unknown | Place::Node | Place::Above => false,
     }
 }
 

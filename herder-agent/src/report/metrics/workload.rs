@@ -33,7 +33,7 @@ impl Workload {
             memory: gauge(
                 exposed,
                 "herder_container_oom_memory_bytes",
-                "Bytes of memory that a container in a pod used at its last OOM kill: its limit if that was hit, else the most that it can have been by what was read right after the kill.",
+                "Bytes of memory that a container in a pod used at its last OOM kill: the kernel's figure, or the limit, if its own limit was hit; else the most that it can have been by what was read right after the kill.",
                 ["namespace", "pod", "container"],
             ),
         }
@@ -42,7 +42,7 @@ impl Workload {
     /// A kill of a container. One of which nothing could be read leaves the last value.
     pub(super) fn killed(&self, report: &KillReport) {
         let Owner::Container(names) = &report.owner else { return };
-        let Some(used) = report.limits.container_used() else { return };
+        let Some(used) = report.container_used() else { return };
         // What is in none of the pod's containers has no limit that could be raised.
         if !names.container.is_empty() {
             self.memory.set(labels(names), used);

@@ -5,6 +5,7 @@ use herder_model::{
     kill::KillReport,
     oom::limit::{Limits, Memory, Place},
     owner::{ContainerNames, Owner, path::PodCgroup},
+    scene::{Scene, finding::Finding},
 };
 use serde_json::{Value, json};
 
@@ -133,6 +134,27 @@ fn limits_up_to_the_pods_are_told() {
     report.pod = PodCgroup::parse(&path);
     reporter.kill(&KillReport { cgroup: Some(path), ..report });
     assert_eq!(own(&reporter, UID).unwrap()["limit_bytes"], Value::Null);
+}
+
+/// Where others' memory is a part of it, it names what the pod may not know.
+#[test]
+fn a_finding_is_told_where_it_is_about_the_pod_alone() {
+    for (place, is_told) in [
+        (Place::Container, true),
+        (Place::Parent, true),
+        (Place::Above, false),
+        (Place::Node, false),
+    ] {
+        let reporter = Reporter::default();
+        let mut report = group_above_the_pods();
+        report.limits.place = place;
+        let finding = Finding { text: "One process has most of it.".into(), rules: Vec::new() };
+        report.scene = Some(Arc::new(Scene { finding: Some(finding), ..Scene::default() }));
+        reporter.kill(&report);
+        let told = own(&reporter, UID).unwrap()["finding"].clone();
+        let expected = is_told.then_some("One process has most of it.");
+        assert_eq!(told, json!(expected), "{place:?}");
+    }
 }
 
 /// Numbers would say how many kills other pods had.

@@ -1,7 +1,14 @@
 //! What a container used at its last kill, for whoever sizes it.
 
 use super::*;
-use herder_model::oom::limit::{Memory, Place};
+use herder_model::{
+    oom::{
+        candidates::Usage,
+        limit::{Memory, Place},
+    },
+    scene::Scene,
+};
+use std::sync::Arc;
 
 /// A kill in a container at its own limit.
 pub(super) fn at_its_limit(name: &str, bytes: u64) -> KillReport {
@@ -36,6 +43,23 @@ fn the_last_kill_of_which_something_is_known_counts() {
     let gone = Limits::default();
     metrics.kill(&KillReport { limits: gone, ..at_its_limit("a", 0) }, Duration::ZERO);
     assert_eq!(shown(&metrics), ["\"a\"} 25165824"], "it stays");
+}
+
+/// A limit that was lowered is less than what was in use.
+#[test]
+fn the_kernels_own_figure_comes_before_the_limit() {
+    let usage = Usage { usage: 70 << 20, limit: Some(64 << 20) };
+    let scene = Some(Arc::new(Scene { memory: Some(usage), ..Scene::default() }));
+    let metrics = Metrics::default();
+    let kill = KillReport { scene: scene.clone(), ..at_its_limit("a", 64 << 20) };
+    metrics.kill(&kill, Duration::ZERO);
+    assert_eq!(shown(&metrics), ["\"a\"} 73400320"]);
+    // That of the pod is not the container's.
+    let memory = Memory { limit: Some(64 << 20), current: Some(8 << 20), peak: None };
+    let (place, killed) = (Place::Parent, Some(16 << 20));
+    let limits = Limits { place, container: Some(memory), killed, ..Limits::default() };
+    metrics.kill(&KillReport { limits, ..kill }, Duration::ZERO);
+    assert_eq!(shown(&metrics), ["\"a\"} 25165824"]);
 }
 
 #[test]
