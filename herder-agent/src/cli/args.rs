@@ -2,9 +2,11 @@
 
 mod explain;
 mod own;
+mod tls;
 
 pub use explain::{ExplainArgs, WhichKill};
 pub use own::SelfArgs;
+pub use tls::TlsArgs;
 
 use crate::kernel::source::SourceChoice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -56,19 +58,9 @@ pub struct AgentArgs {
     /// `kubectl -n herder-system port-forward POD 9469` for the default.
     #[arg(long, env = "HERDER_URL", value_name = "URL", default_value = "http://127.0.0.1:9469")]
     pub url: String,
-    /// PEM file of the authorities that may certify an agent with https://. Default: those of
-    /// the system.
-    #[arg(long, env = "HERDER_CA_FILE", value_name = "FILE")]
-    pub ca_file: Option<PathBuf>,
-    /// Name in the agent's certificate, if it differs from the address.
-    #[arg(long, env = "HERDER_TLS_SERVER_NAME", value_name = "NAME")]
-    pub tls_server_name: Option<String>,
-    /// PEM file of the client certificate.
-    #[arg(long, env = "HERDER_CERT_FILE", value_name = "FILE", requires = "key_file")]
-    pub cert_file: Option<PathBuf>,
-    /// PEM file of the key of the client certificate.
-    #[arg(long, env = "HERDER_KEY_FILE", value_name = "FILE", requires = "cert_file")]
-    pub key_file: Option<PathBuf>,
+    /// How to reach it by TLS.
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// User name for an agent that requires a password.
     #[arg(long, short, env = "HERDER_USER", value_name = "NAME")]
     pub user: Option<String>,

@@ -1,8 +1,7 @@
 //! The flags of `self`, which runs in a pod of anybody's and has no agent of its own.
 
-use super::{AgentArgs, Output};
+use super::{AgentArgs, Output, TlsArgs};
 use clap::Args;
-use std::path::PathBuf;
 
 /// Flags of `self`.
 #[derive(Debug, Args)]
@@ -16,19 +15,9 @@ pub struct SelfArgs {
         default_value = "http://herder-self.herder-system.svc:9470"
     )]
     pub url: String,
-    /// PEM file of the authorities that may certify an agent with https://. Default: those of
-    /// the system.
-    #[arg(long, env = "HERDER_CA_FILE", value_name = "FILE")]
-    pub ca_file: Option<PathBuf>,
-    /// Name in the agent's certificate, if it differs from the address.
-    #[arg(long, env = "HERDER_TLS_SERVER_NAME", value_name = "NAME")]
-    pub tls_server_name: Option<String>,
-    /// PEM file of the client certificate.
-    #[arg(long, env = "HERDER_CERT_FILE", value_name = "FILE", requires = "key_file")]
-    pub cert_file: Option<PathBuf>,
-    /// PEM file of the key of the client certificate.
-    #[arg(long, env = "HERDER_KEY_FILE", value_name = "FILE", requires = "cert_file")]
-    pub key_file: Option<PathBuf>,
+    /// How to reach it by TLS.
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// Output format.
     #[arg(long, short, env = "HERDER_OUTPUT", value_enum, default_value = "table")]
     pub output: Output,
@@ -45,10 +34,7 @@ impl From<SelfArgs> for AgentArgs {
     fn from(args: SelfArgs) -> Self {
         AgentArgs {
             url: args.url,
-            ca_file: args.ca_file,
-            tls_server_name: args.tls_server_name,
-            cert_file: args.cert_file,
-            key_file: args.key_file,
+            tls: args.tls,
             user: None,
             password_file: None,
             output: args.output,

@@ -25,12 +25,12 @@ pub(super) struct Tls {
 
 impl Tls {
     pub(super) fn of(args: &AgentArgs, host: &str) -> Result<Self, ClientError> {
-        let name = args.tls_server_name.as_deref();
+        let name = args.tls.tls_server_name.as_deref();
         // An address of IPv6 has brackets in a URL.
         let name = name.unwrap_or(host.trim_start_matches('[').trim_end_matches(']')).to_owned();
         let name = ServerName::try_from(name.clone())
             .map_err(|_| wrong("--tls-server-name", &format!("{name} is no name of a server")))?;
-        let roots = match &args.ca_file {
+        let roots = match &args.tls.ca_file {
             Some(file) => authorities(file)?,
             None => system_authorities()?,
         };
@@ -38,7 +38,7 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .map_err(|error| wrong("TLS", &error))?
             .with_root_certificates(roots);
-        let config = match (&args.cert_file, &args.key_file) {
+        let config = match (&args.tls.cert_file, &args.tls.key_file) {
             (Some(certificate), Some(key)) => {
                 let chain = certificates("--cert-file", certificate)?;
                 let key = PrivateKeyDer::from_pem_file(key)
