@@ -36,7 +36,6 @@ const OTHERS: &[&str] = &[
     "create-namespace",
     "detach",
     "dry-run",
-    "manifest", // krew's
     "namespace",
     "now",
     "release", // cargo's

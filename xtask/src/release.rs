@@ -1,5 +1,5 @@
 //! All artefacts of a version in one folder, with their checksums, their bills of materials and,
-//! given a key, a signature. The same commit gives the same bytes.
+//! given a key, a signature. The same programs are packed into the same bytes.
 
 mod artefacts;
 mod chart;
@@ -41,7 +41,7 @@ pub struct Args {
     /// Go on where the database of advisories cannot be fetched.
     #[arg(long)]
     without_advisories: bool,
-    /// Make everything twice and compare it, sign with a throw-away key, and push to a
+    /// Pack everything twice and compare it, sign with a throw-away key, and push to a
     /// registry of this machine.
     #[arg(long, conflicts_with_all = ["key", "push", "publish"])]
     check: bool,

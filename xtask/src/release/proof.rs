@@ -37,7 +37,7 @@ pub fn prove(programs: &Programs) -> Result<()> {
     let registry = Registry::start()?;
     let to = registry.address.to_string();
     let (skopeo, cosign) = (["--dest-tls-verify=false"], ["--allow-http-registry"]);
-    publish::push_images(&images, &to, Some(&key), &skopeo, &cosign)?;
+    publish::push_images(&images, &to, Some(&key), (&skopeo, &cosign), None)?;
     publish::push_chart(&folder, &to, &["--plain-http"])?;
     for image in &images {
         let named = format!("{to}/{}:{VERSION}", image.name);

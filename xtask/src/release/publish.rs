@@ -2,7 +2,7 @@
 
 use super::{VERSION, artefacts::Image, chart, notes, sign};
 use crate::{
-    command::{made, output, program, run, say},
+    command::{output, program, run, say},
     debian,
     helm::{HELMS, Helm},
     image::registry,
@@ -11,37 +11,39 @@ use anyhow::{Context, Result};
 use std::{
     env, fs,
     io::Write,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::Stdio,
 };
 
-/// Pushes the images and the chart, and signs them where they are.
+/// Pushes the images and the chart, and signs the images where they are.
 pub fn push(folder: &Path, images: &[Image], to: &str, key: Option<&str>) -> Result<()> {
     let login = Login::from_environment(to)?;
-    let file = login.as_ref().map(|login| format!("--dest-authfile={}", login.file.display()));
+    let file = login.as_ref().map(|login| format!("--dest-authfile={}", login.file().display()));
     let options: Vec<&str> = file.as_deref().into_iter().collect();
-    push_images(images, to, key, &options, &[])?;
+    let directory = login.as_ref().map(|login| login.directory.as_path());
+    push_images(images, to, key, (&options, &[]), directory)?;
     let mut more = Vec::new();
-    let config = login.as_ref().map(|login| login.file.display().to_string());
+    let config = login.as_ref().map(|login| login.file().display().to_string());
     if let Some(config) = &config {
         more.extend(["--registry-config", config]);
     }
     push_chart(folder, to, &more)
 }
 
-/// The images, signed by their digests.
+/// The images, signed by their digests. `login` is a directory with credentials, as Docker has one.
 pub fn push_images(
     images: &[Image],
     to: &str,
     key: Option<&str>,
-    skopeo: &[&str],
-    cosign: &[&str],
+    (skopeo, cosign): (&[&str], &[&str]),
+    login: Option<&Path>,
 ) -> Result<()> {
     for image in images {
         registry::push(&image.file, VERSION, &format!("{to}/{}:{VERSION}", image.name), skopeo)?;
         let named = format!("{to}/{}@{}", image.name, image.digest);
         if let Some(key) = key {
-            sign::sign_image(&named, key, cosign)?;
+            sign::sign_image(&named, key, cosign, login)?;
         }
         say(&format!("pushed {named}"));
     }
@@ -60,24 +62,35 @@ pub fn push_chart(folder: &Path, to: &str, options: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Credentials of a registry, where the environment has them; removed when dropped.
+/// Credentials of a registry, in a directory of their own that is removed when this is dropped: what
+/// the user has in `~/.docker` is neither read nor written.
 struct Login {
-    file: PathBuf,
+    directory: PathBuf,
 }
 
 impl Login {
+    fn new() -> Result<Self> {
+        let directory = output()?.join(format!("login-{}", std::process::id()));
+        // One of an earlier process that was killed.
+        let _ = fs::remove_dir_all(&directory);
+        let made = fs::DirBuilder::new().mode(0o700).create(&directory);
+        made.with_context(|| format!("cannot make {}", directory.display()))?;
+        Ok(Login { directory })
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.join("config.json")
+    }
+
     fn from_environment(to: &str) -> Result<Option<Self>> {
         let Ok(user) = env::var("REGISTRY_USER") else { return Ok(None) };
         let password = env::var("REGISTRY_PASSWORD").context("no REGISTRY_PASSWORD")?;
         debian::need("skopeo", "skopeo")?;
-        // cosign looks for credentials only where Docker has them.
-        let home = env::var_os("HOME").map(PathBuf::from);
-        let home = home.map_or_else(output, |home| made(home.join(".docker")))?;
-        let login = Login { file: home.join("config.json") };
+        let login = Login::new()?;
         let host = to.split('/').next().unwrap_or(to);
         let mut skopeo = program("skopeo");
         skopeo.args(["login", "--username", &user, "--password-stdin", "--authfile"]);
-        let skopeo = skopeo.arg(&login.file).arg(host).stdin(Stdio::piped());
+        let skopeo = skopeo.arg(login.file()).arg(host).stdin(Stdio::piped());
         let mut child = skopeo.spawn().context("cannot start skopeo")?;
         let mut input = child.stdin.take().context("skopeo has no input")?;
         input.write_all(password.as_bytes())?;
@@ -89,8 +102,10 @@ impl Login {
 
 impl Drop for Login {
     fn drop(&mut self) {
-        // What cannot be removed was not written.
-        let _ = fs::remove_file(&self.file);
+        if let Err(error) = fs::remove_dir_all(&self.directory) {
+            let directory = self.directory.display();
+            say(&format!("cannot remove the credentials in {directory}: {error}"));
+        }
     }
 }
 
@@ -105,4 +120,22 @@ pub fn github(folder: &Path, tag: &str) -> Result<()> {
         gh.arg(entry?.path());
     }
     run(&mut gh)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// A file of the user's would be overwritten, and be gone at the end.
+    #[test]
+    fn credentials_are_in_a_directory_of_their_own_and_go_with_it() {
+        let login = Login::new().unwrap();
+        let directory = login.directory.clone();
+        assert!(directory.starts_with(crate::command::workspace().join("target")));
+        assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
+        fs::write(login.file(), "{}").unwrap();
+        drop(login);
+        assert!(!directory.exists());
+    }
 }

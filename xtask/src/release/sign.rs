@@ -40,8 +40,10 @@ pub fn sign(folder: &Path, key: &str) -> Result<()> {
 }
 
 /// Signs an image in a registry, by its digest, and the images of an index with it.
-pub fn sign_image(image: &str, key: &str, options: &[&str]) -> Result<()> {
+pub fn sign_image(image: &str, key: &str, options: &[&str], login: Option<&Path>) -> Result<()> {
     let mut sign = cosign()?;
+    // cosign looks for credentials only where Docker has them.
+    sign.envs(login.map(|directory| ("DOCKER_CONFIG", directory)));
     sign.args(["sign", "--yes", "--tlog-upload=false", "--recursive", "--key", key]);
     quietly(sign.args(options).arg(image))
 }

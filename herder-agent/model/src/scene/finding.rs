@@ -22,6 +22,9 @@ const MUCH: u64 = 40;
 /// From so many on, like processes may be too many.
 const SEVERAL: usize = 3;
 
+/// What comes before a process id in a sentence; `)` follows it.
+const PID: &str = " (pid ";
+
 /// The longest name of a container or cgroup in a sentence, letters.
 const NAME: usize = 120;
 
@@ -32,6 +35,19 @@ pub struct Finding {
     pub text: String,
     /// The rules that they come from.
     pub rules: Vec<Rule>,
+}
+
+impl Finding {
+    /// The sentences without process ids, which are the node's and mean nothing in a container.
+    pub fn text_without_ids(&self) -> String {
+        let mut parts = self.text.split(PID);
+        let mut text = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let rest = part.trim_start_matches(|it: char| it.is_ascii_digit());
+            text.push_str(rest.strip_prefix(')').unwrap_or(rest));
+        }
+        text
+    }
 }
 
 labels! {
@@ -259,7 +275,7 @@ fn one_process(facts: &Facts<'_>) -> Option<String> {
     let (own, _, whole) = facts.share(process.own(), MOST + 1)?;
     let whole = of(whole, facts);
     let (comm, pid, bytes) = (clean(&process.comm), process.pid, size(own));
-    Some(format!("One process has most of the memory: {comm} (pid {pid}), {bytes} of {whole}."))
+    Some(format!("One process has most of the memory: {comm}{PID}{pid}), {bytes} of {whole}."))
 }
 
 fn like_processes(facts: &Facts<'_>) -> Option<String> {
@@ -343,7 +359,7 @@ fn figures(facts: &Facts<'_>) -> Option<String> {
 
 /// "gunicorn (pid 4711) with 412 MiB".
 fn with(process: &Process, bytes: u64) -> String {
-    format!("{} (pid {}) with {}", clean(&process.comm), process.pid, size(bytes))
+    format!("{}{PID}{}) with {}", clean(&process.comm), process.pid, size(bytes))
 }
 
 /// A name that leaves room for the rest of the sentence: its end says most.

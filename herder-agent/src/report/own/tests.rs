@@ -148,11 +148,14 @@ fn a_finding_is_told_where_it_is_about_the_pod_alone() {
         let reporter = Reporter::default();
         let mut report = group_above_the_pods();
         report.limits.place = place;
-        let finding = Finding { text: "One process has most of it.".into(), rules: Vec::new() };
+        let finding = Finding {
+            text: "One process has most of it: sh (pid 7), 9 MiB.".into(),
+            rules: Vec::new(),
+        };
         report.scene = Some(Arc::new(Scene { finding: Some(finding), ..Scene::default() }));
         reporter.kill(&report);
         let told = own(&reporter, UID).unwrap()["finding"].clone();
-        let expected = is_told.then_some("One process has most of it.");
+        let expected = is_told.then_some("One process has most of it: sh, 9 MiB.");
         assert_eq!(told, json!(expected), "{place:?}");
     }
 }

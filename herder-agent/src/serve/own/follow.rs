@@ -12,17 +12,20 @@ use crate::{
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use herder_model::owner::id::PodUid;
+use herder_model::{owner::id::PodUid, pods::addresses::SelfRefused};
 use hyper::{
     HeaderMap,
     body::Frame,
     header::{CONNECTION, HeaderValue},
 };
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
+
+/// When a core that had too much to do is asked again.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// One stream.
 struct Following {
@@ -113,9 +116,21 @@ impl Following {
     }
 
     /// Whether the pod that has asked is the one that reads. A client that is told nothing more
-    /// asks again, and hears why.
-    async fn is_still_there(&self) -> bool {
-        self.pods.at(self.address).await == Ok(self.pod)
+    /// asks again, and hears why. A core that has too much to do is asked again: the client would
+    /// begin anew after what it was about to be told.
+    async fn is_still_there(&mut self) -> bool {
+        loop {
+            let found = self.pods.at(self.address).await;
+            if found != Err(SelfRefused::Busy) {
+                return found == Ok(self.pod);
+            }
+            tokio::select! {
+                _ = self.serving.changed() => return false,
+                Ok(()) = self.in_force.changed() => return false,
+                () = sleep_until(self.end) => return false,
+                () = sleep(AGAIN) => {}
+            }
+        }
     }
 
     /// The pod's next kill that was not looked at.

@@ -148,7 +148,7 @@ function opening(kill) {
       scenes.set(kill.id, whole);
       show(whole);
     } catch (error) {
-      made.append(element('p', 'the agent does not answer', 'bad'));
+      made.replaceChildren(made.firstElementChild, element('p', 'the agent has no more of this kill, or does not answer', 'bad'));
     }
   });
   return made;

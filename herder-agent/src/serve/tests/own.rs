@@ -242,6 +242,19 @@ async fn a_stream_goes_on_after_the_kill_that_is_named() {
     assert!(!all.contains("pa3"), "{all}");
 }
 
+/// What it was about to tell comes when the core has time again.
+#[tokio::test]
+async fn a_stream_loses_nothing_while_the_core_has_no_time() {
+    let port = Port::start().await;
+    let mut stream = port.follow(1, "").await;
+    port.address_is(1, Err(SelfRefused::Busy));
+    port.kill(0, "pa1");
+    let early = tokio::time::timeout(Duration::from_millis(100), stream.until("pa1")).await;
+    assert!(early.is_err(), "it is neither told nor ended: {early:?}");
+    port.address_is(1, Ok(uid(0)));
+    assert!(stream.until("pa1").await.contains("pa1"));
+}
+
 /// The address goes to another pod while a stream of the first is open.
 #[tokio::test(start_paused = true)]
 async fn a_stream_ends_before_it_tells_another_pod() {

@@ -213,6 +213,15 @@ fn a_rule_is_silent_where_it_would_guess() {
 }
 
 #[test]
+fn a_finding_can_be_told_without_process_ids() {
+    let two =
+        "The largest process is sh (pid 5) with 40 MiB. gunicorn (pid 4711), 1 MiB, was killed.";
+    let finding = Finding { text: two.into(), rules: Vec::new() };
+    let expected = "The largest process is sh with 40 MiB. gunicorn, 1 MiB, was killed.";
+    assert_eq!(finding.text_without_ids(), expected);
+}
+
+#[test]
 fn a_finding_has_a_bound() {
     let owner = format!("/{}", "ü/".repeat(500));
     let name = "x".repeat(16);
