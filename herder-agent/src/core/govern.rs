@@ -182,10 +182,13 @@ impl Core {
         self.decide_some(living);
     }
 
+    /// Brings these under their rules anew. The pod of a new container may be known only after it:
+    /// a 0 there is still the kernel's, and the 1 that follows its runtime's.
     pub(super) fn decide_some(&mut self, ids: impl IntoIterator<Item = CgroupId>) {
+        let now = self.clock.now();
         for id in ids {
             let Some(path) = self.cgroups.tree.path(id).cloned() else { continue };
-            let is_new = self.cgroups.appearing.has(id);
+            let is_new = self.cgroups.tree.is_new(id, now);
             let origin = if is_new { Origin::Made } else { Origin::Existing };
             self.decide(id, &path, origin);
         }

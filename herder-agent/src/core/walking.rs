@@ -117,7 +117,7 @@ impl Core {
     }
 
     fn take_found(&mut self, id: CgroupId, path: &CgroupPath, role: Role, began: Monotonic) {
-        if self.cgroups.tree.made(id, path.clone(), role, began) {
+        if self.cgroups.tree.listed(id, path.clone(), role, began) {
             self.appears(id, path);
         }
     }

@@ -126,6 +126,27 @@ fn a_new_container_is_enforced_as_soon_as_it_can_be_opened() {
     assert_eq!(node.value(), "0");
 }
 
+/// A runtime makes a container's cgroup, and the pod becomes known before the runtime has written its
+/// 1: nobody has reverted anything, and that 1 is what the container gets back.
+#[test]
+fn a_new_container_whose_pod_is_known_late_has_the_1_of_its_runtime() {
+    let mut node = Node::new("late-pod", SINGLE);
+    let late = container('b');
+    node.make(&late);
+    node.turn();
+    node.pods_are('b');
+    assert_eq!(node.value_of(&late), "0");
+    fs::write(node.directory(&late).join(OOM_GROUP), "1").unwrap();
+    node.core.begin().unwrap();
+    node.turn();
+    assert_eq!(node.value_of(&late), "0");
+    let written = r#"herder_oom_group_writes_total{result="ok",rule="other"}"#;
+    let reverted = r#"herder_oom_group_reverts_total{rule="other"}"#;
+    assert_eq!((node.metric(written), node.metric(reverted)), (Some(1.0), Some(0.0)));
+    node.rules_are("rules: []");
+    assert_eq!(node.value_of(&late), "1");
+}
+
 /// However often the container is decided, its bundle is asked for once, when its cgroup appears.
 #[test]
 fn a_bundle_is_read_once_and_names_the_container_and_its_kills() {

@@ -20,6 +20,10 @@ use std::{collections::HashMap, time::Duration};
 /// kill wait at most a minute (`oom::assemble::EXIT_WAIT`).
 pub const KEEP_REMOVED: Duration = Duration::from_secs(300);
 
+/// How long a cgroup that an event has announced is new. Its runtime writes `memory.oom.group` some
+/// milliseconds after it has made it, a starved node some seconds.
+const NEW_FOR: Duration = Duration::from_secs(10);
+
 labels! {
     /// What a cgroup is to the agent.
     pub enum Role {
@@ -44,6 +48,8 @@ struct Known {
     path: CgroupPath,
     role: Role,
     since: Monotonic,
+    /// An event told of it, not a walk: until then it was not there.
+    announced: bool,
     /// When the last walk began that found it.
     seen: Monotonic,
     gone: Option<Monotonic>,
@@ -55,7 +61,7 @@ pub enum Found {
     Known(Role),
     /// It was taken for removed.
     Back(Role),
-    /// It is not known, and may be taken with [`CgroupTree::made`].
+    /// It is not known, and may be taken with [`CgroupTree::listed`].
     Unknown,
 }
 
@@ -115,15 +121,32 @@ impl CgroupTree {
         }
     }
 
-    /// Takes a cgroup that was made at a time. Returns whether it is new, and there was room for
-    /// it.
+    /// Takes a cgroup that was made at a time, as an event tells. Returns whether it is not known
+    /// yet, and there was room for it.
     pub fn made(&mut self, id: CgroupId, path: CgroupPath, role: Role, now: Monotonic) -> bool {
-        if self.known.contains_key(&id) || !self.has_room(role, &path) {
+        self.take(id, Known { path, role, since: now, announced: true, seen: now, gone: None })
+    }
+
+    /// Takes a cgroup that a walk has found which began at this time. Returns whether it is not
+    /// known yet, and there was room for it.
+    pub fn listed(&mut self, id: CgroupId, path: CgroupPath, role: Role, began: Monotonic) -> bool {
+        let (since, seen) = (began, began);
+        self.take(id, Known { path, role, since, announced: false, seen, gone: None })
+    }
+
+    fn take(&mut self, id: CgroupId, known: Known) -> bool {
+        if self.known.contains_key(&id) || !self.has_room(known.role, &known.path) {
             return false;
         }
-        self.share_mut(role).take(&path);
-        self.known.insert(id, Known { path, role, since: now, seen: now, gone: None });
+        self.share_mut(known.role).take(&known.path);
+        self.known.insert(id, known);
         true
+    }
+
+    /// Whether a cgroup was made so lately that its runtime may not have written its values yet.
+    pub fn is_new(&self, id: CgroupId, now: Monotonic) -> bool {
+        let is_new = |known: &Known| known.announced && now < known.since + NEW_FOR;
+        self.known.get(&id).is_some_and(is_new)
     }
 
     /// Counts cgroups that cannot be kept, whatever room there is.

@@ -9,6 +9,13 @@ pub fn assert_kill(kill: &Value, kind: &str, limit: &str, cgroup: &str) {
     assert_eq!(told, [kind, limit, cgroup], "{kill:#}");
 }
 
+/// What a cgroup had when its limit, in MiB, was hit. The kernel uncharges what it had charged in
+/// advance before it looks for a victim: a batch of 64 pages at most (MEMCG_CHARGE_BATCH).
+pub fn assert_at_limit(bytes: f64, mebibytes: u32) {
+    let left = f64::from(mebibytes << 20) - bytes;
+    assert!((0.0..=f64::from(64 << 12)).contains(&left), "{bytes} bytes of {mebibytes} MiB");
+}
+
 /// A container whose child is killed while its init lives on; the agent reports it as that.
 pub fn sub_process_dies(agent: &Agent, path: &str) {
     let before = agent.kills().len();

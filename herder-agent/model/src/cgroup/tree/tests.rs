@@ -22,7 +22,9 @@ fn walk(
         let is_new = match tree.found(CgroupId(*id), Monotonic(times.0)) {
             Found::Known(_) => false,
             Found::Back(_) => true,
-            Found::Unknown => made(tree, *id, text, times.0),
+            Found::Unknown => {
+                tree.listed(CgroupId(*id), path(text), Role::Other, Monotonic(times.0))
+            }
         };
         new.extend(is_new.then_some(*id));
     }
@@ -159,4 +161,16 @@ fn other_rules_sort_anew() {
     assert_eq!(tree.found(CgroupId(2), Monotonic(2)), Found::Known(Role::Other));
     tree.sort(|_| Role::Other);
     assert_eq!(tree.found(CgroupId(1), Monotonic(3)), Found::Known(Role::Other));
+}
+
+/// What a walk finds may be as old as the machine.
+#[test]
+fn only_what_an_event_told_of_lately_is_new() {
+    let mut tree = CgroupTree::default();
+    made(&mut tree, 1, "/a", 7);
+    walk(&mut tree, &[(1, "/a"), (2, "/b")], true, (8, 9));
+    let later = Monotonic(7) + NEW_FOR;
+    let is_new = |id, now| tree.is_new(CgroupId(id), now);
+    assert!(is_new(1, Monotonic(9)) && !is_new(1, later));
+    assert!(!is_new(2, Monotonic(9)) && !is_new(3, Monotonic(9)));
 }
