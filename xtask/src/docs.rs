@@ -115,6 +115,22 @@ fn every_link_leads_somewhere() {
     assert!(broken(&readme, "docs/rules.md#keys", "").is_none());
 }
 
+/// A merge that takes a section from both sides leaves it twice.
+fn sections_that_come_twice(text: &str) -> Vec<String> {
+    let prose = prose(text);
+    let mut seen = BTreeSet::new();
+    let headings = prose.lines().filter(|line| line.starts_with("## "));
+    headings.filter(|line| !seen.insert(anchor(line))).map(str::to_owned).collect()
+}
+
+#[test]
+fn no_section_comes_twice() {
+    for (path, text) in documents() {
+        assert_eq!(sections_that_come_twice(&text), [""; 0], "{}", path.display());
+    }
+    assert_eq!(sections_that_come_twice("## A b\n### C\n## a B\n### C\n"), ["## a B"]);
+}
+
 #[test]
 fn every_alert_has_a_heading_in_the_runbook() {
     let alerts = fs::read_to_string(workspace().join("dashboards/alerts.yaml")).unwrap();
