@@ -1,7 +1,6 @@
 //! All artefacts of a version in one folder, with their checksums, their bills of materials and,
-//! given a key, a signature. The same commit gives the same bytes.
+//! given a key, a signature. The same programs are packed into the same bytes.
 
-mod again;
 mod artefacts;
 mod chart;
 mod krew;
@@ -43,13 +42,10 @@ pub struct Args {
     /// Go on where the database of advisories cannot be fetched.
     #[arg(long)]
     without_advisories: bool,
-    /// Write everything twice and compare it, sign with a throw-away key, and push to a
+    /// Pack everything twice and compare it, sign with a throw-away key, and push to a
     /// registry of this machine.
     #[arg(long, conflicts_with_all = ["key", "push", "publish"])]
     check: bool,
-    /// With --check: compile it a second time too, from another copy of the commit.
-    #[arg(long, requires = "check")]
-    twice: bool,
     /// Build nothing: sign, push and publish what an earlier run left in the folder, so that
     /// nothing is compiled where the key is.
     #[arg(long, requires = "key", conflicts_with = "check")]
@@ -70,10 +66,10 @@ pub fn run(args: &Args) -> Result<()> {
     if args.tools {
         return publish::tools();
     }
-    let folder = output()?.join("release");
     if args.check {
-        return check(args, &folder);
+        return proof::prove(&programs(args)?);
     }
+    let folder = output()?.join("release");
     let images = if args.finish { handed_over(&folder)? } else { make(args, &folder)? };
     finish(&folder, args.key.as_deref())?;
     if let Some(registry) = &args.push {
@@ -100,11 +96,6 @@ fn make(args: &Args, folder: &Path) -> Result<Vec<Image>> {
 fn handed_over(folder: &Path) -> Result<Vec<Image>> {
     sign::unchanged(folder)?;
     artefacts::found(folder)
-}
-
-fn check(args: &Args, folder: &Path) -> Result<()> {
-    proof::prove(&programs(args)?)?;
-    if args.twice { again::build(args.arch, folder) } else { Ok(()) }
 }
 
 /// Tries with one architecture all that makes a release trustworthy.
