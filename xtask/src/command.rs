@@ -56,6 +56,14 @@ pub fn program(name: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// git about a repository, whoever owns its files: a container's root finds the checkout to be
+/// another user's, and git would say nothing of it.
+pub fn git(repository: &Path) -> Command {
+    let mut git = program("git");
+    git.current_dir(repository).arg("-c").arg(format!("safe.directory={}", repository.display()));
+    git
+}
+
 /// A program that does not outlive this one, however this ends: the kernel kills it when the thread
 /// that has started it is gone. Without that, what only a destructor ends runs on after a SIGKILL,
 /// with every file and lock that it has inherited.
@@ -137,6 +145,22 @@ mod tests {
             sleep(Duration::from_millis(10));
         }
         panic!("{pid} is not {name:?}");
+    }
+
+    #[test]
+    fn git_reads_what_another_user_owns() {
+        let repository = output().unwrap().join("of-another-user");
+        let _ = fs::remove_dir_all(&repository);
+        made(repository.clone()).unwrap();
+        run(git(&repository).args(["init", "--quiet"])).unwrap();
+        if std::os::unix::fs::chown(&repository, Some(1001), None).is_err() {
+            eprintln!("not tried: it takes root");
+            return;
+        }
+        let status = ["status", "--porcelain"];
+        let plain = asked(program("git").current_dir(&repository).args(status));
+        assert_eq!(plain, None, "git trusts it anyway");
+        assert!(asked(git(&repository).args(status)).is_some());
     }
 
     /// The shell stands for xtask, and is killed as a test that hangs is.

@@ -36,6 +36,7 @@ const OTHERS: &[&str] = &[
     "create-namespace",
     "detach",
     "dry-run",
+    "manifest", // krew's
     "namespace",
     "now",
     "release", // cargo's

@@ -210,10 +210,31 @@ pub fn write(
     Ok(digest)
 }
 
+/// The digest of what an archive of this commit holds, as a registry names it.
+pub fn digest_of(file: &Path) -> Result<String> {
+    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    if let Some(Source { revision, .. }) = build::source() {
+        let is_of_it = names(&bytes, &format!("\"{revision}\""));
+        ensure!(is_of_it, "{} is of another commit than {revision}", file.display());
+    }
+    for entry in tar::Archive::new(bytes.as_slice()).entries()? {
+        let entry = entry?;
+        if entry.path()?.as_os_str() == "index.json" {
+            let index: serde_json::Value = serde_json::from_reader(entry)?;
+            let digest = index["manifests"][0]["digest"].as_str();
+            return digest.map(str::to_owned).context("its index names nothing");
+        }
+    }
+    bail!("{} is no image", file.display())
+}
+
 fn knows_its_revision(program: &Program) -> Result<()> {
     let Some(source) = build::source() else { return Ok(()) };
-    let revision = source.revision.as_bytes();
-    let told = program.bytes.windows(revision.len()).any(|window| window == revision);
+    let told = names(&program.bytes, &source.revision);
     ensure!(told, "the agent does not know its revision {}", source.revision);
     Ok(())
+}
+
+fn names(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }

@@ -3,6 +3,7 @@
 
 mod artefacts;
 mod chart;
+mod krew;
 mod notes;
 mod packages;
 mod proof;
@@ -16,7 +17,7 @@ use crate::{
     deny,
 };
 use anyhow::{Result, bail, ensure};
-use artefacts::Programs;
+use artefacts::{Image, Programs};
 use std::{fs, path::Path};
 
 /// The version that is released: Cargo's.
@@ -45,6 +46,13 @@ pub struct Args {
     /// registry of this machine.
     #[arg(long, conflicts_with_all = ["key", "push", "publish"])]
     check: bool,
+    /// Build nothing: sign, push and publish what an earlier run left in the folder, so that
+    /// nothing is compiled where the key is.
+    #[arg(long, requires = "key", conflicts_with = "check")]
+    finish: bool,
+    /// Only get the programs that --finish runs.
+    #[arg(long, conflicts_with_all = ["key", "check"])]
+    tools: bool,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -55,13 +63,14 @@ pub fn run(args: &Args) -> Result<()> {
     if goes_out && build::source().is_none_or(|from| from.revision.ends_with("-dirty")) {
         bail!("what is published has to be a commit: files differ from it");
     }
-    deny::check_for_release(args.without_advisories || args.check)?;
-    let programs = Programs::build(args.arch)?;
+    if args.tools {
+        return publish::tools();
+    }
     if args.check {
-        return proof::prove(&programs);
+        return proof::prove(&programs(args)?);
     }
     let folder = output()?.join("release");
-    let images = artefacts::write(&programs, &folder)?;
+    let images = if args.finish { handed_over(&folder)? } else { make(args, &folder)? };
     finish(&folder, args.key.as_deref())?;
     if let Some(registry) = &args.push {
         publish::push(&folder, &images, registry, args.key.as_deref())?;
@@ -70,6 +79,23 @@ pub fn run(args: &Args) -> Result<()> {
         publish::github(&folder, tag)?;
     }
     Ok(())
+}
+
+fn programs(args: &Args) -> Result<Programs> {
+    deny::check_for_release(args.without_advisories || args.check)?;
+    Programs::build(args.arch)
+}
+
+fn make(args: &Args, folder: &Path) -> Result<Vec<Image>> {
+    let images = artefacts::write(&programs(args)?, folder)?;
+    sign::sums(folder)?;
+    Ok(images)
+}
+
+/// What another run made, if that is all that is in the folder.
+fn handed_over(folder: &Path) -> Result<Vec<Image>> {
+    sign::unchanged(folder)?;
+    artefacts::found(folder)
 }
 
 /// Tries with one architecture all that makes a release trustworthy.
@@ -81,9 +107,8 @@ pub fn prove_for(architecture: Architecture) -> Result<()> {
     proof::prove(&Programs::build(platforms)?)
 }
 
-/// Writes the checksums and, given a key, signs them.
+/// Signs the checksums, given a key.
 fn finish(folder: &Path, key: Option<&str>) -> Result<()> {
-    sign::sums(folder)?;
     match key {
         Some(key) => sign::sign(folder, key)?,
         None => say("NOT SIGNED: no --key was given"),

@@ -99,6 +99,44 @@ mod tests {
         }
     }
 
+    /// A build script of a dependency runs wherever something is compiled.
+    #[test]
+    fn nothing_is_compiled_where_a_secret_is() {
+        let mut secret = 0;
+        for file in files().unwrap() {
+            let text = fs::read_to_string(&file).unwrap();
+            let workflow: Value = serde_saphyr::from_str(&text).unwrap();
+            let named = |value: &Value| {
+                ["secrets.", "github.token"].map(|it| value.to_string().contains(it))
+            };
+            for (name, job) in workflow["jobs"].as_object().unwrap() {
+                let all: Vec<_> = job["steps"].as_array().unwrap().iter().collect();
+                for (at, step) in all.iter().enumerate() {
+                    if !named(step).contains(&true) {
+                        continue;
+                    }
+                    secret += 1;
+                    let command = step["run"].as_str().unwrap();
+                    assert!(
+                        command.starts_with("cargo xtask release --finish "),
+                        "{name}: {command}"
+                    );
+                    // xtask itself was compiled, and everything fetched, before.
+                    let before = all[at - 1]["run"].as_str();
+                    assert_eq!(before, Some("cargo xtask release --tools"), "{name}");
+                    let earlier = &all[..at];
+                    assert!(!earlier.iter().any(|step| named(step).contains(&true)), "{name}");
+                    assert_eq!(at + 1, all.len(), "{name}: nothing comes after the key");
+                }
+                let mut rest = job.clone();
+                rest["steps"] = Value::Null;
+                assert!(!named(&rest).contains(&true), "{name}: all its steps have a secret");
+            }
+            assert!(!named(&workflow["env"]).contains(&true), "{}", file.display());
+        }
+        assert_eq!(secret, 1);
+    }
+
     /// The compiler and the time limit are the ones of this repository.
     #[test]
     fn workflows_use_the_workspaces_compiler() {

@@ -1,6 +1,6 @@
 //! The commit that a build is of.
 
-use crate::command::{asked, program, workspace};
+use crate::command::{self, asked, workspace};
 use std::sync::OnceLock;
 
 /// What the workspace was checked out from.
@@ -23,9 +23,8 @@ pub fn source() -> Option<Source> {
 
 fn read() -> Option<Source> {
     let git = |arguments: &[&str]| {
-        let mut git = program("git");
-        git.current_dir(workspace()).env("TZ", "UTC").args(arguments);
-        asked(&mut git).map(|text| text.trim().to_owned())
+        let mut git = command::git(&workspace());
+        asked(git.env("TZ", "UTC").args(arguments)).map(|text| text.trim().to_owned())
     };
     let commit = git(&["rev-parse", "HEAD"])?;
     let time = git(&["log", "-1", "--date=format-local:%Y-%m-%dT%H:%M:%SZ", "--format=%cd"])?;

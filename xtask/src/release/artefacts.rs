@@ -1,6 +1,9 @@
 //! What is in the folder of a release, but for checksums and signature.
 
-use super::{VERSION, chart, packages, sbom};
+use super::{
+    VERSION, chart, krew, packages,
+    sbom::{self, Subject},
+};
 use crate::{
     build::{self, Architecture, Platforms},
     command::{asked, made, program, workspace},
@@ -57,6 +60,19 @@ pub struct Image {
     pub digest: String,
 }
 
+/// The images of a folder that was written before.
+pub fn found(folder: &Path) -> Result<Vec<Image>> {
+    let find = |kind: &Kind| -> Result<Image> {
+        let names =
+            ["", "-amd64", "-arm64"].map(|end| format!("{}-{VERSION}{end}.tar", kind.program));
+        let file = names.iter().map(|name| folder.join(name)).find(|file| file.exists());
+        let file = file.with_context(|| format!("there is no image of {}", kind.program))?;
+        let digest = image::digest_of(&file)?;
+        Ok(Image { name: kind.program, file, digest })
+    };
+    Ok(vec![find(&AGENT)?, find(&HOG)?])
+}
+
 /// Writes all files into an empty folder; gives what a registry takes of them.
 pub fn write(programs: &Programs, folder: &Path) -> Result<Vec<Image>> {
     if folder.exists() {
@@ -80,11 +96,27 @@ pub fn write(programs: &Programs, folder: &Path) -> Result<Vec<Image>> {
         ];
         fs::write(folder.join(name), pack::gzip(&pack::tar(files)?)?)?;
     }
+    if !programs.plugins.is_empty() {
+        krew::write(folder)?;
+    }
     chart::write(folder)?;
     chart::write_kustomize(folder)?;
     let images =
         vec![images(&AGENT, &programs.agents, folder)?, images(&HOG, &programs.hogs, folder)?];
-    sbom::write(&programs.agents, folder)?;
+    let subject = |name, directory, files| Subject {
+        name,
+        directory,
+        has_object: name == AGENT.program,
+        has_image: name != PLUGIN,
+        files,
+    };
+    for subject in [
+        subject(AGENT.program, "herder-agent", &programs.agents),
+        subject(HOG.program, "xtask/hog", &programs.hogs),
+        subject(PLUGIN, "herder-agent/kubectl", &programs.plugins),
+    ] {
+        sbom::write(&subject, folder)?;
+    }
     Ok(images)
 }
 

@@ -2,7 +2,7 @@
 
 use super::VERSION;
 use crate::{
-    command::{asked, made, output, program, workspace},
+    command::{asked, git, made, output, workspace},
     helm::{HELMS, Helm},
     pack,
 };
@@ -47,8 +47,8 @@ pub fn write(folder: &Path) -> Result<()> {
 
 /// `deploy/` as it was committed, without the chart.
 pub fn write_kustomize(folder: &Path) -> Result<()> {
-    let mut list = program("git");
-    list.current_dir(workspace()).args(["ls-files", "deploy", ":!deploy/helm"]);
+    let mut list = git(&workspace());
+    list.args(["ls-files", "deploy", ":!deploy/helm"]);
     let list = asked(&mut list).context("git does not list deploy/")?;
     let top = format!("herder-kustomize-{VERSION}");
     let read = |name: &str| Ok((name.to_owned(), fs::read(workspace().join(name))?));

@@ -3,8 +3,8 @@
 
 use super::{
     VERSION,
-    artefacts::{self, Programs},
-    finish, packages, publish, sign,
+    artefacts::{self, Image, Programs},
+    finish, handed_over, packages, publish, sign,
 };
 use crate::{
     command::{asked, made, output, program, run_timed, say},
@@ -30,7 +30,9 @@ pub fn prove(programs: &Programs) -> Result<()> {
     let scratch = output()?.join("throw-away");
     let _ = fs::remove_dir_all(&scratch);
     let key = sign::throw_away(&made(scratch.clone())?)?;
+    sign::sums(&folder)?;
     finish(&folder, Some(&key))?;
+    can_be_handed_over(&folder, &images)?;
     let public = scratch.join("cosign.pub");
     broken(&folder, &public)?;
     sign::verify(&folder, &public)?;
@@ -38,18 +40,39 @@ pub fn prove(programs: &Programs) -> Result<()> {
     let to = registry.address.to_string();
     let (skopeo, cosign) = (["--dest-tls-verify=false"], ["--allow-http-registry"]);
     publish::push_images(&images, &to, Some(&key), (&skopeo, &cosign), None)?;
-    publish::push_chart(&folder, &to, &["--plain-http"])?;
-    for image in &images {
-        let named = format!("{to}/{}:{VERSION}", image.name);
+    let chart = publish::push_chart(&folder, &to, &["--plain-http"])?;
+    let named = format!("{to}/{}@{chart}", publish::CHART);
+    ensure!(
+        sign::verify_image(&named, &public, &cosign).is_err(),
+        "the chart is verified before it is signed"
+    );
+    sign::sign_image(&named, &key, &cosign, None)?;
+    let other = sign::throw_away(&made(scratch.join("other"))?)?;
+    let other = Path::new(&other).with_extension("pub");
+    let names = images.iter().map(|image| image.name).chain([publish::CHART]);
+    for named in names.map(|name| format!("{to}/{name}:{VERSION}")) {
         sign::verify_image(&named, &public, &cosign)?;
-        let other = sign::throw_away(&made(scratch.join(image.name))?)?;
-        let other = Path::new(&other).with_extension("pub");
         ensure!(
             sign::verify_image(&named, &other, &cosign).is_err(),
             "{named} is verified by a key that did not sign it"
         );
     }
     say("The release is the same twice, and its signatures hold.");
+    Ok(())
+}
+
+/// `--finish` takes the folder for what was made, and no other.
+fn can_be_handed_over(folder: &Path, images: &[Image]) -> Result<()> {
+    let found = handed_over(folder)?;
+    let named = |images: &[Image]| -> Vec<_> {
+        images.iter().map(|it| (it.name, it.file.clone(), it.digest.clone())).collect()
+    };
+    ensure!(named(&found) == named(images), "other images are found in the folder");
+    let more = folder.join("more");
+    fs::write(&more, "not built")?;
+    let with_more = handed_over(folder);
+    fs::remove_file(more)?;
+    ensure!(with_more.is_err(), "a file that was not built is not seen");
     Ok(())
 }
 

@@ -16,7 +16,19 @@ use std::{
     process::Stdio,
 };
 
-/// Pushes the images and the chart, and signs the images where they are.
+/// Where the chart is in a registry.
+pub const CHART: &str = "charts/herder";
+
+/// Gets all programs that pushing, signing and publishing need.
+pub fn tools() -> Result<()> {
+    debian::need("skopeo", "skopeo")?;
+    debian::need("gh", "gh")?;
+    crate::tools::cosign()?;
+    let (major, package) = HELMS[HELMS.len() - 1];
+    Helm::get(major, package).map(drop)
+}
+
+/// Pushes the images and the chart, and signs them where they are.
 pub fn push(folder: &Path, images: &[Image], to: &str, key: Option<&str>) -> Result<()> {
     let login = Login::from_environment(to)?;
     let file = login.as_ref().map(|login| format!("--dest-authfile={}", login.file().display()));
@@ -28,7 +40,11 @@ pub fn push(folder: &Path, images: &[Image], to: &str, key: Option<&str>) -> Res
     if let Some(config) = &config {
         more.extend(["--registry-config", config]);
     }
-    push_chart(folder, to, &more)
+    let digest = push_chart(folder, to, &more)?;
+    if let Some(key) = key {
+        sign::sign_image(&format!("{to}/{CHART}@{digest}"), key, &[], directory)?;
+    }
+    Ok(())
 }
 
 /// The images, signed by their digests. `login` is a directory with credentials, as Docker has one.
@@ -50,16 +66,19 @@ pub fn push_images(
     Ok(())
 }
 
-/// The chart, as `helm install oci://REGISTRY/charts/herder` finds it.
-pub fn push_chart(folder: &Path, to: &str, options: &[&str]) -> Result<()> {
+/// The chart, as `helm install oci://REGISTRY/charts/herder` finds it. Gives the digest of what Helm
+/// pushed, by which it is signed as an image is; a registry that was asked could name another.
+pub fn push_chart(folder: &Path, to: &str, options: &[&str]) -> Result<String> {
     let (major, package) = HELMS[HELMS.len() - 1];
     let place = format!("oci://{to}/charts");
     let file = folder.join(chart::name());
     let file = file.display().to_string();
     let arguments = [&["push", &file][..], options].concat();
-    Helm::get(major, package)?.run(&arguments, Path::new(&place))?;
-    say(&format!("pushed {place}/herder:{VERSION}"));
-    Ok(())
+    let said = Helm::get(major, package)?.run(&arguments, Path::new(&place))?;
+    let digest = said.lines().find_map(|line| line.strip_prefix("Digest: "));
+    let digest = digest.with_context(|| format!("Helm names no digest: {said}"))?.to_owned();
+    say(&format!("pushed {to}/{CHART}@{digest}"));
+    Ok(digest)
 }
 
 /// Credentials of a registry, in a directory of their own that is removed when this is dropped: what

@@ -1,4 +1,4 @@
-//! Bills of materials (CycloneDX): what is in the agent and in its image, for those who look
+//! Bills of materials (CycloneDX): what is in each program and image, for those who look
 //! for known vulnerabilities. cargo-cyclonedx writes what cargo knows; added is what it does
 //! not: the crates of the eBPF object, Rust's library, and the C library that is linked in.
 
@@ -19,46 +19,71 @@ use std::{
 /// Name of the files that cargo-cyclonedx writes beside each package.
 const SCRATCH: &str = "herder-sbom";
 
-/// Writes one for the agent and one for its image, for each architecture.
-pub fn write(agents: &[(Architecture, PathBuf)], folder: &Path) -> Result<()> {
-    for (architecture, agent) in agents {
-        let of_agent = agent_bill(*architecture, agent)?;
-        let of_image = image_bill(of_agent.clone(), *architecture);
-        for (kind, bill) in [("herder-agent", of_agent), ("herder-agent-image", of_image)] {
-            let name = format!("{kind}-{VERSION}-{}.cdx.json", architecture.name());
-            let text = serde_json::to_string_pretty(&bill)? + "\n";
-            fs::write(folder.join(&name), text).with_context(|| format!("cannot write {name}"))?;
+/// A program that is released.
+pub struct Subject<'a> {
+    /// Its name, and its image's.
+    pub name: &'static str,
+    /// The directory of its package.
+    pub directory: &'static str,
+    /// The crates of the eBPF object are in it too.
+    pub has_object: bool,
+    /// It is released as an image too.
+    pub has_image: bool,
+    pub files: &'a [(Architecture, PathBuf)],
+}
+
+/// Writes one for a program, and one for its image, for each architecture.
+pub fn write(subject: &Subject<'_>, folder: &Path) -> Result<()> {
+    let name = subject.name;
+    for (architecture, file) in subject.files {
+        let bill = program_bill(subject, *architecture, file)?;
+        keep(name, &bill, *architecture, folder)?;
+        if subject.has_image {
+            let image = image_bill(name, bill, *architecture);
+            keep(&format!("{name}-image"), &image, *architecture, folder)?;
         }
     }
     Ok(())
 }
 
-fn agent_bill(architecture: Architecture, agent: &Path) -> Result<Value> {
-    let mut bill = cargo("herder-agent", architecture.target(), &[])?;
-    let programs = cargo("herder-agent-ebpf", "bpfel-unknown-none", &["--features", "programs"])?;
+fn keep(kind: &str, bill: &Value, architecture: Architecture, folder: &Path) -> Result<()> {
+    let name = format!("{kind}-{VERSION}-{}.cdx.json", architecture.name());
+    let text = serde_json::to_string_pretty(bill)? + "\n";
+    fs::write(folder.join(&name), text).with_context(|| format!("cannot write {name}"))
+}
+
+fn program_bill(
+    subject: &Subject<'_>,
+    architecture: Architecture,
+    program: &Path,
+) -> Result<Value> {
+    let mut bill = cargo(subject.directory, architecture.target(), &[])?;
+    if subject.has_object {
+        let object = cargo("herder-agent-ebpf", "bpfel-unknown-none", &["--features", "programs"])?;
+        merge(&mut bill, &object)?;
+    }
     let toolchain = build::toolchain(architecture)?;
-    merge(&mut bill, &programs)?;
     link(&mut bill, "rust-std", &toolchain.rustc, "MIT OR Apache-2.0", "pkg:generic/rust-std")?;
     link(&mut bill, "glibc", &toolchain.libc, "LGPL-2.1-or-later", "pkg:generic/glibc")?;
-    let bytes = fs::read(agent).with_context(|| format!("cannot read {}", agent.display()))?;
+    let bytes = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
     bill["metadata"]["component"]["hashes"] =
         json!([{ "alg": "SHA-256", "content": pack::digest(&bytes) }]);
     Ok(bill)
 }
 
-/// The image has the agent in it, and nothing else.
-fn image_bill(mut bill: Value, architecture: Architecture) -> Value {
-    let agent = bill["metadata"]["component"].take();
-    let image = format!("image/herder-agent@{VERSION}");
-    let dependency = json!({ "ref": image, "dependsOn": [agent["bom-ref"]] });
+/// An image has its program in it, and nothing else.
+fn image_bill(name: &str, mut bill: Value, architecture: Architecture) -> Value {
+    let program = bill["metadata"]["component"].take();
+    let image = format!("image/{name}@{VERSION}");
+    let dependency = json!({ "ref": image, "dependsOn": [program["bom-ref"]] });
     bill["metadata"]["component"] = json!({
         "type": "container",
         "bom-ref": image,
-        "name": "herder-agent",
+        "name": name,
         "version": VERSION,
         "properties": [{ "name": "herder:architecture", "value": architecture.name() }],
     });
-    for (list, item) in [("components", agent), ("dependencies", dependency)] {
+    for (list, item) in [("components", program), ("dependencies", dependency)] {
         if let Some(list) = bill[list].as_array_mut() {
             list.insert(0, item);
         }
@@ -115,10 +140,10 @@ fn merge(bill: &mut Value, other: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Adds a library that cargo does not know and that is linked into the agent.
+/// Adds a library that cargo does not know and that is linked into the program.
 fn link(bill: &mut Value, name: &str, version: &str, licence: &str, purl: &str) -> Result<()> {
     let reference = format!("{name}@{version}");
-    let agent = bill["metadata"]["component"]["bom-ref"].clone();
+    let program = bill["metadata"]["component"]["bom-ref"].clone();
     let component = json!({
         "type": "library", "bom-ref": reference, "name": name, "version": version,
         "scope": "required", "licenses": [{ "expression": licence }],
@@ -127,8 +152,8 @@ fn link(bill: &mut Value, name: &str, version: &str, licence: &str, purl: &str) 
     bill["components"].as_array_mut().context("no components")?.push(component);
     let edges = bill["dependencies"].as_array_mut().context("no dependencies")?;
     edges.push(json!({ "ref": reference }));
-    let own = edges.iter_mut().find(|edge| edge["ref"] == agent).context("no agent")?;
-    own["dependsOn"].as_array_mut().context("an agent of nothing")?.push(reference.into());
+    let own = edges.iter_mut().find(|edge| edge["ref"] == program).context("no program")?;
+    own["dependsOn"].as_array_mut().context("a program of nothing")?.push(reference.into());
     Ok(())
 }
 
@@ -167,7 +192,7 @@ mod tests {
             .unwrap();
         assert_eq!(all["components"][2]["purl"], "pkg:generic/glibc@2.36-9%2Bdeb12u1");
         assert_eq!(all["dependencies"][0]["dependsOn"], json!(["b", "glibc@2.36-9+deb12u1"]));
-        let image = image_bill(all, Architecture::Arm64);
+        let image = image_bill("herder-agent", all, Architecture::Arm64);
         assert_eq!(image["metadata"]["component"]["type"], "container");
         assert_eq!(image["dependencies"][0]["dependsOn"], json!(["agent"]));
         assert_eq!(image["components"][0]["bom-ref"], "agent");

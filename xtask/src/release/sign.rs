@@ -6,7 +6,7 @@ use crate::{
     pack, tools,
 };
 use anyhow::{Context, Result, bail, ensure};
-use std::{fs, path::Path, process::Command};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 const SUMS: &str = "SHA256SUMS";
 const SIGNATURE: &str = "SHA256SUMS.sig";
@@ -25,6 +25,20 @@ pub fn sums(folder: &Path) -> Result<()> {
         text += &format!("{}  {name}\n", pack::digest(&bytes));
     }
     fs::write(folder.join(SUMS), text).context("cannot write the checksums")
+}
+
+/// Whether the folder has exactly what was built and summed up.
+pub fn unchanged(folder: &Path) -> Result<()> {
+    checked(folder).context("a file is not the one that was built")?;
+    let sums = fs::read_to_string(folder.join(SUMS)).context("there are no checksums")?;
+    let built: BTreeSet<_> = sums.lines().filter_map(|line| line.split("  ").nth(1)).collect();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        let of_signing = [SUMS, SIGNATURE, PUBLIC].contains(&&*name);
+        ensure!(of_signing || built.contains(&*name), "{name} was not built");
+    }
+    Ok(())
 }
 
 /// Signs the checksums, and puts the public key beside them.
@@ -61,9 +75,13 @@ pub fn verify(folder: &Path, public: &Path) -> Result<()> {
     blob.args(["verify-blob", "--insecure-ignore-tlog=true", "--key"]).arg(public);
     blob.arg("--signature").arg(folder.join(SIGNATURE)).arg(folder.join(SUMS));
     quietly(&mut blob).context("the signature is not that of the checksums")?;
+    checked(folder).context("a file is not the one that was signed")
+}
+
+fn checked(folder: &Path) -> Result<()> {
     let mut check = program("sha256sum");
     check.current_dir(folder).args(["--check", "--quiet", "--strict", SUMS]);
-    quietly(&mut check).context("a file is not the one that was signed")
+    quietly(&mut check)
 }
 
 /// A pair of keys that is used once.
@@ -105,14 +123,17 @@ mod tests {
         made(folder.clone()).unwrap();
         fs::write(folder.join("b"), "two").unwrap();
         fs::write(folder.join("a"), "one").unwrap();
+        assert!(unchanged(&folder).is_err(), "without checksums");
         sums(&folder).unwrap();
-        let check = || {
-            let mut check = program("sha256sum");
-            check.current_dir(&folder).args(["--check", "--quiet", "--strict", SUMS]);
-            quietly(&mut check)
-        };
-        check().unwrap();
+        unchanged(&folder).unwrap();
+        fs::write(folder.join(SIGNATURE), "signed").unwrap();
+        unchanged(&folder).unwrap();
+        fs::write(folder.join("c"), "three").unwrap();
+        assert!(unchanged(&folder).is_err(), "one more");
+        fs::remove_file(folder.join("c")).unwrap();
         fs::write(folder.join("a"), "onf").unwrap();
-        assert!(check().is_err());
+        assert!(unchanged(&folder).is_err(), "another");
+        fs::remove_file(folder.join("a")).unwrap();
+        assert!(unchanged(&folder).is_err(), "one less");
     }
 }

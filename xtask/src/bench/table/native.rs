@@ -24,8 +24,8 @@ pub fn scrape(figures: &[Value]) -> Result<Section> {
     }
     let encoded = number(figure, "bytes with gzip").map(|bytes| {
         format!(
-            " With gzip it is {} KiB. Each scrape has a connection of its own; with TLS that is a whole handshake (TLS 1.3, ECDSA P-256), and what \
-             the client does for it is in the time. What it would do to take gzip apart is not.",
+            " With gzip it is {} KiB. Scrapes are a tenth of a second apart, and each has a connection of its own; with TLS that is a whole handshake \
+             (TLS 1.3, ECDSA P-256), and what the client does for it is in the time. What it would do to take gzip apart is not.",
             (bytes / 1024.0).round()
         )
     });
