@@ -21,11 +21,11 @@ pub(super) fn report(
     let mut leaves = state.cgroups;
     let mut reported = 0;
     for (id, left) in &mut leaves {
-        // The next agent needs what this one counts.
-        let (Some(earlier), Some(path)) = (left.oom_kills.take(), &left.path) else { continue };
+        let (Some(earlier), Some(path)) = (left.oom_kills, &left.path) else { continue };
         let directory = root.and_then(|root| root.open_dir(path, *id).ok());
-        let killed = directory.and_then(|directory| directory.oom_kills()).unwrap_or(earlier);
-        let meanwhile = killed.saturating_sub(earlier);
+        // Until it is under a rule, this is what the next agent needs.
+        left.oom_kills = directory.and_then(|directory| directory.oom_kills());
+        let meanwhile = left.oom_kills.unwrap_or(earlier).saturating_sub(earlier);
         if meanwhile > 0 {
             reporter.unseen(Unseen::AgentDown, Some(path), meanwhile);
             reported += meanwhile;

@@ -60,6 +60,7 @@ impl Core {
 
     pub(super) fn settle_fates(&mut self, settled: Vec<Settled>, obstacle: Option<Obstacle>) {
         for Settled { kill, container, ended } in settled {
+            self.recount_over_limit(&container);
             let owner = self.subjects.owner(&container);
             let Some(record) = self.reporter.settled(kill, &owner, ended, obstacle) else {
                 continue;
