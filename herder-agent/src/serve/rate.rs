@@ -144,12 +144,12 @@ mod tests {
     async fn all_addresses_together_have_a_bound_of_their_own() {
         let rate = Rate::new(5, SECOND).and_of_all(20, SECOND);
         assert_eq!(taken(&rate, host(0), 99), 5, "which one address cannot use up");
-        let many = |rate: &Rate, from: usize| (from..from + 99).filter(|it| rate.take(host(*it)));
-        assert_eq!(many(&rate, 1).count(), 15);
+        let many = |from: usize| (from..from + 99).filter(|it| rate.take(host(*it))).count();
+        assert_eq!(many(1), 15);
         advance(SECOND * 2).await;
-        assert_eq!(many(&rate, 100).count(), 2);
+        assert_eq!(many(100), 2);
         rate.give_back(host(1));
-        assert_eq!(many(&rate, 200).count(), 1);
+        assert_eq!(many(200), 1);
     }
 
     /// However many addresses a client has, those that ask most stay remembered.

@@ -11,7 +11,7 @@ use herder_model::{
     clock::Monotonic,
     saved::SavedCgroup,
 };
-use std::{fs, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 fn left(of: &str, seconds_ago: u64) -> SavedCgroup {
     SavedCgroup {
@@ -69,12 +69,18 @@ fn another_rule_for_what_has_no_name_yet_does_not_end_it() {
     assert_eq!(node.value(), "1");
 }
 
+/// A place for a state file, which goes at the end.
+fn state(name: &str) -> (PathBuf, StateFile) {
+    let place = std::env::temp_dir().join(format!("herder-{name}-{}", std::process::id()));
+    fs::create_dir_all(&place).unwrap();
+    let file = StateFile::new(place.join("state")).unwrap();
+    (place, file)
+}
+
 /// It is yet to be named, and the agent ends.
 #[tokio::test]
 async fn what_was_raised_and_counted_goes_on_to_the_next_agent() {
-    let place = std::env::temp_dir().join(format!("herder-left-{}", std::process::id()));
-    fs::create_dir_all(&place).unwrap();
-    let file = StateFile::new(place.join("state")).unwrap();
+    let (place, file) = state("left");
     for (name, kills, counted) in [("none", 0, 3), ("told", 1, 4)] {
         let left = left("web", 10);
         let name = format!("escalate-next-{name}");
@@ -88,5 +94,23 @@ async fn what_was_raised_and_counted_goes_on_to_the_next_agent() {
         let saved = file.load().unwrap().cgroups.remove(&worker);
         assert_eq!(saved, Some(SavedCgroup { oom_kills: Some(counted), ..left }), "{name}");
     }
+    fs::remove_dir_all(&place).unwrap();
+}
+
+/// It is counted once, for the node. The next agent must not find it in the cgroup's count again.
+#[tokio::test]
+async fn what_was_not_seen_is_not_told_again_by_the_next_agent() {
+    let (place, file) = state("left-unseen");
+    let left = left("web", 10);
+    let mut node = Node::after_an_agent("left-unseen", &rules(GROUP), left, Some(file.clone()));
+    node.counts(4);
+    fs::write(node.directory("/").join("memory.events"), "oom_kill 1\n").unwrap();
+    node.pass(Duration::from_secs(1));
+    node.pass(Duration::from_secs(10));
+    assert_eq!(node.metric(r#"herder_kills_unseen_total{reason="missed"}"#), Some(1.0));
+    let worker = CgroupId(node.worker);
+    run(node.core, || (), async {}).await.unwrap();
+    let saved = file.load().unwrap();
+    assert_eq!((saved.oom_kills, saved.cgroups[&worker].oom_kills), (Some(1), None));
     fs::remove_dir_all(&place).unwrap();
 }
