@@ -6,6 +6,7 @@ use crate::{enforce::Counted, state::State};
 use herder_model::{
     cgroup::CgroupId,
     clock::Monotonic,
+    escalation::node::Raised,
     oom::{OomKill, reasons::Unseen},
     reconcile::Reconciler,
     saved::SavedCgroups,
@@ -163,7 +164,10 @@ impl Core {
         self.count_node();
         let mut left = self.enforcer.leaves();
         for (id, saved) in &mut left {
-            saved.escalated = self.escalations.saved(*id);
+            // Before it has a name, it may be under another rule than the one that raised it.
+            if let Some(Raised { rule, last }) = self.escalations.saved(*id) {
+                (saved.rule, saved.escalated) = (Some(rule), Some(last));
+            }
         }
         let inits = self.shields.begin_saving();
         let state = self.audit.state(self.cgroups.begins_at, left, inits);

@@ -60,13 +60,22 @@ fn what_an_earlier_agent_raised_stays_so_while_its_container_has_no_name() {
 
 /// What is matched by its path until its name is known has that rule's value until then, and not
 /// longer.
-#[test]
-fn another_rule_for_what_has_no_name_yet_does_not_end_it() {
+#[tokio::test]
+async fn another_rule_for_what_has_no_name_yet_does_not_end_it() {
     let rules = rules(GROUP)
         .replace("}]", "}, { name: all, cgroups: [\"/kubepods/*/*\"], oomGroup: single-process }]");
     let mut node = Node::after_an_agent("escalate-left-rest", &rules, left("web", 10), None);
     node.pods_are('a');
     assert_eq!(node.value(), "1");
+    // Nor does the next agent take that rule for the one that raised it.
+    let (place, file) = state("left-rest");
+    let file_of_this = Some(file.clone());
+    let node = Node::after_an_agent("escalate-left-twice", &rules, left("web", 10), file_of_this);
+    let worker = CgroupId(node.worker);
+    run(node.core, || (), async {}).await.unwrap();
+    let saved = &file.load().unwrap().cgroups[&worker];
+    assert_eq!((saved.rule.as_deref(), saved.escalated), (Some("web"), left("web", 10).escalated));
+    fs::remove_dir_all(&place).unwrap();
 }
 
 /// A place for a state file, which goes at the end.

@@ -252,12 +252,13 @@ impl Escalations {
         }
     }
 
-    /// The last kill of a container that is set to 1, for the next agent.
-    pub fn saved(&self, id: CgroupId) -> Option<Monotonic> {
-        let Some(Entry { escalation, .. }) = self.entries.get(&id) else {
-            return self.left.get(&id).map(|left| left.last);
+    /// What the next agent has to know of a container, if that is set to 1.
+    pub fn saved(&self, id: CgroupId) -> Option<Raised> {
+        let Some(Entry { subject, escalation, .. }) = self.entries.get(&id) else {
+            return self.left.get(&id).cloned();
         };
-        escalation.last().filter(|_| escalation.phase() == Phase::Group)
+        let last = escalation.last().filter(|_| escalation.phase() == Phase::Group)?;
+        Some(Raised { rule: subject.rule.clone(), last })
     }
 
     /// How far a container is, and how many kills count now.

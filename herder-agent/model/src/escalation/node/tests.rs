@@ -194,14 +194,14 @@ fn what_an_earlier_agent_raised_goes_on_until_it_is_quiet() {
     let left = [(1, "web", 0), (2, "web", 0), (3, "other", 50), (4, "web", 50)];
     let left = left.map(|(id, rule, last)| (CgroupId(id), raised(rule, last)));
     let mut all = Escalations::new(PAUSE, left.into());
-    assert_eq!(all.saved(CgroupId(1)), Some(at(0)), "also before its rule is known");
+    assert_eq!(all.saved(CgroupId(1)), Some(raised("web", 0)), "also before its rule is known");
     assert!(all.is_raised(CgroupId(1), &"web".into(), Escalate::parse(once).unwrap(), at(59)));
     assert!(wanted(&mut all, 1, once, 59));
     assert!(!wanted(&mut all, 2, once, 60), "it was quiet");
     assert!(!wanted(&mut all, 3, once, 59), "another rule");
     all.retain_left(|id| id != CgroupId(4));
     assert!(!wanted(&mut all, 4, once, 59), "it was gone for a moment");
-    assert_eq!((all.saved(CgroupId(1)), all.saved(CgroupId(2))), (Some(at(0)), None));
+    assert_eq!([1, 2].map(|id| all.saved(CgroupId(id))), [Some(raised("web", 0)), None]);
     assert_eq!(due(&mut all, 60), [(1, What::Back)]);
     assert!(all.left.is_empty());
 }
