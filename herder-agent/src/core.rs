@@ -150,7 +150,7 @@ pub struct Core {
 
 impl Core {
     /// Takes over the config.
-    pub fn new(config: CoreConfig) -> Self {
+    pub fn new(mut config: CoreConfig) -> Self {
         // A victim that is described when it exits takes as long as its memory.
         let traced = config.source.traced();
         let is_blind = !config.source.only_counts() && traced.decisions_since.is_none();
@@ -159,6 +159,7 @@ impl Core {
         config.reporter.rules(config.policy.names());
         config.reporter.escalating(config.policy.escalations());
         let (restarts, pause) = config.restarts;
+        let escalations = Escalations::new(pause, config.enforcer.take_raised());
         let writer = StateWriter::new(config.state_file, config.clock.now());
         Core {
             clock: config.clock,
@@ -168,7 +169,7 @@ impl Core {
             subjects: Subjects::new(config.naming, config.policy, kubelet_uid),
             role_requests: config.role_requests,
             enforcer: config.enforcer,
-            escalations: Escalations::new(pause),
+            escalations,
             restarts,
             kills: Kills::new(traced, is_blind),
             audit: Audit::new(told_within, config.node_before, writer),

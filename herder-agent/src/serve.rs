@@ -86,6 +86,10 @@ const LARGEST_HEAD: usize = 16 * 1024;
 /// and Prometheus one a minute.
 const HANDSHAKES: (u32, Duration) = (64, Duration::from_millis(100));
 
+/// The same of all addresses together: many times what scrapers, people and supervisors of a node
+/// make. Each costs the server's thread a signature.
+const HANDSHAKES_OF_ALL: (u32, Duration) = (512, Duration::from_millis(10));
+
 /// How long requests that are being answered may take at the end.
 const FINISH: Duration = Duration::from_secs(2);
 
@@ -115,8 +119,8 @@ impl State {
     ) -> Self {
         let (_, access) = watch::channel(Access::default());
         let (node, encoders) = (node.into(), Encoders::default());
-        let (burst, every) = HANDSHAKES;
-        let handshakes = Arc::new(Rate::new(burst, every));
+        let ((burst, every), (all, every_of_all)) = (HANDSHAKES, HANDSHAKES_OF_ALL);
+        let handshakes = Rate::new(burst, every).and_of_all(all, every_of_all).into();
         State {
             reporter,
             readiness,
@@ -133,8 +137,8 @@ impl State {
 
     /// The same for the port for pods; the core is asked which pod a client is.
     pub fn for_pods(self, core: mpsc::Sender<PodRequest>) -> Self {
-        let (burst, every) = HANDSHAKES;
-        let handshakes = Arc::new(Rate::of_pods(burst, every));
+        let ((burst, every), (all, every_of_all)) = (HANDSHAKES, HANDSHAKES_OF_ALL);
+        let handshakes = Rate::of_pods(burst, every).and_of_all(all, every_of_all).into();
         State { pods: Some(own::Pods::new(core)), handshakes, ..self }
     }
 

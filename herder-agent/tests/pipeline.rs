@@ -12,10 +12,14 @@
 mod connected;
 #[path = "pipeline/counted.rs"]
 mod counted;
+#[path = "pipeline/escalating.rs"]
+mod escalating;
 #[path = "pipeline/escalations.rs"]
 mod escalations;
 #[path = "pipeline/files.rs"]
 mod files;
+#[path = "pipeline/inherited.rs"]
+mod inherited;
 #[path = "pipeline/kills.rs"]
 mod kills;
 #[path = "pipeline/looped.rs"]

@@ -349,9 +349,11 @@ impl Naming {
                 Verdict::Unmatched
             }
             // Nor is a sandbox ever escalated.
-            Verdict::Matched(target) if name.is_none() => {
-                Verdict::Matched(Target { escalate: None, ..target })
-            }
+            Verdict::Matched(target) if name.is_none() => Verdict::Matched(Target {
+                escalate: None,
+                escalate_unless_sandbox: target.escalate,
+                ..target
+            }),
             verdict => verdict,
         }
     }

@@ -21,11 +21,11 @@ pub(super) fn report(
     let mut leaves = state.cgroups;
     let mut reported = 0;
     for (id, left) in &mut leaves {
-        // The next agent needs what this one counts.
-        let (Some(earlier), Some(path)) = (left.oom_kills.take(), &left.path) else { continue };
+        let (Some(earlier), Some(path)) = (left.oom_kills, &left.path) else { continue };
         let directory = root.and_then(|root| root.open_dir(path, *id).ok());
-        let killed = directory.and_then(|directory| directory.oom_kills()).unwrap_or(earlier);
-        let meanwhile = killed.saturating_sub(earlier);
+        // Until it is under a rule, this is what the next agent needs.
+        left.oom_kills = directory.and_then(|directory| directory.oom_kills());
+        let meanwhile = left.oom_kills.unwrap_or(earlier).saturating_sub(earlier);
         if meanwhile > 0 {
             reporter.unseen(Unseen::AgentDown, Some(path), meanwhile);
             reported += meanwhile;
@@ -62,5 +62,41 @@ pub(super) fn left(path: Option<&Path>) -> (Option<StateFile>, State) {
             tracing::error!(%error, "The state file is neither read nor written.");
             (None, State::default())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use herder_model::{cgroup::CgroupPath, saved::SavedCgroup};
+    use std::{fs, os::unix::fs::MetadataExt};
+
+    /// What died in a cgroup that is gone has no count but the node's.
+    #[test]
+    fn what_was_killed_meanwhile_is_counted_once_and_the_next_agent_begins_there() {
+        let mount = std::env::temp_dir().join(format!("herder-meanwhile-{}", std::process::id()));
+        fs::create_dir_all(mount.join("c")).unwrap();
+        fs::write(mount.join("c/memory.events.local"), "oom_kill 5\n").unwrap();
+        fs::write(mount.join("memory.events"), "oom_kill 14\n").unwrap();
+        let root = CgroupRoot::unchecked(&mount).unwrap();
+        let there = CgroupId(fs::metadata(mount.join("c")).unwrap().ino());
+        let gone = CgroupId(u64::MAX);
+        let left = [(there, "/c"), (gone, "/gone")].map(|(id, path)| {
+            let path = CgroupPath::parse(path.as_bytes()).ok();
+            let (give_back, rule, escalated) = (None, None, None);
+            (id, SavedCgroup { path, oom_kills: Some(3), give_back, rule, escalated })
+        });
+        let (begins_at, oom_kills) = (root.id(), Some(10));
+        let state = State { begins_at, oom_kills, cgroups: left.into(), ..State::default() };
+        let reporter = Reporter::default();
+        let files = CgroupFs::new(mount.clone());
+        let (leaves, now) = report(state, Some(&root), &files, &reporter);
+        assert_eq!(
+            [leaves[&there].oom_kills, leaves[&gone].oom_kills, now],
+            [Some(5), None, Some(14)]
+        );
+        let text = String::from_utf8(reporter.metrics().exposition().0).unwrap();
+        assert!(text.contains("herder_kills_unseen_total{reason=\"agent-down\"} 4\n"), "{text}");
+        fs::remove_dir_all(&mount).unwrap();
     }
 }

@@ -6,6 +6,7 @@ use crate::{enforce::Counted, state::State};
 use herder_model::{
     cgroup::CgroupId,
     clock::Monotonic,
+    escalation::node::Raised,
     oom::{OomKill, reasons::Unseen},
     reconcile::Reconciler,
     saved::SavedCgroups,
@@ -114,7 +115,8 @@ impl Audit {
     /// What the next agent has to know.
     fn state(&self, begins_at: CgroupId, mut cgroups: SavedCgroups, inits: SavedInits) -> State {
         for (id, saved) in &mut cgroups {
-            saved.oom_kills = self.reconciler.accounted(*id);
+            // Else it is under no rule yet, and has what was counted for it before.
+            saved.oom_kills = self.reconciler.accounted(*id).or(saved.oom_kills);
         }
         State { begins_at, oom_kills: self.reconciler.node_accounted(), cgroups, inits }
     }
@@ -131,6 +133,9 @@ impl Core {
     /// Compares the counts that are due.
     pub(super) fn settle_counts(&mut self, now: Monotonic) {
         for (why, id, processes) in self.audit.settle(now) {
+            if id.is_none() {
+                self.enforcer.doubt_left_counts();
+            }
             let path = id.and_then(|id| self.cgroups.tree.path(id));
             self.reporter.unseen(why, path, processes);
         }
@@ -159,8 +164,10 @@ impl Core {
         self.count_node();
         let mut left = self.enforcer.leaves();
         for (id, saved) in &mut left {
-            // What an earlier agent raised stays so until its cgroup is known.
-            saved.escalated = self.escalations.saved(*id).or(saved.escalated);
+            // Before it has a name, it may be under another rule than the one that raised it.
+            if let Some(Raised { rule, last }) = self.escalations.saved(*id) {
+                (saved.rule, saved.escalated) = (Some(rule), Some(last));
+            }
         }
         let inits = self.shields.begin_saving();
         let state = self.audit.state(self.cgroups.begins_at, left, inits);

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::enforce::may_be_stopped;
 use herder_model::{cgroup::CgroupId, cgroup::CgroupPath, enforcement::Obstacle, kill::KillReport};
+use std::collections::HashSet;
 
 impl Core {
     /// Follows the container of the kill that was reported under this number. The root is no
@@ -59,6 +60,8 @@ impl Core {
     }
 
     pub(super) fn settle_fates(&mut self, settled: Vec<Settled>, obstacle: Option<Obstacle>) {
+        let containers: HashSet<_> = settled.iter().map(|it| &it.container).collect();
+        containers.into_iter().for_each(|container| self.recount_over_limit(container));
         for Settled { kill, container, ended } in settled {
             let owner = self.subjects.owner(&container);
             let Some(record) = self.reporter.settled(kill, &owner, ended, obstacle) else {

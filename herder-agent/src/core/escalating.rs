@@ -12,7 +12,7 @@ use herder_model::{
     escalation::{
         Outcome,
         container::Seen,
-        node::{Order, Subject, What},
+        node::{Escalations, Order, Subject, What},
     },
     kill::KillReport,
     oom::Kind,
@@ -72,16 +72,36 @@ impl Core {
         id: CgroupId,
         path: &CgroupPath,
         scope: Option<&CgroupPath>,
+        is_new: bool,
         mut target: Target,
     ) -> Target {
-        if let (Some(last), Some(escalate), None) =
-            (self.enforcer.left_escalated(id), target.escalate, scope)
-        {
+        let if_raised = target.escalate_unless_sandbox.take();
+        let Some(escalate) = target.escalate.or(if_raised) else {
+            self.escalations.forget(id);
+            // Else another rule may follow from its name.
+            if !self.subjects.naming.awaits_name(path) {
+                self.escalations.forget_left(id);
+            }
+            return target;
+        };
+        let now = self.clock.now();
+        let container = scope.map_or(Some(id), |scope| self.files.id(scope));
+        let is_raised = |escalations: &Escalations| {
+            let is_raised = |id| escalations.is_raised(id, &target.rule, escalate, now);
+            container.is_some_and(is_raised)
+        };
+        // Before it has a name it is escalated only if it is known to be no sandbox.
+        target.escalate = target.escalate.or(if_raised.filter(|_| is_raised(&self.escalations)));
+        if scope.is_none() && target.escalate.is_some() {
+            // The rule was there before all kills of which this agent hears.
+            let is_first = is_new || !self.cgroups.walked();
+            let since = if is_first { Monotonic::ZERO } else { now };
             let of = Subject { id, path: path.clone(), rule: target.rule.clone(), escalate };
-            self.escalations.resume(of, last, self.clock.now());
+            self.escalations.governs(of, since, now);
+        } else {
+            self.escalations.forget(id);
         }
-        let Target { rule, escalate, .. } = &target;
-        if self.escalations.is_raised((id, path), scope, rule, *escalate) {
+        if is_raised(&self.escalations) {
             (target.value, target.is_raised) = (true, true);
         }
         target
@@ -126,11 +146,13 @@ impl Core {
     fn restart(&mut self, of: Subject) {
         if self.enforcer.is_dry_run() {
             let now = self.clock.now();
-            self.escalations.written(of.id, Seen::Restarted(now), now);
+            self.over(&of, Seen::Restarted(now));
             return self.report_escalation(&of, Outcome::DryRun, None);
         }
-        // Its lease would only be missing if it was forgotten since it was ordered.
-        let Some(lease) = self.escalations.lease(of.id) else { return };
+        // It would only be missing if the container was forgotten since this was ordered.
+        let Some(lease) = self.escalations.lease(of.id) else {
+            return self.restarted(Restarted { of, result: Err(RestartError::Revoked) });
+        };
         let asked = self.enforcer.restart(of, lease).and_then(|order| self.restarts.ask(order));
         if let Err(failed) = asked {
             self.restarted(failed);
@@ -147,13 +169,19 @@ impl Core {
             }
             Err(error) => (Seen::Failed, Outcome::Error, Some(error.to_string())),
         };
-        self.escalations.written(of.id, seen, now);
+        self.over(&of, seen);
         if outcome == Outcome::Done {
             // The kills before did not end the container.
             let before = self.kills.fates.over(of.id, None);
             self.settle_fates(before, None);
         }
         self.report_escalation(&of, outcome, why.as_deref());
+    }
+
+    /// A restart is over, which may also end what has been raised since it was ordered.
+    fn over(&mut self, of: &Subject, seen: Seen) {
+        let order = self.escalations.written(of.id, seen, self.clock.now());
+        order.into_iter().for_each(|order| self.carry_out(order));
     }
 
     /// Decides a container anew, with crun's cgroup in it.

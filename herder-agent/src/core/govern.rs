@@ -133,6 +133,7 @@ impl Core {
         }
         self.container_removed(id);
         self.escalations.forget(id);
+        self.escalations.forget_left(id);
         self.enforcer.removed(id);
         self.shields.release(id);
         self.audit.removed(id);
@@ -169,6 +170,7 @@ impl Core {
         let tree = &self.cgroups.tree;
         let is_done = |id: &CgroupId| tree.path(*id).is_some_and(&unmatched);
         let done: HashSet<_> = self.enforcer.left().filter(is_done).collect();
+        done.iter().for_each(|id| self.escalations.forget_left(*id));
         self.enforcer.restore_left(|id| done.contains(&id));
     }
 
@@ -198,12 +200,13 @@ impl Core {
     pub(super) fn decide(&mut self, id: CgroupId, path: &CgroupPath, origin: Origin) {
         match self.subjects.verdict(path) {
             Verdict::Matched(target) => {
+                let is_new = origin == Origin::Made;
                 // Since Herder adjusted the container's spec, the spec no longer says the original
                 // value.
                 let origin = self.subjects.naming.adjusted(path).map_or(origin, Origin::Adjusted);
                 let scope = self.subjects.scope_of(path);
                 let owner = self.subjects.owner(scope.as_ref().unwrap_or(path));
-                let target = self.escalated(id, path, scope.as_ref(), target);
+                let target = self.escalated(id, path, scope.as_ref(), is_new, target);
                 self.shield(id, path, &target, scope.is_none());
                 self.enforcer.govern(id, Place { path, scope }, origin, target, owner);
                 // At once, so that what a thousand containers have to say never piles up.

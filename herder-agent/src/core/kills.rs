@@ -11,7 +11,7 @@ use herder_model::{
     clock::Monotonic,
     kill::KillReport,
     oom::{
-        Kind, OomKill,
+        Kind, OomKill, Victim,
         assemble::{Assembler, Outcome},
         event::{Event, Lineage, Traced},
         exiting::Exiting,
@@ -20,6 +20,7 @@ use herder_model::{
         reasons::{Lost, NoKill, Unattributed},
     },
 };
+use std::collections::HashSet;
 
 /// All that a kill goes through until nothing more becomes known of it.
 pub(super) struct Kills {
@@ -167,6 +168,9 @@ impl Core {
             Surroundings { cgroups: &self.cgroups, subjects: &self.subjects, files: &self.files };
         let counts_groups_twice = !self.source.only_counts();
         self.audit.told(&kill, &around, counts_groups_twice, self.clock.now());
+        let charged = |victim: &Victim| victim.memory_cgroup.unwrap_or(victim.cgroup);
+        let charged: HashSet<_> = kill.victims.iter().map(charged).collect();
+        charged.into_iter().for_each(|id| self.enforcer.count_left(id));
         let Some(mut report) = around.report(kill) else { return };
         if let Some(cgroup) = &report.cgroup {
             let container = self.subjects.container_of(cgroup);

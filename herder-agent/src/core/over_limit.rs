@@ -38,17 +38,28 @@ impl Core {
         // Between the two may be a victim that was marked by another thread, and has exited.
         let levels = self.kills.levels.take_if(|it| it.trigger == mark.trigger.tid);
         let Some(over_limit) = &mut self.kills.over_limit else { return };
-        if !self.kills.assembler.wants_inferred(mark.trigger.tid) {
-            return;
-        }
+        let is_wanted = self.kills.assembler.wants_inferred(mark.trigger.tid);
         let inferred = match levels {
-            Some(levels) => levels.inferred(over_limit, self.cgroups.begins_at, mark.victim.time),
-            None => match self.infer_by_files(mark) {
-                Some(inferred) => inferred,
-                None => return,
-            },
+            // Also of a mark that needs no answer, such as that of a dying task: what was counted
+            // until then explains no later kill.
+            Some(levels) => {
+                Some(levels.inferred(over_limit, self.cgroups.begins_at, mark.victim.time))
+            }
+            None if is_wanted => self.infer_by_files(mark),
+            None => None,
         };
-        self.kills.assembler.set_inferred(mark.trigger.tid, inferred);
+        if let Some(inferred) = inferred.filter(|_| is_wanted) {
+            self.kills.assembler.set_inferred(mark.trigger.tid, inferred);
+        }
+    }
+
+    /// Reads again what a container and the cgroups above it have counted, some time after a kill.
+    /// Threads that were over the limit with the first may have been counted after its mark, and have
+    /// then found enough free memory. That explains no kill that comes long after.
+    pub(super) fn recount_over_limit(&mut self, container: &CgroupPath) {
+        if self.kills.over_limit.is_some() {
+            self.domain(container);
+        }
     }
 
     fn infer_by_files(&mut self, mark: &Mark) -> Option<Inferred> {

@@ -156,6 +156,7 @@ impl Core {
         if complete {
             let cgroups = &self.cgroups;
             self.enforcer.retain_left(|id| cgroups.living(id).is_some());
+            self.escalations.retain_left(|id| cgroups.living(id).is_some());
             self.restore_left();
         }
         let late = self.cgroups.take_late();

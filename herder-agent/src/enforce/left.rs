@@ -10,9 +10,10 @@ use super::{
 use herder_model::{
     cgroup::CgroupId,
     enforcement::{Cause, OomGroupWrite},
+    escalation::node::Raised,
     saved::{SavedCgroup, SavedCgroups},
 };
-use std::time::Instant;
+use std::{collections::HashMap, time::Instant};
 
 impl Enforcer {
     /// Takes what an earlier agent of this boot left.
@@ -22,7 +23,31 @@ impl Enforcer {
         self
     }
 
-    /// What is to be left to the next agent, but for the counts.
+    /// Takes out which values are 1 because processes kept dying.
+    pub fn take_raised(&mut self) -> HashMap<CgroupId, Raised> {
+        let raised = |(id, left): (&CgroupId, &mut SavedCgroup)| {
+            let (last, rule) = (left.escalated.take()?, left.rule.clone()?);
+            Some((*id, Raised { rule, last }))
+        };
+        self.left.iter_mut().filter_map(raised).collect()
+    }
+
+    /// Counts again what the kernel has killed in a cgroup that is under no rule yet: all of that is
+    /// reported by now.
+    pub fn count_left(&mut self, id: CgroupId) {
+        let Some(left) = self.left.get_mut(&id) else { return };
+        let root = self.context.root.as_ref().zip(left.path.as_ref());
+        let directory = root.and_then(|(root, path)| root.open_dir(path, id).ok());
+        left.oom_kills = directory.and_then(|directory| directory.oom_kills());
+    }
+
+    /// Some kills of the node were not reported, and are counted without their cgroups. They may be in
+    /// the counts of those that are under no rule yet.
+    pub fn doubt_left_counts(&mut self) {
+        self.left.values_mut().for_each(|left| left.oom_kills = None);
+    }
+
+    /// What is to be left to the next agent, but for the counts of those that are under a rule.
     pub fn leaves(&self) -> SavedCgroups {
         let left = |container: &Container| SavedCgroup {
             path: Some(container.path().clone()),

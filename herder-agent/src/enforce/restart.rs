@@ -8,7 +8,6 @@ use super::Enforcer;
 use crate::kernel::cgroupfs::dir::{CgroupDir, KillError};
 use herder_model::{
     cgroup::{CgroupId, CgroupPath},
-    clock::Monotonic,
     escalation::{
         Escalate,
         node::{Lease, Subject},
@@ -155,10 +154,5 @@ impl Enforcer {
     /// Whether nothing is written.
     pub fn is_dry_run(&self) -> bool {
         self.context.options.dry_run
-    }
-
-    /// The last kill of a container that an earlier agent has set to 1 for its kills.
-    pub fn left_escalated(&self, id: CgroupId) -> Option<Monotonic> {
-        self.left.get(&id)?.escalated
     }
 }

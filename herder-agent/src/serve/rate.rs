@@ -21,12 +21,20 @@ pub(super) struct Rate {
     every: Duration,
     /// All addresses of a /64 are one client's.
     is_by_network: bool,
-    left: Mutex<HashMap<IpAddr, Bucket<Instant>>>,
+    /// The same for all addresses together, if that is bounded.
+    of_all: Option<(u32, Duration)>,
+    left: Mutex<Left>,
+}
+
+#[derive(Debug, Default)]
+struct Left {
+    each: HashMap<IpAddr, Bucket<Instant>>,
+    all: Option<Bucket<Instant>>,
 }
 
 impl Rate {
     pub(super) fn new(burst: u32, every: Duration) -> Self {
-        Rate { burst, every, is_by_network: true, left: Mutex::default() }
+        Rate { burst, every, is_by_network: true, of_all: None, left: Mutex::default() }
     }
 
     /// The same for pods: those of a node share a /64, and each has one address of it.
@@ -34,30 +42,40 @@ impl Rate {
         Rate { is_by_network: false, ..Self::new(burst, every) }
     }
 
-    /// Takes one, if the address has one left.
+    /// Bounds also what all addresses together may do: a client may have very many.
+    pub(super) fn and_of_all(self, burst: u32, every: Duration) -> Self {
+        Rate { of_all: Some((burst, every)), ..self }
+    }
+
+    /// Takes one, if the address has one left, and all together have.
     pub(super) fn take(&self, address: IpAddr) -> bool {
         let (address, now) = (self.client(address), Instant::now());
-        self.with(|all| {
-            if all.len() >= MOST && !all.contains_key(&address) {
-                let left = all.iter_mut().map(|(address, bucket)| {
+        self.with(|Left { each, all }| {
+            if each.len() >= MOST && !each.contains_key(&address) {
+                let left = each.iter_mut().map(|(address, bucket)| {
                     (bucket.refill(self.burst, self.every, now), *address)
                 });
                 if let Some((_, most)) = left.max() {
-                    all.remove(&most);
+                    each.remove(&most);
                 }
             }
-            let bucket = all.entry(address).or_insert_with(|| Bucket::full(self.burst, now));
+            let bucket = each.entry(address).or_insert_with(|| Bucket::full(self.burst, now));
             bucket.refill(self.burst, self.every, now);
+            // An address that has none left takes none of the others'.
             bucket.take()
+                && self.of_all.is_none_or(|(burst, every)| {
+                    let all = all.get_or_insert_with(|| Bucket::full(burst, now));
+                    all.refill(burst, every, now);
+                    all.take()
+                })
         })
     }
 
     /// Gives back what was taken: it was not what is limited.
     pub(super) fn give_back(&self, address: IpAddr) {
-        self.with(|all| {
-            if let Some(bucket) = all.get_mut(&self.client(address)) {
-                bucket.give_back();
-            }
+        self.with(|Left { each, all }| {
+            let bucket = each.get_mut(&self.client(address));
+            bucket.into_iter().chain(all).for_each(Bucket::give_back);
         });
     }
 
@@ -65,7 +83,7 @@ impl Rate {
         if self.is_by_network { of_one_client(address) } else { address }
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut HashMap<IpAddr, Bucket<Instant>>) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut Left) -> T) -> T {
         work(&mut self.left.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -122,6 +140,18 @@ mod tests {
         assert_eq!((taken(&rate, one, 9), taken(&rate, other, 9)), (2, 0));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn all_addresses_together_have_a_bound_of_their_own() {
+        let rate = Rate::new(5, SECOND).and_of_all(20, SECOND);
+        assert_eq!(taken(&rate, host(0), 99), 5, "which one address cannot use up");
+        let many = |from: usize| (from..from + 99).filter(|it| rate.take(host(*it))).count();
+        assert_eq!(many(1), 15);
+        advance(SECOND * 2).await;
+        assert_eq!(many(100), 2);
+        rate.give_back(host(1));
+        assert_eq!(many(200), 1);
+    }
+
     /// However many addresses a client has, those that ask most stay remembered.
     #[tokio::test(start_paused = true)]
     async fn what_is_remembered_is_bounded() {
@@ -130,7 +160,7 @@ mod tests {
         for number in 1..=3 * MOST {
             assert!(rate.take(host(number)));
         }
-        assert_eq!(rate.with(|all| all.len()), MOST);
+        assert_eq!(rate.with(|left| left.each.len()), MOST);
         assert_eq!(taken(&rate, host(0), 9), 0);
     }
 }

@@ -1,45 +1,14 @@
 //! A container that keeps losing processes: kills in, values and restarts out.
 
-use super::node::{Node, SINGLE, container, pod};
+use super::{
+    escalating::{
+        GROUP, RESTART, escalations, node, process_dies, processes_die, processes_die_in, rules,
+    },
+    node::{Node, SINGLE, container, pod},
+    records,
+};
+use bytemuck::bytes_of;
 use std::time::Duration;
-
-/// Below a pod's container each rule is told by its names.
-fn rules(escalate: &str) -> String {
-    format!(
-        "rules: [{{ name: web, pods: {{ namespaces: [shop], containers: [worker] }}, \
-         oomGroup: single-process, escalate: {escalate} }}]"
-    )
-}
-
-const GROUP: &str = "{ after: 3, within: 1m, to: group }";
-const RESTART: &str = "{ after: 2, within: 1m, to: restart }";
-
-fn node(name: &str, escalate: &str) -> Node {
-    let mut node = Node::new(name, &rules(escalate));
-    node.pods_are('a');
-    node
-}
-
-/// A process dies that is another one for each decision.
-fn process_dies(node: &Node, decision: u64, cgroup: u64) {
-    let pid = 100 + u32::try_from(decision).unwrap();
-    node.victim(decision, pid, 17, cgroup);
-    node.decision(decision, cgroup, 0, (1, 1));
-}
-
-/// So many processes of the container die, one after the other.
-fn processes_die(node: &mut Node, decisions: std::ops::Range<u64>) {
-    for decision in decisions {
-        process_dies(node, decision, node.worker);
-        node.pass(Duration::from_secs(1));
-    }
-}
-
-fn escalations(node: &Node, to: &str, result: &str) -> Option<f64> {
-    node.metric(&format!(
-        "herder_escalations_total{{result=\"{result}\",rule=\"web\",to=\"{to}\"}}"
-    ))
-}
 
 #[test]
 fn three_kills_make_the_next_one_take_all_until_it_was_quiet() {
@@ -113,6 +82,7 @@ fn other_rules_take_a_raised_value_back_at_once() {
     assert_eq!(node.value(), "1");
     node.rules_are(&rules("{ after: 4, within: 1m, to: group }"));
     assert_eq!(node.value(), "0");
+    node.pass(Duration::from_secs(1));
     processes_die(&mut node, 8..11);
     assert_eq!((node.value().as_str(), node.escalation().kills), ("0", 3), "counted anew");
     processes_die(&mut node, 11..12);
@@ -144,7 +114,7 @@ fn a_restart_writes_cgroup_kill_of_the_container_and_nothing_else() {
 /// The agent decides, and a moment later the rule goes: the thread that writes sees that.
 #[test]
 fn what_is_not_wanted_any_more_is_not_killed() {
-    for what in ["rule", "container", "escalation"] {
+    for what in ["rule", "container", "escalation", "end"] {
         let mut node = node(&format!("escalate-late-{what}"), RESTART);
         node.has_kill(&container('a'));
         processes_die(&mut node, 5..7);
@@ -152,6 +122,12 @@ fn what_is_not_wanted_any_more_is_not_killed() {
         match what {
             "rule" => node.rules_are("rules: []"),
             "escalation" => node.rules_are(SINGLE),
+            // The kernel kills its init meanwhile, and what follows in the cgroup is another one.
+            "end" => {
+                node.victim(9, 109, 1, node.worker);
+                node.decision(9, node.worker, 0, (1, 1));
+                node.turn();
+            }
             _ => {
                 let worker = node.worker;
                 node.remove(&container('a'), worker);
@@ -163,6 +139,47 @@ fn what_is_not_wanted_any_more_is_not_killed() {
             assert_eq!(node.killed(&container('a')), "", "{what}");
         }
         assert_eq!(escalations(&node, "restart", "gone"), Some(1.0), "{what}");
+    }
+}
+
+/// What the other rule matched, and what was killed under it, is no news of the rule that comes then.
+#[test]
+fn kills_that_are_reported_after_the_rule_came_are_not_its_own() {
+    let mut node = node("escalate-before", "{ after: 1, within: 1m, to: group }");
+    node.rules_are(SINGLE);
+    let killed = node.clock.now();
+    node.pass(Duration::from_secs(1));
+    node.rules_are(&rules("{ after: 1, within: 1m, to: group }"));
+    let victim = records::victim(5, 105, 17, node.worker, killed);
+    node.kernel.kill(bytes_of(&victim));
+    node.decision(5, node.worker, 0, (1, 1));
+    node.turn();
+    assert_eq!((node.value().as_str(), node.escalation().kills), ("0", 0));
+    node.pass(Duration::from_secs(1));
+    processes_die(&mut node, 6..7);
+    assert_eq!(node.value(), "1");
+}
+
+/// crun's cgroup and the scope around it are one container, but not to every rule.
+#[test]
+fn what_is_inside_of_a_raised_scope_goes_by_its_own_rule() {
+    let (scope, inside) = ("/apps/x.scope", "/apps/x.scope/container");
+    let own = "{ name: inner, cgroups: [\"/apps/x.scope/container\"], oomGroup: single-process, \
+               escalate: { after: 9, to: group } }";
+    let web = "{ name: web, cgroups: [\"/apps/*\"], oomGroup: single-process, \
+               escalate: { after: 1, within: 1m, to: group } }";
+    for (rules, values) in
+        [(format!("[{web}]"), ["1", "1"]), (format!("[{own}, {web}]"), ["1", "0"])]
+    {
+        let mut node = Node::new("escalate-scope", &format!("rules: {rules}"));
+        node.make(scope);
+        let made = node.make(inside);
+        node.turn();
+        processes_die_in(&mut node, 5..6, made);
+        assert_eq!([scope, inside].map(|path| node.value_of(path)), values, "{rules}");
+        // The number changes, and both have the value of the rule as it is now.
+        node.rules_are(&format!("rules: {}", rules.replace("after: 1", "after: 2")));
+        assert_eq!([scope, inside].map(|path| node.value_of(path)), ["0", "0"], "{rules}");
     }
 }
 
@@ -227,6 +244,7 @@ fn a_dry_run_only_says_what_it_would_do() {
         let name = format!("escalate-dry-{to}");
         let mut node = Node::in_dry_run(&name, &rules(escalate));
         node.pods_are('a');
+        node.pass(Duration::from_secs(1));
         node.has_kill(&container('a'));
         processes_die(&mut node, 5..8);
         assert_eq!((node.value().as_str(), node.killed(&container('a'))), ("0", String::new()));
@@ -276,6 +294,7 @@ fn a_pod_may_ask_for_it() {
     let mut node = Node::new("escalate-annotation", "rules: []");
     node.pod_is_annotated("single-process", "2/1m=group");
     assert_eq!((node.escalation().after, node.escalation().within_seconds), (2, 60));
+    node.pass(Duration::from_secs(1));
     processes_die(&mut node, 5..7);
     assert_eq!(node.value(), "1");
     node.pod_is_annotated("single-process", "2/1m=nonsense");

@@ -24,7 +24,11 @@ use tokio::{
 };
 
 /// Runs a core until `stop` is done, or it ends by itself.
-async fn run(core: Core, ready: impl FnOnce(), stop: impl Future<Output = ()>) -> io::Result<()> {
+pub(crate) async fn run(
+    core: Core,
+    ready: impl FnOnce(),
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
     let (_policy, policy) = watch::channel(Arc::default());
     let (_pods, pods) = mpsc::channel(1);
     let (_learnt, learnt) = mpsc::channel(1);

@@ -7,12 +7,9 @@ use super::{
 use bytemuck::bytes_of;
 use herder_agent::inside::{
     core::{CgroupMount, Core, CoreConfig, Message, Notices},
-    enforce::{
-        Enforcer, EscalationState, Options, RestartWriter, Restarted, StatesRequest,
-        restart_channel,
-    },
+    enforce::{Enforcer, Options, RestartWriter, restart_channel},
     kernel::{
-        cgroupfs::dir::{CgroupRoot, KILL},
+        cgroupfs::dir::CgroupRoot,
         clock::Clock,
         source::{MemoryEvents, Source},
     },
@@ -25,12 +22,13 @@ use herder_agent::inside::{
 };
 use herder_agent_ebpf::RecordKind;
 use herder_model::{
-    cgroup::OOM_GROUP,
+    cgroup::{CgroupId, OOM_GROUP},
     clock::Monotonic,
     naming::{ContainerRole, Naming},
     owner::id::PodUid,
     pods::{Event, Pod, wire::PodObject},
     rules::{matching::Policy, parse::Config},
+    saved::{SavedCgroup, SavedCgroups},
 };
 use serde_json::json;
 use std::{
@@ -40,10 +38,12 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::sync::oneshot;
 
 /// Uid of the pod `shop/web-0`.
 const UID: &str = "2c39abf0-f543-4c05-8cfe-3839410aef01";
+
+/// When the agent begins.
+pub(crate) const BEGIN: Monotonic = Monotonic(1_000_000_000_000);
 
 /// The address of the pod.
 pub(crate) const IP: &str = "10.244.1.7";
@@ -79,6 +79,7 @@ struct Given {
     kubelet_uid: Option<u32>,
     dry_run: bool,
     state_file: Option<StateFile>,
+    left: Option<SavedCgroup>,
 }
 
 impl Node {
@@ -103,6 +104,19 @@ impl Node {
         Self::of(name, rules, kernel, Given { state_file: Some(file), ..Given::default() }, |_| {
             source
         })
+    }
+
+    /// One after an earlier agent, which has left this of the container and its value at 1.
+    pub(crate) fn after_an_agent(
+        name: &str,
+        rules: &str,
+        left: SavedCgroup,
+        state_file: Option<StateFile>,
+    ) -> Self {
+        let kernel = Kernel::default();
+        let source = kernel.source();
+        let given = Given { state_file, left: Some(left), ..Given::default() };
+        Self::of(name, rules, kernel, given, |_| source)
     }
 
     /// One that hears of kills and cgroups from this.
@@ -149,7 +163,12 @@ impl Node {
         fs::write(root.join("memory.events"), "oom_kill 0\n").unwrap();
         let worker = make(&root, &container('a'));
         let pod = make(&root, &pod());
-        let clock = Clock::manual(Monotonic(1_000_000_000_000));
+        let clock = Clock::manual(BEGIN);
+        let mut left = SavedCgroups::new();
+        if let Some(of_worker) = given.left {
+            write(&root, &container('a'), OOM_GROUP, "1");
+            left.insert(CgroupId(worker), of_worker);
+        }
         let reporter = Arc::new(Reporter::default());
         let options = Options {
             dry_run: given.dry_run,
@@ -172,7 +191,7 @@ impl Node {
             clock: clock.clone(),
             source: source(&root),
             policy: policy(rules),
-            enforcer: Enforcer::new(Some(mount), options),
+            enforcer: Enforcer::new(Some(mount), options).with_left(left),
             restarts: (restart_requests, Duration::from_secs(10)),
             reporter: reporter.clone(),
             hierarchy,
@@ -280,37 +299,6 @@ impl Node {
         let mut pod = pod_object('a');
         (pod.oom_group, pod.oom_escalate) = (Some(mode.into()), Some(escalate.into()));
         self.tell(Event::Applied(Box::new(pod)));
-    }
-
-    /// The kernel has `cgroup.kill`.
-    pub(crate) fn has_kill(&self, path: &str) {
-        write(&self.root.0, path, KILL, "");
-    }
-
-    /// What was written to it.
-    pub(crate) fn killed(&self, path: &str) -> String {
-        let text = fs::read_to_string(self.directory(path).join(KILL)).unwrap();
-        text.trim().to_owned()
-    }
-
-    /// The thread that writes restarts does its only one.
-    pub(crate) fn restart(&mut self) {
-        let request = self.restarts.take_request().unwrap();
-        self.restarted(request.write());
-    }
-
-    pub(crate) fn restarted(&mut self, restarted: Restarted) {
-        self.core.take(Message::Restarted(restarted));
-        self.turn();
-    }
-
-    /// How far the only container's escalation is.
-    pub(crate) fn escalation(&mut self) -> EscalationState {
-        let (answer, mut answered) = oneshot::channel();
-        self.core.take(Message::States(StatesRequest { after: None, most: 9, answer }));
-        let mut states = answered.try_recv().unwrap().states;
-        assert_eq!(states.len(), 1, "{states:?}");
-        states.remove(0).escalation.unwrap()
     }
 
     /// What was read of a container's bundle comes back to the core.

@@ -94,3 +94,36 @@ fn without_a_new_count_the_node_was_full() {
     node.turn();
     assert_eq!(node.kills()[1].limit, Limit::Node);
 }
+
+/// A task that was dying anyway was over the limit, too: its mark is no kill, and what it has counted
+/// is none of the next one.
+#[test]
+fn what_a_dying_task_has_counted_explains_no_later_kill() {
+    let mut node = node("untraced-count-of-the-dying");
+    levels(&node, [1, 0], false);
+    victim(&node, 100, false);
+    node.turn();
+    node.pass(Duration::from_secs(2));
+    levels(&node, [1, 0], false);
+    victim(&node, 101, true);
+    node.turn();
+    assert_eq!(node.kill().limit, Limit::Node);
+}
+
+/// Others were over the limit with the first, and found enough memory when it was dead.
+#[test]
+fn what_was_counted_after_a_kill_explains_none_that_comes_long_after() {
+    let mut node = node("untraced-count-after");
+    levels(&node, [1, 0], false);
+    victim(&node, 100, true);
+    node.turn();
+    assert_eq!(node.kill().limit, Limit::Container);
+    node.write("memory.events.local", "oom 3\noom_kill 1\n");
+    for _ in 0..2 {
+        node.pass(Duration::from_secs(10));
+    }
+    levels(&node, [3, 0], false);
+    victim(&node, 101, true);
+    node.turn();
+    assert_eq!(node.kills()[1].limit, Limit::Node);
+}

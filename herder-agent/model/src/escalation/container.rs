@@ -81,26 +81,21 @@ pub struct Escalation {
     escalate: Escalate,
     /// The latest kills, so many as are asked for at most; the oldest first.
     kills: VecDeque<Monotonic>,
-    /// Kills until then were of what was there before.
+    /// Kills until then were of what was there before, or before the rule.
     since: Monotonic,
     phase: Phase,
 }
 
 impl Escalation {
-    /// One whose kills are counted from 0.
-    pub fn new(escalate: Escalate) -> Self {
-        Escalation {
-            escalate,
-            kills: VecDeque::new(),
-            since: Monotonic::ZERO,
-            phase: Phase::Counting,
-        }
+    /// One whose kills are counted from 0, and only those after that moment.
+    pub fn new(escalate: Escalate, since: Monotonic) -> Self {
+        Escalation { escalate, kills: VecDeque::new(), since, phase: Phase::Counting }
     }
 
     /// One that an earlier agent has set to 1 until it is quiet, and whose last kill was then.
     pub fn raised(escalate: Escalate, last: Monotonic) -> Self {
         let kills = [last].into();
-        Escalation { kills, phase: Phase::Group, ..Self::new(escalate) }
+        Escalation { kills, phase: Phase::Group, ..Self::new(escalate, last) }
     }
 
     /// What is asked for.
@@ -193,7 +188,8 @@ impl Escalation {
     }
 
     fn begin_again(&mut self) -> Action {
-        self.kills.clear();
+        // Nor does it keep the room that they took.
+        self.kills = VecDeque::new();
         match std::mem::replace(&mut self.phase, Phase::Counting) {
             Phase::Group => Action::Back,
             Phase::Counting | Phase::Due | Phase::Restarting => Action::None,
@@ -217,7 +213,7 @@ mod tests {
     }
 
     fn escalation(text: &str) -> Escalation {
-        Escalation::new(Escalate::parse(text).unwrap())
+        Escalation::new(Escalate::parse(text).unwrap(), Monotonic::ZERO)
     }
 
     /// What it shows, the rule's words, what is seen, what follows from each, and how far it is in
@@ -339,6 +335,16 @@ mod tests {
             assert!(it.kills() <= 100);
         }
         assert_eq!(it.phase(), Phase::Due);
+    }
+
+    /// They were reported late, or the rule came a moment ago.
+    #[test]
+    fn kills_from_before_the_rule_do_not_count() {
+        let mut it = Escalation::new(Escalate::parse("1/60s=group").unwrap(), at(10));
+        for second in [5, 10] {
+            assert_eq!((it.step(kill(second)), it.kills()), (Action::None, 0), "{second}");
+        }
+        assert_eq!(it.step(kill(11)), GROUP);
     }
 
     /// Two rings are read one after the other.

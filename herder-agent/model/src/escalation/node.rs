@@ -4,7 +4,8 @@
 //! down. So restarts are made one at a time with a pause between them, in the order in which they
 //! fell due. One that has to wait is tried again as long as its container is not quiet.
 //!
-//! At most one entry for each matched container, with at most [`super::MOST_AFTER`] moments.
+//! One entry for each container under a rule that escalates, with at most [`super::MOST_AFTER`]
+//! moments as long as it is not quiet.
 
 use super::{
     Escalate,
@@ -60,8 +61,8 @@ pub struct Order {
     pub what: What,
 }
 
-/// Whether what was ordered is still wanted: it is not once its container is gone, is under another
-/// rule, or the agent has ended. For the thread that writes, right before it writes.
+/// Whether what was ordered is still wanted: it is not once its container has ended or is gone, is
+/// under another rule, or the agent has ended. For the thread that writes, right before it writes.
 #[derive(Clone, Debug)]
 pub struct Lease(Weak<()>);
 
@@ -70,6 +71,20 @@ impl Lease {
     pub fn holds(&self) -> bool {
         self.0.strong_count() > 0
     }
+
+    /// Whether it was given for what this entry is about now.
+    fn is_of(&self, entry: &Entry) -> bool {
+        self.0.ptr_eq(&Arc::downgrade(&entry.lease))
+    }
+}
+
+/// What an earlier agent has set to 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raised {
+    /// By this rule.
+    pub rule: Arc<str>,
+    /// The last kill.
+    pub last: Monotonic,
 }
 
 #[derive(Debug)]
@@ -81,7 +96,7 @@ struct Entry {
     lease: Arc<()>,
 }
 
-/// All containers that have lost a process lately.
+/// All containers under a rule that escalates.
 #[derive(Debug)]
 pub struct Escalations {
     entries: HashMap<CgroupId, Entry>,
@@ -89,23 +104,23 @@ pub struct Escalations {
     quiet: BTreeSet<(Monotonic, CgroupId)>,
     /// Those whose restart has to wait, the longest first.
     waiting: VecDeque<CgroupId>,
-    /// Those that want 1 in place of their rule's value.
-    raised: HashMap<CgroupPath, CgroupId>,
-    /// The restart that is being written.
-    writing: Option<CgroupId>,
+    /// Those that an earlier agent has set to 1, until it is known what they are under.
+    left: HashMap<CgroupId, Raised>,
+    /// The restart that is being written, and for which entry.
+    writing: Option<(CgroupId, Lease)>,
     /// The pause between two restarts, and when it is over.
     pause: Duration,
     next: Monotonic,
 }
 
 impl Escalations {
-    /// With this pause between two restarts.
-    pub fn new(pause: Duration) -> Self {
+    /// With this pause between two restarts, and what an earlier agent has set to 1.
+    pub fn new(pause: Duration, left: HashMap<CgroupId, Raised>) -> Self {
         Escalations {
             entries: HashMap::new(),
             quiet: BTreeSet::new(),
             waiting: VecDeque::new(),
-            raised: HashMap::new(),
+            left,
             writing: None,
             pause,
             next: Monotonic::ZERO,
@@ -129,16 +144,16 @@ impl Escalations {
         now: Monotonic,
     ) -> Option<Order> {
         let id = of.id;
-        if self.entries.get(&id).is_some_and(|entry| entry.subject != of) {
-            self.forget(id);
-        }
-        let entry = self.entries.entry(id).or_insert_with(|| Entry::new(of, Escalation::new));
-        let action = entry.escalation.step(Seen::Kill { at, can_restart });
-        self.follow(id, action, now)
+        self.governs(of, Monotonic::ZERO, now);
+        self.step(id, Seen::Kill { at, can_restart }, now)
     }
 
     /// The kernel killed the container's init, or all of it.
     pub fn ended(&mut self, id: CgroupId, now: Monotonic) -> Option<Order> {
+        // What is ordered is about what has ended, and not about what is started in this cgroup next.
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.lease = Arc::default();
+        }
         self.step(id, Seen::Ended, now)
     }
 
@@ -153,9 +168,6 @@ impl Escalations {
                 entry.quiet_at = None;
             }
             orders.extend(self.step(id, Seen::Time(now), now));
-            if self.entries.get(&id).is_some_and(|entry| entry.escalation.kills() == 0) {
-                self.forget(id);
-            }
         }
         while self.may_restart(now)
             && let Some(id) = self.waiting.pop_front()
@@ -165,66 +177,88 @@ impl Escalations {
         orders
     }
 
-    /// The restart of this container is over.
-    pub fn written(&mut self, id: CgroupId, seen: Seen, now: Monotonic) {
-        if self.writing == Some(id) {
-            self.writing = None;
-        }
-        // One that is forgotten meanwhile needs to know nothing.
-        self.step(id, seen, now);
+    /// The restart of this container is over. That all of it was killed is so whatever is known of it
+    /// by now; that nothing was is news only of what the restart was ordered for.
+    pub fn written(&mut self, id: CgroupId, seen: Seen, now: Monotonic) -> Option<Order> {
+        let lease = self.writing.take_if(|(writing, _)| *writing == id).map(|(_, lease)| lease);
+        let entry = self.entries.get(&id)?;
+        let is_same = lease.is_some_and(|lease| lease.is_of(entry));
+        if is_same || matches!(seen, Seen::Restarted(_)) { self.step(id, seen, now) } else { None }
     }
 
-    /// Nothing is done about it.
+    /// Nothing is done about it. No value was written yet, so there is none to take back.
     pub fn refuse(&mut self, id: CgroupId, now: Monotonic) {
-        self.written(id, Seen::Refused, now);
+        let entry = self.entries.get(&id);
+        // Of another entry the restart may still be under way.
+        self.writing.take_if(|(_, lease)| entry.is_some_and(|entry| lease.is_of(entry)));
+        self.step(id, Seen::Refused, now);
     }
 
-    /// Its cgroup was removed, or no rule escalates it any more.
+    /// A container is under this rule, and has been since then if that is new. What is known of another
+    /// rule is forgotten. What an earlier agent has set to 1 stays so until it is quiet.
+    pub fn governs(&mut self, of: Subject, since: Monotonic, now: Monotonic) {
+        let id = of.id;
+        if self.entries.get(&id).is_some_and(|entry| entry.subject != of) {
+            self.forget(id);
+        }
+        if !self.entries.contains_key(&id) {
+            let is_raised = self.is_left_raised(id, &of.rule, of.escalate, now);
+            let escalation = match self.left.remove(&id).filter(|_| is_raised) {
+                Some(Raised { last, .. }) => Escalation::raised(of.escalate, last),
+                None => Escalation::new(of.escalate, since),
+            };
+            let entry = Entry { subject: of, escalation, quiet_at: None, lease: Arc::default() };
+            self.entries.insert(id, entry);
+            self.note_quiet(id);
+        }
+    }
+
+    /// No rule escalates it any more, or none is known to.
     pub fn forget(&mut self, id: CgroupId) {
         if let Some(entry) = self.entries.remove(&id) {
             entry.quiet_at.map(|at| self.quiet.remove(&(at, id)));
             self.waiting.retain(|waiting| *waiting != id);
-            self.lower(&entry.subject.path, id);
         }
     }
 
-    /// Whether 1 is wanted in place of the rule's value, of a cgroup that is under this rule now.
-    /// `scope` is the scope around it, if crun has made it there: both are one container. What is
-    /// known of another rule is forgotten.
+    /// What an earlier agent left of it means nothing: it is gone, or certainly under no rule that
+    /// escalates.
+    pub fn forget_left(&mut self, id: CgroupId) {
+        self.left.remove(&id);
+    }
+
+    /// Forgets what an earlier agent left of cgroups that are gone.
+    pub fn retain_left(&mut self, is_there: impl Fn(CgroupId) -> bool) {
+        self.left.retain(|id, _| is_there(*id));
+    }
+
+    /// Whether 1 is wanted of a container, or of crun's cgroup in it, in place of the value of the
+    /// rule that it is under now. Only what has a name ever is, whether or not that is known now.
     pub fn is_raised(
-        &mut self,
-        (id, path): (CgroupId, &CgroupPath),
-        scope: Option<&CgroupPath>,
+        &self,
+        container: CgroupId,
         rule: &Arc<str>,
-        escalate: Option<Escalate>,
+        escalate: Escalate,
+        now: Monotonic,
     ) -> bool {
-        let is_other =
-            |entry: &Entry| entry.subject.rule != *rule || Some(entry.subject.escalate) != escalate;
-        if self.entries.get(&id).is_some_and(is_other) {
-            self.forget(id);
+        match self.entries.get(&container) {
+            Some(Entry { subject, escalation, .. }) => {
+                escalation.phase() == Phase::Group
+                    && subject.rule == *rule
+                    && subject.escalate == escalate
+            }
+            // crun's cgroup may be decided before the scope around it.
+            None => self.is_left_raised(container, rule, escalate, now),
         }
-        let is_raised = match scope {
-            Some(scope) => self.raised.contains_key(scope),
-            None => self.raised.get(path) == Some(&id),
+    }
+
+    /// What the next agent has to know of a container, if that is set to 1.
+    pub fn saved(&self, id: CgroupId) -> Option<Raised> {
+        let Some(Entry { subject, escalation, .. }) = self.entries.get(&id) else {
+            return self.left.get(&id).cloned();
         };
-        is_raised && escalate.is_some()
-    }
-
-    /// An earlier agent has set it to 1, and its last kill was at this time.
-    pub fn resume(&mut self, of: Subject, last: Monotonic, now: Monotonic) {
-        if now.saturating_duration_since(last) >= of.escalate.within() {
-            return;
-        }
-        let id = of.id;
-        self.raised.insert(of.path.clone(), id);
-        self.entries.insert(id, Entry::new(of, |escalate| Escalation::raised(escalate, last)));
-        self.follow(id, Action::None, now);
-    }
-
-    /// The last kill of a container that is set to 1, for the next agent.
-    pub fn saved(&self, id: CgroupId) -> Option<Monotonic> {
-        let escalation = &self.entries.get(&id)?.escalation;
-        escalation.last().filter(|_| escalation.phase() == Phase::Group)
+        let last = escalation.last().filter(|_| escalation.phase() == Phase::Group)?;
+        Some(Raised { rule: subject.rule.clone(), last })
     }
 
     /// How far a container is, and how many kills count now.
@@ -236,6 +270,17 @@ impl Escalations {
     /// For the thread that writes a container's restart.
     pub fn lease(&self, id: CgroupId) -> Option<Lease> {
         Some(Lease(Arc::downgrade(&self.entries.get(&id)?.lease)))
+    }
+
+    fn is_left_raised(
+        &self,
+        id: CgroupId,
+        rule: &Arc<str>,
+        escalate: Escalate,
+        now: Monotonic,
+    ) -> bool {
+        let left = self.left.get(&id).filter(|left| left.rule == *rule);
+        left.is_some_and(|left| now < left.last + escalate.within())
     }
 
     fn may_restart(&self, now: Monotonic) -> bool {
@@ -252,7 +297,8 @@ impl Escalations {
         if entry.escalation.phase() != Phase::Due {
             return None;
         }
-        (self.writing, self.next) = (Some(id), now + self.pause);
+        let lease = Lease(Arc::downgrade(&entry.lease));
+        (self.writing, self.next) = (Some((id, lease)), now + self.pause);
         entry.escalation.step(Seen::Started);
         let of = entry.subject.clone();
         self.note_quiet(id);
@@ -264,10 +310,7 @@ impl Escalations {
         let of = self.entries.get(&id)?.subject.clone();
         let what = match action {
             Action::None => return None,
-            Action::Group { instead } => {
-                self.raised.insert(of.path.clone(), id);
-                What::Group { instead }
-            }
+            Action::Group { instead } => What::Group { instead },
             Action::Restart if self.waiting.is_empty() && self.may_restart(now) => {
                 return self.start(id, now);
             }
@@ -277,10 +320,7 @@ impl Escalations {
                 self.waiting.push_back(id);
                 What::PutOff
             }
-            Action::Back => {
-                self.lower(&of.path, id);
-                What::Back
-            }
+            Action::Back => What::Back,
             Action::Lapse => {
                 self.waiting.retain(|waiting| *waiting != id);
                 What::Lapsed
@@ -299,19 +339,6 @@ impl Escalations {
             self.quiet.extend(quiet_at.map(|at| (at, id)));
             entry.quiet_at = quiet_at;
         }
-    }
-
-    fn lower(&mut self, path: &CgroupPath, id: CgroupId) {
-        if self.raised.get(path) == Some(&id) {
-            self.raised.remove(path);
-        }
-    }
-}
-
-impl Entry {
-    fn new(subject: Subject, escalation: impl FnOnce(Escalate) -> Escalation) -> Self {
-        let escalation = escalation(subject.escalate);
-        Entry { subject, escalation, quiet_at: None, lease: Arc::new(()) }
     }
 }
 

@@ -32,6 +32,9 @@ pub struct Target {
     pub value: bool,
     /// What follows when processes of the container keep dying.
     pub escalate: Option<Escalate>,
+    /// The same for a container whose name is not known yet, so that it may be the pod's sandbox:
+    /// only for what is known not to be.
+    pub escalate_unless_sandbox: Option<Escalate>,
     /// The value is 1 because they did, and not what the rule wants otherwise.
     pub is_raised: bool,
 }
@@ -39,7 +42,7 @@ pub struct Target {
 impl Target {
     /// A value, whatever is killed.
     pub fn new(rule: Arc<str>, value: bool) -> Self {
-        Target { rule, value, escalate: None, is_raised: false }
+        Target { rule, value, escalate: None, escalate_unless_sandbox: None, is_raised: false }
     }
 }
 

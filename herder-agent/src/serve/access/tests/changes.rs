@@ -4,12 +4,16 @@ use super::{
     served::{BOTH, Server, TLS, basic, has},
     *,
 };
-use crate::serve::HANDSHAKES;
+use crate::{
+    report::heartbeat::Heartbeat,
+    serve::{HANDSHAKES, HANDSHAKES_OF_ALL, State, readiness::Readiness},
+};
 use rustls::pki_types::ServerName;
-use std::time::Duration;
+use std::{net::Ipv6Addr, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
+    sync::mpsc,
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsConnector;
@@ -141,6 +145,21 @@ async fn an_address_that_begins_handshakes_without_end_is_refused_and_others_are
     let other = timeout(SOON, client.connect(name, from(3).await)).await;
     assert!(other.is_ok_and(|made| made.is_ok()), "another address");
     has(&server.plain("/livez", "").await, 200, "ok");
+}
+
+/// A client may have very many addresses.
+#[tokio::test(start_paused = true)]
+async fn many_addresses_together_get_so_many_handshakes() {
+    let state = || {
+        let (core, _) = mpsc::channel(1);
+        State::new(Arc::default(), Readiness::default(), core, Heartbeat::default(), None, "n")
+    };
+    let (all, _) = HANDSHAKES_OF_ALL;
+    for state in [state(), state().for_pods(mpsc::channel(1).0)] {
+        let from = |host: u32| Ipv6Addr::from(u128::from(host) << 64).into();
+        let taken = (0..2 * all).filter(|host| state.handshakes.take(from(*host))).count();
+        assert_eq!(u32::try_from(taken), Ok(all));
+    }
 }
 
 #[tokio::test]
