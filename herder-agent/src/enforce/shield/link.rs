@@ -93,6 +93,12 @@ impl Link {
         self.wanted.send_replace(Arc::new(wanted));
     }
 
+    /// What was handed over last.
+    #[cfg(test)]
+    pub fn wanted(&self) -> Arc<Wanted> {
+        self.wanted.borrow().clone()
+    }
+
     /// What is so.
     pub fn found(&self) -> Arc<Found> {
         self.found.borrow().clone()
@@ -130,6 +136,13 @@ struct End {
 
 async fn run(mut parts: Parts, end: End) {
     if parts.dry_run {
+        if !parts.left.is_empty() {
+            let inits = parts.left.len();
+            tracing::warn!(
+                inits,
+                "Inits that an earlier agent exempted from OOM kills are not restored in a dry run."
+            );
+        }
         return idle(Unable::dry_run(), &parts, end).await;
     }
     let left = std::mem::take(&mut parts.left);
