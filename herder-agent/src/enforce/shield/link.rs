@@ -187,7 +187,7 @@ async fn idle(mut unable: Unable, parts: &Parts, mut end: End) {
     loop {
         let wanted = end.wants.borrow_and_update().clone();
         let states = unable.states(&wanted, &*parts.listener);
-        parts.listener.protections(0, &unable.counts(&wanted));
+        parts.listener.protections(parts.left.len(), &unable.counts(&wanted));
         end.find.send_replace(Arc::new(Found { version: 0, inits: parts.left.clone(), states }));
         tokio::select! {
             _ = &mut end.stopped => return,

@@ -246,7 +246,11 @@ impl<F: ForkSource> Worker<F> {
         for reason in found.states.values().flatten() {
             *unprotected.entry(*reason).or_insert(0) += 1;
         }
-        let protected = found.states.values().filter(|state| state.is_none()).count();
+        // Those that no rule asks for, too, as long as they are exempt.
+        let released = self.inits.values().filter(|init| init.released).count();
+        let unread = self.left.keys().filter(|id| !self.inits.contains_key(id)).count();
+        let wanted = found.states.values().filter(|state| state.is_none()).count();
+        let protected = wanted + released + unread;
         self.tools.listener.protections(protected, &unprotected);
         self.found = found.clone();
         Some(found)

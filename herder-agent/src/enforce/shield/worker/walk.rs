@@ -80,7 +80,7 @@ impl<F: ForkSource> Worker<F> {
         if self.is_walking() {
             return;
         }
-        let sought = if seek { self.to_seek() } else { BTreeMap::new() };
+        let sought = if seek { self.choose_sought() } else { BTreeMap::new() };
         let may_sweep = self.swept.is_none_or(|swept| swept.elapsed() >= SWEEP_EVERY);
         if sought.is_empty() && (self.to_sweep.is_empty() || !may_sweep) {
             return;
@@ -153,7 +153,7 @@ impl<F: ForkSource> Worker<F> {
     }
 
     /// The containers whose init is to be looked for, as far as there is room for it.
-    fn to_seek(&mut self) -> BTreeMap<CgroupId, Candidates> {
+    fn choose_sought(&mut self) -> BTreeMap<CgroupId, Candidates> {
         let held = self.inits.values().filter(|init| init.process.is_some()).count();
         let mut room = self.tools.most.saturating_sub(held);
         let mut sought = BTreeMap::new();
