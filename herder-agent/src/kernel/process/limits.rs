@@ -7,9 +7,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// configuration, and what a walk of the cgroups opens.
 const RESERVED: u64 = 128;
 
-/// The part of the others that protected inits get at most, as its divisor: under a low limit
-/// containers come first.
-const PART_OF_INITS: u64 = 8;
+/// Descriptors that are for containers in any case, and the part of those beyond that inits get,
+/// as its divisor.
+const CONTAINERS_FIRST: u64 = 256;
+const PART_OF_INITS: u64 = 4;
 
 /// For what takes many descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,8 @@ pub fn raise() -> Descriptors {
 
 fn share(files: u64) -> Descriptors {
     let free = files.saturating_sub(RESERVED);
-    let inits = usize::try_from(free / PART_OF_INITS).map_or(MOST, |part| part.min(MOST));
+    let part = free.saturating_sub(CONTAINERS_FIRST) / PART_OF_INITS;
+    let inits = usize::try_from(part).map_or(MOST, |part| part.min(MOST));
     let containers = i32::try_from(free).unwrap_or(i32::MAX);
     // The number of inits is small.
     let containers = containers.saturating_sub(i32::try_from(inits).unwrap_or(i32::MAX));
@@ -62,9 +64,10 @@ mod tests {
     fn what_is_reserved_is_left_by_containers_and_inits_together() {
         for (files, containers, inits) in [
             (64, 0, 0),
-            (256, 112, 16),
-            (1024, 784, 112),
-            (8128, 7000, 1000),
+            (256, 128, 0),
+            (512, 352, 32),
+            (1024, 736, 160),
+            (4384, 3256, 1000),
             (1 << 20, (1 << 20) - 1128, 1000),
             (u64::MAX, i32::MAX - 1000, 1000),
         ] {
