@@ -142,7 +142,7 @@ pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
     log_attached(args, &*source, &listen);
 
     let asks_runtime = asks_runtime(args, root.as_ref());
-    let enforcer = Enforcer::new(root, options(args, descriptors));
+    let enforcer = Enforcer::new(root, options(args, descriptors.containers));
     let enforcer = enforcer.with_left(left);
     let policy = Arc::new(Policy::new(config));
     let heartbeat = Heartbeat::default();
@@ -156,6 +156,7 @@ pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
         begins_at,
         loader: fork_loader,
         has_state: state_file.is_some(),
+        most: descriptors.inits,
         dry_run: args.dry_run,
         left: left_inits,
         listener: reporter.clone(),

@@ -230,7 +230,6 @@ impl Core {
         }
         // Counts that were read come before kills that happened later.
         self.take_effects();
-        self.shields.hand_over();
         self.take_kills(self.clock.now());
         let now = self.clock.now();
         // What has come meanwhile of an overdue kill was read before it is given up.

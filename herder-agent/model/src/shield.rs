@@ -112,6 +112,8 @@ pub enum Seen {
     Written,
     /// The kernel refused that.
     Refused,
+    /// Its own value was written back, or it has set another, or it has ended.
+    Restored,
     /// The OOM killer found nothing to kill around it, at this time, and had killed so many
     /// processes of its container until then.
     NoVictim(Monotonic, u64),
@@ -128,7 +130,8 @@ pub enum Action {
     Save,
     /// Write -1000.
     Exempt,
-    /// Write this value, if it still has -1000.
+    /// Write this value, if it still has -1000, and then report [`Seen::Restored`]. As long as that
+    /// fails it stays to be saved, and the next [`Seen::Score`] asks for it again.
     Restore(i16),
 }
 
@@ -137,8 +140,9 @@ enum Phase {
     New,
     Planned,
     Held,
+    /// It gets its own value back, and why.
+    Restoring(Unprotected),
     Off(Unprotected),
-    Released,
 }
 
 /// The OOM killer finds nothing to kill: since when, when last, and how many had been killed then.
@@ -172,15 +176,22 @@ impl Shield {
     /// Its own value, as long as it is, or is about to be, exempt: to be saved, and for what it
     /// starts.
     pub fn own(&self) -> Option<i16> {
-        matches!(self.phase, Phase::Planned | Phase::Held).then_some(self.own)
+        let may_be_exempt =
+            matches!(self.phase, Phase::Planned | Phase::Held | Phase::Restoring(_));
+        may_be_exempt.then_some(self.own)
+    }
+
+    /// The same, if -1000 was written to it.
+    pub fn exempt_own(&self) -> Option<i16> {
+        self.own().filter(|_| self.phase != Phase::Planned)
     }
 
     /// Why it is not protected; none if it is.
     pub fn unprotected(&self) -> Option<Unprotected> {
         match self.phase {
-            Phase::New | Phase::Planned | Phase::Released => Some(Unprotected::Pending),
+            Phase::New | Phase::Planned => Some(Unprotected::Pending),
             Phase::Held => None,
-            Phase::Off(reason) => Some(reason),
+            Phase::Restoring(reason) | Phase::Off(reason) => Some(reason),
         }
     }
 
@@ -210,14 +221,13 @@ impl Shield {
             }
             (Phase::Held, Seen::Score(_)) => self.off(Unprotected::Changed),
             (Phase::Held, Seen::NoVictim(now, kills)) => self.no_victim(now, kills),
-            (Phase::Held, Seen::Released) => {
-                self.phase = Phase::Released;
-                Action::Restore(self.own)
+            (Phase::Held | Phase::Restoring(_), Seen::Released) => {
+                self.restore(Unprotected::Pending)
             }
-            (_, Seen::Released) => {
-                self.phase = Phase::Released;
-                Action::None
-            }
+            (_, Seen::Released) => self.off(Unprotected::Pending),
+            // The write has failed.
+            (Phase::Restoring(reason), Seen::Score(EXEMPT)) => self.restore(reason),
+            (Phase::Restoring(reason), Seen::Score(_) | Seen::Restored) => self.off(reason),
             _ => Action::None,
         }
     }
@@ -225,6 +235,11 @@ impl Shield {
     fn off(&mut self, reason: Unprotected) -> Action {
         self.phase = Phase::Off(reason);
         Action::None
+    }
+
+    fn restore(&mut self, reason: Unprotected) -> Action {
+        self.phase = Phase::Restoring(reason);
+        Action::Restore(self.own)
     }
 
     /// While its children die one after the other, there may be moments without a victim; then
@@ -237,8 +252,7 @@ impl Shield {
         if now.saturating_duration_since(since) < PATIENCE {
             return Action::None;
         }
-        self.phase = Phase::Off(Unprotected::NoOtherVictim);
-        Action::Restore(self.own)
+        self.restore(Unprotected::NoOtherVictim)
     }
 }
 

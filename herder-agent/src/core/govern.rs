@@ -180,6 +180,7 @@ impl Core {
         self.reporter.escalating(policy.escalations());
         self.subjects.policy = policy;
         self.cgroups.sort(&self.subjects);
+        self.refuse_new_groups();
         let living: Vec<_> = self.cgroups.tree.living().map(|(id, _)| id).collect();
         self.decide_some(living);
     }

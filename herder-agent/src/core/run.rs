@@ -50,6 +50,7 @@ impl Core {
         loop {
             // Nothing that was done may wait for what happens next.
             self.take_effects();
+            self.shields.hand_over();
             // What is unseen while a walk goes on may lie where that has been already.
             if walking.is_none() && self.cgroups.take_unseen() {
                 // A process that makes cgroups in a loop must neither cause one walk after another

@@ -7,7 +7,7 @@ use crate::enforce::{
 };
 use herder_model::{
     cgroup::{CgroupId, CgroupPath},
-    rules::matching::Target,
+    rules::matching::{Target, Verdict},
     shield::{SavedInits, Unprotected},
 };
 use std::{collections::HashMap, future::pending, sync::Arc};
@@ -16,6 +16,8 @@ use std::{collections::HashMap, future::pending, sync::Arc};
 pub(super) struct Shields {
     parts: Option<Parts>,
     link: Option<Link>,
+    /// What an earlier agent left, as long as no thread looks after it.
+    left: SavedInits,
     wanted: Wanted,
     changed: bool,
     /// The versions that are in the state file, and in the one that is being written.
@@ -26,9 +28,10 @@ pub(super) struct Shields {
 impl Shields {
     /// Without parts nothing is ever protected.
     pub(super) fn new(parts: Option<Parts>) -> Self {
-        let keep = parts.iter().flat_map(|parts| parts.left.keys().copied()).collect();
-        let wanted = Wanted { keep, ..Wanted::default() };
-        Shields { parts, link: None, changed: !wanted.keep.is_empty(), wanted, saved: 0, saving: 0 }
+        let left = parts.as_ref().map(|parts| parts.left.clone()).unwrap_or_default();
+        let wanted = Wanted { keep: left.keys().copied().collect(), ..Wanted::default() };
+        let changed = !left.is_empty();
+        Shields { parts, link: None, left, changed, wanted, saved: 0, saving: 0 }
     }
 
     fn want(&mut self, id: CgroupId, protect: Protect) {
@@ -50,11 +53,26 @@ impl Shields {
         self.changed |= self.wanted.keep.remove(&id);
     }
 
+    /// It is about to be killed as a group, which would leave an exempt init over: that is handed
+    /// over before the value is written.
+    fn refuse_of_group(&mut self, id: CgroupId) {
+        let was_wanted = self.wanted.containers.contains_key(&id) || self.wanted.keep.contains(&id);
+        self.refuse(id);
+        if was_wanted {
+            self.hand_over();
+        }
+    }
+
     /// Forgets what an earlier agent left where no rule wants it for certain.
     pub(super) fn keep(&mut self, keeps: impl Fn(CgroupId) -> bool) {
         let before = self.wanted.keep.len();
         self.wanted.keep.retain(|id| keeps(*id));
         self.changed |= self.wanted.keep.len() != before;
+    }
+
+    /// Those that are wanted, or kept until it is certain whether they are.
+    fn ids(&self) -> Vec<CgroupId> {
+        self.wanted.containers.keys().chain(&self.wanted.keep).copied().collect()
     }
 
     /// Hands over what is wanted, if that has changed.
@@ -67,7 +85,7 @@ impl Shields {
         }
         let Some(parts) = self.parts.take() else { return };
         match Link::start(parts, self.wanted.clone()) {
-            Ok(link) => self.link = Some(link),
+            Ok(link) => (self.link, self.left) = (Some(link), SavedInits::new()),
             Err(error) => {
                 tracing::error!(%error, "No init is protected: the thread for it cannot be started.");
             }
@@ -93,10 +111,10 @@ impl Shields {
 
     /// What the next agent has to know; it is being saved.
     pub(super) fn begin_saving(&mut self) -> SavedInits {
-        let found = match (&self.link, &self.parts) {
-            (None, Some(parts)) => return parts.left.clone(),
-            _ => self.found(),
-        };
+        if self.link.is_none() {
+            return self.left.clone();
+        }
+        let found = self.found();
         self.saving = found.version;
         found.inits.clone()
     }
@@ -125,8 +143,10 @@ impl Core {
     /// A rule matches a cgroup: whether its init is to be protected. crun's cgroup in a scope is
     /// part of that, and what has no name yet may be a pod's sandbox.
     pub(super) fn shield(&mut self, id: CgroupId, path: &CgroupPath, target: &Target, whole: bool) {
-        // Of a group that is escalated to, the kernel would leave an exempt init over.
-        if target.value || !self.subjects.policy.protects_init(&target.rule) {
+        if target.value {
+            return self.shields.refuse_of_group(id);
+        }
+        if !self.subjects.policy.protects_init(&target.rule) {
             return self.shields.refuse(id);
         }
         let naming = &self.subjects.naming;
@@ -137,6 +157,18 @@ impl Core {
         } else {
             self.shields.release(id);
         }
+    }
+
+    /// Other rules make groups of these: their inits are restored before all values are written, by
+    /// one message.
+    pub(super) fn refuse_new_groups(&mut self) {
+        for id in self.shields.ids() {
+            let verdict = self.cgroups.tree.path(id).map(|path| self.subjects.verdict(path));
+            if matches!(verdict, Some(Verdict::Matched(target)) if target.value) {
+                self.shields.refuse(id);
+            }
+        }
+        self.shields.hand_over();
     }
 
     /// What an earlier agent left stays until it is certain that no rule wants it.
@@ -168,6 +200,8 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Reporter;
+    use herder_model::shield::SavedInit;
 
     /// An agent that is killed leaves an init exempt, and its successor has other rules.
     #[test]
@@ -192,5 +226,56 @@ mod tests {
         let mut shields = left();
         shields.keep(|_| false);
         assert_eq!(shields.wanted, Wanted::default());
+    }
+
+    fn dry_run(left: SavedInits) -> Parts {
+        Parts {
+            proc_root: "/proc".into(),
+            cgroup_root: "/sys/fs/cgroup".into(),
+            begins_at: CgroupId::HIERARCHY_ROOT,
+            loader: None,
+            has_state: true,
+            most: 1,
+            dry_run: true,
+            left,
+            listener: Arc::new(Reporter::default()),
+        }
+    }
+
+    /// The kernel passes over an exempt init when it kills the group.
+    #[test]
+    fn that_a_container_becomes_a_group_is_handed_over_at_once() {
+        let mut shields = Shields::new(Some(dry_run(SavedInits::new())));
+        for id in [7, 8] {
+            let path = CgroupPath::parse(format!("/{id}").as_bytes()).unwrap();
+            shields.want(CgroupId(id), Protect { path, rule: "r".into(), init: None });
+        }
+        shields.hand_over();
+        let handed_over = |shields: &Shields| -> Vec<_> {
+            let link = shields.link.as_ref().unwrap();
+            link.wanted().containers.keys().copied().collect()
+        };
+        assert_eq!(handed_over(&shields), [CgroupId(7), CgroupId(8)]);
+        shields.refuse_of_group(CgroupId(7));
+        assert_eq!(handed_over(&shields), [CgroupId(8)]);
+        shields.end();
+    }
+
+    /// A dry run writes nothing, and what it starts with is saved again.
+    #[test]
+    fn what_was_left_is_saved_whether_or_not_there_is_a_thread() {
+        let saved = SavedInit { path: CgroupPath::root(), pid: 1, start: 1, score: 0 };
+        let left = SavedInits::from([(CgroupId(7), saved)]);
+        let mut shields = Shields::new(Some(dry_run(left.clone())));
+        assert_eq!(shields.begin_saving(), left);
+        // As when the thread cannot be started.
+        let parts = shields.parts.take();
+        assert_eq!(shields.begin_saving(), left);
+        shields.parts = parts;
+        shields.hand_over();
+        assert!(shields.link.is_some());
+        assert_eq!(shields.begin_saving(), left);
+        shields.end();
+        assert_eq!(shields.begin_saving(), left);
     }
 }

@@ -13,6 +13,7 @@ mod init;
 mod link;
 mod paths;
 mod search;
+mod unable;
 mod worker;
 
 pub use link::{Link, Parts};

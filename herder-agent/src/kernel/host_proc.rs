@@ -65,11 +65,24 @@ pub struct HostProc {
 }
 
 impl HostProc {
-    /// Opens it, and checks that it is the node's and can be used.
+    /// Opens it, and checks that it is the node's and that scores can be lowered.
     ///
     /// # Errors
-    /// When it is not, or cannot.
+    /// When it is not, or they cannot.
     pub fn open(path: &Path) -> Result<Self, HostProcError> {
+        let found = Self::of_the_node(path)?;
+        let rights = rustix::thread::capabilities(None).map(|sets| sets.effective);
+        if !rights.is_ok_and(|rights| rights.contains(CapabilitySet::SYS_RESOURCE)) {
+            return Err(HostProcError::NoRight);
+        }
+        Ok(found)
+    }
+
+    /// Opens it, and checks that it is the node's and that scores can be raised.
+    ///
+    /// # Errors
+    /// When it is not, or they cannot.
+    pub fn of_the_node(path: &Path) -> Result<Self, HostProcError> {
         let found = Self::open_any(path)?;
         if fstatfs(&found.root).map_err(|error| failed(path, error))?.f_type != PROC_MAGIC {
             return Err(HostProcError::Other(path.into()));
@@ -82,10 +95,6 @@ impl HostProc {
         let flags = fstatvfs(&found.root).map_err(|error| failed(path, error))?.f_flag;
         if flags.contains(StatVfsMountFlags::RDONLY) {
             return Err(HostProcError::ReadOnly(path.into()));
-        }
-        let rights = rustix::thread::capabilities(None).map(|sets| sets.effective);
-        if !rights.is_ok_and(|rights| rights.contains(CapabilitySet::SYS_RESOURCE)) {
-            return Err(HostProcError::NoRight);
         }
         Ok(found)
     }
@@ -110,7 +119,7 @@ impl HostProc {
     ///
     /// # Errors
     /// When the directory cannot be read.
-    pub fn pids(&self) -> io::Result<impl Iterator<Item = u32>> {
+    pub fn pids(&self) -> io::Result<impl Iterator<Item = u32> + use<>> {
         let entries = fs::read_dir(&self.path)?.flatten();
         Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
     }

@@ -30,6 +30,8 @@ const CHOICES: &[(&str, &[&str])] = &[
     ("protectInit.enabled=true", &["protect-init"]),
     ("protectInit.enabled=true,openshift.enabled=true", &["openshift", "protect-init"]),
     ("protectInit.enabled=true,state.onNode=true", &["state", "protect-init"]),
+    // Each capability once, whatever else asks for it.
+    ("protectInit.enabled=true,rootless=true,kernelBelow511=true", &["protect-init"]),
     ("nri.enabled=true", &["nri"]),
     ("selinux=true", &["selinux"]),
     ("openshift.enabled=true", &["openshift"]),

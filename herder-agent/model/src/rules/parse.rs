@@ -4,6 +4,7 @@
 
 mod log_level;
 mod names;
+mod protect_init;
 pub mod raw;
 mod syntax;
 

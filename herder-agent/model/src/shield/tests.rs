@@ -102,6 +102,28 @@ fn each_way_that_an_init_can_go() {
             &[(Seen::Score(EXEMPT), Action::None), (Seen::Released, Action::Restore(2))],
             Some(Pending),
         ),
+        (
+            "it cannot be restored at once",
+            held(2),
+            &[
+                (Seen::Released, Action::Restore(2)),
+                (Seen::Score(EXEMPT), Action::Restore(2)),
+                (Seen::Released, Action::Restore(2)),
+                (Seen::Restored, Action::None),
+                (Seen::Score(EXEMPT), Action::None),
+            ],
+            Some(Pending),
+        ),
+        (
+            "it sets a score of its own before it is restored",
+            held(2),
+            &[
+                (Seen::Released, Action::Restore(2)),
+                (Seen::Score(7), Action::None),
+                (Seen::Score(EXEMPT), Action::None),
+            ],
+            Some(Pending),
+        ),
     ];
     for (name, shield, steps, end) in table {
         assert_eq!(walk(name, &mut shield.clone(), steps), *end, "{name}");
@@ -114,7 +136,12 @@ fn its_own_value_is_known_exactly_while_it_may_be_exempt() {
     let mut shield = held(3);
     assert_eq!((shield.own(), Shield::inherited(4).own()), (Some(3), Some(4)));
     shield.step(Seen::Released);
-    assert_eq!(shield.own(), None);
+    assert_eq!((shield.own(), shield.exempt_own()), (Some(3), Some(3)), "the write may fail");
+    shield.step(Seen::Restored);
+    assert_eq!((shield.own(), shield.exempt_own()), (None, None));
+    let mut shield = Shield::new();
+    shield.step(Seen::Score(3));
+    assert_eq!((shield.own(), shield.exempt_own()), (Some(3), None));
 }
 
 #[test]
@@ -126,6 +153,9 @@ fn an_emergency_that_does_not_end_takes_the_protection() {
     assert_eq!(shield.step(Seen::NoVictim(at(2000), 4)), Action::Restore(3));
     assert_eq!(shield.unprotected(), Some(Unprotected::NoOtherVictim));
     assert_eq!(shield.step(Seen::NoVictim(at(2100), 4)), Action::None);
+    assert_eq!(shield.own(), Some(3), "until it is restored");
+    assert_eq!(shield.step(Seen::Restored), Action::None);
+    assert_eq!((shield.own(), shield.unprotected()), (None, Some(Unprotected::NoOtherVictim)));
     assert_eq!(shield.step(Seen::Released), Action::None);
 }
 

@@ -28,3 +28,22 @@ impl ForkSource for Forks {
         Forks::new_losses(self)
     }
 }
+
+/// Where the programs cannot be had, and nothing is exempted.
+pub(super) struct NoForks;
+
+impl ForkSource for NoForks {
+    fn watch(&mut self, _: CgroupId) -> bool {
+        false
+    }
+
+    fn forget(&mut self, _: CgroupId) {}
+
+    fn take(&mut self) -> Option<ForkEvent> {
+        None
+    }
+
+    fn new_losses(&mut self) -> u64 {
+        0
+    }
+}

@@ -7,7 +7,7 @@ use herder_model::{
     cgroup::CgroupId,
     shield::{Action, EXEMPT, SavedInit, Seen, Shield, Unprotected},
 };
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How old an init is before it is protected: its runtime may not be done with it. What it writes
 /// later is taken for the init's own choice.
@@ -25,11 +25,13 @@ pub(super) struct Init {
     pub(super) searched: u32,
     /// The version of what is saved that has its own value.
     pub(super) saved_in: Option<u64>,
-    /// When it was seen last that its children have their value.
-    pub(super) swept: Option<Instant>,
     /// There is no room for it.
     pub(super) too_many: bool,
+    /// No rule asks for it any more. It stays until it has its own value again.
+    pub(super) released: bool,
     told: Option<Option<Unprotected>>,
+    /// What was reported last to have failed.
+    failed: Option<String>,
 }
 
 impl Init {
@@ -41,9 +43,10 @@ impl Init {
             around: Vec::new(),
             searched: 0,
             saved_in: None,
-            swept: None,
             too_many: false,
+            released: false,
             told: None,
+            failed: None,
         }
     }
 
@@ -51,6 +54,17 @@ impl Init {
     pub(super) fn inherited(protect: Protect, process: HostProcess, own: i16) -> Self {
         let shield = Shield::inherited(own);
         Init { shield, process: Some(process), ..Self::new(protect) }
+    }
+
+    /// A rule asks for it.
+    pub(super) fn want(&mut self, protect: Protect) {
+        self.protect = protect;
+        if std::mem::take(&mut self.released)
+            && let Some(own) = self.shield.exempt_own()
+        {
+            // It could not be restored meanwhile.
+            self.shield = Shield::inherited(own);
+        }
     }
 
     /// Nothing was done about it yet.
@@ -84,28 +98,47 @@ impl Init {
         })
     }
 
-    /// Reads its score and lets the state machine see it; none if it has ended.
+    /// Reads its score and lets the state machine see it; none if it has ended, or cannot be read.
     pub(super) fn look(&mut self, seen: impl FnOnce(i16) -> Seen) -> Option<Action> {
-        let score = self.process.as_ref()?.score().ok();
-        match score {
-            Some(score) => Some(self.shield.step(seen(score))),
-            None => {
-                self.ended();
-                None
+        let process = self.process.as_ref()?;
+        match process.score() {
+            Ok(score) => return Some(self.shield.step(seen(score))),
+            Err(ProcessError::Gone) => self.ended(),
+            // It lives, and nothing else knows its own value.
+            Err(error) => {
+                let pid = process.pid();
+                if self.fails(error.to_string()) {
+                    let cgroup = self.protect.path.to_string();
+                    tracing::warn!(cgroup, pid, %error, "Cannot read oom_score_adj of an init.");
+                }
             }
         }
+        None
     }
 
     /// Its process is gone. If the container lives on, it has another.
     pub(super) fn ended(&mut self) {
-        *self = Init { told: self.told, ..Init::new(self.protect.clone()) };
+        let (told, released) = (self.told, self.released);
+        *self = Init { told, released, ..Init::new(self.protect.clone()) };
+    }
+
+    /// Takes notice of an error. Returns whether it is another than the one before.
+    fn fails(&mut self, error: String) -> bool {
+        let is_new = self.failed.as_ref() != Some(&error);
+        self.failed = Some(error);
+        is_new
     }
 
     /// Writes -1000 to it.
     pub(super) fn exempt(&mut self, listener: &dyn Listener) {
         let Some(process) = &self.process else { return };
         let written = process.exempt();
-        listener.wrote(&self.protect.path, process.pid(), Written::Exempt, &result(&written));
+        listener.wrote(
+            &self.protect.path,
+            process.pid(),
+            Written::Exempt,
+            &result(written.as_ref()),
+        );
         match written {
             Ok(()) => drop(self.shield.step(Seen::Written)),
             Err(ProcessError::Gone) => self.ended(),
@@ -113,27 +146,37 @@ impl Init {
         }
     }
 
-    /// Gives it its own value back, if it still has ours.
-    pub(super) fn restore(&self, own: i16, listener: &dyn Listener) {
-        if let Some(process) = &self.process {
-            let result = give(process, own);
-            listener.wrote(&self.protect.path, process.pid(), Written::Restored, &result);
+    /// Gives it its own value back, if it still has ours. An attempt that fails as the one before
+    /// did is not reported again. Returns whether it is over.
+    pub(super) fn restore(&mut self, own: i16, listener: &dyn Listener) -> bool {
+        let Some(process) = &self.process else { return true };
+        let (pid, result) = (process.pid(), give(process, own));
+        let (is_over, is_new) = match &result {
+            ScoreWrite::Error(error) => (false, self.fails(error.clone())),
+            ScoreWrite::Ok | ScoreWrite::Gone | ScoreWrite::Own => (true, true),
+        };
+        if is_new {
+            listener.wrote(&self.protect.path, pid, Written::Restored, &result);
         }
+        if is_over {
+            self.shield.step(Seen::Restored);
+        }
+        is_over
     }
 }
 
 /// Gives a process this value, if it has -1000.
 pub(super) fn give(process: &HostProcess, own: i16) -> ScoreWrite {
     match process.score() {
-        Ok(EXEMPT) => result(&process.set_score(own)),
+        Ok(EXEMPT) => result(process.set_score(own).as_ref()),
         Ok(_) => ScoreWrite::Own,
-        Err(error) => result(&Err(error)),
+        Err(error) => result(Err(&error)),
     }
 }
 
-pub(super) fn result(written: &Result<(), ProcessError>) -> ScoreWrite {
+pub(super) fn result(written: Result<&(), &ProcessError>) -> ScoreWrite {
     match written {
-        Ok(()) => ScoreWrite::Ok,
+        Ok(&()) => ScoreWrite::Ok,
         Err(ProcessError::Gone) => ScoreWrite::Gone,
         Err(error) => ScoreWrite::Error(error.to_string()),
     }

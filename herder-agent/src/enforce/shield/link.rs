@@ -2,22 +2,21 @@
 
 use super::{
     Found, Listener, Wanted,
+    forks::{ForkSource, NoForks},
     paths::Paths,
     search,
+    unable::Unable,
     worker::{Tools, Worker},
 };
 use crate::kernel::{
     cgroupfs::{CgroupFs, walk},
-    host_proc::{self, HostProc},
+    host_proc::{self, HostProc, HostProcError},
     probe::forks::{ForkLoader, Forks},
     readable::Readable,
 };
-use herder_model::{
-    cgroup::CgroupId,
-    shield::{SavedInits, Unprotected},
-};
+use herder_model::{cgroup::CgroupId, shield::SavedInits};
 use std::{
-    collections::BTreeMap,
+    future::pending,
     io,
     ops::ControlFlow,
     path::PathBuf,
@@ -47,6 +46,8 @@ pub struct Parts {
     pub loader: Option<ForkLoader>,
     /// There is a state file.
     pub has_state: bool,
+    /// Inits that may be protected at once; each takes a descriptor.
+    pub most: usize,
     /// Nothing is to be written.
     pub dry_run: bool,
     /// What an earlier agent left.
@@ -92,6 +93,12 @@ impl Link {
         self.wanted.send_replace(Arc::new(wanted));
     }
 
+    /// What was handed over last.
+    #[cfg(test)]
+    pub fn wanted(&self) -> Arc<Wanted> {
+        self.wanted.borrow().clone()
+    }
+
     /// What is so.
     pub fn found(&self) -> Arc<Found> {
         self.found.borrow().clone()
@@ -101,7 +108,7 @@ impl Link {
     pub async fn changed(&mut self) {
         if self.found.changed().await.is_err() {
             // The thread has ended, which it does only when it is told to.
-            std::future::pending::<()>().await;
+            pending::<()>().await;
         }
     }
 
@@ -129,11 +136,18 @@ struct End {
 
 async fn run(mut parts: Parts, end: End) {
     if parts.dry_run {
-        return idle(Unprotected::DryRun, &parts, end).await;
+        if !parts.left.is_empty() {
+            let inits = parts.left.len();
+            tracing::warn!(
+                inits,
+                "Inits that an earlier agent exempted from OOM kills are not restored in a dry run."
+            );
+        }
+        return idle(Unable::dry_run(), &parts, end).await;
     }
     let left = std::mem::take(&mut parts.left);
     let loader = parts.loader.take();
-    match tools(&parts, loader).and_then(|tools| {
+    let unable = match tools(&parts, loader).and_then(|tools| {
         let records = Readable::register(tools.forks.descriptor());
         Ok((records.map_err(|error| error.to_string())?, tools))
     }) {
@@ -141,23 +155,39 @@ async fn run(mut parts: Parts, end: End) {
             host_proc::drop_right();
             let mut worker = Worker::new(tools);
             worker.inherit(left);
-            work(worker, &records, end).await;
+            return work(worker, Some(&records), end).await;
         }
-        Err(why) => {
-            parts.listener.unavailable(&why);
+        Err(why) => Unable::missing(why),
+    };
+    match restoring_tools(&parts) {
+        Ok(tools) if !left.is_empty() => {
+            host_proc::drop_right();
+            let mut worker = Worker::restoring(tools, unable);
+            worker.inherit(left);
+            work(worker, None, end).await;
+        }
+        could_restore => {
+            if let Err(error) = could_restore
+                && !left.is_empty()
+            {
+                tracing::error!(
+                    inits = left.len(),
+                    %error,
+                    "Inits that an earlier agent exempted from OOM kills cannot be restored. The state file keeps them for the next agent."
+                );
+            }
             parts.left = left;
-            idle(Unprotected::Unavailable, &parts, end).await;
+            idle(unable, &parts, end).await;
         }
     }
 }
 
 /// Nothing can be done but to say so. What an earlier agent left is left to the next.
-async fn idle(reason: Unprotected, parts: &Parts, mut end: End) {
+async fn idle(mut unable: Unable, parts: &Parts, mut end: End) {
     loop {
         let wanted = end.wants.borrow_and_update().clone();
-        let states: BTreeMap<_, _> =
-            wanted.containers.keys().map(|id| (*id, Some(reason))).collect();
-        parts.listener.protections(0, &BTreeMap::from([(reason, states.len())]));
+        let states = unable.states(&wanted, &*parts.listener);
+        parts.listener.protections(parts.left.len(), &unable.counts(&wanted));
         end.find.send_replace(Arc::new(Found { version: 0, inits: parts.left.clone(), states }));
         tokio::select! {
             _ = &mut end.stopped => return,
@@ -179,14 +209,26 @@ fn tools(parts: &Parts, loader: Option<ForkLoader>) -> Result<Tools<Forks>, Stri
     let paths = paths(&processes, &files)
         .ok_or("this process's cgroup is not known, so those of others are not")?;
     let forks = loader.attach().map_err(|error| error.to_string())?;
-    Ok(Tools { processes, paths, files, forks, listener: parts.listener.clone() })
+    let (listener, most) = (parts.listener.clone(), parts.most);
+    Ok(Tools { processes, paths, files, forks, listener, most })
+}
+
+/// What it takes to restore what an earlier agent left: neither the programs nor the right to lower
+/// a score.
+fn restoring_tools(parts: &Parts) -> Result<Tools<NoForks>, HostProcError> {
+    let processes = HostProc::of_the_node(&parts.proc_root)?;
+    let files = CgroupFs::new(parts.cgroup_root.clone());
+    // Else what the inits have started meanwhile is not found.
+    let paths = paths(&processes, &files).unwrap_or(Paths::Unknown);
+    let (listener, most) = (parts.listener.clone(), parts.most);
+    Ok(Tools { processes, paths, files, forks: NoForks, listener, most })
 }
 
 /// Where this process's cgroup namespace begins.
 fn paths(processes: &HostProc, files: &CgroupFs) -> Option<Paths> {
     let first = processes.process(1).ok()?.cgroup()?;
     if !Paths::is_relative(&first) {
-        return Some(Paths::default());
+        return Some(Paths::of_the_node());
     }
     let own = CgroupId(host_proc::own_cgroup_mount()?);
     let mut path = None;
@@ -195,17 +237,17 @@ fn paths(processes: &HostProc, files: &CgroupFs) -> Option<Paths> {
         if path.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     walked.ok()?;
-    let paths = Paths::beginning_at(path?);
+    let paths = Paths::BeginAt(path?);
     // The first process is outside of it all, so the way there must lead somewhere.
     let first = search::cgroup(&processes.process(1).ok()?, &paths)?;
     files.id(&first).map(|_| paths)
 }
 
-async fn work(mut worker: Worker<Forks>, records: &Readable, mut end: End) {
+async fn work<F: ForkSource>(mut worker: Worker<F>, records: Option<&Readable>, mut end: End) {
     let mut next = Instant::now();
     let mut more = false;
     let first = end.wants.borrow_and_update().clone();
-    worker.take_wanted(&first);
+    worker.take_wanted(first);
     loop {
         if let Some(found) = worker.news() {
             end.find.send_replace(Arc::new(found));
@@ -213,18 +255,15 @@ async fn work(mut worker: Worker<Forks>, records: &Readable, mut end: End) {
         // Whichever has much to do, the others have their turn: the choice is random.
         tokio::select! {
             _ = &mut end.stopped => break,
-            Ok(guard) = records.readable(), if !more => {
-                guard.drained();
-                more = true;
-            }
-            () = yield_now(), if more => {}
+            () = readable(records), if !more => more = true,
+            () = yield_now(), if more || worker.is_walking() => {}
             Ok(()) = end.saves.changed() => {
                 let version = *end.saves.borrow_and_update();
                 worker.saved(version);
             }
             Ok(()) = end.wants.changed() => {
                 let wanted = end.wants.borrow_and_update().clone();
-                worker.take_wanted(&wanted);
+                worker.take_wanted(wanted);
                 next = next.min(Instant::now() + worker.pause());
             }
             () = sleep_until(next) => {
@@ -232,12 +271,22 @@ async fn work(mut worker: Worker<Forks>, records: &Readable, mut end: End) {
                 next = Instant::now() + worker.pause();
             }
         }
-        if more {
+        // Also between the steps of a walk: what was forked must have its value before it grows.
+        if more || worker.is_walking() {
             more = !worker.take_records();
         }
+        worker.walk_some();
     }
     worker.end();
     if let Some(found) = worker.news() {
         end.find.send_replace(Arc::new(found));
+    }
+}
+
+/// Waits until the programs have reported something; for ever if there are none.
+async fn readable(records: Option<&Readable>) {
+    match records {
+        Some(records) if records.ready().await.is_ok() => {}
+        _ => pending().await,
     }
 }

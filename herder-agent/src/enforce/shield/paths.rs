@@ -6,16 +6,18 @@
 use herder_model::cgroup::CgroupPath;
 
 /// Where this process's cgroup namespace begins.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Paths {
-    /// None if that is the root.
-    begins_at: Option<CgroupPath>,
+#[derive(Clone, Debug)]
+pub(super) enum Paths {
+    /// There.
+    BeginAt(CgroupPath),
+    /// It is not known, and so no text means a cgroup.
+    Unknown,
 }
 
 impl Paths {
-    /// One that begins there.
-    pub(super) fn beginning_at(path: CgroupPath) -> Self {
-        Paths { begins_at: Some(path).filter(|path| path.as_str() != "/") }
+    /// That of the node.
+    pub(super) fn of_the_node() -> Self {
+        Paths::BeginAt(CgroupPath::root())
     }
 
     /// Whether a text shows that the namespace does not begin at the root: that of the node's
@@ -27,8 +29,8 @@ impl Paths {
     /// The cgroup that a text means.
     pub(super) fn resolve(&self, text: &str) -> Option<CgroupPath> {
         let mut rest = text.strip_prefix('/')?;
-        let own = self.begins_at.as_ref().map_or("", CgroupPath::as_str);
-        let mut base: Vec<&str> = own.split('/').filter(|name| !name.is_empty()).collect();
+        let Self::BeginAt(own) = self else { return None };
+        let mut base: Vec<&str> = own.as_str().split('/').filter(|name| !name.is_empty()).collect();
         while let Some(below) = rest.strip_prefix("..") {
             base.pop()?;
             rest = match below.strip_prefix('/') {
@@ -53,7 +55,7 @@ mod tests {
 
     #[test]
     fn from_a_container_all_others_are_seen_upwards() {
-        let paths = Paths::beginning_at(path("/kubepods/podA/agent"));
+        let paths = Paths::BeginAt(path("/kubepods/podA/agent"));
         for (text, expected) in [
             ("/", Some("/kubepods/podA/agent")),
             ("/sub", Some("/kubepods/podA/agent/sub")),
@@ -72,11 +74,11 @@ mod tests {
 
     #[test]
     fn from_the_node_they_are_what_they_say() {
-        for paths in [Paths::default(), Paths::beginning_at(path("/"))] {
-            assert_eq!(paths.resolve("/a/b"), Some(path("/a/b")));
-            assert_eq!(paths.resolve("/"), Some(path("/")));
-            assert_eq!(paths.resolve("/../a"), None);
-        }
+        let paths = Paths::of_the_node();
+        assert_eq!(paths.resolve("/a/b"), Some(path("/a/b")));
+        assert_eq!(paths.resolve("/"), Some(path("/")));
+        assert_eq!(paths.resolve("/../a"), None);
+        assert_eq!(Paths::Unknown.resolve("/a/b"), None);
         for (first, relative) in [
             ("/..", true),
             ("/../../init.scope", true),

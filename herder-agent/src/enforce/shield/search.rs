@@ -1,4 +1,4 @@
-//! Finds the processes of containers, and which of them is the init.
+//! Finds whose container a process is in, and which of its processes is the init.
 //!
 //! An agent in a pod cannot ask the cgroups: `cgroup.procs` gives 0 for processes of other pid
 //! namespaces. So all of the node's processes are looked at.
@@ -8,75 +8,53 @@ use crate::kernel::host_proc::{HostProc, HostProcess, Lineage};
 use herder_model::cgroup::{CgroupId, CgroupPath};
 use std::collections::HashMap;
 
-/// Calls this for each process that is in one of these containers, or below it, with its cgroup.
-pub(super) fn each(
-    processes: &HostProc,
-    paths: &Paths,
-    containers: &HashMap<&CgroupPath, CgroupId>,
-    mut take: impl FnMut(CgroupId, HostProcess, CgroupPath),
-) {
-    let pids = match processes.pids() {
-        Ok(pids) => pids,
-        Err(error) => return tracing::warn!(%error, "Cannot list the node's processes."),
-    };
-    for pid in pids {
-        // What has ended meanwhile is of no interest.
-        let Ok(process) = processes.process(pid) else { continue };
-        let Some(path) = cgroup(&process, paths) else { continue };
-        if let Some(container) = container_of(&path, containers) {
-            take(container, process, path);
-        }
-    }
-}
-
 /// The cgroup of a process.
 pub(super) fn cgroup(process: &HostProcess, paths: &Paths) -> Option<CgroupPath> {
     paths.resolve(&process.cgroup()?)
 }
 
-fn container_of(
+/// The nearest of these containers that a cgroup is, or is in.
+pub(super) fn container_of(
     path: &CgroupPath,
-    containers: &HashMap<&CgroupPath, CgroupId>,
+    containers: &HashMap<CgroupPath, CgroupId>,
 ) -> Option<CgroupId> {
     let of = |path: &CgroupPath| containers.get(path).copied();
     of(path).or_else(|| path.ancestors().find_map(|above| of(&above)))
 }
 
-/// The inits of these containers, those that are certain.
-pub(super) fn inits(
-    processes: &HostProc,
-    paths: &Paths,
-    wanted: &HashMap<CgroupId, &Protect>,
-) -> HashMap<CgroupId, HostProcess> {
-    let containers = wanted.iter().map(|(id, protect)| (&protect.path, *id)).collect();
-    let mut found: HashMap<CgroupId, Candidates> = HashMap::new();
-    each(processes, paths, &containers, |id, process, _| {
-        let Some(protect) = wanted.get(&id) else { return };
-        let candidates = found.entry(id).or_default();
-        if protect.init == Some(process.pid()) {
-            candidates.reported = Some(process);
-        } else if is_init(&process, &protect.path, processes, paths) {
-            candidates.count += 1;
-            candidates.first = Some(process);
-        }
-    });
-    found.into_iter().filter_map(|(id, candidates)| Some((id, candidates.certain()?))).collect()
-}
-
-/// What may be the init of one container.
+/// What may be the init of one container. It holds one process, so that many containers that are
+/// looked for at once take no more descriptors than their inits will.
 #[derive(Default)]
-struct Candidates {
-    /// What the runtime has reported.
-    reported: Option<HostProcess>,
-    first: Option<HostProcess>,
+pub(super) struct Candidates {
+    /// What the runtime has reported, or else the first.
+    process: Option<HostProcess>,
+    is_reported: bool,
     count: usize,
 }
 
 impl Candidates {
+    /// Takes a process of the container.
+    pub(super) fn consider(
+        &mut self,
+        process: HostProcess,
+        protect: &Protect,
+        processes: &HostProc,
+        paths: &Paths,
+    ) {
+        if self.is_reported {
+            return;
+        }
+        if protect.init == Some(process.pid()) {
+            (self.process, self.is_reported) = (Some(process), true);
+        } else if is_init(&process, &protect.path, processes, paths) {
+            self.count += 1;
+            self.process = Some(process);
+        }
+    }
+
     /// The runtime knows it; else it is the only one that it can be.
-    fn certain(self) -> Option<HostProcess> {
-        let only = self.first.filter(|_| self.count == 1);
-        self.reported.or(only)
+    pub(super) fn certain(self) -> Option<HostProcess> {
+        self.process.filter(|_| self.is_reported || self.count == 1)
     }
 }
 

@@ -1,13 +1,15 @@
 //! All protected inits, and what is done with them in turn.
 
-mod sweep;
+mod left;
+mod walk;
 
 use super::{
-    Found, Listener, Protect, ScoreWrite, Wanted, Written,
+    Found, Listener, ScoreWrite, Wanted, Written,
     forks::ForkSource,
-    init::{Init, SETTLED, give},
+    init::{Init, SETTLED, give, result},
     paths::Paths,
     search,
+    unable::Unable,
 };
 use crate::kernel::{
     cgroupfs::CgroupFs,
@@ -16,18 +18,20 @@ use crate::kernel::{
 };
 use herder_model::{
     cgroup::{CgroupId, CgroupPath},
-    shield::{Action, EXEMPT, MOST, SavedInits, Seen},
+    shield::{Action, SavedInits, Seen, Unprotected},
 };
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
+use walk::Walk;
 
 /// Records that are taken before anything else gets a turn.
 const RECORDS_AT_ONCE: usize = 256;
 
-/// How often it is looked whether an init still has what it was given.
+/// How often it is looked whether an init still has what it was given, and what has failed is tried
+/// again.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// How often there is something to do: while an init is awaited, and else.
@@ -49,6 +53,8 @@ pub(super) struct Tools<F> {
     pub(super) files: CgroupFs,
     pub(super) forks: F,
     pub(super) listener: Arc<dyn Listener>,
+    /// Inits that may be known at once; each takes a descriptor.
+    pub(super) most: usize,
 }
 
 /// A container whose init has its own value again.
@@ -60,57 +66,80 @@ struct Leaving {
 
 pub(super) struct Worker<F> {
     pub(super) tools: Tools<F>,
+    /// Then all that is done is to restore what an earlier agent left.
+    unable: Option<Unable>,
+    wanted: Arc<Wanted>,
     inits: BTreeMap<CgroupId, Init>,
     leaving: BTreeMap<CgroupId, Leaving>,
+    /// What an earlier agent left and could not be read yet.
+    left: SavedInits,
     found: Found,
+    /// The version that is in the state file.
+    saved: u64,
     looked: Instant,
+    walk: Option<Walk>,
+    /// Where processes may be exempt whose fork was not seen, and when that was looked at last.
+    to_sweep: BTreeSet<CgroupId>,
+    swept: Option<Instant>,
 }
 
 impl<F: ForkSource> Worker<F> {
     pub(super) fn new(tools: Tools<F>) -> Self {
         Worker {
             tools,
+            unable: None,
+            wanted: Arc::default(),
             inits: BTreeMap::new(),
             leaving: BTreeMap::new(),
+            left: SavedInits::new(),
             found: Found::default(),
+            saved: 0,
             looked: Instant::now(),
+            walk: None,
+            to_sweep: BTreeSet::new(),
+            swept: None,
         }
     }
 
-    /// Takes what an earlier agent left. What is not exempt any more is nobody's business.
-    pub(super) fn inherit(&mut self, left: SavedInits) {
-        for (id, saved) in left {
-            let Ok(process) = self.tools.processes.process(saved.pid) else { continue };
-            if process.start() != saved.start || process.score() != Ok(EXEMPT) {
-                continue;
-            }
-            let protect = Protect { path: saved.path, rule: "unknown".into(), init: None };
-            let init = Init::inherited(protect, process, saved.score);
-            self.tools.forks.watch(id);
-            self.inits.insert(id, init);
-            self.surround(id);
-            // Whatever it started while no agent ran.
-            self.sweep(id);
-        }
+    /// One that only restores.
+    pub(super) fn restoring(tools: Tools<F>, unable: Unable) -> Self {
+        Worker { unable: Some(unable), ..Self::new(tools) }
     }
 
     /// Takes what is wanted now.
-    pub(super) fn take_wanted(&mut self, wanted: &Wanted) {
-        for (id, protect) in &wanted.containers {
-            match self.inits.get_mut(id) {
-                Some(init) => init.protect = protect.clone(),
-                None => drop(self.inits.insert(*id, Init::new(protect.clone()))),
+    pub(super) fn take_wanted(&mut self, wanted: Arc<Wanted>) {
+        self.wanted = wanted;
+        if self.unable.is_none() {
+            for (id, protect) in &self.wanted.containers {
+                match self.inits.get_mut(id) {
+                    Some(init) => init.want(protect.clone()),
+                    None => drop(self.inits.insert(*id, Init::new(protect.clone()))),
+                }
             }
         }
-        let is_wanted =
-            |id: &CgroupId| wanted.containers.contains_key(id) || wanted.keep.contains(id);
-        let released: Vec<_> = self.inits.extract_if(.., |id, _| !is_wanted(id)).collect();
-        for (id, mut init) in released {
-            if let Action::Restore(own) = init.shield.step(Seen::Released) {
-                init.restore(own, &*self.tools.listener);
-                self.leaves(id, &init.protect.path, own);
-            }
+        self.release_unwanted();
+    }
+
+    fn release_unwanted(&mut self) {
+        let wanted = self.wanted.clone();
+        let is_wanted = |id: &CgroupId| {
+            let is_asked_for = wanted.containers.contains_key(id) || wanted.keep.contains(id);
+            self.unable.is_none() && is_asked_for
+        };
+        let is_new = |(id, init): &(&CgroupId, &Init)| !init.released && !is_wanted(id);
+        let released: Vec<_> = self.inits.iter().filter(is_new).map(|(id, _)| *id).collect();
+        for id in released {
+            let Some(init) = self.inits.get_mut(&id) else { continue };
+            init.released = true;
+            let action = init.shield.step(Seen::Released);
+            self.act(id, Some(action));
         }
+        self.drop_released();
+    }
+
+    /// Forgets released inits that have their own value again.
+    fn drop_released(&mut self) {
+        self.inits.retain(|_, init| !init.released || init.shield.own().is_some());
     }
 
     /// Takes what the programs have reported. Returns whether that was all.
@@ -129,13 +158,17 @@ impl<F: ForkSource> Worker<F> {
 
     /// So much is in the state file.
     pub(super) fn saved(&mut self, version: u64) {
-        let is_saved = |init: &&mut Init| init.saved_in.is_some_and(|needed| needed <= version);
+        self.saved = version;
+        let is_saved = |init: &Init| init.saved_in.is_some_and(|needed| needed <= version);
         let ids: Vec<_> =
-            self.inits.iter_mut().filter_map(|(id, init)| is_saved(&init).then_some(*id)).collect();
+            self.inits.iter().filter_map(|(id, init)| is_saved(init).then_some(*id)).collect();
         for id in ids {
             let Some(init) = self.inits.get_mut(&id) else { continue };
-            init.saved_in = None;
             let action = init.look(Seen::Saved);
+            // Else it could not be read, and the next tick tries again.
+            if action.is_some() {
+                init.saved_in = None;
+            }
             self.act(id, action);
         }
     }
@@ -144,7 +177,7 @@ impl<F: ForkSource> Worker<F> {
     pub(super) fn pause(&self) -> Duration {
         let awaited = |init: &Init| match init.process {
             Some(_) => init.is_new(),
-            None => init.searched < SEARCHES,
+            None => init.searched < SEARCHES && !init.too_many,
         };
         if self.inits.values().any(awaited) { SOON } else { SELDOM }
     }
@@ -157,106 +190,95 @@ impl<F: ForkSource> Worker<F> {
             self.sweep_all();
         }
         if self.looked.elapsed() >= LOOK_EVERY {
-            self.looked = Instant::now();
-            for id in self.inits.keys().copied().collect::<Vec<_>>() {
-                self.look_again(id);
-                self.surround(id);
-            }
+            self.look_at_all();
         }
+        self.saved(self.saved);
         let now = Instant::now();
         for (id, _) in self.leaving.extract_if(.., |_, it| it.until <= now) {
             self.tools.forks.forget(id);
         }
-        self.search();
+        self.begin();
+        self.start_walk(true);
+    }
+
+    /// Whether all still have what they were given. What could not be restored is tried again.
+    fn look_at_all(&mut self) {
+        self.looked = Instant::now();
+        self.inherit_again();
+        for id in self.inits.keys().copied().collect::<Vec<_>>() {
+            self.look_again(id);
+            self.surround(id);
+        }
+        self.drop_released();
     }
 
     /// The agent ends: nothing may stay exempt that no agent looks after.
     pub(super) fn end(&mut self) {
-        self.take_wanted(&Wanted::default());
+        self.take_wanted(Arc::default());
         for _ in 0..16 {
             if self.take_records() {
                 break;
             }
         }
-        // What was being forked meanwhile.
-        let leaving: Vec<_> =
-            self.leaving.iter().map(|(id, it)| (*id, it.path.clone(), it.own)).collect();
-        for (id, path, own) in leaving {
-            self.give_back_all(id, &path, own);
+        // What could not be restored, and what was being forked meanwhile.
+        self.look_at_all();
+        (self.walk, self.swept) = (None, None);
+        self.sweep_all();
+        while self.walk_some() {
+            self.take_records();
         }
     }
 
     /// All that is so, if it has changed since the last call.
     pub(super) fn news(&mut self) -> Option<Found> {
-        let mut protected = 0;
-        let mut unprotected = BTreeMap::new();
-        let mut states = BTreeMap::new();
-        for (id, init) in &mut self.inits {
-            if let Some(news) = init.news() {
-                self.tools.listener.protection(&init.protect.path, &init.protect.rule, news);
-            }
-            let state = init.unprotected();
-            match state {
-                None => protected += 1,
-                Some(reason) => *unprotected.entry(reason).or_insert(0) += 1,
-            }
-            states.insert(*id, state);
-        }
-        let inits: SavedInits =
-            self.inits.iter().filter_map(|(id, init)| Some((*id, init.saved()?))).collect();
+        let states = match &mut self.unable {
+            Some(unable) => unable.states(&self.wanted, &*self.tools.listener),
+            None => self.states(),
+        };
+        let inits = self.inits.iter().filter_map(|(id, init)| Some((*id, init.saved()?)));
+        let inits: SavedInits = self.left.clone().into_iter().chain(inits).collect();
         let version = self.found.version + u64::from(inits != self.found.inits);
         let found = Found { version, inits, states };
         if found == self.found {
             return None;
         }
+        let mut unprotected = BTreeMap::new();
+        for reason in found.states.values().flatten() {
+            *unprotected.entry(*reason).or_insert(0) += 1;
+        }
+        // Those that no rule asks for, too, as long as they are exempt.
+        let released = self.inits.values().filter(|init| init.released).count();
+        let unread = self.left.keys().filter(|id| !self.inits.contains_key(id)).count();
+        let wanted = found.states.values().filter(|state| state.is_none()).count();
+        let protected = wanted + released + unread;
         self.tools.listener.protections(protected, &unprotected);
         self.found = found.clone();
         Some(found)
     }
 
-    /// Looks for inits that are not known yet, and begins with those that are old enough.
-    fn search(&mut self) {
-        let due = |init: &Init| {
-            let due = init.searched < SEARCHES || init.searched.is_multiple_of(SEARCH_EVERY);
-            init.process.is_none() && init.shield.own().is_none() && due
-        };
-        for init in self.inits.values_mut().filter(|init| init.process.is_none() && !due(init)) {
-            init.searched = init.searched.saturating_add(1);
-        }
-        let wanted: HashMap<_, _> = self
-            .inits
-            .iter()
-            .filter(|(_, init)| due(init))
-            .map(|(id, init)| (*id, &init.protect))
-            .collect();
-        if !wanted.is_empty() {
-            let mut found = search::inits(&self.tools.processes, &self.tools.paths, &wanted);
-            let ids: Vec<_> = wanted.into_keys().collect();
-            for id in ids {
-                let Some(init) = self.inits.get_mut(&id) else { continue };
-                init.process = found.remove(&id);
-                init.searched = init.searched.saturating_add(1);
-                self.surround(id);
+    fn states(&mut self) -> BTreeMap<CgroupId, Option<Unprotected>> {
+        let mut states = BTreeMap::new();
+        for (id, init) in self.inits.iter_mut().filter(|(_, init)| !init.released) {
+            if let Some(news) = init.news() {
+                self.tools.listener.protection(&init.protect.path, &init.protect.rule, news);
             }
+            states.insert(*id, init.unprotected());
         }
-        self.begin();
+        states
     }
 
+    /// Begins with the inits that are old enough.
     fn begin(&mut self) {
         let settled = ticks(u64::try_from(SETTLED.as_nanos()).unwrap_or(u64::MAX));
         let now = ticks_now();
-        let mut room = MOST
-            .saturating_sub(self.inits.values().filter(|init| init.shield.own().is_some()).count());
         let version = self.found.version + 1;
         for init in self.inits.values_mut() {
             let Some(process) = &init.process else { continue };
             if !init.is_new() || process.start().saturating_add(settled) > now {
                 continue;
             }
-            init.too_many = room == 0;
-            if room > 0 && init.look(Seen::Score) == Some(Action::Save) {
+            if init.look(Seen::Score) == Some(Action::Save) {
                 init.saved_in = Some(version);
-                room -= 1;
             }
         }
     }
@@ -266,17 +288,28 @@ impl<F: ForkSource> Worker<F> {
         match action {
             Some(Action::Save) => init.saved_in = Some(self.found.version + 1),
             // Before the write, so that no fork after it is missed.
-            Some(Action::Exempt) if self.tools.forks.watch(id) => {
-                self.leaving.remove(&id);
-                init.exempt(&*self.tools.listener);
-            }
+            Some(Action::Exempt) if self.tools.forks.watch(id) => self.exempt(id),
             Some(Action::Exempt) => drop(init.shield.step(Seen::Refused)),
             Some(Action::Restore(own)) => {
-                init.restore(own, &*self.tools.listener);
-                let path = init.protect.path.clone();
-                self.leaves(id, &path, own);
+                if init.restore(own, &*self.tools.listener) {
+                    self.leaves(id, own);
+                }
             }
             Some(Action::None) | None => {}
+        }
+    }
+
+    fn exempt(&mut self, id: CgroupId) {
+        let Some(init) = self.inits.get_mut(&id) else { return };
+        let before = init.shield.exempt_own();
+        init.exempt(&*self.tools.listener);
+        if init.shield.own().is_some() {
+            self.leaving.remove(&id);
+        } else if let Some(own) = before {
+            self.leaves(id, own);
+        } else if !self.leaving.contains_key(&id) {
+            // Nothing of it was ever exempt.
+            self.tools.forks.forget(id);
         }
     }
 
@@ -285,15 +318,14 @@ impl<F: ForkSource> Worker<F> {
         let Some(init) = self.inits.get_mut(&id).filter(|init| init.process.is_some()) else {
             return;
         };
-        let own = init.shield.own();
+        let own = init.shield.exempt_own();
         // Of one that is about to be exempt, the next look is after it is saved.
         if init.saved_in.is_some() {
             return;
         }
         let action = init.look(Seen::Score);
         if let (Some(own), None) = (own, init.shield.own()) {
-            let path = init.protect.path.clone();
-            self.leaves(id, &path, own);
+            self.leaves(id, own);
         }
         self.act(id, action);
     }
@@ -307,24 +339,36 @@ impl<F: ForkSource> Worker<F> {
         init.around = upwards.filter_map(|path| self.tools.files.id(&path)).collect();
     }
 
-    fn leaves(&mut self, id: CgroupId, path: &CgroupPath, own: i16) {
-        let until = Instant::now() + STRAGGLERS;
-        self.leaving.insert(id, Leaving { until, path: path.clone(), own });
+    fn leaves(&mut self, id: CgroupId, own: i16) {
+        let Some(init) = self.inits.get(&id) else { return };
+        let (path, until) = (init.protect.path.clone(), Instant::now() + STRAGGLERS);
+        self.leaving.insert(id, Leaving { until, path, own });
+    }
+
+    /// The value of what is started in a container whose init is or was exempt, and its path.
+    fn value_of_children(&self, id: CgroupId) -> Option<(i16, &CgroupPath)> {
+        let of_init = || {
+            let init = self.inits.get(&id)?;
+            Some((init.shield.exempt_own()?, &init.protect.path))
+        };
+        let of_leaving = || self.leaving.get(&id).map(|it| (it.own, &it.path));
+        of_init().or_else(of_leaving)
     }
 
     fn forked(&mut self, container: CgroupId, pid: u32, start: u64, shares_memory: bool) {
         self.tools.listener.forked();
-        let of_init = self
-            .inits
-            .get(&container)
-            .and_then(|init| Some((init.shield.own()?, &init.protect.path)));
-        let of_leaving = || self.leaving.get(&container).map(|it| (it.own, &it.path));
-        let Some((own, path)) = of_init.or_else(of_leaving) else { return };
-        let result = match self.tools.processes.process(pid) {
-            Ok(process) if process.start() == start => give(&process, own),
-            _ => ScoreWrite::Gone,
+        let Some((own, path)) = self.value_of_children(container) else { return };
+        let opened = self.tools.processes.process(pid);
+        let result = match &opened {
+            Ok(process) if process.start() == start => give(process, own),
+            Ok(_) => ScoreWrite::Gone,
+            Err(error) => result(Err(error)),
         };
         self.tools.listener.wrote(path, pid, Written::GaveBack, &result);
+        // It lives, and the next walk finds it again.
+        if opened.is_err() && matches!(result, ScoreWrite::Error(_)) {
+            self.to_sweep.insert(container);
+        }
         // Processes that share memory have one score (`__set_oom_adj()`, fs/proc/base.c), but for
         // vfork(): the init may have lost its own.
         if shares_memory {

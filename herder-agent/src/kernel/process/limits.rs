@@ -1,15 +1,29 @@
 //! Raises the process's own limits as far as possible.
 
+use herder_model::shield::MOST;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors that are kept from containers: for connections, the API server, the
 /// configuration, and what a walk of the cgroups opens.
 const RESERVED: u64 = 128;
 
+/// Descriptors that are for containers in any case, and the part of those beyond that inits get,
+/// as its divisor.
+const CONTAINERS_FIRST: u64 = 256;
+const PART_OF_INITS: u64 = 4;
+
+/// For what takes many descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Descriptors {
+    /// The first number that no container's descriptor may have.
+    pub containers: i32,
+    /// How many protected inits there may be, of which each takes one.
+    pub inits: usize,
+}
+
 /// Raises the limit of open files, of which each matched container takes one,
-/// and that of locked memory, which kernels below 5.11 charge eBPF maps to. Gives
-/// the first number that no container's descriptor may have.
-pub fn raise() -> i32 {
+/// and that of locked memory, which kernels below 5.11 charge eBPF maps to.
+pub fn raise() -> Descriptors {
     let files = getrlimit(Resource::Nofile);
     set(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum }, "open files");
     // Needs CAP_SYS_RESOURCE. Without it, and on a newer kernel, nothing is lost.
@@ -22,11 +36,42 @@ pub fn raise() -> i32 {
             "The limit of open files is low; only few containers can be enforced."
         );
     }
-    i32::try_from(files.saturating_sub(RESERVED)).unwrap_or(i32::MAX)
+    share(files)
+}
+
+fn share(files: u64) -> Descriptors {
+    let free = files.saturating_sub(RESERVED);
+    let part = free.saturating_sub(CONTAINERS_FIRST) / PART_OF_INITS;
+    let inits = usize::try_from(part).map_or(MOST, |part| part.min(MOST));
+    let containers = i32::try_from(free).unwrap_or(i32::MAX);
+    // The number of inits is small.
+    let containers = containers.saturating_sub(i32::try_from(inits).unwrap_or(i32::MAX));
+    Descriptors { containers, inits }
 }
 
 fn set(resource: Resource, limit: Rlimit, what: &str) {
     if let Err(error) = setrlimit(resource, limit) {
         tracing::debug!(%error, limit = what, "A resource limit cannot be raised.");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else a thousand inits would take what connections need.
+    #[test]
+    fn what_is_reserved_is_left_by_containers_and_inits_together() {
+        for (files, containers, inits) in [
+            (64, 0, 0),
+            (256, 128, 0),
+            (512, 352, 32),
+            (1024, 736, 160),
+            (4384, 3256, 1000),
+            (1 << 20, (1 << 20) - 1128, 1000),
+            (u64::MAX, i32::MAX - 1000, 1000),
+        ] {
+            assert_eq!(share(files), Descriptors { containers, inits }, "{files}");
+        }
     }
 }

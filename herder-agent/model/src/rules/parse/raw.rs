@@ -5,7 +5,7 @@
 
 use super::{
     Config, LabelSelector, LogLevel, Operator, PodAnnotations, PodSelector, Requirement, Rule,
-    Selects, names,
+    Selects, names, protect_init::ProtectInit,
 };
 use crate::{
     escalation::{self, Escalate, EscalateError, To},
@@ -72,7 +72,7 @@ struct RawRule {
     #[serde(default, deserialize_with = "key")]
     escalate: Key<RawEscalate>,
     #[serde(default, deserialize_with = "key")]
-    protect_init: Key<bool>,
+    protect_init: Key<ProtectInit>,
 }
 
 #[derive(Deserialize)]
@@ -195,7 +195,8 @@ impl RawRule {
         let of = format!("rule {name:?}");
         let oom_group = needed(self.oom_group, "oomGroup", &of, at)?;
         let protects_at = self.protect_init.as_ref().map_or(at, |it| it.referenced);
-        let protect_init = value(self.protect_init, "protectInit")?.unwrap_or_default();
+        let ProtectInit(protect_init) =
+            value(self.protect_init, "protectInit")?.unwrap_or_default();
         if protect_init && oom_group != OomGroup::SingleProcess {
             let why = "needs `oomGroup: single-process`: else the container ends with its children";
             return wrong(protects_at, format!("`protectInit` of {of} {why}"));

@@ -109,16 +109,6 @@ fn mistakes_are_told_with_their_line() {
             "single-process",
         ),
         (
-            rule("    oomGroup: single-process\n    protectInit: maybe\n    cgroups: [/a]\n"),
-            4,
-            "true or false",
-        ),
-        (
-            rule("    oomGroup: single-process\n    protectInit: [a]\n    cgroups: [/a]\n"),
-            4,
-            "is needed here",
-        ),
-        (
             rule("    oomGroup: single-process\n    protectInit:\n    cgroups: [/a]\n"),
             4,
             "no value",
@@ -132,6 +122,21 @@ fn mistakes_are_told_with_their_line() {
         let error = error(&text);
         assert!(error.starts_with(&format!("rules.yaml:{line}:")), "{text}\n=> {error}");
         assert!(error.contains(word), "{text}\n=> {error}");
+    }
+}
+
+#[test]
+fn what_protect_init_may_be_is_said_at_its_place() {
+    for wrong in ["maybe", "[a]", "[]", "{a: b}", "1", "0.5", "'true'"] {
+        let text = format!(
+            "rules:\n  - name: a\n    cgroups: [/a]\n    oomGroup: single-process\n    protectInit: {wrong}\n"
+        );
+        let error = error(&text);
+        let place = error.strip_prefix("rules.yaml:5:").and_then(|rest| rest.split_once(": "));
+        let (column, why) = place.unwrap_or_else(|| panic!("{wrong} => {error}"));
+        assert!(["5", "18"].contains(&column), "{wrong} => {error}");
+        let expected = "`protectInit: true` or `protectInit: false` is needed here, not ";
+        assert!(why.starts_with(expected), "{wrong} => {error}");
     }
 }
 

@@ -1,13 +1,21 @@
 //! A directory that looks like a procfs, and one that looks like a cgroup mount.
 
-use super::*;
+mod failing;
+mod walking;
+
+use super::{super::Protect, *};
 use crate::report::Reporter;
 use herder_model::{
     clock::Monotonic,
     shield::{SavedInit, Unprotected},
 };
 use std::{
-    cell::RefCell, collections::VecDeque, fs, os::unix::fs::MetadataExt, path::PathBuf, rc::Rc,
+    cell::RefCell,
+    collections::VecDeque,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    rc::Rc,
 };
 
 /// The programs.
@@ -17,13 +25,19 @@ struct Kernel(Rc<RefCell<KernelState>>);
 #[derive(Default)]
 struct KernelState {
     watched: Vec<CgroupId>,
+    /// A directory that is removed when a container is watched: its process ends then.
+    ends: Option<PathBuf>,
     records: VecDeque<ForkEvent>,
     lost: u64,
 }
 
 impl ForkSource for Kernel {
     fn watch(&mut self, container: CgroupId) -> bool {
-        self.0.borrow_mut().watched.push(container);
+        let mut kernel = self.0.borrow_mut();
+        kernel.watched.push(container);
+        if let Some(directory) = kernel.ends.take() {
+            fs::remove_dir_all(directory).unwrap();
+        }
         true
     }
 
@@ -48,6 +62,17 @@ struct Node {
 
 const C1: &str = "/matched/c1";
 
+fn tools<F>(root: &Path, forks: F) -> Tools<F> {
+    Tools {
+        processes: HostProc::unchecked(&root.join("proc")).unwrap(),
+        paths: Paths::of_the_node(),
+        files: CgroupFs::new(root.join("cgroup")),
+        forks,
+        listener: Arc::new(Reporter::default()),
+        most: 8,
+    }
+}
+
 impl Node {
     fn new(name: &str) -> Self {
         let root =
@@ -58,14 +83,8 @@ impl Node {
             fs::create_dir_all(root.join("cgroup").join(cgroup)).unwrap();
         }
         let kernel = Kernel::default();
-        let tools = Tools {
-            processes: HostProc::unchecked(&root.join("proc")).unwrap(),
-            paths: Paths::default(),
-            files: CgroupFs::new(root.join("cgroup")),
-            forks: kernel.clone(),
-            listener: Arc::new(Reporter::default()),
-        };
-        let node = Node { worker: Worker::new(tools), root, kernel };
+        let worker = Worker::new(tools(&root, kernel.clone()));
+        let node = Node { worker, root, kernel };
         node.process(5, 1, "5", "/shim", 0);
         node
     }
@@ -101,20 +120,31 @@ impl Node {
     /// What is found after so much was seen.
     fn turn(&mut self) -> Found {
         self.worker.tick();
+        self.walk();
         self.worker.news();
         self.worker.found.clone()
+    }
+
+    fn walk(&mut self) {
+        while self.worker.walk_some() {}
     }
 
     /// With the container's init, process 10, exempt.
     fn protected(name: &str) -> Self {
         let mut node = Self::new(name);
         node.process(10, 5, "10\t1", C1, 300);
-        node.worker.take_wanted(&node.wanted(C1, None));
+        node.worker.take_wanted(node.wanted(C1, None).into());
         let found = node.turn();
         node.worker.saved(found.version);
         node.worker.news();
         assert_eq!(node.score(10), "-1000");
         node
+    }
+
+    /// What an earlier agent has saved of process 10.
+    fn left(&self, start: u64) -> SavedInits {
+        let path = CgroupPath::parse(C1.as_bytes()).unwrap();
+        SavedInits::from([(self.id(C1), SavedInit { path, pid: 10, start, score: 300 })])
     }
 
     fn forks(&mut self, pid: u32, start: u64) {
@@ -143,7 +173,7 @@ impl Drop for Node {
 fn nothing_is_written_before_it_is_saved() {
     let mut node = Node::new("saved");
     node.process(10, 5, "10\t1", C1, 300);
-    node.worker.take_wanted(&node.wanted(C1, None));
+    node.worker.take_wanted(node.wanted(C1, None).into());
     let found = node.turn();
     let saved = SavedInit {
         path: CgroupPath::parse(C1.as_bytes()).unwrap(),
@@ -186,7 +216,7 @@ fn what_is_forked_gets_the_inits_own_score() {
 #[test]
 fn it_is_restored_when_no_rule_wants_it_and_at_the_end() {
     let mut node = Node::protected("released");
-    node.worker.take_wanted(&Wanted::default());
+    node.worker.take_wanted(Arc::default());
     assert_eq!(node.score(10), "300");
     assert_eq!(node.worker.news().unwrap().inits, SavedInits::new());
     node.process(11, 10, "11\t2", C1, -1000);
@@ -205,11 +235,11 @@ fn what_the_workload_has_set_is_left_alone() {
     node.worker.look_again(node.id(C1));
     node.worker.news();
     assert_eq!(node.state(), Some(Some(Unprotected::Changed)));
-    node.worker.take_wanted(&Wanted::default());
+    node.worker.take_wanted(Arc::default());
     assert_eq!(node.score(10), "5");
     let mut node = Node::new("exempt");
     node.process(10, 5, "10\t1", C1, -1000);
-    node.worker.take_wanted(&node.wanted(C1, None));
+    node.worker.take_wanted(node.wanted(C1, None).into());
     node.turn();
     assert_eq!(node.state(), Some(Some(Unprotected::OwnScore)));
     node.worker.end();
@@ -224,7 +254,7 @@ fn an_init_that_is_not_certain_is_not_touched() {
         for (pid, parent, ids) in more {
             node.process(*pid, *parent, ids, C1, 0);
         }
-        node.worker.take_wanted(&node.wanted(C1, reported));
+        node.worker.take_wanted(node.wanted(C1, reported).into());
         node.turn().inits.values().map(|init| init.pid).collect::<Vec<_>>()
     };
     let none: [u32; 0] = [];
@@ -238,26 +268,23 @@ fn an_init_that_is_not_certain_is_not_touched() {
 
 #[test]
 fn what_an_earlier_agent_left_is_taken_over_or_restored() {
-    let left = |node: &Node, start| {
-        let path = CgroupPath::parse(C1.as_bytes()).unwrap();
-        SavedInits::from([(node.id(C1), SavedInit { path, pid: 10, start, score: 300 })])
-    };
     let mut node = Node::new("left");
     node.process(10, 5, "10\t1", C1, -1000);
     node.process(11, 10, "11\t2", C1, -1000);
-    node.worker.inherit(left(&node, 100));
+    node.worker.inherit(node.left(100));
+    node.walk();
     assert_eq!([10, 11].map(|pid| node.score(pid)), ["-1000", "300"]);
     let keep = [node.id(C1)].into();
-    node.worker.take_wanted(&Wanted { keep, ..Wanted::default() });
+    node.worker.take_wanted(Wanted { keep, ..Wanted::default() }.into());
     assert_eq!(node.score(10), "-1000", "it is not known whether a rule wants it");
-    node.worker.take_wanted(&node.wanted(C1, None));
+    node.worker.take_wanted(node.wanted(C1, None).into());
     node.turn();
     assert_eq!((node.score(10), node.state()), ("-1000".into(), Some(None)));
-    node.worker.take_wanted(&Wanted::default());
+    node.worker.take_wanted(Arc::default());
     assert_eq!(node.score(10), "300");
     let mut node = Node::new("another");
     node.process(10, 5, "10\t1", C1, -1000);
-    node.worker.inherit(left(&node, 99));
+    node.worker.inherit(node.left(99));
     node.worker.end();
     assert_eq!(node.score(10), "-1000", "another process has its id");
 }
@@ -272,6 +299,7 @@ fn when_nothing_else_can_be_killed_it_is_restored() {
         let domain = node.id("/matched");
         node.kernel.0.borrow_mut().records.push_back(ForkEvent::NoVictim { time, domain });
         node.worker.take_records();
+        node.walk();
         assert_eq!(node.score(10), score, "{second}");
         assert_eq!(node.score(11), "300", "whose fork was not seen");
     }

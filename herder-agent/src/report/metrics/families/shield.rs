@@ -19,7 +19,7 @@ impl ShieldFamilies {
             protected: gauge(
                 exposed,
                 "herder_inits_protected",
-                "Containers whose init is exempt from OOM kills because their rule has protectInit.",
+                "Containers whose init is exempt from OOM kills because their rule has, or had, protectInit.",
                 [],
             ),
             unprotected: gauge(

@@ -1,0 +1,175 @@
+//! One walk over the node's processes for all containers at once: it finds inits, and gives back
+//! what was forked exempt unseen.
+//!
+//! It goes some processes at a time, because on a large node it takes longer than the ring buffer
+//! of forks has room for.
+
+use super::{
+    super::{
+        Written,
+        forks::ForkSource,
+        init::{Init, give},
+        search::{self, Candidates},
+    },
+    SEARCH_EVERY, SEARCHES, Worker,
+};
+use herder_model::{
+    cgroup::{CgroupId, CgroupPath, counters::parse_oom_kill},
+    clock::Monotonic,
+    shield::{EXEMPT, Seen},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::{Duration, Instant},
+};
+
+/// Processes that are looked at before forks get their turn; each takes some tens of microseconds.
+const PROCESSES_AT_ONCE: usize = 64;
+
+/// Two walks that only give back are at least so far apart.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// A walk that is under way.
+pub(super) struct Walk {
+    pids: Box<dyn Iterator<Item = u32>>,
+    /// All containers, so that what is in a container within another is that one's.
+    containers: HashMap<CgroupPath, CgroupId>,
+    /// Those in which exempt processes are given their value back.
+    swept: BTreeSet<CgroupId>,
+    /// Those whose init is looked for.
+    sought: BTreeMap<CgroupId, Candidates>,
+}
+
+impl<F: ForkSource> Worker<F> {
+    pub(super) fn no_victim(&mut self, domain: CgroupId, time: Monotonic) {
+        let concerned: Vec<_> = self
+            .inits
+            .iter()
+            .filter(|(_, init)| init.shield.own().is_some() && init.around.contains(&domain))
+            .map(|(id, _)| *id)
+            .collect();
+        // A process may be exempt only because its fork was not seen. The walk is over long before
+        // the state machine loses patience.
+        self.sweep(concerned.iter().copied());
+        for id in concerned {
+            let Some(init) = self.inits.get_mut(&id) else { continue };
+            let events = self.tools.files.read(&init.protect.path, "memory.events");
+            let kills = events.as_deref().and_then(parse_oom_kill).unwrap_or_default();
+            let action = init.shield.step(Seen::NoVictim(time, kills));
+            self.act(id, Some(action));
+        }
+    }
+
+    /// What is exempt in these containers, but for the init, is to be given the init's own value.
+    pub(super) fn sweep(&mut self, ids: impl IntoIterator<Item = CgroupId>) {
+        self.to_sweep.extend(ids);
+        self.start_walk(false);
+    }
+
+    pub(super) fn sweep_all(&mut self) {
+        self.sweep(self.inits.keys().chain(self.leaving.keys()).copied().collect::<Vec<_>>());
+    }
+
+    /// Whether [`Self::walk_some`] has something to do.
+    pub(in super::super) fn is_walking(&self) -> bool {
+        self.walk.is_some()
+    }
+
+    /// Starts a walk if there is a reason, and none is under way.
+    pub(super) fn start_walk(&mut self, seek: bool) {
+        if self.is_walking() {
+            return;
+        }
+        let sought = if seek { self.choose_sought() } else { BTreeMap::new() };
+        let may_sweep = self.swept.is_none_or(|swept| swept.elapsed() >= SWEEP_EVERY);
+        if sought.is_empty() && (self.to_sweep.is_empty() || !may_sweep) {
+            return;
+        }
+        let pids = match self.tools.processes.pids() {
+            Ok(pids) => Box::new(pids),
+            Err(error) => return tracing::warn!(%error, "Cannot list the node's processes."),
+        };
+        let swept = std::mem::take(&mut self.to_sweep);
+        if !swept.is_empty() {
+            self.swept = Some(Instant::now());
+        }
+        let leaving = self.leaving.iter().map(|(id, it)| (it.path.clone(), *id));
+        let inits = self.inits.iter().map(|(id, init)| (init.protect.path.clone(), *id));
+        let containers = leaving.chain(inits).collect();
+        self.walk = Some(Walk { pids, containers, swept, sought });
+    }
+
+    /// Looks at some processes. Returns whether there are more.
+    pub(in super::super) fn walk_some(&mut self) -> bool {
+        let Some(mut walk) = self.walk.take() else { return false };
+        for _ in 0..PROCESSES_AT_ONCE {
+            let Some(pid) = walk.pids.next() else {
+                self.conclude(walk.sought);
+                return false;
+            };
+            self.visit(&mut walk, pid);
+        }
+        self.walk = Some(walk);
+        true
+    }
+
+    fn visit(&self, walk: &mut Walk, pid: u32) {
+        // What has ended meanwhile is of no interest.
+        let Ok(process) = self.tools.processes.process(pid) else { return };
+        let Some(path) = search::cgroup(&process, &self.tools.paths) else { return };
+        let Some(id) = search::container_of(&path, &walk.containers) else { return };
+        if walk.swept.contains(&id)
+            && let Some((own, path)) = self.value_of_children(id)
+            && process.score() == Ok(EXEMPT)
+            && !self.is_protected(pid)
+        {
+            let result = give(&process, own);
+            self.tools.listener.wrote(path, pid, Written::GaveBack, &result);
+        }
+        if let Some(candidates) = walk.sought.get_mut(&id)
+            && let Some(Init { protect, .. }) = self.inits.get(&id)
+        {
+            candidates.consider(process, protect, &self.tools.processes, &self.tools.paths);
+        }
+    }
+
+    fn is_protected(&self, pid: u32) -> bool {
+        self.inits.values().any(|init| {
+            init.shield.exempt_own().is_some()
+                && init.process.as_ref().is_some_and(|init| init.pid() == pid)
+        })
+    }
+
+    fn conclude(&mut self, sought: BTreeMap<CgroupId, Candidates>) {
+        for (id, candidates) in sought {
+            let Some(init) = self.inits.get_mut(&id) else { continue };
+            init.searched = init.searched.saturating_add(1);
+            if init.process.is_none() {
+                init.process = candidates.certain();
+                self.surround(id);
+            }
+        }
+        self.begin();
+    }
+
+    /// The containers whose init is to be looked for, as far as there is room for it.
+    fn choose_sought(&mut self) -> BTreeMap<CgroupId, Candidates> {
+        let held = self.inits.values().filter(|init| init.process.is_some()).count();
+        let mut room = self.tools.most.saturating_sub(held);
+        let mut sought = BTreeMap::new();
+        let left = &self.left;
+        let unknown = |id: &CgroupId, init: &Init| init.process.is_none() && !left.contains_key(id);
+        for (id, init) in self.inits.iter_mut().filter(|(id, init)| unknown(id, init)) {
+            if init.searched >= SEARCHES && !init.searched.is_multiple_of(SEARCH_EVERY) {
+                init.searched = init.searched.saturating_add(1);
+                continue;
+            }
+            init.too_many = room == 0;
+            if room > 0 {
+                room -= 1;
+                sought.insert(*id, Candidates::default());
+            }
+        }
+        sought
+    }
+}
