@@ -69,9 +69,12 @@ fn agent_of_node(shown: Shown, flags: &[&str]) -> Agent {
     agent
 }
 
-/// Becomes a role in the node.
+/// Becomes a role in the node, with the score that the kubelet gives to node-critical pods, as the
+/// agent's is. The node's limit may be hit again before its victim's memory is free, and then the
+/// agent would be the largest.
 pub fn in_node(rest: &[&str]) -> ExitCode {
     let directory = format!("/sys/fs/cgroup{NODE}");
+    fs::write("/proc/self/oom_score_adj", "-997").unwrap();
     if rest[0] != "Directory" {
         if rest[0] == "Namespace" {
             fs::write(format!("{directory}/cgroup.procs"), "0").unwrap();
@@ -130,8 +133,16 @@ fn node_is_a_container() {
         above.limit(150);
         let path = format!("{NODE}/matched/more{number}");
         let more = Container::start_governed(&path, 1000, &["idle", "hog:200"]);
-        let kills = agent.wait_for_kills(3 + number);
-        assert_kill(&kills[2 + number], "subprocess", "node", &format!("/matched/more{number}"));
+        let (told, mut kill) = (format!("/matched/more{number}"), Value::Null);
+        eventually("it is told", || {
+            // Linux 7 may choose another one while the first still has its memory.
+            let found = agent.kills().into_iter().find(|kill| kill["cgroup"] == told);
+            found.is_some_and(|found| {
+                kill = found;
+                true
+            })
+        });
+        assert_kill(&kill, "subprocess", "node", &told);
         above.set("memory.max", "max");
         drop(more);
     }
