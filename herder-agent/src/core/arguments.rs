@@ -90,7 +90,11 @@ impl Core {
         *waiting = Waiting { is_wanted, ..Waiting::default() };
         if let Err(error) = self.source.read_arguments(is_wanted) {
             waiting.is_refused = is_wanted;
-            tracing::warn!(%error, "The arguments of victims are not read, or are read without need.");
+            if is_wanted {
+                tracing::warn!(%error, "The arguments of victims are not read.");
+            } else {
+                tracing::warn!(%error, "The programs that read the arguments of victims stay attached.");
+            }
         }
     }
 

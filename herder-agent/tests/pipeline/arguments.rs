@@ -127,8 +127,9 @@ fn nothing_is_read_or_kept_without_a_rule() {
     assert_eq!(shown(&node, 1), [], "the rule that asked for them is gone");
     node.rules_are(ASKS_NOT);
     assert_eq!(node.kernel.asked_for_arguments(), Some(false));
-    node.subprocess_dies(6);
-    reads(&node, 100, Some(b"worker"));
+    node.victim(6, 101, 18, node.worker);
+    node.decision(6, node.worker, 0, (1, 1));
+    reads(&node, 101, Some(b"worker"));
     node.turn();
     assert_eq!((node.kills().len(), shown(&node, 2)), (2, vec![]));
 }
