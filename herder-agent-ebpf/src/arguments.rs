@@ -19,7 +19,7 @@ mod kernel;
 use aya_ebpf::{
     helpers::{
         bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns, bpf_probe_read_user,
-        bpf_probe_read_user_str, generated,
+        bpf_probe_read_user_str_bytes, generated,
     },
     macros::{map, raw_tracepoint},
     maps::{LruHashMap, PerCpuArray, RingBuf},
@@ -36,6 +36,10 @@ static ARGUMENTS: RingBuf = RingBuf::with_byte_size(rings::ARGUMENTS, 0);
 /// is makes room for others.
 #[map]
 static SENT: LruHashMap<u32, u8> = LruHashMap::with_max_entries(1024, 0);
+
+/// Processes that were delivered it, as long as there is room.
+#[map]
+static DELIVERED: LruHashMap<u32, u8> = LruHashMap::with_max_entries(256, 0);
 
 /// Records that did not fit into the ring buffer.
 #[map]
@@ -88,6 +92,8 @@ fn kill_delivered(ctx: RawTracePointContext) -> i32 {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     // Each thread is delivered it. The one that removes the entry reads.
     if signal == SIGKILL && SENT.remove(&tgid).is_ok() {
+        // As above.
+        let _ = DELIVERED.insert(&tgid, &0, 0);
         hand_over(tgid);
     }
     0
@@ -100,9 +106,15 @@ fn current() -> Task {
 }
 
 /// Whether it is the init of a pid namespace that ends. The kernel kills all that is left in there
-/// by the same signal (`zap_pid_ns_processes()`, kernel/pid_namespace.c).
+/// by the same signal (`zap_pid_ns_processes()`, kernel/pid_namespace.c). Not of one that was killed
+/// by the kernel itself: of a group, that may be quicker than the OOM killer.
 #[inline(always)]
 fn ends_namespace(task: Task) -> bool {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: only whether it is there is asked.
+    if unsafe { DELIVERED.get(&tgid) }.is_some() {
+        return false;
+    }
     let flags: Option<u32> = task.0.read(offset!(task_flags));
     flags.is_some_and(|flags| flags & EXITING != 0)
         && task.leader().and_then(Task::ns_pid).is_some_and(|(pid, level)| pid == 1 && level > 0)
@@ -165,10 +177,11 @@ fn read(room: &mut Room) -> Option<u32> {
     if last != 0 {
         // A program has written a title that goes on in its environment, up to the first NUL.
         let text = &mut room.text[..ARGUMENTS_LEN];
-        // SAFETY: as above; it ends with a NUL.
-        let length = unsafe { bpf_probe_read_user_str(start as *const u8, text) }.ok()?;
-        room.record.length = (length as u32).saturating_sub(1);
-        let cut = if length >= ARGUMENTS_LEN { flag::CUT } else { 0 };
+        // SAFETY: as above. A NUL is put after it.
+        let text = unsafe { bpf_probe_read_user_str_bytes(start as *const u8, text) }.ok()?;
+        let length = text.len();
+        room.record.length = length as u32;
+        let cut = if length + 1 >= ARGUMENTS_LEN { flag::CUT } else { 0 };
         return Some(flag::READ | cut);
     }
     let length = end - start;

@@ -18,8 +18,11 @@ use std::{collections::VecDeque, time::Duration};
 /// So many processes wait at once: for their kill, or for their arguments. The oldest goes.
 const WAITING: usize = 256;
 
-/// How long they do. A kill waits for its name for half of that.
+/// How long arguments wait for their kill. That waits for its name for half of it.
 const WAIT: Duration = Duration::from_secs(60);
+
+/// How long a kill waits for arguments. A victim is delivered its signal when it next runs.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(20);
 
 /// What waits.
 #[derive(Debug, Default)]
@@ -50,13 +53,15 @@ impl Waiting {
 
     /// Those that have waited long enough, or that there are too many of.
     fn overdue(&mut self, now: Monotonic) -> Vec<(u64, ProcessKey)> {
-        let is_over = |since: Monotonic| now.saturating_duration_since(since) > WAIT;
-        while self.read.len() > WAITING || self.read.front().is_some_and(|it| is_over(it.time)) {
+        let is_over = |since, wait| now.saturating_duration_since(since) > wait;
+        while self.read.len() > WAITING
+            || self.read.front().is_some_and(|it| is_over(it.time, WAIT))
+        {
             self.read.pop_front();
         }
         let mut overdue = Vec::new();
         while self.expected.len() > WAITING
-            || self.expected.front().is_some_and(|(since, ..)| is_over(*since))
+            || self.expected.front().is_some_and(|(since, ..)| is_over(*since, DELIVERED_WITHIN))
         {
             overdue.extend(self.expected.pop_front().map(|(_, kill, process)| (kill, process)));
         }

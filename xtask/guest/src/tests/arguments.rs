@@ -131,13 +131,17 @@ fn arguments_of_a_group() {
     let agent = start(GROUP, &[]);
     let _container = Container::start("/matched/c1", 100, &["idle", "idle", "hog:200"]);
     let kill = agent.wait_for_kills(1).remove(0);
-    assert_eq!([&kill["kind"], &kill["processes"]], [&json!("group"), &json!(4)]);
+    assert_eq!(kill["kind"], "group");
     let found = arguments(&agent, &kill);
-    let mut texts: Vec<_> =
-        found.iter().map(|one| one["text"].as_str().unwrap_or("?").to_owned()).collect();
-    texts.sort();
+    // What ends with the init before the kernel comes to it is no victim.
+    assert_eq!(found.len(), usize::try_from(kill["processes"].as_u64().unwrap()).unwrap());
+    assert!(found.len() >= 2, "{found:?}");
     let tree = "/init role tree /tmp/notes-matched-c1 idle idle hog:200";
-    assert_eq!(texts, ["/init role hog 200", "/init role idle", "/init role idle", tree]);
+    let possible = ["/init role hog 200", "/init role idle", tree];
+    for one in &found {
+        assert!(possible.iter().any(|text| one["text"] == *text), "{one}");
+    }
+    assert_eq!(found[0]["text"], possible[0], "the chosen one is the first");
     agent.assert_nothing_lost();
 }
 
