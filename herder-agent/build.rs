@@ -10,14 +10,19 @@ fn main() {
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
     let object = env::var_os("HERDER_EBPF_OBJECT")
         .map_or_else(|| package.join("../target/herder/herder-ebpf.o"), PathBuf::from);
-    // The second object lies beside the first.
-    let name = object.file_name().unwrap_or_default().to_string_lossy();
-    let fork = object.with_file_name(name.replace("ebpf", "fork"));
-    println!("cargo::rerun-if-changed={}", object.display());
-    println!("cargo::rerun-if-changed={}", fork.display());
-    if let (Ok(object), Ok(fork)) = (object.canonicalize(), fork.canonicalize()) {
+    // The others lie beside the first.
+    let first = object.file_name().unwrap_or_default().to_string_lossy();
+    let objects = ["ebpf", "fork", "arguments"]
+        .map(|name| (name, object.with_file_name(first.replace("ebpf", name))));
+    for (_, object) in &objects {
+        println!("cargo::rerun-if-changed={}", object.display());
+    }
+    let built = objects.map(|(name, object)| Some((name, object.canonicalize().ok()?)));
+    if built.iter().all(Option::is_some) {
         println!("cargo::rustc-cfg=herder_ebpf");
-        println!("cargo::rustc-env=HERDER_EBPF_OBJECT={}", object.display());
-        println!("cargo::rustc-env=HERDER_FORK_OBJECT={}", fork.display());
+        for (name, object) in built.into_iter().flatten() {
+            let variable = format!("HERDER_{}_OBJECT", name.to_uppercase());
+            println!("cargo::rustc-env={variable}={}", object.display());
+        }
     }
 }

@@ -8,7 +8,7 @@ use herder_agent_ebpf::{
 
 /// Overwritten by the agent before the programs are loaded.
 #[unsafe(no_mangle)]
-static LAYOUT: KernelLayout = KernelLayout::UNKNOWN;
+pub(crate) static LAYOUT: KernelLayout = KernelLayout::UNKNOWN;
 
 /// Id of the cgroup that the agent's mount begins at. Overwritten like [`LAYOUT`].
 #[unsafe(no_mangle)]
@@ -37,7 +37,7 @@ impl Address {
     /// Reads a value at an offset. `None` where the field does not exist, the
     /// address is null, or the memory cannot be read.
     #[inline(always)]
-    fn read<T: Copy>(self, offset: u32) -> Option<T> {
+    pub(crate) fn read<T: Copy>(self, offset: u32) -> Option<T> {
         if offset == ABSENT || self.0 == 0 {
             return None;
         }

@@ -127,4 +127,8 @@ kernel_layout! {
     mem_cgroup_swap_usage,
     /// `mem_cgroup.swap.max`, pages
     mem_cgroup_swap_limit,
+    /// `mm_struct.arg_start`: where the command line is
+    mm_arg_start,
+    /// `mm_struct.arg_end`
+    mm_arg_end,
 }

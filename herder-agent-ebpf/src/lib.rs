@@ -25,6 +25,9 @@ pub const COMM_LEN: usize = 16;
 /// (`TRACE_CGROUP_PATH_LEN`, kernel/cgroup/cgroup-internal.h).
 pub const PATH_LEN: usize = 1024;
 
+/// Most bytes of a victim's command line that are handed over.
+pub const ARGUMENTS_LEN: usize = 256;
+
 /// Levels of cgroups below the root that matter: deeper ones are reported as those above them.
 pub const LEVELS: usize = 32;
 
@@ -52,6 +55,8 @@ pub enum RecordKind {
     NoVictim = 9,
     /// A [`candidates::CandidatesRecord`].
     Candidates = 10,
+    /// An [`ArgumentsRecord`].
+    Arguments = 11,
 }
 
 /// How every record begins.
@@ -106,6 +111,10 @@ pub mod flag {
     pub const SWAP: u32 = 1 << 13;
     /// The walk over the candidates was seen from its beginning.
     pub const WALK: u32 = 1 << 14;
+    /// The command line was in memory, and is in the record.
+    pub const READ: u32 = 1 << 15;
+    /// It is longer than what is in the record.
+    pub const CUT: u32 = 1 << 16;
 }
 
 /// A process that the kernel chose to die: one call of `trace_mark_victim()`.
@@ -278,6 +287,22 @@ pub struct NoVictimRecord {
     pub trigger_cgroup: u64,
 }
 
+/// The command line of a process that the kernel kills, at the delivery of the signal. Followed by
+/// `length` bytes of it: arguments that end with a NUL each, or a title that the program has
+/// written there.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub struct ArgumentsRecord {
+    /// Time of the delivery. Its flags are [`flag::READ`] and [`flag::CUT`].
+    pub header: Header,
+    /// When the thread group began, `CLOCK_BOOTTIME` nanoseconds.
+    pub start_boottime: u64,
+    /// Process id, in the initial pid namespace.
+    pub tgid: u32,
+    /// At most [`ARGUMENTS_LEN`].
+    pub length: u32,
+}
+
 /// Why the programs could not hand something over: indexes of the `LOSSES` map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
@@ -338,6 +363,7 @@ const _: () = {
     assert!(size_of::<CgroupRecord>() == 16 + 8 + 2 * 4);
     assert!(size_of::<ForkRecord>() == 16 + 2 * 8 + 2 * 4);
     assert!(size_of::<NoVictimRecord>() == 16 + 2 * 8);
+    assert!(size_of::<ArgumentsRecord>() == 16 + 8 + 2 * 4);
     // The ring buffer hands out records at multiples of 8 bytes.
     assert!(align_of::<VictimRecord>() == 8 && align_of::<DecisionRecord>() == 8);
     assert!(align_of::<ExitRecord>() == 8 && align_of::<CgroupRecord>() == 8);

@@ -12,6 +12,9 @@ pub const CGROUPS: u32 = 256 * 1024;
 /// Of forks of protected inits, and attempts of the OOM killer without a victim: some 2,000.
 pub const FORKS: u32 = 128 * 1024;
 
+/// Of victims' arguments: some 200 of the longest.
+pub const ARGUMENTS: u32 = 64 * 1024;
+
 /// Sizes of pages of the kernels that the agent runs on (arm64 has all of them).
 pub const PAGES: [u32; 3] = [4 << 10, 16 << 10, 64 << 10];
 
@@ -25,6 +28,8 @@ const _: () = {
     assert!(is_legal(KILLS, small) && is_legal(KILLS, middle) && is_legal(KILLS, large));
     assert!(is_legal(CGROUPS, small) && is_legal(CGROUPS, middle) && is_legal(CGROUPS, large));
     assert!(is_legal(FORKS, small) && is_legal(FORKS, middle) && is_legal(FORKS, large));
+    assert!(is_legal(ARGUMENTS, small) && is_legal(ARGUMENTS, middle));
+    assert!(is_legal(ARGUMENTS, large));
 };
 
 #[cfg(test)]
@@ -43,6 +48,7 @@ mod tests {
             (KILLS, [true; 3]),
             (CGROUPS, [true; 3]),
             (FORKS, [true; 3]),
+            (ARGUMENTS, [true; 3]),
         ] {
             assert_eq!(PAGES.map(|page| is_legal(bytes, page)), legal, "{bytes}");
         }

@@ -2,6 +2,7 @@
 //! in order.
 
 mod cluster;
+mod guard;
 mod meanwhile;
 mod own;
 mod reload;
@@ -33,6 +34,8 @@ use crate::{
     runtime::{bundle::Bundles, nri, roles},
     serve::{self, Listeners, Readiness, ServeError, State, access::AccessError},
 };
+pub use guard::authenticates;
+use guard::{Guard, Rules};
 use herder_model::{
     cgroup::CgroupId, naming::Naming, owner::kubelet::KubeletRoots, pods::current::CurrentPods,
     rules::matching::Policy,
@@ -97,11 +100,14 @@ pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
     // Before anything that takes time: SIGHUP would end the process.
     let hangup = runtime.block_on(async { signal(SignalKind::hangup()) });
     let hangup = start(hangup, "waiting for SIGHUP")?;
-    let web = args.web_config_file.clone();
+    let web = args.port.web_config_file.clone();
     let web = runtime.block_on(async { web.map(reload::access::start).transpose() })?;
     let (access, access_reload) = web.unzip();
-    let listeners = runtime.block_on(async { serve::bind(&args.listen) })?;
+    let listeners = runtime.block_on(async { serve::bind(&args.port.listen) })?;
     let listen = listeners.addresses();
+    let mut guard = Guard::new(args.port.is_local(), access.clone());
+    let name = path.map(|path| path.display().to_string()).unwrap_or_default();
+    let config = guard.accept(config, &name).map_err(ConfigError::from)?;
     let for_pods = runtime.block_on(async { own::bind(args) })?;
 
     let counted = reporter.clone();
@@ -185,6 +191,7 @@ pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
         shield: Some(shield),
     });
     let (policies, followed) = watch::channel(policy);
+    let rules = Rules::new(args.port.is_local(), followed.clone());
     let (pod_events, pods) = mpsc::channel(MESSAGES);
     let (to_learn, learnt) = mpsc::channel(MESSAGES);
     let (asked, states) = mpsc::channel(MESSAGES);
@@ -251,15 +258,12 @@ pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
     let (node, reports) = (&args.node_name, reporter.clone());
     let dropped = Some(telemetry.dropped());
     let state = State::new(reports, readiness, asked.clone(), heartbeat, dropped, node);
-    let state = match access {
-        Some(access) => state.asking(access),
-        None => state,
-    };
+    let state = access.into_iter().fold(state.local(args.port.is_local()), State::asking);
     let servers = Servers { listeners, state, for_pods };
     if let Some(reload) = access_reload {
-        runtime.spawn(reload.watch(reporter.clone()));
+        runtime.spawn(reload.watch(reporter.clone(), rules));
     }
-    let reload = Reload { path, loaded, hangup, policies, log };
+    let reload = Reload { path, loaded, hangup, policies, log, guard, is_exposed: false };
     runtime.block_on(supervise(reload, reporter, servers, asked));
     // Meanwhile the core ends, and with it the queue; what is in it then is all.
     drop(stop_core);

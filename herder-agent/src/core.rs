@@ -11,6 +11,7 @@
 //! waits. So `tests/pipeline.rs` drives the same core without a kernel.
 
 mod appearing;
+mod arguments;
 mod audit;
 mod cgroups;
 mod connected;

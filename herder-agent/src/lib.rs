@@ -31,7 +31,7 @@ mod runtime;
 mod serve;
 mod state;
 
-pub use agent::run;
+pub use agent::{authenticates, run};
 pub use serve::{PORT, access::AccessFiles};
 
 /// What tests, benches and fuzz targets build from outside, under the paths that it has inside.
@@ -54,7 +54,7 @@ pub mod inside {
         }
         pub use crate::kernel::clock;
         pub mod probe {
-            pub use crate::kernel::probe::{KernelFacts, decode};
+            pub use crate::kernel::probe::{KernelFacts, ProbeError, decode};
         }
         pub mod source {
             pub use crate::kernel::source::{

@@ -19,7 +19,7 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 
 fn main() -> ExitCode {
     let args = match Cli::parse().task {
-        Task::Check(args) => return check::run(&args),
+        Task::Check(args) => return check::run(&args, &herder_agent::authenticates),
         Task::Kills(args) => return client::kills(&args),
         Task::Own(args) => return client::own::kills(args),
         Task::Explain(args) => return client::explain(&args),

@@ -1,6 +1,7 @@
 //! Reports: one call for each occurrence writes the log line, counts, and keeps the
 //! record, so that the three cannot drift apart.
 
+mod arguments;
 mod config;
 mod enforcement;
 mod escalation;
@@ -22,6 +23,7 @@ use crate::{
     kernel::clock::monotonic_now,
     kubernetes::{client::Failure, events::send},
 };
+use arguments::Kept;
 use herder_model::{
     cgroup::CgroupPath,
     clock::Monotonic,
@@ -53,6 +55,7 @@ use tokio::sync::watch;
 pub struct Reporter {
     metrics: Metrics,
     journal: Lock<Journal>,
+    arguments: Lock<Kept>,
     source: OnceLock<&'static str>,
     config: Lock<Option<ConfigInForce>>,
     told_unread: AtomicBool,
@@ -74,6 +77,7 @@ impl Reporter {
         Reporter {
             metrics,
             journal: Lock::new(Journal::default()),
+            arguments: Lock::new(Kept::default()),
             source: OnceLock::new(),
             config: Lock::new(None),
             told_unread: AtomicBool::new(false),

@@ -12,7 +12,8 @@
 //!
 //! On another port, if it is asked for, [`own`]: pods' questions for their own kills.
 //!
-//! It only reads, and has no secrets. No client can delay another one, and all clients
+//! It only reads. What may be secret, the arguments of victims, it shows only where not everyone
+//! can ask. No client can delay another one, and all clients
 //! together cost a bounded amount of memory, less than 12 MiB (16 MiB with TLS and gzip):
 //!
 //! * [`places::SERVED`] connections with a request, with at most a head (16 KiB, and
@@ -102,6 +103,7 @@ pub struct State {
     dropped: Option<ErrorCounter>,
     node: Arc<str>,
     access: watch::Receiver<Access>,
+    is_local: bool,
     handshakes: Arc<Rate>,
     encoders: Encoders,
     /// Of the port for pods.
@@ -129,6 +131,7 @@ impl State {
             dropped,
             node,
             access,
+            is_local: false,
             handshakes,
             encoders,
             pods: None,
@@ -145,6 +148,16 @@ impl State {
     /// Asks of clients what was sent last.
     pub fn asking(self, access: watch::Receiver<Access>) -> Self {
         State { access, ..self }
+    }
+
+    /// Only processes of this machine can connect.
+    pub fn local(self, is_local: bool) -> Self {
+        State { is_local, ..self }
+    }
+
+    /// Whether what is confidential may be in an answer: not everyone can ask for it.
+    fn is_guarded(&self) -> bool {
+        self.is_local || self.access.borrow().asks_who_it_is()
     }
 }
 

@@ -8,6 +8,8 @@
     reason = "tests say what went wrong by panicking, their helpers too"
 )]
 
+#[path = "pipeline/arguments.rs"]
+mod arguments;
 #[path = "pipeline/connected.rs"]
 mod connected;
 #[path = "pipeline/counted.rs"]

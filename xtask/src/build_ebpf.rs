@@ -1,5 +1,5 @@
-//! Builds the eBPF objects: the one with the programs that always run, and beside it the one
-//! that is loaded only where a rule protects an init.
+//! Builds the eBPF objects: the one with the programs that always run, and beside it those that
+//! are loaded only where a rule asks for them.
 //!
 //! It takes a compiler that can build `core` for the BPF target, with that
 //! library's source, and a bpf-linker of the same LLVM: rustup's nightly with
@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> Result<PathBuf> {
         }
         copy_host_artifacts(&output()?.join("ebpf"), &made(target.clone())?)?;
         run_for(args, env::consts::ARCH, &target, &again)?;
-        for (built, again) in [(&built, &again), (&fork(&built), &fork(&again))] {
+        for (built, again) in all(&built).iter().zip(&all(&again)) {
             if fs::read(again)? != fs::read(built)? {
                 bail!(
                     "{} and {} differ: the build has changed with its place or the time",
@@ -103,14 +103,24 @@ pub fn run_for(args: &Args, architecture: &str, target: &Path, object: &Path) ->
     };
     say(&format!("eBPF toolchain: {}, LLVM {llvm}, {}", toolchain.name, linker.display()));
     let built = compile(&toolchain, &linker, args.log, architecture, target)?;
-    keep(&fork(&built), &fork(object))?;
+    for (built, object) in BESIDE.map(|name| (beside(&built, name), beside(object, name))) {
+        keep(&built, &object)?;
+    }
     keep(&built, object)
 }
 
-/// The second object, which lies beside the first.
-fn fork(object: &Path) -> PathBuf {
-    let name = object.file_name().unwrap_or_default().to_string_lossy();
-    object.with_file_name(name.replace("ebpf", "fork"))
+/// What the objects are called that lie beside the first: `herder-fork` beside `herder-ebpf`.
+const BESIDE: [&str; 2] = ["fork", "arguments"];
+
+fn beside(object: &Path, name: &str) -> PathBuf {
+    let first = object.file_name().unwrap_or_default().to_string_lossy();
+    object.with_file_name(first.replace("ebpf", name))
+}
+
+/// The first object and those beside it.
+fn all(object: &Path) -> [PathBuf; 3] {
+    let [fork, arguments] = BESIDE.map(|name| beside(object, name));
+    [object.to_path_buf(), fork, arguments]
 }
 
 fn find() -> Result<Option<Toolchain>> {
@@ -231,6 +241,8 @@ fn compile(
             "herder-ebpf",
             "--bin",
             "herder-fork",
+            "--bin",
+            "herder-arguments",
         ])
         .args(["--features", if log { "log" } else { "programs" }, "--profile", "ebpf"])
         .args(["-Z", "build-std=core", "--target", "bpfel-unknown-none", "--target-dir"])

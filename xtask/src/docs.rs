@@ -159,6 +159,7 @@ fn the_table_of_keys_is_that_of_the_agent() {
         "rules[].name",
         "rules[].oomGroup",
         "rules[].protectInit",
+        "rules[].victimArguments",
         "rules[].cgroups",
         "rules[].pods",
         "rules[].pods.namespaces",

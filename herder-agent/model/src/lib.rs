@@ -19,6 +19,7 @@
 #[macro_use]
 mod labels;
 
+pub mod arguments;
 pub mod backoff;
 pub mod bucket;
 pub mod causes;

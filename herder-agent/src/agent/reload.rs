@@ -4,6 +4,7 @@ pub(super) mod access;
 mod chain;
 
 use crate::{
+    agent::guard::Guard,
     cli::{
         config::{self, ConfigError},
         telemetry::LogSwitch,
@@ -42,6 +43,9 @@ pub(super) struct Reload<'a> {
     /// The rules, for all parts that go by them.
     pub(super) policies: watch::Sender<Arc<Policy>>,
     pub(super) log: Log,
+    pub(super) guard: Guard,
+    /// The file was rejected only because everyone can ask the agent.
+    pub(super) is_exposed: bool,
 }
 
 /// What is logged, and by what that is chosen.
@@ -101,13 +105,15 @@ impl Reload<'_> {
             let pause = if watched.is_ok() { WATCHED } else { UNWATCHED };
             asked = tokio::select! {
                 _ = self.hangup.recv() => true,
+                () = self.guard.changed(), if self.is_exposed => true,
                 () = chain.changed() => false,
                 () = sleep(pause) => false,
             };
         }
     }
 
-    fn take(&self, path: &Path, text: &Text, reporter: &Reporter) {
+    fn take(&mut self, path: &Path, text: &Text, reporter: &Reporter) {
+        self.is_exposed = false;
         let text = match text {
             Ok(text) => text,
             Err(error) => return reporter.config_reload(Err(error)),
@@ -126,12 +132,15 @@ impl Reload<'_> {
 
     /// The configuration in a text, and the log level that is in force from now on. The level goes
     /// first: of the two only that can fail, and a file counts as a whole.
-    fn parse(&self, path: &Path, text: &str) -> Result<(Config, LogLevel), ConfigError> {
+    fn parse(&mut self, path: &Path, text: &str) -> Result<(Config, LogLevel), ConfigError> {
         let path = path.display().to_string();
         if parse::is_empty(text) {
             return Err(ConfigError::Emptied { path });
         }
         let config = Config::parse(text, &path)?;
+        let accepted = self.guard.accept(config, &path);
+        self.is_exposed = accepted.is_err();
+        let config = accepted?;
         let log_level = self.log.take(&config)?;
         Ok((config, log_level))
     }

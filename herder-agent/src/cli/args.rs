@@ -2,16 +2,18 @@
 
 mod explain;
 mod own;
+mod port;
 mod tls;
 
 pub use explain::{ExplainArgs, WhichKill};
 pub use own::SelfArgs;
+pub use port::PortArgs;
 pub use tls::TlsArgs;
 
 use crate::kernel::source::SourceChoice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use herder_model::{cgroup::CgroupPath, owner::kubelet, rules::parse::LogLevel};
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 /// Reports every OOM kill on this node, and enforces memory.oom.group by rules.
 #[derive(Debug, Parser)]
@@ -156,15 +158,9 @@ pub struct RunArgs {
     /// Flags that `check` has too.
     #[command(flatten)]
     pub node: NodeArgs,
-    /// Address of the page, /metrics, /livez, /readyz and /api/v1. May be given several
-    /// times, or as a list with commas. Default: port 9469 of all IPv6 and IPv4 addresses.
-    #[arg(long, env = "HERDER_LISTEN", value_name = "ADDR:PORT", value_delimiter = ',')]
-    pub listen: Vec<SocketAddr>,
-    /// File with what the port requires of its clients: TLS, client certificates, user names
-    /// with passwords, in the format that Prometheus exporters share (docs/http.md). Read again
-    /// when it or a file in it changes. /livez and /readyz stay open.
-    #[arg(long, env = "HERDER_WEB_CONFIG_FILE", value_name = "FILE")]
-    pub web_config_file: Option<PathBuf>,
+    /// Flags of the port that `check` has too.
+    #[command(flatten)]
+    pub port: PortArgs,
     /// Port of all IPv6 and IPv4 addresses on which a pod of this node may ask for its own
     /// OOM kills: /api/v1/self/kills and /api/v1/self/kills/stream (docs/self.md). The pod is
     /// known by the address that its connection comes from. Needs Kubernetes. Default: none.
@@ -273,6 +269,9 @@ pub struct CheckArgs {
     /// Flags that `run` has too.
     #[command(flatten)]
     pub node: NodeArgs,
+    /// The port's, of the agent that is to run here.
+    #[command(flatten)]
+    pub port: PortArgs,
 }
 
 /// Whether to use something.
@@ -354,11 +353,11 @@ mod tests {
     #[test]
     fn defaults_and_mistakes() {
         let Task::Run(run) = Cli::try_parse_from(["a", "run"]).unwrap().task else { panic!() };
-        assert_eq!(run.listen, []);
+        assert_eq!(run.port.listen, []);
         assert!(!run.dry_run && !run.restore_on_exit && run.node.config.is_none());
         let listen = ["a", "run", "--listen", "[::1]:80,127.0.0.1:81", "--listen", "[::]:82"];
         let Task::Run(run) = Cli::try_parse_from(listen).unwrap().task else { panic!() };
-        assert_eq!(run.listen.iter().map(SocketAddr::port).collect::<Vec<_>>(), [80, 81, 82]);
+        assert_eq!(run.port.listen.iter().map(|at| at.port()).collect::<Vec<_>>(), [80, 81, 82]);
         for bad in [
             &["a", "run", "--listen", "9469"][..],
             &["a", "run", "--listen", "[::1]:80,"],

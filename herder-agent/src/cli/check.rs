@@ -3,11 +3,14 @@
 //! It changes nothing, but it loads and attaches the programs for a moment, and opens the
 //! files that `run` would write: an attempt shows more than any list of capabilities.
 
+mod arguments;
 mod checks;
 mod enforcement;
 mod escalation;
 mod kubelet;
 mod shield;
+
+pub use arguments::Authenticates;
 
 use crate::cli::{args::CheckArgs, telemetry::colours};
 use std::{
@@ -48,8 +51,8 @@ fn warn(found: impl Into<String>, mend: &str) -> Finding {
 }
 
 /// Runs all checks and prints them. 0 if none failed.
-pub fn run(args: &CheckArgs) -> ExitCode {
-    let findings = checks::all(&args.node);
+pub fn run(args: &CheckArgs, authenticates: Authenticates<'_>) -> ExitCode {
+    let findings = checks::all(args, authenticates);
     let colours = colours();
     // Without a reader there is nothing to do.
     let _ = io::stdout().write_all(Report { findings: &findings, colours }.to_string().as_bytes());

@@ -178,7 +178,8 @@ impl Core {
     pub(super) fn take_policy(&mut self, policy: Arc<Policy>) {
         self.reporter.rules(policy.names());
         self.reporter.escalating(policy.escalations());
-        self.subjects.policy = policy;
+        let before = std::mem::replace(&mut self.subjects.policy, policy);
+        self.ask_for_arguments(Some(&before));
         self.cgroups.sort(&self.subjects);
         self.refuse_new_groups();
         let living: Vec<_> = self.cgroups.tree.living().map(|(id, _)| id).collect();

@@ -2,7 +2,8 @@
 //! and their containers' fates waited for.
 
 use super::{
-    Core, describe::Surroundings, fates::Fates, losses::Losses, scene::Scenes, waiting::Waiting,
+    Core, arguments, describe::Surroundings, fates::Fates, losses::Losses, scene::Scenes,
+    waiting::Waiting,
 };
 use crate::kernel::source::Queue;
 use herder_agent_ebpf::Loss;
@@ -29,6 +30,7 @@ pub(super) struct Kills {
     pub(super) waiting: Waiting,
     pub(super) fates: Fates,
     pub(super) scenes: Scenes,
+    pub(super) arguments: arguments::Waiting,
     /// The latest victims.
     exiting: Exiting,
     /// Where no program can say whose limit was hit.
@@ -45,6 +47,7 @@ impl Kills {
             waiting: Waiting::default(),
             fates: Fates::default(),
             scenes: Scenes::default(),
+            arguments: arguments::Waiting::default(),
             exiting: Exiting::default(),
             over_limit: is_blind.then(OverLimit::default),
             levels: None,
@@ -95,6 +98,7 @@ impl Core {
         // A victim's cgroup was made before the victim died. So once the kill is read, the other
         // ring buffer has the cgroup's path already.
         self.take_cgroups();
+        self.take_arguments(polled.arguments, polled.arguments_lost);
         if polled.events.is_empty() && polled.kills.is_empty() {
             return;
         }

@@ -154,6 +154,7 @@ impl Core {
         let around =
             Surroundings { cgroups: &self.cgroups, subjects: &self.subjects, files: &self.files };
         self.notices.notice_kill(report, &around);
+        self.keep_arguments(number, report);
         self.follow_container(number, report);
         // The kill may be reported long after the container's removal.
         for victim in &report.kill.victims {

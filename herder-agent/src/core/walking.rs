@@ -51,6 +51,7 @@ pub(super) async fn next_step(walking: &mut Option<Walking>) -> (Monotonic, Step
 impl Core {
     /// Finds all that is there before the agent is ready.
     pub fn begin(&mut self) -> io::Result<()> {
+        self.ask_for_arguments(None);
         let (began, root) = (self.begin_walk(), self.hierarchy());
         let walked = walk(root.as_deref(), |part| {
             self.take_part(began, part);

@@ -5,6 +5,7 @@
 //! CAP_BPF and CAP_PERFMON are enough: neither `perf_event_open` (CAP_SYS_ADMIN
 //! where `perf_event_paranoid` is 3) nor tracefs is needed.
 
+mod arguments;
 mod aya_btf;
 pub mod btf;
 pub mod decode;
@@ -12,10 +13,11 @@ pub mod forks;
 pub mod layout;
 mod object;
 
+pub use arguments::ArgumentsProbe;
 pub use decode::DecodeError;
 use layout::Functions;
 pub use layout::{KernelFacts, MarkArgument};
-use object::{FORK_OBJECT, OBJECT};
+use object::{ARGUMENTS_OBJECT, FORK_OBJECT, OBJECT};
 
 use crate::kernel::clock::monotonic_now;
 use aya::{
@@ -54,6 +56,8 @@ pub enum ProbeError {
     Attach { program: &'static str, source: Box<ProgramError> },
     #[error("the eBPF object has no usable {0}; agent and programs are of different builds")]
     Missing(&'static str),
+    #[error("kills are counted by memory.events, without eBPF")]
+    OnlyCounts,
     #[error("cannot open the eBPF map {map}: {}", Causes(&**source))]
     Map { map: &'static str, source: Box<MapError> },
 }
@@ -67,6 +71,7 @@ pub struct Probe {
     cgroups: RingBuf<MapData>,
     losses: PerCpuArray<MapData, u64>,
     counted: [u64; Loss::ALL.len()],
+    arguments: ArgumentsProbe,
     /// Only in a debug build of the programs (`cargo xtask build-ebpf --log`).
     logger: Option<EbpfLogger<&'static dyn Log>>,
     _ebpf: Ebpf,
@@ -141,6 +146,7 @@ impl Probe {
             cgroups: ring(&mut ebpf, "CGROUPS")?,
             losses: map(&mut ebpf, "LOSSES", PerCpuArray::try_from)?,
             counted: [0; Loss::ALL.len()],
+            arguments: ArgumentsProbe::new(facts),
             logger,
             _ebpf: ebpf,
         })
@@ -159,6 +165,11 @@ impl Probe {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
+    }
+
+    /// What reads the arguments of victims, where a rule asks for them.
+    pub fn arguments(&mut self) -> &mut ArgumentsProbe {
+        &mut self.arguments
     }
 
     /// Takes so many of what is in the ring buffer of cgroups. Returns whether that was all.

@@ -12,6 +12,7 @@ use crate::kernel::probe::{
 };
 use herder_agent_ebpf::Loss;
 use herder_model::{
+    arguments::VictimArguments,
     cgroup::{CgroupId, CgroupPath},
     clock::Monotonic,
     oom::{
@@ -66,6 +67,14 @@ pub trait Source: Send {
 
     /// Takes what is there of one queue: all kills, and some cgroups.
     fn poll(&mut self, queue: Queue, now: Monotonic, container_of: ContainerOf<'_>) -> Polled;
+
+    /// From now on the arguments of victims are read, or no longer.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn read_arguments(&mut self, wanted: bool) -> Result<(), ProbeError> {
+        if wanted { Err(ProbeError::OnlyCounts) } else { Ok(()) }
+    }
 
     /// When kills have to be polled although nothing becomes readable.
     fn deadline(&self) -> Option<Monotonic> {
@@ -125,6 +134,10 @@ pub struct Polled {
     pub kills: Vec<OomKill>,
     /// Records that are no events, and why.
     pub undecodable: Vec<DecodeError>,
+    /// Arguments of processes that the kernel kills.
+    pub arguments: Vec<VictimArguments>,
+    /// How often such a record did not fit into the ring buffer.
+    pub arguments_lost: u64,
     /// Cgroups may have been made that are not among the events.
     pub cgroups_unseen: bool,
     /// There is more to read.

@@ -3,6 +3,7 @@
 //! No label has an unbounded set of values: no pid, command name, uid or
 //! container ID. Those are in the log line and the API.
 
+mod arguments;
 mod config;
 mod escalated;
 mod families;
@@ -20,6 +21,7 @@ use crate::{
     kubernetes::{client::Failure, events::send::Outcome},
     runtime::nri,
 };
+use arguments::ArgumentsRead;
 use escalated::Escalated;
 use families::Families;
 use family::Key;
@@ -68,6 +70,7 @@ pub struct Place {
 pub struct Metrics {
     families: Families,
     escalated: Escalated,
+    arguments: ArgumentsRead,
     workload: Workload,
     series: Lock<Series>,
 }
@@ -84,8 +87,10 @@ impl Metrics {
     pub fn new(retention: Duration) -> Self {
         let mut families = Families::new();
         let escalated = Escalated::new(&mut families.exposed);
+        let arguments = ArgumentsRead::new(&mut families.exposed);
         let workload = Workload::new(&mut families.exposed);
-        Metrics { families, escalated, workload, series: Lock::new(Series::new(retention)) }
+        let series = Lock::new(Series::new(retention));
+        Metrics { families, escalated, arguments, workload, series }
     }
 
     /// Sets the source of kills, by its name, and by what means decisions are known.

@@ -64,6 +64,10 @@ pub enum AccessError {
     Read { path: String, why: String },
     #[error(transparent)]
     Invalid(#[from] InvalidConfig),
+    #[error(
+        "{path} lets everyone ask, and a rule has `victimArguments`: keep basic_auth_users or RequireAndVerifyClientCert, or remove it from the rules first"
+    )]
+    Exposes { path: String },
     #[error("passwords cannot be checked: {0}")]
     Passwords(#[from] io::Error),
 }
@@ -103,12 +107,7 @@ impl AccessFiles {
     /// # Errors
     /// When one cannot be read, or is not what it should be.
     pub fn take_after(&self, before: &Access) -> Result<Access, AccessError> {
-        let path = &self.path;
-        let text = self.text.as_ref().map_err(|why| AccessError::Read {
-            path: path.display().to_string(),
-            why: why.clone(),
-        })?;
-        let Settings { tls, headers, users } = Settings::parse(text, path)?;
+        let Settings { tls, headers, users } = self.settings()?;
         let client_auth = tls.as_ref().map_or(ClientAuth::None, |tls| tls.client_auth);
         let tls = tls.map(|tls| self.tls(&tls)).transpose()?;
         let kept = before.0.passwords.as_ref().filter(|passwords| passwords.are_of(&users));
@@ -118,6 +117,24 @@ impl AccessFiles {
             None => Some(Arc::new(Passwords::start(&users)?)),
         };
         Ok(Access(Arc::new(Asked { tls: tls.map(Arc::new), client_auth, passwords, headers })))
+    }
+
+    /// Whether clients have to authenticate themselves, as far as the file alone shows.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not what it should be.
+    pub fn asks_who_it_is(&self) -> Result<bool, AccessError> {
+        let Settings { tls, users, .. } = self.settings()?;
+        Ok(!users.is_empty() || tls.is_some_and(|tls| tls.client_auth.proves()))
+    }
+
+    fn settings(&self) -> Result<Settings, AccessError> {
+        let path = &self.path;
+        let text = self.text.as_ref().map_err(|why| AccessError::Read {
+            path: path.display().to_string(),
+            why: why.clone(),
+        })?;
+        Ok(Settings::parse(text, path)?)
     }
 
     fn tls(&self, tls: &TlsSettings) -> Result<ServerConfig, InvalidConfig> {
@@ -152,6 +169,12 @@ impl Access {
     /// What TLS needs, if the port speaks it.
     pub(super) fn tls(&self) -> Option<Arc<ServerConfig>> {
         self.0.tls.clone()
+    }
+
+    /// Whether clients have to authenticate themselves: by a password, or by a certificate of an
+    /// authority of the file. A certificate that is not verified proves nothing.
+    pub fn asks_who_it_is(&self) -> bool {
+        self.0.passwords.is_some() || self.0.client_auth.proves()
     }
 
     /// What this asks of clients.

@@ -10,7 +10,7 @@ use super::{
     stream::Streams,
 };
 use crate::report::{ConfigInForce, KillRecord, Reporter, metrics};
-use herder_model::{kill::KEPT, scene::Scene};
+use herder_model::{arguments::ShownArguments, kill::KEPT, scene::Scene};
 use hyper::{
     Method, Request, StatusCode,
     header::{ALLOW, HeaderValue, LINK},
@@ -95,7 +95,7 @@ pub(super) async fn respond<B>(
             };
             json(&Node { node: &state.node, version, kernel, source, config_hash, log_level })
         }
-        path if path.starts_with(KILL) => kill(path, &state.reporter),
+        path if path.starts_with(KILL) => kill(path, &state.reporter, state.is_guarded()),
         path => page::part(path).unwrap_or_else(|| text(StatusCode::NOT_FOUND, ENDPOINTS.into())),
     }
 }
@@ -148,17 +148,21 @@ async fn kills(
     answer
 }
 
-/// One kill with its scene.
-fn kill(path: &str, reporter: &Reporter) -> Answer {
+/// One kill with its scene and, unless everyone can ask, with the arguments of its victims.
+fn kill(path: &str, reporter: &Reporter, is_guarded: bool) -> Answer {
     #[derive(Serialize)]
     struct Whole<'a> {
         #[serde(flatten)]
         kill: &'a KillRecord,
         scene: Option<&'a Scene>,
+        arguments: Option<Vec<ShownArguments>>,
     }
     let id = path.strip_prefix(KILL).and_then(|id| id.parse().ok());
     match id.map(|id| reporter.kill_with_scene(id)) {
-        Some(Some((kill, scene))) => json(&Whole { kill: &kill, scene: scene.as_deref() }),
+        Some(Some((kill, scene))) => {
+            let arguments = is_guarded.then(|| reporter.arguments_of(kill.id)).flatten();
+            json(&Whole { kill: &kill, scene: scene.as_deref(), arguments })
+        }
         Some(None) => {
             text(StatusCode::NOT_FOUND, format!("no such kill; the last {KEPT} are kept\n"))
         }

@@ -44,15 +44,20 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
+        Self::start_with(Arc::default(), false).await
+    }
+
+    /// With what was reported before; `is_local` says that only this machine can connect.
+    async fn start_with(reporter: Arc<Reporter>, is_local: bool) -> Self {
         let listeners = bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
         let address = listeners.addresses()[0];
         let readiness = Readiness::default();
         let (core, commands) = mpsc::channel(1);
-        let reporter = Arc::<Reporter>::default();
         reporter.attached("ebpf", Means::Functions);
         let heartbeat = Heartbeat::default();
         let (told, ready) = (reporter.clone(), readiness.clone());
         let state = State::new(told, ready, core, heartbeat.clone(), None, "node-1");
+        let state = state.local(is_local);
         let (stop, stopped) = oneshot::channel();
         let ended = tokio::spawn(run(listeners, state, async {
             let _ = stopped.await;

@@ -1,8 +1,9 @@
 //! Records as the eBPF programs write them, and a source that hands them in.
 
 use bytemuck::bytes_of;
-use herder_agent::inside::kernel::source::{
-    ContainerOf, Descriptors, MOST_AT_ONCE, Polled, Queue, Source,
+use herder_agent::inside::kernel::{
+    probe::ProbeError,
+    source::{ContainerOf, Descriptors, MOST_AT_ONCE, Polled, Queue, Source},
 };
 use herder_agent_ebpf::{
     CgroupRecord, DecisionRecord, ExitRecord, Header, Level, LevelsRecord, Loss, RecordKind,
@@ -10,7 +11,7 @@ use herder_agent_ebpf::{
     candidates::{Candidate, CandidatesRecord, LARGEST},
     flag,
 };
-use herder_model::{clock::Monotonic, oom::event::Traced};
+use herder_model::{arguments::VictimArguments, clock::Monotonic, oom::event::Traced};
 use std::{
     collections::VecDeque,
     mem,
@@ -26,6 +27,11 @@ struct Rings {
     kills: Vec<Vec<u8>>,
     cgroups: VecDeque<Vec<u8>>,
     losses: Vec<(Loss, u64)>,
+    arguments: Vec<VictimArguments>,
+    arguments_lost: u64,
+    /// What was asked for last.
+    arguments_asked: Option<bool>,
+    arguments_refused: bool,
 }
 
 /// The test's end of a [`Recorded`].
@@ -73,6 +79,24 @@ impl Kernel {
         self.0.lock().unwrap().losses.push((loss, 1));
     }
 
+    pub(crate) fn read_arguments(&self, read: VictimArguments) {
+        self.0.lock().unwrap().arguments.push(read);
+    }
+
+    pub(crate) fn lose_arguments(&self, times: u64) {
+        self.0.lock().unwrap().arguments_lost = times;
+    }
+
+    /// The kernel takes no programs that read them.
+    pub(crate) fn refuse_arguments(&self) {
+        self.0.lock().unwrap().arguments_refused = true;
+    }
+
+    /// Whether the programs for that were to be attached or detached last; none if neither.
+    pub(crate) fn asked_for_arguments(&self) -> Option<bool> {
+        self.0.lock().unwrap().arguments_asked
+    }
+
     /// Whether nobody has read some of it.
     pub(crate) fn has_unread(&self) -> bool {
         let rings = self.0.lock().unwrap();
@@ -99,6 +123,8 @@ impl Source for Recorded {
         match queue {
             Queue::Kills { .. } => {
                 mem::take(&mut rings.kills).iter().for_each(|record| polled.record(record, PAGE));
+                polled.arguments = mem::take(&mut rings.arguments);
+                polled.arguments_lost = mem::take(&mut rings.arguments_lost);
             }
             Queue::Cgroups => {
                 let some = MOST_AT_ONCE.min(rings.cgroups.len());
@@ -107,6 +133,12 @@ impl Source for Recorded {
             }
         }
         polled
+    }
+
+    fn read_arguments(&mut self, wanted: bool) -> Result<(), ProbeError> {
+        let mut rings = self.0.0.lock().unwrap();
+        rings.arguments_asked = Some(wanted);
+        if rings.arguments_refused { Err(ProbeError::OnlyCounts) } else { Ok(()) }
     }
 
     fn losses(&mut self) -> Vec<(Loss, u64)> {

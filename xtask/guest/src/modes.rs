@@ -4,10 +4,10 @@ use crate::{
     harness::test::Test,
     runtime,
     tests::{
-        addresses, clients, constraints, counts, creations, crowds, crun, dying_children,
-        enforcement, escalation, examples, faults, fight, footprint, kills, limits, marks, nodes,
-        own_kills, pod_events, pod_faults, pod_names, pods, protected_inits, reloads, robustness,
-        sandboxes, scenes, unseen, untraced, victims,
+        addresses, arguments, clients, constraints, counts, creations, crowds, crun,
+        dying_children, enforcement, escalation, examples, faults, fight, footprint, kills, limits,
+        marks, nodes, own_kills, pod_events, pod_faults, pod_names, pods, protected_inits, reloads,
+        robustness, sandboxes, scenes, unseen, untraced, victims,
     },
 };
 
@@ -29,6 +29,7 @@ const TESTS: &[&[Test]] = &[
     dying_children::TESTS,
     protected_inits::TESTS,
     scenes::TESTS,
+    arguments::TESTS,
 ];
 
 const TESTS_OF_KILLS: &[&[Test]] =

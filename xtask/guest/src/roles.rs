@@ -29,6 +29,7 @@ pub fn run(arguments: &[&str]) -> ExitCode {
         "writes" => writes(rest[0].parse().expect("MiB")),
         "grower" => grower(rest[0].parse().expect("MiB")),
         "described" => described(rest),
+        "titled" => crate::tests::arguments::titled(rest[0]),
         "nasty" => nasty(rest[0].parse().expect("MiB")),
         "sharing" => sharing(rest[0].parse().expect("MiB")),
         "gives-up" => gives_up(rest[0]),

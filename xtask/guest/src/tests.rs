@@ -1,6 +1,7 @@
 //! The tests, a file for each subject. What several of them need is in the harness.
 
 pub mod addresses;
+pub mod arguments;
 pub mod clients;
 pub mod constraints;
 pub mod counts;

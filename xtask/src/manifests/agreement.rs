@@ -42,7 +42,7 @@ pub fn agent(objects: &[Value], image: &str) -> Result<()> {
     let cli = Cli::try_parse_from(["herder-agent"].into_iter().chain(args))?;
     let Task::Run(run) = cli.task else { bail!("the DaemonSet does not `run`") };
     let port = container.pointer("/ports/0/containerPort").and_then(Value::as_u64);
-    ensure!(run.listen.is_empty(), "the DaemonSet chooses addresses");
+    ensure!(run.port.listen.is_empty(), "the DaemonSet chooses addresses");
     ensure!(port == Some(PORT.into()), "the agent does not listen at {port:?}");
 
     liveness(container)?;

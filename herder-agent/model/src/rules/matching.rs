@@ -103,6 +103,21 @@ impl Policy {
         self.0.rules.iter().any(|it| it.protect_init && &*it.name == rule)
     }
 
+    /// Whether a rule wants the arguments of its containers' victims. An annotation cannot.
+    pub fn keeps_arguments(&self, rule: &str) -> bool {
+        self.0.rules.iter().any(|it| it.victim_arguments && &*it.name == rule)
+    }
+
+    /// The names of rules that do.
+    pub fn rules_with_arguments(&self) -> impl Iterator<Item = &str> {
+        self.0.rules.iter().filter(|rule| rule.victim_arguments).map(|rule| &*rule.name)
+    }
+
+    /// Whether any rule does.
+    pub fn reads_arguments(&self) -> bool {
+        self.rules_with_arguments().next().is_some()
+    }
+
     /// What rules escalate to, by their names; pods may ask for either.
     pub fn escalations(&self) -> impl Iterator<Item = (&str, To)> {
         let rules = &self.0.rules;

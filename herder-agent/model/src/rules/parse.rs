@@ -29,6 +29,9 @@ pub struct Config {
     pub pod_annotations: PodAnnotations,
     /// What is logged, in place of `--log-level`.
     pub log_level: Option<LogLevel>,
+    /// Line and column of the first `victimArguments: true`. What such a rule asks for is not for
+    /// everyone, so whether it is accepted depends on who can ask the agent.
+    pub arguments_at: Option<String>,
 }
 
 /// A rule.
@@ -45,6 +48,8 @@ pub struct Rule {
     pub escalate: Option<Escalate>,
     /// Whether the container's init is to be exempt from OOM kills.
     pub protect_init: bool,
+    /// Whether the arguments of victims are kept.
+    pub victim_arguments: bool,
 }
 
 /// What a rule wants of `memory.oom.group`.
@@ -124,6 +129,11 @@ pub enum PodAnnotations {
     Ignore,
 }
 
+/// Why a rule with `victimArguments` is not accepted, where everyone can ask the agent.
+const EXPOSED: &str = "`victimArguments` needs a port that not everyone can ask, because arguments may be secret: \
+     give the agent --web-config-file with basic_auth_users or RequireAndVerifyClientCert, or \
+     --listen with loopback addresses only";
+
 /// Why a text is no configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}:{place}: {why}")]
@@ -145,6 +155,20 @@ impl Config {
         }
         let raw: RawConfig = from_yaml(text, name)?;
         raw.check().map_err(|Wrong(location, why)| invalid(place(location), why))
+    }
+
+    /// Accepts it only if the agent is `guarded`, or nothing in it needs that: clients have to
+    /// authenticate themselves, or are processes of this machine. `name` is for error messages.
+    ///
+    /// # Errors
+    /// With the place of the first rule that needs it.
+    pub fn where_asked(self, guarded: bool, name: &str) -> Result<Self, InvalidConfig> {
+        match &self.arguments_at {
+            Some(place) if !guarded => {
+                Err(InvalidConfig { path: name.into(), place: place.clone(), why: EXPOSED.into() })
+            }
+            _ => Ok(self),
+        }
     }
 }
 

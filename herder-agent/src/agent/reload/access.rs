@@ -3,6 +3,7 @@
 
 use super::{UNWATCHED, WATCHED, chain::ChainWatch, settled};
 use crate::{
+    agent::guard::Rules,
     cli::config::read_text,
     report::{InForce, Reporter},
     serve::{
@@ -44,10 +45,13 @@ pub(crate) fn start(path: PathBuf) -> Result<(watch::Receiver<Access>, AccessRel
 }
 
 impl AccessReload {
-    pub(crate) async fn watch(mut self, reporter: Arc<Reporter>) {
+    /// What it takes has to be enough for the `rules`.
+    pub(crate) async fn watch(mut self, reporter: Arc<Reporter>, mut rules: Rules) {
         let mut known = self.loaded;
         let mut chain = ChainWatch::new(&self.path);
         let mut unwatched = false;
+        // The files were rejected only because of the rules, and other rules are in force.
+        let (mut is_exposing, mut again) = (false, false);
         loop {
             // Before the files are read, so that no change in between is missed.
             chain.follow(known.paths());
@@ -65,9 +69,12 @@ impl AccessReload {
                 settled(|| AccessFiles::read(&self.path, read_text), Some(&known), PartialEq::eq)
                     .await;
             let is_other = now != known;
-            if is_other {
+            if is_other || std::mem::take(&mut again) {
                 let before = self.taken.borrow().clone();
-                match now.take_after(&before) {
+                let taken = now.take_after(&before);
+                let accepted = taken.and_then(|access| rules.accept(access, &self.path));
+                is_exposing = matches!(accepted, Err(AccessError::Exposes { .. }));
+                match accepted {
                     Ok(access) => {
                         let in_force = access.in_force();
                         self.taken.send_replace(access);
@@ -82,6 +89,7 @@ impl AccessReload {
             let pause = if watched.is_ok() { WATCHED } else { UNWATCHED };
             tokio::select! {
                 _ = self.hangup.recv() => {}
+                () = rules.changed(), if is_exposing => again = true,
                 () = chain.changed() => {}
                 () = sleep(pause) => {}
             }

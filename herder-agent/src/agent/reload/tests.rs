@@ -1,5 +1,8 @@
 use super::*;
-use crate::cli::telemetry::tests::switch;
+use crate::{
+    cli::telemetry::tests::switch,
+    serve::{Access, access::AccessFiles},
+};
 use std::{
     fs,
     os::unix::fs::symlink,
@@ -20,6 +23,8 @@ struct Case {
     directory: PathBuf,
     file: PathBuf,
     policies: watch::Receiver<Arc<Policy>>,
+    /// What the port asks of clients: nothing.
+    access: watch::Sender<Access>,
     reporter: Arc<Reporter>,
     /// The filters of the log, in turn.
     levels: Arc<Mutex<Vec<String>>>,
@@ -38,14 +43,17 @@ impl Case {
         let reporter = Arc::new(Reporter::new(Duration::from_secs(60)));
         let reload = (file.clone(), reporter.clone());
         let loaded = fs::read_to_string(&file).ok();
+        let (access, asked) = watch::channel(Access::default());
         let (switch, levels) = switch();
         let log = Log { default: "warn".parse().unwrap(), switch };
         tokio::spawn(async move {
             let hangup = signal(SignalKind::hangup()).unwrap();
-            let reload_of = Reload { path: Some(&reload.0), loaded, hangup, policies, log };
+            let (path, guard) = (Some(&*reload.0), Guard::new(false, Some(asked)));
+            let reload_of =
+                Reload { path, loaded, hangup, policies, log, guard, is_exposed: false };
             reload_of.watch(reload.1).await;
         });
-        Case { directory, file, policies: followed, reporter, levels }
+        Case { directory, file, policies: followed, access, reporter, levels }
     }
 
     /// The next policy that others get; none if there is none for two seconds.
@@ -118,6 +126,25 @@ async fn what_is_in_force_is_shown_and_whether_the_file_is() {
     assert!(case.next().await.is_some());
     assert!(case.metric("herder_config_last_reload_successful 1"));
     assert_eq!(info(&case), line(TWO));
+}
+
+/// What a rule may ask for depends on what the port asks of clients, in either order.
+#[tokio::test]
+async fn arguments_are_not_taken_up_where_everyone_can_ask() {
+    let mut case = Case::start("exposed", |_, file| fs::write(file, ONE).unwrap());
+    let asks = "rules: [{name: two, cgroups: [/a], oomGroup: group, victimArguments: true}]\n";
+    fs::write(&case.file, asks).unwrap();
+    assert!(case.next().await.is_none());
+    assert!(case.metric("herder_config_last_reload_successful 0"));
+    assert!(is(Some(case.policies.borrow().clone()), ""), "none was taken");
+    let web = case.directory.join("web.yaml");
+    let hash = bcrypt::hash("x", 4).unwrap();
+    fs::write(&web, format!("basic_auth_users: {{a: {hash}}}")).unwrap();
+    let files = AccessFiles::read(&web, |path| fs::read_to_string(path));
+    assert!(files.asks_who_it_is().unwrap());
+    case.access.send_replace(files.take().unwrap());
+    assert!(is(case.next().await, asks), "the same file, once clients need a password");
+    assert!(case.metric("herder_config_last_reload_successful 1"));
 }
 
 fn is(policy: Option<Arc<Policy>>, text: &str) -> bool {

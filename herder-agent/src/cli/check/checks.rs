@@ -1,9 +1,11 @@
 //! The checks, in the order in which they matter.
 
-use super::{Finding, Outcome, enforcement, finding, kubelet, ok, shield, warn};
+use super::{
+    Authenticates, Finding, Outcome, arguments, enforcement, finding, kubelet, ok, shield, warn,
+};
 use crate::{
     cli::{
-        args::{NodeArgs, NriSwitch},
+        args::{CheckArgs, NriSwitch},
         config::{self, ConfigError, Loaded},
     },
     enforce::stopping_policy,
@@ -20,7 +22,11 @@ use herder_model::{
 use rustix::thread::CapabilitySet;
 use std::{fs, os::unix::fs::FileTypeExt, path::Path};
 
-pub(super) fn all(args: &NodeArgs) -> Vec<(&'static str, Finding)> {
+pub(super) fn all(
+    check: &CheckArgs,
+    authenticates: Authenticates<'_>,
+) -> Vec<(&'static str, Finding)> {
+    let args = &check.node;
     // Without programs kills can still be counted, if the hierarchy is there.
     let without_programs =
         if MemoryEvents::new(&args.cgroup_root).is_ok() { Outcome::Warn } else { Outcome::Fail };
@@ -44,6 +50,7 @@ pub(super) fn all(args: &NodeArgs) -> Vec<(&'static str, Finding)> {
     if let Ok(loaded) = loaded {
         let config = loaded.unwrap_or_default().config;
         findings.extend(shield::protection(args, &config, facts.as_ref()));
+        findings.extend(arguments::arguments(check, &config, facts.as_ref(), authenticates));
         findings.extend(enforcement::all(args, &config));
     }
     findings

@@ -29,13 +29,15 @@ const FIGURES: [(&str, &str); 13] = [
 pub fn text(kill: &Value, now: SystemTime, colours: bool) -> String {
     let scene = &kill["scene"];
     let mut blocks = vec![head(kill, now, colours)];
+    let block = |rows: Vec<Vec<Cell>>| (rows.len() > 1).then(|| lines(&rows, colours));
     if scene.is_null() {
         let why = "What was used is not kept: the agent has it for the last 100 kills.";
         blocks.push(lines(&[vec![Cell::new(why, Look::Dim)]], colours));
+        blocks.extend(block(arguments(kill)));
         return blocks.join("\n");
     }
     blocks.push(limits(kill, colours));
-    let block = |rows: Vec<Vec<Cell>>| (rows.len() > 1).then(|| lines(&rows, colours));
+    blocks.extend(block(arguments(kill)));
     blocks.extend(block(candidates(scene)).map(|text| text + &smaller(scene, colours)));
     blocks.extend([figures, containers, missing].iter().filter_map(|of| block(of(scene))));
     blocks.join("\n")
@@ -111,6 +113,21 @@ fn limits(kill: &Value, colours: bool) -> String {
         })
         .collect();
     lines(&rows, colours)
+}
+
+/// What the command lines of the victims said when they died, where their rule asks for that.
+fn arguments(kill: &Value) -> Vec<Vec<Cell>> {
+    let mut rows =
+        vec![["PID", "ARGUMENTS AT DEATH"].map(|name| Cell::new(name, Look::Head)).to_vec()];
+    for one in kill["arguments"].as_array().map_or(&[][..], Vec::as_slice) {
+        let shown = match one["text"].as_str() {
+            Some(text) if one["cut"] == true => Cell::new(format!("{text} …"), Look::Plain),
+            Some(text) => Cell::new(text, Look::Plain),
+            None => Cell::new(format!("not known: {}", text_of(&one["missing"])), Look::Dim),
+        };
+        rows.push(vec![Cell::new(text_of(&one["pid"]), Look::Plain), shown]);
+    }
+    rows
 }
 
 /// The processes that the kernel looked at.

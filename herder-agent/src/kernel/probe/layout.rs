@@ -194,6 +194,8 @@ fn layout(btf: &Btf<'_>) -> KernelLayout {
         mem_cgroup_limit: offset("mem_cgroup", "memory.max"),
         mem_cgroup_swap_usage: offset("mem_cgroup", "swap.usage.counter"),
         mem_cgroup_swap_limit: offset("mem_cgroup", "swap.max"),
+        mm_arg_start: offset("mm_struct", "arg_start"),
+        mm_arg_end: offset("mm_struct", "arg_end"),
     }
 }
 

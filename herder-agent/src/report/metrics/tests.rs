@@ -116,6 +116,8 @@ fn every_family_of_the_contract_is_there_from_the_start() {
         ("herder_web_config_reloads_total{result=", 2),
         ("herder_http_refused_total{reason=", 7),
         ("herder_self_refused_total{reason=", 7),
+        ("herder_victim_arguments_total{result=", 4),
+        ("herder_victim_arguments_lost_total 0", 1),
         ("herder_config_watched 0", 1),
         ("herder_config_watch_failures_total 0", 1),
         ("herder_api_errors_total{reason=", 13),

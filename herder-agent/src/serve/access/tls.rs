@@ -63,6 +63,11 @@ pub(super) enum Fault {
 }
 
 impl ClientAuth {
+    /// Whether each client has shown who it is.
+    pub(super) fn proves(self) -> bool {
+        self == ClientAuth::RequireAndVerify
+    }
+
     pub(super) fn parse(word: &str) -> Result<Self, String> {
         match word {
             "NoClientCert" => Ok(ClientAuth::None),

@@ -98,6 +98,13 @@ const FIGURES = { current: 'in use', peak: 'peak', anon: 'anonymous', file: 'pag
   file_dirty: 'dirty', file_writeback: 'under writeback', unevictable: 'unevictable', kernel: 'kernel', slab: 'slab',
   page_tables: 'page tables', sock: 'sockets', swap: 'swap' };
 
+// What the victims' command lines said when they died, where their rule asks for it.
+function argued(whole) {
+  if (!whole.arguments?.length) return [];
+  const said = (one) => one.text == null ? 'not known: ' + one.missing : one.text + (one.cut ? ' …' : '');
+  return [table(['PID', 'Arguments at death'], whole.arguments.map((one) => [one.pid, said(one)]))];
+}
+
 // Who used how much: the same as `herder-agent explain`.
 function shown(scene) {
   if (!scene) return [element('p', 'What was used is not kept: the agent has it for the last 100 kills.', 'detail')];
@@ -134,7 +141,7 @@ function opening(kill) {
   const show = (whole) => {
     const finding = whole.scene?.finding;
     const text = finding ? [element('p', plain(finding.text), 'finding')] : [];
-    made.replaceChildren(made.firstElementChild, ...text, ...shown(whole.scene));
+    made.replaceChildren(made.firstElementChild, ...text, ...argued(whole), ...shown(whole.scene));
   };
   if (scenes.has(kill.id)) {
     made.open = true;

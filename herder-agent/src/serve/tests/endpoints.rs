@@ -3,6 +3,7 @@
 use super::*;
 use crate::report::ConfigInForce;
 use herder_model::{
+    arguments::{Arguments, ProcessKey},
     kill::KillReport,
     scene::{
         Scene,
@@ -101,9 +102,26 @@ async fn a_kill_has_its_scene_alone() {
     let finding = Finding { text: "Why.".to_owned(), rules: vec![Rule::OneProcess] };
     let scene = Some(Arc::new(Scene { finding: Some(finding), ..Scene::default() }));
     server.reporter.kill(&KillReport { scene, ..kill });
-    has(&server.get("/api/v1/kills/1").await, 200, r#","scene":null}"#);
+    has(&server.get("/api/v1/kills/1").await, 200, r#","scene":null,"arguments":null}"#);
     let whole = server.get("/api/v1/kills/2").await;
     has(&whole, 200, r#""scene":{"finding":{"text":"Why.","rules":["one-process"]}"#);
     has(&whole, 200, r#"{"id":2,"time":"#);
     assert!(!server.get("/api/v1/kills").await.contains("scene"));
+}
+
+/// Whatever was kept while clients had to authenticate themselves.
+#[tokio::test]
+async fn arguments_are_shown_only_where_not_everyone_can_ask() {
+    let reporter = Arc::<Reporter>::default();
+    let cgroup = CgroupPath::parse(b"/c").unwrap();
+    let kill = reporter.kill(&report(Owner::Host { cgroup }, Kind::Subprocess));
+    let process = ProcessKey { tgid: 4, start_boottime: 1 };
+    let known = Ok(Arguments::new(b"hog\0\x1b[2J\0", true));
+    reporter.keep_arguments(kill, vec![(process, known)]);
+    let shown = r#""arguments":[{"pid":4,"text":"hog \\u{1b}[2J","cut":true,"missing":null}]}"#;
+    for (is_local, expected) in [(true, shown), (false, r#""arguments":null}"#)] {
+        let server = Server::start_with(reporter.clone(), is_local).await;
+        has(&server.get("/api/v1/kills/1").await, 200, expected);
+        assert!(!server.get("/api/v1/kills").await.contains("arguments"));
+    }
 }

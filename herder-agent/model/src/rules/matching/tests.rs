@@ -279,3 +279,29 @@ fn what_follows_repeated_kills_comes_from_what_decides_the_value() {
     let names: Vec<_> = policy.escalations().map(|(rule, to)| (rule, to.as_str())).collect();
     assert_eq!(names, [("web", "restart"), ("annotation", "group"), ("annotation", "restart")]);
 }
+
+#[test]
+fn arguments_are_kept_only_where_a_rule_says_so_and_not_everyone_can_ask() {
+    for (asks, expected) in [
+        ("", false),
+        ("\n    victimArguments: false", false),
+        ("\n    victimArguments: true", true),
+    ] {
+        let text = format!(
+            "rules:\n  - {{name: b, cgroups: [/b], oomGroup: leave}}\n  - name: a\n    cgroups: [/a]\n    oomGroup: group{asks}\n"
+        );
+        let config = Config::parse(&text, "rules.yaml").unwrap();
+        let exposed = config.clone().where_asked(false, "rules.yaml").map_err(|it| it.to_string());
+        assert_eq!(exposed.is_err(), expected, "{text}");
+        if let Err(error) = exposed {
+            assert!(
+                error.starts_with("rules.yaml:6:22: `victimArguments` needs a port"),
+                "{error}"
+            );
+            assert!(error.contains("--web-config-file") && error.contains("--listen"), "{error}");
+        }
+        let policy = Policy::new(config.where_asked(true, "rules.yaml").unwrap());
+        assert_eq!(policy.reads_arguments(), expected);
+        assert_eq!((policy.keeps_arguments("a"), policy.keeps_arguments("b")), (expected, false));
+    }
+}

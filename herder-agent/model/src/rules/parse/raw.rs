@@ -5,7 +5,7 @@
 
 use super::{
     Config, LabelSelector, LogLevel, Operator, PodAnnotations, PodSelector, Requirement, Rule,
-    Selects, names, protect_init::ProtectInit,
+    Selects, names, place, protect_init::ProtectInit,
 };
 use crate::{
     escalation::{self, Escalate, EscalateError, To},
@@ -58,7 +58,7 @@ pub(super) struct RawConfig {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[serde(
-    expecting = "a rule: the keys `name`, `oomGroup`, `cgroups` or `pods`, and perhaps `escalate` and `protectInit`"
+    expecting = "a rule: the keys `name`, `oomGroup`, `cgroups` or `pods`, and perhaps `escalate`, `protectInit` and `victimArguments`"
 )]
 struct RawRule {
     #[serde(default, deserialize_with = "key")]
@@ -73,6 +73,8 @@ struct RawRule {
     escalate: Key<RawEscalate>,
     #[serde(default, deserialize_with = "key")]
     protect_init: Key<ProtectInit>,
+    #[serde(default, deserialize_with = "key")]
+    victim_arguments: Key<bool>,
 }
 
 #[derive(Deserialize)]
@@ -161,6 +163,11 @@ impl RawConfig {
         }
         let mut names = HashSet::new();
         let mut rules = Vec::new();
+        let asks = |raw: &RawRule| {
+            let key = raw.victim_arguments.as_ref().filter(|key| key.value == Some(true));
+            key.map(|key| place(key.referenced))
+        };
+        let arguments_at = raw.iter().find_map(|(_, raw)| asks(raw));
         for (at, raw) in raw {
             let named = raw.name.as_ref().map_or(at, |name| name.referenced);
             let rule = raw.check(at)?;
@@ -171,7 +178,7 @@ impl RawConfig {
         }
         let pod_annotations = value(self.pod_annotations, "podAnnotations")?.unwrap_or_default();
         let log_level = self.log_level.map(log_level).transpose()?;
-        Ok(Config { rules, pod_annotations, log_level })
+        Ok(Config { rules, pod_annotations, log_level, arguments_at })
     }
 }
 
@@ -201,6 +208,13 @@ impl RawRule {
             let why = "needs `oomGroup: single-process`: else the container ends with its children";
             return wrong(protects_at, format!("`protectInit` of {of} {why}"));
         }
+        let arguments_at = self.victim_arguments.as_ref().map_or(at, |it| it.referenced);
+        let victim_arguments = value(self.victim_arguments, "victimArguments")?.unwrap_or_default();
+        if victim_arguments && oom_group == OomGroup::Leave {
+            let why =
+                "goes with oomGroup: single-process or group: no rule governs what is left alone";
+            return wrong(arguments_at, format!("`victimArguments` of {of} {why}"));
+        }
         let selects = match (value(self.cgroups, "cgroups")?, value(self.pods, "pods")?) {
             (Some(globs), None) if globs.is_empty() => {
                 return wrong(at, format!("{of} has an empty list of cgroups"));
@@ -216,7 +230,7 @@ impl RawRule {
             let why = "`escalate` goes with oomGroup: single-process only; else no single processes are killed";
             return wrong(asked, why);
         }
-        Ok(Rule { name: name.into(), selects, oom_group, escalate, protect_init })
+        Ok(Rule { name: name.into(), selects, oom_group, escalate, protect_init, victim_arguments })
     }
 }
 

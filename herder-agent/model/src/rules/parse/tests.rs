@@ -113,6 +113,17 @@ fn mistakes_are_told_with_their_line() {
             4,
             "no value",
         ),
+        (
+            rule("    oomGroup: leave\n    cgroups: [/a]\n    victimArguments: true\n"),
+            5,
+            "single-process or group",
+        ),
+        (
+            rule("    oomGroup: group\n    victimArguments: yes please\n    cgroups: [/a]\n"),
+            4,
+            "true or false",
+        ),
+        (rule("    oomGroup: group\n    victimArguments:\n    cgroups: [/a]\n"), 4, "no value"),
         ("podAnnotations: perhaps".to_owned(), 1, "perhaps"),
         ("rules: []\nlogLevel: inof\n".to_owned(), 2, "\"inof\" is no log level"),
         ("logLevel: [info]\n".to_owned(), 1, "a text"),

@@ -1,5 +1,6 @@
 use super::*;
 use crate::serve::access::authority::Authority;
+use herder_model::rules::{matching::Policy, parse::Config};
 use std::{fs, os::unix::fs::symlink, path::Path, time::Duration};
 use tokio::time::timeout;
 
@@ -7,6 +8,8 @@ struct Case {
     directory: PathBuf,
     reporter: Arc<Reporter>,
     taken: watch::Receiver<Access>,
+    /// The rules that are in force: none.
+    policies: watch::Sender<Arc<Policy>>,
 }
 
 impl Case {
@@ -23,8 +26,9 @@ impl Case {
         let reporter = Arc::<Reporter>::default();
         let hangup = signal(SignalKind::hangup()).unwrap();
         let reload = AccessReload { path, loaded, hangup, taken };
-        tokio::spawn(reload.watch(reporter.clone()));
-        Case { directory, reporter, taken: followed }
+        let (policies, rules) = watch::channel(Arc::default());
+        tokio::spawn(reload.watch(reporter.clone(), Rules::new(false, rules)));
+        Case { directory, reporter, taken: followed, policies }
     }
 
     /// What is taken next; none if there is nothing for two seconds.
@@ -78,6 +82,24 @@ async fn a_broken_file_keeps_what_was_in_force() {
     assert_eq!(asks_for(&case.taken.borrow()), (false, true), "the port did not open");
     fs::write(&file, "{}").unwrap();
     assert_eq!(case.next().await, Some((false, false)));
+}
+
+#[tokio::test]
+async fn a_port_does_not_open_while_a_rule_keeps_arguments() {
+    let hash = bcrypt::hash("x", 4).unwrap();
+    let closed = format!("basic_auth_users: {{a: {hash}}}");
+    let mut case = Case::start("exposing", |directory| {
+        fs::write(directory.join("web.yaml"), &closed).unwrap();
+    });
+    let rules = "rules: [{name: a, cgroups: [/a], oomGroup: group, victimArguments: true}]";
+    let policy = |rules| Arc::new(Policy::new(Config::parse(rules, "rules").unwrap()));
+    case.policies.send_replace(policy(rules));
+    let file = case.directory.join("web.yaml");
+    fs::write(&file, "{}").unwrap();
+    case.counts("error", 1).await;
+    assert_eq!(asks_for(&case.taken.borrow()), (false, true), "the port did not open");
+    case.policies.send_replace(policy("rules: []"));
+    assert_eq!(case.next().await, Some((false, false)), "the same file, when no rule does");
 }
 
 /// As the kubelet renews what a Secret has: another directory behind one link.

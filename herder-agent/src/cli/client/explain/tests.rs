@@ -64,6 +64,23 @@ domain     the cgroup was removed before its files were read
 }
 
 #[test]
+fn arguments_are_shown_or_why_they_are_not() {
+    let mut kill = kill();
+    kill["arguments"] = json!([
+        {"pid": 4711, "text": "web: GET /cart\u{202e}", "cut": true, "missing": null},
+        {"pid": 4700, "text": null, "cut": false, "missing": "not-in-memory"},
+    ]);
+    let expected = "
+PID   ARGUMENTS AT DEATH
+4711  web: GET /cart\\u{202e} …
+4700  not known: not-in-memory
+";
+    assert!(text(&kill, now(), false).contains(expected), "{}", text(&kill, now(), false));
+    kill["scene"] = Value::Null;
+    assert!(text(&kill, now(), false).ends_with(expected), "{}", text(&kill, now(), false));
+}
+
+#[test]
 fn a_kill_without_a_scene_says_so() {
     let mut old = kill();
     old["scene"] = Value::Null;

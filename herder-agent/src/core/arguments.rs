@@ -1,0 +1,208 @@
+//! The arguments of victims: which of those that the programs read are kept.
+//!
+//! A kill waits for nothing: its victims may be delivered their signal a good while after the
+//! decision, and their arguments are added to the kill then. It may also be the other way round, as
+//! for a kill that waits for its name. Arguments of a container whose rule does not ask for them
+//! are dropped as soon as that is known.
+
+use super::{Core, describe::Surroundings};
+use herder_model::{
+    arguments::{Arguments, MOST, Missing, ProcessKey, VictimArguments},
+    clock::Monotonic,
+    kill::KillReport,
+    oom::Victim,
+    rules::matching::Policy,
+};
+use std::{collections::VecDeque, time::Duration};
+
+/// So many processes wait at once: for their kill, or for their arguments. The oldest goes.
+const WAITING: usize = 256;
+
+/// How long arguments wait for their kill. That waits for its name for half of it.
+const WAIT: Duration = Duration::from_secs(60);
+
+/// How long a kill waits for arguments. A victim is delivered its signal when it next runs.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(20);
+
+/// What waits.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// A rule asks for arguments.
+    is_wanted: bool,
+    /// And cannot have them.
+    is_refused: bool,
+    /// Read, and of no kill that was reported.
+    read: VecDeque<VictimArguments>,
+    /// Victims of reported kills.
+    expected: VecDeque<(Monotonic, u64, ProcessKey)>,
+}
+
+impl Waiting {
+    /// Takes what was read of a process.
+    fn take(&mut self, of: ProcessKey) -> Option<VictimArguments> {
+        let at = self.read.iter().position(|read| is_same(of, read.process))?;
+        self.read.remove(at)
+    }
+
+    /// Takes the kill that waits for this process.
+    fn take_expected(&mut self, of: ProcessKey) -> Option<(u64, ProcessKey)> {
+        let at = self.expected.iter().position(|(_, _, expected)| is_same(*expected, of))?;
+        let (_, kill, process) = self.expected.remove(at)?;
+        Some((kill, process))
+    }
+
+    /// Those that have waited long enough, or that there are too many of.
+    fn overdue(&mut self, now: Monotonic) -> Vec<(u64, ProcessKey)> {
+        let is_over = |since, wait| now.saturating_duration_since(since) > wait;
+        while self.read.len() > WAITING
+            || self.read.front().is_some_and(|it| is_over(it.time, WAIT))
+        {
+            self.read.pop_front();
+        }
+        let mut overdue = Vec::new();
+        while self.expected.len() > WAITING
+            || self.expected.front().is_some_and(|(since, ..)| is_over(*since, DELIVERED_WITHIN))
+        {
+            overdue.extend(self.expected.pop_front().map(|(_, kill, process)| (kill, process)));
+        }
+        overdue
+    }
+}
+
+/// Of a victim that was described at its exit it is not known when it began.
+fn is_same(victim: ProcessKey, read: ProcessKey) -> bool {
+    victim.tgid == read.tgid
+        && (victim.start_boottime == read.start_boottime || victim.start_boottime == 0)
+}
+
+fn known(read: Option<Arguments>) -> Result<Arguments, Missing> {
+    read.ok_or(Missing::NotInMemory)
+}
+
+impl Core {
+    /// Arguments are read as long as a rule asks for them. What is kept goes when one does no more.
+    pub(super) fn ask_for_arguments(&mut self, before: Option<&Policy>) {
+        let policy = &self.subjects.policy;
+        let mut rules = before.into_iter().flat_map(Policy::rules_with_arguments);
+        if rules.any(|rule| !policy.keeps_arguments(rule)) {
+            self.reporter.forget_arguments();
+        }
+        let waiting = &mut self.kills.arguments;
+        let is_wanted = policy.reads_arguments();
+        if is_wanted == waiting.is_wanted {
+            return;
+        }
+        *waiting = Waiting { is_wanted, ..Waiting::default() };
+        if let Err(error) = self.source.read_arguments(is_wanted) {
+            waiting.is_refused = is_wanted;
+            if is_wanted {
+                tracing::warn!(%error, "The arguments of victims are not read.");
+            } else {
+                tracing::warn!(%error, "The programs that read the arguments of victims stay attached.");
+            }
+        }
+    }
+
+    /// Takes what the programs have read, and how often they had no room for it.
+    pub(super) fn take_arguments(&mut self, read: Vec<VictimArguments>, lost: u64) {
+        if lost > 0 {
+            self.reporter.arguments_lost(lost);
+        }
+        let waiting = &mut self.kills.arguments;
+        let is_wanted = waiting.is_wanted;
+        for read in read.into_iter().filter(|_| is_wanted) {
+            match waiting.take_expected(read.process) {
+                Some((kill, process)) => {
+                    self.reporter.arguments_known(kill, process, known(read.read));
+                }
+                None => waiting.read.push_back(read),
+            }
+        }
+        for (kill, process) in waiting.overdue(self.clock.now()) {
+            self.reporter.arguments_known(kill, process, Err(Missing::NotSeen));
+        }
+    }
+
+    /// Keeps the arguments of the victims whose rule asks for them, and drops those of others.
+    pub(super) fn keep_arguments(&mut self, kill: u64, report: &KillReport) {
+        if !self.kills.arguments.is_wanted {
+            return;
+        }
+        let now = self.clock.now();
+        let mut kept = Vec::new();
+        let victims = report.kill.victims.iter().filter(|victim| victim.is_named());
+        for (number, victim) in victims.enumerate() {
+            let asks = number < MOST && self.asks_for_arguments(victim, report);
+            let process = ProcessKey { tgid: victim.tgid, start_boottime: victim.start_boottime };
+            let waiting = &mut self.kills.arguments;
+            let read = waiting.take(process);
+            if !asks {
+                continue;
+            }
+            let known = match read {
+                Some(read) => known(read.read),
+                None if waiting.is_refused => Err(Missing::NotAttached),
+                None => {
+                    waiting.expected.push_back((now, kill, process));
+                    Err(Missing::Waiting)
+                }
+            };
+            kept.push((process, known));
+        }
+        if !kept.is_empty() {
+            self.reporter.keep_arguments(kill, kept);
+        }
+    }
+
+    /// Whether the rule that governs a victim's container asks for arguments. A kill may take
+    /// processes of several containers.
+    fn asks_for_arguments(&self, victim: &Victim, report: &KillReport) -> bool {
+        let policy = &self.subjects.policy;
+        let first = report.kill.victims.first().map(|first| first.cgroup);
+        if first == Some(victim.cgroup) {
+            return report.rule.as_deref().is_some_and(|rule| policy.keeps_arguments(rule));
+        }
+        let around =
+            Surroundings { cgroups: &self.cgroups, subjects: &self.subjects, files: &self.files };
+        let container = around.path(victim.cgroup).map(|path| self.subjects.container_of(&path));
+        let target = container.and_then(|path| self.subjects.wanted(&path));
+        target.is_some_and(|target| policy.keeps_arguments(&target.rule))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(tgid: u32) -> ProcessKey {
+        ProcessKey { tgid, start_boottime: 7 }
+    }
+
+    fn read(tgid: u32, time: u64) -> VictimArguments {
+        VictimArguments { time: Monotonic(time), process: key(tgid), read: None }
+    }
+
+    #[test]
+    fn an_id_that_was_given_again_is_another_process() {
+        let mut waiting = Waiting::default();
+        waiting.read.push_back(read(5, 1));
+        assert!(waiting.take(ProcessKey { tgid: 5, start_boottime: 8 }).is_none());
+        assert!(waiting.take(ProcessKey { tgid: 5, start_boottime: 0 }).is_some(), "not known");
+        assert!(waiting.take(key(5)).is_none());
+    }
+
+    #[test]
+    fn nothing_waits_for_ever_nor_without_bound() {
+        let (mut waiting, now) = (Waiting::default(), Monotonic(1_000));
+        for tgid in 0..1000 {
+            waiting.read.push_back(read(tgid, 1_000));
+            waiting.expected.push_back((now, 1, key(tgid)));
+        }
+        assert_eq!(waiting.overdue(now).len(), 1000 - WAITING);
+        assert_eq!((waiting.read.len(), waiting.expected.len()), (WAITING, WAITING));
+        assert!(waiting.take(key(0)).is_none() && waiting.take(key(999)).is_some());
+        let later = now + WAIT + Duration::from_nanos(1);
+        assert_eq!(waiting.overdue(later).len(), WAITING);
+        assert!(waiting.read.is_empty());
+    }
+}

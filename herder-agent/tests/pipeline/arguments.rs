@@ -1,0 +1,147 @@
+//! Which victims' arguments are kept, whenever they come.
+
+use super::node::{Node, container};
+use herder_model::{
+    arguments::{Arguments, Missing, ProcessKey, VictimArguments},
+    clock::Monotonic,
+};
+use std::time::Duration;
+
+const ASKS: &str = "rules: [{ name: one, cgroups: [\"/kubepods/*/*\"], oomGroup: group, \
+     victimArguments: true }]";
+const ASKS_BY_NAME: &str = "rules: [{ name: other, \
+     pods: { namespaces: [shop], containers: [worker] }, oomGroup: single-process, \
+     victimArguments: true }]";
+const ASKS_NOT: &str = "rules: [{ name: one, cgroups: [\"/kubepods/*/*\"], oomGroup: group }]";
+
+/// The programs have read this of a process. It began as that of [`super::records::victim`].
+fn reads(node: &Node, pid: u32, text: Option<&[u8]>) {
+    let process = ProcessKey { tgid: pid, start_boottime: pid.into() };
+    let read = text.map(|text| Arguments::new(text, false));
+    node.kernel.read_arguments(VictimArguments { time: node.clock.now(), process, read });
+}
+
+/// What is shown of a kill: each victim's text, or why there is none.
+fn shown(node: &Node, kill: u64) -> Vec<(u32, Result<String, Missing>)> {
+    let all = node.reporter.arguments_of(kill).unwrap_or_default().into_iter();
+    all.map(|one| (one.pid, one.text.ok_or_else(|| one.missing.unwrap()))).collect()
+}
+
+fn counted(node: &Node, result: &str) -> Option<f64> {
+    node.metric(&format!("herder_victim_arguments_total{{result=\"{result}\"}}"))
+}
+
+#[test]
+fn arguments_are_added_to_a_kill_that_was_reported() {
+    let mut node = Node::new("arguments", ASKS);
+    node.pods_are('a');
+    node.subprocess_dies(5);
+    node.turn();
+    assert_eq!(shown(&node, 1), [(100, Err(Missing::Waiting))]);
+    reads(&node, 100, Some(b"web: GET /cart\x1b\0\0"));
+    node.turn();
+    assert_eq!(shown(&node, 1), [(100, Ok("web: GET /cart\\u{1b}".into()))]);
+    assert_eq!(counted(&node, "read"), Some(1.0));
+    // Nothing else has them.
+    let (metrics, _) = node.reporter.metrics().exposition();
+    let record = serde_json::to_string(&*node.kill()).unwrap();
+    for text in [String::from_utf8(metrics).unwrap(), record, format!("{:?}", node.reporter)] {
+        assert!(!text.contains("cart"), "{text}");
+    }
+}
+
+/// It is known only later which rule its container is under.
+#[test]
+fn a_kill_that_waits_for_its_name_has_them_too() {
+    let mut node = Node::new("arguments-wait", ASKS_BY_NAME);
+    node.subprocess_dies(5);
+    reads(&node, 100, Some(b"worker"));
+    node.turn();
+    node.pass(Duration::from_secs(20));
+    assert!(node.kills().is_empty());
+    node.pods_are('a');
+    assert_eq!(shown(&node, 1), [(100, Ok("worker".into()))]);
+}
+
+/// One decision takes processes of two containers, and one rule asks.
+#[test]
+fn only_victims_whose_rule_asks_have_them() {
+    let mut node = Node::new("arguments-others", ASKS);
+    node.pods_are('a');
+    let (worker, pod) = (node.worker, node.pod);
+    let other = node.make("/system.slice/x.service");
+    node.turn();
+    for pid in [100, 101] {
+        reads(&node, pid, Some(b"secret"));
+    }
+    node.victim(5, 100, 17, other);
+    node.victim(5, 101, 18, worker);
+    node.decision(5, pod, pod, (3, 2));
+    node.turn();
+    assert_eq!(node.kill().processes, 2);
+    assert_eq!(shown(&node, 1), [(101, Ok("secret".into()))]);
+    node.victim(6, 102, 1, other);
+    node.decision(6, other, 0, (1, 1));
+    reads(&node, 102, Some(b"secret"));
+    node.turn();
+    assert_eq!((node.kills().len(), shown(&node, 2)), (2, vec![]));
+    assert!(node.reporter.arguments_of(2).is_none());
+}
+
+#[test]
+fn what_could_not_be_read_is_said_and_counted() {
+    let mut node = Node::new("arguments-missing", ASKS);
+    node.pods_are('a');
+    node.subprocess_dies(5);
+    reads(&node, 100, None);
+    node.turn();
+    assert_eq!(shown(&node, 1), [(100, Err(Missing::NotInMemory))]);
+    // A later process has the same id.
+    node.victim(6, 200, 18, node.worker);
+    node.decision(6, node.worker, 0, (1, 1));
+    let process = ProcessKey { tgid: 200, start_boottime: 1 };
+    let read = Some(Arguments::new(b"another", false));
+    node.kernel.read_arguments(VictimArguments { time: Monotonic(1), process, read });
+    node.kernel.lose_arguments(3);
+    node.turn();
+    node.pass(Duration::from_secs(61));
+    assert_eq!(shown(&node, 2), [(200, Err(Missing::NotSeen))]);
+    let results = ["read", "not-in-memory", "not-seen", "not-attached"];
+    assert_eq!(results.map(|result| counted(&node, result).unwrap()), [0.0, 1.0, 1.0, 0.0]);
+    assert_eq!(node.metric("herder_victim_arguments_lost_total"), Some(3.0));
+}
+
+#[test]
+fn nothing_is_read_or_kept_without_a_rule() {
+    let mut node = Node::new("arguments-rules", ASKS_NOT);
+    node.pods_are('a');
+    assert_eq!(node.kernel.asked_for_arguments(), None, "the programs are not loaded");
+    node.rules_are(ASKS);
+    assert_eq!(node.kernel.asked_for_arguments(), Some(true));
+    node.subprocess_dies(5);
+    reads(&node, 100, Some(b"worker"));
+    node.turn();
+    assert_eq!(shown(&node, 1).len(), 1);
+    node.rules_are(ASKS_BY_NAME);
+    assert_eq!(node.kernel.asked_for_arguments(), Some(true));
+    assert_eq!(shown(&node, 1), [], "the rule that asked for them is gone");
+    node.rules_are(ASKS_NOT);
+    assert_eq!(node.kernel.asked_for_arguments(), Some(false));
+    node.victim(6, 101, 18, node.worker);
+    node.decision(6, node.worker, 0, (1, 1));
+    reads(&node, 101, Some(b"worker"));
+    node.turn();
+    assert_eq!((node.kills().len(), shown(&node, 2)), (2, vec![]));
+}
+
+#[test]
+fn where_the_kernel_refuses_the_programs_that_is_said() {
+    let mut node = Node::new("arguments-refused", ASKS_NOT);
+    node.pods_are('a');
+    node.kernel.refuse_arguments();
+    node.rules_are(ASKS);
+    node.subprocess_dies(5);
+    node.turn();
+    assert_eq!(shown(&node, 1), [(100, Err(Missing::NotAttached))]);
+    assert_eq!(node.kill().cgroup, Some(container('a')), "the kill is reported as ever");
+}
