@@ -87,9 +87,9 @@ const LARGEST_HEAD: usize = 16 * 1024;
 /// and Prometheus one a minute.
 const HANDSHAKES: (u32, Duration) = (64, Duration::from_millis(100));
 
-/// The same of all addresses together: many times what scrapers, people and supervisors of a node
-/// make. Each costs the server's thread a signature.
-const HANDSHAKES_OF_ALL: (u32, Duration) = (512, Duration::from_millis(10));
+/// The same of all addresses together: what fifty of them may make, many times what scrapers,
+/// people and supervisors of a node do. Each costs the server's thread a signature.
+const HANDSHAKES_OF_ALL: (u32, Duration) = (512, Duration::from_millis(2));
 
 /// How long requests that are being answered may take at the end.
 const FINISH: Duration = Duration::from_secs(2);

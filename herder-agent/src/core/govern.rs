@@ -183,7 +183,9 @@ impl Core {
         self.cgroups.sort(&self.subjects);
         self.refuse_new_groups();
         let living: Vec<_> = self.cgroups.tree.living().map(|(id, _)| id).collect();
-        self.decide_some(living);
+        // What is there was there before these rules, however new it is: kills until now are not
+        // theirs, and its value is what it had.
+        living.into_iter().for_each(|id| self.decide_known(id, Origin::Existing));
     }
 
     /// Brings these under their rules anew. The pod of a new container may be known only after it:
@@ -191,9 +193,13 @@ impl Core {
     pub(super) fn decide_some(&mut self, ids: impl IntoIterator<Item = CgroupId>) {
         let now = self.clock.now();
         for id in ids {
-            let Some(path) = self.cgroups.tree.path(id).cloned() else { continue };
             let is_new = self.cgroups.tree.is_new(id, now);
-            let origin = if is_new { Origin::Made } else { Origin::Existing };
+            self.decide_known(id, if is_new { Origin::Made } else { Origin::Existing });
+        }
+    }
+
+    fn decide_known(&mut self, id: CgroupId, origin: Origin) {
+        if let Some(path) = self.cgroups.tree.path(id).cloned() {
             self.decide(id, &path, origin);
         }
     }

@@ -12,7 +12,7 @@ use herder_model::{
     clock::Monotonic,
     kill::KillReport,
     oom::{
-        Kind, OomKill, Victim,
+        Kind, OomKill,
         assemble::{Assembler, Outcome},
         event::{Event, Lineage, Traced},
         exiting::Exiting,
@@ -172,9 +172,9 @@ impl Core {
             Surroundings { cgroups: &self.cgroups, subjects: &self.subjects, files: &self.files };
         let counts_groups_twice = !self.source.only_counts();
         self.audit.told(&kill, &around, counts_groups_twice, self.clock.now());
-        let charged = |victim: &Victim| victim.memory_cgroup.unwrap_or(victim.cgroup);
-        let charged: HashSet<_> = kill.victims.iter().map(charged).collect();
-        charged.into_iter().for_each(|id| self.enforcer.count_left(id));
+        let counted_in = |victim| around.counted_in(victim, |id| self.enforcer.is_left(id));
+        let counted: HashSet<_> = kill.victims.iter().map(counted_in).collect();
+        counted.into_iter().for_each(|id| self.enforcer.count_left(id));
         let Some(mut report) = around.report(kill) else { return };
         if let Some(cgroup) = &report.cgroup {
             let container = self.subjects.container_of(cgroup);

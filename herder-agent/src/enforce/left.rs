@@ -32,6 +32,11 @@ impl Enforcer {
         self.left.iter_mut().filter_map(raised).collect()
     }
 
+    /// Whether an earlier agent left something of a cgroup that is under no rule yet.
+    pub fn is_left(&self, id: CgroupId) -> bool {
+        self.left.contains_key(&id)
+    }
+
     /// Counts again what the kernel has killed in a cgroup that is under no rule yet: all of that is
     /// reported by now.
     pub fn count_left(&mut self, id: CgroupId) {

@@ -61,13 +61,19 @@ impl Rate {
             }
             let bucket = each.entry(address).or_insert_with(|| Bucket::full(self.burst, now));
             bucket.refill(self.burst, self.every, now);
-            // An address that has none left takes none of the others'.
-            bucket.take()
+            // An address that has none left takes none of the others', and keeps its own where the
+            // others have left none.
+            let may = bucket.take();
+            let all_may = may
                 && self.of_all.is_none_or(|(burst, every)| {
                     let all = all.get_or_insert_with(|| Bucket::full(burst, now));
                     all.refill(burst, every, now);
                     all.take()
-                })
+                });
+            if may && !all_may {
+                bucket.give_back();
+            }
+            all_may
         })
     }
 
@@ -150,6 +156,14 @@ mod tests {
         assert_eq!(many(100), 2);
         rate.give_back(host(1));
         assert_eq!(many(200), 1);
+        // What others have used up takes nothing of one's own.
+        let mine = host(500);
+        assert_eq!(taken(&rate, mine, 99), 0);
+        advance(SECOND * 20).await;
+        assert_eq!(taken(&rate, mine, 5), 5);
+        assert_eq!((many(600), taken(&rate, mine, 99)), (15, 0));
+        advance(SECOND).await;
+        assert_eq!(taken(&rate, mine, 99), 1);
     }
 
     /// However many addresses a client has, those that ask most stay remembered.

@@ -158,6 +158,20 @@ fn kills_that_are_reported_after_the_rule_came_are_not_its_own() {
     node.pass(Duration::from_secs(1));
     processes_die(&mut node, 6..7);
     assert_eq!(node.value(), "1");
+    // Nor of a container that was made a moment ago.
+    let other = "rules: [{ name: a, cgroups: [\"/new/*\"], oomGroup: single-process, \
+                 escalate: { after: 1, within: 1m, to: group } }]";
+    let mut node = Node::new("escalate-before-new", "rules: []");
+    let made = node.make("/new/c");
+    node.turn();
+    let killed = node.clock.now();
+    node.pass(Duration::from_secs(1));
+    node.rules_are(other);
+    let victim = records::victim(5, 105, 17, made, killed);
+    node.kernel.kill(bytes_of(&victim));
+    node.decision(5, made, 0, (1, 1));
+    node.turn();
+    assert_eq!((node.value_of("/new/c").as_str(), node.kills().len()), ("0", 1));
 }
 
 /// crun's cgroup and the scope around it are one container, but not to every rule.
