@@ -194,7 +194,12 @@ impl<F: ForkSource> Worker<F> {
         }
         self.saved(self.saved);
         let now = Instant::now();
-        for (id, _) in self.leaving.extract_if(.., |_, it| it.until <= now) {
+        // A walk may take longer than that, and needs the value to the end.
+        let awaits_walk = |id: &CgroupId| {
+            self.to_sweep.contains(id) || self.walk.as_ref().is_some_and(|walk| walk.sweeps(*id))
+        };
+        let is_over = |id: &CgroupId, it: &mut Leaving| it.until <= now && !awaits_walk(id);
+        for (id, _) in self.leaving.extract_if(.., is_over) {
             self.tools.forks.forget(id);
         }
         self.begin();

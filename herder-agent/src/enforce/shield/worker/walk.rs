@@ -40,6 +40,13 @@ pub(super) struct Walk {
     sought: BTreeMap<CgroupId, Candidates>,
 }
 
+impl Walk {
+    /// Whether exempt processes of this container are given their value back.
+    pub(super) fn sweeps(&self, id: CgroupId) -> bool {
+        self.swept.contains(&id)
+    }
+}
+
 impl<F: ForkSource> Worker<F> {
     pub(super) fn no_victim(&mut self, domain: CgroupId, time: Monotonic) {
         let concerned: Vec<_> = self
