@@ -4,7 +4,7 @@ mod left;
 mod walk;
 
 use super::{
-    Found, Listener, ScoreWrite, Wanted, Written,
+    Found, Listener, Wanted, Written,
     forks::ForkSource,
     init::{Init, SETTLED, give, result},
     paths::Paths,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::kernel::{
     cgroupfs::CgroupFs,
-    host_proc::{HostProc, ticks, ticks_now},
+    host_proc::{HostProc, ProcessError, ticks, ticks_now},
     probe::forks::ForkEvent,
 };
 use herder_model::{
@@ -363,15 +363,12 @@ impl<F: ForkSource> Worker<F> {
     fn forked(&mut self, container: CgroupId, pid: u32, start: u64, shares_memory: bool) {
         self.tools.listener.forked();
         let Some((own, path)) = self.value_of_children(container) else { return };
-        let opened = self.tools.processes.process(pid);
-        let result = match &opened {
-            Ok(process) if process.start() == start => give(process, own),
-            Ok(_) => ScoreWrite::Gone,
-            Err(error) => result(Err(error)),
-        };
-        self.tools.listener.wrote(path, pid, Written::GaveBack, &result);
+        let given = self.tools.processes.process(pid).and_then(|process| {
+            if process.start() == start { give(&process, own) } else { Err(ProcessError::Gone) }
+        });
+        self.tools.listener.wrote(path, pid, Written::GaveBack, &result(&given));
         // It lives, and the next walk finds it again.
-        if opened.is_err() && matches!(result, ScoreWrite::Error(_)) {
+        if matches!(given, Err(ProcessError::Other(_))) {
             self.to_sweep.insert(container);
         }
         // Processes that share memory have one score (`__set_oom_adj()`, fs/proc/base.c), but for

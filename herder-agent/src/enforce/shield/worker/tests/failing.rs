@@ -145,6 +145,37 @@ fn what_was_left_and_cannot_be_read_yet_is_not_forgotten() {
 }
 
 #[test]
+fn a_child_that_a_walk_cannot_read_is_looked_at_again() {
+    for (file, text) in [
+        ("stat", "11 (x) S 10 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 100 0"),
+        ("cgroup", "0::/matched/c1"),
+        ("oom_score_adj", "-1000"),
+    ] {
+        let mut node = Node::protected(&format!("unread-child-{file}"));
+        node.process(11, 10, "11\t2", C1, -1000);
+        node.breaks(11, file);
+        node.kernel.0.borrow_mut().lost = 1;
+        node.turn();
+        node.mends(11, file, text);
+        node.worker.swept = None;
+        node.turn();
+        assert_eq!(node.score(11), "300", "{file}");
+        assert!(node.worker.to_sweep.is_empty());
+    }
+}
+
+#[test]
+fn a_child_that_cannot_be_read_when_it_is_forked_is_looked_at_again() {
+    let mut node = Node::protected("unread-fork");
+    node.process(11, 10, "11\t2", C1, -1000);
+    node.breaks(11, "oom_score_adj");
+    node.forks(11, 100);
+    node.mends(11, "oom_score_adj", "-1000");
+    node.turn();
+    assert_eq!(node.score(11), "300");
+}
+
+#[test]
 fn an_init_that_is_not_exempted_takes_no_room_among_those_that_are() {
     let mut node = Node::new("refused");
     node.process(10, 5, "10\t1", C1, 300);
