@@ -58,12 +58,14 @@ impl Init {
 
     /// A rule asks for it.
     pub(super) fn want(&mut self, protect: Protect) {
-        self.protect = protect;
-        if std::mem::take(&mut self.released)
-            && let Some(own) = self.shield.exempt_own()
-        {
+        if !self.released {
+            self.protect = protect;
+        } else if let Some(own) = self.shield.exempt_own() {
             // It could not be restored meanwhile.
+            (self.protect, self.released) = (protect, false);
             self.shield = Shield::inherited(own);
+        } else {
+            *self = Init::new(protect);
         }
     }
 

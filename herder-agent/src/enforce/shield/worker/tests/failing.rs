@@ -103,6 +103,21 @@ fn what_is_wanted_again_before_it_was_restored_stays_protected() {
 }
 
 #[test]
+fn what_is_wanted_again_after_it_was_restored_is_protected_again() {
+    let mut node = Node::protected("restored-again");
+    node.breaks(10, "oom_score_adj");
+    node.worker.take_wanted(Arc::default());
+    node.mends(10, "oom_score_adj", "-1000");
+    node.worker.look_again(node.id(C1));
+    assert_eq!((node.score(10), node.saved()), ("300".into(), SavedInits::new()));
+    node.worker.take_wanted(node.wanted(C1, None).into());
+    let version = node.turn().version;
+    node.worker.saved(version);
+    node.worker.news();
+    assert_eq!((node.score(10), node.state()), ("-1000".into(), Some(None)));
+}
+
+#[test]
 fn an_emergency_is_not_over_before_it_is_restored() {
     let mut node = Node::protected("unrestored-emergency");
     node.breaks(10, "oom_score_adj");
