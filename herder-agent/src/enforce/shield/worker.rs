@@ -279,7 +279,7 @@ impl<F: ForkSource> Worker<F> {
         let version = self.found.version + 1;
         for init in self.inits.values_mut() {
             let Some(process) = &init.process else { continue };
-            if !init.is_new() || process.start().saturating_add(settled) > now {
+            if init.released || !init.is_new() || process.start().saturating_add(settled) > now {
                 continue;
             }
             if init.look(Seen::Score) == Some(Action::Save) {
@@ -375,6 +375,7 @@ impl<F: ForkSource> Worker<F> {
         // vfork(): the init may have lost its own.
         if shares_memory {
             self.look_again(container);
+            self.drop_released();
         }
     }
 }

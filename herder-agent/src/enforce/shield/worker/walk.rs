@@ -174,7 +174,9 @@ impl<F: ForkSource> Worker<F> {
         let mut room = self.tools.most.saturating_sub(held);
         let mut sought = BTreeMap::new();
         let left = &self.left;
-        let unknown = |id: &CgroupId, init: &Init| init.process.is_none() && !left.contains_key(id);
+        let unknown = |id: &CgroupId, init: &Init| {
+            init.process.is_none() && !init.released && !left.contains_key(id)
+        };
         for (id, init) in self.inits.iter_mut().filter(|(id, init)| unknown(id, init)) {
             if init.searched >= SEARCHES && !init.searched.is_multiple_of(SEARCH_EVERY) {
                 init.searched = init.searched.saturating_add(1);

@@ -102,6 +102,28 @@ fn what_is_wanted_again_before_it_was_restored_stays_protected() {
     assert_eq!(node.score(10), "300");
 }
 
+/// No rule asks for it.
+#[test]
+fn the_successor_of_an_init_that_was_not_restored_is_not_exempted() {
+    let released = |name| {
+        let mut node = Node::protected(name);
+        node.breaks(10, "oom_score_adj");
+        node.worker.take_wanted(Arc::default());
+        fs::remove_dir_all(node.root.join("proc/10")).unwrap();
+        node.process(30, 5, "30\t1", C1, 300);
+        node
+    };
+    let mut node = released("successor");
+    node.worker.look_again(node.id(C1));
+    let version = node.turn().version;
+    node.worker.saved(version);
+    assert_eq!((node.score(30), node.saved()), ("300".into(), SavedInits::new()));
+
+    let mut node = released("successor-forks");
+    node.forks_sharing(31, 100, true);
+    assert!(node.worker.inits.is_empty());
+}
+
 #[test]
 fn what_is_wanted_again_after_it_was_restored_is_protected_again() {
     let mut node = Node::protected("restored-again");
