@@ -74,6 +74,8 @@ pub(super) struct Worker<F> {
     /// What an earlier agent left and could not be read yet.
     left: SavedInits,
     found: Found,
+    /// Whether it was told how many are protected.
+    counted: bool,
     /// The version that is in the state file.
     saved: u64,
     looked: Instant,
@@ -93,6 +95,7 @@ impl<F: ForkSource> Worker<F> {
             leaving: BTreeMap::new(),
             left: SavedInits::new(),
             found: Found::default(),
+            counted: false,
             saved: 0,
             looked: Instant::now(),
             walk: None,
@@ -234,7 +237,7 @@ impl<F: ForkSource> Worker<F> {
         }
     }
 
-    /// All that is so, if it has changed since the last call.
+    /// All that is so, if it has changed since the last call, or this is the first.
     pub(super) fn news(&mut self) -> Option<Found> {
         let states = match &mut self.unable {
             Some(unable) => unable.states(&self.wanted, &*self.tools.listener),
@@ -244,7 +247,8 @@ impl<F: ForkSource> Worker<F> {
         let inits: SavedInits = self.left.clone().into_iter().chain(inits).collect();
         let version = self.found.version + u64::from(inits != self.found.inits);
         let found = Found { version, inits, states };
-        if found == self.found {
+        // At first it may be just what an earlier agent left.
+        if std::mem::replace(&mut self.counted, true) && found == self.found {
             return None;
         }
         let mut unprotected = BTreeMap::new();

@@ -251,3 +251,19 @@ fn an_agent_that_can_protect_nothing_restores_what_was_left() {
     worker.tick();
     assert_eq!(node.score(10), "300");
 }
+
+#[test]
+fn what_was_left_is_counted_also_by_an_agent_that_cannot_restore_it() {
+    let node = Node::new("unable-unread");
+    node.process(10, 5, "10\t1", C1, -1000);
+    node.breaks(10, "oom_score_adj");
+    let reporter = Arc::new(Reporter::default());
+    let tools = Tools { listener: reporter.clone(), ..tools(&node.root, NoForks) };
+    let mut worker = Worker::restoring(tools, Unable::missing("no programs".to_owned()));
+    worker.inherit(node.left(100));
+    worker.take_wanted(Arc::default());
+    worker.news();
+    let text = String::from_utf8(reporter.metrics().exposition().0).unwrap();
+    assert!(text.contains("\nherder_inits_protected 1\n"), "{text}");
+    assert_eq!(worker.news(), None);
+}
