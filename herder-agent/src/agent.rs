@@ -18,6 +18,7 @@ use crate::{
     kernel::{
         cgroupfs::{CgroupFs, dir::CgroupRoot},
         clock::Clock,
+        host_proc::HostProc,
         probe::{KernelFacts, ProbeOptions, forks::ForkLoader},
         process::{
             self,
@@ -85,7 +86,9 @@ pub enum AgentError {
 /// Runs the agent until SIGTERM or SIGINT.
 pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
     process::memory::no_huge_pages();
-    let descriptors = process::limits::raise();
+    // As the shield asks for it later.
+    let can_protect = HostProc::open(&args.node.proc_root).is_ok();
+    let descriptors = process::limits::raise(can_protect);
     let path = args.node.config.as_deref();
     let loaded = path.map(config::read).transpose()?;
     let config = path.zip(loaded.as_deref()).map(|(path, text)| reload::taken(path, text));

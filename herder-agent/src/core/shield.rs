@@ -1,6 +1,6 @@
 //! Which inits are to be protected, and which are: the core's side of [`crate::enforce::shield`].
 
-use super::Core;
+use super::{Core, subjects::Subjects};
 use crate::enforce::{
     ContainerState,
     shield::{Found, Link, Parts, Protect, Wanted},
@@ -60,6 +60,29 @@ impl Shields {
         self.refuse(id);
         if was_wanted {
             self.hand_over();
+        }
+    }
+
+    /// A rule matches a cgroup: whether its init is to be protected. crun's cgroup in a scope is
+    /// part of that. What has no name yet may be a pod's sandbox, and another rule may match it by
+    /// its name.
+    fn decide(
+        &mut self,
+        subjects: &Subjects,
+        id: CgroupId,
+        path: &CgroupPath,
+        rule: &Arc<str>,
+        whole: bool,
+    ) {
+        if subjects.naming.awaits_name(path) {
+            self.release(id);
+        } else if !subjects.policy.protects_init(rule) {
+            self.refuse(id);
+        } else if whole {
+            let (path, rule, init) = (path.clone(), rule.clone(), subjects.naming.init(path));
+            self.want(id, Protect { path, rule, init });
+        } else {
+            self.release(id);
         }
     }
 
@@ -140,23 +163,12 @@ impl Shields {
 }
 
 impl Core {
-    /// A rule matches a cgroup: whether its init is to be protected. crun's cgroup in a scope is
-    /// part of that, and what has no name yet may be a pod's sandbox.
+    /// A rule matches a cgroup: whether its init is to be protected.
     pub(super) fn shield(&mut self, id: CgroupId, path: &CgroupPath, target: &Target, whole: bool) {
         if target.value {
             return self.shields.refuse_of_group(id);
         }
-        if !self.subjects.policy.protects_init(&target.rule) {
-            return self.shields.refuse(id);
-        }
-        let naming = &self.subjects.naming;
-        if whole && !naming.awaits_name(path) {
-            let init = naming.init(path);
-            let (path, rule) = (path.clone(), target.rule.clone());
-            self.shields.want(id, Protect { path, rule, init });
-        } else {
-            self.shields.release(id);
-        }
+        self.shields.decide(&self.subjects, id, path, &target.rule, whole);
     }
 
     /// Other rules make groups of these: their inits are restored before all values are written, by
@@ -173,9 +185,9 @@ impl Core {
 
     /// What an earlier agent left stays until it is certain that no rule wants it.
     pub(super) fn release_left_inits(&mut self) {
-        let unmatched = self.subjects.certainly_unmatched(self.clock.now());
+        let unprotected = self.subjects.certainly_unprotected(self.clock.now());
         let tree = &self.cgroups.tree;
-        let keeps = |id| tree.path(id).is_some_and(|path| !tree.is_gone(id) && !unmatched(path));
+        let keeps = |id| tree.path(id).is_some_and(|path| !tree.is_gone(id) && !unprotected(path));
         self.shields.keep(keeps);
     }
 
@@ -201,7 +213,11 @@ impl Core {
 mod tests {
     use super::*;
     use crate::report::Reporter;
-    use herder_model::shield::SavedInit;
+    use herder_model::{
+        naming::Naming,
+        rules::{matching::Policy, parse::Config},
+        shield::SavedInit,
+    };
 
     /// An agent that is killed leaves an init exempt, and its successor has other rules.
     #[test]
@@ -226,6 +242,25 @@ mod tests {
         let mut shields = left();
         shields.keep(|_| false);
         assert_eq!(shields.wanted, Wanted::default());
+    }
+
+    /// Its name may bring a container under another rule than its path.
+    #[test]
+    fn a_rule_is_not_certain_before_the_name_is_known() {
+        let rules = "rules: [{ name: all, cgroups: [\"/**\"], oomGroup: single-process }]";
+        let policy = Arc::new(Policy::new(Config::parse(rules, "test").unwrap()));
+        let subjects = Subjects::new(Naming::new(true), policy, 0);
+        let uid = "2c39abf0-f543-4c05-8cfe-3839410aef01";
+        let unnamed = format!("/kubepods/pod{uid}/{}", "a".repeat(64));
+        let id = CgroupId(7);
+        for (path, is_kept) in [(unnamed.as_str(), true), ("/system.slice/x.service", false)] {
+            let path = CgroupPath::parse(path.as_bytes()).unwrap();
+            let rule = subjects.wanted(&path).unwrap().rule;
+            let mut shields = Shields::new(None);
+            shields.wanted.keep.insert(id);
+            shields.decide(&subjects, id, &path, &rule, true);
+            assert_eq!(shields.wanted.keep.contains(&id), is_kept, "{path}");
+        }
     }
 
     fn dry_run(left: SavedInits) -> Parts {

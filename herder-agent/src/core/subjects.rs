@@ -118,17 +118,33 @@ impl Subjects {
     /// certain: a container without a name may yet match a rule, for some time after the pods
     /// are known.
     pub(super) fn certainly_unmatched(&mut self, now: Monotonic) -> impl Fn(&CgroupPath) -> bool {
+        let named_by_now = self.named_by_now(now);
         let knows_pods = self.naming.knows_pods();
-        if knows_pods {
-            self.pods_known.get_or_insert(now);
-        }
-        let since = self.pods_known.map(|since| now.saturating_duration_since(since));
-        let named_by_now = since.is_some_and(|since| since > NAMED_WITHIN);
         move |path| {
             knows_pods
                 && (named_by_now || !self.naming.awaits_name(path))
                 && self.wanted(path).is_none()
         }
+    }
+
+    /// Whether an init that an earlier agent has protected is to be restored: no rule matches its
+    /// cgroup, or its name does not come, without which nothing is protected.
+    pub(super) fn certainly_unprotected(&mut self, now: Monotonic) -> impl Fn(&CgroupPath) -> bool {
+        let named_by_now = self.named_by_now(now);
+        let knows_pods = self.naming.knows_pods();
+        move |path| {
+            let awaits_name = self.naming.awaits_name(path);
+            knows_pods && if awaits_name { named_by_now } else { self.wanted(path).is_none() }
+        }
+    }
+
+    /// Whether all names are known that come.
+    fn named_by_now(&mut self, now: Monotonic) -> bool {
+        if self.naming.knows_pods() {
+            self.pods_known.get_or_insert(now);
+        }
+        let since = self.pods_known.map(|since| now.saturating_duration_since(since));
+        since.is_some_and(|since| since > NAMED_WITHIN)
     }
 }
 
@@ -138,8 +154,13 @@ mod tests {
     use herder_model::{pods::Event, rules::parse::Config};
 
     fn subjects(kubernetes: bool) -> Subjects {
-        let rules =
-            "rules: [{ name: apps, cgroups: [\"/apps.slice/*\"], oomGroup: single-process }]";
+        subjects_of(kubernetes, "/apps.slice/*")
+    }
+
+    fn subjects_of(kubernetes: bool, cgroups: &str) -> Subjects {
+        let rules = &format!(
+            "rules: [{{ name: apps, cgroups: [\"{cgroups}\"], oomGroup: single-process }}]"
+        );
         let policy = Policy::new(Config::parse(rules, "test").unwrap());
         Subjects::new(Naming::new(kubernetes), Arc::new(policy), 0)
     }
@@ -178,5 +199,21 @@ mod tests {
         assert!(!subjects.certainly_unmatched(start + NAMED_WITHIN)(&unnamed));
         let later = start + NAMED_WITHIN + Duration::from_secs(1);
         assert!(subjects.certainly_unmatched(later)(&unnamed));
+    }
+
+    #[test]
+    fn an_init_whose_name_does_not_come_is_not_kept_for_ever() {
+        let mut subjects = subjects_of(true, "/**");
+        let start = Monotonic(5);
+        let uid = "2c39abf0-f543-4c05-8cfe-3839410aef01";
+        let unnamed = path(&format!("/kubepods/pod{uid}/{}", "a".repeat(64)));
+        let host = path("/system.slice/x.service");
+        subjects.naming.apply(Event::ListStarted, start);
+        subjects.naming.apply(Event::Listed, start);
+        assert!(!subjects.certainly_unprotected(start)(&unnamed));
+        let later = start + NAMED_WITHIN + Duration::from_secs(1);
+        assert!(!subjects.certainly_unmatched(later)(&unnamed), "a rule matches its path");
+        assert!(subjects.certainly_unprotected(later)(&unnamed));
+        assert!(!subjects.certainly_unprotected(later)(&host));
     }
 }

@@ -58,12 +58,14 @@ impl Init {
 
     /// A rule asks for it.
     pub(super) fn want(&mut self, protect: Protect) {
-        self.protect = protect;
-        if std::mem::take(&mut self.released)
-            && let Some(own) = self.shield.exempt_own()
-        {
+        if !self.released {
+            self.protect = protect;
+        } else if let Some(own) = self.shield.exempt_own() {
             // It could not be restored meanwhile.
+            (self.protect, self.released) = (protect, false);
             self.shield = Shield::inherited(own);
+        } else {
+            *self = Init::new(protect);
         }
     }
 
@@ -132,15 +134,10 @@ impl Init {
     /// Writes -1000 to it.
     pub(super) fn exempt(&mut self, listener: &dyn Listener) {
         let Some(process) = &self.process else { return };
-        let written = process.exempt();
-        listener.wrote(
-            &self.protect.path,
-            process.pid(),
-            Written::Exempt,
-            &result(written.as_ref()),
-        );
+        let written = process.exempt().map(|()| ScoreWrite::Ok);
+        listener.wrote(&self.protect.path, process.pid(), Written::Exempt, &result(&written));
         match written {
-            Ok(()) => drop(self.shield.step(Seen::Written)),
+            Ok(_) => drop(self.shield.step(Seen::Written)),
             Err(ProcessError::Gone) => self.ended(),
             Err(_) => drop(self.shield.step(Seen::Refused)),
         }
@@ -150,7 +147,7 @@ impl Init {
     /// did is not reported again. Returns whether it is over.
     pub(super) fn restore(&mut self, own: i16, listener: &dyn Listener) -> bool {
         let Some(process) = &self.process else { return true };
-        let (pid, result) = (process.pid(), give(process, own));
+        let (pid, result) = (process.pid(), result(&give(process, own)));
         let (is_over, is_new) = match &result {
             ScoreWrite::Error(error) => (false, self.fails(error.clone())),
             ScoreWrite::Ok | ScoreWrite::Gone | ScoreWrite::Own => (true, true),
@@ -166,17 +163,17 @@ impl Init {
 }
 
 /// Gives a process this value, if it has -1000.
-pub(super) fn give(process: &HostProcess, own: i16) -> ScoreWrite {
-    match process.score() {
-        Ok(EXEMPT) => result(process.set_score(own).as_ref()),
-        Ok(_) => ScoreWrite::Own,
-        Err(error) => result(Err(&error)),
+pub(super) fn give(process: &HostProcess, own: i16) -> Result<ScoreWrite, ProcessError> {
+    match process.score()? {
+        EXEMPT => process.set_score(own).map(|()| ScoreWrite::Ok),
+        _ => Ok(ScoreWrite::Own),
     }
 }
 
-pub(super) fn result(written: Result<&(), &ProcessError>) -> ScoreWrite {
+/// What is told of a write.
+pub(super) fn result(written: &Result<ScoreWrite, ProcessError>) -> ScoreWrite {
     match written {
-        Ok(&()) => ScoreWrite::Ok,
+        Ok(done) => done.clone(),
         Err(ProcessError::Gone) => ScoreWrite::Gone,
         Err(error) => ScoreWrite::Error(error.to_string()),
     }

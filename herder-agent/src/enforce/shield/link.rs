@@ -226,7 +226,7 @@ fn restoring_tools(parts: &Parts) -> Result<Tools<NoForks>, HostProcError> {
 
 /// Where this process's cgroup namespace begins.
 fn paths(processes: &HostProc, files: &CgroupFs) -> Option<Paths> {
-    let first = processes.process(1).ok()?.cgroup()?;
+    let first = processes.process(1).ok()?.cgroup().ok()??;
     if !Paths::is_relative(&first) {
         return Some(Paths::of_the_node());
     }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 /// The cgroup of a process.
 pub(super) fn cgroup(process: &HostProcess, paths: &Paths) -> Option<CgroupPath> {
-    paths.resolve(&process.cgroup()?)
+    paths.resolve(&process.cgroup().ok()??)
 }
 
 /// The nearest of these containers that a cgroup is, or is in.

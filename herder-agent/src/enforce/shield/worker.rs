@@ -4,7 +4,7 @@ mod left;
 mod walk;
 
 use super::{
-    Found, Listener, ScoreWrite, Wanted, Written,
+    Found, Listener, Wanted, Written,
     forks::ForkSource,
     init::{Init, SETTLED, give, result},
     paths::Paths,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::kernel::{
     cgroupfs::CgroupFs,
-    host_proc::{HostProc, ticks, ticks_now},
+    host_proc::{HostProc, ProcessError, ticks, ticks_now},
     probe::forks::ForkEvent,
 };
 use herder_model::{
@@ -74,6 +74,8 @@ pub(super) struct Worker<F> {
     /// What an earlier agent left and could not be read yet.
     left: SavedInits,
     found: Found,
+    /// Whether it was told how many are protected.
+    counted: bool,
     /// The version that is in the state file.
     saved: u64,
     looked: Instant,
@@ -93,6 +95,7 @@ impl<F: ForkSource> Worker<F> {
             leaving: BTreeMap::new(),
             left: SavedInits::new(),
             found: Found::default(),
+            counted: false,
             saved: 0,
             looked: Instant::now(),
             walk: None,
@@ -194,7 +197,12 @@ impl<F: ForkSource> Worker<F> {
         }
         self.saved(self.saved);
         let now = Instant::now();
-        for (id, _) in self.leaving.extract_if(.., |_, it| it.until <= now) {
+        // A walk may take longer than that, and needs the value to the end.
+        let awaits_walk = |id: &CgroupId| {
+            self.to_sweep.contains(id) || self.walk.as_ref().is_some_and(|walk| walk.sweeps(*id))
+        };
+        let is_over = |id: &CgroupId, it: &mut Leaving| it.until <= now && !awaits_walk(id);
+        for (id, _) in self.leaving.extract_if(.., is_over) {
             self.tools.forks.forget(id);
         }
         self.begin();
@@ -229,7 +237,7 @@ impl<F: ForkSource> Worker<F> {
         }
     }
 
-    /// All that is so, if it has changed since the last call.
+    /// All that is so, if it has changed since the last call, or this is the first.
     pub(super) fn news(&mut self) -> Option<Found> {
         let states = match &mut self.unable {
             Some(unable) => unable.states(&self.wanted, &*self.tools.listener),
@@ -239,7 +247,8 @@ impl<F: ForkSource> Worker<F> {
         let inits: SavedInits = self.left.clone().into_iter().chain(inits).collect();
         let version = self.found.version + u64::from(inits != self.found.inits);
         let found = Found { version, inits, states };
-        if found == self.found {
+        // At first it may be just what an earlier agent left.
+        if std::mem::replace(&mut self.counted, true) && found == self.found {
             return None;
         }
         let mut unprotected = BTreeMap::new();
@@ -274,7 +283,7 @@ impl<F: ForkSource> Worker<F> {
         let version = self.found.version + 1;
         for init in self.inits.values_mut() {
             let Some(process) = &init.process else { continue };
-            if !init.is_new() || process.start().saturating_add(settled) > now {
+            if init.released || !init.is_new() || process.start().saturating_add(settled) > now {
                 continue;
             }
             if init.look(Seen::Score) == Some(Action::Save) {
@@ -358,21 +367,19 @@ impl<F: ForkSource> Worker<F> {
     fn forked(&mut self, container: CgroupId, pid: u32, start: u64, shares_memory: bool) {
         self.tools.listener.forked();
         let Some((own, path)) = self.value_of_children(container) else { return };
-        let opened = self.tools.processes.process(pid);
-        let result = match &opened {
-            Ok(process) if process.start() == start => give(process, own),
-            Ok(_) => ScoreWrite::Gone,
-            Err(error) => result(Err(error)),
-        };
-        self.tools.listener.wrote(path, pid, Written::GaveBack, &result);
+        let given = self.tools.processes.process(pid).and_then(|process| {
+            if process.start() == start { give(&process, own) } else { Err(ProcessError::Gone) }
+        });
+        self.tools.listener.wrote(path, pid, Written::GaveBack, &result(&given));
         // It lives, and the next walk finds it again.
-        if opened.is_err() && matches!(result, ScoreWrite::Error(_)) {
+        if matches!(given, Err(ProcessError::Other(_))) {
             self.to_sweep.insert(container);
         }
         // Processes that share memory have one score (`__set_oom_adj()`, fs/proc/base.c), but for
         // vfork(): the init may have lost its own.
         if shares_memory {
             self.look_again(container);
+            self.drop_released();
         }
     }
 }

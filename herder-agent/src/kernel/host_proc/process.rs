@@ -77,8 +77,11 @@ impl HostProcess {
     }
 
     /// The path of its cgroup, as this process sees it.
-    pub fn cgroup(&self) -> Option<String> {
-        text::v2_path(&self.read("cgroup").ok()?).map(str::to_owned)
+    ///
+    /// # Errors
+    /// When it has ended, or the file cannot be read.
+    pub fn cgroup(&self) -> Result<Option<String>, ProcessError> {
+        Ok(text::v2_path(&self.read("cgroup")?).map(str::to_owned))
     }
 
     /// Its `oom_score_adj`.

@@ -23,7 +23,8 @@ pub struct Descriptors {
 
 /// Raises the limit of open files, of which each matched container takes one,
 /// and that of locked memory, which kernels below 5.11 charge eBPF maps to.
-pub fn raise() -> Descriptors {
+/// Descriptors are kept for inits only where they can be protected.
+pub fn raise(can_protect: bool) -> Descriptors {
     let files = getrlimit(Resource::Nofile);
     set(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum }, "open files");
     // Needs CAP_SYS_RESOURCE. Without it, and on a newer kernel, nothing is lost.
@@ -36,13 +37,14 @@ pub fn raise() -> Descriptors {
             "The limit of open files is low; only few containers can be enforced."
         );
     }
-    share(files)
+    share(files, can_protect)
 }
 
-fn share(files: u64) -> Descriptors {
+fn share(files: u64, can_protect: bool) -> Descriptors {
     let free = files.saturating_sub(RESERVED);
     let part = free.saturating_sub(CONTAINERS_FIRST) / PART_OF_INITS;
-    let inits = usize::try_from(part).map_or(MOST, |part| part.min(MOST));
+    let most = if can_protect { MOST } else { 0 };
+    let inits = usize::try_from(part).map_or(most, |part| part.min(most));
     let containers = i32::try_from(free).unwrap_or(i32::MAX);
     // The number of inits is small.
     let containers = containers.saturating_sub(i32::try_from(inits).unwrap_or(i32::MAX));
@@ -71,7 +73,8 @@ mod tests {
             (1 << 20, (1 << 20) - 1128, 1000),
             (u64::MAX, i32::MAX - 1000, 1000),
         ] {
-            assert_eq!(share(files), Descriptors { containers, inits }, "{files}");
+            assert_eq!(share(files, true), Descriptors { containers, inits }, "{files}");
         }
+        assert_eq!(share(4384, false), Descriptors { containers: 4256, inits: 0 });
     }
 }

@@ -148,11 +148,15 @@ impl Node {
     }
 
     fn forks(&mut self, pid: u32, start: u64) {
+        self.forks_sharing(pid, start, false);
+    }
+
+    fn forks_sharing(&mut self, pid: u32, start: u64, shares_memory: bool) {
         let record = ForkEvent::Forked {
             container: self.id(C1),
             pid,
             start_boottime: start * 1_000_000_000 / rustix::param::clock_ticks_per_second(),
-            shares_memory: false,
+            shares_memory,
         };
         self.kernel.0.borrow_mut().records.push_back(record);
         assert!(self.worker.take_records());

@@ -8,11 +8,12 @@ use super::{
     super::{
         Written,
         forks::ForkSource,
-        init::{Init, give},
+        init::{Init, give, result},
         search::{self, Candidates},
     },
     SEARCH_EVERY, SEARCHES, Worker,
 };
+use crate::kernel::host_proc::{HostProcess, ProcessError};
 use herder_model::{
     cgroup::{CgroupId, CgroupPath, counters::parse_oom_kill},
     clock::Monotonic,
@@ -38,6 +39,13 @@ pub(super) struct Walk {
     swept: BTreeSet<CgroupId>,
     /// Those whose init is looked for.
     sought: BTreeMap<CgroupId, Candidates>,
+}
+
+impl Walk {
+    /// Whether exempt processes of this container are given their value back.
+    pub(super) fn sweeps(&self, id: CgroupId) -> bool {
+        self.swept.contains(&id)
+    }
 }
 
 impl<F: ForkSource> Worker<F> {
@@ -107,30 +115,38 @@ impl<F: ForkSource> Worker<F> {
                 self.conclude(walk.sought);
                 return false;
             };
-            self.visit(&mut walk, pid);
+            // Such as that no descriptor is left. What the kernel forbids it will forbid again.
+            if let Err(ProcessError::Other(_)) = self.visit(&mut walk, pid) {
+                self.to_sweep.extend(&walk.swept);
+            }
         }
         self.walk = Some(walk);
         true
     }
 
-    fn visit(&self, walk: &mut Walk, pid: u32) {
-        // What has ended meanwhile is of no interest.
-        let Ok(process) = self.tools.processes.process(pid) else { return };
-        let Some(path) = search::cgroup(&process, &self.tools.paths) else { return };
-        let Some(id) = search::container_of(&path, &walk.containers) else { return };
-        if walk.swept.contains(&id)
-            && let Some((own, path)) = self.value_of_children(id)
-            && process.score() == Ok(EXEMPT)
-            && !self.is_protected(pid)
-        {
-            let result = give(&process, own);
-            self.tools.listener.wrote(path, pid, Written::GaveBack, &result);
-        }
+    fn visit(&self, walk: &mut Walk, pid: u32) -> Result<(), ProcessError> {
+        let process = self.tools.processes.process(pid)?;
+        let path = process.cgroup()?.and_then(|text| self.tools.paths.resolve(&text));
+        let id = path.and_then(|path| search::container_of(&path, &walk.containers));
+        let Some(id) = id else { return Ok(()) };
+        let swept = if walk.sweeps(id) { self.give_back(id, &process) } else { Ok(()) };
         if let Some(candidates) = walk.sought.get_mut(&id)
             && let Some(Init { protect, .. }) = self.inits.get(&id)
         {
             candidates.consider(process, protect, &self.tools.processes, &self.tools.paths);
         }
+        swept
+    }
+
+    /// Gives a process of a container the init's own value, if it is exempt and not the init.
+    fn give_back(&self, id: CgroupId, process: &HostProcess) -> Result<(), ProcessError> {
+        let Some((own, path)) = self.value_of_children(id) else { return Ok(()) };
+        if process.score()? != EXEMPT || self.is_protected(process.pid()) {
+            return Ok(());
+        }
+        let given = give(process, own);
+        self.tools.listener.wrote(path, process.pid(), Written::GaveBack, &result(&given));
+        given.map(drop)
     }
 
     fn is_protected(&self, pid: u32) -> bool {
@@ -158,7 +174,9 @@ impl<F: ForkSource> Worker<F> {
         let mut room = self.tools.most.saturating_sub(held);
         let mut sought = BTreeMap::new();
         let left = &self.left;
-        let unknown = |id: &CgroupId, init: &Init| init.process.is_none() && !left.contains_key(id);
+        let unknown = |id: &CgroupId, init: &Init| {
+            init.process.is_none() && !init.released && !left.contains_key(id)
+        };
         for (id, init) in self.inits.iter_mut().filter(|(id, init)| unknown(id, init)) {
             if init.searched >= SEARCHES && !init.searched.is_multiple_of(SEARCH_EVERY) {
                 init.searched = init.searched.saturating_add(1);

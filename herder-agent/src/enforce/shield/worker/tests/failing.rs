@@ -102,6 +102,43 @@ fn what_is_wanted_again_before_it_was_restored_stays_protected() {
     assert_eq!(node.score(10), "300");
 }
 
+/// No rule asks for it.
+#[test]
+fn the_successor_of_an_init_that_was_not_restored_is_not_exempted() {
+    let released = |name| {
+        let mut node = Node::protected(name);
+        node.breaks(10, "oom_score_adj");
+        node.worker.take_wanted(Arc::default());
+        fs::remove_dir_all(node.root.join("proc/10")).unwrap();
+        node.process(30, 5, "30\t1", C1, 300);
+        node
+    };
+    let mut node = released("successor");
+    node.worker.look_again(node.id(C1));
+    let version = node.turn().version;
+    node.worker.saved(version);
+    assert_eq!((node.score(30), node.saved()), ("300".into(), SavedInits::new()));
+
+    let mut node = released("successor-forks");
+    node.forks_sharing(31, 100, true);
+    assert!(node.worker.inits.is_empty());
+}
+
+#[test]
+fn what_is_wanted_again_after_it_was_restored_is_protected_again() {
+    let mut node = Node::protected("restored-again");
+    node.breaks(10, "oom_score_adj");
+    node.worker.take_wanted(Arc::default());
+    node.mends(10, "oom_score_adj", "-1000");
+    node.worker.look_again(node.id(C1));
+    assert_eq!((node.score(10), node.saved()), ("300".into(), SavedInits::new()));
+    node.worker.take_wanted(node.wanted(C1, None).into());
+    let version = node.turn().version;
+    node.worker.saved(version);
+    node.worker.news();
+    assert_eq!((node.score(10), node.state()), ("-1000".into(), Some(None)));
+}
+
 #[test]
 fn an_emergency_is_not_over_before_it_is_restored() {
     let mut node = Node::protected("unrestored-emergency");
@@ -145,6 +182,37 @@ fn what_was_left_and_cannot_be_read_yet_is_not_forgotten() {
 }
 
 #[test]
+fn a_child_that_a_walk_cannot_read_is_looked_at_again() {
+    for (file, text) in [
+        ("stat", "11 (x) S 10 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 100 0"),
+        ("cgroup", "0::/matched/c1"),
+        ("oom_score_adj", "-1000"),
+    ] {
+        let mut node = Node::protected(&format!("unread-child-{file}"));
+        node.process(11, 10, "11\t2", C1, -1000);
+        node.breaks(11, file);
+        node.kernel.0.borrow_mut().lost = 1;
+        node.turn();
+        node.mends(11, file, text);
+        node.worker.swept = None;
+        node.turn();
+        assert_eq!(node.score(11), "300", "{file}");
+        assert!(node.worker.to_sweep.is_empty());
+    }
+}
+
+#[test]
+fn a_child_that_cannot_be_read_when_it_is_forked_is_looked_at_again() {
+    let mut node = Node::protected("unread-fork");
+    node.process(11, 10, "11\t2", C1, -1000);
+    node.breaks(11, "oom_score_adj");
+    node.forks(11, 100);
+    node.mends(11, "oom_score_adj", "-1000");
+    node.turn();
+    assert_eq!(node.score(11), "300");
+}
+
+#[test]
 fn an_init_that_is_not_exempted_takes_no_room_among_those_that_are() {
     let mut node = Node::new("refused");
     node.process(10, 5, "10\t1", C1, 300);
@@ -182,4 +250,20 @@ fn an_agent_that_can_protect_nothing_restores_what_was_left() {
     assert_eq!((found.inits, found.states), (SavedInits::new(), states));
     worker.tick();
     assert_eq!(node.score(10), "300");
+}
+
+#[test]
+fn what_was_left_is_counted_also_by_an_agent_that_cannot_restore_it() {
+    let node = Node::new("unable-unread");
+    node.process(10, 5, "10\t1", C1, -1000);
+    node.breaks(10, "oom_score_adj");
+    let reporter = Arc::new(Reporter::default());
+    let tools = Tools { listener: reporter.clone(), ..tools(&node.root, NoForks) };
+    let mut worker = Worker::restoring(tools, Unable::missing("no programs".to_owned()));
+    worker.inherit(node.left(100));
+    worker.take_wanted(Arc::default());
+    worker.news();
+    let text = String::from_utf8(reporter.metrics().exposition().0).unwrap();
+    assert!(text.contains("\nherder_inits_protected 1\n"), "{text}");
+    assert_eq!(worker.news(), None);
 }

@@ -62,6 +62,30 @@ fn what_is_put_off_is_not_forgotten() {
     assert_eq!([11, 12].map(|pid| node.score(pid)), ["300", "300"]);
 }
 
+/// The child is found later than its init may have had its own value for.
+#[test]
+fn a_container_is_not_forgotten_before_it_is_swept() {
+    let mut node = two("slow", 0);
+    node.process(11, 10, "11\t2", C1, -1000);
+    node.worker.take_wanted(node.wanted(C2, None).into());
+    let late = |node: &mut Node| {
+        node.worker.leaving.values_mut().for_each(|it| it.until = Instant::now());
+        node.worker.tick();
+    };
+    node.kernel.0.borrow_mut().lost = 1;
+    node.worker.swept = Some(Instant::now());
+    late(&mut node);
+    assert!(!node.worker.is_walking(), "the walk is put off");
+    node.worker.swept = None;
+    late(&mut node);
+    assert!(node.worker.is_walking());
+    late(&mut node);
+    node.walk();
+    assert_eq!(node.score(11), "300");
+    late(&mut node);
+    assert_eq!(node.kernel.0.borrow().watched, [node.id(C2)]);
+}
+
 /// Each takes a descriptor.
 #[test]
 fn no_more_inits_are_known_than_there_is_room_for() {
