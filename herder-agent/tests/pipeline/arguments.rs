@@ -134,6 +134,29 @@ fn nothing_is_read_or_kept_without_a_rule() {
     assert_eq!((node.kills().len(), shown(&node, 2)), (2, vec![]));
 }
 
+/// A group dies that has more processes than may wait, and the first of them are told.
+#[test]
+fn the_first_victims_of_a_large_group_have_them() {
+    for (name, polls) in [("arguments-group", 1), ("arguments-groups", 4)] {
+        let mut node = Node::new(name, ASKS);
+        node.pods_are('a');
+        let worker = node.worker;
+        let (each, all) = (1500 / polls, 1500);
+        for pid in 1000..1000 + all {
+            node.victim(5, pid, pid, worker);
+            reads(&node, pid, Some(b"worker"));
+            if (pid + 1 - 1000).is_multiple_of(each) && pid + 1 < 1000 + all {
+                node.turn();
+            }
+        }
+        node.decision(5, worker, worker, (all, all));
+        node.turn();
+        assert_eq!(node.kill().processes, 1500);
+        let expected: Vec<_> = (1000..1008).map(|pid| (pid, Ok("worker".to_owned()))).collect();
+        assert_eq!(shown(&node, 1), expected, "{name}");
+    }
+}
+
 #[test]
 fn where_the_kernel_refuses_the_programs_that_is_said() {
     let mut node = Node::new("arguments-refused", ASKS_NOT);
