@@ -107,16 +107,17 @@ fn known(read: Option<Arguments>) -> Result<Arguments, Missing> {
 }
 
 impl Core {
-    /// Arguments are read as long as a rule asks for them. What is kept goes when one does no more.
+    /// Arguments are read as long as a rule asks for them. What is kept goes when its container may
+    /// be under no such rule any more. Where the kernel has refused the programs, it is asked again:
+    /// what was in their way may be gone.
     pub(super) fn ask_for_arguments(&mut self, before: Option<&Policy>) {
         let policy = &self.subjects.policy;
-        let mut rules = before.into_iter().flat_map(Policy::rules_with_arguments);
-        if rules.any(|rule| !policy.keeps_arguments(rule)) {
+        if before.is_some_and(|before| !policy.still_asks(before)) {
             self.reporter.forget_arguments();
         }
         let waiting = &mut self.kills.arguments;
         let is_wanted = policy.reads_arguments();
-        if is_wanted == waiting.is_wanted {
+        if is_wanted == waiting.is_wanted && !waiting.is_refused {
             return;
         }
         *waiting = Waiting { is_wanted, ..Waiting::default() };
@@ -189,19 +190,17 @@ impl Core {
         }
     }
 
-    /// Whether the rule that governs a victim's container asks for arguments. A kill may take
-    /// processes of several containers.
+    /// Whether the rule that a victim's container is under asks for arguments: now, because the kill
+    /// may have waited while the rules changed. A kill may take processes of several containers.
     fn asks_for_arguments(&self, victim: &Victim, report: &KillReport) -> bool {
-        let policy = &self.subjects.policy;
-        let first = report.kill.victims.first().map(|first| first.cgroup);
-        if first == Some(victim.cgroup) {
-            return report.rule.as_deref().is_some_and(|rule| policy.keeps_arguments(rule));
-        }
         let around =
             Surroundings { cgroups: &self.cgroups, subjects: &self.subjects, files: &self.files };
-        let container = around.path(victim.cgroup).map(|path| self.subjects.container_of(&path));
+        let first = report.kill.victims.first().map(|first| first.cgroup);
+        let known = report.cgroup.clone().filter(|_| first == Some(victim.cgroup));
+        let container = known.or_else(|| around.path(victim.cgroup));
+        let container = container.map(|path| self.subjects.container_of(&path));
         let target = container.and_then(|path| self.subjects.wanted(&path));
-        target.is_some_and(|target| policy.keeps_arguments(&target.rule))
+        target.is_some_and(|target| self.subjects.policy.keeps_arguments(&target.rule))
     }
 }
 
