@@ -28,6 +28,7 @@ mod answer;
 mod encrypted;
 mod gzip;
 mod head;
+mod host;
 mod listen;
 mod own;
 mod page;
@@ -155,9 +156,10 @@ impl State {
         State { is_local, ..self }
     }
 
-    /// Whether what is confidential may be in an answer: not everyone can ask for it.
-    fn is_guarded(&self) -> bool {
-        self.is_local || self.access.borrow().asks_who_it_is()
+    /// Whether what is confidential may be in the answer to a request: not everyone can ask for it.
+    fn is_guarded<B>(&self, request: &Request<B>) -> bool {
+        let asks_who_it_is = self.access.borrow().asks_who_it_is();
+        asks_who_it_is || self.is_local && host::is_for_this_machine(request)
     }
 }
 

@@ -5,21 +5,28 @@
 //! for a kill that waits for its name. Arguments of a container whose rule does not ask for them
 //! are dropped as soon as that is known.
 
-use super::{Core, describe::Surroundings};
+use super::{Core, describe::Surroundings, waiting};
 use herder_model::{
     arguments::{Arguments, MOST, Missing, ProcessKey, VictimArguments},
     clock::Monotonic,
     kill::KillReport,
-    oom::Victim,
+    oom::{Victim, assemble::EXIT_WAIT},
     rules::matching::Policy,
 };
 use std::{collections::VecDeque, time::Duration};
 
-/// So many processes wait at once: for their kill, or for their arguments. The oldest goes.
-const WAITING: usize = 256;
+/// The arguments of so many processes wait for their kill: about what the programs' ring buffer
+/// holds of usual ones, and at most 0.3 MiB.
+const READ: usize = 1024;
 
-/// How long arguments wait for their kill. That waits for its name for half of it.
-const WAIT: Duration = Duration::from_secs(60);
+/// So many processes wait for their arguments. The oldest goes.
+const EXPECTED: usize = 256;
+
+/// How long arguments wait for their kill.
+const WAIT: Duration = Duration::from_secs(120);
+
+// A kill may wait for the exits of its victims, and then for its name.
+const _: () = assert!(WAIT.as_secs() > EXIT_WAIT.as_secs() + waiting::WAIT.as_secs());
 
 /// How long a kill waits for arguments. A victim is delivered its signal when it next runs.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(20);
@@ -51,22 +58,42 @@ impl Waiting {
         Some((kill, process))
     }
 
-    /// Those that have waited long enough, or that there are too many of.
-    fn overdue(&mut self, now: Monotonic) -> Vec<(u64, ProcessKey)> {
-        let is_over = |since, wait| now.saturating_duration_since(since) > wait;
-        while self.read.len() > WAITING
-            || self.read.front().is_some_and(|it| is_over(it.time, WAIT))
-        {
+    /// Drops what has waited for its kill long enough, or what there is too much of.
+    ///
+    /// That is what belongs to no victim that is known, and the oldest of it: any process can make
+    /// the kernel kill others, and must not keep victims out. Then the newest victims, because of a
+    /// kill the first are kept.
+    fn drop_read(&mut self, now: Monotonic, is_victim: impl Fn(ProcessKey) -> bool) {
+        while self.read.front().is_some_and(|it| is_over(it.time, WAIT, now)) {
             self.read.pop_front();
         }
+        let mut too_many = self.read.len().saturating_sub(READ);
+        self.read.retain(|read| {
+            let goes = too_many > 0 && !is_victim(read.process);
+            too_many -= usize::from(goes);
+            !goes
+        });
+        self.read.truncate(READ);
+    }
+
+    /// Takes the victims that have waited for their arguments long enough, or that there are too
+    /// many of.
+    fn overdue(&mut self, now: Monotonic) -> Vec<(u64, ProcessKey)> {
         let mut overdue = Vec::new();
-        while self.expected.len() > WAITING
-            || self.expected.front().is_some_and(|(since, ..)| is_over(*since, DELIVERED_WITHIN))
+        while self.expected.len() > EXPECTED
+            || self
+                .expected
+                .front()
+                .is_some_and(|(since, ..)| is_over(*since, DELIVERED_WITHIN, now))
         {
             overdue.extend(self.expected.pop_front().map(|(_, kill, process)| (kill, process)));
         }
         overdue
     }
+}
+
+fn is_over(since: Monotonic, wait: Duration, now: Monotonic) -> bool {
+    now.saturating_duration_since(since) > wait
 }
 
 /// Of a victim that was described at its exit it is not known when it began.
@@ -80,16 +107,17 @@ fn known(read: Option<Arguments>) -> Result<Arguments, Missing> {
 }
 
 impl Core {
-    /// Arguments are read as long as a rule asks for them. What is kept goes when one does no more.
+    /// Arguments are read as long as a rule asks for them. What is kept goes when its container may
+    /// be under no such rule any more. Where the kernel has refused the programs, it is asked again:
+    /// what was in their way may be gone.
     pub(super) fn ask_for_arguments(&mut self, before: Option<&Policy>) {
         let policy = &self.subjects.policy;
-        let mut rules = before.into_iter().flat_map(Policy::rules_with_arguments);
-        if rules.any(|rule| !policy.keeps_arguments(rule)) {
+        if before.is_some_and(|before| !policy.still_asks(before)) {
             self.reporter.forget_arguments();
         }
         let waiting = &mut self.kills.arguments;
         let is_wanted = policy.reads_arguments();
-        if is_wanted == waiting.is_wanted {
+        if is_wanted == waiting.is_wanted && !waiting.is_refused {
             return;
         }
         *waiting = Waiting { is_wanted, ..Waiting::default() };
@@ -118,7 +146,15 @@ impl Core {
                 None => waiting.read.push_back(read),
             }
         }
-        for (kill, process) in waiting.overdue(self.clock.now()) {
+    }
+
+    /// Drops what has waited too long, or what there is too much of: after the kills that were
+    /// read together with it are reported, since these take theirs.
+    pub(super) fn drop_arguments(&mut self) {
+        let now = self.clock.now();
+        let (waiting, assembler) = (&mut self.kills.arguments, &self.kills.assembler);
+        waiting.drop_read(now, |process| assembler.has_killed(process.tgid));
+        for (kill, process) in waiting.overdue(now) {
             self.reporter.arguments_known(kill, process, Err(Missing::NotSeen));
         }
     }
@@ -154,19 +190,17 @@ impl Core {
         }
     }
 
-    /// Whether the rule that governs a victim's container asks for arguments. A kill may take
-    /// processes of several containers.
+    /// Whether the rule that a victim's container is under asks for arguments: now, because the kill
+    /// may have waited while the rules changed. A kill may take processes of several containers.
     fn asks_for_arguments(&self, victim: &Victim, report: &KillReport) -> bool {
-        let policy = &self.subjects.policy;
-        let first = report.kill.victims.first().map(|first| first.cgroup);
-        if first == Some(victim.cgroup) {
-            return report.rule.as_deref().is_some_and(|rule| policy.keeps_arguments(rule));
-        }
         let around =
             Surroundings { cgroups: &self.cgroups, subjects: &self.subjects, files: &self.files };
-        let container = around.path(victim.cgroup).map(|path| self.subjects.container_of(&path));
+        let first = report.kill.victims.first().map(|first| first.cgroup);
+        let known = report.cgroup.clone().filter(|_| first == Some(victim.cgroup));
+        let container = known.or_else(|| around.path(victim.cgroup));
+        let container = container.map(|path| self.subjects.container_of(&path));
         let target = container.and_then(|path| self.subjects.wanted(&path));
-        target.is_some_and(|target| policy.keeps_arguments(&target.rule))
+        target.is_some_and(|target| self.subjects.policy.keeps_arguments(&target.rule))
     }
 }
 
@@ -194,15 +228,37 @@ mod tests {
     #[test]
     fn nothing_waits_for_ever_nor_without_bound() {
         let (mut waiting, now) = (Waiting::default(), Monotonic(1_000));
-        for tgid in 0..1000 {
+        for tgid in 0..2000 {
             waiting.read.push_back(read(tgid, 1_000));
             waiting.expected.push_back((now, 1, key(tgid)));
         }
-        assert_eq!(waiting.overdue(now).len(), 1000 - WAITING);
-        assert_eq!((waiting.read.len(), waiting.expected.len()), (WAITING, WAITING));
-        assert!(waiting.take(key(0)).is_none() && waiting.take(key(999)).is_some());
+        assert_eq!(waiting.overdue(now).len(), 2000 - EXPECTED);
+        waiting.drop_read(now, |_| false);
+        assert_eq!((waiting.read.len(), waiting.expected.len()), (READ, EXPECTED));
         let later = now + WAIT + Duration::from_nanos(1);
-        assert_eq!(waiting.overdue(later).len(), WAITING);
+        assert_eq!(waiting.overdue(later).len(), EXPECTED);
+        waiting.drop_read(later, |_| true);
         assert!(waiting.read.is_empty());
+    }
+
+    /// What the kernel kills for other reasons takes no place of theirs.
+    #[test]
+    fn of_too_many_the_first_victims_stay() {
+        let (mut waiting, now) = (Waiting::default(), Monotonic(1_000));
+        let mut add = |from: u32, until: u32| {
+            waiting.read.extend((from..until).map(|tgid| read(tgid, 1_000)));
+            waiting.drop_read(now, |process| process.tgid >= 10_000);
+        };
+        add(0, 1500);
+        add(10_000, 10_600);
+        add(1500, 2500);
+        add(10_600, 12_000);
+        let tgids = waiting.read.iter().map(|read| read.process.tgid);
+        assert!(tgids.eq((10_000..).take(READ)));
+        // Without victims the newest stay.
+        let mut waiting = Waiting::default();
+        waiting.read.extend((0..1500).map(|tgid| read(tgid, 1_000)));
+        waiting.drop_read(now, |_| false);
+        assert!(waiting.take(key(0)).is_none() && waiting.take(key(1499)).is_some());
     }
 }

@@ -99,11 +99,15 @@ impl Core {
         // ring buffer has the cgroup's path already.
         self.take_cgroups();
         self.take_arguments(polled.arguments, polled.arguments_lost);
-        if polled.events.is_empty() && polled.kills.is_empty() {
-            return;
+        if !polled.events.is_empty() || !polled.kills.is_empty() {
+            self.take_events(polled.events, polled.kills);
         }
+        self.drop_arguments();
+    }
+
+    fn take_events(&mut self, events: Vec<Event>, kills: Vec<OomKill>) {
         let now = self.clock.now();
-        for event in polled.events {
+        for event in events {
             match event {
                 Event::Marked(mark) => {
                     self.kills.assembler.marked(mark.clone(), now);
@@ -128,7 +132,7 @@ impl Core {
             }
         }
         self.report_kills();
-        for kill in polled.kills {
+        for kill in kills {
             self.report_kill(kill);
         }
         self.count_losses();

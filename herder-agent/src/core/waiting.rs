@@ -8,7 +8,7 @@ use herder_model::{
 use std::{mem, time::Duration};
 
 /// How long a kill waits for its names.
-const WAIT: Duration = Duration::from_secs(30);
+pub(super) const WAIT: Duration = Duration::from_secs(30);
 
 /// Those that wait.
 #[derive(Debug, Default)]

@@ -95,7 +95,7 @@ pub(super) async fn respond<B>(
             };
             json(&Node { node: &state.node, version, kernel, source, config_hash, log_level })
         }
-        path if path.starts_with(KILL) => kill(path, &state.reporter, state.is_guarded()),
+        path if path.starts_with(KILL) => kill(path, &state.reporter, state.is_guarded(request)),
         path => page::part(path).unwrap_or_else(|| text(StatusCode::NOT_FOUND, ENDPOINTS.into())),
     }
 }

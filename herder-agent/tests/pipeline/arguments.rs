@@ -12,6 +12,9 @@ const ASKS: &str = "rules: [{ name: one, cgroups: [\"/kubepods/*/*\"], oomGroup:
 const ASKS_BY_NAME: &str = "rules: [{ name: other, \
      pods: { namespaces: [shop], containers: [worker] }, oomGroup: single-process, \
      victimArguments: true }]";
+/// The same rule by its name, for other containers.
+const ASKS_ELSEWHERE: &str = "rules: [{ name: one, cgroups: [\"/system/*\"], oomGroup: group, \
+     victimArguments: true }]";
 const ASKS_NOT: &str = "rules: [{ name: one, cgroups: [\"/kubepods/*/*\"], oomGroup: group }]";
 
 /// The programs have read this of a process. It began as that of [`super::records::victim`].
@@ -134,14 +137,77 @@ fn nothing_is_read_or_kept_without_a_rule() {
     assert_eq!((node.kills().len(), shown(&node, 2)), (2, vec![]));
 }
 
+/// A group dies that has more processes than may wait, and the first of them are told.
+#[test]
+fn the_first_victims_of_a_large_group_have_them() {
+    for (name, polls) in [("arguments-group", 1), ("arguments-groups", 4)] {
+        let mut node = Node::new(name, ASKS);
+        node.pods_are('a');
+        let worker = node.worker;
+        let (each, all) = (1500 / polls, 1500);
+        for pid in 1000..1000 + all {
+            node.victim(5, pid, pid, worker);
+            reads(&node, pid, Some(b"worker"));
+            if (pid + 1 - 1000).is_multiple_of(each) && pid + 1 < 1000 + all {
+                node.turn();
+            }
+        }
+        node.decision(5, worker, worker, (all, all));
+        node.turn();
+        assert_eq!(node.kill().processes, 1500);
+        let expected: Vec<_> = (1000..1008).map(|pid| (pid, Ok("worker".to_owned()))).collect();
+        assert_eq!(shown(&node, 1), expected, "{name}");
+    }
+}
+
+#[test]
+fn what_is_kept_goes_when_the_rule_is_for_other_containers() {
+    let mut node = Node::new("arguments-elsewhere", ASKS);
+    node.pods_are('a');
+    node.subprocess_dies(5);
+    reads(&node, 100, Some(b"worker"));
+    node.turn();
+    assert_eq!(shown(&node, 1).len(), 1);
+    node.rules_are(ASKS);
+    assert_eq!(shown(&node, 1).len(), 1, "nothing has changed");
+    node.rules_are(ASKS_ELSEWHERE);
+    assert_eq!(shown(&node, 1), []);
+}
+
+/// The rules of now count, and not those of when the kernel killed.
+#[test]
+fn a_kill_that_waits_while_the_rule_changes_has_none() {
+    // A container without a name may be a sandbox, and is under no rule that wants 1.
+    let single = |rules: &str| rules.replace("oomGroup: group", "oomGroup: single-process");
+    for (name, rules, count) in
+        [("arguments-changed", ASKS_ELSEWHERE, 0), ("arguments-same", ASKS, 1)]
+    {
+        let mut node = Node::new(name, &single(ASKS));
+        node.subprocess_dies(5);
+        reads(&node, 100, Some(b"worker"));
+        node.turn();
+        assert!(node.kills().is_empty(), "it waits for its name");
+        node.rules_are(&single(rules));
+        node.pods_are('a');
+        assert_eq!((node.kills().len(), shown(&node, 1).len()), (1, count), "{name}");
+    }
+}
+
 #[test]
 fn where_the_kernel_refuses_the_programs_that_is_said() {
     let mut node = Node::new("arguments-refused", ASKS_NOT);
     node.pods_are('a');
-    node.kernel.refuse_arguments();
+    node.kernel.refuse_arguments(true);
     node.rules_are(ASKS);
     node.subprocess_dies(5);
     node.turn();
     assert_eq!(shown(&node, 1), [(100, Err(Missing::NotAttached))]);
     assert_eq!(node.kill().cgroup, Some(container('a')), "the kill is reported as ever");
+    // It is asked again with the next rules.
+    node.kernel.refuse_arguments(false);
+    node.rules_are(ASKS);
+    node.victim(6, 101, 18, node.worker);
+    node.decision(6, node.worker, 0, (1, 1));
+    node.turn();
+    assert_eq!(shown(&node, 2), [(101, Err(Missing::Waiting))]);
 }

@@ -87,9 +87,9 @@ impl Kernel {
         self.0.lock().unwrap().arguments_lost = times;
     }
 
-    /// The kernel takes no programs that read them.
-    pub(crate) fn refuse_arguments(&self) {
-        self.0.lock().unwrap().arguments_refused = true;
+    /// Whether the kernel refuses the programs that read them.
+    pub(crate) fn refuse_arguments(&self, refuses: bool) {
+        self.0.lock().unwrap().arguments_refused = refuses;
     }
 
     /// Whether the programs for that were to be attached or detached last; none if neither.

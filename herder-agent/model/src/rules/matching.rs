@@ -108,14 +108,21 @@ impl Policy {
         self.0.rules.iter().any(|it| it.victim_arguments && &*it.name == rule)
     }
 
-    /// The names of rules that do.
-    pub fn rules_with_arguments(&self) -> impl Iterator<Item = &str> {
-        self.0.rules.iter().filter(|rule| rule.victim_arguments).map(|rule| &*rule.name)
-    }
-
     /// Whether any rule does.
     pub fn reads_arguments(&self) -> bool {
-        self.rules_with_arguments().next().is_some()
+        self.0.rules.iter().any(|rule| rule.victim_arguments)
+    }
+
+    /// Whether all containers whose rule wanted arguments `before` are still under one that does. An
+    /// earlier rule may have taken them, so all rules up to the last that wants some are compared.
+    pub fn still_asks(&self, before: &Policy) -> bool {
+        let (now, before) = (&self.0.rules, &before.0.rules);
+        let last = before.iter().rposition(|rule| rule.victim_arguments);
+        let compared = last.map_or(0, |last| last + 1);
+        now.len() >= compared
+            && now.iter().zip(before).take(compared).all(|(now, before)| {
+                now.selects == before.selects && now.victim_arguments == before.victim_arguments
+            })
     }
 
     /// What rules escalate to, by their names; pods may ask for either.

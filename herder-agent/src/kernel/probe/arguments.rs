@@ -6,6 +6,7 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, PerCpuArray, RingBuf},
     programs::{RawTracePoint, raw_trace_point::RawTracePointLinkId},
+    util::nr_cpus,
 };
 use bytemuck::pod_read_unaligned;
 use herder_agent_ebpf::{ARGUMENTS_LEN, ArgumentsRecord, RecordKind, flag, layout::ABSENT};
@@ -18,6 +19,16 @@ use herder_model::{
 /// of use only if its delivery is seen.
 const PROGRAMS: [(&str, &str); 2] =
     [("kill_delivered", "signal_deliver"), ("kill_sent", "signal_generate")];
+
+/// The maps of processes that the programs remember, with the least room that they have. The maps
+/// forget what was used longest ago, and many kernels give each CPU that uses such a map 128 places at
+/// once (`LOCAL_FREE_TARGET`, kernel/bpf/bpf_lru_list.c). With too few of them, CPUs take from each
+/// other what is still needed.
+const REMEMBERED: [(&str, u32); 2] = [("SENT", 1024), ("DELIVERED", 256)];
+
+/// So many places there are for each CPU, and at most. One takes 64 bytes and its bucket 16
+/// (kernel/bpf/hashtab.c), so both maps together take 40 KiB for each CPU, and 5 MiB at most.
+const PLACES: (u32, u32) = (256, 32 * 1024);
 
 /// Decodes one record; none if it is not one.
 pub fn decode(bytes: &[u8]) -> Option<VictimArguments> {
@@ -54,7 +65,16 @@ struct Loaded {
 impl ArgumentsProbe {
     /// For the running kernel.
     pub fn new(facts: KernelFacts) -> Self {
-        ArgumentsProbe { facts, loader: loader(), loaded: None }
+        let mut loader = loader();
+        // The loader keeps what it is given for as long as it lives, which is as long as the agent.
+        let words: &'static [u32] = Vec::leak(facts.layout.words().to_vec());
+        loader.override_global("LAYOUT", words, true);
+        // Where the CPUs cannot be counted, there is the least room.
+        let cpus = nr_cpus().unwrap_or(1);
+        for (map, least) in REMEMBERED {
+            loader.map_max_entries(map, places(cpus, least));
+        }
+        ArgumentsProbe { facts, loader, loaded: None }
     }
 
     /// From now on arguments are read, or no longer.
@@ -89,9 +109,6 @@ impl ArgumentsProbe {
         if needed.contains(&ABSENT) {
             return Err(ProbeError::Missing("BTF of this kernel for its programs"));
         }
-        // The loader keeps what it is given for as long as it lives, which is as long as the agent.
-        let words: &'static [u32] = Vec::leak(layout.words().to_vec());
-        self.loader.override_global("LAYOUT", words, true);
         let mut ebpf = self.loader.load(ARGUMENTS_OBJECT)?;
         for (name, _) in PROGRAMS {
             let program: &mut RawTracePoint = program(&mut ebpf, name)?;
@@ -111,6 +128,10 @@ impl ArgumentsProbe {
         let Some(loaded) = &mut self.loaded else { return 0 };
         while let Some(record) = loaded.records.next() {
             decode(&record).into_iter().for_each(&mut each);
+        }
+        // This is asked in each turn of the core, and costs a system call.
+        if loaded.links.is_empty() {
+            return 0;
         }
         let Ok(values) = loaded.losses.get(&0, 0) else { return 0 };
         let total = values.iter().sum::<u64>();
@@ -138,13 +159,24 @@ impl Loaded {
         Ok(())
     }
 
+    /// Detaches both, also where one of them cannot be, and gives the first error.
     fn detach(&mut self) -> Result<(), ProbeError> {
+        let mut result = Ok(());
         for (name, link) in self.links.drain(..) {
-            let program: &mut RawTracePoint = program(&mut self.ebpf, name)?;
-            program.detach(link).map_err(|error| refused(name, error, Ok(())))?;
+            let program = program::<RawTracePoint>(&mut self.ebpf, name);
+            let detached = program.and_then(|program| {
+                program.detach(link).map_err(|error| refused(name, error, Ok(())))
+            });
+            result = result.and(detached);
         }
-        Ok(())
+        result
     }
+}
+
+/// How many processes a map remembers on a machine with so many possible CPUs.
+fn places(cpus: usize, least: u32) -> u32 {
+    let (each, most) = PLACES;
+    u32::try_from(cpus).unwrap_or(u32::MAX).saturating_mul(each).clamp(least, most)
 }
 
 #[cfg(test)]
@@ -161,6 +193,12 @@ mod tests {
             length: u32::try_from(text.len()).unwrap(),
         };
         [bytes_of(&record), text].concat()
+    }
+
+    #[test]
+    fn each_cpu_has_its_places() {
+        assert_eq!([1, 4, 64, 128].map(|cpus| places(cpus, 1024)), [1024, 1024, 16_384, 32_768]);
+        assert_eq!([1, 2, 8192, usize::MAX].map(|it| places(it, 256)), [256, 512, 32_768, 32_768]);
     }
 
     #[test]

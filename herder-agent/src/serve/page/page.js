@@ -105,6 +105,9 @@ function argued(whole) {
   return [table(['PID', 'Arguments at death'], whole.arguments.map((one) => [one.pid, said(one)]))];
 }
 
+// Whether more becomes known of them.
+const waits = (whole) => (whole.arguments ?? []).some((one) => one.missing === 'waiting');
+
 // Who used how much: the same as `herder-agent explain`.
 function shown(scene) {
   if (!scene) return [element('p', 'What was used is not kept: the agent has it for the last 100 kills.', 'detail')];
@@ -147,16 +150,22 @@ function opening(kill) {
     made.open = true;
     show(scenes.get(kill.id));
   }
-  made.addEventListener('toggle', async () => {
-    if (!made.open) { scenes.delete(kill.id); return; }
-    if (scenes.has(kill.id)) return;
+  // Asked for again while arguments are waited for, which the agent does for 20 s.
+  const ask = async (times) => {
     try {
       const whole = await get('api/v1/kills/' + kill.id);
+      if (!made.open || !made.isConnected) return;
       scenes.set(kill.id, whole);
       show(whole);
+      if (waits(whole) && times > 1) setTimeout(() => { if (made.open && made.isConnected) ask(times - 1); }, 1000);
     } catch (error) {
       made.replaceChildren(made.firstElementChild, element('p', 'the agent has no more of this kill, or does not answer', 'bad'));
     }
+  };
+  made.addEventListener('toggle', () => {
+    if (!made.open) { scenes.delete(kill.id); return; }
+    const known = scenes.get(kill.id);
+    if (!known || waits(known)) ask(30);
   });
   return made;
 }

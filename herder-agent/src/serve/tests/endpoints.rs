@@ -119,9 +119,18 @@ async fn arguments_are_shown_only_where_not_everyone_can_ask() {
     let known = Ok(Arguments::new(b"hog\0\x1b[2J\0", true));
     reporter.keep_arguments(kill, vec![(process, known)]);
     let shown = r#""arguments":[{"pid":4,"text":"hog \\u{1b}[2J","cut":true,"missing":null}]}"#;
-    for (is_local, expected) in [(true, shown), (false, r#""arguments":null}"#)] {
+    let hidden = r#""arguments":null}"#;
+    for (is_local, host, expected) in [
+        (true, "127.0.0.1:9469", shown),
+        (true, "localhost", shown),
+        // A page of a browser on this machine has given its own name the address 127.0.0.1.
+        (true, "rebound.example:9469", hidden),
+        (false, "localhost", hidden),
+    ] {
         let server = Server::start_with(reporter.clone(), is_local).await;
-        has(&server.get("/api/v1/kills/1").await, 200, expected);
+        let headers = format!("Host: {host}\r\nConnection: close");
+        let request = format!("GET /api/v1/kills/1 HTTP/1.1\r\n{headers}\r\n\r\n");
+        has(&server.ask(&request).await, 200, expected);
         assert!(!server.get("/api/v1/kills").await.contains("arguments"));
     }
 }

@@ -305,3 +305,29 @@ fn arguments_are_kept_only_where_a_rule_says_so_and_not_everyone_can_ask() {
         assert_eq!((policy.keeps_arguments("a"), policy.keeps_arguments("b")), (expected, false));
     }
 }
+
+#[test]
+fn arguments_stay_only_where_their_containers_stay_under_the_rule() {
+    let policy = |rules: &str| {
+        let rules = format!("rules: [{rules}]");
+        Policy::new(Config::parse(&rules, "r.yaml").unwrap())
+    };
+    let asks = "{name: a, cgroups: [/a], oomGroup: group, victimArguments: true}";
+    let other = "{name: b, cgroups: [/b], oomGroup: group}";
+    let before = policy(&format!("{other}, {asks}"));
+    for (rules, stays) in [
+        (format!("{other}, {asks}"), true),
+        (format!("{other}, {asks}, {{name: c, cgroups: [/c], oomGroup: leave}}"), true),
+        (format!("{other}, {}", asks.replace("name: a", "name: z")), true),
+        (format!("{other}, {}", asks.replace("group, v", "single-process, v")), true),
+        (format!("{other}, {}", asks.replace("[/a]", "[/x]")), false),
+        (format!("{other}, {}", asks.replace("true", "false")), false),
+        (format!("{}, {asks}", other.replace("[/b]", "[/*]")), false),
+        (format!("{asks}, {other}"), false),
+        (other.to_owned(), false),
+        (String::new(), false),
+    ] {
+        assert_eq!(policy(&rules).still_asks(&before), stays, "{rules}");
+    }
+    assert!(policy("").still_asks(&policy(other)), "nothing was kept");
+}
