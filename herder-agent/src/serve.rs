@@ -13,8 +13,8 @@
 //! On another port, if it is asked for, [`own`]: pods' questions for their own kills.
 //!
 //! It only reads. What may be secret, the arguments of victims, it shows only where not everyone
-//! can ask. No client can delay another one, and all clients
-//! together cost a bounded amount of memory, less than 12 MiB (16 MiB with TLS and gzip):
+//! can ask. No client can delay another one, and all clients together cost a bounded amount of
+//! memory, less than 12 MiB (16 MiB with TLS and gzip) with paths as Kubernetes makes them:
 //!
 //! * [`places::SERVED`] connections with a request, with at most a head (16 KiB, and
 //!   what is parsed of it), two pieces of an answer (32 KiB and one record each), and in the

@@ -9,7 +9,7 @@ use aya::{
     util::nr_cpus,
 };
 use bytemuck::pod_read_unaligned;
-use herder_agent_ebpf::{ARGUMENTS_LEN, ArgumentsRecord, RecordKind, flag, layout::ABSENT};
+use herder_agent_ebpf::{ARGUMENTS_LEN, ArgumentsRecord, RecordKind, flag, layout::ABSENT, rings};
 use herder_model::{
     arguments::{Arguments, ProcessKey, VictimArguments},
     clock::Monotonic,
@@ -29,6 +29,9 @@ const REMEMBERED: [(&str, u32); 2] = [("SENT", 1024), ("DELIVERED", 256)];
 /// So many places there are for each CPU, and at most. One takes 64 bytes and its bucket 16
 /// (kernel/bpf/hashtab.c), so both maps together take 40 KiB for each CPU, and 5 MiB at most.
 const PLACES: (u32, u32) = (256, 32 * 1024);
+
+/// So many of the shortest records fill the ring buffer, where each has a header of 8 bytes.
+const RING_FULL: usize = rings::ARGUMENTS as usize / (size_of::<ArgumentsRecord>() + 8);
 
 /// Decodes one record; none if it is not one.
 pub fn decode(bytes: &[u8]) -> Option<VictimArguments> {
@@ -123,10 +126,13 @@ impl ArgumentsProbe {
         })
     }
 
-    /// Takes what was read since the last call, and gives how many records were lost.
+    /// Takes what was read since the last call, or a full ring buffer of it if there is more: who
+    /// makes the kernel kill processes in a loop must not keep the core here. Gives how many records
+    /// were lost.
     pub fn read(&mut self, mut each: impl FnMut(VictimArguments)) -> u64 {
         let Some(loaded) = &mut self.loaded else { return 0 };
-        while let Some(record) = loaded.records.next() {
+        for _ in 0..RING_FULL {
+            let Some(record) = loaded.records.next() else { break };
             decode(&record).into_iter().for_each(&mut each);
         }
         // This is asked in each turn of the core, and costs a system call.
