@@ -1,6 +1,7 @@
 //! All artefacts of a version in one folder, with their checksums, their bills of materials and,
 //! given a key, a signature. The same programs are packed into the same bytes.
 
+mod again;
 mod artefacts;
 mod chart;
 mod krew;
@@ -46,6 +47,10 @@ pub struct Args {
     /// registry of this machine.
     #[arg(long, conflicts_with_all = ["key", "push", "publish"])]
     check: bool,
+    /// With --check: compile everything again in a clone of the commit at another path, and compare
+    /// that too. It takes as long as the first time.
+    #[arg(long, requires = "check")]
+    again: bool,
     /// Build nothing: sign, push and publish what an earlier run left in the folder, so that
     /// nothing is compiled where the key is.
     #[arg(long, requires = "key", conflicts_with = "check")]
@@ -66,10 +71,11 @@ pub fn run(args: &Args) -> Result<()> {
     if args.tools {
         return publish::tools();
     }
-    if args.check {
-        return proof::prove(&programs(args)?);
-    }
     let folder = output()?.join("release");
+    if args.check {
+        proof::prove(&programs(args)?)?;
+        return if args.again { again::compare(&folder, args.arch) } else { Ok(()) };
+    }
     let images = if args.finish { handed_over(&folder)? } else { make(args, &folder)? };
     finish(&folder, args.key.as_deref())?;
     if let Some(registry) = &args.push {

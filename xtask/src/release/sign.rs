@@ -8,7 +8,8 @@ use crate::{
 use anyhow::{Context, Result, bail, ensure};
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
-const SUMS: &str = "SHA256SUMS";
+/// The file of checksums.
+pub const SUMS: &str = "SHA256SUMS";
 const SIGNATURE: &str = "SHA256SUMS.sig";
 /// The public half of the key that signed.
 const PUBLIC: &str = "herder.pub";
