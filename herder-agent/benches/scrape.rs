@@ -104,6 +104,8 @@ struct How<'a> {
 /// A scrape by a connection of its own; gives the answer, without taking gzip apart.
 fn scrape(how: How<'_>) -> Vec<u8> {
     let stream = TcpStream::connect(how.address).unwrap();
+    // As Prometheus does, whose language does so unasked.
+    stream.set_nodelay(true).unwrap();
     let Some(tls) = how.tls else { return asked(stream, how.gzip) };
     let connection = ClientConnection::new(tls.clone(), "localhost".try_into().unwrap()).unwrap();
     asked(StreamOwned::new(connection, stream), how.gzip)
