@@ -63,11 +63,7 @@ use herder_model::{
 use kills::Kills;
 use shield::Shields;
 use state_writer::StateWriter;
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use subjects::Subjects;
 
 /// A killed process is reported at most this long after the kernel has counted it. Records are read
@@ -211,7 +207,7 @@ impl Core {
     /// When [`Self::run_due`] or a poll of the source has something to do next.
     pub fn next_deadline(&self) -> Option<Monotonic> {
         let parts = [
-            self.enforcer_deadline(self.clock.now()),
+            self.enforcer.due(),
             self.cgroups.appearing.deadline(),
             self.source.deadline(),
             self.kills.deadline(),
@@ -242,7 +238,7 @@ impl Core {
     /// Does what is due by now.
     pub fn run_due(&mut self, now: Monotonic) {
         let is_due = |deadline: Option<Monotonic>| deadline.is_some_and(|due| due <= now);
-        if is_due(self.enforcer_deadline(now)) {
+        if is_due(self.enforcer.due()) {
             self.enforcer.correct_due();
         }
         // New cgroups come one at a time, since their runtimes have yet to write.
@@ -288,12 +284,6 @@ impl Core {
         self.shields.end();
         self.enforcer.shutdown();
         self.take_effects();
-    }
-
-    /// The enforcer has the time of the standard library, which is the same clock.
-    fn enforcer_deadline(&self, now: Monotonic) -> Option<Monotonic> {
-        let due = self.enforcer.due()?;
-        Some(now + due.saturating_duration_since(Instant::now()))
     }
 
     /// Takes what there is in one queue of the source.

@@ -18,12 +18,13 @@ use crate::kernel::cgroupfs::dir::{CgroupDir, DirError};
 use blocked::Blocked;
 use herder_model::{
     cgroup::{CgroupId, CgroupPath},
+    clock::Monotonic,
     enforcement::{Cause, OomGroupWrite},
     escalation::Escalate,
     owner::Owner,
     rules::matching::Target,
 };
-use std::{io, sync::Arc, time::Instant};
+use std::{io, sync::Arc};
 
 /// A matched container. Its directory is open, or an obstacle says why not.
 pub(super) struct Container {
@@ -51,6 +52,7 @@ impl Container {
         target: Target,
         owner: Owner,
         context: &Context,
+        now: Monotonic,
     ) -> Result<Self, DirError> {
         let mut container = Container {
             id,
@@ -65,7 +67,7 @@ impl Container {
             blocked: Blocked::default(),
             pending: Pending::default(),
             fight: Fight::default(),
-            pace: Pace::new(Instant::now()),
+            pace: Pace::new(now),
         };
         container.open_directory(context)?;
         Ok(container)
@@ -180,7 +182,7 @@ impl Container {
     }
 
     /// Notes that something has written the value. Returns whether to correct it at once.
-    pub(super) fn is_answered(&mut self, now: Instant) -> bool {
+    pub(super) fn is_answered(&mut self, now: Monotonic) -> bool {
         let value = self.directory.as_ref().filter(|_| !self.state.expects_echo());
         let value = value.and_then(|directory| directory.oom_group().ok());
         self.state.step(Seen::Changed(value));
@@ -188,7 +190,7 @@ impl Container {
     }
 
     /// The same when it is not known whether anything has written it.
-    pub(super) fn is_answered_unheard(&mut self, now: Instant) -> bool {
+    pub(super) fn is_answered_unheard(&mut self, now: Monotonic) -> bool {
         self.state.step(Seen::EchoLost);
         self.pace.take(now)
     }
@@ -212,7 +214,7 @@ impl Container {
         &mut self,
         context: &Context,
         shared: &mut Shared,
-        seen: Instant,
+        seen: Monotonic,
     ) -> bool {
         if self.open_directory(context).is_err() {
             return false;
@@ -251,7 +253,7 @@ impl Container {
         &mut self,
         value: bool,
         shared: &mut Shared,
-        seen: Instant,
+        seen: Monotonic,
     ) -> Result<bool, DirError> {
         let Some(directory) = &self.directory else { return Ok(value) };
         match self.state.step(Seen::Value(value)) {
@@ -281,7 +283,7 @@ impl Container {
     /// Restores the original value, unless something has changed it since.
     pub(super) fn restore(&mut self, shared: &mut Shared) {
         let Some(directory) = &self.directory else { return };
-        let seen = Instant::now();
+        let seen = shared.clock.now();
         let every_write_seen = self.blocked.sees_every_write();
         // An earlier agent may have written what this one only watches.
         let value = directory.oom_group().ok();
@@ -298,7 +300,7 @@ impl Container {
         cause: Cause,
         written: &Result<(), DirError>,
         shared: &mut Shared,
-        seen: Instant,
+        seen: Monotonic,
     ) {
         shared.effects.add(Effect::Wrote(OomGroupWrite {
             cgroup: self.path.clone(),
@@ -307,12 +309,12 @@ impl Container {
             new,
             cause,
             result: obstacle::write_result(written),
-            took: seen.elapsed(),
+            took: shared.clock.now() - seen,
             dry_run: shared.dry_run,
         }));
     }
 
-    fn note_write(&mut self, cause: Cause, shared: &mut Shared, now: Instant) {
+    fn note_write(&mut self, cause: Cause, shared: &mut Shared, now: Monotonic) {
         if cause != Cause::Revert {
             self.pending.enforced = true;
         } else if self.fight.reverted(now) {

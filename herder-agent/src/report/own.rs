@@ -128,7 +128,7 @@ impl<'a> OwnProcess<'a> {
 impl Reporter {
     /// A client was not told of its own kills.
     pub fn self_refused(&self, refused: SelfRefused) {
-        self.metrics.self_refused(refused);
+        self.metrics.families.self_refused.add([refused.as_str()], 1);
     }
 }
 
