@@ -1,11 +1,11 @@
 //! What a container needs whose init is exempt from OOM kills (`protectInit: true`): what the
-//! init starts is exempt too, and the agent has to be told of it.
+//! init starts is exempt too, and the agent has to know of it.
 //!
 //! An object of its own. Its programs run for every fork of the node, and its maps take memory,
 //! so it is loaded only where a rule asks for it.
 //!
-//! Forks end at the score: only a process that is born with -1000 is looked at further. Whoever
-//! forks it, it is found, so no grandchild is missed.
+//! Forks end at the score: only a process that is born with -1000 is looked at further. It
+//! is found whichever process forks it, so no grandchild is missed.
 #![no_std]
 #![no_main]
 #![expect(unsafe_code, reason = "eBPF programs read kernel memory through helpers")]
@@ -111,7 +111,7 @@ fn no_victim(ctx: FExitContext) -> i32 {
     if killed & 0xff != 0 {
         return 0;
     }
-    // For the node nobody waits: the kernel panics.
+    // Where the node is full, the kernel panics instead.
     let Some((domain_cgroup @ 1.., _)) = oom_domain(Address(ctx.arg(0))) else {
         return 0;
     };

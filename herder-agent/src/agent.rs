@@ -14,7 +14,7 @@ use crate::{
         telemetry::Telemetry,
     },
     core::{CgroupMount, Core, CoreConfig, Inbox, Notices},
-    enforce::{BUILT_WITHIN, Enforcer, Options, StatesRequest, restart_channel, shield::Parts},
+    enforce::{BUILT_WITHIN, Enforcer, Options, restart_channel, shield::Parts},
     kernel::{
         cgroupfs::{CgroupFs, dir::CgroupRoot},
         clock::Clock,
@@ -31,7 +31,7 @@ use crate::{
         client::{ConnectError, OnFailure, Times},
         pods::Followers,
     },
-    report::{ConfigInForce, Reporter, heartbeat::Heartbeat},
+    report::{ConfigInForce, Reporter, heartbeat::Heartbeat, requests::StatesRequest},
     runtime::{bundle::Bundles, nri, roles},
     serve::{self, Listeners, Readiness, ServeError, State, access::AccessError},
 };

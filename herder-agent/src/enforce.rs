@@ -32,7 +32,7 @@ pub use restart::{
     RestartError, RestartRequest, RestartRequests, RestartWriter, Restarted,
     channel as restart_channel,
 };
-pub use states::{StateKey, States, StatesRequest};
+pub use states::{StateKey, States};
 
 use crate::kernel::{cgroupfs::dir::CgroupRoot, clock::Clock};
 use container::Container;
@@ -79,7 +79,7 @@ pub struct Enforcer {
     /// Whose value, watch and surroundings are to be looked at.
     unsurveyed: VecDeque<CgroupId>,
     /// Containers whose value something changes in a loop, and when it is corrected next.
-    resting: VecDeque<(Monotonic, CgroupId)>,
+    backed_off: VecDeque<(Monotonic, CgroupId)>,
     /// What an earlier agent left, until its cgroups are known.
     left: SavedCgroups,
     /// Matched, but there are too many.
@@ -103,7 +103,7 @@ impl Enforcer {
             containers: HashMap::new(),
             watches: Watches::new(),
             unsurveyed: VecDeque::new(),
-            resting: VecDeque::new(),
+            backed_off: VecDeque::new(),
             left: SavedCgroups::new(),
             beyond: HashSet::new(),
             not_kept: 0,
@@ -195,7 +195,7 @@ impl Enforcer {
         let opened = Container::open(id, place, origin, target, owner, &self.context, seen);
         let Ok(mut container) = opened else { return };
         let left = self.left.remove(&id);
-        if let Some(value) = left.and_then(|left| left.give_back) {
+        if let Some(value) = left.and_then(|left| left.original_value) {
             container.inherit(value);
         }
         // The watch comes before the first read, so that no change between the
@@ -230,7 +230,7 @@ impl Enforcer {
     }
 
     fn end(&mut self, mut container: Container) {
-        self.resting.retain(|(_, id)| *id != container.id());
+        self.backed_off.retain(|(_, id)| *id != container.id());
         container.end(&mut self.watches, &mut self.shared);
         self.show_other(container.owner());
         self.report_obstacles();

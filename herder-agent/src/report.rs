@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod own;
 mod port;
 mod record;
+pub mod requests;
 mod runtime;
 mod shield;
 

@@ -17,9 +17,9 @@ mod pods;
 mod tls;
 
 use herder_agent::inside::{
-    enforce::{ContainerState, States, StatesRequest},
+    enforce::{ContainerState, States},
     kernel::clock::Clock,
-    report::{Reporter, heartbeat::Heartbeat},
+    report::{Reporter, heartbeat::Heartbeat, requests::StatesRequest},
     serve::{self, Access, Readiness},
 };
 use herder_model::{

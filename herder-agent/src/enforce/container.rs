@@ -114,7 +114,9 @@ impl Container {
     pub(super) fn watch(&mut self, watches: &mut Watches, context: &Context, shared: &mut Shared) {
         // Whether it is gone is found out with the value.
         let _ = self.open_directory(context);
-        let (Some(directory), false) = (&self.directory, self.state.is_resting()) else { return };
+        let (Some(directory), false) = (&self.directory, self.state.is_backed_off()) else {
+            return;
+        };
         let before = self.watched.value();
         let added = watches.add(self.id, directory, &mut self.watched);
         if self.watched.value() != before {
@@ -128,7 +130,7 @@ impl Container {
             };
             format!("cannot watch it: {error}; {advice}")
         }));
-        self.tell_obstacle(shared);
+        self.report_obstacle(shared);
     }
 
     /// Its files may be others by now.
@@ -206,7 +208,7 @@ impl Container {
 
     /// Its pause is over.
     pub(super) fn resume(&mut self) {
-        self.state.step(Seen::Rested);
+        self.state.step(Seen::Resumed);
     }
 
     /// Reads the value and does what follows from it. `false` if the cgroup is gone.
@@ -220,7 +222,7 @@ impl Container {
             return false;
         }
         let Some(directory) = &self.directory else {
-            self.tell_obstacle(shared);
+            self.report_obstacle(shared);
             return true;
         };
         let (found, result) = match directory.oom_group() {
@@ -244,7 +246,7 @@ impl Container {
                 self.blocked.by_file(&error);
             }
         }
-        self.tell_obstacle(shared);
+        self.report_obstacle(shared);
         true
     }
 
@@ -341,6 +343,6 @@ impl Container {
         watches.remove_all(&mut self.watched);
         self.show(None, shared);
         self.blocked.forget();
-        self.tell_obstacle(shared);
+        self.report_obstacle(shared);
     }
 }

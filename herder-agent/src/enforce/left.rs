@@ -52,7 +52,7 @@ impl Enforcer {
         let left = |container: &Container| SavedCgroup {
             path: Some(container.path().clone()),
             oom_kills: None,
-            give_back: container.value_to_restore(),
+            original_value: container.value_to_restore(),
             rule: Some(container.rule().clone()),
             escalated: None,
         };
@@ -87,7 +87,8 @@ impl Enforcer {
 /// Restores the value that the cgroup had before, unless it has been changed since.
 fn restore(id: CgroupId, left: &SavedCgroup, context: &Context, shared: &mut Shared) {
     let seen = shared.clock.now();
-    let (Some(path), Some(first), Some(root)) = (&left.path, left.give_back, &context.root) else {
+    let (Some(path), Some(first), Some(root)) = (&left.path, left.original_value, &context.root)
+    else {
         return;
     };
     let Ok(directory) = root.open_dir(path, id) else { return };

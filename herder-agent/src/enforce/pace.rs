@@ -9,7 +9,7 @@ use std::time::Duration;
 const BURST: u32 = 4000;
 
 /// After these, the pause between two corrections.
-pub(super) const REST: Duration = Duration::from_millis(100);
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is left of the answers of one container.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ impl Pace {
 
     /// Takes one answer, if there is one left.
     pub(super) fn take(&mut self, now: Monotonic) -> bool {
-        self.0.refill(BURST, REST, now);
+        self.0.refill(BURST, PAUSE, now);
         self.0.take()
     }
 }
@@ -32,19 +32,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_then_one_for_each_rest() {
+    fn a_burst_then_one_for_each_pause() {
         let begin = Monotonic(7);
         let mut pace = Pace::new(begin);
         let taken = |pace: &mut Pace, now, tries| (0..tries).filter(|_| pace.take(now)).count();
         assert_eq!(taken(&mut pace, begin, 5000), 4000);
         let mut now = begin;
         for _ in 0..100 {
-            now = now + REST / 2;
+            now = now + PAUSE / 2;
             assert_eq!(taken(&mut pace, now, 10), 0);
-            now = now + REST / 2;
+            now = now + PAUSE / 2;
             assert_eq!(taken(&mut pace, now, 10), 1);
         }
-        now = now + REST * 30;
+        now = now + PAUSE * 30;
         assert_eq!(taken(&mut pace, now, 100), 30);
         now = now + Duration::from_secs(3600);
         assert_eq!(taken(&mut pace, now, 5000), 4000, "and never more");

@@ -1,3 +1,4 @@
+mod backed_off;
 mod given_back;
 mod inner;
 

@@ -20,8 +20,8 @@ impl Listener for Reporter {
                 );
             }
             // Each fork is one of these.
-            (Written::GaveBack, _) => {
-                tracing::debug!(%cgroup, pid, result = result.as_str(), "A child's oom_score_adj was given back.");
+            (Written::ChildRestored, _) => {
+                tracing::debug!(%cgroup, pid, result = result.as_str(), "Restored a child's oom_score_adj.");
             }
             (Written::Exempt | Written::Restored, result) => {
                 let (cgroup, result) = (cgroup.to_string(), result.as_str());

@@ -171,25 +171,25 @@ pub(super) fn last_event(headers: &HeaderMap) -> Option<&str> {
     headers.get("last-event-id")?.to_str().ok()
 }
 
-/// Who follows, and what of the kills it is told.
+/// A client that follows, and what of the kills it hears.
 pub(super) trait Audience: Send + 'static {
     /// What a stream begins with.
     fn hello(&self) -> &'static str;
 
-    /// The event for a kill, if it is told of it.
+    /// The event for a kill, if it is to hear of it.
     fn kill(&self, kill: &KillRecord) -> Option<Bytes>;
 
-    /// The event for what became of a kill's container, if it is told of it.
+    /// The event for what became of a kill's container, if it is to hear of it.
     fn settled(&self, kill: &KillRecord) -> Option<Bytes>;
 
-    /// The event for kills that are not kept any more, if it is told of them.
+    /// The event for kills that are not kept any more, if it is to hear of them.
     fn missed(&self, kills: u64) -> Option<Bytes>;
 
     /// Whether it is still the one that reads; none if that cannot be said now.
     fn is_there(&self) -> impl Future<Output = Option<bool>> + Send;
 }
 
-/// Whoever the port for operators lets in.
+/// A client that the port for operators has let in.
 struct Operator;
 
 impl Audience for Operator {
@@ -253,9 +253,9 @@ impl<A: Audience> Live<A> {
         }
     }
 
-    /// Whether the client that has asked is the one that reads. A client that is told nothing more
+    /// Whether the client that has asked is the one that reads. A client that hears nothing more
     /// asks again, and hears why. Where that cannot be said now, it is asked again: the client would
-    /// begin anew after what it was about to be told.
+    /// begin anew after what it was about to hear.
     async fn is_still_there(&mut self) -> bool {
         loop {
             if let Some(is_there) = self.audience.is_there().await {

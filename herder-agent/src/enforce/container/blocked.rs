@@ -118,7 +118,7 @@ impl Container {
             self.blocked.surroundings =
                 obstacle::surroundings(&root.proc_path(), transient, &self.path);
         }
-        self.tell_obstacle(shared);
+        self.report_obstacle(shared);
     }
 
     /// Its obstacle, if there is one.
@@ -131,7 +131,7 @@ impl Container {
     }
 
     /// Reports an obstacle once when it comes, and once when it goes.
-    pub(super) fn tell_obstacle(&mut self, shared: &mut Shared) {
+    pub(super) fn report_obstacle(&mut self, shared: &mut Shared) {
         let now = self.obstacle();
         if self.blocked.reported == now {
             return;
