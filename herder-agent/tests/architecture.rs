@@ -252,6 +252,38 @@ fn no_file_is_longer_than_can_be_read() {
     assert_eq!(long, known, "files of more than {LONGEST} lines, and those that are known");
 }
 
+/// What ARCHITECTURE.md's table "Where is …?" names and is not in the files that stand beside it.
+fn misplaced(table: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for row in table.lines().filter(|line| line.starts_with("| ")) {
+        let named: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
+        let files = named.iter().filter(|name| name.ends_with(".rs"));
+        let mut text = String::new();
+        for file in files {
+            match fs::read_to_string(workspace().join("herder-agent").join(file)) {
+                Ok(read) => text += &read,
+                Err(error) => wrong.push(format!("{file}: {error}")),
+            }
+        }
+        for function in named.iter().filter_map(|name| name.strip_suffix("()")) {
+            let function = function.rsplit("::").next().unwrap();
+            if !text.contains(&format!("fn {function}(")) {
+                wrong.push(format!("{function}() is in no file of this row: {row}"));
+            }
+        }
+    }
+    wrong
+}
+
+#[test]
+fn what_is_looked_for_is_where_the_table_says() {
+    let text = fs::read_to_string(workspace().join("ARCHITECTURE.md")).unwrap();
+    let table = text.split_once("\n## Where is …?\n").unwrap().1.split("\n## ").next().unwrap();
+    assert!(table.lines().filter(|line| line.starts_with("| ")).count() > 10);
+    assert_eq!(misplaced(table), [""; 0]);
+    assert_eq!(misplaced("| x | `src/nowhere.rs` | `f()` |").len(), 2);
+}
+
 #[test]
 fn an_arrow_that_is_turned_is_told_with_its_place() {
     let file = |module: &str, text: &str| {
