@@ -15,18 +15,20 @@
 #[expect(dead_code, reason = "the other objects have what is not used here")]
 #[macro_use]
 mod kernel;
+#[expect(dead_code, reason = "the other objects have what is not used here")]
+mod object;
 
 use aya_ebpf::{
     helpers::{
-        bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns, bpf_probe_read_user,
-        bpf_probe_read_user_str_bytes, generated,
+        bpf_get_current_task, bpf_probe_read_user, bpf_probe_read_user_str_bytes, generated,
     },
     macros::{map, raw_tracepoint},
     maps::{LruHashMap, PerCpuArray, RingBuf},
     programs::RawTracePointContext,
 };
-use herder_agent_ebpf::{ARGUMENTS_LEN, ArgumentsRecord, Header, RecordKind, flag, rings};
+use herder_agent_ebpf::{ARGUMENTS_LEN, ArgumentsRecord, RecordKind, flag, rings};
 use kernel::{Address, LAYOUT, Task};
+use object::{count_in, current_tgid, header};
 
 /// What was read.
 #[map]
@@ -89,7 +91,7 @@ fn kill_sent(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "signal_deliver")]
 fn kill_delivered(ctx: RawTracePointContext) -> i32 {
     let signal: i32 = ctx.arg(0);
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let tgid = current_tgid();
     // Each thread is delivered it. The one that removes the entry reads.
     if signal == SIGKILL && SENT.remove(&tgid).is_ok() {
         // As above.
@@ -110,7 +112,7 @@ fn current() -> Task {
 /// by the kernel itself: of a group, that may be quicker than the OOM killer.
 #[inline(always)]
 fn ends_namespace(task: Task) -> bool {
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let tgid = current_tgid();
     // SAFETY: only whether it is there is asked.
     if unsafe { DELIVERED.get(&tgid) }.is_some() {
         return false;
@@ -127,12 +129,7 @@ fn hand_over(tgid: u32) {
     // SAFETY: this CPU's own element, with one user at a time (see above).
     let room = unsafe { &mut *room };
     room.record = ArgumentsRecord {
-        header: Header {
-            kind: RecordKind::Arguments as u32,
-            flags: 0,
-            // SAFETY: the helper has no preconditions.
-            time: unsafe { bpf_ktime_get_ns() },
-        },
+        header: header(RecordKind::Arguments, 0),
         start_boottime,
         tgid,
         length: 0,
@@ -145,11 +142,8 @@ fn hand_over(tgid: u32) {
     let total = size_of::<ArgumentsRecord>() + length_of(room);
     // SAFETY: `total` is at most the size of the room.
     let bytes = unsafe { core::slice::from_raw_parts((&raw const *room).cast::<u8>(), total) };
-    if ARGUMENTS.output::<[u8]>(bytes, 0).is_err()
-        && let Some(counter) = ARGUMENTS_LOST.get_ptr_mut(0)
-    {
-        // SAFETY: the pointer is to this CPU's own element, which lives as long as the map.
-        unsafe { *counter += 1 };
+    if ARGUMENTS.output::<[u8]>(bytes, 0).is_err() {
+        count_in(&ARGUMENTS_LOST, 0);
     }
 }
 
@@ -194,16 +188,4 @@ fn read(room: &mut Room) -> Option<u32> {
         generated::bpf_probe_read_user(room.text.as_mut_ptr().cast(), wanted, start as *const _)
     };
     (failed == 0).then_some(flag::READ | if is_cut { flag::CUT } else { 0 })
-}
-
-/// The helpers that read memory are for GPL-compatible programs only.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    // The verifier refuses a program that could get here.
-    loop {}
 }

@@ -8,13 +8,13 @@
 use crate::{
     kernel::{Address, Cgroup},
     maps::{CGROUPS, SCRATCH, count},
+    object::header,
 };
 use aya_ebpf::{
-    helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel_str_bytes},
-    macros::raw_tracepoint,
+    helpers::bpf_probe_read_kernel_str_bytes, macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
-use herder_agent_ebpf::{CgroupRecord, Header, Loss, PATH_LEN, RecordKind};
+use herder_agent_ebpf::{CgroupRecord, Loss, PATH_LEN, RecordKind};
 
 /// A length masked with this is less than the scratch room for a path.
 const PATH_MASK: usize = 2047;
@@ -44,12 +44,7 @@ fn report(ctx: &RawTracePointContext, kind: RecordKind) -> i32 {
     let scratch = unsafe { &mut *scratch };
     let (flags, above) = cgroup.place();
     scratch.record = CgroupRecord {
-        header: Header {
-            kind: kind as u32,
-            flags,
-            // SAFETY: the helper has no preconditions.
-            time: unsafe { bpf_ktime_get_ns() },
-        },
+        header: header(kind, flags),
         cgroup: cgroup.id().unwrap_or(0),
         above,
         reserved: 0,

@@ -7,19 +7,14 @@
 use crate::{
     kernel::{Address, Cgroup, mem_cgroup, oom_domain},
     maps::{DECISIONS, Decision, KILLS, count},
+    object::{current_tid, header, now},
     walk,
 };
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
     macros::{fentry, fexit},
     programs::{FEntryContext, FExitContext},
 };
-use herder_agent_ebpf::{DecisionRecord, Header, Loss, RecordKind, flag};
-
-/// Thread id of the current task, by which its decision is found.
-pub(crate) fn current_tid() -> u32 {
-    bpf_get_current_pid_tgid() as u32
-}
+use herder_agent_ebpf::{DecisionRecord, Loss, RecordKind, flag};
 
 /// match-proto: mm/oom_kill.c:static void oom_kill_process(struct oom_control *oc, const char *message) [5.10, 6.1, 6.12, 7.2]
 #[fentry(function = "oom_kill_process")]
@@ -27,8 +22,7 @@ fn decision_begin(ctx: FEntryContext) -> i32 {
     let domain = oom_domain(Address(ctx.arg(0)));
     let (domain_cgroup, place) = domain.unwrap_or((0, 0));
     let decision = Decision {
-        // SAFETY: the helper has no preconditions.
-        began: unsafe { bpf_ktime_get_ns() },
+        began: now(),
         domain_cgroup,
         group_cgroup: 0,
         kills: 0,
@@ -74,12 +68,7 @@ fn decision_end(ctx: FExitContext) -> i32 {
         return 0;
     };
     let record = DecisionRecord {
-        header: Header {
-            kind: RecordKind::Decision as u32,
-            flags: decision.flags,
-            // SAFETY: the helper has no preconditions.
-            time: unsafe { bpf_ktime_get_ns() },
-        },
+        header: header(RecordKind::Decision, decision.flags),
         decision: decision.began,
         domain_cgroup: decision.domain_cgroup,
         group_cgroup: decision.group_cgroup,

@@ -6,17 +6,18 @@
 use crate::{
     kernel::{Address, Task},
     maps::{KILLS, PENDING, VICTIMS, count},
+    object::{current_tgid, header, now},
     victim,
 };
 use aya_ebpf::{
     helpers::{
         bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
-        bpf_get_current_uid_gid, bpf_ktime_get_ns,
+        bpf_get_current_uid_gid,
     },
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
-use herder_agent_ebpf::{ExitRecord, Header, Loss, RecordKind, VictimRecord, flag};
+use herder_agent_ebpf::{ExitRecord, Loss, RecordKind, VictimRecord, flag};
 
 /// Whether victims may be waiting in `PENDING`; the agent sets it on kernels
 /// where a mark cannot, or not always, be described at once.
@@ -32,7 +33,7 @@ fn process_exit(ctx: RawTracePointContext) -> i32 {
     if unsafe { core::ptr::read_volatile(&raw const DESCRIBE_AT_EXIT) } != 0 {
         describe_pending(task);
     }
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let tgid = current_tgid();
     // SAFETY: the value is copied at once; an entry is removed by one exit only.
     let Some(marked) = (unsafe { VICTIMS.get(&tgid) }).copied() else {
         return 0;
@@ -50,17 +51,8 @@ fn process_exit(ctx: RawTracePointContext) -> i32 {
     if start.is_some_and(|start| start != marked.start_boottime) {
         return 0;
     }
-    let record = ExitRecord {
-        header: Header {
-            kind: RecordKind::Exit as u32,
-            flags: 0,
-            // SAFETY: the helper has no preconditions.
-            time: unsafe { bpf_ktime_get_ns() },
-        },
-        marked: marked.time,
-        tgid,
-        reserved: 0,
-    };
+    let record =
+        ExitRecord { header: header(RecordKind::Exit, 0), marked: marked.time, tgid, reserved: 0 };
     if KILLS.output::<ExitRecord>(&record, 0).is_err() {
         count(Loss::ExitRingFull);
     }
@@ -90,9 +82,7 @@ fn describe_pending(task: u64) {
     let mut record: VictimRecord = *found;
     // Nothing to do if this fails: the entry is in the map, as seen above.
     let _ = PENDING.remove(&key);
-    // SAFETY: the helper has no preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
-    if now.saturating_sub(record.header.time) > STALE {
+    if now().saturating_sub(record.header.time) > STALE {
         count(Loss::PendingStale);
         return;
     }

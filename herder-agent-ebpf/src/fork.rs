@@ -1,26 +1,29 @@
 //! What a container needs whose init is exempt from OOM kills (`protectInit: true`): what the
-//! init starts is exempt too, and the agent has to be told of it.
+//! init starts is exempt too, and the agent has to know of it.
 //!
 //! An object of its own. Its programs run for every fork of the node, and its maps take memory,
 //! so it is loaded only where a rule asks for it.
 //!
-//! Forks end at the score: only a process that is born with -1000 is looked at further. Whoever
-//! forks it, it is found, so no grandchild is missed.
+//! Forks end at the score: only a process that is born with -1000 is looked at further. It
+//! is found whichever process forks it, so no grandchild is missed.
 #![no_std]
 #![no_main]
 #![expect(unsafe_code, reason = "eBPF programs read kernel memory through helpers")]
 
-#[expect(dead_code, reason = "the other object has what is not used here")]
+#[expect(dead_code, reason = "the other objects have what is not used here")]
 mod kernel;
+#[expect(dead_code, reason = "the other objects have what is not used here")]
+mod object;
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_cgroup_id, bpf_ktime_get_ns},
+    helpers::bpf_get_current_cgroup_id,
     macros::{fexit, map, raw_tracepoint},
     maps::{Array, HashMap, PerCpuArray, RingBuf},
     programs::{FExitContext, RawTracePointContext},
 };
-use herder_agent_ebpf::{ForkRecord, Header, LEVELS, NoVictimRecord, RecordKind, flag, rings};
+use herder_agent_ebpf::{ForkRecord, LEVELS, NoVictimRecord, RecordKind, flag, rings};
 use kernel::{Address, Task, oom_domain};
+use object::{count_in, header};
 
 /// Forks, and attempts of the OOM killer without a victim.
 #[map]
@@ -78,7 +81,7 @@ fn exempt_fork(parent: Task, child: Task) {
         reserved: 0,
     };
     if FORKS.output::<ForkRecord>(&record, 0).is_err() {
-        lost();
+        count_in(&FORKS_LOST, 0);
     }
 }
 
@@ -108,7 +111,7 @@ fn no_victim(ctx: FExitContext) -> i32 {
     if killed & 0xff != 0 {
         return 0;
     }
-    // For the node nobody waits: the kernel panics.
+    // Where the node is full, the kernel panics instead.
     let Some((domain_cgroup @ 1.., _)) = oom_domain(Address(ctx.arg(0))) else {
         return 0;
     };
@@ -127,34 +130,7 @@ fn no_victim(ctx: FExitContext) -> i32 {
     let trigger_cgroup = unsafe { bpf_get_current_cgroup_id() };
     let record = NoVictimRecord { header, domain_cgroup, trigger_cgroup };
     if FORKS.output::<NoVictimRecord>(&record, 0).is_err() {
-        lost();
+        count_in(&FORKS_LOST, 0);
     }
     0
-}
-
-#[inline(always)]
-fn header(kind: RecordKind, flags: u32) -> Header {
-    // SAFETY: the helper has no preconditions.
-    let time = unsafe { bpf_ktime_get_ns() };
-    Header { kind: kind as u32, flags, time }
-}
-
-#[inline(always)]
-fn lost() {
-    if let Some(counter) = FORKS_LOST.get_ptr_mut(0) {
-        // SAFETY: the pointer is to this CPU's own element, which lives as long as the map.
-        unsafe { *counter += 1 };
-    }
-}
-
-/// The helpers that read kernel memory are for GPL-compatible programs only.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    // The verifier refuses a program that could get here.
-    loop {}
 }

@@ -11,17 +11,18 @@
 use crate::{
     kernel::{Address, Cgroup, Task},
     maps::{KILLS, LAST_LINEAGE, LINEAGE, PENDING, count},
+    object::header,
     victim::task_of,
 };
 use aya_ebpf::{
     helpers::{
-        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_ktime_get_ns,
+        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid,
         generated::bpf_get_current_ancestor_cgroup_id,
     },
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
-use herder_agent_ebpf::{Header, LEVELS, LineageRecord, Loss, RecordKind};
+use herder_agent_ebpf::{LEVELS, LineageRecord, Loss, RecordKind};
 
 /// Before `mark_victim`, of the same arguments.
 #[raw_tracepoint(tracepoint = "mark_victim")]
@@ -88,12 +89,7 @@ fn submit(cgroup: u64, level: u32, above: impl Fn(u32) -> Option<u64>) {
     // Any bytes are such a record.
     let record = unsafe { &mut (*room).record };
     let mut length = size_of::<LineageRecord>() - LEVELS * size_of::<u64>();
-    record.header = Header {
-        kind: RecordKind::Lineage as u32,
-        flags: 0,
-        // SAFETY: the helper has no preconditions.
-        time: unsafe { bpf_ktime_get_ns() },
-    };
+    record.header = header(RecordKind::Lineage, 0);
     record.cgroup = cgroup;
     for (at, id) in record.above.iter_mut().enumerate() {
         let this = at as u32 + 1;

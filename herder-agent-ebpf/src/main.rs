@@ -17,18 +17,7 @@ mod exit;
 mod kernel;
 mod lineage;
 mod maps;
+mod object;
 mod untraced;
 mod victim;
 mod walk;
-
-/// The helpers that read kernel memory are for GPL-compatible programs only.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    // The verifier refuses a program that could get here.
-    loop {}
-}

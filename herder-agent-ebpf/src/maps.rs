@@ -1,5 +1,6 @@
 //! Every map, its size and the reason for it.
 
+use crate::object::count_in;
 use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
@@ -23,7 +24,7 @@ pub(crate) static CGROUPS: RingBuf = RingBuf::with_byte_size(rings::CGROUPS, 0);
 pub(crate) static LOSSES: PerCpuArray<u64> =
     PerCpuArray::with_max_entries(Loss::ALL.len() as u32, 0);
 
-/// Decisions that run, by the thread they run in. `oom_lock` lets one run at a
+/// Decisions that run, by the id of the thread they run in. `oom_lock` lets one run at a
 /// time; the rest is room for entries that a missed exit would leave behind.
 #[map]
 pub(crate) static DECISIONS: HashMap<u32, Decision> = HashMap::with_max_entries(64, 0);
@@ -119,9 +120,5 @@ const _: () = assert!(size_of::<Walk>() == 2088);
 
 /// Counts something that could not be handed over.
 pub(crate) fn count(loss: Loss) {
-    if let Some(counter) = LOSSES.get_ptr_mut(loss as u32) {
-        // SAFETY: the pointer is to this CPU's own element, which lives as long
-        // as the map; programs that count are not nested on one CPU.
-        unsafe { *counter += 1 };
-    }
+    count_in(&LOSSES, loss as u32);
 }

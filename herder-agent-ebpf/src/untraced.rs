@@ -6,12 +6,12 @@
 //! of it is read under `oom_lock`, where neither the victim nor its cgroup can be gone.
 
 use crate::{
-    decision::current_tid,
     maps::{KILLS, LINEAGE, MARKING, count},
+    object::{current_tid, header},
     victim::task_of,
 };
-use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::raw_tracepoint, programs::RawTracePointContext};
-use herder_agent_ebpf::{Header, LEVELS, Level, LevelsRecord, Loss, RecordKind, flag};
+use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
+use herder_agent_ebpf::{LEVELS, Level, LevelsRecord, Loss, RecordKind, flag};
 
 const SIGKILL: i32 = 9;
 
@@ -50,12 +50,7 @@ fn victim_levels(ctx: RawTracePointContext) -> i32 {
     // SAFETY: this CPU's own element; a victim is described where nothing else is on the CPU.
     // Any bytes are such a record.
     let record = unsafe { &mut (*room).levels };
-    record.header = Header {
-        kind: RecordKind::Levels as u32,
-        flags: 0,
-        // SAFETY: the helper has no preconditions.
-        time: unsafe { bpf_ktime_get_ns() },
-    };
+    record.header = header(RecordKind::Levels, 0);
     (record.trigger_tid, record.reserved) = (current_tid(), 0);
     let mut length = size_of::<LevelsRecord>() - LEVELS * size_of::<Level>();
     let mut at = state;

@@ -6,18 +6,16 @@
 //! ones (mainline 6.9 and stable kernels of early 2025) the task itself.
 
 use crate::{
-    decision::current_tid,
     kernel::{Address, Cgroup, Task},
     maps::{DECISIONS, KILLS, MARKING, Marked, PENDING, VICTIMS, count},
+    object::{current_tid, header},
 };
 use aya_ebpf::{
-    helpers::{
-        bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns,
-    },
+    helpers::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid},
     macros::{fentry, raw_tracepoint},
     programs::{FEntryContext, RawTracePointContext},
 };
-use herder_agent_ebpf::{Header, Loss, RecordKind, VictimRecord, flag};
+use herder_agent_ebpf::{Loss, RecordKind, VictimRecord, flag};
 
 /// Attached only where the tracepoint gives a thread id and functions can be traced; else
 /// [`crate::untraced`] keeps the task. It also runs for marks
@@ -81,12 +79,7 @@ fn take_signal(argument: u64) -> bool {
 fn begin(argument: u64) -> VictimRecord {
     let trigger = bpf_get_current_pid_tgid();
     let mut record = VictimRecord {
-        header: Header {
-            kind: RecordKind::Victim as u32,
-            flags: 0,
-            // SAFETY: the helper has no preconditions.
-            time: unsafe { bpf_ktime_get_ns() },
-        },
+        header: header(RecordKind::Victim, 0),
         trigger_tid: trigger as u32,
         trigger_tgid: (trigger >> 32) as u32,
         // SAFETY: the helper has no preconditions.

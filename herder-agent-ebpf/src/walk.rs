@@ -8,10 +8,10 @@
 use crate::{
     kernel::{Address, Footprint, Task, memory_of_domain},
     maps::{KILLS, WALK, Walk, count},
+    object::now,
 };
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_RING_SIZE},
-    helpers::bpf_ktime_get_ns,
     macros::fentry,
     programs::FEntryContext,
 };
@@ -129,8 +129,7 @@ pub(crate) fn measure(control: Address) {
 pub(crate) fn submit(decision: u64) {
     let Some(walk) = walk() else { return };
     walk.record.header.kind = RecordKind::Candidates as u32;
-    // SAFETY: the helper has no preconditions.
-    walk.record.header.time = unsafe { bpf_ktime_get_ns() };
+    walk.record.header.time = now();
     walk.record.decision = decision;
     let kept = walk.record.kept as usize;
     let listed = if kept > LARGEST { LARGEST } else { kept };

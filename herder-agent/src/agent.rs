@@ -14,7 +14,7 @@ use crate::{
         telemetry::Telemetry,
     },
     core::{CgroupMount, Core, CoreConfig, Inbox, Notices},
-    enforce::{BUILT_WITHIN, Enforcer, Options, StatesRequest, restart_channel, shield::Parts},
+    enforce::{BUILT_WITHIN, Enforcer, Options, restart_channel, shield::Parts},
     kernel::{
         cgroupfs::{CgroupFs, dir::CgroupRoot},
         clock::Clock,
@@ -31,7 +31,7 @@ use crate::{
         client::{ConnectError, OnFailure, Times},
         pods::Followers,
     },
-    report::{ConfigInForce, Reporter, heartbeat::Heartbeat},
+    report::{ConfigInForce, Reporter, heartbeat::Heartbeat, requests::StatesRequest},
     runtime::{bundle::Bundles, nri, roles},
     serve::{self, Listeners, Readiness, ServeError, State, access::AccessError},
 };
@@ -96,7 +96,7 @@ pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
     let log = Log { default: args.log_level.clone(), switch: telemetry.levels() };
     let log_level = log.take(&config)?;
     let retention = Duration::from_secs(args.series_retention_seconds);
-    let reporter = Arc::new(Reporter::new(retention));
+    let reporter = Arc::new(Reporter::new(retention, Clock::System));
     let hash = loaded.as_deref().map_or_else(|| ConfigInForce::NO_FILE.into(), config::hash);
     reporter.config_begins(ConfigInForce { hash, log_level });
     let runtime = start(current_thread(), "the server's runtime")?;
@@ -151,7 +151,7 @@ pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
     log_attached(args, &*source, &listen);
 
     let asks_runtime = asks_runtime(args, root.as_ref());
-    let enforcer = Enforcer::new(root, options(args, descriptors.containers));
+    let enforcer = Enforcer::new(root, options(args, descriptors.containers), Clock::System);
     let enforcer = enforcer.with_left(left);
     let policy = Arc::new(Policy::new(config));
     let heartbeat = Heartbeat::default();

@@ -39,14 +39,18 @@ pub use inbox::{Inbox, Message};
 pub use notices::Notices;
 
 use crate::{
-    enforce::{Enforcer, RestartRequests, StatesRequest, shield::Parts},
+    enforce::{Enforcer, RestartRequests, shield::Parts},
     kernel::{
         cgroupfs::CgroupFs,
         clock::Clock,
         probe::DecodeError,
         source::{Polled, Queue, Source},
     },
-    report::{Reporter, heartbeat::Heartbeat, own::PodRequest},
+    report::{
+        Reporter,
+        heartbeat::Heartbeat,
+        requests::{PodRequest, StatesRequest},
+    },
     runtime::{nri::Awaited, roles::RoleRequests},
     state::StateFile,
 };
@@ -63,16 +67,12 @@ use herder_model::{
 use kills::Kills;
 use shield::Shields;
 use state_writer::StateWriter;
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use subjects::Subjects;
 
 /// A killed process is reported at most this long after the kernel has counted it. Records are read
 /// at once, but the end of a group may take a while.
-const TOLD_WITHIN: Duration = Duration::from_secs(5);
+const REPORTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often the source is asked at the end, twice each time. With counts one poll takes what about a
 /// thousand of inotify's notifications say, of which a queue holds 16,384 unless a sysctl says
@@ -155,7 +155,7 @@ impl Core {
         // A victim that is described when it exits takes as long as its memory.
         let traced = config.source.traced();
         let is_blind = !config.source.only_counts() && traced.decisions_since.is_none();
-        let told_within = if traced.at_exit { EXIT_WAIT } else { TOLD_WITHIN };
+        let reported_within = if traced.at_exit { EXIT_WAIT } else { REPORTED_WITHIN };
         let CgroupMount { root, begins_at, kubelet_uid, resync_every } = config.hierarchy;
         config.reporter.rules(config.policy.names());
         config.reporter.escalating(config.policy.escalations());
@@ -173,7 +173,7 @@ impl Core {
             escalations,
             restarts,
             kills: Kills::new(traced, is_blind),
-            audit: Audit::new(told_within, config.node_before, writer),
+            audit: Audit::new(reported_within, config.node_before, writer),
             notices: config.notices,
             reporter: config.reporter,
             resync_every,
@@ -211,7 +211,7 @@ impl Core {
     /// When [`Self::run_due`] or a poll of the source has something to do next.
     pub fn next_deadline(&self) -> Option<Monotonic> {
         let parts = [
-            self.enforcer_deadline(self.clock.now()),
+            self.enforcer.due(),
             self.cgroups.appearing.deadline(),
             self.source.deadline(),
             self.kills.deadline(),
@@ -242,7 +242,7 @@ impl Core {
     /// Does what is due by now.
     pub fn run_due(&mut self, now: Monotonic) {
         let is_due = |deadline: Option<Monotonic>| deadline.is_some_and(|due| due <= now);
-        if is_due(self.enforcer_deadline(now)) {
+        if is_due(self.enforcer.due()) {
             self.enforcer.correct_due();
         }
         // New cgroups come one at a time, since their runtimes have yet to write.
@@ -288,12 +288,6 @@ impl Core {
         self.shields.end();
         self.enforcer.shutdown();
         self.take_effects();
-    }
-
-    /// The enforcer has the time of the standard library, which is the same clock.
-    fn enforcer_deadline(&self, now: Monotonic) -> Option<Monotonic> {
-        let due = self.enforcer.due()?;
-        Some(now + due.saturating_duration_since(Instant::now()))
     }
 
     /// Takes what there is in one queue of the source.

@@ -32,13 +32,14 @@ pub use restart::{
     RestartError, RestartRequest, RestartRequests, RestartWriter, Restarted,
     channel as restart_channel,
 };
-pub use states::{StateKey, States, StatesRequest};
+pub use states::{StateKey, States};
 
-use crate::kernel::cgroupfs::dir::CgroupRoot;
+use crate::kernel::{cgroupfs::dir::CgroupRoot, clock::Clock};
 use container::Container;
 use effect::Effects;
 use herder_model::{
     cgroup::{CgroupId, CgroupPath},
+    clock::Monotonic,
     enforcement::Obstacle,
     owner::Owner,
     rules::matching::Target,
@@ -48,7 +49,6 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     os::fd::BorrowedFd,
     path::Path,
-    time::Instant,
 };
 use watch::Watches;
 
@@ -62,11 +62,12 @@ struct Context {
 #[derive(Default)]
 struct Shared {
     dry_run: bool,
+    clock: Clock,
     effects: Effects,
     /// Scopes in which crun has made the cgroup whose value counts.
     inner: HashMap<CgroupPath, CgroupId>,
     /// When cgroups without the memory controller are looked at again.
-    built: VecDeque<(Instant, CgroupId)>,
+    built: VecDeque<(Monotonic, CgroupId)>,
 }
 
 /// The matched containers and what is done to them.
@@ -78,7 +79,7 @@ pub struct Enforcer {
     /// Whose value, watch and surroundings are to be looked at.
     unsurveyed: VecDeque<CgroupId>,
     /// Containers whose value something changes in a loop, and when it is corrected next.
-    resting: VecDeque<(Instant, CgroupId)>,
+    backed_off: VecDeque<(Monotonic, CgroupId)>,
     /// What an earlier agent left, until its cgroups are known.
     left: SavedCgroups,
     /// Matched, but there are too many.
@@ -95,14 +96,14 @@ impl Enforcer {
     /// Without a root (no cgroup v2) nothing is enforced, and each matched
     /// container is reported as not enforceable. Without inotify each container is reported
     /// too, and only the resync corrects.
-    pub fn new(root: Option<CgroupRoot>, options: Options) -> Self {
+    pub fn new(root: Option<CgroupRoot>, options: Options, clock: Clock) -> Self {
         Enforcer {
-            shared: Shared { dry_run: options.dry_run, ..Shared::default() },
+            shared: Shared { dry_run: options.dry_run, clock, ..Shared::default() },
             context: Context { root, options },
             containers: HashMap::new(),
             watches: Watches::new(),
             unsurveyed: VecDeque::new(),
-            resting: VecDeque::new(),
+            backed_off: VecDeque::new(),
             left: SavedCgroups::new(),
             beyond: HashSet::new(),
             not_kept: 0,
@@ -176,7 +177,7 @@ impl Enforcer {
         target: Target,
         owner: Owner,
     ) {
-        let seen = Instant::now();
+        let seen = self.shared.clock.now();
         if let Some(container) = self.containers.get_mut(&id) {
             if container.take_over(place.scope, target, owner, &mut self.shared) {
                 self.correct(id, seen);
@@ -191,10 +192,10 @@ impl Enforcer {
             self.beyond.insert(id);
             return;
         }
-        let opened = Container::open(id, place, origin, target, owner, &self.context);
+        let opened = Container::open(id, place, origin, target, owner, &self.context, seen);
         let Ok(mut container) = opened else { return };
         let left = self.left.remove(&id);
-        if let Some(value) = left.and_then(|left| left.give_back) {
+        if let Some(value) = left.and_then(|left| left.original_value) {
             container.inherit(value);
         }
         // The watch comes before the first read, so that no change between the
@@ -229,7 +230,7 @@ impl Enforcer {
     }
 
     fn end(&mut self, mut container: Container) {
-        self.resting.retain(|(_, id)| *id != container.id());
+        self.backed_off.retain(|(_, id)| *id != container.id());
         container.end(&mut self.watches, &mut self.shared);
         self.show_other(container.owner());
         self.report_obstacles();

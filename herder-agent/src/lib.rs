@@ -17,7 +17,7 @@
 
 #![expect(
     unreachable_pub,
-    reason = "modules are private, and pub is what one offers to the others: rustc finds what nobody uses"
+    reason = "modules are private, and pub is what one offers to the others: rustc finds what is not used"
 )]
 
 mod agent;
@@ -43,7 +43,7 @@ pub mod inside {
     pub mod enforce {
         pub use crate::enforce::{
             ContainerState, Enforcer, EscalationState, Options, RestartRequest, RestartWriter,
-            Restarted, States, StatesRequest, restart_channel,
+            Restarted, States, restart_channel,
         };
     }
     pub mod kernel {
@@ -81,7 +81,7 @@ pub mod inside {
         }
     }
     pub mod report {
-        pub use crate::report::{KillRecord, Reporter, heartbeat, own};
+        pub use crate::report::{KillRecord, Reporter, heartbeat, own, requests};
     }
     pub mod runtime {
         pub use crate::runtime::roles;

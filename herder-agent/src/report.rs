@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod own;
 mod port;
 mod record;
+pub mod requests;
 mod runtime;
 mod shield;
 
@@ -20,12 +21,12 @@ pub use port::{InForce, Refused};
 pub use record::KillRecord;
 
 use crate::{
-    kernel::clock::monotonic_now,
+    kernel::clock::Clock,
     kubernetes::{client::Failure, events::send},
 };
 use arguments::Kept;
 use herder_model::{
-    cgroup::CgroupPath,
+    cgroup::{CgroupPath, tree::Role},
     clock::Monotonic,
     enforcement::Obstacle,
     kill::KillReport,
@@ -40,47 +41,45 @@ use herder_model::{
 };
 use journal::Journal;
 use lock::{Held, Lock};
-use metrics::Metrics;
+use metrics::{Metrics, RETENTION};
 use std::{
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::sync::watch;
 
 /// Receives all occurrences. Shared by the core and the server.
 #[derive(Debug)]
 pub struct Reporter {
+    clock: Clock,
     metrics: Metrics,
     journal: Lock<Journal>,
     arguments: Lock<Kept>,
     source: OnceLock<&'static str>,
     config: Lock<Option<ConfigInForce>>,
-    told_unread: AtomicBool,
+    reported_unread: AtomicBool,
 }
 
 impl Default for Reporter {
     fn default() -> Self {
-        Self::of(Metrics::default())
+        Self::new(RETENTION, Clock::System)
     }
 }
 
 impl Reporter {
     /// One whose series of containers outlive them by so long.
-    pub fn new(retention: Duration) -> Self {
-        Self::of(Metrics::new(retention))
-    }
-
-    fn of(metrics: Metrics) -> Self {
+    pub fn new(retention: Duration, clock: Clock) -> Self {
         Reporter {
-            metrics,
+            clock,
+            metrics: Metrics::new(retention),
             journal: Lock::new(Journal::default()),
             arguments: Lock::new(Kept::default()),
             source: OnceLock::new(),
             config: Lock::new(None),
-            told_unread: AtomicBool::new(false),
+            reported_unread: AtomicBool::new(false),
         }
     }
 
@@ -146,16 +145,12 @@ impl Reporter {
         self.journal.lock()
     }
 
-    /// Reports a kill, now by the system's clock. Returns its number.
+    /// Reports a kill. Returns its number.
     pub fn kill(&self, report: &KillReport) -> u64 {
-        self.kill_at(report, monotonic_now())
-    }
-
-    /// Reports a kill at this time. Returns its number.
-    pub fn kill_at(&self, report: &KillReport, now: Monotonic) -> u64 {
+        let now = self.clock.now();
         let marked = report.kill.victims.first().map_or(Monotonic::ZERO, |victim| victim.time);
         let age = now.saturating_duration_since(marked);
-        self.metrics.kill(report, age);
+        self.metrics.kill(report, age, now);
         let record = KillRecord::new(report, age);
         // Names from outside are strings, which both formats quote, so that they cannot
         // forge a line.
@@ -203,7 +198,7 @@ impl Reporter {
     ) -> Option<Arc<KillRecord>> {
         let record = self.journal().settled(kill, ended)?;
         match ended {
-            None => self.metrics.survived(owner),
+            None => self.metrics.survived(owner, self.clock.now()),
             Some(ended) => tracing::warn!(
                 kill_id = record.id,
                 namespace = record.namespace,
@@ -220,23 +215,24 @@ impl Reporter {
 
     /// The last thread of a victim is gone, so long after its mark.
     pub fn victim_exited(&self, tgid: u32, after: Duration) {
-        self.metrics.victim_exited(after);
+        self.metrics.families.exit_seconds.observe(after.as_secs_f64());
         self.journal().exited(tgid, after);
     }
 
     /// Something could not be reported, so many times.
     pub fn lost(&self, reason: Lost, times: u64) {
         tracing::error!(reason = reason.as_str(), times, "Records of the kernel were lost.");
-        self.metrics.lost(reason, times);
+        self.metrics.families.lost(reason).add([reason.as_str()], times);
     }
 
     /// The kernel reported a cgroup by a path that names nothing. Only the first one is logged,
     /// because a workload may cause any number.
     pub fn cgroup_unread(&self, error: &dyn std::error::Error) {
-        if !self.told_unread.swap(true, Ordering::Relaxed) {
+        if !self.reported_unread.swap(true, Ordering::Relaxed) {
             tracing::warn!(%error, "A new cgroup was missed until the next walk; further ones are only counted in herder_records_lost_total.");
         }
-        self.metrics.lost(Lost::CgroupPath, 1);
+        let reason = Lost::CgroupPath;
+        self.metrics.families.lost(reason).add([reason.as_str()], 1);
     }
 
     /// The owner of a reported kill is unknown, or known only in part.
@@ -248,7 +244,7 @@ impl Reporter {
             }
         };
         tracing::warn!(reason = reason.as_str(), "{text}");
-        self.metrics.unattributed(reason);
+        self.metrics.families.unattributed.add([reason.as_str()], 1);
     }
 
     /// Processes that the kernel counted and no agent reported; without a cgroup if only the
@@ -256,13 +252,13 @@ impl Reporter {
     pub fn unseen(&self, reason: Unseen, cgroup: Option<&CgroupPath>, processes: u64) {
         let cgroup = cgroup.map_or_else(|| "unknown".to_owned(), CgroupPath::to_string);
         tracing::warn!(reason = reason.as_str(), cgroup, processes, "OOM kills were not reported.");
-        self.metrics.unseen(reason, processes);
+        self.metrics.families.unseen.add([reason.as_str()], processes);
     }
 
     /// A mark that is not a kill.
     pub fn no_kill(&self, reason: NoKill, pid: u32, tid: u32) {
         tracing::debug!(reason = reason.as_str(), pid, tid, "A mark of the kernel is not a kill.");
-        self.metrics.no_kill(reason);
+        self.metrics.families.ignored.add([reason.as_str()], 1);
     }
 
     /// Rules that may be the cause of writes, by their names.
@@ -272,7 +268,7 @@ impl Reporter {
 
     /// A cgroup of an owner was removed; its series go after a while.
     pub fn owner_left(&self, owner: &Owner) {
-        self.metrics.left(owner, Instant::now());
+        self.metrics.left(owner, self.clock.now());
     }
 
     /// How many cgroups are there and not kept, before and now, by their [`Role`].
@@ -287,7 +283,9 @@ impl Reporter {
         } else if now == [0; 2] {
             tracing::info!("All cgroups are kept again.");
         }
-        self.metrics.not_kept(now);
+        for (role, cgroups) in Role::ALL.into_iter().zip(now) {
+            self.metrics.families.not_kept.set([role.as_str()], cgroups);
+        }
     }
 
     /// A container was started again. If a kill that was seen ended it, its record
@@ -305,29 +303,31 @@ impl Reporter {
             kill_kind = kill.map(|(_, kind)| kind.as_str()),
             "Container restarted."
         );
-        self.metrics.restart(restart);
+        let ContainerNames { namespace, pod, container } = names;
+        let labels: [&str; 4] = [namespace, pod, container, reason.as_str()];
+        self.metrics.families.restarts.add(labels, u64::from(*times));
     }
 
     /// A request to the API server failed.
     pub fn api_error(&self, failure: Failure) {
-        self.metrics.api_error(failure);
+        self.metrics.families.api_errors.add([failure.as_str()], 1);
     }
 
     /// The outcome of an occurrence for Events.
     pub fn event(&self, outcome: send::Outcome) {
-        self.metrics.event(outcome);
+        self.metrics.families.events.add([outcome.as_str()], 1);
     }
 
     /// A pod's annotation is invalid.
     pub fn bad_annotation(&self, namespace: &str, pod: &str, error: &AnnotationError) {
         tracing::warn!(namespace, pod, %error, "The pod's annotation is invalid; the pod is left alone.");
-        self.metrics.bad_annotation();
+        self.metrics.families.bad_annotations.add([], 1);
     }
 
     /// Forgets the series of containers that are long gone. Those of pods that
     /// are there stay.
     pub fn expire(&self, is_there: impl Fn(&ContainerNames) -> bool) {
-        self.metrics.expire(Instant::now(), is_there);
+        self.metrics.expire(self.clock.now(), is_there);
     }
 }
 

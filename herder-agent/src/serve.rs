@@ -45,9 +45,10 @@ pub use access::Access;
 pub use listen::{Listeners, PORT, ServeError, bind, bind_for_pods};
 pub use readiness::Readiness;
 
-use crate::{
-    enforce::StatesRequest,
-    report::{Refused, Reporter, heartbeat::Heartbeat, own::PodRequest},
+use crate::report::{
+    Refused, Reporter,
+    heartbeat::Heartbeat,
+    requests::{PodRequest, StatesRequest},
 };
 use answer::Answer;
 use gzip::Encoders;

@@ -147,7 +147,7 @@ mod tests {
         let left = SavedCgroup {
             path,
             oom_kills: Some(3),
-            give_back: Some(true),
+            original_value: Some(true),
             rule: Some("r".into()),
             escalated: Some(Monotonic(7)),
         };

@@ -17,8 +17,9 @@ mod pods;
 mod tls;
 
 use herder_agent::inside::{
-    enforce::{ContainerState, States, StatesRequest},
-    report::{Reporter, heartbeat::Heartbeat},
+    enforce::{ContainerState, States},
+    kernel::clock::Clock,
+    report::{Reporter, heartbeat::Heartbeat, requests::StatesRequest},
     serve::{self, Access, Readiness},
 };
 use herder_model::{
@@ -167,7 +168,7 @@ fn pods_that_are_gone_take_nothing() {
     let texts = texts();
     let (mut store, mut tree) = (PodStore::default(), CgroupTree::default());
     let (reporter, mut reconciler) =
-        (Reporter::new(Duration::ZERO), Reconciler::new(Duration::from_nanos(1)));
+        (Reporter::new(Duration::ZERO, Clock::System), Reconciler::new(Duration::from_nanos(1)));
     let mut now = Monotonic::ZERO;
     let mut kept = Vec::new();
     for round in 0..ROUNDS {

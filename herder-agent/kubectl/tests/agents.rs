@@ -8,9 +8,9 @@
 )]
 
 use herder_agent::inside::{
-    enforce::{ContainerState, States, StatesRequest},
+    enforce::{ContainerState, States},
     kernel::clock::monotonic_now,
-    report::{Reporter, heartbeat::Heartbeat},
+    report::{Reporter, heartbeat::Heartbeat, requests::StatesRequest},
     serve::{self, Readiness, State},
 };
 use herder_model::{

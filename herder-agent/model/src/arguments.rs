@@ -1,6 +1,6 @@
 //! The command line of a victim, as it was when it died (`victimArguments: true` in a rule).
 //!
-//! It may have what nobody else is to see, so it is never printed with `{:?}`, and only the API
+//! It may have what is confidential, so it is never printed with `{:?}`, and only the API
 //! asks for [`Arguments::text`].
 
 use crate::clock::Monotonic;

@@ -26,8 +26,8 @@ impl<T: Copy + Add<Duration, Output = T> + Sub<Output = Duration>> Bucket<T> {
         self.left
     }
 
-    /// Gives back one that was taken; the next refill keeps it within the burst.
-    pub fn give_back(&mut self) {
+    /// Puts one back that was taken; the next refill keeps it within the burst.
+    pub fn put_back(&mut self) {
         self.left = self.left.saturating_add(1);
     }
 

@@ -29,19 +29,19 @@ pub fn chain<'a>(
 
 impl Display for Causes<'_> {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        let mut told = String::new();
+        let mut whole = String::new();
         for error in chain(self.0) {
             let text = error.to_string();
-            if !told.contains(text.trim()) {
-                told += if told.is_empty() { "" } else { ": " };
-                told += text.trim();
+            if !whole.contains(text.trim()) {
+                whole += if whole.is_empty() { "" } else { ": " };
+                whole += text.trim();
             }
         }
-        let end = told.floor_char_boundary(LONGEST);
-        for letter in told.get(..end).unwrap_or_default().chars() {
+        let end = whole.floor_char_boundary(LONGEST);
+        for letter in whole.get(..end).unwrap_or_default().chars() {
             formatter.write_char(if letter.is_control() { ' ' } else { letter })?;
         }
-        formatter.write_str(if end < told.len() { " …" } else { "" })
+        formatter.write_str(if end < whole.len() { " …" } else { "" })
     }
 }
 

@@ -13,7 +13,7 @@ pub mod container;
 pub mod node;
 
 use jiff::SignedDuration;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::{fmt, time::Duration};
 
 /// What is asked for where a rule does not say it.
@@ -25,8 +25,8 @@ pub const DEFAULT_WITHIN: Duration = Duration::from_secs(5 * 60);
 /// Most kills that are waited for. The moment of each is remembered, for each container.
 pub const MOST_AFTER: u64 = 100;
 
-/// The bounds of the time. Below a second the kills of one burst would count; past a day nobody
-/// would expect that the kills belong together.
+/// The bounds of the time. Below a second the kills of one burst would count; past a day
+/// kills hardly belong together.
 const WITHIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(24 * 60 * 60)];
 
 /// What happens to a container that loses one process after the other.
@@ -37,26 +37,15 @@ pub struct Escalate {
     to: To,
 }
 
-/// What it is escalated to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum To {
-    /// `memory.oom.group` becomes 1: the kernel's next kill takes all processes.
-    Group,
-    /// All processes are killed at once (`cgroup.kill`).
-    Restart,
-}
-
-impl To {
-    /// All of them.
-    pub const ALL: [Self; 2] = [To::Group, To::Restart];
-
-    /// The value of the `to` label, and the word in a rule.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            To::Group => "group",
-            To::Restart => "restart",
-        }
+labels! {
+    /// What it is escalated to: the word in a rule, and the `to` label.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    pub enum To {
+        /// `memory.oom.group` becomes 1: the kernel's next kill takes all processes.
+        Group = "group",
+        /// All processes are killed at once (`cgroup.kill`).
+        Restart = "restart",
     }
 }
 

@@ -134,7 +134,7 @@ impl Naming {
         if let Some(pods) = &mut self.pods {
             pods.set_running(pod, true);
         }
-        let container = unread.filter(|container| self.told_name(pod, *container).is_none())?;
+        let container = unread.filter(|container| self.reported_name(pod, *container).is_none())?;
         Some(ContainerOfPod { pod, container })
     }
 
@@ -282,8 +282,8 @@ impl Naming {
         // those that it had when it was made.
         let pod = resolved.map(|resolved| resolved.pod).or(learnt.map(|(pod, _)| pod))?;
         let known = learnt.map(|(_, name)| name);
-        let told = resolved.and_then(|resolved| resolved.container).map(|it| it.name.as_ref());
-        if let Some(name) = known.or(told) {
+        let named = resolved.and_then(|resolved| resolved.container).map(|it| it.name.as_ref());
+        if let Some(name) = known.or(named) {
             return Some(Named { pod, name: Some(name) });
         }
         let name = match self.role(cgroup, id) {
@@ -306,7 +306,7 @@ impl Naming {
             return true;
         }
         let siblings = self.cgroups.get(&cgroup.pod_uid);
-        let named = |id| self.told_name(cgroup.pod_uid, id).is_some();
+        let named = |id| self.reported_name(cgroup.pod_uid, id).is_some();
         siblings.is_some_and(|them| them.younger(id).any(named))
     }
 

@@ -13,8 +13,10 @@ pub struct SavedCgroup {
     pub path: Option<CgroupPath>,
     /// `oom_kill` of its `memory.events.local` up to which all is reported, if it was read.
     pub oom_kills: Option<u64>,
-    /// The value to restore, if this agent has written another one.
-    pub give_back: Option<bool>,
+    /// The value to restore, if this agent has written another one. Its name in the file is that of
+    /// the first versions.
+    #[serde(rename = "give_back")]
+    pub original_value: Option<bool>,
     /// The rule that it was under. The first versions did not say.
     #[serde(default)]
     pub rule: Option<Arc<str>>,

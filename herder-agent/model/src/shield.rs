@@ -47,57 +47,27 @@ pub struct SavedInit {
 /// The protected inits, by the cgroup of their container.
 pub type SavedInits = BTreeMap<CgroupId, SavedInit>;
 
-/// Why an init is not protected although its rule asks for it. A metric's label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Unprotected {
-    /// It is not known which process it is, or not yet.
-    NoInit,
-    /// It has just started, or its own value is not saved yet.
-    Pending,
-    /// It was exempt by itself.
-    OwnScore,
-    /// It has changed its score since.
-    Changed,
-    /// The kernel found nothing else to kill.
-    NoOtherVictim,
-    /// The kernel refused the write.
-    Refused,
-    /// More inits are to be protected than there is room for: [`MOST`].
-    TooMany,
-    /// Nothing is written in a dry run.
-    DryRun,
-    /// This agent cannot protect any init.
-    Unavailable,
-}
-
-impl Unprotected {
-    /// All of them.
-    pub const ALL: [Self; 9] = [
-        Self::NoInit,
-        Self::Pending,
-        Self::OwnScore,
-        Self::Changed,
-        Self::NoOtherVictim,
-        Self::Refused,
-        Self::TooMany,
-        Self::DryRun,
-        Self::Unavailable,
-    ];
-
-    /// The value of the `reason` label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NoInit => "no-init",
-            Self::Pending => "pending",
-            Self::OwnScore => "own-score",
-            Self::Changed => "changed",
-            Self::NoOtherVictim => "no-other-victim",
-            Self::Refused => "refused",
-            Self::TooMany => "too-many",
-            Self::DryRun => "dry-run",
-            Self::Unavailable => "unavailable",
-        }
+labels! {
+    /// Why an init is not protected although its rule asks for it.
+    pub enum Unprotected {
+        /// It is not known which process it is, or not yet.
+        NoInit = "no-init",
+        /// It has just started, or its own value is not saved yet.
+        Pending = "pending",
+        /// It was exempt by itself.
+        OwnScore = "own-score",
+        /// It has changed its score since.
+        Changed = "changed",
+        /// The kernel found nothing else to kill.
+        NoOtherVictim = "no-other-victim",
+        /// The kernel refused the write.
+        Refused = "refused",
+        /// More inits are to be protected than there is room for: [`MOST`].
+        TooMany = "too-many",
+        /// Nothing is written in a dry run.
+        DryRun = "dry-run",
+        /// This agent cannot protect any init.
+        Unavailable = "unavailable",
     }
 }
 

@@ -83,8 +83,8 @@ mod tests {
         let gone = CgroupId(u64::MAX);
         let left = [(there, "/c"), (gone, "/gone")].map(|(id, path)| {
             let path = CgroupPath::parse(path.as_bytes()).ok();
-            let (give_back, rule, escalated) = (None, None, None);
-            (id, SavedCgroup { path, oom_kills: Some(3), give_back, rule, escalated })
+            let (original_value, rule, escalated) = (None, None, None);
+            (id, SavedCgroup { path, oom_kills: Some(3), original_value, rule, escalated })
         });
         let (begins_at, oom_kills) = (root.id(), Some(10));
         let state = State { begins_at, oom_kills, cgroups: left.into(), ..State::default() };

@@ -2,7 +2,7 @@
 
 use crate::{
     cli::args::RunArgs,
-    report::own::PodRequest,
+    report::requests::PodRequest,
     serve::{self, Listeners, ServeError, State},
 };
 use std::future::Future;

@@ -3,6 +3,7 @@
 mod explain;
 mod own;
 mod port;
+mod source;
 mod tls;
 
 pub use explain::{ExplainArgs, WhichKill};

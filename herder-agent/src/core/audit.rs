@@ -34,11 +34,11 @@ pub(super) struct Audit {
 
 impl Audit {
     pub(super) fn new(
-        told_within: Duration,
+        reported_within: Duration,
         node_before: Option<u64>,
         writer: StateWriter,
     ) -> Self {
-        let reconciler = Reconciler::new(told_within);
+        let reconciler = Reconciler::new(reported_within);
         Audit { reconciler, node_before, writer, uncounted: VecDeque::new() }
     }
 
@@ -70,7 +70,7 @@ impl Audit {
 
     /// Takes the victims of a kill that is being reported. The kernel may count the first victim of
     /// a group twice. A kill that was deduced from counts has as many victims as the counts say.
-    pub(super) fn told(
+    pub(super) fn reported(
         &mut self,
         kill: &OomKill,
         around: &Surroundings<'_>,
@@ -214,12 +214,12 @@ mod tests {
         let saved = herder_model::saved::SavedCgroup {
             path: None,
             oom_kills: None,
-            give_back: Some(true),
+            original_value: Some(true),
             rule: None,
             escalated: None,
         };
         let state = audit.state(id, SavedCgroups::from([(id, saved)]), SavedInits::new());
         assert_eq!(state.cgroups[&id].oom_kills, Some(6));
-        assert_eq!(state.cgroups[&id].give_back, Some(true));
+        assert_eq!(state.cgroups[&id].original_value, Some(true));
     }
 }

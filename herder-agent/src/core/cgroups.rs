@@ -54,11 +54,11 @@ impl Cgroups {
     /// announced.
     pub(super) fn path_or_above(&self, id: CgroupId, subjects: &Subjects) -> Option<CgroupPath> {
         let (nearest, path) = self.tree.nearest(id)?;
-        let tells = nearest == id
+        let is_near_enough = nearest == id
             || self.tree.role(nearest) == Some(Role::Other)
             || subjects.naming.lies_in_container(path)
             || subjects.wanted(path).is_some();
-        tells.then(|| path.clone())
+        is_near_enough.then(|| path.clone())
     }
 
     /// Where the mount shows a cgroup of which it is only known what it is called from the

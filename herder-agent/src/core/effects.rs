@@ -13,7 +13,7 @@ impl Core {
                 Effect::Notice(event) => {
                     self.notices.notice_enforcement(&self.subjects.naming, event);
                 }
-                told => self.reporter.enforcement(&told),
+                effect => self.reporter.enforcement(&effect),
             }
         }
     }

@@ -34,7 +34,7 @@ impl Core {
                 break;
             }
         }
-        self.tell_not_kept();
+        self.report_not_kept();
     }
 
     fn cgroup_made(&mut self, made: CgroupEvent) {
@@ -235,7 +235,7 @@ impl Core {
     }
 
     /// How many cgroups are not kept, if that has changed.
-    pub(super) fn tell_not_kept(&mut self) {
+    pub(super) fn report_not_kept(&mut self) {
         let Some((before, not_kept)) = self.cgroups.newly_not_kept() else { return };
         self.reporter.not_kept(before, not_kept);
         let ([containers, _], [of_before, _]) = (not_kept, before);

@@ -2,8 +2,8 @@
 //! of them has to know the core.
 
 use crate::{
-    enforce::{Restarted, StatesRequest},
-    report::own::PodRequest,
+    enforce::Restarted,
+    report::requests::{PodRequest, StatesRequest},
     runtime::roles::FoundRole,
 };
 use herder_model::{naming::runtime::RuntimeContainer, pods::Event, rules::matching::Policy};

@@ -175,7 +175,7 @@ impl Core {
         let around =
             Surroundings { cgroups: &self.cgroups, subjects: &self.subjects, files: &self.files };
         let counts_groups_twice = !self.source.only_counts();
-        self.audit.told(&kill, &around, counts_groups_twice, self.clock.now());
+        self.audit.reported(&kill, &around, counts_groups_twice, self.clock.now());
         let counted_in = |victim| around.counted_in(victim, |id| self.enforcer.is_left(id));
         let counted: HashSet<_> = kill.victims.iter().map(counted_in).collect();
         counted.into_iter().for_each(|id| self.enforcer.count_left(id));

@@ -22,7 +22,6 @@ use std::{
     path::PathBuf,
     time::Duration,
 };
-use tokio::time::Instant;
 
 /// The Events for pods, and what they have said already.
 pub struct Notices {
@@ -110,8 +109,7 @@ impl Notices {
             let limit = spec.and_then(|container| container.memory_limit);
             let message = message::kill(report, &pod.names(container), limit);
             let may_go_on = !report.ends && !container.is_empty();
-            // By the clock of the writer of Events, which is tokio's.
-            let left = may_go_on.then(|| Survivors { cgroup: cgroup(), since: Instant::now() });
+            let left = may_go_on.then(|| Survivors::new(cgroup()));
             Occurrence { left, ..Occurrence::new(About::new(pod, spec), reason, message) }
         });
     }

@@ -150,7 +150,7 @@ impl Core {
     fn tell_named(&mut self, mut report: KillReport) {
         self.conclude_scene(&mut report);
         let report = &report;
-        let number = self.reporter.kill_at(report, self.clock.now());
+        let number = self.reporter.kill(report);
         let around =
             Surroundings { cgroups: &self.cgroups, subjects: &self.subjects, files: &self.files };
         self.notices.notice_kill(report, &around);

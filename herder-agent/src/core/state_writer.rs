@@ -15,7 +15,7 @@ pub(super) struct StateWriter {
     changed: Option<Monotonic>,
     saving: Option<JoinHandle<Result<(), StateError>>>,
     /// Why the state cannot be saved, as it was logged last.
-    told: Option<String>,
+    reported: Option<String>,
 }
 
 impl StateWriter {
@@ -23,7 +23,7 @@ impl StateWriter {
     /// next one has to know.
     pub(super) fn new(file: Option<StateFile>, now: Monotonic) -> Self {
         let changed = file.as_ref().map(|_| now);
-        StateWriter { file, changed, saving: None, told: None }
+        StateWriter { file, changed, saving: None, reported: None }
     }
 
     /// Whether there is a file to write to.
@@ -64,12 +64,12 @@ impl StateWriter {
             Ok(Err(error)) => {
                 let error = error.to_string();
                 // It is tried again after each change, which may be twice a second.
-                if self.told.as_ref() != Some(&error) {
+                if self.reported.as_ref() != Some(&error) {
                     tracing::warn!(error, "Cannot write the state file.");
-                    self.told = Some(error);
+                    self.reported = Some(error);
                 }
             }
-            Ok(Ok(())) if self.told.take().is_some() => {
+            Ok(Ok(())) if self.reported.take().is_some() => {
                 tracing::info!("The state file can be written again.");
             }
             _ => {}

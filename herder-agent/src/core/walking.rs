@@ -171,7 +171,7 @@ impl Core {
     }
 
     fn after_walk(&mut self, now: Monotonic) {
-        self.tell_not_kept();
+        self.report_not_kept();
         if self.cgroups.all_walked() {
             self.recount();
         }

@@ -18,12 +18,13 @@ use crate::kernel::cgroupfs::dir::{CgroupDir, DirError};
 use blocked::Blocked;
 use herder_model::{
     cgroup::{CgroupId, CgroupPath},
+    clock::Monotonic,
     enforcement::{Cause, OomGroupWrite},
     escalation::Escalate,
     owner::Owner,
     rules::matching::Target,
 };
-use std::{io, sync::Arc, time::Instant};
+use std::{io, sync::Arc};
 
 /// A matched container. Its directory is open, or an obstacle says why not.
 pub(super) struct Container {
@@ -51,6 +52,7 @@ impl Container {
         target: Target,
         owner: Owner,
         context: &Context,
+        now: Monotonic,
     ) -> Result<Self, DirError> {
         let mut container = Container {
             id,
@@ -65,7 +67,7 @@ impl Container {
             blocked: Blocked::default(),
             pending: Pending::default(),
             fight: Fight::default(),
-            pace: Pace::new(Instant::now()),
+            pace: Pace::new(now),
         };
         container.open_directory(context)?;
         Ok(container)
@@ -112,7 +114,9 @@ impl Container {
     pub(super) fn watch(&mut self, watches: &mut Watches, context: &Context, shared: &mut Shared) {
         // Whether it is gone is found out with the value.
         let _ = self.open_directory(context);
-        let (Some(directory), false) = (&self.directory, self.state.is_resting()) else { return };
+        let (Some(directory), false) = (&self.directory, self.state.is_backed_off()) else {
+            return;
+        };
         let before = self.watched.value();
         let added = watches.add(self.id, directory, &mut self.watched);
         if self.watched.value() != before {
@@ -126,7 +130,7 @@ impl Container {
             };
             format!("cannot watch it: {error}; {advice}")
         }));
-        self.tell_obstacle(shared);
+        self.report_obstacle(shared);
     }
 
     /// Its files may be others by now.
@@ -180,7 +184,7 @@ impl Container {
     }
 
     /// Notes that something has written the value. Returns whether to correct it at once.
-    pub(super) fn is_answered(&mut self, now: Instant) -> bool {
+    pub(super) fn is_answered(&mut self, now: Monotonic) -> bool {
         let value = self.directory.as_ref().filter(|_| !self.state.expects_echo());
         let value = value.and_then(|directory| directory.oom_group().ok());
         self.state.step(Seen::Changed(value));
@@ -188,7 +192,7 @@ impl Container {
     }
 
     /// The same when it is not known whether anything has written it.
-    pub(super) fn is_answered_unheard(&mut self, now: Instant) -> bool {
+    pub(super) fn is_answered_unheard(&mut self, now: Monotonic) -> bool {
         self.state.step(Seen::EchoLost);
         self.pace.take(now)
     }
@@ -204,7 +208,7 @@ impl Container {
 
     /// Its pause is over.
     pub(super) fn resume(&mut self) {
-        self.state.step(Seen::Rested);
+        self.state.step(Seen::Resumed);
     }
 
     /// Reads the value and does what follows from it. `false` if the cgroup is gone.
@@ -212,13 +216,13 @@ impl Container {
         &mut self,
         context: &Context,
         shared: &mut Shared,
-        seen: Instant,
+        seen: Monotonic,
     ) -> bool {
         if self.open_directory(context).is_err() {
             return false;
         }
         let Some(directory) = &self.directory else {
-            self.tell_obstacle(shared);
+            self.report_obstacle(shared);
             return true;
         };
         let (found, result) = match directory.oom_group() {
@@ -242,7 +246,7 @@ impl Container {
                 self.blocked.by_file(&error);
             }
         }
-        self.tell_obstacle(shared);
+        self.report_obstacle(shared);
         true
     }
 
@@ -251,7 +255,7 @@ impl Container {
         &mut self,
         value: bool,
         shared: &mut Shared,
-        seen: Instant,
+        seen: Monotonic,
     ) -> Result<bool, DirError> {
         let Some(directory) = &self.directory else { return Ok(value) };
         match self.state.step(Seen::Value(value)) {
@@ -281,7 +285,7 @@ impl Container {
     /// Restores the original value, unless something has changed it since.
     pub(super) fn restore(&mut self, shared: &mut Shared) {
         let Some(directory) = &self.directory else { return };
-        let seen = Instant::now();
+        let seen = shared.clock.now();
         let every_write_seen = self.blocked.sees_every_write();
         // An earlier agent may have written what this one only watches.
         let value = directory.oom_group().ok();
@@ -298,7 +302,7 @@ impl Container {
         cause: Cause,
         written: &Result<(), DirError>,
         shared: &mut Shared,
-        seen: Instant,
+        seen: Monotonic,
     ) {
         shared.effects.add(Effect::Wrote(OomGroupWrite {
             cgroup: self.path.clone(),
@@ -307,12 +311,12 @@ impl Container {
             new,
             cause,
             result: obstacle::write_result(written),
-            took: seen.elapsed(),
+            took: shared.clock.now() - seen,
             dry_run: shared.dry_run,
         }));
     }
 
-    fn note_write(&mut self, cause: Cause, shared: &mut Shared, now: Instant) {
+    fn note_write(&mut self, cause: Cause, shared: &mut Shared, now: Monotonic) {
         if cause != Cause::Revert {
             self.pending.enforced = true;
         } else if self.fight.reverted(now) {
@@ -339,6 +343,6 @@ impl Container {
         watches.remove_all(&mut self.watched);
         self.show(None, shared);
         self.blocked.forget();
-        self.tell_obstacle(shared);
+        self.report_obstacle(shared);
     }
 }

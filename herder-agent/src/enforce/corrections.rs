@@ -2,15 +2,14 @@
 //! a pause when something rewrites it in a loop.
 
 use super::{Enforcer, pace};
-use herder_model::cgroup::CgroupId;
-use std::time::Instant;
+use herder_model::{cgroup::CgroupId, clock::Monotonic};
 
 impl Enforcer {
     /// Takes some of inotify's events, and corrects each changed value once. A process that writes
     /// in a loop gets one correction for each turn of the core, and cannot keep the core from its
     /// other work. Returns whether all events were taken.
     pub fn changed(&mut self) -> bool {
-        let seen = Instant::now();
+        let seen = self.shared.clock.now();
         let (changes, all) = self.watches.changes();
         for id in changes.values {
             let Some(container) = self.containers.get_mut(&id) else { continue };
@@ -18,7 +17,7 @@ impl Enforcer {
                 self.correct(id, seen);
             } else {
                 container.back_off(&mut self.watches, &mut self.shared);
-                self.resting.push_back((seen + pace::REST, id));
+                self.backed_off.push_back((seen + pace::PAUSE, id));
             }
         }
         if changes.overflow {
@@ -43,7 +42,7 @@ impl Enforcer {
         all
     }
 
-    pub(super) fn correct(&mut self, id: CgroupId, seen: Instant) {
+    pub(super) fn correct(&mut self, id: CgroupId, seen: Monotonic) {
         let Some(container) = self.containers.get_mut(&id) else { return };
         let had_value = container.has_value();
         let is_there = container.correct(&self.context, &mut self.shared, seen);
@@ -56,16 +55,16 @@ impl Enforcer {
     }
 
     /// When [`Self::correct_due`] has something to do.
-    pub fn due(&self) -> Option<Instant> {
+    pub fn due(&self) -> Option<Monotonic> {
         let built = self.shared.built.front().map(|(until, _)| *until);
-        self.resting.front().map(|(until, _)| *until).into_iter().chain(built).min()
+        self.backed_off.front().map(|(until, _)| *until).into_iter().chain(built).min()
     }
 
     /// Corrects the values that had a pause since they were changed too often, and looks again at
     /// cgroups that had no memory controller.
     pub fn correct_due(&mut self) {
-        let now = Instant::now();
-        self.correct_rested(now);
+        let now = self.shared.clock.now();
+        self.correct_backed_off(now);
         let due = || self.shared.built.pop_front_if(|(until, _)| *until <= now);
         let built: Vec<_> = std::iter::from_fn(due).map(|(_, id)| id).collect();
         for id in &built {
@@ -76,14 +75,14 @@ impl Enforcer {
         }
     }
 
-    fn correct_rested(&mut self, now: Instant) {
-        while let Some((_, id)) = self.resting.pop_front_if(|(until, _)| *until <= now) {
+    fn correct_backed_off(&mut self, now: Monotonic) {
+        while let Some((_, id)) = self.backed_off.pop_front_if(|(until, _)| *until <= now) {
             if let Some(container) = self.containers.get_mut(&id) {
                 container.resume();
                 container.watch(&mut self.watches, &self.context, &mut self.shared);
                 // Another process may have used up the watches meanwhile. Corrections must go on.
                 if !container.is_watched() {
-                    self.resting.push_back((now + pace::REST, id));
+                    self.backed_off.push_back((now + pace::PAUSE, id));
                 }
                 self.correct(id, now);
             }

@@ -1,19 +1,14 @@
 //! What an earlier agent wrote and left behind: values of cgroups whose rule went while no
 //! agent was running.
 
-use super::{
-    Context, Enforcer,
-    container::Container,
-    effect::{Effect, Effects},
-    obstacle,
-};
+use super::{Context, Enforcer, Shared, container::Container, effect::Effect, obstacle};
 use herder_model::{
     cgroup::CgroupId,
     enforcement::{Cause, OomGroupWrite},
     escalation::node::Raised,
     saved::{SavedCgroup, SavedCgroups},
 };
-use std::{collections::HashMap, time::Instant};
+use std::collections::HashMap;
 
 impl Enforcer {
     /// Takes what an earlier agent of this boot left.
@@ -57,7 +52,7 @@ impl Enforcer {
         let left = |container: &Container| SavedCgroup {
             path: Some(container.path().clone()),
             oom_kills: None,
-            give_back: container.value_to_restore(),
+            original_value: container.value_to_restore(),
             rule: Some(container.rule().clone()),
             escalated: None,
         };
@@ -81,7 +76,7 @@ impl Enforcer {
     pub fn restore_left(&mut self, unmatched: impl Fn(CgroupId) -> bool) {
         let done: Vec<_> = self.left.extract_if(|id, _| unmatched(*id)).collect();
         for (id, left) in &done {
-            restore(*id, left, &self.context, &mut self.shared.effects);
+            restore(*id, left, &self.context, &mut self.shared);
         }
         if !done.is_empty() {
             self.shared.effects.add(Effect::Saved);
@@ -89,10 +84,11 @@ impl Enforcer {
     }
 }
 
-/// Gives the value back that the cgroup had before, unless it has been changed since.
-fn restore(id: CgroupId, left: &SavedCgroup, context: &Context, effects: &mut Effects) {
-    let seen = Instant::now();
-    let (Some(path), Some(first), Some(root)) = (&left.path, left.give_back, &context.root) else {
+/// Restores the value that the cgroup had before, unless it has been changed since.
+fn restore(id: CgroupId, left: &SavedCgroup, context: &Context, shared: &mut Shared) {
+    let seen = shared.clock.now();
+    let (Some(path), Some(first), Some(root)) = (&left.path, left.original_value, &context.root)
+    else {
         return;
     };
     let Ok(directory) = root.open_dir(path, id) else { return };
@@ -101,14 +97,14 @@ fn restore(id: CgroupId, left: &SavedCgroup, context: &Context, effects: &mut Ef
         return;
     }
     let written = directory.set_oom_group(first);
-    effects.add(Effect::Wrote(OomGroupWrite {
+    shared.effects.add(Effect::Wrote(OomGroupWrite {
         cgroup: path.clone(),
         rule: left.rule.clone().unwrap_or_else(|| "unknown".into()),
         old: !first,
         new: first,
         cause: Cause::Restore,
         result: obstacle::write_result(&written),
-        took: seen.elapsed(),
+        took: shared.clock.now() - seen,
         dry_run: false,
     }));
 }

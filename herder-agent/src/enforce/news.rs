@@ -2,11 +2,8 @@
 //! container until it has a name.
 
 use super::Obstacle;
-use herder_model::{cgroup::CgroupPath, rules::matching::Target};
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use herder_model::{cgroup::CgroupPath, clock::Monotonic, rules::matching::Target};
+use std::{collections::VecDeque, time::Duration};
 
 /// Reverts within [`WITHIN`] that are worth an Event.
 const MANY: usize = 5;
@@ -60,24 +57,24 @@ impl Pending {
 /// Whether something keeps changing the value back.
 #[derive(Debug, Default)]
 pub(super) struct Fight {
-    last: VecDeque<Instant>,
-    told: Option<Instant>,
+    last: VecDeque<Monotonic>,
+    reported: Option<Monotonic>,
 }
 
 impl Fight {
     /// One more revert; returns whether it is to become an Event now.
-    pub(super) fn reverted(&mut self, now: Instant) -> bool {
+    pub(super) fn reverted(&mut self, now: Monotonic) -> bool {
         self.last.push_back(now);
         if self.last.len() > MANY {
             self.last.pop_front();
         }
-        let since = |then: &Instant| now.saturating_duration_since(*then);
+        let since = |then: &Monotonic| now.saturating_duration_since(*then);
         let fights = self.last.len() == MANY && self.last.front().map(since) <= Some(WITHIN);
-        let told_lately = self.told.as_ref().is_some_and(|told| since(told) < QUIET);
-        if !fights || told_lately {
+        let reported_lately = self.reported.as_ref().is_some_and(|then| since(then) < QUIET);
+        if !fights || reported_lately {
             return false;
         }
-        self.told = Some(now);
+        self.reported = Some(now);
         true
     }
 }
@@ -88,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_fight_is_told_once_for_a_while() {
-        let begin = Instant::now();
+        let begin = Monotonic(7);
         let told = |seconds: &[u64]| -> Vec<u64> {
             let mut fight = Fight::default();
             let at = |second: &u64| begin + Duration::from_secs(*second);

@@ -58,28 +58,15 @@ pub struct Found {
     pub states: BTreeMap<CgroupId, Option<Unprotected>>,
 }
 
-/// What was written to a process's score, or would have been.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Written {
-    /// -1000 to an init.
-    Exempt,
-    /// The init's own value to what it has started.
-    GaveBack,
-    /// The init's own value to the init.
-    Restored,
-}
-
-impl Written {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Exempt, Self::GaveBack, Self::Restored];
-
-    /// The value of the label `what`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Exempt => "exempt",
-            Self::GaveBack => "child",
-            Self::Restored => "restore",
-        }
+herder_model::labels! {
+    /// What was written to a process's score, or would have been.
+    pub enum Written {
+        /// -1000 to an init.
+        Exempt = "exempt",
+        /// The init's own value to what it has started.
+        ChildRestored = "child",
+        /// The init's own value to the init.
+        Restored = "restore",
     }
 }
 
@@ -111,7 +98,7 @@ impl ScoreWrite {
     }
 }
 
-/// What is told of it all; from the shield's own thread.
+/// What is reported of it all; from the shield's own thread.
 pub trait Listener: Send + Sync {
     /// A score was written, or not.
     fn wrote(&self, cgroup: &CgroupPath, pid: u32, what: Written, result: &ScoreWrite);

@@ -35,7 +35,7 @@ pub(super) enum Phase {
     /// Brought to it; another value is a revert.
     Holding,
     /// Rewritten in a loop: not corrected for a while.
-    Resting {
+    BackedOff {
         /// It was [`Phase::Holding`] before.
         held: bool,
     },
@@ -73,7 +73,7 @@ pub(super) enum Seen {
     /// The value changes faster than it is worth correcting.
     TooFast,
     /// The pause after [`Seen::TooFast`] is over.
-    Rested,
+    Resumed,
     /// No rule matches any more, or the agent stops; the value now.
     Released {
         /// The value, if it could be read.
@@ -172,18 +172,18 @@ impl OomGroupState {
                     self.wanted = wanted;
                     self.phase = match self.phase {
                         Phase::Settling | Phase::Holding => Phase::Settling,
-                        Phase::Resting { .. } => Phase::Resting { held: false },
+                        Phase::BackedOff { .. } => Phase::BackedOff { held: false },
                     };
                 }
                 Action::None
             }
             Seen::TooFast => {
                 self.echo = Echo::None;
-                self.phase = Phase::Resting { held: self.is_held() };
+                self.phase = Phase::BackedOff { held: self.is_held() };
                 Action::None
             }
-            Seen::Rested => {
-                if let Phase::Resting { held } = self.phase {
+            Seen::Resumed => {
+                if let Phase::BackedOff { held } = self.phase {
                     self.phase = if held { Phase::Holding } else { Phase::Settling };
                 }
                 Action::None
@@ -251,12 +251,12 @@ impl OomGroupState {
     fn hold(&mut self) {
         self.phase = match self.phase {
             Phase::Settling | Phase::Holding => Phase::Holding,
-            Phase::Resting { .. } => Phase::Resting { held: true },
+            Phase::BackedOff { .. } => Phase::BackedOff { held: true },
         };
     }
 
     fn is_held(&self) -> bool {
-        matches!(self.phase, Phase::Holding | Phase::Resting { held: true })
+        matches!(self.phase, Phase::Holding | Phase::BackedOff { held: true })
     }
 
     fn was_there(&self) -> bool {
@@ -268,8 +268,8 @@ impl OomGroupState {
     }
 
     /// The value is not corrected for a while.
-    pub(super) fn is_resting(&self) -> bool {
-        matches!(self.phase, Phase::Resting { .. })
+    pub(super) fn is_backed_off(&self) -> bool {
+        matches!(self.phase, Phase::BackedOff { .. })
     }
 
     /// The value that something else wanted, as far as it is known.

@@ -6,7 +6,6 @@ use herder_model::{
     enforcement::Obstacle,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
-use tokio::sync::oneshot;
 
 /// A container's place among all. While a cgroup is made anew, two have its path.
 pub type StateKey = (CgroupPath, CgroupId);
@@ -18,17 +17,6 @@ pub struct States {
     pub states: Vec<ContainerState>,
     /// The last of them, if there are more.
     pub next: Option<StateKey>,
-}
-
-/// A question for some of them.
-#[derive(Debug)]
-pub struct StatesRequest {
-    /// Those after this one; none for the first.
-    pub after: Option<StateKey>,
-    /// So many at most.
-    pub most: usize,
-    /// Where the answer goes.
-    pub answer: oneshot::Sender<States>,
 }
 
 impl Enforcer {

@@ -2,7 +2,7 @@
 //! a time.
 
 use super::{Enforcer, container::Container};
-use std::{collections::HashSet, time::Instant};
+use std::collections::HashSet;
 
 /// Containers that are surveyed before anything else gets a turn; each takes some
 /// tens of microseconds.
@@ -38,7 +38,7 @@ impl Enforcer {
             if let Some(container) = self.containers.get_mut(&id) {
                 container.watch(&mut self.watches, &self.context, &mut self.shared);
             }
-            self.correct(id, Instant::now());
+            self.correct(id, self.shared.clock.now());
             if let Some(container) = self.containers.get_mut(&id) {
                 container.check_surroundings(&self.context, &mut self.shared);
             }

@@ -1,3 +1,4 @@
+mod backed_off;
 mod given_back;
 mod inner;
 
@@ -16,6 +17,7 @@ use std::{
 struct Fake {
     root: PathBuf,
     enforcer: Enforcer,
+    clock: Clock,
     reporter: Reporter,
 }
 
@@ -34,8 +36,8 @@ impl Fake {
         };
         change(&mut options);
         let opened = Some(CgroupRoot::unchecked(&root).unwrap());
-        let reporter = Reporter::default();
-        Fake { enforcer: Enforcer::new(opened, options), root, reporter }
+        let (reporter, clock) = (Reporter::default(), Clock::manual(Monotonic(7)));
+        Fake { enforcer: Enforcer::new(opened, options, clock.clone()), clock, root, reporter }
     }
 
     fn make(&self, path: &str, value: &str) {
@@ -372,7 +374,7 @@ fn what_cannot_be_opened_is_told_and_tried_again() {
 fn without_cgroup_v2_nothing_is_touched_and_it_is_said() {
     let mut fake = Fake::new("v1", |_| {});
     fake.make("/c", "1");
-    fake.enforcer = Enforcer::new(None, fake.enforcer.context.options.clone());
+    fake.enforcer = Enforcer::new(None, fake.enforcer.context.options.clone(), Clock::System);
     fake.govern("/c", false);
     assert_eq!(fake.value("/c"), "1");
     assert_eq!(fake.state().obstacle, Some(Obstacle::NoMemoryController));

@@ -22,8 +22,8 @@ use herder_model::{
 };
 use std::{os::fd::BorrowedFd, path::Path};
 
-/// The source of kills.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+/// Which source of kills is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceChoice {
     /// eBPF, or the kernel's counts if it refuses the programs.
     Auto,

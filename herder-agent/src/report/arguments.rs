@@ -63,16 +63,17 @@ impl Reporter {
 
     /// Some did not fit into the ring buffer.
     pub fn arguments_lost(&self, times: u64) {
-        self.metrics.arguments_lost(times);
+        self.metrics.families.arguments_lost.add([], times);
     }
 
     fn count_arguments(&self, known: &Known) {
-        match known {
-            Ok(_) => self.metrics.arguments("read"),
+        let result = match known {
+            Ok(_) => "read",
             // It is counted when more is known.
-            Err(Missing::Waiting) => {}
-            Err(missing) => self.metrics.arguments(missing.as_str()),
-        }
+            Err(Missing::Waiting) => return,
+            Err(missing) => missing.as_str(),
+        };
+        self.metrics.families.arguments.add([result], 1);
     }
 }
 

@@ -32,19 +32,24 @@ impl Reporter {
 
     /// It was tried to watch for changes of the configuration file.
     pub fn config_watched(&self, watched: bool) {
-        self.metrics.config_watched(watched);
+        let families = &self.metrics.families;
+        families.config_watched.set([], watched.into());
+        families.config_watch_failures.add([], u64::from(!watched));
     }
 
     /// A changed configuration is in force, or was rejected.
     pub fn config_reload(&self, reloaded: Result<ConfigInForce, &dyn Error>) {
-        self.metrics.config_reload(reloaded.is_ok());
+        let families = &self.metrics.families;
         match reloaded {
             Ok(config) => {
+                families.config_reloads.add(["ok"], 1);
                 let (hash, log_level) = (&config.hash, config.log_level.as_str());
                 tracing::info!(hash, log_level, "The changed configuration is in force.");
                 self.config_begins(config);
             }
             Err(error) => {
+                families.config_reloads.add(["error"], 1);
+                families.config_last_successful.set([], 0);
                 tracing::error!(%error, "The changed configuration was rejected; the previous one stays in force.");
             }
         }

@@ -3,10 +3,9 @@
 use super::Reporter;
 use crate::enforce::Effect;
 use herder_model::{
-    enforcement::{OomGroupWrite, WriteResult},
+    enforcement::{Obstacle, OomGroupWrite, WriteResult},
     owner::Owner,
 };
-use std::time::Instant;
 
 impl Reporter {
     /// An effect of enforcement. Counts, what is saved and what owners are notified of are the
@@ -37,7 +36,13 @@ impl Reporter {
                     ),
                 }
             }
-            Effect::Obstacles(containers) => self.metrics.obstacles(containers),
+            Effect::Obstacles(containers) => {
+                for reason in Obstacle::ALL {
+                    let count = containers.get(&reason).copied().unwrap_or(0);
+                    let families = &self.metrics.families;
+                    families.not_enforceable.set([reason.as_str()], count as u64);
+                }
+            }
             Effect::Counted(_) | Effect::Saved | Effect::Notice(_) => {}
         }
     }
@@ -45,7 +50,7 @@ impl Reporter {
     /// The effective value of a matched container, `None` when it is gone, and
     /// the value that its rule wants.
     pub fn oom_group_effective(&self, owner: &Owner, value: Option<bool>, wanted: bool) {
-        self.metrics.oom_group_effective(owner, value, wanted, Instant::now());
+        self.metrics.oom_group_effective(owner, value, wanted, self.clock.now());
     }
 
     /// A write of `memory.oom.group`, or in a dry run what would be written.

@@ -65,7 +65,7 @@ impl Reporter {
                 );
             }
         }
-        self.metrics.escalation(rule, to, outcome);
+        self.metrics.families.escalations.add([rule, to.as_str(), outcome.as_str()], 1);
     }
 
     /// It was quiet for so long, or is a new container: the rule's value is wanted again.

@@ -73,7 +73,7 @@ impl Turn {
     }
 }
 
-/// Given back when this is dropped, by the same thread: [`Held`] cannot be sent to another.
+/// Released when this is dropped, by the same thread: [`Held`] cannot be sent to another.
 struct Taken<'a>(Option<&'a Turn>);
 
 impl Drop for Taken<'_> {

@@ -1,4 +1,4 @@
-//! What a pod is told of its own kills, and the question which pod a client is.
+//! What a pod is shown of its own kills.
 //!
 //! A record for operators says more than a pod may know: processes of other pods that the same
 //! decision killed, which task asked for memory, paths and process ids of the node. And its number
@@ -17,26 +17,15 @@ use herder_model::{
 use serde::Serialize;
 use std::{
     hash::{BuildHasher, RandomState},
-    net::IpAddr,
     sync::Arc,
 };
-use tokio::sync::oneshot;
-
-/// A question to the core: which pod has connected from this address?
-#[derive(Debug)]
-pub struct PodRequest {
-    /// The other end of the connection.
-    pub address: IpAddr,
-    /// Where the answer goes: the uid that the pod's cgroups carry.
-    pub answer: oneshot::Sender<Result<PodUid, SelfRefused>>,
-}
 
 /// What kills are called towards pods: the same for the same kill as long as the agent runs.
 /// Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct KillNames(Arc<RandomState>);
 
-/// A kill, as its pod is told of it. Sizes are bytes.
+/// A kill, as its pod is shown it. Sizes are bytes.
 #[derive(Debug, Serialize)]
 pub struct OwnKill<'a> {
     /// Names the kill; no number.
@@ -83,7 +72,7 @@ impl KillNames {
 }
 
 impl<'a> OwnKill<'a> {
-    /// What the pod is told of a kill; none if it is not the pod's.
+    /// What the pod is shown of a kill; none if it is not the pod's.
     pub fn new(kill: &'a KillRecord, pod: PodUid, names: &KillNames) -> Option<Self> {
         if kill.pod_uid != Some(pod) {
             return None;
@@ -126,9 +115,9 @@ impl<'a> OwnProcess<'a> {
 }
 
 impl Reporter {
-    /// A client was not told of its own kills.
+    /// A client that asked for its own kills was refused.
     pub fn self_refused(&self, refused: SelfRefused) {
-        self.metrics.self_refused(refused);
+        self.metrics.families.self_refused.add([refused.as_str()], 1);
     }
 }
 

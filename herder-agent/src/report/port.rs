@@ -50,11 +50,12 @@ impl Reporter {
                 tracing::error!(%error, "The changed web configuration was rejected; the previous one stays in force.");
             }
         }
-        self.metrics.access_reload(taken.is_ok());
+        let result = if taken.is_ok() { "ok" } else { "error" };
+        self.metrics.families.access_reloads.add([result], 1);
     }
 
     /// A client of the port was not let in.
     pub fn refused(&self, refused: Refused) {
-        self.metrics.refused(refused);
+        self.metrics.families.refused.add([refused.as_str()], 1);
     }
 }

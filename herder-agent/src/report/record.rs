@@ -77,12 +77,12 @@ pub struct KillRecord {
     /// The restart that followed when this kill ended the container; none until
     /// the pod's status shows it.
     pub restarted: Option<RestartRecord>,
-    /// What more the victim's pod is told.
+    /// What more the victim's pod is shown.
     #[serde(skip)]
     pub(super) own: Own,
 }
 
-/// Of a kill, what its pod is told and nobody else needs.
+/// Of a kill, what only its pod is shown.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Own {
     /// Processes of the pod that were killed.

@@ -19,27 +19,33 @@ impl Listener for Reporter {
             let (rule, value) = (&*target.rule, u8::from(target.value));
             tracing::info!(namespace, pod, container, rule, value, "{said}");
         }
-        self.metrics.nri_answer(outcome);
+        self.nri_answer(outcome);
     }
 
     fn unmatched(&self) {
-        self.metrics.nri_answer(Outcome::Unmatched);
+        self.nri_answer(Outcome::Unmatched);
     }
 
     fn failed(&self, error: &dyn std::error::Error) {
         tracing::error!(%error, "NRI: a container was left unchanged.");
-        self.metrics.nri_answer(Outcome::Error);
+        self.nri_answer(Outcome::Error);
     }
 
     fn took(&self, took: Duration) {
-        self.metrics.nri_answered(took);
+        self.metrics.families.nri_answer_seconds.observe(took.as_secs_f64());
     }
 
     fn attempted(&self, attempt: Attempt) {
-        self.metrics.nri_connection(attempt);
+        self.metrics.families.nri_connections.add([attempt.as_str()], 1);
     }
 
     fn connected(&self, connected: bool) {
-        self.metrics.nri_connected(connected);
+        self.metrics.families.nri_connected.set([], connected.into());
+    }
+}
+
+impl Reporter {
+    fn nri_answer(&self, outcome: Outcome) {
+        self.metrics.families.nri_adjustments.add([outcome.as_str()], 1);
     }
 }

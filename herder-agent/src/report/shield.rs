@@ -20,8 +20,8 @@ impl Listener for Reporter {
                 );
             }
             // Each fork is one of these.
-            (Written::GaveBack, _) => {
-                tracing::debug!(%cgroup, pid, result = result.as_str(), "A child's oom_score_adj was given back.");
+            (Written::ChildRestored, _) => {
+                tracing::debug!(%cgroup, pid, result = result.as_str(), "Restored a child's oom_score_adj.");
             }
             (Written::Exempt | Written::Restored, result) => {
                 let (cgroup, result) = (cgroup.to_string(), result.as_str());
@@ -34,11 +34,11 @@ impl Listener for Reporter {
                 );
             }
         }
-        self.metrics.score_write(what, result);
+        self.metrics.families.score_writes.add([what.as_str(), result.as_str()], 1);
     }
 
     fn forked(&self) {
-        self.metrics.init_forked();
+        self.metrics.families.forks.add([], 1);
     }
 
     fn forks_lost(&self, times: u64) {
@@ -46,7 +46,7 @@ impl Listener for Reporter {
             times,
             "Records of forks were lost; the processes of protected containers are looked through."
         );
-        self.metrics.init_forks_lost(times);
+        self.metrics.families.forks_lost.add([], times);
     }
 
     fn protection(&self, cgroup: &CgroupPath, rule: &str, unprotected: Option<Unprotected>) {
@@ -70,7 +70,12 @@ impl Listener for Reporter {
     }
 
     fn protections(&self, protected: usize, unprotected: &BTreeMap<Unprotected, usize>) {
-        self.metrics.protections(protected, unprotected);
+        let families = &self.metrics.families;
+        families.inits_protected.set([], protected as u64);
+        for reason in Unprotected::ALL {
+            let count = unprotected.get(&reason).copied().unwrap_or(0);
+            families.inits_unprotected.set([reason.as_str()], count as u64);
+        }
     }
 
     fn unavailable(&self, why: &str) {

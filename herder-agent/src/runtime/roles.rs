@@ -43,7 +43,7 @@ const PAUSES: [Duration; 5] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoleRequest {
     pub of: ContainerOfPod,
-    /// The core was told that its cgroup was made; else a walk has found it.
+    /// An event has announced its cgroup; else a walk has found it.
     pub just_made: bool,
 }
 
@@ -68,7 +68,7 @@ impl RoleRequests {
         let is_full = matches!(to.try_send(request), Err(TrySendError::Full(_)));
         if is_full && !self.overflow_reported.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                "More than {MOST} containers wait for their bundles to be read: of those beyond, only the kubelet and NRI tell the names."
+                "More than {MOST} containers wait for their bundles to be read: of those beyond, only the kubelet and NRI report the names."
             );
         }
     }

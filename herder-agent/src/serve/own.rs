@@ -1,4 +1,4 @@
-//! The port for pods: a pod asks for its own kills, and is told of no others.
+//! The port for pods: a pod asks for its own kills, and gets no others.
 //!
 //! * `GET /api/v1/self/kills`: the pod's last kills, newest first; `?limit=N`
 //! * `GET /api/v1/self/kills/stream`: the pod's kills as they happen (server-sent events)
@@ -22,10 +22,7 @@ use super::{
     respond::{JSON, in_pieces, number, other_method},
     stream::{self, Streams},
 };
-use crate::report::{
-    Refused, Reporter,
-    own::{KillNames, PodRequest},
-};
+use crate::report::{Refused, Reporter, own::KillNames, requests::PodRequest};
 use herder_model::{owner::id::PodUid, pods::addresses::SelfRefused};
 use hyper::{
     HeaderMap, Method, Request, StatusCode,
@@ -194,7 +191,7 @@ fn again_after(refused: SelfRefused) -> Option<u16> {
     }
 }
 
-/// The client is told the address that the agent sees, which shows what is on the way.
+/// With the address that the agent sees, which shows what is on the way.
 fn why(refused: SelfRefused, address: IpAddr) -> String {
     let why = match refused {
         SelfRefused::PodsUnknown => "This agent does not know the pods of its node.".into(),

@@ -7,11 +7,12 @@ use super::{
     peer::Answering,
 };
 use crate::{
-    enforce::{StateKey, States, StatesRequest},
+    enforce::{StateKey, States},
     report::{
         Reporter,
         metrics::{PIECE, Place},
         own::{KillNames, OwnKill},
+        requests::StatesRequest,
     },
 };
 use bytes::Bytes;

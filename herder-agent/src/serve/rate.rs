@@ -71,17 +71,17 @@ impl Rate {
                     all.take()
                 });
             if may && !all_may {
-                bucket.give_back();
+                bucket.put_back();
             }
             all_may
         })
     }
 
-    /// Gives back what was taken: it was not what is limited.
-    pub(super) fn give_back(&self, address: IpAddr) {
+    /// Puts back what was taken: it was not what is limited.
+    pub(super) fn put_back(&self, address: IpAddr) {
         self.with(|Left { each, all }| {
             let bucket = each.get_mut(&self.client(address));
-            bucket.into_iter().chain(all).for_each(Bucket::give_back);
+            bucket.into_iter().chain(all).for_each(Bucket::put_back);
         });
     }
 
@@ -129,7 +129,7 @@ mod tests {
             advance(SECOND).await;
             assert_eq!(taken(&rate, host(1), 9), 1);
         }
-        rate.give_back(host(1));
+        rate.put_back(host(1));
         assert_eq!(taken(&rate, host(1), 9), 1);
         advance(SECOND * 600).await;
         assert_eq!(taken(&rate, host(1), 9), 5, "and never more");
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(many(1), 15);
         advance(SECOND * 2).await;
         assert_eq!(many(100), 2);
-        rate.give_back(host(1));
+        rate.put_back(host(1));
         assert_eq!(many(200), 1);
         // What others have used up takes nothing of one's own.
         let mine = host(500);

@@ -27,7 +27,7 @@ use std::{
 };
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 /// Streams at once. They hold a connection each, of the few that are served.
@@ -53,7 +53,10 @@ impl Bounds {
 pub(super) const LONGEST: Duration = Duration::from_secs(3600);
 
 /// A comment this often keeps proxies from cutting a quiet stream.
-pub(super) const ALIVE: Duration = Duration::from_secs(15);
+const ALIVE: Duration = Duration::from_secs(15);
+
+/// When it is asked again who reads, where that could not be said.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// All streams of a server.
 #[derive(Clone)]
@@ -61,7 +64,7 @@ pub(super) struct Streams {
     /// Whose they are.
     open: Arc<Mutex<Vec<IpAddr>>>,
     /// Closed when the server stops.
-    pub(super) serving: watch::Receiver<()>,
+    serving: watch::Receiver<()>,
     bounds: Bounds,
 }
 
@@ -77,8 +80,7 @@ impl Streams {
         Streams { open: Arc::default(), serving, bounds }
     }
 
-    /// Answers with a stream that begins after the kill `Last-Event-ID`, or now. It ends when `access`
-    /// changes, so that its client is asked again whether it may have it.
+    /// Answers an operator with a stream that begins after the kill `Last-Event-ID`, or now.
     pub(super) fn open(
         &self,
         headers: &HeaderMap,
@@ -92,11 +94,26 @@ impl Streams {
         };
         peer.follows();
         let newest = reporter.last_kill();
-        let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
-        let now = Instant::now();
+        let last = last_event(headers).and_then(|id| id.parse().ok());
+        // An agent that was started anew counts from 1 again.
+        let last = last.map_or(newest, |last| if last > newest { 0 } else { last });
+        self.follow(Operator, last, reporter, access, slot)
+    }
+
+    /// Answers with a stream that begins after a kill. It ends when `access` changes, so that its
+    /// client is asked again whether it may have it.
+    pub(super) fn follow(
+        &self,
+        audience: impl Audience,
+        last: u64,
+        reporter: &Arc<Reporter>,
+        access: watch::Receiver<Access>,
+        slot: Slot,
+    ) -> Answer {
+        let (now, hello) = (Instant::now(), audience.hello());
         let live = Live {
-            // An agent that was started anew counts from 1 again.
-            last: last.map_or(newest, |last| if last > newest { 0 } else { last }),
+            audience,
+            last,
             settled: reporter.last_settled(),
             news: reporter.news_of_kills(),
             reporter: reporter.clone(),
@@ -111,7 +128,8 @@ impl Streams {
             Some((bytes, live))
         });
         // So that the client knows at once that it is connected.
-        let frames = stream::iter([hello()]).chain(frames).map(|bytes| Ok(Frame::data(bytes)));
+        let hello = Bytes::from_static(hello.as_bytes());
+        let frames = stream::iter([hello]).chain(frames).map(|bytes| Ok(Frame::data(bytes)));
         let mut answer = streamed("text/event-stream", frames.boxed());
         // No other request may profit from the longer life of this connection.
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -148,10 +166,60 @@ impl Drop for Slot {
     }
 }
 
-struct Live {
-    /// The kill that was written last.
+/// The kill that a client had last.
+pub(super) fn last_event(headers: &HeaderMap) -> Option<&str> {
+    headers.get("last-event-id")?.to_str().ok()
+}
+
+/// A client that follows, and what of the kills it hears.
+pub(super) trait Audience: Send + 'static {
+    /// What a stream begins with.
+    fn hello(&self) -> &'static str;
+
+    /// The event for a kill, if it is to hear of it.
+    fn kill(&self, kill: &KillRecord) -> Option<Bytes>;
+
+    /// The event for what became of a kill's container, if it is to hear of it.
+    fn settled(&self, kill: &KillRecord) -> Option<Bytes>;
+
+    /// The event for kills that are not kept any more, if it is to hear of them.
+    fn missed(&self, kills: u64) -> Option<Bytes>;
+
+    /// Whether it is still the one that reads; none if that cannot be said now.
+    fn is_there(&self) -> impl Future<Output = Option<bool>> + Send;
+}
+
+/// A client that the port for operators has let in.
+struct Operator;
+
+impl Audience for Operator {
+    fn hello(&self) -> &'static str {
+        ": kills as they happen; GET /api/v1/kills has the last ones\nretry: 2000\n\n"
+    }
+
+    fn kill(&self, kill: &KillRecord) -> Option<Bytes> {
+        Some(event(&format!("kill\nid: {}", kill.id), kill))
+    }
+
+    fn settled(&self, kill: &KillRecord) -> Option<Bytes> {
+        Some(event("settled", kill))
+    }
+
+    fn missed(&self, kills: u64) -> Option<Bytes> {
+        Some(format!("event: missed\ndata: {{\"missed\":{kills}}}\n\n").into())
+    }
+
+    async fn is_there(&self) -> Option<bool> {
+        Some(true)
+    }
+}
+
+/// One stream.
+struct Live<A> {
+    audience: A,
+    /// The kill that was looked at last.
     last: u64,
-    /// How many of those were written of which it became known what became of the container.
+    /// How many of those were looked at of which it became known what became of the container.
     settled: u64,
     reporter: Arc<Reporter>,
     news: watch::Receiver<()>,
@@ -162,52 +230,75 @@ struct Live {
     _slot: Slot,
 }
 
-impl Live {
+impl<A: Audience> Live<A> {
     /// What is sent next; none at the end.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(bytes) = self.kill().or_else(|| self.fate()) {
-                return Some(bytes);
+                return self.is_still_there().await.then_some(bytes);
             }
             tokio::select! {
                 // The server stops: nothing is ever sent on this channel.
                 _ = self.serving.changed() => return None,
+                // What the port asks of its clients has changed.
                 Ok(()) = self.access.changed() => return None,
                 () = sleep_until(self.end) => return None,
                 news = self.news.changed() => news.ok()?,
                 () = sleep_until(self.alive) => {
                     self.alive = Instant::now() + ALIVE;
-                    return Some(Bytes::from_static(b": alive\n\n"));
+                    let alive = Bytes::from_static(b": alive\n\n");
+                    return self.is_still_there().await.then_some(alive);
                 }
             }
         }
     }
 
-    /// The next kill that is not written yet, or how many there were before it that are not
-    /// kept any more.
+    /// Whether the client that has asked is the one that reads. A client that hears nothing more
+    /// asks again, and hears why. Where that cannot be said now, it is asked again: the client would
+    /// begin anew after what it was about to hear.
+    async fn is_still_there(&mut self) -> bool {
+        loop {
+            if let Some(is_there) = self.audience.is_there().await {
+                return is_there;
+            }
+            tokio::select! {
+                _ = self.serving.changed() => return false,
+                Ok(()) = self.access.changed() => return false,
+                () = sleep_until(self.end) => return false,
+                () = sleep(AGAIN) => {}
+            }
+        }
+    }
+
+    /// The next kill that was not looked at, or how many there were before it that are not kept any
+    /// more.
     fn kill(&mut self) -> Option<Bytes> {
-        let kill = self.reporter.kill_after(self.last)?;
-        let missed = kill.id.saturating_sub(self.last).saturating_sub(1);
-        self.last = kill.id.saturating_sub(u64::from(missed > 0));
-        Some(if missed > 0 { lagged(missed) } else { new(&kill) })
+        while let Some(kill) = self.reporter.kill_after(self.last) {
+            let missed = kill.id.saturating_sub(self.last).saturating_sub(1);
+            if missed > 0 {
+                self.last = kill.id.saturating_sub(1);
+                if let Some(bytes) = self.audience.missed(missed) {
+                    return Some(bytes);
+                }
+            }
+            self.last = kill.id;
+            if let Some(bytes) = self.audience.kill(&kill) {
+                return Some(bytes);
+            }
+        }
+        None
     }
 
     /// The next kill of which it became known what became of the container.
     fn fate(&mut self) -> Option<Bytes> {
-        let (place, kill) = self.reporter.settled_after(self.settled)?;
-        self.settled = place;
-        Some(event("settled", &*kill))
+        while let Some((place, kill)) = self.reporter.settled_after(self.settled) {
+            self.settled = place;
+            if let Some(bytes) = self.audience.settled(&kill) {
+                return Some(bytes);
+            }
+        }
+        None
     }
-}
-
-fn hello() -> Bytes {
-    Bytes::from_static(
-        b": kills as they happen; GET /api/v1/kills has the last ones\nretry: 2000\n\n",
-    )
-}
-
-fn new(kill: &KillRecord) -> Bytes {
-    event(&format!("kill\nid: {}", kill.id), kill)
 }
 
 /// JSON has no line breaks, so one `data` line is enough. An update of an earlier kill has no
@@ -221,8 +312,4 @@ pub(super) fn event(name: &str, kill: &impl Serialize) -> Bytes {
     }
     text.push_str("\n\n");
     text.into()
-}
-
-fn lagged(missed: u64) -> Bytes {
-    format!("event: missed\ndata: {{\"missed\":{missed}}}\n\n").into()
 }

@@ -14,8 +14,8 @@ use super::{
     *,
 };
 use crate::{
-    enforce::{ContainerState, States, StatesRequest},
-    report::tests::report,
+    enforce::{ContainerState, States},
+    report::{requests::StatesRequest, tests::report},
 };
 use herder_model::{
     cgroup::{CgroupId, CgroupPath},

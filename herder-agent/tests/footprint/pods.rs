@@ -4,7 +4,7 @@ use super::{
     clients::{LEFT_BY_CLIENTS, connect},
     *,
 };
-use herder_agent::inside::report::own::PodRequest;
+use herder_agent::inside::report::requests::PodRequest;
 use herder_model::owner::{id::PodUid, path::PodCgroup};
 
 /// Connections that are held; more than are served at once.

@@ -4,7 +4,10 @@
 use super::node::{GROUP, IP, Node, container, pod};
 use herder_agent::inside::{
     core::Message,
-    report::own::{KillNames, OwnKill, PodRequest},
+    report::{
+        own::{KillNames, OwnKill},
+        requests::PodRequest,
+    },
 };
 use herder_model::{owner::id::PodUid, pods::addresses::SelfRefused};
 use tokio::sync::oneshot;

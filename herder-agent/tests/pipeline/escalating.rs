@@ -3,8 +3,9 @@
 use super::node::Node;
 use herder_agent::inside::{
     core::Message,
-    enforce::{EscalationState, Restarted, StatesRequest},
+    enforce::{EscalationState, Restarted},
     kernel::cgroupfs::dir::KILL,
+    report::requests::StatesRequest,
 };
 use std::{fs, ops::Range, time::Duration};
 use tokio::sync::oneshot;

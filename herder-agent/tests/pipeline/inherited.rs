@@ -17,7 +17,7 @@ fn left(of: &str, seconds_ago: u64) -> SavedCgroup {
     SavedCgroup {
         path: CgroupPath::parse(container('a').as_bytes()).ok(),
         oom_kills: Some(3),
-        give_back: Some(false),
+        original_value: Some(false),
         rule: Some(of.into()),
         escalated: Some(Monotonic(BEGIN.0 - seconds_ago * 1_000_000_000)),
     }

@@ -207,3 +207,23 @@ fn at_the_end_what_waits_is_reported() {
     let unknown = r#"herder_kills_unattributed_total{reason="unknown-pod"}"#;
     assert_eq!(node.metric(unknown), Some(2.0));
 }
+
+/// Fifteen minutes after its pod, by the core's clock.
+#[test]
+fn the_series_of_a_container_go_some_time_after_its_pod() {
+    let mut node = Node::new("series", GROUP);
+    node.pods_are('a');
+    node.subprocess_dies(5);
+    node.turn();
+    let series = r#"herder_oom_killed_processes_total{container="worker",kind="subprocess",namespace="shop",pod="web-0"}"#;
+    let is_shown = |node: &Node| {
+        node.reporter.expire(|_| false);
+        node.metric(series).is_some()
+    };
+    node.remove(&container('a'), node.worker);
+    node.pod_is_deleted();
+    node.pass(Duration::from_secs(899));
+    assert!(is_shown(&node));
+    node.pass(Duration::from_secs(1));
+    assert!(!is_shown(&node));
+}

@@ -169,7 +169,7 @@ impl Node {
             write(&root, &container('a'), OOM_GROUP, "1");
             left.insert(CgroupId(worker), of_worker);
         }
-        let reporter = Arc::new(Reporter::default());
+        let reporter = Arc::new(Reporter::new(Duration::from_secs(900), clock.clone()));
         let options = Options {
             dry_run: given.dry_run,
             restore_on_exit: false,
@@ -191,7 +191,7 @@ impl Node {
             clock: clock.clone(),
             source: source(&root),
             policy: policy(rules),
-            enforcer: Enforcer::new(Some(mount), options).with_left(left),
+            enforcer: Enforcer::new(Some(mount), options, clock.clone()).with_left(left),
             restarts: (restart_requests, Duration::from_secs(10)),
             reporter: reporter.clone(),
             hierarchy,

@@ -48,7 +48,7 @@ struct Known {
     path: CgroupPath,
     role: Role,
     since: Monotonic,
-    /// An event told of it, not a walk: until then it was not there.
+    /// An event reported it, not a walk: until then it was not there.
     announced: bool,
     /// When the last walk began that found it.
     seen: Monotonic,
@@ -121,7 +121,7 @@ impl CgroupTree {
         }
     }
 
-    /// Takes a cgroup that was made at a time, as an event tells. Returns whether it is not known
+    /// Takes a cgroup that was made at a time, as an event says. Returns whether it is not known
     /// yet, and there was room for it.
     pub fn made(&mut self, id: CgroupId, path: CgroupPath, role: Role, now: Monotonic) -> bool {
         self.take(id, Known { path, role, since: now, announced: true, seen: now, gone: None })

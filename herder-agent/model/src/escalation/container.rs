@@ -7,28 +7,17 @@ use super::{Escalate, To};
 use crate::clock::Monotonic;
 use std::collections::VecDeque;
 
-/// How far it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Kills are counted.
-    Counting,
-    /// There were enough: a restart is to be made.
-    Due,
-    /// The restart is being written.
-    Restarting,
-    /// `memory.oom.group` is to be 1.
-    Group,
-}
-
-impl Phase {
-    /// As clients are shown it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Phase::Counting => "counting",
-            Phase::Due => "waiting",
-            Phase::Restarting => "restarting",
-            Phase::Group => "group",
-        }
+labels! {
+    /// How far it is, as clients are shown it.
+    pub enum Phase {
+        /// Kills are counted.
+        Counting = "counting",
+        /// There were enough: a restart is to be made.
+        Due = "waiting",
+        /// The restart is being written.
+        Restarting = "restarting",
+        /// `memory.oom.group` is to be 1.
+        Group = "group",
     }
 }
 

@@ -41,8 +41,8 @@ impl Naming {
         patience: Patience,
     ) -> Option<&'a str> {
         let place = self.place(cgroup, id)?;
-        let told = |id: &ContainerId| self.told_name(cgroup.pod_uid, *id);
-        let names: Vec<&str> = place.older.iter().filter_map(told).collect();
+        let name_of = |id: &ContainerId| self.reported_name(cgroup.pod_uid, *id);
+        let names: Vec<&str> = place.older.iter().filter_map(name_of).collect();
         let is_container = match patience {
             // One of those that are older is the sandbox, perhaps without a cgroup of its
             // own. Another one without a name may be any container, or this one before.
@@ -82,11 +82,11 @@ impl Naming {
     /// Whether a cgroup holds all of a pod: the containers have IDs, and none of them ever had
     /// a cgroup.
     fn is_all_of(&self, pod: &Pod, cgroup: &PodCgroup, place: &Place<'_>) -> bool {
-        let told = |id| self.told_name(cgroup.pod_uid, id).is_some();
+        let is_named = |id| self.reported_name(cgroup.pod_uid, id).is_some();
         place.older.is_empty()
             && place.is_alone()
             && pod.containers.iter().any(|container| container.id.is_some())
-            && !place.siblings.earlier(place.id).any(told)
+            && !place.siblings.earlier(place.id).any(is_named)
     }
 
     fn place(&self, cgroup: &PodCgroup, id: ContainerId) -> Option<Place<'_>> {
@@ -95,7 +95,7 @@ impl Naming {
     }
 
     /// The name that the runtime or the status has for a container.
-    pub(super) fn told_name(&self, pod: PodUid, id: ContainerId) -> Option<&str> {
+    pub(super) fn reported_name(&self, pod: PodUid, id: ContainerId) -> Option<&str> {
         let learnt = self.learnt.named(id).map(|(_, name)| name);
         let status = || self.pods.as_ref()?.container(pod, id);
         learnt.or_else(|| status().map(|container| container.name.as_ref()))

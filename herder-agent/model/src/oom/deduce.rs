@@ -172,7 +172,7 @@ impl CountAssembler {
                 continue;
             }
             let domain = self.domain(&open);
-            open.tell(domain, group, ended, &mut kills);
+            open.report(domain, group, ended, &mut kills);
         }
         kills
     }
@@ -201,7 +201,13 @@ impl Open {
             && (sign.path.is_within(&self.container) || self.container.is_within(&sign.path))
     }
 
-    fn tell(self, domain: Domain, group: Option<CgroupId>, ended: bool, kills: &mut Vec<OomKill>) {
+    fn report(
+        self,
+        domain: Domain,
+        group: Option<CgroupId>,
+        ended: bool,
+        kills: &mut Vec<OomKill>,
+    ) {
         let victim = |id| Victim::nameless(id, self.since);
         let mut victims: Vec<_> =
             self.victims.iter().flat_map(|(id, times)| (0..*times).map(|_| victim(*id))).collect();

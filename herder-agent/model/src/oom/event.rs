@@ -108,28 +108,17 @@ pub struct Traced {
     pub cgroups: bool,
 }
 
-/// How it is known which marks are one kill, whether it is one, and whose limit was hit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Means {
-    /// By the kernel's functions, which are traced.
-    Functions,
-    /// By tracepoints and by the kernel's memory at the mark.
-    Tracepoints,
-    /// By tracepoints and by files of the cgroups, read after the mark.
-    Files,
-    /// By the kernel's counts alone: no program is attached.
-    Counts,
-}
-
-impl Means {
-    /// Its name in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Means::Functions => "functions",
-            Means::Tracepoints => "tracepoints",
-            Means::Files => "files",
-            Means::Counts => "counts",
-        }
+labels! {
+    /// How it is known which marks are one kill, whether it is one, and whose limit was hit.
+    pub enum Means {
+        /// By the kernel's functions, which are traced.
+        Functions = "functions",
+        /// By tracepoints and by the kernel's memory at the mark.
+        Tracepoints = "tracepoints",
+        /// By tracepoints and by files of the cgroups, read after the mark.
+        Files = "files",
+        /// By the kernel's counts alone: no program is attached.
+        Counts = "counts",
     }
 }
 

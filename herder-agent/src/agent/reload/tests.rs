@@ -40,7 +40,7 @@ impl Case {
         let file = directory.join("herder.yaml");
         make(&directory, &file);
         let (policies, followed) = watch::channel(Arc::default());
-        let reporter = Arc::new(Reporter::new(Duration::from_secs(60)));
+        let reporter = Arc::new(Reporter::default());
         let reload = (file.clone(), reporter.clone());
         let loaded = fs::read_to_string(&file).ok();
         let (access, asked) = watch::channel(Access::default());

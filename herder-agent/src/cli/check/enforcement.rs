@@ -5,7 +5,10 @@ use super::{Finding, Outcome, escalation, finding, ok, warn};
 use crate::{
     cli::args::NodeArgs,
     enforce::{ContainerState, Enforcer, Options, Origin, Place},
-    kernel::cgroupfs::{dir::CgroupRoot, walk},
+    kernel::{
+        cgroupfs::{dir::CgroupRoot, walk},
+        clock::Clock,
+    },
 };
 use herder_model::{
     cgroup::{CgroupId, CgroupPath, OOM_GROUP},
@@ -159,7 +162,7 @@ impl Trial<'_> {
             systemd_transient: self.transient.clone(),
             built_within: Duration::ZERO,
         };
-        let mut enforcer = Enforcer::new(CgroupRoot::open(self.root).ok(), options);
+        let mut enforcer = Enforcer::new(CgroupRoot::open(self.root).ok(), options, Clock::System);
         let owner = Owner::Host { cgroup: path.clone() };
         let place = Place { path, scope: None };
         enforcer.govern(*id, place, Origin::Existing, target, owner);

@@ -65,7 +65,7 @@ impl Agent {
         let below = uri.path().trim_end_matches('/').to_owned();
         let authorization = authorization(args)?;
         if authorization.is_some() && tls.is_none() && !is_this_machine(host) {
-            // Where standard error is gone, nobody would read it.
+            // Without a standard error there is no reader either.
             let _ = writeln!(
                 io::stderr(),
                 "herder-agent: the password crosses the network in clear to {host}; use https:// if the agent has TLS"

@@ -51,7 +51,7 @@ pub fn kills(args: SelfArgs) -> ExitCode {
                 print.kills(&kills)?;
                 last = kills.last().map_or(last, name);
             }
-            // Whoever follows waits.
+            // A client that follows waits.
             Err(ClientError::Refused { status, body, .. }) if follows && may_pass(status) => {
                 note(&body)?;
                 sleep(UNKNOWN).await;

@@ -6,8 +6,7 @@ use crate::{
     enforce::{effect::Effect, obstacle},
     kernel::cgroupfs::dir::DirError,
 };
-use herder_model::enforcement::Obstacle;
-use std::time::Instant;
+use herder_model::{clock::Monotonic, enforcement::Obstacle};
 
 /// The obstacle, and for people, why and what to do.
 type Reason = (Obstacle, String);
@@ -17,7 +16,9 @@ type Reason = (Obstacle, String);
 pub(super) struct Blocked {
     file: Option<Reason>,
     /// Until then a missing memory controller is not reported.
-    built_until: Option<Instant>,
+    built_until: Option<Monotonic>,
+    /// That time is over.
+    should_be_built: bool,
     surroundings: Option<Reason>,
     watch: Option<Reason>,
     reported: Option<Obstacle>,
@@ -26,7 +27,7 @@ pub(super) struct Blocked {
 impl Blocked {
     /// Its value is what the rule wants.
     pub(super) fn by_nothing(&mut self) {
-        (self.file, self.built_until) = (None, None);
+        (self.file, self.built_until, self.should_be_built) = (None, None, false);
     }
 
     /// Its file could not be read or written.
@@ -51,8 +52,7 @@ impl Blocked {
     /// The first of them. A cgroup in the making has no memory controller yet; within a scope
     /// it needs none, since the kernel then goes by the scope's value.
     fn reason(&self, in_scope: bool) -> Option<&Reason> {
-        let in_the_making =
-            self.built_until.is_some_and(|until| in_scope || Instant::now() < until);
+        let in_the_making = self.built_until.is_some() && (in_scope || !self.should_be_built);
         let file = self.file.as_ref().filter(|_| !in_the_making);
         file.or(self.surroundings.as_ref()).or(self.watch.as_ref())
     }
@@ -91,14 +91,15 @@ impl Container {
         &mut self,
         context: &Context,
         shared: &mut Shared,
-        seen: Instant,
+        seen: Monotonic,
     ) {
         self.show(None, shared);
-        if self.blocked.built_until.is_none() {
+        let until = *self.blocked.built_until.get_or_insert_with(|| {
             let until = seen + context.options.built_within;
-            self.blocked.built_until = Some(until);
             shared.built.push_back((until, self.id));
-        }
+            until
+        });
+        self.blocked.should_be_built = until <= seen;
     }
 
     /// Looks for what overrides a value of 0. For 1 nothing does. What is around a scope is
@@ -117,7 +118,7 @@ impl Container {
             self.blocked.surroundings =
                 obstacle::surroundings(&root.proc_path(), transient, &self.path);
         }
-        self.tell_obstacle(shared);
+        self.report_obstacle(shared);
     }
 
     /// Its obstacle, if there is one.
@@ -130,7 +131,7 @@ impl Container {
     }
 
     /// Reports an obstacle once when it comes, and once when it goes.
-    pub(super) fn tell_obstacle(&mut self, shared: &mut Shared) {
+    pub(super) fn report_obstacle(&mut self, shared: &mut Shared) {
         let now = self.obstacle();
         if self.blocked.reported == now {
             return;

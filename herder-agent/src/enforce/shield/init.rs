@@ -29,7 +29,7 @@ pub(super) struct Init {
     pub(super) too_many: bool,
     /// No rule asks for it any more. It stays until it has its own value again.
     pub(super) released: bool,
-    told: Option<Option<Unprotected>>,
+    reported: Option<Option<Unprotected>>,
     /// What was reported last to have failed.
     failed: Option<String>,
 }
@@ -45,7 +45,7 @@ impl Init {
             saved_in: None,
             too_many: false,
             released: false,
-            told: None,
+            reported: None,
             failed: None,
         }
     }
@@ -83,10 +83,10 @@ impl Init {
         }
     }
 
-    /// The same, if it was not told yet.
+    /// The same, if it was not reported yet.
     pub(super) fn news(&mut self) -> Option<Option<Unprotected>> {
         let now = self.unprotected();
-        (self.told.replace(now) != Some(now)).then_some(now)
+        (self.reported.replace(now) != Some(now)).then_some(now)
     }
 
     /// What the next agent has to know.
@@ -120,8 +120,8 @@ impl Init {
 
     /// Its process is gone. If the container lives on, it has another.
     pub(super) fn ended(&mut self) {
-        let (told, released) = (self.told, self.released);
-        *self = Init { told, released, ..Init::new(self.protect.clone()) };
+        let (reported, released) = (self.reported, self.released);
+        *self = Init { reported, released, ..Init::new(self.protect.clone()) };
     }
 
     /// Takes notice of an error. Returns whether it is another than the one before.
@@ -170,7 +170,7 @@ pub(super) fn give(process: &HostProcess, own: i16) -> Result<ScoreWrite, Proces
     }
 }
 
-/// What is told of a write.
+/// What is reported of a write.
 pub(super) fn result(written: &Result<ScoreWrite, ProcessError>) -> ScoreWrite {
     match written {
         Ok(done) => done.clone(),

@@ -52,7 +52,7 @@ pub struct Parts {
     pub dry_run: bool,
     /// What an earlier agent left.
     pub left: SavedInits,
-    /// Who is told.
+    /// Where it is reported.
     pub listener: Arc<dyn Listener>,
 }
 
@@ -107,7 +107,7 @@ impl Link {
     /// Waits until something else is so.
     pub async fn changed(&mut self) {
         if self.found.changed().await.is_err() {
-            // The thread has ended, which it does only when it is told to.
+            // The thread has ended, which it does only when that was ordered.
             pending::<()>().await;
         }
     }

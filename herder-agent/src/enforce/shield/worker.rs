@@ -370,7 +370,7 @@ impl<F: ForkSource> Worker<F> {
         let given = self.tools.processes.process(pid).and_then(|process| {
             if process.start() == start { give(&process, own) } else { Err(ProcessError::Gone) }
         });
-        self.tools.listener.wrote(path, pid, Written::GaveBack, &result(&given));
+        self.tools.listener.wrote(path, pid, Written::ChildRestored, &result(&given));
         // It lives, and the next walk finds it again.
         if matches!(given, Err(ProcessError::Other(_))) {
             self.to_sweep.insert(container);

@@ -45,8 +45,8 @@ fn states() -> Vec<OomGroupState> {
     let phases = [
         Phase::Settling,
         Phase::Holding,
-        Phase::Resting { held: false },
-        Phase::Resting { held: true },
+        Phase::BackedOff { held: false },
+        Phase::BackedOff { held: true },
     ];
     let mut states = Vec::new();
     for provenance in provenances() {
@@ -77,7 +77,7 @@ fn states() -> Vec<OomGroupState> {
 }
 
 fn seen() -> Vec<Seen> {
-    let mut seen = vec![Seen::EchoLost, Seen::TooFast, Seen::Rested, Seen::Changed(None)];
+    let mut seen = vec![Seen::EchoLost, Seen::TooFast, Seen::Resumed, Seen::Changed(None)];
     for bit in [false, true] {
         seen.extend([Seen::Value(bit), Seen::Writable(bit), Seen::Changed(Some(bit))]);
         seen.push(Seen::Wanted(bit));
@@ -154,9 +154,9 @@ fn what_holds_of_every_transition() {
             }
             // Of the phases.
             match seen {
-                Seen::TooFast => assert!(after.is_resting(), "{at}"),
-                Seen::Rested => assert!(!after.is_resting(), "{at}"),
-                _ => assert_eq!(after.is_resting(), before.is_resting(), "{at}"),
+                Seen::TooFast => assert!(after.is_backed_off(), "{at}"),
+                Seen::Resumed => assert!(!after.is_backed_off(), "{at}"),
+                _ => assert_eq!(after.is_backed_off(), before.is_backed_off(), "{at}"),
             }
             match seen {
                 Seen::Wanted(wanted) if wanted != before.wanted => {
@@ -336,7 +336,7 @@ fn a_pause_keeps_what_was_held() {
     let mut state = OomGroupState::new(false, Origin::Made, false);
     for (held, then) in [(false, ENFORCE), (true, REVERT)] {
         state.step(Seen::TooFast);
-        state.step(Seen::Rested);
+        state.step(Seen::Resumed);
         assert_eq!(state.step(value(true)), then, "{held}");
         state.step(written(Cause::Enforce));
     }

@@ -114,7 +114,7 @@ fn what_an_earlier_agent_left_is_given_back() {
         let left = SavedCgroup {
             path: None,
             oom_kills: None,
-            give_back: Some(true),
+            original_value: Some(true),
             rule: None,
             escalated: None,
         };
@@ -159,10 +159,10 @@ fn a_1_that_was_there_first_is_the_runtimes() {
 fn what_no_rule_matches_any_more_is_given_back_once_that_is_sure() {
     for (dry_run, value) in [(false, "1"), (true, "0")] {
         let mut fake = Fake::new("left-over", |options| options.dry_run = dry_run);
-        let left = |path: &str, give_back| SavedCgroup {
+        let left = |path: &str, original_value| SavedCgroup {
             path: CgroupPath::parse(path.as_bytes()).ok(),
             oom_kills: None,
-            give_back,
+            original_value,
             rule: Some("gone".into()),
             escalated: None,
         };

@@ -75,7 +75,7 @@ pub struct MemoryEvents {
     /// Not all notifications are read.
     more: bool,
     /// It was logged that there are no more watches.
-    told_short: bool,
+    reported_short: bool,
 }
 
 impl MemoryEvents {
@@ -98,7 +98,7 @@ impl MemoryEvents {
             below: Vec::new(),
             overflow: false,
             more: false,
-            told_short: false,
+            reported_short: false,
         })
     }
 
@@ -150,7 +150,7 @@ impl MemoryEvents {
 
     /// Not everything can be watched.
     fn short(&mut self, why: &str) {
-        if !mem::replace(&mut self.told_short, true) {
+        if !mem::replace(&mut self.reported_short, true) {
             tracing::warn!(
                 why,
                 "Some cgroups are not watched: kills there are reported only at the next resync, or counted as unseen."

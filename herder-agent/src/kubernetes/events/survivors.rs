@@ -19,11 +19,16 @@ const MOST_CGROUPS: usize = 64;
 pub struct Survivors {
     /// Directory of its cgroup.
     pub cgroup: PathBuf,
-    /// When the kill was reported.
-    pub since: Instant,
+    /// When the kill was reported, by the clock of the writer of Events.
+    since: Instant,
 }
 
 impl Survivors {
+    /// Of the container with this directory, a process of which is reported as killed now.
+    pub fn new(cgroup: PathBuf) -> Self {
+        Survivors { cgroup, since: Instant::now() }
+    }
+
     /// Counts when it is time. Nothing if it cannot be known.
     pub(super) async fn count(&self) -> Option<usize> {
         sleep_until(self.since + DYING).await;

@@ -37,7 +37,7 @@ pub(super) enum FamilyKind {
 
 /// All series of one metric name. Clones are the same metric.
 #[derive(Clone, Debug)]
-pub(super) struct Family<const N: usize> {
+pub(in crate::report) struct Family<const N: usize> {
     inner: Arc<Inner<N>>,
 }
 
@@ -71,34 +71,34 @@ impl<const N: usize> Family<N> {
     }
 
     /// Makes sure that there is a series.
-    pub(super) fn begin(&self, labels: [&str; N]) {
+    pub(in crate::report) fn begin(&self, labels: [&str; N]) {
         self.add(labels, 0);
     }
 
     /// Adds to a series, which begins at 0 if there is none.
-    pub(super) fn add(&self, labels: [&str; N], value: u64) {
+    pub(in crate::report) fn add(&self, labels: [&str; N], value: u64) {
         let mut series = self.inner.series();
         let sum = series.entry(labels.map(Box::from)).or_default();
         *sum = sum.saturating_add(value);
     }
 
     /// Sets a series.
-    pub(super) fn set(&self, labels: [&str; N], value: u64) {
+    pub(in crate::report) fn set(&self, labels: [&str; N], value: u64) {
         self.inner.series().insert(labels.map(Box::from), value);
     }
 
     /// Sets a series and ends all others, so that no reader sees two or none.
-    pub(super) fn set_only(&self, labels: [&str; N], value: u64) {
+    pub(in crate::report) fn set_only(&self, labels: [&str; N], value: u64) {
         *self.inner.series() = BTreeMap::from([(labels.map(Box::from), value)]);
     }
 
     /// Ends a series, if there is one.
-    pub(super) fn remove(&self, labels: [&str; N]) {
+    pub(in crate::report) fn remove(&self, labels: [&str; N]) {
         self.inner.series().remove(&labels.map(Box::from));
     }
 
     /// Ends all series whose first labels are these.
-    pub(super) fn remove_all(&self, first: &[&str]) {
+    pub(in crate::report) fn remove_all(&self, first: &[&str]) {
         self.inner.series().retain(|labels, _| {
             let same = labels.iter().zip(first).all(|(label, value)| **label == **value);
             !same

@@ -4,13 +4,14 @@
 use super::families::Families;
 use herder_model::{
     cgroup::CgroupPath,
+    clock::Monotonic,
     oom::{Kind, Limit},
     owner::{ContainerNames, Owner},
     pods::restarts::Reason,
 };
 use std::{
     collections::{HashMap, HashSet},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// Most cgroups outside of pods that have series of their own.
@@ -23,7 +24,7 @@ const OTHER: &str = "other";
 pub(super) struct Series {
     retention: Duration,
     host: HashSet<String>,
-    gone: HashMap<Owner, Instant>,
+    gone: HashMap<Owner, Monotonic>,
     present: HashSet<Owner>,
 }
 
@@ -45,9 +46,9 @@ impl Series {
     }
 
     /// A kill of a container that is gone: its series stay a while longer.
-    pub(super) fn touch(&mut self, owner: &Owner) {
+    pub(super) fn touch(&mut self, owner: &Owner, now: Monotonic) {
         if let Some(gone) = self.gone.get_mut(owner) {
-            *gone = Instant::now();
+            *gone = now;
         }
     }
 
@@ -89,7 +90,7 @@ impl Series {
         }
     }
 
-    pub(super) fn gone(&mut self, owner: &Owner, families: &Families, now: Instant) {
+    pub(super) fn gone(&mut self, owner: &Owner, families: &Families, now: Monotonic) {
         self.present.remove(owner);
         // The value of what is gone would be a lie, so it goes at once.
         match owner {
@@ -109,7 +110,7 @@ impl Series {
 
     /// A cgroup of an owner was removed; unless the owner is matched and lives on
     /// in another one, its series go after a while.
-    pub(super) fn left(&mut self, owner: &Owner, now: Instant) {
+    pub(super) fn left(&mut self, owner: &Owner, now: Monotonic) {
         if self.present.contains(owner) || matches!(owner, Owner::Unnamed { .. }) {
             return;
         }
@@ -122,13 +123,13 @@ impl Series {
         self.gone.insert(owner.clone(), now);
     }
 
-    /// The series of those that are gone for long enough go. Gives whose they were.
+    /// The series of those that are gone for long enough go.
     pub(super) fn expire(
         &mut self,
         families: &Families,
-        now: Instant,
+        now: Monotonic,
         is_there: impl Fn(&ContainerNames) -> bool,
-    ) -> Vec<Owner> {
+    ) {
         let retention = self.retention;
         // A container may end and start again long after; what counts is its pod.
         for (owner, gone) in &mut self.gone {
@@ -138,17 +139,16 @@ impl Series {
                 *gone = now;
             }
         }
-        let old = |gone: &Instant| now.saturating_duration_since(*gone) >= retention;
-        let expired: Vec<_> =
-            self.gone.extract_if(|_, gone| old(gone)).map(|(owner, _)| owner).collect();
-        for owner in &expired {
+        let old = |gone: &Monotonic| now.saturating_duration_since(*gone) >= retention;
+        for (owner, _) in self.gone.extract_if(|_, gone| old(gone)) {
             match owner {
                 Owner::Container(ContainerNames { namespace, pod, container }) => {
-                    let first = [namespace.as_str(), pod, container];
+                    let first = [&*namespace, &*pod, &*container];
                     families.kills.remove_all(&first);
                     families.survived.remove_all(&first);
                     families.processes.remove_all(&first);
                     families.restarts.remove_all(&first);
+                    families.memory.remove(first);
                 }
                 Owner::Host { cgroup } => {
                     let label = cgroup.to_string();
@@ -159,7 +159,6 @@ impl Series {
                 Owner::Unnamed { .. } => {}
             }
         }
-        expired
     }
 }
 

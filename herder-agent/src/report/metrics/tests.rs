@@ -5,13 +5,15 @@ use super::*;
 use crate::report::ConfigInForce;
 use herder_model::{
     cgroup::{CgroupId, CgroupPath},
-    clock::Monotonic,
     oom::{Domain, Kind, Limit, OomKill, Trigger, Victim, limit::Limits},
     owner::ContainerNames,
     rules::parse::LogLevel,
 };
 use sizing::at_its_limit;
 use std::time::SystemTime;
+
+/// Some moment.
+const NOW: Monotonic = Monotonic(1_000_000_000_000);
 
 fn host(path: &str) -> Owner {
     Owner::Host { cgroup: CgroupPath::parse(path.as_bytes()).unwrap() }
@@ -81,10 +83,10 @@ fn begins(metrics: &Metrics) {
 /// A query that counts the containers that ended must not count a group inside of a container.
 #[test]
 fn a_group_inside_of_a_container_is_sub_processes() {
-    let metrics = Metrics::default();
+    let metrics = Metrics::new(RETENTION);
     for ends in [false, true] {
         let kill = KillReport { ends, ..report(&[pod("a"), pod("a")], Kind::Group, None) };
-        metrics.kill(&kill, Duration::ZERO);
+        metrics.kill(&kill, Duration::ZERO, NOW);
     }
     let kills = |kind: &str| {
         let labels = format!("container=\"worker\",kind=\"{kind}\",");
@@ -99,7 +101,7 @@ fn a_group_inside_of_a_container_is_sub_processes() {
 
 #[test]
 fn every_family_of_the_contract_is_there_from_the_start() {
-    let metrics = Metrics::default();
+    let metrics = Metrics::new(RETENTION);
     metrics.source("ebpf", Means::Functions);
     begins(&metrics);
     let table = [
@@ -141,9 +143,9 @@ fn every_family_of_the_contract_is_there_from_the_start() {
 /// No registry sees to it for families that write themselves.
 #[test]
 fn no_family_is_there_twice() {
-    let metrics = Metrics::default();
-    metrics.kill(&report(&[pod("a")], Kind::Init, None), Duration::ZERO);
-    metrics.kill(&report(&[host("/x")], Kind::Init, Some("/x")), Duration::ZERO);
+    let metrics = Metrics::new(RETENTION);
+    metrics.kill(&report(&[pod("a")], Kind::Init, None), Duration::ZERO, NOW);
+    metrics.kill(&report(&[host("/x")], Kind::Init, Some("/x")), Duration::ZERO, NOW);
     let mut types = lines(&metrics, "# TYPE ");
     let count = types.len();
     types.sort();
@@ -153,9 +155,9 @@ fn no_family_is_there_twice() {
 
 #[test]
 fn a_group_kill_is_one_kill_and_many_processes_each_where_it_was() {
-    let metrics = Metrics::default();
+    let metrics = Metrics::new(RETENTION);
     let owners = [pod("a"), pod("a"), pod("b")];
-    metrics.kill(&report(&owners, Kind::Group, Some("/x")), Duration::ZERO);
+    metrics.kill(&report(&owners, Kind::Group, Some("/x")), Duration::ZERO, NOW);
     assert_eq!(
         lines(&metrics, "herder_oom_kills_total"),
         [
@@ -173,8 +175,8 @@ fn a_group_kill_is_one_kill_and_many_processes_each_where_it_was() {
 
 #[test]
 fn matched_containers_begin_at_zero_and_outlive_the_container() {
-    let metrics = Metrics::default();
-    let now = Instant::now();
+    let metrics = Metrics::new(RETENTION);
+    let now = NOW;
     metrics.oom_group_effective(&pod("a"), Some(false), true, now);
     assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 9);
     assert_eq!(lines(&metrics, "herder_oom_kills_survived_total").len(), 1);
@@ -185,9 +187,9 @@ fn matched_containers_begin_at_zero_and_outlive_the_container() {
     assert_eq!(lines(&metrics, "herder_container_oom_group{").len(), 0);
     metrics.expire(now + Duration::from_secs(14 * 60), |_| false);
     assert_eq!(lines(&metrics, "herder_oom_kills_total").len(), 9);
-    metrics.survived(&pod("a"));
+    metrics.survived(&pod("a"), NOW);
     assert!(lines(&metrics, "herder_oom_kills_survived_total")[0].ends_with(" 1"));
-    metrics.expire(Instant::now() + Duration::from_secs(15 * 60), |_| false);
+    metrics.expire(NOW + Duration::from_secs(15 * 60), |_| false);
     for family in ["herder_oom_kills_total", "herder_oom_kills_survived_total"] {
         assert_eq!(lines(&metrics, family).len(), 0);
     }
@@ -196,18 +198,18 @@ fn matched_containers_begin_at_zero_and_outlive_the_container() {
 /// Else `increase()` would not see it.
 #[test]
 fn a_first_kill_makes_no_series() {
-    let metrics = Metrics::default();
+    let metrics = Metrics::new(RETENTION);
     let all =
         || ["herder_oom_kill", "herder_host_oom_kill"].map(|family| lines(&metrics, family).len());
     for owner in [pod("a"), host("/c")] {
-        metrics.oom_group_effective(&owner, Some(false), false, Instant::now());
+        metrics.oom_group_effective(&owner, Some(false), false, NOW);
     }
     let before = all();
     for owner in [pod("a"), host("/c")] {
         for kind in [Kind::Subprocess, Kind::Init, Kind::Group] {
             for limit in [Limit::Container, Limit::Pod, Limit::Node] {
                 let kill = report(std::slice::from_ref(&owner), kind, Some("/c"));
-                metrics.kill(&KillReport { limit, ..kill }, Duration::ZERO);
+                metrics.kill(&KillReport { limit, ..kill }, Duration::ZERO, NOW);
             }
         }
     }
@@ -216,7 +218,7 @@ fn a_first_kill_makes_no_series() {
 
 #[test]
 fn a_first_write_or_revert_makes_no_series() {
-    let metrics = Metrics::default();
+    let metrics = Metrics::new(RETENTION);
     let written = |result: &WriteResult| {
         metrics.oom_group_write(&OomGroupWrite {
             cgroup: CgroupPath::root(),
@@ -241,7 +243,7 @@ fn a_first_write_or_revert_makes_no_series() {
 #[test]
 fn series_stay_while_the_pod_is_there_and_as_long_again_after_it() {
     let metrics = Metrics::new(Duration::from_secs(60));
-    let now = Instant::now();
+    let now = NOW;
     metrics.oom_group_effective(&pod("a"), Some(false), false, now);
     metrics.oom_group_effective(&pod("a"), None, false, now);
     let restart = lines(&metrics, "herder_container_restarts_total");
@@ -262,8 +264,8 @@ fn series_stay_while_the_pod_is_there_and_as_long_again_after_it() {
 
 #[test]
 fn a_container_that_comes_back_keeps_its_series() {
-    let metrics = Metrics::default();
-    let now = Instant::now();
+    let metrics = Metrics::new(RETENTION);
+    let now = NOW;
     metrics.oom_group_effective(&host("/c"), Some(false), false, now);
     metrics.oom_group_effective(&host("/c"), None, false, now);
     metrics.oom_group_effective(&host("/c"), Some(true), false, now);
@@ -277,10 +279,10 @@ fn a_container_that_comes_back_keeps_its_series() {
 
 #[test]
 fn cgroups_of_the_host_are_bounded() {
-    let metrics = Metrics::default();
+    let metrics = Metrics::new(RETENTION);
     for number in 0..600 {
         let path = format!("/c{number}");
-        metrics.kill(&report(&[host(&path)], Kind::Subprocess, Some(&path)), Duration::ZERO);
+        metrics.kill(&report(&[host(&path)], Kind::Subprocess, Some(&path)), Duration::ZERO, NOW);
     }
     let all = lines(&metrics, "herder_host_oom_kills_total");
     assert_eq!(all.len(), 513);
@@ -290,13 +292,13 @@ fn cgroups_of_the_host_are_bounded() {
 
 #[test]
 fn series_of_removed_cgroups_go_and_make_room() {
-    let metrics = Metrics::default();
-    let now = Instant::now();
+    let metrics = Metrics::new(RETENTION);
+    let now = NOW;
     for number in 0..600 {
         let path = format!("/c{number}");
         metrics.left(&host(&path), now);
-        metrics.kill(&report(&[host(&path)], Kind::Group, Some(&path)), Duration::ZERO);
-        metrics.survived(&host(&path));
+        metrics.kill(&report(&[host(&path)], Kind::Group, Some(&path)), Duration::ZERO, NOW);
+        metrics.survived(&host(&path), NOW);
         metrics.left(&host(&path), now);
     }
     metrics.expire(now + Duration::from_secs(15 * 60), |_| false);
@@ -304,7 +306,7 @@ fn series_of_removed_cgroups_go_and_make_room() {
     assert_eq!(left.len(), 1, "those that had to share one: {left:?}");
     let survived = lines(&metrics, "herder_host_oom_kills_survived_total");
     assert_eq!(survived, [r#"herder_host_oom_kills_survived_total{cgroup="other"} 88"#]);
-    metrics.kill(&report(&[host("/new")], Kind::Group, Some("/new")), Duration::ZERO);
+    metrics.kill(&report(&[host("/new")], Kind::Group, Some("/new")), Duration::ZERO, NOW);
     assert!(
         lines(&metrics, "herder_host_oom_kills_total").iter().any(|line| line.contains("/new"))
     );
@@ -313,13 +315,13 @@ fn series_of_removed_cgroups_go_and_make_room() {
 /// prometheus 0.14's own vectors would take these two for one series.
 #[test]
 fn names_that_read_the_same_together_are_two_series() {
-    let metrics = Metrics::default();
+    let metrics = Metrics::new(RETENTION);
     let named = |pod: &str, container: &str| {
         let [namespace, pod, container] = ["ns", pod, container].map(str::to_owned);
         Owner::Container(ContainerNames { namespace, pod, container })
     };
     for owner in [named("web-1", "1x"), named("web-11", "x"), named("web-11", "x")] {
-        metrics.kill(&report(&[owner], Kind::Init, Some("/x")), Duration::ZERO);
+        metrics.kill(&report(&[owner], Kind::Init, Some("/x")), Duration::ZERO, NOW);
     }
     let all = lines(&metrics, "herder_oom_kills_total");
     assert_eq!(all.len(), 2, "{all:?}");
@@ -328,19 +330,19 @@ fn names_that_read_the_same_together_are_two_series() {
 
 #[test]
 fn a_kill_in_a_cgroup_that_was_never_seen_is_counted_as_unknown() {
-    let metrics = Metrics::default();
-    metrics.kill(&report(&[host("/")], Kind::Subprocess, None), Duration::ZERO);
+    let metrics = Metrics::new(RETENTION);
+    metrics.kill(&report(&[host("/")], Kind::Subprocess, None), Duration::ZERO, NOW);
     let all = lines(&metrics, "herder_host_oom_kills_total");
     assert!(all[0].contains(r#"cgroup="unknown""#), "{all:?}");
 }
 
 #[test]
 fn names_from_outside_cannot_break_the_exposition() {
-    let metrics = Metrics::default();
+    let metrics = Metrics::new(RETENTION);
     let nasty = b"/a\"\n\\b\x1b[31m\xff";
     let cgroup = CgroupPath::parse(nasty).unwrap();
     let kill = report(&[Owner::Host { cgroup: cgroup.clone() }], Kind::Init, None);
-    metrics.kill(&KillReport { cgroup: Some(cgroup), ..kill }, Duration::ZERO);
+    metrics.kill(&KillReport { cgroup: Some(cgroup), ..kill }, Duration::ZERO, NOW);
     let all = lines(&metrics, "herder_host_oom_kills_total");
     assert_eq!(all.len(), 1);
     assert!(all[0].contains(r#"cgroup="/a\"\\x0a\\b\\x1b[31m\\xff""#), "{all:?}");
@@ -354,10 +356,10 @@ fn promtool_finds_nothing_to_complain_about() {
         io::Write,
         process::{Command, Stdio},
     };
-    let metrics = Metrics::default();
-    metrics.oom_group_effective(&pod("a"), Some(false), false, Instant::now());
-    metrics.oom_group_effective(&host("/c"), Some(false), false, Instant::now());
-    metrics.kill(&report(&[pod("a")], Kind::Init, Some("/x")), Duration::ZERO);
+    let metrics = Metrics::new(RETENTION);
+    metrics.oom_group_effective(&pod("a"), Some(false), false, NOW);
+    metrics.oom_group_effective(&host("/c"), Some(false), false, NOW);
+    metrics.kill(&report(&[pod("a")], Kind::Init, Some("/x")), Duration::ZERO, NOW);
     metrics.oom_group_write(&OomGroupWrite {
         cgroup: CgroupPath::root(),
         rule: "rule".into(),

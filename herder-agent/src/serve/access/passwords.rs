@@ -146,7 +146,7 @@ impl Passwords {
         if !is_right || user.is_none() {
             return Checked::Wrong;
         }
-        self.guesses.give_back(address);
+        self.guesses.put_back(address);
         self.with(|right| {
             if !right.contains(&tag) {
                 right.truncate(REMEMBERED - 1);

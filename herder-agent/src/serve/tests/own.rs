@@ -1,7 +1,7 @@
 //! The port for pods. Pods connect from 127.0.0.1, .2 and so on; the test answers for the core.
 
 use super::*;
-use crate::report::own::PodRequest;
+use crate::report::requests::PodRequest;
 use herder_model::{
     kill::KillReport,
     owner::{ContainerNames, id::PodUid, path::PodCgroup},

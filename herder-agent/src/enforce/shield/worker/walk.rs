@@ -1,4 +1,4 @@
-//! One walk over the node's processes for all containers at once: it finds inits, and gives back
+//! One walk over the node's processes for all containers at once: it finds inits, and restores
 //! what was forked exempt unseen.
 //!
 //! It goes some processes at a time, because on a large node it takes longer than the ring buffer
@@ -27,7 +27,7 @@ use std::{
 /// Processes that are looked at before forks get their turn; each takes some tens of microseconds.
 const PROCESSES_AT_ONCE: usize = 64;
 
-/// Two walks that only give back are at least so far apart.
+/// Two walks that only restore are at least so far apart.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// A walk that is under way.
@@ -129,7 +129,7 @@ impl<F: ForkSource> Worker<F> {
         let path = process.cgroup()?.and_then(|text| self.tools.paths.resolve(&text));
         let id = path.and_then(|path| search::container_of(&path, &walk.containers));
         let Some(id) = id else { return Ok(()) };
-        let swept = if walk.sweeps(id) { self.give_back(id, &process) } else { Ok(()) };
+        let swept = if walk.sweeps(id) { self.restore_child(id, &process) } else { Ok(()) };
         if let Some(candidates) = walk.sought.get_mut(&id)
             && let Some(Init { protect, .. }) = self.inits.get(&id)
         {
@@ -139,13 +139,13 @@ impl<F: ForkSource> Worker<F> {
     }
 
     /// Gives a process of a container the init's own value, if it is exempt and not the init.
-    fn give_back(&self, id: CgroupId, process: &HostProcess) -> Result<(), ProcessError> {
+    fn restore_child(&self, id: CgroupId, process: &HostProcess) -> Result<(), ProcessError> {
         let Some((own, path)) = self.value_of_children(id) else { return Ok(()) };
         if process.score()? != EXEMPT || self.is_protected(process.pid()) {
             return Ok(());
         }
         let given = give(process, own);
-        self.tools.listener.wrote(path, process.pid(), Written::GaveBack, &result(&given));
+        self.tools.listener.wrote(path, process.pid(), Written::ChildRestored, &result(&given));
         given.map(drop)
     }
 

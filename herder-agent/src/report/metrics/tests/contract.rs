@@ -60,16 +60,16 @@ fn exported(metrics: &Metrics) -> BTreeMap<String, Described> {
 
 #[test]
 fn every_family_is_documented_as_it_is_exported() {
-    let metrics = Metrics::default();
+    let metrics = Metrics::new(RETENTION);
     metrics.source("ebpf", Means::Functions);
     begins(&metrics);
     let fresh = exported(&metrics);
     metrics.rule("web");
     metrics.escalating("web", To::Restart);
     for owner in [pod("web-0"), host("/x")] {
-        metrics.oom_group_effective(&owner, Some(false), false, Instant::now());
+        metrics.oom_group_effective(&owner, Some(false), false, NOW);
     }
-    metrics.kill(&at_its_limit("web-0", 64 << 20), Duration::ZERO);
+    metrics.kill(&at_its_limit("web-0", 64 << 20), Duration::ZERO, NOW);
     let (all, documented) = (exported(&metrics), documented());
     assert!(fresh.len() > 20 && all.len() > fresh.len(), "{} {}", fresh.len(), all.len());
     for (name, described) in &all {
@@ -82,7 +82,7 @@ fn every_family_is_documented_as_it_is_exported() {
 /// The tables whose heads are like "`reason` of `herder_kills_lost_total`".
 #[test]
 fn every_value_of_a_closed_label_is_documented() {
-    let metrics = Metrics::default();
+    let metrics = Metrics::new(RETENTION);
     metrics.escalating("web", To::Restart);
     let mut tables = 0;
     for (place, head) in PAGE.lines().enumerate() {

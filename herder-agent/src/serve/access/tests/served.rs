@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    report::{Reporter, heartbeat::Heartbeat, own::PodRequest},
+    report::{Reporter, heartbeat::Heartbeat, requests::PodRequest},
     serve::{HEAD, Readiness, State, bind, places::HANDSHAKES, run},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
