@@ -6,6 +6,7 @@
 mod families;
 mod family;
 mod series;
+mod values;
 
 use super::{
     ConfigInForce,
@@ -214,6 +215,7 @@ impl Metrics {
 
     pub(super) fn expire(&self, now: Monotonic, is_there: impl Fn(&ContainerNames) -> bool) {
         self.series().expire(&self.families, now, is_there);
+        self.families.values.forget_unused();
     }
 
     /// Log lines that were dropped since the start.

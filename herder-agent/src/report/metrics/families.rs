@@ -1,7 +1,10 @@
 //! Every family, in one place: type, name, labels, which series are there from the start, and the
 //! HELP line.
 
-use super::family::{Exposed, Family, FamilyKind};
+use super::{
+    family::{Exposed, Family, FamilyKind},
+    values::Values,
+};
 use crate::{
     enforce::shield::{ScoreWrite, Written},
     kubernetes::{client::Failure, events::send::Outcome},
@@ -19,6 +22,7 @@ use herder_model::{
 use prometheus::{
     Histogram, HistogramOpts, Registry, core::Collector, process_collector::ProcessCollector,
 };
+use std::sync::Arc;
 
 /// Makes `Families` and how one is made. After `from` stand the labels of the series that begin
 /// at 0.
@@ -36,6 +40,7 @@ macro_rules! families {
         pub(in crate::report) struct Families {
             /// Histograms, and the process's own.
             pub(super) registry: Registry,
+            pub(super) values: Arc<Values>,
             /// All others, which write themselves.
             pub(super) exposed: Vec<Box<dyn Exposed>>,
             $(pub(in crate::report) $field: Family<{
@@ -53,8 +58,10 @@ macro_rules! families {
                     registry.register(collector).expect("no family is registered twice");
                 };
                 register(Box::new(ProcessCollector::for_self()));
+                let values = Arc::<Values>::default();
                 $(
-                    let $field = Family::new(FamilyKind::$kind, $name, $help, [$($label),*])
+                    let kind = FamilyKind::$kind;
+                    let $field = Family::new(kind, $name, $help, [$($label),*], values.clone())
                         .expect("a valid family");
                     $($first.into_iter().for_each(|labels| $field.begin(labels));)?
                 )*
@@ -65,7 +72,7 @@ macro_rules! families {
                     register(Box::new($histogram.clone()));
                 )*
                 let exposed: Vec<Box<dyn Exposed>> = vec![$(Box::new($field.clone())),*];
-                Families { registry, exposed, $($field,)* $($histogram,)* }
+                Families { registry, values, exposed, $($field,)* $($histogram,)* }
             }
         }
     };
