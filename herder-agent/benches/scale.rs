@@ -20,7 +20,7 @@ use herder_model::{
     cgroup::CgroupId,
     clock::Monotonic,
     kill::KillReport,
-    oom::{Domain, Kind, Limit, OomKill, Victim, event::Means, limit::Limits},
+    oom::{Kind, Limit, OomKill, Victim, event::Means},
     owner::{ContainerNames, Owner, id::PodUid},
     pods::{ContainerKind, wire::PodObject},
 };
@@ -50,34 +50,8 @@ fn owner(pod: usize, container: usize) -> Owner {
 }
 
 fn report(owner: Owner, kind: Kind) -> KillReport {
-    let kill = OomKill {
-        victims: vec![Victim::nameless(CgroupId(1), Monotonic::ZERO)],
-        trigger: None,
-        domain: Domain::Unknown,
-        group: None,
-        group_cgroup: None,
-        ended: None,
-        candidates: None,
-    };
-    let (limit, victim_owners) = (Limit::Container, vec![owner.clone()]);
-    let limits = Limits::default();
-    let (ends, group) = (kind != Kind::Subprocess, None);
-    KillReport {
-        kill,
-        kind,
-        limit,
-        limits,
-        ends,
-        exiting: 0,
-        group,
-        owner,
-        cgroup: None,
-        victim_owners,
-        victim_pods: Vec::new(),
-        rule: None,
-        pod: None,
-        scene: None,
-    }
+    let victims = vec![Victim::nameless(CgroupId(1), Monotonic::ZERO)];
+    KillReport::new(owner, kind, Limit::Container, OomKill { victims, ..OomKill::default() })
 }
 
 /// Series and bytes of one node's scrape: nothing matched, all matched, all killed in each

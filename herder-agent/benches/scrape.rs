@@ -16,7 +16,7 @@ use herder_model::{
     cgroup::CgroupId,
     clock::Monotonic,
     kill::KillReport,
-    oom::{Domain, Kind, Limit, OomKill, Victim, limit::Limits},
+    oom::{Kind, Limit, OomKill, Victim},
     owner::{ContainerNames, Owner},
 };
 use rcgen::{CertificateParams, KeyPair};
@@ -50,29 +50,11 @@ const TIMES: usize = 500;
 const PAUSE: Duration = Duration::from_millis(105);
 
 fn kill(owner: &Owner, kind: Kind) -> KillReport {
+    let victims = vec![Victim::nameless(CgroupId(1), Monotonic::ZERO)];
+    let kill = OomKill { victims, ..OomKill::default() };
     KillReport {
-        pod: None,
-        scene: None,
-        kill: OomKill {
-            victims: vec![Victim::nameless(CgroupId(1), Monotonic::ZERO)],
-            trigger: None,
-            domain: Domain::Unknown,
-            group: None,
-            group_cgroup: None,
-            ended: None,
-            candidates: None,
-        },
-        kind,
-        ends: kind != Kind::Subprocess,
-        exiting: 0,
-        group: None,
-        limit: Limit::Container,
-        limits: Limits::default(),
-        owner: owner.clone(),
-        cgroup: None,
-        victim_owners: vec![owner.clone()],
-        victim_pods: Vec::new(),
         rule: Some("web".into()),
+        ..KillReport::new(owner.clone(), kind, Limit::Container, kill)
     }
 }
 

@@ -29,7 +29,7 @@ use herder_model::{
     },
     clock::Monotonic,
     kill::{KEPT, KillReport},
-    oom::{Domain, Kind, Limit, OomKill, Victim, limit::Limits},
+    oom::{Kind, Limit, OomKill, Victim},
     owner::{ContainerNames, Owner},
     pods::{
         Event,
@@ -250,29 +250,11 @@ fn one_kill(
     reconciler.read(id, 0, time);
     reporter.oom_group_effective(&owner, Some(false), false);
     let victim = Victim::nameless(id, time);
+    let kill = OomKill { victims: vec![victim], ..OomKill::default() };
     reporter.kill(&KillReport {
-        pod: None,
-        scene: None,
-        kill: OomKill {
-            victims: vec![victim],
-            trigger: None,
-            domain: Domain::Unknown,
-            group: None,
-            group_cgroup: None,
-            ended: None,
-            candidates: None,
-        },
-        kind: Kind::Subprocess,
-        ends: false,
-        exiting: 0,
-        group: None,
-        limit: Limit::Container,
-        limits: Limits::default(),
-        owner: owner.clone(),
         cgroup: Some(cgroup),
-        victim_owners: vec![owner.clone()],
-        victim_pods: Vec::new(),
         rule: Some("web".into()),
+        ..KillReport::new(owner.clone(), Kind::Subprocess, Limit::Container, kill)
     });
     reconciler.reported(id, false, time, time);
     reconciler.read(id, 1, time);

@@ -104,13 +104,13 @@ pub(crate) async fn follow(
 
 /// One agent, for ever.
 async fn one(cluster: Cluster, agent: Agent, mut last: Option<u64>, news: mpsc::Sender<News>) {
-    let mut told = String::new();
+    let mut noted = String::new();
     loop {
         let mut events = Events::after(last);
         let asked = cluster.ask(&agent, "api/v1/kills/stream", last);
         let ended = match timeout(HEAD, asked).await.unwrap_or(Err(Fault::Slow)) {
             Ok(answer) => {
-                told.clear();
+                noted.clear();
                 each(answer.into_body(), &agent, &mut events, &news).await
             }
             Err(fault) => Err(fault),
@@ -122,10 +122,10 @@ async fn one(cluster: Cluster, agent: Agent, mut last: Option<u64>, news: mpsc::
             Err(fault) => {
                 let text = format!("{agent}: {fault}; trying again");
                 // Once, and not each time.
-                if told != text && news.send(News::Note(text.clone())).await.is_err() {
+                if noted != text && news.send(News::Note(text.clone())).await.is_err() {
                     return;
                 }
-                told = text;
+                noted = text;
                 LATER
             }
         };

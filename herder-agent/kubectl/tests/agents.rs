@@ -17,7 +17,7 @@ use herder_model::{
     cgroup::{CgroupId, CgroupPath},
     clock::Monotonic,
     kill::KillReport,
-    oom::{Domain, Kind, Limit, OomKill, Victim, limit::Limits},
+    oom::{Kind, Limit, OomKill, Victim},
     owner::{ContainerNames, Owner},
 };
 use serde_json::{Value, json};
@@ -81,29 +81,10 @@ impl Agent {
             ..Victim::nameless(CgroupId(1), marked)
         };
         let owner = owner(namespace, self.node);
+        let kill = OomKill { victims: vec![victim], ..OomKill::default() };
         self.reporter.kill(&KillReport {
-            pod: None,
-            kill: OomKill {
-                victims: vec![victim],
-                trigger: None,
-                domain: Domain::Unknown,
-                group: None,
-                group_cgroup: None,
-                ended: None,
-                candidates: None,
-            },
-            kind: Kind::Subprocess,
-            ends: false,
-            exiting: 0,
-            group: None,
-            limit: Limit::Container,
-            limits: Limits::default(),
-            owner: owner.clone(),
-            cgroup: None,
-            victim_owners: vec![owner],
             victim_pods: vec![None],
-            scene: None,
-            rule: None,
+            ..KillReport::new(owner, Kind::Subprocess, Limit::Container, kill)
         });
     }
 }

@@ -47,6 +47,26 @@ pub struct KillReport {
 }
 
 impl KillReport {
+    /// One whose victims are all of one owner, with nothing that cgroups' files say.
+    pub fn new(owner: Owner, kind: Kind, limit: Limit, kill: OomKill) -> Self {
+        KillReport {
+            kind,
+            limit,
+            limits: Limits::default(),
+            ends: kind != Kind::Subprocess,
+            exiting: 0,
+            group: None,
+            cgroup: None,
+            victim_owners: vec![owner.clone(); kill.victims.len()],
+            owner,
+            victim_pods: Vec::new(),
+            rule: None,
+            pod: None,
+            scene: None,
+            kill,
+        }
+    }
+
     /// What its scene shows, if that is about the pod alone: where the node was full, or a cgroup
     /// above the pod, it names what belongs to others, who may not be meant to be known to it.
     pub fn finding_of_pod(&self) -> Option<&Finding> {

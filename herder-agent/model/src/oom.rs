@@ -48,7 +48,7 @@ labels! {
 }
 
 /// A process that died in an OOM kill.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Victim {
     /// Time of the mark.
     pub time: Monotonic,
@@ -81,21 +81,7 @@ pub struct Victim {
 impl Victim {
     /// A process of which only the cgroup is known.
     pub fn nameless(cgroup: CgroupId, time: Monotonic) -> Self {
-        Victim {
-            time,
-            tid: 0,
-            tgid: 0,
-            ns_pid: None,
-            start_boottime: 0,
-            cgroup,
-            parent_cgroup: None,
-            memory_cgroup: None,
-            is_outside: false,
-            comm: String::new(),
-            uid: 0,
-            oom_score_adj: None,
-            sizes: None,
-        }
+        Victim { cgroup, time, ..Victim::default() }
     }
 
     /// Whether it is known who died.
@@ -139,17 +125,18 @@ pub struct Trigger {
 }
 
 /// The memory cgroup that was over its limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Domain {
     Node,
     Cgroup(CgroupId),
     /// One that the agent's mount does not show, and so one above it.
     Outside,
+    #[default]
     Unknown,
 }
 
 /// One decision of the kernel to kill.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OomKill {
     /// Those who died; the first is the one the kernel chose. Never empty.
     pub victims: Vec<Victim>,

@@ -154,7 +154,8 @@ async fn follow(agent: &Agent, last: u64, print: &mut Printer) -> Result<(), Cli
     let mut last = Some(last);
     loop {
         let mut events = Events::after(last);
-        match each(agent, &mut events, print).await {
+        let after = last.map(HeaderValue::from);
+        match each(agent, "/api/v1/kills/stream", after, &mut events, print).await {
             // The agent ended the stream, after an hour or with itself.
             Ok(()) => {}
             Err(
@@ -169,9 +170,15 @@ async fn follow(agent: &Agent, last: u64, print: &mut Printer) -> Result<(), Cli
     }
 }
 
-/// Each event of one stream.
-async fn each(agent: &Agent, events: &mut Events, print: &mut Printer) -> Result<(), ClientError> {
-    let mut answer = agent.ask("/api/v1/kills/stream", events.last.map(HeaderValue::from)).await?;
+/// Each event of one stream, which goes on after a kill.
+async fn each(
+    agent: &Agent,
+    stream: &str,
+    after: Option<HeaderValue>,
+    events: &mut Events,
+    print: &mut Printer,
+) -> Result<(), ClientError> {
+    let mut answer = agent.ask(stream, after).await?;
     while let Some(bytes) = answer.more().await? {
         events.push(&bytes);
         for news in events.by_ref() {

@@ -62,21 +62,17 @@ impl Surroundings<'_> {
         let owner = owners.first().cloned()?;
         let rule = container.as_ref().and_then(|path| self.subjects.wanted(path));
         let pod = cgroup.as_ref().and_then(|path| naming.parse(path));
+        let limit = limit_of(&owner, limits.whose(pods_own));
         Some(KillReport {
-            pod,
-            kind,
-            limit: limit_of(&owner, limits.whose(pods_own)),
             limits,
             ends,
-            exiting: 0,
             group,
-            owner,
             cgroup,
             victim_owners: owners,
             victim_pods,
             rule: rule.map(|target| target.rule.to_string()),
-            scene: None,
-            kill,
+            pod,
+            ..KillReport::new(owner, kind, limit, kill)
         })
     }
 

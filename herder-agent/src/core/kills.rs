@@ -190,7 +190,7 @@ impl Core {
         self.capture_scene(&mut report);
         // After the report, so that log and journal have the kill before what follows from it.
         let loss = self.loss(&report);
-        self.tell(report);
+        self.report_when_named(report);
         loss.into_iter().for_each(|loss| self.escalate(loss));
     }
 

@@ -120,34 +120,34 @@ impl Core {
     }
 
     /// Reports a kill, or keeps it until its names are known.
-    pub(super) fn tell(&mut self, report: KillReport) {
+    pub(super) fn report_when_named(&mut self, report: KillReport) {
         if is_unnamed(&report) {
             self.kills.waiting.add(report, self.clock.now());
         } else {
-            self.tell_named(report);
+            self.report_named(report);
         }
     }
 
     /// Names the kills that wait, as far as is known now.
     pub(super) fn name_kills(&mut self) {
-        self.tell_waiting(self.clock.now());
+        self.report_waiting(self.clock.now());
     }
 
     /// The agent ends: kills that wait are reported as they are.
     pub(super) fn give_up_naming(&mut self) {
-        self.tell_waiting(Monotonic::END);
+        self.report_waiting(Monotonic::END);
     }
 
-    fn tell_waiting(&mut self, now: Monotonic) {
+    fn report_waiting(&mut self, now: Monotonic) {
         for mut report in self.kills.waiting.take(&self.subjects, now) {
             if let Some(why) = self.subjects.name_at_last(&mut report) {
                 self.reporter.unattributed(why);
             }
-            self.tell_named(report);
+            self.report_named(report);
         }
     }
 
-    fn tell_named(&mut self, mut report: KillReport) {
+    fn report_named(&mut self, mut report: KillReport) {
         self.conclude_scene(&mut report);
         let report = &report;
         let number = self.reporter.kill(report);

@@ -4,7 +4,7 @@ use herder_model::{
     clock::Monotonic,
     kill::{KEPT, KillReport},
     oom::{
-        Domain, Kind, Limit, OomKill, Trigger, Victim,
+        Kind, Limit, OomKill, Trigger, Victim,
         limit::{Limits, Memory, Place},
     },
     owner::{id::ContainerId, path::PodCgroup},
@@ -14,45 +14,14 @@ use herder_model::{
 /// A kill of one process.
 pub(crate) fn report(owner: Owner, kind: Kind) -> KillReport {
     let victim = Victim {
-        time: Monotonic::ZERO,
         tid: 4711,
         tgid: 4711,
-        ns_pid: None,
-        start_boottime: 0,
-        cgroup: CgroupId(1),
-        parent_cgroup: None,
-        memory_cgroup: None,
-        is_outside: false,
         comm: "hog".into(),
-        uid: 0,
-        oom_score_adj: None,
-        sizes: None,
+        ..Victim::nameless(CgroupId(1), Monotonic::ZERO)
     };
     let trigger = Trigger { tid: 1, tgid: 1, cgroup: CgroupId(1), comm: "x".into() };
-    KillReport {
-        pod: None,
-        scene: None,
-        kill: OomKill {
-            victims: vec![victim],
-            trigger: Some(trigger),
-            domain: Domain::Unknown,
-            group: None,
-            group_cgroup: None,
-            ended: None,
-            candidates: None,
-        },
-        kind,
-        ends: kind != Kind::Subprocess,
-        exiting: 0,
-        group: None,
-        limit: Limit::Container,
-        limits: Limits::default(),
-        owner: owner.clone(),
-        cgroup: None,
-        victim_owners: vec![owner],
-        victim_pods: Vec::new(),
-        rule: None,
-    }
+    let kill = OomKill { victims: vec![victim], trigger: Some(trigger), ..OomKill::default() };
+    KillReport::new(owner, kind, Limit::Container, kill)
 }
 
 const UID: &str = "2c39abf0-f543-4c05-8cfe-3839410aef01";

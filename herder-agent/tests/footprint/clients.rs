@@ -83,29 +83,15 @@ pub(super) fn full_server(access: Access) -> SocketAddr {
             Owner::Container(ContainerNames { namespace, pod: pod.clone(), container })
         };
         let victim = Victim::nameless(CgroupId(1), Monotonic::ZERO);
+        let kill = OomKill {
+            victims: vec![Victim { tgid: 4711, comm: "gunicorn: worker".into(), ..victim }; 9],
+            group: Some(true),
+            ..OomKill::default()
+        };
         reporter.kill(&KillReport {
-            kill: OomKill {
-                victims: vec![Victim { tgid: 4711, comm: "gunicorn: worker".into(), ..victim }; 9],
-                trigger: None,
-                domain: Domain::Unknown,
-                group_cgroup: None,
-                group: Some(true),
-                ended: None,
-                candidates: None,
-            },
-            kind: Kind::Group,
-            limit: Limit::Container,
-            owner: owner(0),
             cgroup: Some(cgroup.clone()),
-            limits: Limits::default(),
-            pod: None,
-            scene: None,
-            ends: true,
-            exiting: 0,
-            group: None,
-            victim_owners: vec![owner(0); 9],
-            victim_pods: Vec::new(),
             rule: Some("web".into()),
+            ..KillReport::new(owner(0), Kind::Group, Limit::Container, kill)
         });
         (0..4).for_each(|one| reporter.oom_group_effective(&owner(one), Some(false), false));
         states.push(ContainerState {

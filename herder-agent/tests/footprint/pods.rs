@@ -84,29 +84,14 @@ fn port_for_pods() -> SocketAddr {
     let victim = Victim::nameless(CgroupId(1), Monotonic::ZERO);
     let victim = Victim { tgid: 4711, comm: "gunicorn: worker".into(), ..victim };
     for _ in 0..KEPT {
+        let kill =
+            OomKill { victims: vec![victim.clone(); 9], group: Some(true), ..OomKill::default() };
         reporter.kill(&KillReport {
-            kill: OomKill {
-                victims: vec![victim.clone(); 9],
-                trigger: None,
-                domain: Domain::Unknown,
-                group_cgroup: None,
-                group: Some(true),
-                ended: None,
-                candidates: None,
-            },
-            kind: Kind::Group,
-            limit: Limit::Container,
-            owner: owner.clone(),
             cgroup: Some(cgroup.clone()),
-            limits: Limits::default(),
             pod: PodCgroup::parse(&cgroup),
-            scene: None,
-            ends: true,
-            exiting: 0,
-            group: None,
-            victim_owners: vec![owner.clone(); 9],
             victim_pods: vec![Some(uid); 9],
             rule: Some("web".into()),
+            ..KillReport::new(owner.clone(), Kind::Group, Limit::Container, kill)
         });
     }
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();

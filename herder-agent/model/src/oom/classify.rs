@@ -86,7 +86,7 @@ pub fn is_part_of(cgroup: &CgroupPath, container: &CgroupPath) -> bool {
 mod tests {
     use super::*;
     use crate::clock::Monotonic;
-    use crate::oom::{Domain, NsPid, Trigger};
+    use crate::oom::{NsPid, Trigger};
 
     fn path(text: &str) -> CgroupPath {
         CgroupPath::parse(text.as_bytes()).unwrap()
@@ -99,30 +99,14 @@ mod tests {
 
     fn kill(ns_pid: Option<(u32, u32)>, parent: Option<u64>, group: Option<bool>) -> OomKill {
         let victim = Victim {
-            time: Monotonic::ZERO,
             tid: 5,
             tgid: 5,
             ns_pid: ns_pid.map(|(pid, level)| NsPid { pid, level }),
-            start_boottime: 0,
-            cgroup: CgroupId(2),
             parent_cgroup: parent.map(CgroupId),
-            memory_cgroup: None,
-            is_outside: false,
-            comm: String::new(),
-            uid: 0,
-            oom_score_adj: None,
-            sizes: None,
+            ..Victim::nameless(CgroupId(2), Monotonic::ZERO)
         };
         let trigger = Trigger { tid: 1, tgid: 1, cgroup: CgroupId(2), comm: String::new() };
-        OomKill {
-            victims: vec![victim],
-            trigger: Some(trigger),
-            domain: Domain::Unknown,
-            group,
-            group_cgroup: None,
-            ended: None,
-            candidates: None,
-        }
+        OomKill { victims: vec![victim], trigger: Some(trigger), group, ..OomKill::default() }
     }
 
     fn scene(container: &CgroupPath) -> Scene<'_, impl Fn(CgroupId) -> Option<CgroupPath>> {

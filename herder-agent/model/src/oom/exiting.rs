@@ -62,10 +62,7 @@ fn resident(victim: &Victim) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        cgroup::CgroupId,
-        oom::{Domain, Sizes},
-    };
+    use crate::{cgroup::CgroupId, oom::Sizes};
 
     const MIB: u64 = 1 << 20;
 
@@ -85,15 +82,7 @@ mod tests {
     }
 
     fn kill(victim: Victim) -> OomKill {
-        OomKill {
-            victims: vec![victim],
-            trigger: None,
-            domain: Domain::Unknown,
-            group: None,
-            group_cgroup: None,
-            ended: None,
-            candidates: None,
-        }
+        OomKill { victims: vec![victim], ..OomKill::default() }
     }
 
     /// As it happens: two children in 13 ms, and the init 41 ms later.

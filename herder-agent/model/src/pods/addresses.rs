@@ -48,7 +48,7 @@ fn parsed(text: &str) -> Option<IpAddr> {
 }
 
 labels! {
-    /// Why a client is not told of its own kills. A metric label, so the set is closed.
+    /// Why a client may not see its own kills.
     pub enum SelfRefused {
         /// The pods of the node are not known (yet).
         PodsUnknown = "pods-unknown",

@@ -7,64 +7,86 @@ use super::{
 use serde_json::Value;
 use std::time::SystemTime;
 
+/// A column: its head, and the cell of a kill.
+pub type Column = (&'static str, fn(&Value, SystemTime) -> Cell);
+
+const NODE: Column = ("NODE", |kill, _| plain(&kill["node"]));
+const AGE: Column =
+    ("AGE", |kill, now| Cell::new(ago(kill["time"].as_str().unwrap_or("-"), now), Look::Dim));
+const KIND: Column = ("KIND", |kill, _| Cell::new(text(&kill["kind"]), look(kill)));
+const WHERE: Column = ("WHERE", |kill, _| Cell::new(place(kill), Look::Plain));
+const CONTAINER: Column = ("CONTAINER", |kill, _| plain(&kill["container"]));
+const VICTIM: Column = ("VICTIM", |kill, _| of_victim(kill, "comm"));
+const PID: Column = ("PID", |kill, _| of_victim(kill, "pid"));
+const NSPID: Column = ("NSPID", |kill, _| of_victim(kill, "ns_pid"));
+const MEMORY: Column = ("MEMORY", |kill, _| Cell::new(memory(&kill["victim"]), Look::Plain));
+const LIMIT: Column = ("LIMIT", |kill, _| Cell::new(limit(kill), Look::Plain));
+const RULE: Column = ("RULE", |kill, _| plain(&kill["rule"]));
+const SURVIVED: Column = ("SURVIVED", |kill, _| Cell::new(survived(kill), look(kill)));
+
+/// Of an agent's kills.
+pub const OF_NODE: &[Column] = &[AGE, KIND, WHERE, VICTIM, PID, MEMORY, LIMIT, RULE, SURVIVED];
+
+/// Of those of several agents.
+pub const OF_NODES: &[Column] =
+    &[NODE, AGE, KIND, WHERE, VICTIM, PID, MEMORY, LIMIT, RULE, SURVIVED];
+
+/// Of a pod's own kills: what the pod knows its processes by.
+pub const OF_POD: &[Column] = &[AGE, KIND, CONTAINER, VICTIM, NSPID, MEMORY, LIMIT, SURVIVED];
+
 /// The table, which `--follow` adds to.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Kills {
-    columns: Columns,
+    columns: &'static [Column],
+    widths: Columns,
     begun: bool,
-    nodes: bool,
 }
 
-const HEAD: [&str; 9] =
-    ["AGE", "KIND", "WHERE", "VICTIM", "PID", "MEMORY", "LIMIT", "RULE", "SURVIVED"];
-
 impl Kills {
-    /// With `nodes`, it has a column for each kill's `node`.
-    pub fn new(nodes: bool) -> Self {
-        Kills { nodes, ..Kills::default() }
+    pub fn new(columns: &'static [Column]) -> Self {
+        Kills { columns, widths: Columns::default(), begun: false }
     }
 
     /// Lines for these kills, under a head the first time.
     pub fn more(&mut self, kills: &[Value], now: SystemTime, colours: bool) -> String {
-        let mut rows = Vec::new();
+        let mut rows: Vec<Vec<Cell>> = Vec::new();
         if !std::mem::replace(&mut self.begun, true) {
-            let nodes = self.nodes.then_some("NODE");
-            let head = nodes.into_iter().chain(HEAD);
-            rows.push(head.map(|name| Cell::new(name, Look::Head)).collect());
+            rows.push(self.columns.iter().map(|(head, _)| Cell::new(head, Look::Head)).collect());
         }
-        rows.extend(kills.iter().map(|kill| {
-            let node =
-                self.nodes.then(|| Cell::new(kill["node"].as_str().unwrap_or("-"), Look::Plain));
-            node.into_iter().chain(row(kill, now)).collect()
-        }));
-        self.columns.lines(&rows, colours)
+        let row = |kill| self.columns.iter().map(|(_, cell)| cell(kill, now)).collect();
+        rows.extend(kills.iter().map(row));
+        self.widths.lines(&rows, colours)
     }
 }
 
-fn row(kill: &Value, now: SystemTime) -> Vec<Cell> {
-    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-    let number = |value: &Value| value.as_u64().map_or("-".to_owned(), |number| number.to_string());
+/// What is not known, or has no name, is a dash.
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) if !text.is_empty() => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => "-".to_owned(),
+    }
+}
+
+fn plain(value: &Value) -> Cell {
+    Cell::new(text(value), Look::Plain)
+}
+
+fn of_victim(kill: &Value, key: &str) -> Cell {
     let victim = &kill["victim"];
-    let look = match kill["survived"].as_bool() {
+    plain(&victim[key])
+}
+
+fn look(kill: &Value) -> Look {
+    match kill["survived"].as_bool() {
         Some(true) => Look::Good,
         Some(false) => Look::Bad,
         None => Look::Plain,
-    };
-    vec![
-        Cell::new(ago(&text(&kill["time"]), now), Look::Dim),
-        Cell::new(text(&kill["kind"]), look),
-        Cell::new(place(kill), Look::Plain),
-        Cell::new(text(&victim["comm"]), Look::Plain),
-        Cell::new(number(&victim["pid"]), Look::Plain),
-        Cell::new(memory(victim), Look::Plain),
-        Cell::new(limit(kill), Look::Plain),
-        Cell::new(text(&kill["rule"]), Look::Plain),
-        Cell::new(survived(kill), look),
-    ]
+    }
 }
 
 /// What a victim held.
-pub(super) fn memory(victim: &Value) -> String {
+fn memory(victim: &Value) -> String {
     let memory =
         ["anon_rss", "file_rss", "shmem_rss"].iter().filter_map(|key| victim[*key].as_u64());
     memory.reduce(u64::saturating_add).map_or("-".to_owned(), size)
@@ -72,7 +94,7 @@ pub(super) fn memory(victim: &Value) -> String {
 
 /// Whose limit mattered, and how large it is. The container's is the smaller one, also
 /// where the pod's was hit first, or one inside of the container.
-pub(super) fn limit(kill: &Value) -> String {
+fn limit(kill: &Value) -> String {
     let whose = kill["limit"].as_str().unwrap_or("-");
     let (hit, own) = (kill["limit_bytes"].as_u64(), kill["container_limit_bytes"].as_u64());
     let bytes = match whose {
@@ -94,7 +116,7 @@ pub fn place(one: &Value) -> String {
 }
 
 /// Whether the container lived on, which is known some seconds later, or when it ends.
-pub(super) fn survived(kill: &Value) -> String {
+fn survived(kill: &Value) -> String {
     match kill["survived"].as_bool() {
         Some(true) => return "yes".to_owned(),
         None => return "not known yet".to_owned(),
@@ -153,7 +175,7 @@ mod tests {
         host["limit_bytes"] = json!(256 << 20);
         let mut sandbox = kill("init", "sentry");
         sandbox["container"] = json!("");
-        let text = Kills::default().more(
+        let text = Kills::new(OF_NODE).more(
             &[kill("subprocess", "gunicorn"), host, restarted, unknown, sandbox, stopped],
             now(),
             false,
@@ -173,7 +195,7 @@ AGE      KIND        WHERE              VICTIM    PID   MEMORY  LIMIT           
     #[test]
     fn what_a_victim_calls_itself_cannot_harm_the_terminal() {
         let text =
-            Kills::default().more(&[kill("group", "a\x1b[2J\n\u{202e}b\u{9b}")], now(), true);
+            Kills::new(OF_NODE).more(&[kill("group", "a\x1b[2J\n\u{202e}b\u{9b}")], now(), true);
         assert!(text.contains(r"a\u{1b}[2J\n\u{202e}b\u{9b}"), "{text}");
         assert_eq!(text.lines().count(), 2);
         let own = ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m"];
@@ -183,7 +205,7 @@ AGE      KIND        WHERE              VICTIM    PID   MEMORY  LIMIT           
 
     #[test]
     fn colours_change_no_column_and_what_follows_stays_in_line() {
-        let mut table = Kills::default();
+        let mut table = Kills::new(OF_NODE);
         let first = table.more(&[kill("subprocess", "a-long-name")], now(), true);
         let second = table.more(&[kill("group", "b")], now(), false);
         let plain = ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[32m"]

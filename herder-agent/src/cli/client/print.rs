@@ -2,7 +2,7 @@
 
 use super::{
     containers, explain,
-    kills::Kills,
+    kills::{Kills, OF_NODE, OF_NODES, OF_POD},
     table::{Cell, Columns, json},
 };
 use crate::cli::{args::Output, telemetry::colours};
@@ -23,7 +23,13 @@ pub struct Printer {
 impl Printer {
     /// With `nodes`, tables have a column for the node of each row.
     pub fn new(output: Output, nodes: bool) -> Self {
-        Printer { output, colours: colours(), nodes, kills: Kills::new(nodes) }
+        let kills = Kills::new(if nodes { OF_NODES } else { OF_NODE });
+        Printer { output, colours: colours(), nodes, kills }
+    }
+
+    /// Of what a pod is shown of its own kills.
+    pub(super) fn for_pod(output: Output) -> Self {
+        Printer { kills: Kills::new(OF_POD), ..Self::new(output, false) }
     }
 
     /// Kills, oldest first.
@@ -62,7 +68,7 @@ impl Printer {
     }
 }
 
-pub(super) fn print(text: &str) -> io::Result<()> {
+fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout();
     out.write_all(text.as_bytes())?;
     out.flush()

@@ -74,7 +74,7 @@ pub(super) struct Worker<F> {
     /// What an earlier agent left and could not be read yet.
     left: SavedInits,
     found: Found,
-    /// Whether it was told how many are protected.
+    /// Whether it was reported how many are protected.
     counted: bool,
     /// The version that is in the state file.
     saved: u64,

@@ -16,6 +16,8 @@ fn it_is_corrected_after_a_pause_and_costs_nothing_meanwhile() {
     fake.govern("/c", false);
     let corrected = (0..5000).take_while(|_| is_corrected(&mut fake)).count();
     assert!((3999..=4000).contains(&corrected), "{corrected}");
+    // The end of the watch is notified too.
+    fake.enforcer.changed();
     fake.write("/c", "1");
     assert!(!fake.is_told(), "it is not watched");
     fake.clock.advance(PAUSE - Duration::from_nanos(1));

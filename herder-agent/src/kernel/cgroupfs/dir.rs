@@ -221,12 +221,15 @@ impl AsFd for CgroupDir {
     }
 }
 
-/// With what would help, if the file of this owner is refused, or the way to it.
 fn refused(error: Errno, owner: Option<u32>) -> DirError {
+    DirError::ReadOnly { error, remedy: own_remedy(error, owner) }
+}
+
+/// What would help this process, if the file of this owner is refused, or the way to it.
+fn own_remedy(error: Errno, owner: Option<u32>) -> String {
     let sets = rustix::thread::capabilities(None);
     let overrides = sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::DAC_OVERRIDE));
-    let remedy = remedy(error, geteuid().as_raw(), owner, overrides);
-    DirError::ReadOnly { error, remedy }
+    remedy(error, geteuid().as_raw(), owner, overrides)
 }
 
 /// What would help a process of this user against the kernel's refusal.

@@ -5,7 +5,7 @@ use super::*;
 use crate::report::ConfigInForce;
 use herder_model::{
     cgroup::{CgroupId, CgroupPath},
-    oom::{Domain, Kind, Limit, OomKill, Trigger, Victim, limit::Limits},
+    oom::{Kind, Limit, OomKill, Trigger, Victim, limit::Limits},
     owner::ContainerNames,
     rules::parse::LogLevel,
 };
@@ -26,45 +26,21 @@ fn pod(name: &str) -> Owner {
 
 fn report(owners: &[Owner], kind: Kind, cgroup: Option<&str>) -> KillReport {
     let victim = Victim {
-        time: Monotonic::ZERO,
         tid: 1,
         tgid: 1,
-        ns_pid: None,
-        start_boottime: 0,
-        cgroup: CgroupId(1),
-        parent_cgroup: None,
-        memory_cgroup: None,
-        is_outside: false,
         comm: "x".into(),
-        uid: 0,
-        oom_score_adj: None,
-        sizes: None,
+        ..Victim::nameless(CgroupId(1), Monotonic::ZERO)
     };
     let trigger = Trigger { tid: 1, tgid: 1, cgroup: CgroupId(1), comm: "x".into() };
-    let victims = vec![victim; owners.len()];
+    let kill = OomKill {
+        victims: vec![victim; owners.len()],
+        trigger: Some(trigger),
+        ..OomKill::default()
+    };
     KillReport {
-        pod: None,
-        scene: None,
-        kill: OomKill {
-            victims,
-            trigger: Some(trigger),
-            domain: Domain::Unknown,
-            group: None,
-            group_cgroup: None,
-            ended: None,
-            candidates: None,
-        },
-        kind,
-        ends: kind != Kind::Subprocess,
-        exiting: 0,
-        group: None,
-        limit: Limit::Container,
-        limits: Limits::default(),
-        owner: owners[0].clone(),
         cgroup: cgroup.map(|path| CgroupPath::parse(path.as_bytes()).unwrap()),
         victim_owners: owners.to_vec(),
-        victim_pods: Vec::new(),
-        rule: None,
+        ..KillReport::new(owners[0].clone(), kind, Limit::Container, kill)
     }
 }
 

@@ -18,19 +18,11 @@ const NOW: Monotonic = Monotonic(100_000_000_000);
 
 fn mark(tgid: u32, tid: u32, decision: Option<u64>) -> Mark {
     let victim = Victim {
-        time: NOW,
         tid,
         tgid,
-        ns_pid: None,
         start_boottime: 1,
-        cgroup: CgroupId(10),
-        parent_cgroup: None,
-        memory_cgroup: None,
-        is_outside: false,
         comm: "hog".into(),
-        uid: 0,
-        oom_score_adj: None,
-        sizes: None,
+        ..Victim::nameless(CgroupId(10), NOW)
     };
     let trigger = Trigger { tid: 1, tgid: 1, cgroup: CgroupId(10), comm: "trigger".into() };
     Mark { victim, trigger, decision, killed: decision.is_some() }

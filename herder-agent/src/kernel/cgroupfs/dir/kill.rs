@@ -5,12 +5,10 @@
 //! (`cgroup_kill_write()`, kernel/cgroup/cgroup.c), which others may hold for long on a node that is
 //! short of memory. So it is never written by the core's thread.
 
-use super::{CgroupDir, remedy};
+use super::{CgroupDir, own_remedy};
 use rustix::{
     fs::{AtFlags, Mode, OFlags, openat, statat},
     io::Errno,
-    process::geteuid,
-    thread::CapabilitySet,
 };
 use std::{io, os::fd::OwnedFd};
 
@@ -90,12 +88,8 @@ impl CgroupDir {
         match error {
             Errno::OPNOTSUPP => KillError::Threaded,
             Errno::ROFS | Errno::ACCESS | Errno::PERM => {
-                let owner = statat(&self.0, KILL, AtFlags::SYMLINK_NOFOLLOW);
-                let owner = owner.ok().map(|file| file.st_uid);
-                let sets = rustix::thread::capabilities(None);
-                let overrides =
-                    sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::DAC_OVERRIDE));
-                let remedy = remedy(error, geteuid().as_raw(), owner, overrides);
+                let file = statat(&self.0, KILL, AtFlags::SYMLINK_NOFOLLOW);
+                let remedy = own_remedy(error, file.ok().map(|file| file.st_uid));
                 KillError::Refused { error, remedy }
             }
             error => KillError::Other(error),

@@ -4,7 +4,7 @@ use herder_model::{
     cgroup::{CgroupId, CgroupPath},
     clock::Monotonic,
     oom::{
-        Domain, NsPid, OomKill, Sizes, Trigger,
+        NsPid, OomKill, Sizes, Trigger,
         limit::{Limits, Memory},
     },
     scene::{
@@ -22,45 +22,23 @@ fn names(container: &str) -> ContainerNames {
 /// A kill of two processes in `main` and one in `side`.
 fn report(kind: Kind, limit: Limit, comm: &str, sizes: Option<Sizes>) -> KillReport {
     let victim = |tgid| Victim {
-        time: Monotonic::ZERO,
         tid: tgid,
         tgid,
         ns_pid: Some(NsPid { pid: 7, level: 1 }),
-        start_boottime: 0,
-        cgroup: CgroupId(1),
-        parent_cgroup: None,
-        memory_cgroup: None,
-        is_outside: false,
         comm: comm.to_owned(),
-        uid: 0,
-        oom_score_adj: None,
         sizes,
+        ..Victim::nameless(CgroupId(1), Monotonic::ZERO)
     };
     let trigger = Trigger { tid: 1, tgid: 1, cgroup: CgroupId(1), comm: "other".to_owned() };
     let owners = ["main", "main", "side"].map(|name| Owner::Container(names(name)));
+    let kill = OomKill {
+        victims: [4711, 4712, 4713].map(victim).into(),
+        trigger: Some(trigger),
+        ..OomKill::default()
+    };
     KillReport {
-        pod: None,
-        scene: None,
-        kill: OomKill {
-            trigger: Some(trigger),
-            ended: None,
-            candidates: None,
-            domain: Domain::Unknown,
-            group: None,
-            group_cgroup: None,
-            victims: [4711, 4712, 4713].map(victim).into(),
-        },
-        kind,
-        ends: kind != Kind::Subprocess,
-        exiting: 0,
-        group: None,
-        limit,
-        limits: Limits::default(),
-        owner: owners[0].clone(),
-        cgroup: None,
-        victim_owners: owners.into(),
-        victim_pods: Vec::new(),
-        rule: None,
+        victim_owners: owners.to_vec(),
+        ..KillReport::new(owners[0].clone(), kind, limit, kill)
     }
 }
 
