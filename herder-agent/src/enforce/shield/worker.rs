@@ -80,6 +80,8 @@ pub(super) struct Worker<F> {
     saved: u64,
     looked: Instant,
     walk: Option<Walk>,
+    /// The last search could read all of the node's processes.
+    all_read: bool,
     /// Where processes may be exempt whose fork was not seen, and when that was looked at last.
     to_sweep: BTreeSet<CgroupId>,
     swept: Option<Instant>,
@@ -99,6 +101,7 @@ impl<F: ForkSource> Worker<F> {
             saved: 0,
             looked: Instant::now(),
             walk: None,
+            all_read: true,
             to_sweep: BTreeSet::new(),
             swept: None,
         }
