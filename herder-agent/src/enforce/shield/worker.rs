@@ -249,7 +249,9 @@ impl<F: ForkSource> Worker<F> {
         let inits = self.inits.iter().filter_map(|(id, init)| Some((*id, init.saved()?)));
         let inits: SavedInits = self.left.clone().into_iter().chain(inits).collect();
         let version = self.found.version + u64::from(inits != self.found.inits);
-        let found = Found { version, inits, states };
+        let unrestored =
+            self.inits.iter().filter_map(|(id, init)| Some((*id, init.unrestored()?))).collect();
+        let found = Found { version, inits, states, unrestored };
         // At first it may be just what an earlier agent left.
         if std::mem::replace(&mut self.counted, true) && found == self.found {
             return None;

@@ -60,6 +60,7 @@ fn what_cannot_be_restored_stays_saved_and_is_tried_again() {
     node.breaks(10, "oom_score_adj");
     node.worker.take_wanted(Arc::default());
     assert_eq!((node.saved(), node.state()), (node.left(100), None));
+    assert!(node.worker.found.unrestored[&node.id(C1)].contains("directory"));
     assert_eq!(node.watched(), [node.id(C1)]);
     node.process(11, 10, "11\t2", C1, -1000);
     node.forks(11, 100);
@@ -67,6 +68,7 @@ fn what_cannot_be_restored_stays_saved_and_is_tried_again() {
     node.mends(10, "oom_score_adj", "-1000");
     node.worker.look_at_all();
     assert_eq!((node.score(10), node.saved()), ("300".into(), SavedInits::new()));
+    assert!(node.worker.found.unrestored.is_empty());
 
     let mut node = Node::protected("unrestored-end");
     node.breaks(10, "oom_score_adj");
