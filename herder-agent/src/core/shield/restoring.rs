@@ -63,10 +63,9 @@ impl Restoring {
         let mut done = Vec::new();
         self.until.retain(|id, until| {
             let is_exempt = is_exempt(*id);
-            if !is_exempt || until.is_some_and(|until| until <= now) {
-                if until.take().is_some() {
-                    done.push((*id, !is_exempt));
-                }
+            let is_over = !is_exempt || until.is_some_and(|until| until <= now);
+            if is_over && until.take().is_some() {
+                done.push((*id, !is_exempt));
             }
             is_exempt
         });
