@@ -20,7 +20,7 @@ mod object;
 
 use aya_ebpf::{
     helpers::{
-        bpf_get_current_task, bpf_probe_read_user, bpf_probe_read_user_str_bytes, generated,
+        bpf_get_current_task, bpf_probe_read_user, generated,
     },
     macros::{map, raw_tracepoint},
     maps::{LruHashMap, PerCpuArray, RingBuf},
@@ -166,26 +166,49 @@ fn read(room: &mut Room) -> Option<u32> {
     if start == 0 || end <= start {
         return Some(flag::READ);
     }
+    // A program that has written a title over its last byte goes on in its environment, up to the
+    // first NUL. Where that byte cannot be read, the kernel takes it for none, too.
     // SAFETY: the helper checks the address and copies, or fails.
-    let last = unsafe { bpf_probe_read_user((end - 1) as *const u8) }.ok()?;
-    if last != 0 {
-        // A program has written a title that goes on in its environment, up to the first NUL.
-        let text = &mut room.text[..ARGUMENTS_LEN];
-        // SAFETY: as above. A NUL is put after it.
-        let text = unsafe { bpf_probe_read_user_str_bytes(start as *const u8, text) }.ok()?;
-        let length = text.len();
-        room.record.length = length as u32;
-        let cut = if length + 1 >= ARGUMENTS_LEN { flag::CUT } else { 0 };
-        return Some(flag::READ | cut);
+    let is_title = unsafe { bpf_probe_read_user((end - 1) as *const u8) }.unwrap_or(0) != 0;
+    let all = if is_title { u64::MAX } else { end - start };
+    let wanted = if all > ARGUMENTS_LEN as u64 { ARGUMENTS_LEN as u64 } else { all };
+    let mut is_cut = !is_title && all > wanted;
+    match copy(room, start, wanted, is_title) {
+        Some(ends) => is_cut |= !ends,
+        None => {
+            // What lies on the page after the first may not be in memory.
+            let near = SMALLEST_PAGE - start % SMALLEST_PAGE;
+            if near >= wanted {
+                return None;
+            }
+            copy(room, start, near, is_title)?;
+            is_cut = true;
+        }
     }
-    let length = end - start;
-    let is_cut = length > ARGUMENTS_LEN as u64;
-    room.record.length = if is_cut { ARGUMENTS_LEN as u32 } else { length as u32 };
-    let wanted = length_of(room) as u32;
-    // SAFETY: the masked length is less than the room; the helper checks the address and copies,
-    // or fails.
-    let failed = unsafe {
-        generated::bpf_probe_read_user(room.text.as_mut_ptr().cast(), wanted, start as *const _)
-    };
-    (failed == 0).then_some(flag::READ | if is_cut { flag::CUT } else { 0 })
+    Some(flag::READ | if is_cut { flag::CUT } else { 0 })
+}
+
+/// Pages may be larger.
+const SMALLEST_PAGE: u64 = 4096;
+
+/// Copies so many bytes, or those of a title, up to its NUL. Returns whether that was all
+/// of it.
+#[inline(always)]
+fn copy(room: &mut Room, start: u64, wanted: u64, is_title: bool) -> Option<bool> {
+    room.record.length = wanted as u32;
+    let length = length_of(room) as u32;
+    let (text, from) = (room.text.as_mut_ptr().cast(), start as *const _);
+    if is_title {
+        // SAFETY: the masked length is less than the room; the helper checks the address and
+        // copies, or fails. It puts a NUL after what it copies.
+        let copied = unsafe { generated::bpf_probe_read_user_str(text, length, from) };
+        if copied < 1 {
+            return None;
+        }
+        room.record.length = copied as u32 - 1;
+        return Some((copied as u64) < wanted);
+    }
+    // SAFETY: as above, without a NUL.
+    let failed = unsafe { generated::bpf_probe_read_user(text, length, from) };
+    (failed == 0).then_some(true)
 }

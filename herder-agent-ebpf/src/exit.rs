@@ -92,6 +92,9 @@ fn describe_pending(task: u64) {
     record.uid = bpf_get_current_uid_gid() as u32;
     // SAFETY: the helper has no preconditions.
     record.cgroup = unsafe { bpf_get_current_cgroup_id() };
+    // Without that, arguments of another process with its id might be taken for its own.
+    let start = Task(Address(task)).leader().and_then(Task::start_boottime);
+    record.start_boottime = start.unwrap_or(0);
     victim::charge(&mut record, Task(Address(task)));
     record.comm = bpf_get_current_comm().unwrap_or_default();
     victim::submit(&record);

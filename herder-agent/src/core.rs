@@ -216,6 +216,7 @@ impl Core {
             self.source.deadline(),
             self.kills.deadline(),
             self.escalations.deadline(),
+            self.shields.deadline(),
             self.audit.deadline(),
         ];
         parts.into_iter().flatten().min()
@@ -232,6 +233,8 @@ impl Core {
         // Counts that were read come before kills that happened later.
         self.take_effects();
         self.take_kills(self.clock.now());
+        self.decide_restored();
+        self.notice_protections();
         let now = self.clock.now();
         // What has come meanwhile of an overdue kill was read before it is given up.
         if due.is_some_and(|due| due <= now) {

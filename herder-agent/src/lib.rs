@@ -45,6 +45,9 @@ pub mod inside {
             ContainerState, Enforcer, EscalationState, Options, RestartRequest, RestartWriter,
             Restarted, States, restart_channel,
         };
+        pub mod shield {
+            pub use crate::enforce::shield::Parts;
+        }
     }
     pub mod kernel {
         pub mod cgroupfs {

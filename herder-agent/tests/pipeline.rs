@@ -30,6 +30,8 @@ mod looped;
 mod names;
 #[path = "pipeline/node.rs"]
 mod node;
+#[path = "pipeline/protected.rs"]
+mod protected;
 #[path = "pipeline/records.rs"]
 mod records;
 #[path = "pipeline/scenes.rs"]

@@ -38,7 +38,7 @@ pub(crate) enum Fault {
     #[error("{}", Causes(.0))]
     Broken(#[source] kube::Error),
     #[error(
-        "the agents' answers have more than {0} MiB at once; ask for one namespace or fewer kills"
+        "the agents' answers have more than {0} MiB at once; ask fewer agents (--agents-selector), or with kills -A for fewer kills (--limit)"
     )]
     TooMuch(usize),
     #[error("its answer is not what an agent says: {0}")]

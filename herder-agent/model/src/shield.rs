@@ -165,6 +165,11 @@ impl Shield {
         }
     }
 
+    /// Whether it is to get its own value back and has not got it: a write has failed.
+    pub fn is_restoring(&self) -> bool {
+        matches!(self.phase, Phase::Restoring(_))
+    }
+
     /// Takes notice of what was seen, and says what to do.
     pub fn step(&mut self, seen: Seen) -> Action {
         match (self.phase, seen) {

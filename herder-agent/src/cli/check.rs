@@ -12,7 +12,7 @@ mod shield;
 
 pub use arguments::Authenticates;
 
-use crate::cli::{args::CheckArgs, telemetry::colours};
+use crate::cli::{args::CheckArgs, client::table::safe, telemetry::colours};
 use std::{
     fmt,
     io::{self, Write},
@@ -79,9 +79,10 @@ impl fmt::Display for Report<'_> {
             };
             let word =
                 if self.colours { format!("\x1b[{colour}m{word}\x1b[0m") } else { word.to_owned() };
-            writeln!(f, "{word}  {what:<width$}  {found}")?;
+            // Names of cgroups and units are whatever their owners have chosen.
+            writeln!(f, "{word}  {what:<width$}  {}", safe(found))?;
             if !mend.is_empty() {
-                writeln!(f, "      {:<width$}  → {mend}", "")?;
+                writeln!(f, "      {:<width$}  → {}", "", safe(mend))?;
             }
         }
         Ok(())
@@ -98,6 +99,9 @@ mod tests {
         let plain = Report { findings: &findings, colours: false }.to_string();
         assert_eq!(plain, "ok    kernel  found\nwarn  BTF     found\n              → mend it\n");
         assert!(!failed(&findings));
+        let named = [("x", ok("/a\u{61c}\u{202e}b"))];
+        let plain = Report { findings: &named, colours: false }.to_string();
+        assert_eq!(plain, "ok    x  /a\\u{61c}\\u{202e}b\n");
         assert!(failed(&[("x", finding(Outcome::Fail, "found", ""))]));
     }
 }

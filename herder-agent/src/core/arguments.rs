@@ -47,13 +47,13 @@ pub(super) struct Waiting {
 impl Waiting {
     /// Takes what was read of a process.
     fn take(&mut self, of: ProcessKey) -> Option<VictimArguments> {
-        let at = self.read.iter().position(|read| is_same(of, read.process))?;
+        let at = self.read.iter().position(|read| read.process == of)?;
         self.read.remove(at)
     }
 
     /// Takes the kill that waits for this process.
     fn take_expected(&mut self, of: ProcessKey) -> Option<(u64, ProcessKey)> {
-        let at = self.expected.iter().position(|(_, _, expected)| is_same(*expected, of))?;
+        let at = self.expected.iter().position(|(_, _, expected)| *expected == of)?;
         let (_, kill, process) = self.expected.remove(at)?;
         Some((kill, process))
     }
@@ -94,12 +94,6 @@ impl Waiting {
 
 fn is_over(since: Monotonic, wait: Duration, now: Monotonic) -> bool {
     now.saturating_duration_since(since) > wait
-}
-
-/// Of a victim that was described at its exit it is not known when it began.
-fn is_same(victim: ProcessKey, read: ProcessKey) -> bool {
-    victim.tgid == read.tgid
-        && (victim.start_boottime == read.start_boottime || victim.start_boottime == 0)
 }
 
 fn known(read: Option<Arguments>) -> Result<Arguments, Missing> {
@@ -221,8 +215,11 @@ mod tests {
         let mut waiting = Waiting::default();
         waiting.read.push_back(read(5, 1));
         assert!(waiting.take(ProcessKey { tgid: 5, start_boottime: 8 }).is_none());
-        assert!(waiting.take(ProcessKey { tgid: 5, start_boottime: 0 }).is_some(), "not known");
-        assert!(waiting.take(key(5)).is_none());
+        // Of a victim of which that is not known they may be another's.
+        assert!(waiting.take(ProcessKey { tgid: 5, start_boottime: 0 }).is_none());
+        waiting.expected.push_back((Monotonic(1), 1, ProcessKey { tgid: 6, start_boottime: 0 }));
+        assert!(waiting.take_expected(key(6)).is_none());
+        assert!(waiting.take(key(5)).is_some() && waiting.take(key(5)).is_none());
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Core {
         target
     }
 
-    fn carry_out(&mut self, Order { of, what }: Order) {
+    pub(super) fn carry_out(&mut self, Order { of, what }: Order) {
         let now = self.clock.now();
         if matches!(what, What::Group { .. } | What::Restart)
             && let Err(why) = self.is_one_container(&of)
@@ -118,6 +118,8 @@ impl Core {
         match what {
             What::Group { instead } => {
                 self.decide_container(&of);
+                let put_off = self.shields.put_off(Order { of, what });
+                let Err(Order { of, .. }) = put_off else { return };
                 let outcome = match self.enforcer.value(of.id) {
                     _ if self.enforcer.is_dry_run() => Outcome::DryRun,
                     Some(true) if instead => Outcome::GroupInstead,
@@ -190,7 +192,7 @@ impl Core {
         self.decide_some([of.id].into_iter().chain(inner));
     }
 
-    fn report_escalation(&self, of: &Subject, outcome: Outcome, why: Option<&str>) {
+    pub(super) fn report_escalation(&self, of: &Subject, outcome: Outcome, why: Option<&str>) {
         self.reporter.escalation(of, outcome, why);
         self.notices.notice_escalation(&self.subjects.naming, of, outcome, why);
     }

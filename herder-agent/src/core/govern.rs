@@ -169,7 +169,9 @@ impl Core {
         let unmatched = self.subjects.certainly_unmatched(self.clock.now());
         let tree = &self.cgroups.tree;
         let is_done = |id: &CgroupId| tree.path(*id).is_some_and(&unmatched);
-        let done: HashSet<_> = self.enforcer.left().filter(is_done).collect();
+        let mut done: HashSet<_> = self.enforcer.left().filter(is_done).collect();
+        // The next walk restores those.
+        done.retain(|id| !self.shields.is_still_exempt(*id));
         done.iter().for_each(|id| self.escalations.forget_left(*id));
         self.enforcer.restore_left(|id| done.contains(&id));
     }
@@ -216,6 +218,9 @@ impl Core {
                 let owner = self.subjects.owner(scope.as_ref().unwrap_or(path));
                 let target = self.escalated(id, path, scope.as_ref(), is_new, target);
                 self.shield(id, path, &target, scope.is_none());
+                if target.value && self.awaits_init(id, path) {
+                    return;
+                }
                 self.enforcer.govern(id, Place { path, scope }, origin, target, owner);
                 // At once, so that what a thousand containers have to say never piles up.
                 self.take_effects();
@@ -228,8 +233,11 @@ impl Core {
             Verdict::Leave { .. } | Verdict::Unmatched => {}
         }
         self.escalations.forget(id);
-        self.enforcer.release(id);
         self.shields.release(id);
+        if self.enforcer.restores_group(id) && self.awaits_init(id, path) {
+            return;
+        }
+        self.enforcer.release(id);
         self.take_effects();
         self.audit.removed(id);
     }

@@ -1,7 +1,7 @@
 //! Which Kubernetes Events are emitted for pods, and which have been already. Handing an Event in
 //! never waits.
 
-use super::describe::Surroundings;
+use super::{describe::Surroundings, shield::ProtectionEnd};
 use crate::{
     enforce::{Change, EnforcementEvent},
     kubernetes::events::{About, Occurrence, Reason, Survivors, message, send::EventQueue},
@@ -120,6 +120,19 @@ impl Notices {
         self.emit(Occurrence::new(about, Reason::ContainerEndedAfterOomKill, message));
     }
 
+    /// Emits an Event for an init whose protection has ended, or could not be ended.
+    fn protection(&self, pod: &Pod, container: &str, end: ProtectionEnd) {
+        let (reason, message) = match end {
+            ProtectionEnd::Ended(rule, why) => {
+                (Reason::OomProtectionEnded, message::unprotected(container, &rule, why))
+            }
+            ProtectionEnd::NotRemoved(why) => {
+                (Reason::OomProtectionNotRemoved, message::unrestored(container, &why))
+            }
+        };
+        self.emit(Occurrence::new(About::new(pod, pod.container(container)), reason, message));
+    }
+
     fn emit(&self, occurrence: Occurrence) {
         if let Some(queue) = &self.queue {
             queue.emit(occurrence);
@@ -168,6 +181,15 @@ impl Notices {
             let message = message::escalated(name, &of.rule, of.escalate, outcome, why);
             let about = About::new(named.pod, named.pod.container(name));
             self.emit(Occurrence::new(about, reason, message));
+        }
+    }
+
+    /// Emits an Event for an init whose protection has ended, or could not be ended.
+    pub(super) fn notice_protection(&self, naming: &Naming, path: &CgroupPath, end: ProtectionEnd) {
+        if let Some(named) = naming.named(path)
+            && let Some(name) = named.name
+        {
+            self.protection(named.pod, name, end);
         }
     }
 

@@ -85,7 +85,7 @@ impl Core {
         tracing::warn!(
             namespace = &*pod.namespace,
             pod = &*pod.name,
-            "The pod has more than {} KiB of labels; rules with a selector skip it.",
+            "The pod has more than {} KiB of labels. Its containers are left alone by the first rule with a selector whose other conditions match, and by all rules after it.",
             LARGEST_LABELS / 1024
         );
     }
@@ -95,7 +95,7 @@ impl Core {
         tracing::warn!(
             namespace = &*pod.namespace,
             pod = &*pod.name,
-            "The pod has more than {MOST_CONTAINERS} containers; kills in the rest are reported by cgroup, and rules with container names skip them."
+            "The pod has more than {MOST_CONTAINERS} containers. Kills in the rest are reported by cgroup. The rest is left alone by the first rule with container names whose other conditions match, and by all rules after it."
         );
     }
 

@@ -1,5 +1,10 @@
 //! Which inits are to be protected, and which are: the core's side of [`crate::enforce::shield`].
 
+mod ended;
+mod restoring;
+
+pub(super) use ended::ProtectionEnd;
+
 use super::{Core, subjects::Subjects};
 use crate::enforce::{
     ContainerState,
@@ -10,6 +15,7 @@ use herder_model::{
     rules::matching::{Target, Verdict},
     shield::{SavedInits, Unprotected},
 };
+use restoring::Restoring;
 use std::{collections::HashMap, future::pending, sync::Arc};
 
 /// What is wanted, and the thread that does it, once something is.
@@ -23,6 +29,9 @@ pub(super) struct Shields {
     /// The versions that are in the state file, and in the one that is being written.
     saved: u64,
     saving: u64,
+    restoring: Restoring,
+    /// What was found when Events were emitted last.
+    noticed: Arc<Found>,
 }
 
 impl Shields {
@@ -31,11 +40,22 @@ impl Shields {
         let left = parts.as_ref().map(|parts| parts.left.clone()).unwrap_or_default();
         let wanted = Wanted { keep: left.keys().copied().collect(), ..Wanted::default() };
         let changed = !left.is_empty();
-        Shields { parts, link: None, left, changed, wanted, saved: 0, saving: 0 }
+        Shields {
+            parts,
+            link: None,
+            left,
+            changed,
+            wanted,
+            saved: 0,
+            saving: 0,
+            restoring: Restoring::default(),
+            noticed: Arc::default(),
+        }
     }
 
     fn want(&mut self, id: CgroupId, protect: Protect) {
         self.changed |= self.wanted.keep.remove(&id);
+        self.restoring.forget(id);
         if self.wanted.containers.get(&id) != Some(&protect) {
             self.wanted.containers.insert(id, protect);
             self.changed = true;

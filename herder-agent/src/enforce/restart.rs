@@ -146,6 +146,11 @@ impl Enforcer {
         self.containers.get(&id)?.value()
     }
 
+    /// Whether 1 is written if a container is released.
+    pub fn restores_group(&self, id: CgroupId) -> bool {
+        self.containers.get(&id).and_then(|it| it.value_to_restore()) == Some(true)
+    }
+
     /// crun's cgroup in this scope, if its value counts.
     pub fn inner_of(&self, scope: &CgroupPath) -> Option<CgroupId> {
         self.shared.inner.get(scope).copied()

@@ -56,6 +56,8 @@ pub struct Found {
     pub inits: SavedInits,
     /// Why each wanted container's init is not protected; none if it is.
     pub states: BTreeMap<CgroupId, Option<Unprotected>>,
+    /// The inits that are to have their own value again and cannot be written, and why.
+    pub unrestored: BTreeMap<CgroupId, String>,
 }
 
 herder_model::labels! {

@@ -115,13 +115,14 @@ impl HostProc {
         Self::open_any(path)
     }
 
-    /// The processes that there are.
+    /// The processes that there are. An error among them means that others are missing.
     ///
     /// # Errors
     /// When the directory cannot be read.
-    pub fn pids(&self) -> io::Result<impl Iterator<Item = u32> + use<>> {
-        let entries = fs::read_dir(&self.path)?.flatten();
-        Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
+    pub fn pids(&self) -> io::Result<impl Iterator<Item = io::Result<u32>> + use<>> {
+        let pid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+        let entries = fs::read_dir(&self.path)?;
+        Ok(entries.filter_map(move |entry| entry.map(pid).transpose()))
     }
 
     /// One of them.

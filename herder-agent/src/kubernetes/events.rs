@@ -66,6 +66,11 @@ herder_model::labels! {
         OomKillsEscalated = "OOMKillsEscalated",
         /// The same, and it could not be.
         OomEscalationFailed = "OOMEscalationFailed",
+        /// The container's init was exempt from OOM kills, and is no longer although its rule asks
+        /// for it.
+        OomProtectionEnded = "OOMProtectionEnded",
+        /// The container's init is exempt from OOM kills, and cannot be given its own value back.
+        OomProtectionNotRemoved = "OOMProtectionNotRemoved",
         /// The pod's annotation is invalid; the pod is left alone.
         BadOomGroupAnnotation = "BadOomGroupAnnotation",
     }

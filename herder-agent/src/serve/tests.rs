@@ -91,6 +91,14 @@ impl Server {
     }
 }
 
+/// As long as this lives, a paused clock stands still, although nothing but sockets is waited for:
+/// tokio moves no clock while a blocking task is under way.
+fn standing_clock() -> std::sync::mpsc::Sender<()> {
+    let (hold, held) = std::sync::mpsc::channel();
+    tokio::task::spawn_blocking(move || held.recv());
+    hold
+}
+
 fn has(answer: &str, status: u16, text: &str) {
     assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(text), "{answer}");
 }

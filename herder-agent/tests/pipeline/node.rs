@@ -7,7 +7,7 @@ use super::{
 use bytemuck::bytes_of;
 use herder_agent::inside::{
     core::{CgroupMount, Core, CoreConfig, Message, Notices},
-    enforce::{Enforcer, Options, RestartWriter, restart_channel},
+    enforce::{Enforcer, Options, RestartWriter, restart_channel, shield::Parts},
     kernel::{
         cgroupfs::dir::CgroupRoot,
         clock::Clock,
@@ -22,13 +22,14 @@ use herder_agent::inside::{
 };
 use herder_agent_ebpf::RecordKind;
 use herder_model::{
-    cgroup::{CgroupId, OOM_GROUP},
+    cgroup::{CgroupId, CgroupPath, OOM_GROUP},
     clock::Monotonic,
     naming::{ContainerRole, Naming},
     owner::id::PodUid,
     pods::{Event, Pod, wire::PodObject},
     rules::{matching::Policy, parse::Config},
     saved::{SavedCgroup, SavedCgroups},
+    shield::{SavedInit, SavedInits},
 };
 use serde_json::json;
 use std::{
@@ -80,6 +81,8 @@ struct Given {
     dry_run: bool,
     state_file: Option<StateFile>,
     left: Option<SavedCgroup>,
+    /// The container's init is exempt, and nothing can restore it.
+    init: Option<SavedInit>,
 }
 
 impl Node {
@@ -117,6 +120,16 @@ impl Node {
         let source = kernel.source();
         let given = Given { state_file, left: Some(left), ..Given::default() };
         Self::of(name, rules, kernel, given, |_| source)
+    }
+
+    /// One after an earlier agent, which has exempted the container's init, and with a shield that
+    /// cannot restore it.
+    pub(crate) fn with_exempt_init(name: &str, rules: &str) -> Self {
+        let kernel = Kernel::default();
+        let source = kernel.source();
+        let path = CgroupPath::parse(container('a').as_bytes()).unwrap();
+        let init = SavedInit { path, pid: 10, start: 1, score: 0 };
+        Self::of(name, rules, kernel, Given { init: Some(init), ..Given::default() }, |_| source)
     }
 
     /// One that hears of kills and cgroups from this.
@@ -185,6 +198,18 @@ impl Node {
             kubelet_uid: given.kubelet_uid.unwrap_or_else(|| fs::metadata(&root).unwrap().uid()),
             resync_every: Duration::from_secs(60),
         };
+        let shield = given.init.map(|init| Parts {
+            proc_root: root.clone(),
+            cgroup_root: root.clone(),
+            begins_at: mount.id(),
+            loader: None,
+            has_state: true,
+            most: 1,
+            // It is what writes nothing, and says what there is.
+            dry_run: true,
+            left: SavedInits::from([(CgroupId(worker), init)]),
+            listener: reporter.clone(),
+        });
         let (role_requests, lookups, _) = roles::channel();
         let (restart_requests, restarts, _) = restart_channel();
         let core = Core::new(CoreConfig {
@@ -202,7 +227,7 @@ impl Node {
             node_before: Some(0),
             heartbeat: Heartbeat::default(),
             awaited: Awaited::default(),
-            shield: None,
+            shield,
         });
         let root = Root(root);
         let mut node = Node { root, clock, kernel, reporter, core, lookups, restarts, worker, pod };

@@ -30,6 +30,7 @@ pub fn run(arguments: &[&str]) -> ExitCode {
         "grower" => grower(rest[0].parse().expect("MiB")),
         "described" => described(rest),
         "titled" => crate::tests::arguments::titled(rest[0]),
+        "paged" => crate::tests::arguments::paged(rest[0], rest.get(1).copied()),
         "nasty" => nasty(rest[0].parse().expect("MiB")),
         "sharing" => sharing(rest[0].parse().expect("MiB")),
         "gives-up" => gives_up(rest[0]),

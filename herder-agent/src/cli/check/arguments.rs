@@ -1,7 +1,11 @@
-//! Whether the agent would accept rules that keep the arguments of victims, and could read them.
+//! Whether the agent would accept rules that keep the arguments of victims, and could read them: the
+//! programs that it takes are attached for a moment.
 
 use super::{Finding, Outcome, finding, ok, warn};
-use crate::{cli::args::CheckArgs, kernel::probe::KernelFacts};
+use crate::{
+    cli::args::CheckArgs,
+    kernel::probe::{ArgumentsProbe, KernelFacts},
+};
 use herder_agent_ebpf::layout::ABSENT;
 use herder_model::rules::parse::Config;
 use std::path::Path;
@@ -39,8 +43,12 @@ fn found(
         let mend = "if the agent has --web-config-file or --listen, give check the same";
         return finding(Outcome::Fail, error.to_string(), mend);
     }
-    if facts.is_none_or(|facts| facts.layout.mm_arg_start == ABSENT) {
+    let Some(facts) = facts.filter(|facts| facts.layout.mm_arg_start != ABSENT) else {
         return warn("no arguments are read: it takes the kernel's BTF", "see BTF");
+    };
+    // They are detached again when it is dropped.
+    if let Err(error) = ArgumentsProbe::new(*facts).set(true) {
+        return warn(format!("no arguments are read: {error}"), "see eBPF programs");
     }
     let who = if asked { "clients authenticate themselves" } else { "the port is a loopback one" };
     ok(format!("the arguments of victims are read and shown; {who}"))

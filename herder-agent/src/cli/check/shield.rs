@@ -1,9 +1,13 @@
-//! Whether this process could protect an init, where a rule asks for it. Nothing is written.
+//! Whether this process could protect an init, where a rule asks for it. Nothing is written, but the
+//! programs that it takes are attached for a moment.
 
 use super::{Finding, ok, warn};
 use crate::{
     cli::args::NodeArgs,
-    kernel::{host_proc::HostProc, probe::KernelFacts},
+    kernel::{
+        host_proc::HostProc,
+        probe::{KernelFacts, forks::ForkLoader},
+    },
 };
 use herder_model::rules::parse::Config;
 use rustix::thread::CapabilitySet;
@@ -18,8 +22,12 @@ pub(super) fn protection(
 }
 
 fn found(args: &NodeArgs, facts: Option<&KernelFacts>) -> Finding {
-    if facts.and_then(|facts| facts.functions.out_of_memory).is_none() {
+    let Some(facts) = facts.filter(|facts| facts.functions.out_of_memory.is_some()) else {
         return warn("no init is protected: it takes the kernel's BTF", "see BTF");
+    };
+    // They are detached again when it is dropped.
+    if let Err(error) = ForkLoader::new(*facts).attach() {
+        return warn(format!("no init is protected: {error}"), "see eBPF programs");
     }
     match HostProc::open(&args.proc_root) {
         Err(error) => warn(

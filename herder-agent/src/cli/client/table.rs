@@ -22,6 +22,20 @@ fn moves_the_terminal(letter: char) -> bool {
     !matches!(letter, '"' | '\'' | '\\') && letter.escape_debug().len() > 1
 }
 
+/// Text in which whatever would move the cursor, change colours or the direction of writing is
+/// escaped.
+pub fn safe(text: &str) -> String {
+    let mut safe = String::new();
+    for letter in text.chars() {
+        if moves_the_terminal(letter) {
+            safe.extend(letter.escape_default());
+        } else {
+            safe.push(letter);
+        }
+    }
+    safe
+}
+
 /// JSON, one value a line, as other programs like it. What serde_json leaves as it is, and a
 /// terminal would obey, is escaped: a process calls itself what it likes.
 pub fn json(all: &[Value]) -> String {
@@ -51,18 +65,9 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Whatever would move the cursor, change colours or the direction of
-    /// writing is escaped.
+    /// The text as [`safe`] has it.
     pub fn new(text: impl AsRef<str>, look: Look) -> Self {
-        let mut safe = String::new();
-        for letter in text.as_ref().chars() {
-            if moves_the_terminal(letter) {
-                safe.extend(letter.escape_default());
-            } else {
-                safe.push(letter);
-            }
-        }
-        Cell { text: safe, look }
+        Cell { text: safe(text.as_ref()), look }
     }
 
     fn width(&self) -> usize {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::kubernetes::events::send::EventReceiver;
-use herder_model::{oom::Kind, owner::ContainerNames, pods::wire::PodObject};
+use herder_model::{oom::Kind, owner::ContainerNames, pods::wire::PodObject, shield::Unprotected};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -138,4 +138,26 @@ async fn of_a_thousand_kills_some_are_built() {
     }
     assert_eq!(built, 3);
     assert_eq!(told(&mut receiver).len(), 3);
+}
+
+#[test]
+fn the_end_of_a_protection_is_an_event_of_its_container() {
+    let (notices, mut receiver) = notices();
+    let pod = pod("01", &Value::Null);
+    let ended = |why| ProtectionEnd::Ended("a".into(), why);
+    for (end, reason, part) in [
+        (ended(Unprotected::NoOtherVictim), Reason::OomProtectionEnded, "nothing else to kill"),
+        (ended(Unprotected::Changed), Reason::OomProtectionEnded, "rule a asks for"),
+        (
+            ProtectionEnd::NotRemoved("Input/output error".into()),
+            Reason::OomProtectionNotRemoved,
+            "cannot be restored (Input/output error)",
+        ),
+    ] {
+        notices.protection(&pod, "worker", end);
+        let event = receiver.take().unwrap();
+        assert_eq!((event.reason, event.reason.event_type()), (reason, "Warning"));
+        assert_eq!(event.about.field_path().as_deref(), Some("spec.containers{worker}"));
+        assert!(event.message.contains(part), "{}", event.message);
+    }
 }

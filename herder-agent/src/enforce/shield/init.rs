@@ -100,6 +100,11 @@ impl Init {
         })
     }
 
+    /// Why it has not got its own value back, if it is to.
+    pub(super) fn unrestored(&self) -> Option<String> {
+        self.shield.is_restoring().then(|| self.failed.clone().unwrap_or_default())
+    }
+
     /// Reads its score and lets the state machine see it; none if it has ended, or cannot be read.
     pub(super) fn look(&mut self, seen: impl FnOnce(i16) -> Seen) -> Option<Action> {
         let process = self.process.as_ref()?;

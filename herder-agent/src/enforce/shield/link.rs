@@ -188,7 +188,8 @@ async fn idle(mut unable: Unable, parts: &Parts, mut end: End) {
         let wanted = end.wants.borrow_and_update().clone();
         let states = unable.states(&wanted, &*parts.listener);
         parts.listener.protections(parts.left.len(), &unable.counts(&wanted));
-        end.find.send_replace(Arc::new(Found { version: 0, inits: parts.left.clone(), states }));
+        let inits = parts.left.clone();
+        end.find.send_replace(Arc::new(Found { inits, states, ..Found::default() }));
         tokio::select! {
             _ = &mut end.stopped => return,
             Ok(()) = end.wants.changed() => {}
@@ -259,6 +260,12 @@ async fn work<F: ForkSource>(mut worker: Worker<F>, records: Option<&Readable>, 
             () = yield_now(), if more || worker.is_walking() => {}
             Ok(()) = end.saves.changed() => {
                 let version = *end.saves.borrow_and_update();
+                // What is not wanted any more must not be exempted for a moment: the core relies on
+                // that, where it has seen that the init is not exempt.
+                if end.wants.has_changed().unwrap_or(false) {
+                    let wanted = end.wants.borrow_and_update().clone();
+                    worker.take_wanted(wanted);
+                }
                 worker.saved(version);
             }
             Ok(()) = end.wants.changed() => {

@@ -4,7 +4,7 @@
 //! namespaces. So all of the node's processes are looked at.
 
 use super::{Protect, paths::Paths};
-use crate::kernel::host_proc::{HostProc, HostProcess, Lineage};
+use crate::kernel::host_proc::{HostProc, HostProcess, Lineage, ProcessError};
 use herder_model::cgroup::{CgroupId, CgroupPath};
 use std::collections::HashMap;
 
@@ -30,6 +30,8 @@ pub(super) struct Candidates {
     process: Option<HostProcess>,
     is_reported: bool,
     count: usize,
+    /// Of some process it could not be read whether it is one.
+    is_doubtful: bool,
 }
 
 impl Candidates {
@@ -46,30 +48,46 @@ impl Candidates {
         }
         if protect.init == Some(process.pid()) {
             (self.process, self.is_reported) = (Some(process), true);
-        } else if is_init(&process, &protect.path, processes, paths) {
-            self.count += 1;
-            self.process = Some(process);
+            return;
+        }
+        match is_init(&process, &protect.path, processes, paths) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.count += 1;
+                self.process = Some(process);
+            }
+            Err(_) => self.is_doubtful = true,
         }
     }
 
-    /// The runtime knows it; else it is the only one that it can be.
-    pub(super) fn certain(self) -> Option<HostProcess> {
-        self.process.filter(|_| self.is_reported || self.count == 1)
+    /// The runtime knows it; else it is the only one that it can be. That is certain only if all of
+    /// the node's processes were read: the init may be the one that could not be.
+    pub(super) fn certain(self, all_read: bool) -> Option<HostProcess> {
+        let is_only = all_read && !self.is_doubtful && self.count == 1;
+        self.process.filter(|_| self.is_reported || is_only)
     }
 }
 
 /// Process 1 of a pid namespace whose parent is outside of the container, as
 /// `herder_model::oom::classify` has it.
+///
+/// # Errors
+/// When that cannot be read. A process that has ended meanwhile is none. If its parent alone has
+/// ended, it has another by now, of which nothing is known.
 fn is_init(
     process: &HostProcess,
     container: &CgroupPath,
     processes: &HostProc,
     paths: &Paths,
-) -> bool {
-    let Some(lineage) = process.lineage().filter(Lineage::is_first) else {
-        return false;
+) -> Result<bool, ProcessError> {
+    let lineage = match process.lineage() {
+        Ok(lineage) => lineage.filter(Lineage::is_first),
+        Err(ProcessError::Gone) => None,
+        Err(error) => return Err(error),
     };
-    let parent = processes.process(lineage.parent).ok();
-    let parent = parent.and_then(|parent| cgroup(&parent, paths));
-    parent.is_some_and(|parent| !parent.is_within(container))
+    // The node's own first process has no parent.
+    let Some(lineage) = lineage.filter(|lineage| lineage.parent != 0) else { return Ok(false) };
+    let parent = processes.process(lineage.parent)?.cgroup()?;
+    let parent = parent.and_then(|text| paths.resolve(&text)).ok_or(ProcessError::Gone)?;
+    Ok(!parent.is_within(container))
 }

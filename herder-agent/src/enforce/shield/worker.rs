@@ -80,6 +80,8 @@ pub(super) struct Worker<F> {
     saved: u64,
     looked: Instant,
     walk: Option<Walk>,
+    /// The last search could read all of the node's processes.
+    all_read: bool,
     /// Where processes may be exempt whose fork was not seen, and when that was looked at last.
     to_sweep: BTreeSet<CgroupId>,
     swept: Option<Instant>,
@@ -99,6 +101,7 @@ impl<F: ForkSource> Worker<F> {
             saved: 0,
             looked: Instant::now(),
             walk: None,
+            all_read: true,
             to_sweep: BTreeSet::new(),
             swept: None,
         }
@@ -246,7 +249,9 @@ impl<F: ForkSource> Worker<F> {
         let inits = self.inits.iter().filter_map(|(id, init)| Some((*id, init.saved()?)));
         let inits: SavedInits = self.left.clone().into_iter().chain(inits).collect();
         let version = self.found.version + u64::from(inits != self.found.inits);
-        let found = Found { version, inits, states };
+        let unrestored =
+            self.inits.iter().filter_map(|(id, init)| Some((*id, init.unrestored()?))).collect();
+        let found = Found { version, inits, states, unrestored };
         // At first it may be just what an earlier agent left.
         if std::mem::replace(&mut self.counted, true) && found == self.found {
             return None;

@@ -72,8 +72,11 @@ impl HostProcess {
     }
 
     /// Its parent, and its ids.
-    pub fn lineage(&self) -> Option<Lineage> {
-        text::lineage(&self.read("status").ok()?)
+    ///
+    /// # Errors
+    /// When it has ended, or the file cannot be read.
+    pub fn lineage(&self) -> Result<Option<Lineage>, ProcessError> {
+        Ok(text::lineage(&self.read("status")?))
     }
 
     /// The path of its cgroup, as this process sees it.

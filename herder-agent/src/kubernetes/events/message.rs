@@ -14,6 +14,7 @@ use herder_model::{
     owner::{ContainerNames, Owner},
     pods::OOM_GROUP_ANNOTATION,
     rules::{annotation::AnnotationError, parse::ANNOTATION_RULE},
+    shield::Unprotected,
     text::{clean, size},
 };
 use std::{fmt::Write, time::Duration};
@@ -221,6 +222,31 @@ pub fn escalated(
         ),
     };
     format!("{times} of container {container}. As {by} says, {follows}")
+}
+
+/// The text for an init that was exempt from OOM kills, and is no longer.
+pub fn unprotected(container: &str, rule: &str, why: Unprotected) -> String {
+    let why = match why {
+        Unprotected::NoOtherVictim => {
+            "the kernel found nothing else to kill for two seconds. The init has its own oom_score_adj \
+             again and may be killed. Raise the limit, or let fewer processes of the container grow at once"
+        }
+        Unprotected::Changed => "it has changed its oom_score_adj, which is left alone",
+        _ => "the kernel refused to exempt it again; the agent's log says why",
+    };
+    let by = by(rule);
+    format!(
+        "The init of container {container} is no longer exempt from OOM kills, which {by} asks for: {why}."
+    )
+}
+
+/// The text for an init that is to have its own value back, and cannot be written.
+pub fn unrestored(container: &str, why: &str) -> String {
+    format!(
+        "The init of container {container} is still exempt from OOM kills and should not be: its own \
+         oom_score_adj cannot be restored ({why}). The agent tries it again every five seconds. A new \
+         container has its own value."
+    )
 }
 
 /// The text for an invalid annotation.

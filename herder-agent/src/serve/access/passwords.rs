@@ -53,6 +53,9 @@ pub(super) struct Passwords {
     right: Mutex<VecDeque<Vec<u8>>>,
     /// Of this process and these users alone, so that no password is kept in memory.
     secret: hmac::Key,
+    /// As long as it is locked, no check ends.
+    #[cfg(test)]
+    pub(super) gate: Arc<Mutex<()>>,
 }
 
 struct Check {
@@ -91,6 +94,10 @@ impl Passwords {
         let secret = hmac::Key::generate(HMAC_SHA256, &SystemRandom::new())
             .map_err(|_| io::Error::other("the kernel has no random numbers"))?;
         let (checks, mut waiting) = mpsc::channel::<Check>(1);
+        #[cfg(test)]
+        let gate = Arc::<Mutex<()>>::default();
+        #[cfg(test)]
+        let gate_of_thread = gate.clone();
         thread::Builder::new().name("passwords".into()).spawn(move || {
             // Where it is forbidden, the thread is one like others.
             let _ = setpriority_process(Some(gettid()), LAST);
@@ -98,6 +105,8 @@ impl Passwords {
                 // The client may have gone.
                 if !check.answer.is_closed() {
                     let right = bcrypt::verify(&check.password, &check.hash).unwrap_or(false);
+                    #[cfg(test)]
+                    drop(gate_of_thread.lock());
                     let _ = check.answer.send(right);
                 }
             }
@@ -105,7 +114,16 @@ impl Passwords {
         let users = users.iter().map(|(name, hash)| (name.clone(), hash.as_str().into())).collect();
         let (turn, (burst, every)) = (Semaphore::new(1), GUESSES);
         let (guesses, right) = (Rate::new(burst, every), Mutex::default());
-        Ok(Passwords { users, checks, turn, guesses, right, secret })
+        Ok(Passwords {
+            users,
+            checks,
+            turn,
+            guesses,
+            right,
+            secret,
+            #[cfg(test)]
+            gate,
+        })
     }
 
     /// How many users there are.

@@ -116,6 +116,14 @@ pub fn take_and_give_back(bytes: usize) {
     unsafe { rustix::mm::munmap(memory, bytes) }.expect("given back");
 }
 
+/// Takes a page of its own memory away from this process, for the rest of its life.
+pub fn lose_page(address: usize, bytes: usize) {
+    let page = std::ptr::without_provenance_mut(address);
+    // SAFETY: the caller's process does not use what is there: its arguments, which are copied by then.
+    unsafe { rustix::mm::mprotect(page, bytes, rustix::mm::MprotectFlags::empty()) }
+        .expect("a page");
+}
+
 /// Maps the beginning of a file and reads it, for the rest of the process's life.
 pub fn map_file(file: &File, bytes: usize) {
     let length = bytes.min(usize::try_from(file.metadata().expect("its size").len()).unwrap());

@@ -3,14 +3,16 @@
 use crate::harness::{
     agent::{Agent, MATCHED, capabilities},
     container::Container,
+    role::role,
     say::say,
+    system::lose_page,
     test::{Test, tests},
     wait::eventually,
 };
 use serde_json::{Value, json};
 use std::{
     fs::{self, File},
-    os::unix::fs::FileExt,
+    os::unix::{fs::FileExt, process::CommandExt},
     process::{Command, ExitCode},
 };
 
@@ -19,6 +21,7 @@ pub const TESTS: &[Test] = tests![
     arguments_without_the_kernels_functions,
     arguments_of_a_group,
     arguments_that_a_program_has_rewritten,
+    arguments_that_are_not_all_in_memory,
     arguments_of_threads_and_inits,
     arguments_are_not_for_everyone
 ];
@@ -35,12 +38,8 @@ const READ: &str = r#"herder_victim_arguments_total{result="read"}"#;
 /// Takes a title in place of its arguments, as setproctitle() does, and then too much memory. The
 /// word says how long it is, and makes room for it.
 pub fn titled(word: &str) -> ExitCode {
-    let stat = fs::read_to_string("/proc/self/stat").expect("this process");
-    let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
-    // The third is the first of these (proc_pid_stat(5)).
-    let field = |number: usize| fields[number - 3].parse::<u64>().expect("an address");
-    let (start, end) = (field(48), field(49));
-    let room = usize::try_from(end - start).expect("a length");
+    let (start, end) = arguments_lie_at();
+    let room = end - start;
     let title = match word.split('-').next() {
         Some("short") => "web: GET /cart \x1b[31m".to_owned(),
         // It goes on where the environment was.
@@ -50,11 +49,48 @@ pub fn titled(word: &str) -> ExitCode {
     let mut bytes = title.into_bytes();
     bytes.resize(bytes.len().max(room - 1) + 1, 0);
     let memory = File::options().write(true).open("/proc/self/mem").expect("its memory");
-    memory.write_all_at(&bytes, start).expect("write the title");
+    memory.write_all_at(&bytes, start as u64).expect("write the title");
     let said = fs::read("/proc/self/cmdline").expect("its command line");
     fs::write(format!("/tmp/title-{word}"), said).expect("note it");
     let memory = std::hint::black_box(vec![1u8; 200 << 20]);
     panic!("it may have {} bytes", memory.len());
+}
+
+const PAGE: usize = 4096;
+
+/// Where the arguments of `paged:next` begin on their page.
+const BEGINS_AT: usize = PAGE - 100;
+
+/// Has more arguments than a page, loses the page where they end or the one after that where they
+/// begin, and takes too much memory.
+pub fn paged(which: &str, padding: Option<&str>) -> ExitCode {
+    let again = |length: usize| -> ExitCode {
+        let error = role("paged", &[which, &"z".repeat(length)]).exec();
+        panic!("{error}")
+    };
+    let Some(padding) = padding else { return again(3 * PAGE) };
+    let (start, end) = arguments_lie_at();
+    let lost = match which {
+        "end" => end - 1,
+        // So many letters more, and they begin so many bytes further below.
+        "next" if start % PAGE != BEGINS_AT => {
+            return again(padding.len() + (start + PAGE - BEGINS_AT) % PAGE);
+        }
+        "next" => start + PAGE,
+        _ => panic!("no page {which}"),
+    };
+    lose_page(lost / PAGE * PAGE, PAGE);
+    let memory = std::hint::black_box(vec![1u8; 200 << 20]);
+    panic!("it may have {} bytes", memory.len());
+}
+
+/// Addresses of this process's arguments.
+fn arguments_lie_at() -> (usize, usize) {
+    let stat = fs::read_to_string("/proc/self/stat").expect("this process");
+    let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
+    // The third is the first of these (proc_pid_stat(5)).
+    let field = |number: usize| fields[number - 3].parse::<usize>().expect("an address");
+    (field(48), field(49))
 }
 
 fn start(rules: &str, flags: &[&str]) -> Agent {
@@ -163,6 +199,24 @@ fn arguments_that_a_program_has_rewritten() {
     agent.assert_nothing_lost();
 }
 
+/// Nothing waits for a page there. What is in memory is shown.
+fn arguments_that_are_not_all_in_memory() {
+    let agent = start(RULES, &[]);
+    for (number, (which, length)) in
+        [("end", 256), ("next", PAGE - BEGINS_AT)].into_iter().enumerate()
+    {
+        let child = format!("paged:{which}");
+        let container = Container::start("/matched/c1", 100, &["idle", &child]);
+        let kill = agent.wait_for_kills(number + 1).remove(number);
+        let found = only(&agent, &kill);
+        let text = found["text"].as_str().unwrap_or_default();
+        assert!(text.starts_with(&format!("/init role paged {which} zzz")), "{found}");
+        assert_eq!([&json!(text.len()), &found["cut"]], [&json!(length), &json!(true)], "{found}");
+        drop(container);
+    }
+    agent.assert_nothing_lost();
+}
+
 /// A process whose first thread has exited, and an init with more than fits.
 fn arguments_of_threads_and_inits() {
     let agent = start(RULES, &[]);
@@ -196,6 +250,12 @@ fn arguments_are_not_for_everyone() {
     };
     assert!(check(&[]).starts_with("FAIL"), "{}", check(&[]));
     assert!(check(&LOCAL).starts_with("ok"), "{}", check(&LOCAL));
+    // The programs are tried, and not only what the kernel says of itself.
+    let flags = ["--", "/bin/herder-agent", "check", "--config", "/tmp/rules.yaml"];
+    let confined = role("confined", &[&flags[..], &LOCAL].concat()).output().unwrap();
+    let printed = String::from_utf8(confined.stdout).unwrap();
+    let found = printed.lines().find(|line| line.contains("victimArguments  ")).unwrap_or("");
+    assert!(found.starts_with("warn") && found.contains("CAP_BPF"), "{printed}");
     drop(agent);
     let agent = Agent::start(MATCHED);
     Agent::reconfigure(RULES);

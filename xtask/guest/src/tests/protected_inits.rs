@@ -26,15 +26,20 @@ pub const TESTS: &[Test] = tests![
     protected_init_is_left_to_the_next_agent,
     protected_init_alone_over_its_limit,
     only_scores_of_protected_containers_are_written,
+    protected_init_is_restored_before_its_container_is_a_group,
 ];
 
 const RULES: &str = "rules:\n- {name: matched, cgroups: ['/matched/*'], oomGroup: single-process, protectInit: true}\n";
 const WITHOUT: &str =
     "rules:\n- {name: matched, cgroups: ['/matched/*'], oomGroup: single-process}\n";
+const GROUP: &str = "rules:\n- {name: matched, cgroups: ['/matched/*'], oomGroup: group}\n";
 const STATE: &str = "/tmp/protected-inits.json";
 
 /// The score that the containers of these tests have by themselves.
 const OWN: &str = "300";
+
+/// How often a container becomes a group.
+const ROUNDS: usize = 5;
 
 /// How long a container is watched, and how many are.
 const WATCHED: Duration = Duration::from_secs(10);
@@ -269,5 +274,23 @@ fn only_scores_of_protected_containers_are_written() {
     assert!(written.is_empty(), "{written:?}");
     for container in [&other, &unprotected] {
         assert_eq!(score(container.init()), OWN);
+    }
+}
+
+/// Else a kill of the group in between would pass over it.
+fn protected_init_is_restored_before_its_container_is_a_group() {
+    let agent = begin_anew();
+    let container = Container::start_program("/matched/c1", 64, &["protected", "idle"]);
+    let init = container.init();
+    for _ in 0..ROUNDS {
+        eventually("it is protected", || is_protected(&agent, "/matched/c1"));
+        assert_eq!(score(init), "-1000");
+        Agent::reconfigure(GROUP);
+        let began = Instant::now();
+        while container.cgroup.oom_group() != "1" {
+            assert!(began.elapsed() < Duration::from_secs(60), "it becomes a group");
+        }
+        assert_eq!(score(init), OWN);
+        Agent::reconfigure(RULES);
     }
 }

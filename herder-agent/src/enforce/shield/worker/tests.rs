@@ -1,6 +1,7 @@
 //! A directory that looks like a procfs, and one that looks like a cgroup mount.
 
 mod failing;
+mod saving;
 mod walking;
 
 use super::{super::Protect, *};

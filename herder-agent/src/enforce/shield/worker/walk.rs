@@ -21,6 +21,7 @@ use herder_model::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    io,
     time::{Duration, Instant},
 };
 
@@ -32,13 +33,15 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// A walk that is under way.
 pub(super) struct Walk {
-    pids: Box<dyn Iterator<Item = u32>>,
+    pids: Box<dyn Iterator<Item = io::Result<u32>>>,
     /// All containers, so that what is in a container within another is that one's.
     containers: HashMap<CgroupPath, CgroupId>,
     /// Those in which exempt processes are given their value back.
     swept: BTreeSet<CgroupId>,
     /// Those whose init is looked for.
     sought: BTreeMap<CgroupId, Candidates>,
+    /// All of the processes could be read until now.
+    all_read: bool,
 }
 
 impl Walk {
@@ -104,7 +107,7 @@ impl<F: ForkSource> Worker<F> {
         let leaving = self.leaving.iter().map(|(id, it)| (it.path.clone(), *id));
         let inits = self.inits.iter().map(|(id, init)| (init.protect.path.clone(), *id));
         let containers = leaving.chain(inits).collect();
-        self.walk = Some(Walk { pids, containers, swept, sought });
+        self.walk = Some(Walk { pids, containers, swept, sought, all_read: true });
     }
 
     /// Looks at some processes. Returns whether there are more.
@@ -112,12 +115,18 @@ impl<F: ForkSource> Worker<F> {
         let Some(mut walk) = self.walk.take() else { return false };
         for _ in 0..PROCESSES_AT_ONCE {
             let Some(pid) = walk.pids.next() else {
-                self.conclude(walk.sought);
+                self.conclude(walk);
                 return false;
             };
-            // Such as that no descriptor is left. What the kernel forbids it will forbid again.
-            if let Err(ProcessError::Other(_)) = self.visit(&mut walk, pid) {
-                self.to_sweep.extend(&walk.swept);
+            match pid.map(|pid| self.visit(&mut walk, pid)) {
+                Ok(Ok(()) | Err(ProcessError::Gone)) => {}
+                // What the kernel forbids it will forbid again.
+                Ok(Err(ProcessError::Refused(_))) => walk.all_read = false,
+                // Such as that no descriptor is left, or that the list of processes ends too early.
+                Ok(Err(ProcessError::Other(_))) | Err(_) => {
+                    walk.all_read = false;
+                    self.to_sweep.extend(&walk.swept);
+                }
             }
         }
         self.walk = Some(walk);
@@ -156,16 +165,27 @@ impl<F: ForkSource> Worker<F> {
         })
     }
 
-    fn conclude(&mut self, sought: BTreeMap<CgroupId, Candidates>) {
+    fn conclude(&mut self, Walk { sought, all_read, .. }: Walk) {
+        if !sought.is_empty() {
+            self.say_whether_all_are_read(all_read);
+        }
         for (id, candidates) in sought {
             let Some(init) = self.inits.get_mut(&id) else { continue };
             init.searched = init.searched.saturating_add(1);
             if init.process.is_none() {
-                init.process = candidates.certain();
+                init.process = candidates.certain(all_read);
                 self.surround(id);
             }
         }
         self.begin();
+    }
+
+    fn say_whether_all_are_read(&mut self, all_read: bool) {
+        if std::mem::replace(&mut self.all_read, all_read) && !all_read {
+            tracing::warn!(
+                "Not all processes of the node can be read: the init of a container is known only if its runtime has reported it."
+            );
+        }
     }
 
     /// The containers whose init is to be looked for, as far as there is room for it.

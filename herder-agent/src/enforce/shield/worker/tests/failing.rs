@@ -60,6 +60,7 @@ fn what_cannot_be_restored_stays_saved_and_is_tried_again() {
     node.breaks(10, "oom_score_adj");
     node.worker.take_wanted(Arc::default());
     assert_eq!((node.saved(), node.state()), (node.left(100), None));
+    assert!(node.worker.found.unrestored[&node.id(C1)].contains("directory"));
     assert_eq!(node.watched(), [node.id(C1)]);
     node.process(11, 10, "11\t2", C1, -1000);
     node.forks(11, 100);
@@ -67,6 +68,7 @@ fn what_cannot_be_restored_stays_saved_and_is_tried_again() {
     node.mends(10, "oom_score_adj", "-1000");
     node.worker.look_at_all();
     assert_eq!((node.score(10), node.saved()), ("300".into(), SavedInits::new()));
+    assert!(node.worker.found.unrestored.is_empty());
 
     let mut node = Node::protected("unrestored-end");
     node.breaks(10, "oom_score_adj");
@@ -199,6 +201,50 @@ fn a_child_that_a_walk_cannot_read_is_looked_at_again() {
         assert_eq!(node.score(11), "300", "{file}");
         assert!(node.worker.to_sweep.is_empty());
     }
+}
+
+/// Process 10 is the init, and 11 entered from outside with a pid namespace of its own.
+#[test]
+fn what_is_left_when_the_init_cannot_be_read_is_not_taken_for_it() {
+    let stat = "10 (x) S 5 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 100 0";
+    for (pid, file, text) in [
+        (10, "stat", stat),
+        (10, "status", "PPid:\t5\nNSpid:\t10\t1\n"),
+        (10, "cgroup", "0::/matched/c1"),
+        (6, "cgroup", "0::/shim"),
+    ] {
+        let mut node = Node::new(&format!("unread-{pid}-{file}"));
+        node.process(6, 1, "6", "/shim", 0);
+        node.process(10, 6, "10\t1", C1, 300);
+        node.process(11, 5, "11\t1", C1, 500);
+        node.breaks(pid, file);
+        node.worker.take_wanted(node.wanted(C1, None).into());
+        let version = node.turn().version;
+        node.worker.saved(version);
+        assert_eq!(node.score(11), "500", "{pid} {file}");
+        node.worker.news();
+        assert_eq!(node.state(), Some(Some(Unprotected::NoInit)), "{pid} {file}");
+        // What the runtime has reported is certain all the same.
+        node.worker.take_wanted(node.wanted(C1, Some(11)).into());
+        assert_eq!(node.turn().inits.values().map(|init| init.pid).collect::<Vec<_>>(), [11]);
+        // Once it can be read, it is known to be one of two.
+        node.mends(pid, file, text);
+        fs::remove_dir_all(node.root.join("proc/11")).unwrap();
+        node.worker.take_wanted(Arc::default());
+        node.worker.take_wanted(node.wanted(C1, None).into());
+        let inits = node.turn().inits;
+        assert_eq!(inits.values().map(|init| init.pid).collect::<Vec<_>>(), [10], "{pid} {file}");
+    }
+}
+
+/// It was reparented right after its parent was read.
+#[test]
+fn what_is_left_when_the_parent_of_the_init_has_ended_is_not_taken_for_it() {
+    let mut node = Node::new("parent-ended");
+    node.process(10, 6, "10\t1", C1, 300);
+    node.process(11, 5, "11\t1", C1, 500);
+    node.worker.take_wanted(node.wanted(C1, None).into());
+    assert_eq!(node.turn().inits, SavedInits::new());
 }
 
 #[test]
