@@ -91,9 +91,13 @@ fn kill_sent(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "signal_deliver")]
 fn kill_delivered(ctx: RawTracePointContext) -> i32 {
     let signal: i32 = ctx.arg(0);
+    // Every signal of the node comes here.
+    if signal != SIGKILL {
+        return 0;
+    }
     let tgid = current_tgid();
     // Each thread is delivered it. The one that removes the entry reads.
-    if signal == SIGKILL && SENT.remove(&tgid).is_ok() {
+    if SENT.remove(&tgid).is_ok() {
         // As above.
         let _ = DELIVERED.insert(&tgid, &0, 0);
         hand_over(tgid);

@@ -68,6 +68,10 @@ pub enum Measure {
     Idle,
     /// What the eBPF programs cost other processes: fork, exit, signal.
     Overhead,
+    /// What `protectInit` costs those who fork, and how long children are exempt.
+    ProtectInit,
+    /// What `victimArguments` costs those who signal processes, and start and end them.
+    VictimArguments,
     /// What a process that the OOM killer looks at costs.
     Candidates,
     /// What Kubernetes Events cost the agent in a storm of kills.
@@ -79,7 +83,7 @@ pub enum Measure {
 }
 
 impl Measure {
-    const ALL: [Measure; 13] = [
+    const ALL: [Measure; 15] = [
         Measure::Memory,
         Measure::Shown,
         Measure::Seen,
@@ -89,6 +93,8 @@ impl Measure {
         Measure::Scrape,
         Measure::Idle,
         Measure::Overhead,
+        Measure::ProtectInit,
+        Measure::VictimArguments,
         Measure::Candidates,
         Measure::Events,
         Measure::Sizes,
@@ -107,6 +113,8 @@ impl Measure {
             Measure::Scrape => "scrape",
             Measure::Idle => "idle",
             Measure::Overhead => "overhead",
+            Measure::ProtectInit => "protect-init",
+            Measure::VictimArguments => "victim-arguments",
             Measure::Candidates => "candidates",
             Measure::Events => "events",
             Measure::Sizes => "sizes",
@@ -124,7 +132,10 @@ impl Measure {
 
     /// Whether other programs are measured too.
     fn compares(self) -> bool {
-        !matches!(self, Measure::Events | Measure::Candidates)
+        !matches!(
+            self,
+            Measure::Events | Measure::ProtectInit | Measure::VictimArguments | Measure::Candidates
+        )
     }
 
     /// The parameters for the guest; none if no guest is needed.
@@ -149,7 +160,12 @@ impl Measure {
                 vec![("containers", size.of([30, 1000, 1000])), ("times", size.of([1, 3, 20]))]
             }
             Measure::Idle => vec![("seconds", size.of([10, 300, 3600]))],
-            Measure::Overhead => vec![("turns", size.of([1, 10, 50]))],
+            Measure::Overhead | Measure::VictimArguments => {
+                vec![("turns", size.of([1, 10, 50]))]
+            }
+            Measure::ProtectInit => {
+                vec![("turns", size.of([1, 10, 50])), ("forks", size.of([50, 500, 2000]))]
+            }
             Measure::Candidates => vec![("processes", size.of([40, 200, 1000]))],
             Measure::Events => vec![("kills", size.of([50, 1000, 5000]))],
             Measure::Soak => vec![("minutes", size.of([2, 60, 60]))],

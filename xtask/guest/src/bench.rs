@@ -6,20 +6,25 @@
 
 mod busy;
 mod candidates;
+mod counted;
 pub mod crowd;
 mod events;
 mod figures;
+pub mod forking;
 mod idle;
 mod lines;
 pub mod memory;
 mod overhead;
 mod process;
 mod programs;
+mod protect_init;
 mod ready;
+mod runs;
 pub mod seen;
 pub mod shown;
 pub mod soak;
 mod starts;
+mod victim_arguments;
 
 /// The measures by their names.
 const MEASURES: &[(&str, fn())] = &[
@@ -31,6 +36,8 @@ const MEASURES: &[(&str, fn())] = &[
     ("ready", ready::ready),
     ("idle", idle::idle),
     ("overhead", overhead::overhead),
+    ("protect-init", protect_init::protect_init),
+    ("victim-arguments", victim_arguments::victim_arguments),
     ("candidates", candidates::candidates),
     ("events", events::events),
     ("soak", soak::soak),

@@ -42,6 +42,7 @@ pub fn run(arguments: &[&str]) -> ExitCode {
         "memory-of" => crate::bench::memory::of(rest[0].parse().expect("containers")),
         "victims" => crate::bench::shown::victims(rest),
         "group" => crate::bench::seen::group(rest[0]),
+        "forking" => crate::bench::forking::init(),
         "paced" => crate::bench::soak::paced(rest[0]),
         "forks-again" => crate::tests::dying_children::forks_again(),
         "program" => program(rest),

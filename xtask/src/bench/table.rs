@@ -2,17 +2,20 @@
 
 mod busy;
 mod candidates;
+mod compared;
 mod events;
 mod idle;
 mod memory;
 mod native;
 mod overhead;
+mod protect_init;
 mod ready;
 mod section;
 mod seen;
 mod shown;
 mod soak;
 mod starts;
+mod victim_arguments;
 
 use anyhow::{Context, Result, bail};
 use section::Section;
@@ -47,6 +50,8 @@ const SECTIONS: &[(&str, Make)] = &[
     ("scrape", native::scrape),
     ("idle", idle::section),
     ("overhead", overhead::section),
+    ("protect-init", protect_init::section),
+    ("victim-arguments", victim_arguments::section),
     ("candidates", candidates::section),
     ("events", events::section),
     ("sizes", native::sizes),

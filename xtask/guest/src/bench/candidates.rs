@@ -6,6 +6,7 @@
 use super::{
     figures::{found, size},
     programs::{Herder, Output, Program},
+    runs::programs,
 };
 use crate::harness::{
     agent::MATCHED,
@@ -14,7 +15,7 @@ use crate::harness::{
     wait::eventually,
 };
 use serde_json::json;
-use std::{collections::HashMap, fs, process::Child};
+use std::{fs, process::Child};
 
 const HERDER: Herder = Herder { rules: MATCHED, flags: &["--kubernetes", "off"], more: &[] };
 
@@ -62,30 +63,13 @@ fn walk(running: &super::programs::Running, path: &str, sizes: &[String]) -> (f6
         member.kill().expect("kill it");
         member.wait().expect("its end");
     }
-    let ran = after.iter().map(|(id, (time, runs))| {
-        let (time_before, runs_before) = before.get(id).copied().unwrap_or_default();
-        (time - time_before, runs - runs_before)
-    });
-    let (time, runs) = ran.max_by_key(|(_, runs)| *runs).expect("programs");
-    assert!(runs > sizes.len() as u64, "only {runs} candidates were seen");
-    (time as f64, runs as f64)
+    let ran =
+        after.iter().map(|(id, runs)| runs.since(before.get(id).copied().unwrap_or_default()));
+    let ran = ran.max_by_key(|ran| ran.count).expect("programs");
+    assert!(ran.count > sizes.len() as u64, "only {} candidates were seen", ran.count);
+    (ran.time as f64, ran.count as f64)
 }
 
 fn current(cgroup: &Cgroup) -> usize {
     fs::read_to_string(cgroup.file("memory.current")).unwrap().trim().parse().unwrap()
-}
-
-/// Time and runs of each program that a process holds.
-fn programs(pid: u32) -> HashMap<u64, (u64, u64)> {
-    let directory = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("its descriptors");
-    let texts = directory.flatten().filter_map(|entry| fs::read_to_string(entry.path()).ok());
-    texts
-        .filter_map(|text| {
-            let number = |name: &str| {
-                let found = text.lines().find_map(|line| line.strip_prefix(name))?;
-                found.trim_start_matches(':').trim().parse::<u64>().ok()
-            };
-            Some((number("prog_id")?, (number("run_time_ns")?, number("run_cnt")?)))
-        })
-        .collect()
 }

@@ -159,7 +159,7 @@ fn killed(seen: &[Seen]) -> HashMap<u32, Killed> {
             // One after the other, by the kernel's oom_lock.
             What::Begin => begun = at * 1e9,
             What::Mark { pid } => drop(killed.insert(*pid, Killed { begun, marked: at * 1e9 })),
-            What::Write { .. } | What::Exec { .. } => {}
+            What::Write { .. } | What::Exec { .. } | What::Fork { .. } | What::Score { .. } => {}
         }
     }
     killed

@@ -1,5 +1,5 @@
 //! What the kernel saw and when, from its trace buffer: every write to a
-//! memory.oom.group and every program that was started, or every OOM kill.
+//! memory.oom.group and every program that was started, every OOM kill, or every `oom_score_adj`.
 
 use std::fs;
 
@@ -19,6 +19,10 @@ const PROBE_OF_KILLS: &str = "p:herder/oom_begin oom_kill_process";
 const EVENTS_OF_KILLS: &[&str] =
     &["events/herder/oom_begin/enable", "events/oom/mark_victim/enable"];
 
+/// What is born with which `oom_score_adj`, and what is given another.
+const EVENTS_OF_SCORES: &[&str] =
+    &["events/task/task_newtask/enable", "events/oom/oom_score_adj_update/enable"];
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
     Write {
@@ -33,6 +37,16 @@ pub enum What {
     /// It has marked one, or another member of its group, and sends the signal.
     Mark {
         pid: u32,
+    },
+    /// A process, or a thread, was made.
+    Fork {
+        pid: u32,
+        score: i32,
+    },
+    /// A process was given another `oom_score_adj`.
+    Score {
+        pid: u32,
+        score: i32,
     },
 }
 
@@ -55,6 +69,10 @@ impl Trace {
 
     pub fn of_kills() -> Self {
         Self::of(PROBE_OF_KILLS, EVENTS_OF_KILLS)
+    }
+
+    pub fn of_scores() -> Self {
+        Self::of("", EVENTS_OF_SCORES)
     }
 
     fn of(probe: &str, events: &'static [&'static str]) -> Self {
@@ -105,6 +123,9 @@ fn parse(line: &str) -> Option<Seen> {
     let (comm, _) = comm.trim().rsplit_once('-')?;
     let (name, rest) = event.split_once(": ")?;
     let field = |name: &str| rest.split_once(name).map(|(_, rest)| rest);
+    let number = |name: &str| field(name)?.split(' ').next()?.trim().parse::<i64>().ok();
+    let process = || u32::try_from(number("pid=")?).ok();
+    let score = || i32::try_from(number("oom_score_adj=")?).ok();
     let what = match name {
         "oom_group" => What::Write {
             cgroup: field("id=")?.split(' ').next()?.parse().ok()?,
@@ -114,8 +135,32 @@ fn parse(line: &str) -> Option<Seen> {
             What::Exec { file: field("filename=")?.split(' ').next()?.to_owned() }
         }
         "oom_begin" => What::Begin,
-        "mark_victim" => What::Mark { pid: field("pid=")?.split(' ').next()?.parse().ok()? },
+        "mark_victim" => What::Mark { pid: process()? },
+        "task_newtask" => What::Fork { pid: process()?, score: score()? },
+        "oom_score_adj_update" => What::Score { pid: process()?, score: score()? },
         _ => return None,
     };
     Some(Seen { at, comm: comm.to_owned(), what })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_are_read() {
+        for (line, what) in [
+            (
+                "init-93  [000] .....  12.345678: task_newtask: pid=94 comm=init clone_flags=1200000 oom_score_adj=-1000",
+                What::Fork { pid: 94, score: -1000 },
+            ),
+            (
+                "shield-80  [000] .....  12.345678: oom_score_adj_update: pid=94 comm=init oom_score_adj=300",
+                What::Score { pid: 94, score: 300 },
+            ),
+        ] {
+            let seen = parse(line).expect("an event");
+            assert_eq!((seen.at, seen.what), (12.345_678, what));
+        }
+    }
 }
