@@ -256,6 +256,7 @@ fn in_guest(
         kernel,
         built,
         root: measure.compares().then(rootfs::bench).transpose()?,
+        images: Vec::new(),
         parameters,
         // The file system is memory too, and for a moment twice.
         memory: 6144,

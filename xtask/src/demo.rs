@@ -46,6 +46,7 @@ pub fn watch(
         kernel,
         built,
         root: None,
+        images: Vec::new(),
         parameters: vec![("mode", "demo".into()), ("seconds", seconds.to_string())],
         memory: 1024,
         timeout: Duration::from_secs(u64::from(seconds) + 120),

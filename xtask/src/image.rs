@@ -114,6 +114,15 @@ pub fn guest(program: &Path) -> Result<Vec<u8>> {
     Ok(archive(&contents)?.1)
 }
 
+/// The agent's, as [`write`] names it on a machine of one's own.
+pub fn of_agent(program: &Path) -> Result<Vec<u8>> {
+    let program = Program::read(Architecture::Amd64, program)?;
+    let name = format!("localhost/{}", AGENT.program);
+    let source = build::source();
+    let contents = AGENT.contents(&name, env!("CARGO_PKG_VERSION"), &program, source.as_ref());
+    Ok(archive(&contents)?.1)
+}
+
 /// What differs between the images.
 pub struct Kind {
     /// Name of the program, and of the image on a machine of one's own.

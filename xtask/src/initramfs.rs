@@ -75,10 +75,14 @@ impl Initramfs {
         Ok(())
     }
 
-    /// Adds a file to a new directory.
-    pub fn add_bytes(&mut self, directory: &str, name: &str, content: &[u8]) {
-        self.entry(directory, DIRECTORY, &[]);
-        self.entry(&format!("{directory}/{name}"), 0o100_644, content);
+    /// Adds files to a new directory; none without any.
+    pub fn add_files(&mut self, directory: &str, files: &[(&str, Vec<u8>)]) {
+        if !files.is_empty() {
+            self.entry(directory, DIRECTORY, &[]);
+        }
+        for (name, content) in files {
+            self.entry(&format!("{directory}/{name}"), 0o100_644, content);
+        }
     }
 
     /// Writes the archive to a file.

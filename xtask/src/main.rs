@@ -22,6 +22,7 @@ mod manifests;
 mod pack;
 mod page;
 mod release;
+mod render;
 mod rootfs;
 mod test;
 mod tools;

@@ -5,12 +5,13 @@ pub(crate) mod agreement;
 mod chart;
 mod grants;
 mod reach;
-mod render;
 mod schemas;
 
-use crate::command::{say, workspace};
+use crate::{
+    command::{say, workspace},
+    render::{self, Kubectl},
+};
 use anyhow::{Context, Result, bail, ensure};
-use render::Kubectl;
 use schemas::Schemas;
 use serde_json::{Value, json};
 use std::{

@@ -84,6 +84,7 @@ pub fn check(kernel: &Kernel, built: &Built) -> Result<()> {
         kernel,
         built,
         root: None,
+        images: Vec::new(),
         parameters: vec![("mode", "show".into()), ("seconds", SECONDS.to_string())],
         memory: 1024,
         timeout: Duration::from_secs(u64::from(SECONDS) + 300),

@@ -5,6 +5,7 @@
 //! virtual machine, where nested KVM hangs guests.
 
 mod console;
+mod images;
 mod machine;
 
 pub use console::Verdict;
@@ -13,7 +14,6 @@ pub use machine::need;
 use crate::{
     build::{self, Architecture, Built},
     command::{asked, colours, output, say},
-    image,
     initramfs::Initramfs,
     kernel::{self, Kernel, Series},
     rootfs,
@@ -78,6 +78,8 @@ pub struct Vm<'a> {
     /// A file system tree of the host that becomes the guest's, if it needs more
     /// than the tests and the agent.
     pub root: Option<PathBuf>,
+    /// What it finds in `/images`, if it makes containers of images.
+    pub images: Vec<(&'static str, Vec<u8>)>,
     /// `herder.NAME=VALUE` on the kernel's command line.
     pub parameters: Vec<(&'static str, String)>,
     pub memory: u32,
@@ -166,6 +168,7 @@ impl Boots<'_> {
                 kernel,
                 built: self.built,
                 root: has_python.then(rootfs::examples).transpose()?,
+                images: Vec::new(),
                 parameters: vec![("mode", (*mode).into()), ("filter", self.filter.into())],
                 // The file system is memory too, and for a moment twice.
                 memory: if has_python { self.memory.max(2048) } else { self.memory },
@@ -221,6 +224,7 @@ impl Boots<'_> {
             kernel,
             built: self.built,
             root: Some(rootfs::get(suite)?),
+            images: images::all(self.built)?,
             parameters: vec![
                 ("mode", mode.into()),
                 ("suite", suite.into()),
@@ -301,9 +305,7 @@ impl Vm<'_> {
         };
         archive.add("init", &self.built.guest)?;
         archive.add("bin/herder-agent", &self.built.agent)?;
-        if self.root.is_some() {
-            archive.add_bytes("images", "guest.tar", &image::guest(&self.built.guest)?);
-        }
+        archive.add_files("images", &self.images);
         if self.forward.is_some() {
             for module in &self.kernel.modules {
                 let name = module.file_name().unwrap_or_default().to_string_lossy();

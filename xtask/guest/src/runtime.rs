@@ -7,11 +7,13 @@
 
 pub mod bundle;
 mod cri;
+mod deployed;
 pub mod engine;
 mod escalation;
 mod kills;
 pub mod machine;
 pub mod nri;
+mod protected;
 pub mod starts;
 mod systemd;
 pub mod trace;
@@ -19,6 +21,7 @@ mod update;
 pub mod web;
 
 use crate::harness::test::{Test, tests};
+use cri::Setup;
 use engine::Engine;
 
 /// With this program as process 1.
@@ -33,6 +36,7 @@ pub const TESTS: &[&[Test]] = &[tests![
     containerd_kills => || kills::kills(Engine::CONTAINERD),
     containerd_update => || update::update(Engine::CONTAINERD),
     containerd_starts => || starts::starts(Engine::CONTAINERD),
+    containerd_protected_init => || protected::protected_init(Setup::new(false)),
     nri_creations => || nri::creations(false),
     nri_updates => || nri::updates::updates(false),
     nri_labels_of_now => || nri::updates::labels_of_now(false),
@@ -56,6 +60,9 @@ pub const TESTS_WITH_SYSTEMD: &[&[Test]] = &[
         systemd_containerd_kills => || kills::kills(Engine::CONTAINERD.with_systemd()),
         systemd_containerd_update => || update::update(Engine::CONTAINERD.with_systemd()),
         systemd_containerd_starts => || starts::starts(Engine::CONTAINERD.with_systemd()),
+        systemd_containerd_protected_init => || protected::protected_init(Setup::new(true)),
+        systemd_containerd_crun_protected_init =>
+            || protected::protected_init(Setup { runc: "crun", ..Setup::new(true) }),
         systemd_nri_creations => || nri::creations(true),
         systemd_nri_updates => || nri::updates::updates(true),
         systemd_nri_labels_of_now => || nri::updates::labels_of_now(true),

@@ -44,6 +44,7 @@ pub fn run() -> Result<()> {
         kernel: &kernel,
         built: &built,
         root: None,
+        images: Vec::new(),
         parameters: vec![("mode", "record".into())],
         memory: 1024,
         timeout: Duration::from_secs(400),

@@ -1,10 +1,10 @@
 //! The Helm chart, rendered by real Helms and compared with what kustomize makes of the
 //! same choices: `deploy/` and the chart are two ways to one set of objects.
 
-use super::render::{self, Kubectl};
 use crate::{
     command::{made, output, say, workspace},
     helm::{HELMS, Helm},
+    render::{self, Kubectl},
 };
 use anyhow::{Context, Result, bail, ensure};
 use herder_model::rules::parse::Config;

@@ -21,7 +21,7 @@ pub fn by_pods(policy: &Value) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{command::workspace, manifests::render};
+    use crate::{command::workspace, render};
     use std::fs;
 
     #[test]

@@ -4,8 +4,9 @@
 //! NRI is part of containerd's CRI: what `ctr` makes, no plugin is asked about.
 //! Debian has no `crictl`. Pods use the node's network, so that no CNI is needed.
 
+pub mod kubelet;
 mod messages;
-pub use messages::Resources;
+pub use messages::{ContainerConfig, Resources};
 
 use super::{
     bundle::{Pod, slice},
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::harness::{container::Cgroup, role::SELF, wait::eventually};
 use messages::{
-    ContainerConfig, ContainerMetadata, ContainerSecurity, CreateContainer, Image, ImageStatus,
+    ContainerMetadata, ContainerSecurity, CreateContainer, Exec, Executed, Image, ImageStatus,
     LinuxContainer, LinuxPod, Mount, Name, Namespaces, Nothing, PodMetadata, PodSandboxConfig,
     PodSecurity, RunPodSandbox, UpdateResources,
 };
@@ -34,6 +35,9 @@ const IMAGE: &str = "localhost/herder-guest:tests";
 
 /// Where containers find this directory of the machine.
 const NOTES: &str = "/run/notes";
+
+/// Where containers' output goes, if their configuration names a file.
+const LOGS: &str = "/tmp";
 
 const SOCKET: &str = "unix:///run/containerd/containerd.sock";
 
@@ -67,6 +71,11 @@ impl Setup {
         Setup { systemd, nri: false, runc: "runc" }
     }
 
+    /// crun leaves the scope to systemd and makes a cgroup below it.
+    pub fn inner(&self) -> &'static str {
+        if self.systemd && self.runc == "crun" { "/container" } else { "" }
+    }
+
     /// Starts containerd, with the image.
     pub fn start(&self) -> Daemon {
         let config = CONFIG
@@ -80,13 +89,18 @@ impl Setup {
         }
         fs::create_dir_all(NOTES).unwrap();
         let daemon = Daemon::start_with(&["--config", "/run/containerd.toml"]);
-        let import =
-            ["--namespace", "k8s.io", "images", "import", "--local", "--snapshotter", "native"];
-        call(Command::new("ctr").args(import).arg(IMAGE_FILE));
-        let cri = Cri::connect();
-        eventually("CRI has the image", || cri.has_image());
+        import(IMAGE_FILE, IMAGE);
         daemon
     }
+}
+
+/// Takes the archive of an image, as an operator does on a node.
+pub fn import(file: &str, image: &str) {
+    let import =
+        ["--namespace", "k8s.io", "images", "import", "--local", "--snapshotter", "native"];
+    call(Command::new("ctr").args(import).arg(file));
+    let cri = Cri::connect();
+    eventually("CRI has the image", || cri.has_image(image));
 }
 
 /// A connection to containerd.
@@ -119,8 +133,8 @@ impl Cri {
         })
     }
 
-    fn has_image(&self) -> bool {
-        let question = ImageStatus { image: Some(Image { image: IMAGE.into() }) };
+    fn has_image(&self, image: &str) -> bool {
+        let question = ImageStatus { image: Some(Image { image: image.into() }) };
         let answer = self.ask("/runtime.v1.ImageService/ImageStatus", question);
         answer.is_ok_and(|answer: ImageStatus| answer.image.is_some())
     }
@@ -161,6 +175,7 @@ impl Sandbox {
                 // A test that failed has left its own.
                 attempt: std::process::id(),
             }),
+            log_directory: LOGS.into(),
             labels: [("app".to_owned(), pod.app.to_owned())].into(),
             linux: Some(LinuxPod {
                 cgroup_parent,
@@ -211,27 +226,34 @@ impl Sandbox {
         resources: Resources,
         command: &[&str],
     ) -> Running {
-        // Other tests, and one that failed, have left their own.
-        let attempt = std::process::id() * 1000 + number;
-        let notes = PathBuf::from(format!("{NOTES}/{}-{name}-{attempt}", self.pod.name));
+        let notes = PathBuf::from(format!("{NOTES}/{}-{name}-{}", self.pod.name, attempt(number)));
         fs::create_dir_all(&notes).unwrap();
         let namespaces = Namespaces { network: 2, pid: if self.node_pids { 2 } else { 1 } };
+        let security = ContainerSecurity { namespaces: Some(namespaces), ..Default::default() };
         let config = ContainerConfig {
-            metadata: Some(ContainerMetadata { name: name.into(), attempt }),
             image: Some(Image { image: IMAGE.into() }),
             command: command.iter().map(|&word| word.to_owned()).collect(),
             mounts: vec![Mount {
                 container_path: "/notes".into(),
                 host_path: notes.display().to_string(),
+                readonly: false,
             }],
             linux: Some(LinuxContainer {
                 resources: Some(resources),
-                security_context: Some(ContainerSecurity { namespaces: Some(namespaces) }),
+                security_context: Some(security),
             }),
+            ..Default::default()
         };
+        let running = self.create_config(name, number, config);
+        Running { notes, ..running }
+    }
+
+    /// Only makes what such a configuration says.
+    pub fn create_config(&self, name: &str, number: u32, config: ContainerConfig) -> Running {
+        let metadata = ContainerMetadata { name: name.into(), attempt: attempt(number) };
         let question = CreateContainer {
             sandbox: self.id.clone(),
-            config: Some(config),
+            config: Some(ContainerConfig { metadata: Some(metadata), ..config }),
             sandbox_config: Some(self.config.clone()),
         };
         let cri = Cri::connect();
@@ -240,12 +262,17 @@ impl Sandbox {
         Running {
             took: began.elapsed(),
             id: answer.id,
-            notes,
+            notes: PathBuf::new(),
             cri,
             pod: self.pod,
             setup: self.setup,
         }
     }
+}
+
+/// Other tests, and one that failed, have left their own.
+fn attempt(number: u32) -> u32 {
+    std::process::id() * 1000 + number
 }
 
 impl Drop for Sandbox {
@@ -271,7 +298,7 @@ pub struct Running {
 }
 
 impl Running {
-    fn start(&self) {
+    pub fn start(&self) {
         self.try_start().unwrap();
     }
 
@@ -310,6 +337,22 @@ impl Running {
         let file = self.notes.join(name);
         eventually(&format!("the note {name} is there"), || file.exists());
         fs::read_to_string(file).unwrap()
+    }
+
+    /// Runs a program in it, as `kubectl exec` and probes do: its exit code, and what it printed.
+    pub fn exec(&self, command: &[&str]) -> (i32, String) {
+        let command = command.iter().map(|&word| word.to_owned()).collect();
+        let question = Exec { container: self.id.clone(), command, timeout: 60 };
+        let method = "/runtime.v1.RuntimeService/ExecSync";
+        let Executed { stdout, stderr, code } = self.cri.ask(method, question).unwrap();
+        (code, String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())
+    }
+
+    /// Ends it, and waits so long before it is killed.
+    pub fn stop(&self, seconds: i64) -> Result<(), Status> {
+        let question = Name { id: self.id.clone(), timeout: seconds };
+        let method = "/runtime.v1.RuntimeService/StopContainer";
+        self.cri.ask(method, question).map(|_: Nothing| ())
     }
 
     pub fn update(&self, resources: Resources) -> Result<(), Status> {

@@ -87,6 +87,16 @@ pub fn role(rest: &[&str]) -> ExitCode {
             begin();
             forks_again()
         }
+        // What an exec has, and what it starts.
+        ["scores"] => {
+            let child = role_of("protected", &["score"]).output().expect("a child");
+            print!("{} {}", own(), String::from_utf8_lossy(&child.stdout));
+            ExitCode::SUCCESS
+        }
+        ["score"] => {
+            println!("{}", own());
+            ExitCode::SUCCESS
+        }
         ["idle"] => {
             fs::write("/proc/self/oom_score_adj", OWN).expect("a score");
             idle()
@@ -98,10 +108,14 @@ pub fn role(rest: &[&str]) -> ExitCode {
 /// Takes its score, and waits until it is exempt.
 fn begin() {
     fs::write("/proc/self/oom_score_adj", OWN).expect("a score");
-    let score = || fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
-    while score().trim() != "-1000" {
+    while own() != "-1000" {
         sleep(Duration::from_millis(10));
     }
+}
+
+/// Its score.
+fn own() -> String {
+    fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default().trim().to_owned()
 }
 
 fn idle() -> ! {

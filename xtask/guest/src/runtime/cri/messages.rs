@@ -6,6 +6,8 @@ use std::collections::HashMap;
 pub(super) struct PodSandboxConfig {
     #[prost(message, optional, tag = "1")]
     pub(super) metadata: Option<PodMetadata>,
+    #[prost(string, tag = "3")]
+    pub(super) log_directory: String,
     #[prost(map = "string, string", tag = "6")]
     pub(super) labels: HashMap<String, String>,
     #[prost(message, optional, tag = "8")]
@@ -48,15 +50,21 @@ pub(super) struct Namespaces {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct ContainerConfig {
+pub struct ContainerConfig {
     #[prost(message, optional, tag = "1")]
     pub(super) metadata: Option<ContainerMetadata>,
     #[prost(message, optional, tag = "2")]
     pub(super) image: Option<Image>,
     #[prost(string, repeated, tag = "3")]
     pub(super) command: Vec<String>,
+    #[prost(string, repeated, tag = "4")]
+    pub(super) args: Vec<String>,
+    #[prost(message, repeated, tag = "6")]
+    pub(super) envs: Vec<KeyValue>,
     #[prost(message, repeated, tag = "7")]
     pub(super) mounts: Vec<Mount>,
+    #[prost(string, tag = "11")]
+    pub(super) log_path: String,
     #[prost(message, optional, tag = "15")]
     pub(super) linux: Option<LinuxContainer>,
 }
@@ -76,11 +84,21 @@ pub(super) struct Image {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct KeyValue {
+    #[prost(string, tag = "1")]
+    pub(super) key: String,
+    #[prost(string, tag = "2")]
+    pub(super) value: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Mount {
     #[prost(string, tag = "1")]
     pub(super) container_path: String,
     #[prost(string, tag = "2")]
     pub(super) host_path: String,
+    #[prost(bool, tag = "3")]
+    pub(super) readonly: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -93,8 +111,43 @@ pub(super) struct LinuxContainer {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct ContainerSecurity {
+    #[prost(message, optional, tag = "1")]
+    pub(super) capabilities: Option<Capabilities>,
     #[prost(message, optional, tag = "3")]
     pub(super) namespaces: Option<Namespaces>,
+    #[prost(message, optional, tag = "5")]
+    pub(super) run_as_user: Option<Number>,
+    #[prost(bool, tag = "7")]
+    pub(super) readonly_rootfs: bool,
+    #[prost(bool, tag = "11")]
+    pub(super) no_new_privileges: bool,
+    #[prost(string, repeated, tag = "13")]
+    pub(super) masked_paths: Vec<String>,
+    #[prost(string, repeated, tag = "14")]
+    pub(super) readonly_paths: Vec<String>,
+    #[prost(message, optional, tag = "15")]
+    pub(super) seccomp: Option<SecurityProfile>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Capabilities {
+    #[prost(string, repeated, tag = "1")]
+    pub(super) add: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    pub(super) drop: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Number {
+    #[prost(int64, tag = "1")]
+    pub(super) value: i64,
+}
+
+/// 0 is the runtime's default, 1 none.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct SecurityProfile {
+    #[prost(int32, tag = "1")]
+    pub(super) profile: i32,
 }
 
 /// What the kubelet gives a container, and changes when it is resized.
@@ -104,6 +157,8 @@ pub struct Resources {
     pub cpu_shares: i64,
     #[prost(int64, tag = "4")]
     pub memory_limit: i64,
+    #[prost(int64, tag = "5")]
+    pub oom_score_adj: i64,
     #[prost(map = "string, string", tag = "9")]
     pub unified: HashMap<String, String>,
     #[prost(int64, tag = "10")]
@@ -122,6 +177,7 @@ impl Resources {
         Resources {
             cpu_shares: 1024,
             memory_limit: mebibytes << 20,
+            oom_score_adj: 0,
             unified: [("memory.oom.group".to_owned(), "1".to_owned())].into(),
             memory_swap_limit: mebibytes << 20,
         }
@@ -159,6 +215,26 @@ pub(super) struct UpdateResources {
     pub(super) container: String,
     #[prost(message, optional, tag = "2")]
     pub(super) linux: Option<Resources>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Exec {
+    #[prost(string, tag = "1")]
+    pub(super) container: String,
+    #[prost(string, repeated, tag = "2")]
+    pub(super) command: Vec<String>,
+    #[prost(int64, tag = "3")]
+    pub(super) timeout: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Executed {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) stdout: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) stderr: Vec<u8>,
+    #[prost(int32, tag = "3")]
+    pub(super) code: i32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -1,0 +1,119 @@
+//! The agent as the container that `deploy/` asks for, made by a real runtime as the kubelet has
+//! it made: with its mounts, capabilities, seccomp profile and read-only root, and without the
+//! node's pid namespace.
+//!
+//! Three things are not the cluster's: the rules, the API server, which is the tests' and named by
+//! a kubeconfig, and the network, which is the node's.
+
+use super::{
+    bundle::Pod,
+    cri::{Running, Sandbox, Setup, import, kubelet},
+};
+use crate::harness::{
+    agent::{Agent, LOG},
+    wait::eventually,
+};
+use serde_json::{Value, json};
+use std::{fs, os::unix::fs::symlink};
+
+/// What xtask has packed: the image, and the DaemonSet with the component `protect-init`.
+const IMAGE_FILE: &str = "/images/agent.tar";
+const MANIFEST: &str = "/images/daemon-set.json";
+
+const POD: Pod =
+    Pod { name: "herder-agent-x7k2p", app: "herder", uid: "2c3d4e5f-6071-8293-a4b5-c6d7e8f90a1b" };
+
+/// The volume that the kubelet makes for the pod; the others are the node's.
+const CONFIG: &str = "/run/volumes/config";
+
+/// The agent's pod on this node.
+pub struct Deployed {
+    spec: Value,
+    sandbox: Sandbox,
+    number: u32,
+    container: Option<Running>,
+}
+
+impl Deployed {
+    /// The pod's sandbox, with these rules as its ConfigMap. An API server has to be there.
+    pub fn new(setup: Setup, rules: &str) -> Self {
+        // What another test has left.
+        let _ = fs::remove_file(LOG);
+        for volume in [CONFIG, "/var/lib/herder"] {
+            let _ = fs::remove_dir_all(volume);
+        }
+        fs::create_dir_all(CONFIG).unwrap();
+        let kubeconfig = fs::read_to_string("/tmp/kubeconfig").unwrap();
+        fs::write(format!("{CONFIG}/kubeconfig"), kubeconfig.replace("/tmp/", "/etc/herder/"))
+            .unwrap();
+        fs::copy("/tmp/ca.pem", format!("{CONFIG}/ca.pem")).unwrap();
+        configure(rules);
+        let manifest: Value = serde_json::from_slice(&fs::read(MANIFEST).unwrap()).unwrap();
+        let mut spec = manifest["spec"]["template"]["spec"].clone();
+        import(IMAGE_FILE, spec["containers"][0]["image"].as_str().expect("an image"));
+        let variables = spec["containers"][0]["env"].as_array_mut().expect("variables");
+        variables.push(json!({"name": "KUBECONFIG", "value": "/etc/herder/kubeconfig"}));
+        Deployed { spec, sandbox: Sandbox::run(setup, POD), number: 0, container: None }
+    }
+
+    /// Makes its container, and waits until it is ready.
+    pub fn start(&mut self) -> Agent {
+        let log = LOG.strip_prefix("/tmp/").expect("a file of /tmp");
+        let config = kubelet::container(&self.spec, &[("config", CONFIG)], log);
+        let container = self.sandbox.create_config("agent", self.number, config);
+        self.number += 1;
+        container.start();
+        self.container = Some(container);
+        let agent = Agent::of_others();
+        let is_ready = || agent.try_get("/readyz").is_some_and(|(status, _)| status == 200);
+        eventually("the agent is ready", is_ready);
+        let ready = agent.get("/readyz");
+        assert!(ready.contains("source: ebpf"), "{ready}{}", Agent::log());
+        agent
+    }
+
+    /// Runs the agent's program beside the agent, as `kubectl exec` does.
+    pub fn exec(&self, arguments: &[&str]) -> (i32, String) {
+        let program = [&["/herder-agent"], arguments].concat();
+        self.container.as_ref().expect("a container").exec(&program)
+    }
+
+    /// Ends the container as the kubelet does.
+    pub fn stop(&mut self) {
+        self.end(self.spec["terminationGracePeriodSeconds"].as_i64().expect("seconds"));
+    }
+
+    /// Ends it as the OOM killer would.
+    pub fn kill(&mut self) {
+        self.end(0);
+    }
+
+    fn end(&mut self, seconds: i64) {
+        let container = self.container.take().expect("a container");
+        container.stop(seconds).unwrap();
+        container.remove();
+    }
+}
+
+impl Drop for Deployed {
+    fn drop(&mut self) {
+        // Of a test that failed. The next one must not be answered by it.
+        if let Some(container) = self.container.take() {
+            let _ = container.stop(0);
+        }
+    }
+}
+
+/// Other rules, as the kubelet brings a changed ConfigMap into a volume: by a link that is
+/// replaced.
+pub fn configure(rules: &str) {
+    let (file, link) = (format!("{CONFIG}/herder.yaml"), format!("{CONFIG}/..data"));
+    let number = fs::read_dir(CONFIG).unwrap().count();
+    let (version, next) = (format!("..version-{number}"), format!("{CONFIG}/..next"));
+    fs::create_dir(format!("{CONFIG}/{version}")).unwrap();
+    fs::write(format!("{CONFIG}/{version}/herder.yaml"), rules).unwrap();
+    symlink(version, &next).unwrap();
+    fs::rename(next, link).unwrap();
+    // Only the first time.
+    let _ = symlink("..data/herder.yaml", file);
+}
