@@ -19,9 +19,7 @@ mod kernel;
 mod object;
 
 use aya_ebpf::{
-    helpers::{
-        bpf_get_current_task, bpf_probe_read_user, generated,
-    },
+    helpers::{bpf_get_current_task, bpf_probe_read_user, generated},
     macros::{map, raw_tracepoint},
     maps::{LruHashMap, PerCpuArray, RingBuf},
     programs::RawTracePointContext,
