@@ -1,7 +1,7 @@
 //! Which Kubernetes Events are emitted for pods, and which have been already. Handing an Event in
 //! never waits.
 
-use super::{describe::Surroundings, shield::ProtectionEnd};
+use super::describe::Surroundings;
 use crate::{
     enforce::{Change, EnforcementEvent},
     kubernetes::events::{About, Occurrence, Reason, Survivors, message, send::EventQueue},
@@ -16,10 +16,12 @@ use herder_model::{
     owner::{Owner, id::PodUid},
     pods::{OOM_ESCALATE_ANNOTATION, Pod},
     rules::{annotation::AnnotationError, matching::Target},
+    shield::Unprotected,
 };
 use std::{
     collections::{BTreeSet, HashMap},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -27,6 +29,15 @@ use std::{
 pub struct Notices {
     queue: Option<EventQueue>,
     emitted: HashMap<PodUid, Emitted>,
+}
+
+/// What has become of an init's protection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ProtectionEnd {
+    /// It is over, although this rule asks for it.
+    Ended(Arc<str>, Unprotected),
+    /// The init cannot be given its own value back, for this reason.
+    NotRemoved(String),
 }
 
 #[derive(Default)]

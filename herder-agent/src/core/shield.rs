@@ -3,8 +3,6 @@
 mod ended;
 mod restoring;
 
-pub(super) use ended::ProtectionEnd;
-
 use super::{Core, subjects::Subjects};
 use crate::enforce::{
     ContainerState,

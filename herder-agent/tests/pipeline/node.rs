@@ -2,12 +2,13 @@
 
 use super::{
     files::{Root, make, write},
+    protected::unable,
     records::{self, Kernel},
 };
 use bytemuck::bytes_of;
 use herder_agent::inside::{
     core::{CgroupMount, Core, CoreConfig, Message, Notices},
-    enforce::{Enforcer, Options, RestartWriter, restart_channel, shield::Parts},
+    enforce::{Enforcer, Options, RestartWriter, restart_channel},
     kernel::{
         cgroupfs::dir::CgroupRoot,
         clock::Clock,
@@ -122,8 +123,7 @@ impl Node {
         Self::of(name, rules, kernel, given, |_| source)
     }
 
-    /// One after an earlier agent, which has exempted the container's init, and with a shield that
-    /// cannot restore it.
+    /// One with an exempt init, left by an earlier agent, that this one cannot restore.
     pub(crate) fn with_exempt_init(name: &str, rules: &str) -> Self {
         let kernel = Kernel::default();
         let source = kernel.source();
@@ -198,18 +198,8 @@ impl Node {
             kubelet_uid: given.kubelet_uid.unwrap_or_else(|| fs::metadata(&root).unwrap().uid()),
             resync_every: Duration::from_secs(60),
         };
-        let shield = given.init.map(|init| Parts {
-            proc_root: root.clone(),
-            cgroup_root: root.clone(),
-            begins_at: mount.id(),
-            loader: None,
-            has_state: true,
-            most: 1,
-            // It is what writes nothing, and says what there is.
-            dry_run: true,
-            left: SavedInits::from([(CgroupId(worker), init)]),
-            listener: reporter.clone(),
-        });
+        let left = |init| SavedInits::from([(CgroupId(worker), init)]);
+        let shield = given.init.map(|init| unable(&root, mount.id(), left(init), &reporter));
         let (role_requests, lookups, _) = roles::channel();
         let (restart_requests, restarts, _) = restart_channel();
         let core = Core::new(CoreConfig {

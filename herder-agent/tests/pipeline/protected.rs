@@ -4,7 +4,29 @@ use super::{
     escalating::{GROUP, escalations, process_dies, processes_die},
     node::Node,
 };
-use std::time::Duration;
+use herder_agent::inside::{enforce::shield::Parts, report::Reporter};
+use herder_model::{cgroup::CgroupId, shield::SavedInits};
+use std::{path::Path, sync::Arc, time::Duration};
+
+/// A shield that writes nothing, and says what was left.
+pub(crate) fn unable(
+    root: &Path,
+    begins_at: CgroupId,
+    left: SavedInits,
+    reporter: &Arc<Reporter>,
+) -> Parts {
+    Parts {
+        proc_root: root.into(),
+        cgroup_root: root.into(),
+        begins_at,
+        loader: None,
+        has_state: true,
+        most: 1,
+        dry_run: true,
+        left,
+        listener: reporter.clone(),
+    }
+}
 
 fn rules(more: &str) -> String {
     format!(

@@ -2,9 +2,8 @@
 
 use super::*;
 use crate::kubernetes::events::send::EventReceiver;
-use herder_model::{oom::Kind, owner::ContainerNames, pods::wire::PodObject, shield::Unprotected};
+use herder_model::{oom::Kind, owner::ContainerNames, pods::wire::PodObject};
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 fn pod(uid_end: &str, annotation: &Value) -> Pod {
     let object: PodObject = serde_json::from_value(json!({

@@ -3,22 +3,16 @@
 //!
 //! The shield's thread says what is so, and not what has happened. So what it said last is kept.
 
-use super::{super::Core, Shields};
+use super::{
+    super::{Core, notices::ProtectionEnd},
+    Shields,
+};
 use crate::enforce::shield::{Found, Wanted};
 use herder_model::{
     cgroup::{CgroupId, CgroupPath},
     shield::Unprotected,
 };
 use std::sync::Arc;
-
-/// What has become of a protection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) enum ProtectionEnd {
-    /// It is over, although this rule asks for it.
-    Ended(Arc<str>, Unprotected),
-    /// The init cannot be given its own value back, for this reason.
-    NotRemoved(String),
-}
 
 /// What has ended, or could not be ended, between these two.
 fn ends(before: &Found, now: &Found, wanted: &Wanted) -> Vec<(CgroupPath, ProtectionEnd)> {
