@@ -198,8 +198,8 @@ impl Node {
             kubelet_uid: given.kubelet_uid.unwrap_or_else(|| fs::metadata(&root).unwrap().uid()),
             resync_every: Duration::from_secs(60),
         };
-        let left = |init| SavedInits::from([(CgroupId(worker), init)]);
-        let shield = given.init.map(|init| unable(&root, mount.id(), left(init), &reporter));
+        let exempt = |init| SavedInits::from([(CgroupId(worker), init)]);
+        let shield = given.init.map(|init| unable(&root, mount.id(), exempt(init), &reporter));
         let (role_requests, lookups, _) = roles::channel();
         let (restart_requests, restarts, _) = restart_channel();
         let core = Core::new(CoreConfig {
