@@ -1,5 +1,5 @@
 //! Inits whose protection ends although a rule asks for it, or cannot be ended: the owner of the pod
-//! is told by a Kubernetes Event, once for each time.
+//! gets a Kubernetes Event, once for each time.
 //!
 //! The shield's thread says what is so, and not what has happened. So what it said last is kept.
 

@@ -1,6 +1,6 @@
 //! Makes the machine one that runtimes and systemd can work on.
 
-use rustix::mount::{MountFlags, mount, mount_bind};
+use rustix::mount::{MountFlags, mount, mount_bind, mount_move};
 use std::{fs, os::unix::process::CommandExt, process::Command};
 
 /// Where Debian has programs.
@@ -8,11 +8,15 @@ pub const PATH: &str = "/usr/local/bin:/usr/sbin:/usr/bin";
 
 /// `pivot_root` refuses the first root file system of a machine, since that is
 /// mounted on nothing. The same files bound to a directory of themselves are a
-/// mount like any other; that becomes the root.
+/// mount like any other; that becomes the root. It is moved over the first one,
+/// where a process that enters a container's mount namespace looks for the root
+/// (`mntns_install()`, fs/namespace.c), as `exec` in a container does.
 pub fn root_that_can_be_pivoted() {
     fs::create_dir("/root/bound").unwrap();
     mount_bind("/", "/root/bound").unwrap();
-    rustix::process::chroot("/root/bound").unwrap();
+    rustix::process::chdir("/root/bound").unwrap();
+    mount_move(".", "/").unwrap();
+    rustix::process::chroot(".").unwrap();
     rustix::process::chdir("/").unwrap();
     mount("proc", "/proc", "proc", MountFlags::empty(), c"").unwrap();
 }
