@@ -129,7 +129,8 @@ fn on_node(volume: &Value, volumes: &[(&str, &str)]) -> String {
         let found = volumes.iter().find(|(name, _)| volume["name"] == *name);
         return found.unwrap_or_else(|| panic!("where is {volume}?")).1.to_owned();
     };
-    let (path, kind) = (text(&path["path"]), path["type"].as_str().unwrap_or(""));
+    let kind = path.get("type").and_then(Value::as_str).unwrap_or("");
+    let path = text(&path["path"]);
     match kind {
         "DirectoryOrCreate" => fs::create_dir_all(&path).unwrap(),
         "Directory" | "" => assert!(Path::new(&path).is_dir(), "{path} is no directory"),
