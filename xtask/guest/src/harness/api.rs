@@ -4,7 +4,7 @@ use super::wait::eventually;
 use serde_json::{Value, json};
 use std::{
     fs,
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
@@ -91,10 +91,12 @@ impl Api {
 
     /// An event of this kind.
     pub fn tell(&self, kind: &str, pod: &Value) {
-        eventually("somebody watches", || !self.watches.lock().unwrap().is_empty());
-        for stream in self.watches.lock().unwrap().iter_mut() {
-            send(stream, kind, pod);
-        }
+        eventually("a client watches", || {
+            let mut watches = self.watches.lock().unwrap();
+            // An agent that has ended watches no more.
+            watches.retain_mut(|stream| send(stream, kind, pod).is_ok());
+            !watches.is_empty()
+        });
     }
 }
 
@@ -105,9 +107,9 @@ fn refuse(stream: &mut TcpStream) {
 }
 
 /// One event of a watch, in a chunk of its own.
-fn send(stream: &mut TcpStream, kind: &str, object: &Value) {
+fn send(stream: &mut TcpStream, kind: &str, object: &Value) -> io::Result<()> {
     let line = json!({"type": kind, "object": object}).to_string() + "\n";
-    write!(stream, "{:x}\r\n{line}\r\n", line.len()).unwrap();
+    write!(stream, "{:x}\r\n{line}\r\n", line.len())
 }
 
 /// Head and body of a request.
@@ -157,13 +159,13 @@ fn answer(
     write!(stream, "HTTP/1.1 200 OK\r\n{kind}\r\n\r\n").unwrap();
     if head.contains("sendInitialEvents=true") {
         for pod in pods {
-            send(&mut stream, "ADDED", pod);
+            send(&mut stream, "ADDED", pod).unwrap();
         }
         let metadata = json!({
             "resourceVersion": "1", "annotations": {"k8s.io/initial-events-end": "true"}
         });
         let bookmark = json!({"kind": "Pod", "apiVersion": "v1", "metadata": metadata});
-        send(&mut stream, "BOOKMARK", &bookmark);
+        send(&mut stream, "BOOKMARK", &bookmark).unwrap();
     }
     watches.lock().unwrap().push(stream);
 }
