@@ -36,7 +36,6 @@ pub const TESTS: &[&[Test]] = &[tests![
     containerd_kills => || kills::kills(Engine::CONTAINERD),
     containerd_update => || update::update(Engine::CONTAINERD),
     containerd_starts => || starts::starts(Engine::CONTAINERD),
-    containerd_protected_init => || protected::protected_init(Setup::new(false)),
     nri_creations => || nri::creations(false),
     nri_updates => || nri::updates::updates(false),
     nri_labels_of_now => || nri::updates::labels_of_now(false),

@@ -76,6 +76,7 @@ pub fn protected_init(setup: Setup) {
     assert_eq!(worker.score(), "-1000");
     configure(RULES);
     agent = deployed.start();
+    worker.becomes_known(&api, &agent);
     eventually("the next one restores what its state file says", || worker.score() == own);
     agent.assert_nothing_lost();
     assert!(alive(worker.init), "it was never killed");
