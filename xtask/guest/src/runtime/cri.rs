@@ -34,7 +34,7 @@ const IMAGE_FILE: &str = "/images/guest.tar";
 const IMAGE: &str = "localhost/herder-guest:tests";
 
 /// Where containers find this directory of the machine.
-const NOTES: &str = "/run/notes";
+const NOTES: &str = "/run/cri-notes";
 
 /// Where containers' output goes, if their configuration names a file.
 const LOGS: &str = "/tmp";

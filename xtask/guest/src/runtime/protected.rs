@@ -96,7 +96,7 @@ struct Worker {
 
 impl Worker {
     fn start(setup: Setup, api: &Api) -> Self {
-        let notes = "/run/notes/protected";
+        let notes = "/run/cri-notes/protected";
         fs::create_dir_all(notes).unwrap();
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         fs::set_permissions(notes, open).unwrap();
