@@ -1,5 +1,6 @@
 //! Reports: one call for each occurrence writes the log line, counts, and keeps the
-//! record, so that the three cannot drift apart.
+//! record, so that the three cannot drift apart. A kill takes two, because its scene is read
+//! between them; the second takes what the first gives.
 
 mod arguments;
 mod config;
@@ -147,6 +148,12 @@ impl Reporter {
 
     /// Reports a kill. Returns its number.
     pub fn kill(&self, report: &KillReport) -> u64 {
+        self.keep(self.announce(report), report)
+    }
+
+    /// Counts and logs a kill. Its record is still to be kept: [`Self::keep`].
+    #[must_use]
+    pub fn announce(&self, report: &KillReport) -> KillRecord {
         let now = self.clock.now();
         let marked = report.kill.victims.first().map_or(Monotonic::ZERO, |victim| victim.time);
         let age = now.saturating_duration_since(marked);
@@ -181,6 +188,14 @@ impl Reporter {
             age_us = u64::try_from(age.as_micros()).unwrap_or(u64::MAX),
             "OOM kill."
         );
+        record
+    }
+
+    /// Keeps the record of a kill with its scene, which may have been read since it was announced.
+    /// Returns its number.
+    pub fn keep(&self, mut record: KillRecord, report: &KillReport) -> u64 {
+        let finding = report.finding_of_pod();
+        record.own.finding = finding.map(|finding| finding.text_without_ids().into());
         let number = self.journal().add(record, report.scene.clone());
         scene(number, report);
         number

@@ -187,7 +187,7 @@ impl Core {
         if report.cgroup.is_none() {
             self.reporter.unattributed(Unattributed::UnknownCgroup);
         }
-        self.capture_scene(&mut report);
+        self.begin_scene(&mut report);
         // After the report, so that log and journal have the kill before what follows from it.
         let loss = self.loss(&report);
         self.report_when_named(report);

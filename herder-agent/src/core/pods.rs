@@ -7,6 +7,7 @@
 use super::{Core, describe::Surroundings, waiting::is_unnamed};
 use crate::{
     enforce::Origin,
+    report::KillRecord,
     runtime::roles::{FoundRole, RoleRequest},
 };
 use herder_model::{
@@ -120,11 +121,15 @@ impl Core {
     }
 
     /// Reports a kill, or keeps it until its names are known.
-    pub(super) fn report_when_named(&mut self, report: KillReport) {
+    pub(super) fn report_when_named(&mut self, mut report: KillReport) {
         if is_unnamed(&report) {
+            self.read_scene(&mut report);
             self.kills.waiting.add(report, self.clock.now());
         } else {
-            self.report_named(report);
+            // Log and metrics need no more than is known. The files are read after that.
+            let record = self.reporter.announce(&report);
+            self.read_scene(&mut report);
+            self.keep_named(record, report);
         }
     }
 
@@ -143,14 +148,16 @@ impl Core {
             if let Some(why) = self.subjects.name_at_last(&mut report) {
                 self.reporter.unattributed(why);
             }
-            self.report_named(report);
+            let record = self.reporter.announce(&report);
+            self.keep_named(record, report);
         }
     }
 
-    fn report_named(&mut self, mut report: KillReport) {
+    /// The kill is counted and logged; now all else that shows it.
+    fn keep_named(&mut self, record: KillRecord, mut report: KillReport) {
         self.conclude_scene(&mut report);
         let report = &report;
-        let number = self.reporter.kill(report);
+        let number = self.reporter.keep(record, report);
         let around =
             Surroundings { cgroups: &self.cgroups, subjects: &self.subjects, files: &self.files };
         self.notices.notice_kill(report, &around);

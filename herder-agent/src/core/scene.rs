@@ -47,15 +47,22 @@ impl Scenes {
 }
 
 impl Core {
-    /// Takes what the kernel and the files say about a kill that was just read.
-    pub(super) fn capture_scene(&mut self, report: &mut KillReport) {
+    /// Takes what the kernel itself says about a kill that was just read. This is at hand.
+    pub(super) fn begin_scene(&self, report: &mut KillReport) {
         let mut scene = Scene::default();
         self.take_candidates(&mut scene, report);
+        report.scene = Some(Arc::new(scene));
+    }
+
+    /// Takes what the files say about it.
+    pub(super) fn read_scene(&mut self, report: &mut KillReport) {
+        let Some(mut shared) = report.scene.take() else { return };
+        let scene = Arc::make_mut(&mut shared);
         let now = self.clock.now();
         if self.kills.scenes.take(now) {
-            self.read_figures(&mut scene, report);
+            self.read_figures(scene, report);
             if report.limit == Limit::Node {
-                self.read_containers(&mut scene);
+                self.read_containers(scene);
             }
             let marked = report.kill.victims.first().map(|victim| victim.time);
             let age = marked.map(|marked| self.clock.now().saturating_duration_since(marked));
@@ -66,7 +73,7 @@ impl Core {
                 scene.lacks(Part::Containers, Why::TooFast);
             }
         }
-        report.scene = Some(Arc::new(scene));
+        report.scene = Some(shared);
     }
 
     /// Names the processes, now that the kill has its names, and finds what the scene shows.

@@ -163,7 +163,8 @@ impl KillRecord {
         let own = Own {
             processes: processes.filter(|at| is_of_pod(*at)).count(),
             limit_bytes: report.limits.bytes.filter(|_| report.is_within_pod()),
-            finding: report.finding_of_pod().map(|finding| finding.text_without_ids().into()),
+            // It is known when the record is kept.
+            finding: None,
         };
         let listed = kill.victims.iter().take(LISTED).enumerate();
         let victims: Vec<_> = listed
