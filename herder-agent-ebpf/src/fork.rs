@@ -18,7 +18,7 @@ mod object;
 use aya_ebpf::{
     helpers::bpf_get_current_cgroup_id,
     macros::{fexit, map, raw_tracepoint},
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
     programs::{FExitContext, RawTracePointContext},
 };
 use herder_agent_ebpf::{ForkRecord, LEVELS, NoVictimRecord, RecordKind, flag, rings};
@@ -37,12 +37,12 @@ static EXEMPT: HashMap<u64, u8> = HashMap::with_max_entries(1024, 0);
 #[map]
 static FORKS_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// When an attempt without a victim was handed over last. The task that asked for memory may ask
-/// again at once, without end.
+/// When an attempt without a victim was handed over last, by the cgroup whose limit was hit. The task
+/// that asked for memory may ask again at once, without end.
 #[map]
-static LAST_NO_VICTIM: Array<u64> = Array::with_max_entries(1, 0);
+static LAST_NO_VICTIM: LruHashMap<u64, u64> = LruHashMap::with_max_entries(1024, 0);
 
-/// The least time between two of those, nanoseconds.
+/// The least time between two of one cgroup, nanoseconds.
 const NO_VICTIM_EVERY: u64 = 20_000_000;
 
 /// `OOM_SCORE_ADJ_MIN`, include/uapi/linux/oom.h.
@@ -68,10 +68,8 @@ fn exempt_fork(parent: Task, child: Task) {
     if tgid != tid {
         return;
     }
-    let (Some(container), Some(start_boottime)) = (container_of(child), child.start_boottime())
-    else {
-        return;
-    };
+    let Some(container) = container_of(parent, child) else { return };
+    let Some(start_boottime) = child.start_boottime() else { return };
     let shares = parent.memory_address() == child.memory_address();
     let record = ForkRecord {
         header: header(RecordKind::Fork, if shares { flag::SHARES_MEMORY } else { 0 }),
@@ -85,22 +83,38 @@ fn exempt_fork(parent: Task, child: Task) {
     }
 }
 
-/// The nearest container with an exempt init that a process is in.
+/// The nearest container with an exempt init that a new process is in.
 #[inline(always)]
-fn container_of(task: Task) -> Option<u64> {
-    let cgroup = task.cgroup()?;
-    let own = cgroup.level()?;
-    for up in 0..LEVELS as u32 {
-        if up >= own {
+fn container_of(parent: Task, child: Task) -> Option<u64> {
+    // Nearly every process is born in the cgroup of its parent, which is the current task here
+    // (`kernel_clone()`, kernel/fork.c). That one's id costs no reads.
+    let own = if child.cgroups()? == parent.cgroups()? {
+        // SAFETY: the helper has no preconditions.
+        unsafe { bpf_get_current_cgroup_id() }
+    } else {
+        child.cgroup()?.id()?
+    };
+    if is_exempt(own) {
+        return Some(own);
+    }
+    let cgroup = child.cgroup()?;
+    let level = cgroup.level()?;
+    for up in 1..LEVELS as u32 {
+        if up >= level {
             break;
         }
-        let id = cgroup.above(own - up)?;
-        // SAFETY: only whether it is there is asked.
-        if unsafe { EXEMPT.get(&id) }.is_some() {
+        let id = cgroup.above(level - up)?;
+        if is_exempt(id) {
             return Some(id);
         }
     }
     None
+}
+
+#[inline(always)]
+fn is_exempt(container: u64) -> bool {
+    // SAFETY: only whether it is there is asked.
+    unsafe { EXEMPT.get(&container) }.is_some()
 }
 
 /// match-proto: mm/oom_kill.c:bool out_of_memory(struct oom_control *oc) [5.10, 6.1, 6.12, 7.2]
@@ -116,16 +130,13 @@ fn no_victim(ctx: FExitContext) -> i32 {
         return 0;
     };
     let header = header(RecordKind::NoVictim, 0);
-    if let Some(last) = LAST_NO_VICTIM.get_ptr_mut(0) {
-        // SAFETY: the element lives as long as the map. Of two that write at once, one more
-        // record is handed over.
-        let before = unsafe { core::ptr::read_volatile(last) };
-        if header.time.wrapping_sub(before) < NO_VICTIM_EVERY {
-            return 0;
-        }
-        // SAFETY: as above.
-        unsafe { *last = header.time };
+    // SAFETY: it is copied at once. Of two that write at once, one more record is handed over.
+    let before = unsafe { LAST_NO_VICTIM.get(&domain_cgroup) }.copied().unwrap_or_default();
+    if header.time.wrapping_sub(before) < NO_VICTIM_EVERY {
+        return 0;
     }
+    // The map drops its oldest entry rather than refuse one.
+    let _ = LAST_NO_VICTIM.insert(&domain_cgroup, &header.time, 0);
     // SAFETY: the helper has no preconditions.
     let trigger_cgroup = unsafe { bpf_get_current_cgroup_id() };
     let record = NoVictimRecord { header, domain_cgroup, trigger_cgroup };

@@ -130,12 +130,18 @@ impl Task {
         self.0.follow(offset!(task_signal))?.read(offset!(signal_live))
     }
 
+    /// Address of the set of its cgroups, one of each hierarchy. Tasks with the same set are in the
+    /// same cgroups.
+    #[inline(always)]
+    pub(crate) fn cgroups(self) -> Option<Address> {
+        self.0.follow(offset!(task_cgroups))
+    }
+
     /// The cgroup on the v2 hierarchy: `task_dfl_cgroup()`, the same that
     /// `bpf_get_current_cgroup_id()` gives (include/linux/cgroup.h, 5.10 to 7.2).
     #[inline(always)]
     pub(crate) fn cgroup(self) -> Option<Cgroup> {
-        let css_set = self.0.follow(offset!(task_cgroups))?;
-        css_set.follow(offset!(css_set_dfl_cgrp)).map(Cgroup)
+        self.cgroups()?.follow(offset!(css_set_dfl_cgrp)).map(Cgroup)
     }
 
     /// Id of the cgroup that its memory is charged to: `css_set.subsys` has the state that
@@ -149,8 +155,7 @@ impl Task {
     /// The memory controller's state that is in effect for it, see [`Self::memory_cgroup`].
     #[inline(always)]
     pub(crate) fn memory_state(self) -> Option<MemoryState> {
-        let css_set = self.0.follow(offset!(task_cgroups))?;
-        css_set.follow(offset!(css_set_memory)).map(MemoryState)
+        self.cgroups()?.follow(offset!(css_set_memory)).map(MemoryState)
     }
 
     /// Process id in the task's own pid namespace, and the depth of that. Only
