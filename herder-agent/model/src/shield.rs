@@ -22,8 +22,14 @@ pub const EXEMPT: i16 = -1000;
 /// whose memory is not free yet are such a moment, too; they take far less.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Attempts without a victim that are so far apart are not the same emergency.
-const APART: Duration = Duration::from_secs(1);
+/// So many attempts without a victim are the least that takes the protection away: a single moment,
+/// and one long after it, do not.
+const ATTEMPTS: u32 = 3;
+
+/// Attempts without a victim that are so far apart are not the same emergency. Memory that no kill
+/// frees, such as files in a tmpfs, may leave a supervisor that only tries to fork now and then,
+/// with pauses of its own between the attempts.
+const APART: Duration = Duration::from_secs(60);
 
 /// Inits that are protected at once: room in the programs' map, and a descriptor for each.
 pub const MOST: usize = 1000;
@@ -84,11 +90,23 @@ pub enum Seen {
     Refused,
     /// Its own value was written back, or it has set another, or it has ended.
     Restored,
-    /// The OOM killer found nothing to kill around it, at this time, and had killed so many
-    /// processes of its container until then.
-    NoVictim(Monotonic, u64),
+    /// The OOM killer found nothing to kill for a limit that concerns it.
+    NoVictim(Attempt),
+    /// A process that it has started cannot be given the init's own value.
+    ChildRefused,
     /// No rule asks for it any more, or the agent ends.
     Released,
+}
+
+/// An attempt of the OOM killer without a victim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// When it was.
+    pub at: Monotonic,
+    /// The cgroup whose limit was hit: the container's, or one around it.
+    pub domain: CgroupId,
+    /// How many processes had been killed in that cgroup until then.
+    pub kills: u64,
 }
 
 /// What to do about it.
@@ -115,12 +133,12 @@ enum Phase {
     Off(Unprotected),
 }
 
-/// The OOM killer finds nothing to kill: since when, when last, and how many had been killed then.
+/// The OOM killer finds nothing to kill for one limit: since when, how often, and the last attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Emergency {
     since: Monotonic,
-    last: Monotonic,
-    kills: u64,
+    attempts: u32,
+    last: Attempt,
 }
 
 /// One init.
@@ -129,13 +147,14 @@ pub struct Shield {
     phase: Phase,
     own: i16,
     again: u8,
-    emergency: Option<Emergency>,
+    /// One for each limit that concerns it.
+    emergencies: Vec<Emergency>,
 }
 
 impl Shield {
     /// One of which nothing is known yet.
     pub fn new() -> Self {
-        Shield { phase: Phase::New, own: 0, again: 0, emergency: None }
+        Shield { phase: Phase::New, own: 0, again: 0, emergencies: Vec::new() }
     }
 
     /// One that an earlier agent has protected, or was about to; its own value.
@@ -195,7 +214,9 @@ impl Shield {
                 Action::Exempt
             }
             (Phase::Held, Seen::Score(_)) => self.off(Unprotected::Changed),
-            (Phase::Held, Seen::NoVictim(now, kills)) => self.no_victim(now, kills),
+            (Phase::Held, Seen::NoVictim(attempt)) => self.no_victim(attempt),
+            // Nothing may stay exempt that no score can be written to.
+            (Phase::Held, Seen::ChildRefused) => self.restore(Unprotected::Refused),
             (Phase::Held | Phase::Restoring(_), Seen::Released) => {
                 self.restore(Unprotected::Pending)
             }
@@ -217,14 +238,23 @@ impl Shield {
         Action::Restore(self.own)
     }
 
-    /// While its children die one after the other, there may be moments without a victim; then
-    /// processes are killed between them.
-    fn no_victim(&mut self, now: Monotonic, kills: u64) -> Action {
-        let goes_on =
-            |it: &Emergency| it.kills == kills && now.saturating_duration_since(it.last) <= APART;
-        let since = self.emergency.filter(goes_on).map_or(now, |it| it.since);
-        self.emergency = Some(Emergency { since, last: now, kills });
-        if now.saturating_duration_since(since) < PATIENCE {
+    /// While processes die one after the other, there may be moments without a victim; then others
+    /// are killed between them.
+    fn no_victim(&mut self, attempt: Attempt) -> Action {
+        let Attempt { at, domain, kills } = attempt;
+        let goes_on = |it: &Emergency| {
+            it.last.kills == kills && at.saturating_duration_since(it.last.at) <= APART
+        };
+        let before = self.emergencies.iter().position(|it| it.last.domain == domain);
+        let before = before.map(|before| self.emergencies.swap_remove(before)).filter(goes_on);
+        let emergency = Emergency {
+            since: before.map_or(at, |it| it.since),
+            attempts: before.map_or(1, |it| it.attempts.saturating_add(1)),
+            last: attempt,
+        };
+        self.emergencies.push(emergency);
+        let lasts = at.saturating_duration_since(emergency.since);
+        if lasts < PATIENCE || emergency.attempts < ATTEMPTS {
             return Action::None;
         }
         self.restore(Unprotected::NoOtherVictim)

@@ -133,8 +133,9 @@ pub struct NodeArgs {
     )]
     pub systemd_transient_dir: PathBuf,
     /// The node's /proc, read-write: for rules with protectInit, which also need
-    /// CAP_SYS_RESOURCE, --state-file and, for inits of other users, CAP_DAC_OVERRIDE. Only
-    /// oom_score_adj of processes of protected containers is written there.
+    /// CAP_SYS_RESOURCE, --state-file and, for inits or children of other users,
+    /// CAP_DAC_OVERRIDE. Only oom_score_adj of processes of protected containers is written
+    /// there.
     #[arg(long, env = "HERDER_PROC_ROOT", value_name = "DIR", default_value = "/proc")]
     pub proc_root: PathBuf,
     /// Register as an NRI plugin of the container runtime, to set the value before a

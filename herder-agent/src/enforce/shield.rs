@@ -111,6 +111,9 @@ pub trait Listener: Send + Sync {
     /// So many records of forks did not fit.
     fn forks_lost(&self, times: u64);
 
+    /// The OOM killer found nothing to kill for a limit that concerns a protected init.
+    fn no_victim(&self);
+
     /// A container's init is protected, or is not, for a reason.
     fn protection(&self, cgroup: &CgroupPath, rule: &str, unprotected: Option<Unprotected>);
 

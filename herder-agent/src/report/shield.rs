@@ -49,6 +49,10 @@ impl Listener for Reporter {
         self.metrics.families.forks_lost.add([], times);
     }
 
+    fn no_victim(&self) {
+        self.metrics.families.no_victim.add([], 1);
+    }
+
     fn protection(&self, cgroup: &CgroupPath, rule: &str, unprotected: Option<Unprotected>) {
         let cgroup = cgroup.to_string();
         match unprotected {

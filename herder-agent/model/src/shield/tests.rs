@@ -144,32 +144,73 @@ fn its_own_value_is_known_exactly_while_it_may_be_exempt() {
     assert_eq!((shield.own(), shield.exempt_own()), (Some(3), None));
 }
 
+fn no_victim(milliseconds: u64, domain: u64, kills: u64) -> Seen {
+    Seen::NoVictim(Attempt { at: at(milliseconds), domain: CgroupId(domain), kills })
+}
+
+/// When the init gets its own value back; none if it stays exempt.
+fn gives_way(attempts: impl IntoIterator<Item = (u64, u64, u64)>) -> Option<u64> {
+    let mut shield = held(3);
+    attempts.into_iter().find_map(|(time, domain, kills)| {
+        match shield.step(no_victim(time, domain, kills)) {
+            Action::None => None,
+            action => {
+                assert_eq!(action, Action::Restore(3));
+                Some(time)
+            }
+        }
+    })
+}
+
 #[test]
 fn an_emergency_that_does_not_end_takes_the_protection() {
     let mut shield = held(3);
     for time in [0, 500, 1000, 1500] {
-        assert_eq!(shield.step(Seen::NoVictim(at(time), 4)), Action::None, "{time}");
+        assert_eq!(shield.step(no_victim(time, 7, 4)), Action::None, "{time}");
     }
-    assert_eq!(shield.step(Seen::NoVictim(at(2000), 4)), Action::Restore(3));
+    assert_eq!(shield.step(no_victim(2000, 7, 4)), Action::Restore(3));
     assert_eq!(shield.unprotected(), Some(Unprotected::NoOtherVictim));
-    assert_eq!(shield.step(Seen::NoVictim(at(2100), 4)), Action::None);
+    assert_eq!(shield.step(no_victim(2100, 7, 4)), Action::None);
     assert_eq!(shield.own(), Some(3), "until it is restored");
     assert_eq!(shield.step(Seen::Restored), Action::None);
     assert_eq!((shield.own(), shield.unprotected()), (None, Some(Unprotected::NoOtherVictim)));
     assert_eq!(shield.step(Seen::Released), Action::None);
 }
 
+/// A full tmpfs, and a supervisor that waits longer before each further fork.
+#[test]
+fn attempts_with_pauses_between_them_are_an_emergency_too() {
+    assert_eq!(gives_way((0..9).map(|number| (number * 1100, 7, 0))), Some(2200));
+    let pauses = [0, 1, 3, 6, 10].map(|second| (second * 1000, 7, 12));
+    assert_eq!(gives_way(pauses), Some(3000));
+    assert_eq!(gives_way([(0, 7, 0), (59_000, 7, 0)]), None, "two moments");
+    assert_eq!(gives_way((0..9).map(|number| (number * 61_000, 7, 0))), None, "too far apart");
+}
+
 /// Its children die, and between two of them there is none to kill.
 #[test]
 fn moments_between_kills_are_no_emergency() {
+    assert_eq!(gives_way((0..100).map(|number| (number * 300, 7, number / 4))), None);
+    assert_eq!(gives_way((0..100).map(|number| (number * 1100, 7, number))), None);
+}
+
+/// The pod's limit is hit, and the children of another container are killed for it.
+#[test]
+fn kills_for_the_same_limit_count_wherever_they_are() {
+    assert_eq!(gives_way((0..100).map(|number| (number * 500, 8, number / 2))), None);
+    // Its own limit is hit meanwhile, for which nothing is killed.
+    let both = (0..100).map(|number| (number * 500, 7 + number % 2, number / 2 * (number % 2)));
+    assert_eq!(gives_way(both), Some(2000));
+}
+
+#[test]
+fn what_cannot_be_given_its_value_back_ends_the_protection() {
     let mut shield = held(3);
-    for number in 0..100 {
-        assert_eq!(shield.step(Seen::NoVictim(at(number * 300), number / 4)), Action::None);
-    }
-    let mut shield = held(3);
-    for number in 0..100 {
-        assert_eq!(shield.step(Seen::NoVictim(at(number * 1100), 0)), Action::None);
-    }
+    assert_eq!(shield.step(Seen::ChildRefused), Action::Restore(3));
+    assert_eq!(shield.step(Seen::ChildRefused), Action::None);
+    assert_eq!(shield.step(Seen::Restored), Action::None);
+    assert_eq!(shield.unprotected(), Some(Unprotected::Refused));
+    assert_eq!(Shield::new().step(Seen::ChildRefused), Action::None);
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn found(args: &NodeArgs, facts: Option<&KernelFacts>) -> Finding {
             "in a cluster add the component protect-init (chart: protectInit.enabled), on a host the drop-in protect-init.conf; or remove protectInit from the rules",
         ),
         Ok(_) if !overrides() => warn(
-            "CAP_DAC_OVERRIDE is missing: inits of other users than root are not protected",
+            "CAP_DAC_OVERRIDE is missing: inits of other users than root are not protected, nor inits that start a process of another user",
             "grant it, if there are such containers",
         ),
         Ok(_) => ok(format!(

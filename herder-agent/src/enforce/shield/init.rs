@@ -4,7 +4,7 @@
 use super::{Listener, Protect, ScoreWrite, Written};
 use crate::kernel::host_proc::{HostProcess, ProcessError};
 use herder_model::{
-    cgroup::CgroupId,
+    cgroup::{CgroupId, CgroupPath},
     shield::{Action, EXEMPT, SavedInit, Seen, Shield, Unprotected},
 };
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub(super) struct Init {
     pub(super) shield: Shield,
     pub(super) process: Option<HostProcess>,
     /// The cgroups whose limit concerns the init: its own, and all above.
-    pub(super) around: Vec<CgroupId>,
+    pub(super) around: Vec<(CgroupId, CgroupPath)>,
     /// How often it was looked for in vain.
     pub(super) searched: u32,
     /// The version of what is saved that has its own value.

@@ -1,19 +1,20 @@
 //! All protected inits, and what is done with them in turn.
 
+mod children;
 mod left;
 mod walk;
 
 use super::{
-    Found, Listener, Wanted, Written,
+    Found, Listener, Wanted,
     forks::ForkSource,
-    init::{Init, SETTLED, give, result},
+    init::{Init, SETTLED},
     paths::Paths,
     search,
     unable::Unable,
 };
 use crate::kernel::{
     cgroupfs::CgroupFs,
-    host_proc::{HostProc, ProcessError, ticks, ticks_now},
+    host_proc::{HostProc, ticks, ticks_now},
     probe::forks::ForkEvent,
 };
 use herder_model::{
@@ -350,42 +351,14 @@ impl<F: ForkSource> Worker<F> {
         let Some(process) = &init.process else { return };
         let Some(path) = search::cgroup(process, &self.tools.paths) else { return };
         let upwards = std::iter::once(path.clone()).chain(path.ancestors());
-        init.around = upwards.filter_map(|path| self.tools.files.id(&path)).collect();
+        let files = &self.tools.files;
+        init.around = upwards.filter_map(|path| Some((files.id(&path)?, path))).collect();
     }
 
     fn leaves(&mut self, id: CgroupId, own: i16) {
         let Some(init) = self.inits.get(&id) else { return };
         let (path, until) = (init.protect.path.clone(), Instant::now() + STRAGGLERS);
         self.leaving.insert(id, Leaving { until, path, own });
-    }
-
-    /// The value of what is started in a container whose init is or was exempt, and its path.
-    fn value_of_children(&self, id: CgroupId) -> Option<(i16, &CgroupPath)> {
-        let of_init = || {
-            let init = self.inits.get(&id)?;
-            Some((init.shield.exempt_own()?, &init.protect.path))
-        };
-        let of_leaving = || self.leaving.get(&id).map(|it| (it.own, &it.path));
-        of_init().or_else(of_leaving)
-    }
-
-    fn forked(&mut self, container: CgroupId, pid: u32, start: u64, shares_memory: bool) {
-        self.tools.listener.forked();
-        let Some((own, path)) = self.value_of_children(container) else { return };
-        let given = self.tools.processes.process(pid).and_then(|process| {
-            if process.start() == start { give(&process, own) } else { Err(ProcessError::Gone) }
-        });
-        self.tools.listener.wrote(path, pid, Written::ChildRestored, &result(&given));
-        // It lives, and the next walk finds it again.
-        if matches!(given, Err(ProcessError::Other(_))) {
-            self.to_sweep.insert(container);
-        }
-        // Processes that share memory have one score (`__set_oom_adj()`, fs/proc/base.c), but for
-        // vfork(): the init may have lost its own.
-        if shares_memory {
-            self.look_again(container);
-            self.drop_released();
-        }
     }
 }
 

@@ -161,6 +161,8 @@ families! {
             "Processes that were forked exempt from OOM kills in a container with a protected init.";
         forks_lost: Counter "herder_init_forks_lost_total" [] from [[]],
             "Records of such forks that did not fit into the ring buffer; the container's processes are then looked through.";
+        no_victim: Counter "herder_init_no_victim_total" [] from [[]],
+            "Times that the OOM killer found no process to kill for a limit that concerns a protected init, at most fifty a second for each limit.";
 
         build_info: Gauge "herder_build_info"
             ["version", "revision", "kernel", "source", "means"],

@@ -1,5 +1,6 @@
 //! A directory that looks like a procfs, and one that looks like a cgroup mount.
 
+mod children;
 mod failing;
 mod saving;
 mod walking;

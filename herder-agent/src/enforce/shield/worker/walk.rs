@@ -6,18 +6,17 @@
 
 use super::{
     super::{
-        Written,
         forks::ForkSource,
-        init::{Init, give, result},
+        init::Init,
         search::{self, Candidates},
     },
     SEARCH_EVERY, SEARCHES, Worker,
 };
-use crate::kernel::host_proc::{HostProcess, ProcessError};
+use crate::kernel::host_proc::ProcessError;
 use herder_model::{
     cgroup::{CgroupId, CgroupPath, counters::parse_oom_kill},
     clock::Monotonic,
-    shield::{EXEMPT, Seen},
+    shield::{Attempt, Seen},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -40,6 +39,8 @@ pub(super) struct Walk {
     swept: BTreeSet<CgroupId>,
     /// Those whose init is looked for.
     sought: BTreeMap<CgroupId, Candidates>,
+    /// Those with an exempt process whose value cannot be written.
+    refused: BTreeSet<CgroupId>,
     /// All of the processes could be read until now.
     all_read: bool,
 }
@@ -52,21 +53,26 @@ impl Walk {
 }
 
 impl<F: ForkSource> Worker<F> {
-    pub(super) fn no_victim(&mut self, domain: CgroupId, time: Monotonic) {
-        let concerned: Vec<_> = self
-            .inits
-            .iter()
-            .filter(|(_, init)| init.shield.own().is_some() && init.around.contains(&domain))
-            .map(|(id, _)| *id)
-            .collect();
+    /// The OOM killer found nothing to kill for the limit of this cgroup.
+    pub(super) fn no_victim(&mut self, domain: CgroupId, at: Monotonic) {
+        let path_around = |init: &Init| {
+            let (_, path) = init.around.iter().find(|(id, _)| *id == domain)?;
+            init.shield.own().is_some().then(|| path.clone())
+        };
+        let inits = self.inits.iter();
+        let concerned: BTreeMap<_, _> =
+            inits.filter_map(|(id, init)| Some((*id, path_around(init)?))).collect();
+        // It is the same for all of them.
+        let Some(path) = concerned.values().next() else { return };
+        let events = self.tools.files.read(path, "memory.events");
+        let kills = events.as_deref().and_then(parse_oom_kill).unwrap_or_default();
+        self.tools.listener.no_victim();
         // A process may be exempt only because its fork was not seen. The walk is over long before
         // the state machine loses patience.
-        self.sweep(concerned.iter().copied());
-        for id in concerned {
+        self.sweep(concerned.keys().copied());
+        for id in concerned.into_keys() {
             let Some(init) = self.inits.get_mut(&id) else { continue };
-            let events = self.tools.files.read(&init.protect.path, "memory.events");
-            let kills = events.as_deref().and_then(parse_oom_kill).unwrap_or_default();
-            let action = init.shield.step(Seen::NoVictim(time, kills));
+            let action = init.shield.step(Seen::NoVictim(Attempt { at, domain, kills }));
             self.act(id, Some(action));
         }
     }
@@ -107,7 +113,14 @@ impl<F: ForkSource> Worker<F> {
         let leaving = self.leaving.iter().map(|(id, it)| (it.path.clone(), *id));
         let inits = self.inits.iter().map(|(id, init)| (init.protect.path.clone(), *id));
         let containers = leaving.chain(inits).collect();
-        self.walk = Some(Walk { pids, containers, swept, sought, all_read: true });
+        self.walk = Some(Walk {
+            pids,
+            containers,
+            swept,
+            sought,
+            refused: BTreeSet::new(),
+            all_read: true,
+        });
     }
 
     /// Looks at some processes. Returns whether there are more.
@@ -138,7 +151,10 @@ impl<F: ForkSource> Worker<F> {
         let path = process.cgroup()?.and_then(|text| self.tools.paths.resolve(&text));
         let id = path.and_then(|path| search::container_of(&path, &walk.containers));
         let Some(id) = id else { return Ok(()) };
-        let swept = if walk.sweeps(id) { self.restore_child(id, &process) } else { Ok(()) };
+        let swept = match walk.sweeps(id) {
+            true => self.restore_child(id, &process, &mut walk.refused),
+            false => Ok(()),
+        };
         if let Some(candidates) = walk.sought.get_mut(&id)
             && let Some(Init { protect, .. }) = self.inits.get(&id)
         {
@@ -147,25 +163,8 @@ impl<F: ForkSource> Worker<F> {
         swept
     }
 
-    /// Gives a process of a container the init's own value, if it is exempt and not the init.
-    fn restore_child(&self, id: CgroupId, process: &HostProcess) -> Result<(), ProcessError> {
-        let Some((own, path)) = self.value_of_children(id) else { return Ok(()) };
-        if process.score()? != EXEMPT || self.is_protected(process.pid()) {
-            return Ok(());
-        }
-        let given = give(process, own);
-        self.tools.listener.wrote(path, process.pid(), Written::ChildRestored, &result(&given));
-        given.map(drop)
-    }
-
-    fn is_protected(&self, pid: u32) -> bool {
-        self.inits.values().any(|init| {
-            init.shield.exempt_own().is_some()
-                && init.process.as_ref().is_some_and(|init| init.pid() == pid)
-        })
-    }
-
-    fn conclude(&mut self, Walk { sought, all_read, .. }: Walk) {
+    fn conclude(&mut self, Walk { sought, refused, all_read, .. }: Walk) {
+        refused.into_iter().for_each(|id| self.child_refused(id));
         if !sought.is_empty() {
             self.say_whether_all_are_read(all_read);
         }
