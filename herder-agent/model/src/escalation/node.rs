@@ -190,7 +190,12 @@ impl Escalations {
     pub fn refuse(&mut self, id: CgroupId, now: Monotonic) {
         let entry = self.entries.get(&id);
         // Of another entry the restart may still be under way.
-        self.writing.take_if(|(_, lease)| entry.is_some_and(|entry| lease.is_of(entry)));
+        let refused =
+            self.writing.take_if(|(_, lease)| entry.is_some_and(|entry| lease.is_of(entry)));
+        // Nothing was restarted, so that another may be at once.
+        if refused.is_some() {
+            self.next = now;
+        }
         self.step(id, Seen::Refused, now);
     }
 

@@ -145,7 +145,7 @@ fn a_refusal_ends_its_own_restart_only() {
     all.written(CgroupId(1), Seen::Failed, at(21));
     assert_eq!(due(&mut all, 21), [(2, What::Restart)]);
     all.refuse(CgroupId(2), at(21));
-    assert_eq!(kill(&mut all, 3, "1/1m=restart", 31), Some(What::Restart));
+    assert_eq!(kill(&mut all, 3, "1/1m=restart", 21), Some(What::Restart), "nothing was restarted");
 }
 
 #[test]
