@@ -2,6 +2,9 @@
 
 The agent knows the pod by its address. The component `self` (the chart's value `self.enabled`)
 has to be installed; docs/self.md has the fields of a kill.
+
+In a pod with several containers, set HERDER_CONTAINER to the name of this one: process ids are
+those of a container, and another container has the same.
 """
 
 import datetime
@@ -11,6 +14,8 @@ import time
 import urllib.request
 
 URL = os.environ.get("HERDER_URL", "http://herder-self.herder-system.svc:9470")
+
+CONTAINER = os.environ.get("HERDER_CONTAINER")
 
 # A proxy would be asked in its own name, and the agent refuses its requests.
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -25,7 +30,8 @@ def kills():
 def killed(pid, since, patience=5.0):
     """The kill that took the process `pid`, or None: there is none, or no agent says so.
 
-    `since` is when the process was started (time.time()), because process ids are used again.
+    `since` is when the process was started, or some seconds before it ended (time.time()), because
+    process ids are used again.
     The agent has a kill some milliseconds after it happened. In a container that has just
     started it may take seconds until the agent knows the pod, so it is asked for a while.
     """
@@ -34,7 +40,7 @@ def killed(pid, since, patience=5.0):
         try:
             for kill in kills():
                 # A second for clocks that are set meanwhile.
-                if victim(kill, pid) and when(kill) >= since - 1:
+                if _is_here(kill) and victim(kill, pid) and when(kill) >= since - 1:
                     return kill
         # No agent, no answer in time, 403 or 503.
         except (OSError, ValueError):
@@ -42,6 +48,10 @@ def killed(pid, since, patience=5.0):
         if time.monotonic() >= deadline:
             return None
         time.sleep(0.25)
+
+
+def _is_here(kill):
+    return CONTAINER is None or kill["container"] == CONTAINER
 
 
 def victim(kill, pid):

@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = tests![
     own_kills_told_by_a_supervisor,
     own_kills_told_by_gunicorn,
     own_kills_told_by_a_sandbox,
+    own_kills_of_another_container,
     own_kills_without_an_agent
 ];
 
@@ -55,11 +56,18 @@ fn node() -> (Api, Agent) {
 
 /// The pod's container, whose init is this Python.
 fn python(mebibytes: u32, arguments: &[&str]) -> Container {
+    python_in("worker", mebibytes, arguments)
+}
+
+/// The same, which takes itself for the container of this name.
+fn python_in(container: &str, mebibytes: u32, arguments: &[&str]) -> Container {
     let _ = fs::remove_file(OUTPUT);
     let path = format!("PYTHONPATH={PLACE}");
+    let container = format!("HERDER_CONTAINER={container}");
     let program = [
         "program",
         "HERDER_URL=http://192.168.11.1:9470",
+        &container,
         "PATH=/usr/bin",
         "PYTHONDONTWRITEBYTECODE=1",
         &path,
@@ -136,6 +144,16 @@ fn own_kills_told_by_a_sandbox() {
         (&"third\n".into(), &"The tool ended with exit code 3.".into())
     );
     assert_eq!(agent.wait_for_kills(1)[0]["kind"], "subprocess");
+}
+
+/// Its process ids are another container's, too.
+fn own_kills_of_another_container() {
+    let (_api, agent) = node();
+    let job = ["/tmp/examples/supervisor.py", "/usr/bin/python3", "-c", HOG];
+    let mut container = python_in("sidecar", 150, &job);
+    within(PYTHON, "the supervisor has ended", || container.ended());
+    assert_eq!(output(), "your job failed: exit code -9\n");
+    assert_eq!(agent.wait_for_kills(1)[0]["container"], "worker");
 }
 
 /// They lose nothing but the reason.
