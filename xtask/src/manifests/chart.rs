@@ -7,9 +7,14 @@ use crate::{
     render::{self, Kubectl},
 };
 use anyhow::{Context, Result, bail, ensure};
+use clap::{CommandFactory, Parser};
+use herder_agent::cli::args::{Cli, Task};
 use herder_model::rules::parse::Config;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// What a user sets, and the components that say the same to kustomize.
 const CHOICES: &[(&str, &[&str])] = &[
@@ -108,6 +113,8 @@ pub(super) fn check(kubectl: &Kubectl) -> Result<Vec<Value>> {
             let objects = template(&helm, set, &[])?;
             same(&objects, &kubectl.render(&components)?)
                 .with_context(|| format!("Helm {major} with {set:?} is not {components:?}"))?;
+            check_sees_what_the_agent_sees(&objects)
+                .with_context(|| format!("`helm test` of Helm {major} with {set:?}"))?;
             all.extend(objects);
         }
         log_level_needs_no_restart(&helm).with_context(|| format!("Helm {major}"))?;
@@ -148,6 +155,49 @@ fn log_level_needs_no_restart(helm: &Helm) -> Result<()> {
     let chosen = other.log_level.as_ref().map(|level| level.as_str());
     ensure!(chosen == Some(level) && other.rules == usual.rules, "{other:?}");
     ensure!(pods == other_pods, "another log level is another pod");
+    Ok(())
+}
+
+/// The pod of `helm test` has each variable of the agent's that `check` knows, what is mounted for
+/// it, and the agent's rights; else it fails where the agent works, or the reverse.
+fn check_sees_what_the_agent_sees(objects: &[Value]) -> Result<()> {
+    let find = |kind: &str| {
+        let found = objects.iter().find(|object| object["kind"] == kind);
+        found.with_context(|| format!("no {kind}"))
+    };
+    let (agent, test) = (&find("DaemonSet")?["spec"]["template"]["spec"], &find("Pod")?["spec"]);
+    let of = |pod: &Value, list: &str| -> Vec<Value> {
+        let list = pod.pointer(list).and_then(Value::as_array);
+        list.into_iter().flatten().cloned().collect()
+    };
+    let command = Cli::command();
+    let flags = command.find_subcommand("check").context("no subcommand check")?.get_arguments();
+    let known: Vec<_> = flags.filter_map(|flag| flag.get_env()?.to_str()).collect();
+    let takes = |variable: &Value| variable["name"].as_str().is_some_and(|it| known.contains(&it));
+    let list = "/containers/0/env";
+    let expected: Vec<_> = of(agent, list).into_iter().filter(takes).collect();
+    ensure!(of(test, list) == expected, "its variables are not {expected:?}");
+    for list in ["/containers/0/volumeMounts", "/volumes"] {
+        let of_agent = of(agent, list);
+        for item in of(test, list) {
+            ensure!(of_agent.contains(&item), "{item} is not the agent's");
+        }
+    }
+    let mounts = of(test, "/containers/0/volumeMounts");
+    let mounted = |path: &str| {
+        let directories = mounts.iter().filter_map(|mount| mount["mountPath"].as_str());
+        directories.into_iter().any(|directory| Path::new(path).starts_with(directory))
+    };
+    let values = expected.iter().filter_map(|variable| variable["value"].as_str());
+    for path in values.filter(|value| value.starts_with('/')) {
+        ensure!(mounted(path), "nothing is mounted for {path}");
+    }
+    let rights = "/containers/0/securityContext";
+    ensure!(test.pointer(rights) == agent.pointer(rights), "its rights are not the agent's");
+    let args = of(test, "/containers/0/args");
+    let args = args.iter().filter_map(Value::as_str);
+    let cli = Cli::try_parse_from(["herder-agent"].into_iter().chain(args))?;
+    ensure!(matches!(cli.task, Task::Check(_)), "it does not `check`");
     Ok(())
 }
 
