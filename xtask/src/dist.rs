@@ -78,6 +78,7 @@ pub fn files(agent: &Path, pages: &Path) -> Result<Vec<File>> {
         file("herder-agent", 0o755, agent)?,
         file("herder-agent.service", 0o644, &systemd.join("herder-agent.service"))?,
         file("herder.yaml", 0o644, &systemd.join("herder.yaml"))?,
+        file("protect-init.conf", 0o644, &systemd.join("protect-init.conf"))?,
     ];
     for directory in ["completions", "man"] {
         let entries = fs::read_dir(pages.join(directory))?;

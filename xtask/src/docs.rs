@@ -9,6 +9,7 @@ mod configs;
 mod kubectl;
 mod messages;
 mod queries;
+mod tests_of_invariants;
 
 use crate::command::workspace;
 use clap::CommandFactory;
@@ -39,6 +40,8 @@ const OTHERS: &[&str] = &[
     "manifest", // krew's
     "namespace",
     "now",
+    "reuse-values", // helm's
+    "set-json",
     "release", // cargo's
     "order",
     "runtime",

@@ -98,10 +98,15 @@ fn section(name: &str, result: &Value) -> Result<Section> {
 fn circumstances(result: &Value) -> String {
     let about = &result["about"];
     let text = |name: &str| about[name].as_str().unwrap_or("?").to_owned();
-    let revision: String = text("revision").chars().take(12).collect();
+    let revision = text("revision");
+    let (revision, state) = match revision.split_once('-') {
+        Some((revision, _)) => (revision, ", with uncommitted changes"),
+        None => (&*revision, ""),
+    };
+    let revision: String = revision.chars().take(12).collect();
     let note = about["note"].as_str().map_or(String::new(), |note| format!(" Note: {note}."));
     format!(
-        "Measured on {}{}: size {}, Linux {}, {} × {}, {}; load before {}; revision {revision}.{note}",
+        "Measured on {}{}: size {}, Linux {}, {} × {}, {}; load before {}; revision {revision}{state}.{note}",
         text("date"),
         if about["counted"] == true { ", counted" } else { "" },
         text("size"),

@@ -70,6 +70,9 @@ fn place(file: &File) -> Option<Result<File>> {
             let path = "usr/lib/systemd/system/herder-agent.service";
             return Some(Ok(installed(path, 0o644, unit.into_bytes())));
         }
+        ("", "protect-init.conf") => {
+            "usr/share/doc/herder-agent/examples/protect-init.conf".to_owned()
+        }
         ("man", page) => {
             let packed = pack::gzip(&file.bytes);
             let path = format!("usr/share/man/man1/{page}.gz");

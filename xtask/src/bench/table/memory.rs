@@ -57,7 +57,11 @@ fn parts(herder: &[&Value]) -> Result<String> {
     let now = "kibibytes";
     let [first, .., last] = herder else { return Ok(String::new()) };
     let more = number(last, "containers")? - number(first, "containers")?;
-    let file = (size(last, now, "resident")? - size(last, now, "anonymous")?) / 1024.0;
+    let of_file = |figure: &&Value| {
+        let pages = size(figure, now, "resident")? - size(figure, now, "anonymous")?;
+        anyhow::Ok(format!("{:.1}", pages / 1024.0))
+    };
+    let file = herder.iter().map(of_file).collect::<Result<Vec<_>>>()?.join(", ");
     let each = (size(last, now, "anonymous")? - size(first, now, "anonymous")?) / more;
     let early = |figure: &&Value| {
         let resident = size(figure, "kibibytes unasked", "resident")? / 1024.0;
@@ -65,7 +69,7 @@ fn parts(herder: &[&Value]) -> Result<String> {
     };
     let early = herder.iter().map(early).collect::<Result<Vec<_>>>()?.join(", ");
     Ok(format!(
-        " Of Herder's resident memory {file:.1} MiB are pages of its program's file, and each container adds {each:.1} KiB. Ten seconds after \
+        " Of Herder's resident memory {file} MiB are pages of its program's file, and each container adds {each:.1} KiB. Ten seconds after \
          its start the agent frees what only the start needs. Before that, three seconds after it was ready, it had {early} MiB resident."
     ))
 }
