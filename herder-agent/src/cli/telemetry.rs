@@ -13,7 +13,12 @@ use std::{
 use tracing::{Dispatch, level_filters::LevelFilter};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
-    EnvFilter, filter::ParseError, fmt::MakeWriter, reload, util::SubscriberInitExt,
+    Registry,
+    filter::{ParseError, Targets},
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt,
+    reload,
+    util::SubscriberInitExt,
 };
 
 /// Lines that may wait to be written, some 300 bytes each.
@@ -46,7 +51,7 @@ pub enum SwitchError {
 #[derive(Clone)]
 pub struct LogSwitch(Arc<Replace>);
 
-type Replace = dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync;
+type Replace = dyn Fn(Targets) -> Result<(), reload::Error> + Send + Sync;
 
 impl LogSwitch {
     /// Logs at this level from now on. Where that fails, the earlier one stays.
@@ -88,8 +93,8 @@ impl Telemetry {
     }
 }
 
-pub fn filter(level: &LogLevel) -> Result<EnvFilter, SwitchError> {
-    let filter = EnvFilter::builder().parse(format!("{QUIET},{level}"));
+pub fn filter(level: &LogLevel) -> Result<Targets, SwitchError> {
+    let filter = format!("{QUIET},{level}").parse::<Targets>();
     filter.map_err(|source| SwitchError::Filter { level: level.clone(), source })
 }
 
@@ -103,29 +108,21 @@ pub fn colours() -> bool {
 /// formats then quote it themselves, once, so that it cannot forge a line.
 fn subscriber<W>(
     format: LogFormat,
-    filter: EnvFilter,
+    filter: Targets,
     colours: bool,
     writer: W,
 ) -> (Dispatch, LogSwitch)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt().with_env_filter(filter);
-    let builder = builder.with_ansi(colours).with_writer(writer);
-    match format {
-        LogFormat::Text => {
-            let builder = builder.with_filter_reloading();
-            let levels = builder.reload_handle();
-            let switch = LogSwitch(Arc::new(move |filter| levels.reload(filter)));
-            (builder.finish().into(), switch)
-        }
-        LogFormat::Json => {
-            let builder = builder.json().flatten_event(true).with_filter_reloading();
-            let levels = builder.reload_handle();
-            let switch = LogSwitch(Arc::new(move |filter| levels.reload(filter)));
-            (builder.finish().into(), switch)
-        }
-    }
+    let (filter, levels) = reload::Layer::new(filter);
+    let filtered = Registry::default().with(filter);
+    let lines = fmt::layer().with_ansi(colours).with_writer(writer);
+    let dispatch = match format {
+        LogFormat::Text => filtered.with(lines).into(),
+        LogFormat::Json => filtered.with(lines.json().flatten_event(true)).into(),
+    };
+    (dispatch, LogSwitch(Arc::new(move |filter| levels.reload(filter))))
 }
 
 #[cfg(test)]

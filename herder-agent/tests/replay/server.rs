@@ -15,6 +15,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::Instant,
 };
+use tracing_subscriber::layer::SubscriberExt;
 
 /// Ends every answer that is complete.
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -183,8 +184,9 @@ pub(crate) fn logged() -> (Log, tracing::subscriber::DefaultGuard) {
     let log = Log::default();
     let writer = log.clone();
     let filter = herder_agent::cli::telemetry::filter(&LogLevel::default()).unwrap();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_env_filter(filter);
-    let subscriber = subscriber.with_writer(move || writer.clone()).finish();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false);
+    let lines = lines.with_writer(move || writer.clone());
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
     (log, tracing::subscriber::set_default(subscriber))
 }
 

@@ -45,7 +45,7 @@ impl Write for Lines {
 pub(crate) fn logged(format: LogFormat, run: impl FnOnce()) -> Vec<String> {
     let lines = Lines::default();
     let writer = lines.clone();
-    let all = EnvFilter::new("herder_agent=debug");
+    let all = "herder_agent=debug".parse().unwrap();
     let (dispatch, _) = subscriber(format, all, false, move || writer.clone());
     tracing::dispatcher::with_default(&dispatch, run);
     let bytes = lines.0.lock().unwrap().clone();
@@ -56,7 +56,7 @@ pub(crate) fn logged(format: LogFormat, run: impl FnOnce()) -> Vec<String> {
 pub(crate) fn switch() -> (LogSwitch, Arc<Mutex<Vec<String>>>) {
     let filters = Arc::<Mutex<Vec<String>>>::default();
     let kept = filters.clone();
-    let replace = move |filter: EnvFilter| {
+    let replace = move |filter: Targets| {
         kept.lock().unwrap().push(filter.to_string());
         Ok(())
     };
