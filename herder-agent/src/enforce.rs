@@ -74,7 +74,8 @@ struct Shared {
 pub struct Enforcer {
     context: Context,
     shared: Shared,
-    containers: HashMap<CgroupId, Container>,
+    /// Boxed, because half of a hash table is room for more.
+    containers: HashMap<CgroupId, Box<Container>>,
     watches: Watches,
     /// Whose value, watch and surroundings are to be looked at.
     unsurveyed: VecDeque<CgroupId>,
@@ -122,8 +123,16 @@ impl Enforcer {
         self.shared.effects.take()
     }
 
+    fn container(&self, id: CgroupId) -> Option<&Container> {
+        self.containers.get(&id).map(Box::as_ref)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Container> {
+        self.containers.values().map(Box::as_ref)
+    }
+
     fn count(&mut self, id: CgroupId) {
-        let count = self.containers.get(&id).and_then(Container::oom_kills);
+        let count = self.container(id).and_then(Container::oom_kills);
         if let Some(oom_kills) = count {
             self.shared.effects.add(Effect::Counted(Counted { id, oom_kills }));
         }
@@ -159,7 +168,7 @@ impl Enforcer {
 
     /// The obstacle to a container's value, if there is one.
     pub fn obstacle(&self, id: CgroupId) -> Option<Obstacle> {
-        self.containers.get(&id).and_then(Container::obstacle)
+        self.container(id).and_then(Container::obstacle)
     }
 
     /// Where systemd keeps the unit files of transient scopes.
@@ -202,7 +211,7 @@ impl Enforcer {
         // two is missed.
         container.watch(&mut self.watches, &self.context, &mut self.shared);
         if container.correct(&self.context, &mut self.shared, seen) {
-            self.containers.insert(id, container);
+            self.containers.insert(id, Box::new(container));
             self.count(id);
             // What is around it can wait until no value has to be corrected.
             self.unsurveyed.push_back(id);
@@ -229,7 +238,7 @@ impl Enforcer {
         }
     }
 
-    fn end(&mut self, mut container: Container) {
+    fn end(&mut self, mut container: Box<Container>) {
         self.backed_off.retain(|(_, id)| *id != container.id());
         container.end(&mut self.watches, &mut self.shared);
         self.show_other(container.owner());
@@ -240,7 +249,7 @@ impl Enforcer {
     /// there before the old one is removed, and a scope is there without crun's cgroup in it.
     fn show_other(&mut self, owner: &Owner) {
         let other = |it: &&Container| it.can_show_for(owner, &self.shared);
-        if let Some(other) = self.containers.values().find(other) {
+        if let Some(other) = self.containers.values().map(Box::as_ref).find(other) {
             other.show_again(&mut self.shared);
         }
     }

@@ -23,14 +23,10 @@ impl Enforcer {
     /// The matched containers after one, or from the first on, in the order of the paths: so
     /// many at most.
     pub fn states(&self, after: Option<&StateKey>, most: usize) -> States {
-        let paths: HashSet<&CgroupPath> = self.containers.values().map(Container::path).collect();
+        let paths: HashSet<&CgroupPath> = self.all().map(Container::path).collect();
         let is_inner = |it: &&Container| it.scope().is_some_and(|scope| paths.contains(scope));
-        let inner: HashMap<&CgroupPath, &Container> = self
-            .containers
-            .values()
-            .filter(is_inner)
-            .filter_map(|it| Some((it.scope()?, it)))
-            .collect();
+        let inner: HashMap<&CgroupPath, &Container> =
+            self.all().filter(is_inner).filter_map(|it| Some((it.scope()?, it))).collect();
         let key = |container: &&Container| (container.path().clone(), container.id());
         let follows = |container: &&Container| {
             after.is_none_or(|(path, id)| (container.path(), container.id()) > (path, *id))
@@ -38,7 +34,7 @@ impl Enforcer {
         let order = |one: &&Container, other: &&Container| {
             (one.path(), one.id()).cmp(&(other.path(), other.id()))
         };
-        let whole = self.containers.values().filter(|it| !is_inner(it));
+        let whole = self.all().filter(|it| !is_inner(it));
         let mut found: Vec<&Container> = whole.filter(follows).collect();
         let more = found.len() > most;
         if more {
@@ -62,7 +58,7 @@ impl Enforcer {
     /// What is in a container's way, counted once for each.
     pub(super) fn report_obstacles(&mut self) {
         let mut obstacles: BTreeMap<&CgroupPath, _> = BTreeMap::new();
-        for container in self.containers.values() {
+        for container in self.all() {
             let Some(obstacle) = container.obstacle() else { continue };
             if let Some(scope) = container.scope() {
                 obstacles.insert(scope, obstacle);

@@ -1,7 +1,7 @@
 //! The safety net: each value read again, with its watch and what is around it, some containers at
 //! a time.
 
-use super::{Enforcer, container::Container};
+use super::Enforcer;
 use std::collections::HashSet;
 
 /// Containers that are surveyed before anything else gets a turn; each takes some
@@ -18,7 +18,7 @@ impl Enforcer {
         let waiting: HashSet<_> = self.unsurveyed.iter().copied().collect();
         let others = self.containers.keys().filter(|id| !waiting.contains(id));
         self.unsurveyed.extend(others);
-        self.containers.values_mut().for_each(Container::invalidate_watch);
+        self.containers.values_mut().for_each(|container| container.invalidate_watch());
     }
 
     /// Whether [`Self::survey_some`] has something to do.

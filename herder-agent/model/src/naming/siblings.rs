@@ -13,7 +13,7 @@ const MOST_GONE: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Siblings {
     /// All at or below the pod's own; with the container whose outermost one it is.
-    living: BTreeMap<CgroupId, Option<ContainerId>>,
+    living: BTreeMap<CgroupId, Option<Box<ContainerId>>>,
     gone: VecDeque<Gone>,
     /// What their bundles say they are, as long as their cgroups are remembered.
     roles: BTreeMap<ContainerId, ContainerRole>,
@@ -30,7 +30,7 @@ struct Gone {
 
 impl Siblings {
     pub(super) fn made(&mut self, id: CgroupId, outermost_of: Option<ContainerId>) {
-        self.living.insert(id, outermost_of);
+        self.living.insert(id, outermost_of.map(Box::new));
     }
 
     /// Says whether it was there.
@@ -40,7 +40,7 @@ impl Siblings {
         if let Some(container) = outermost_of {
             let newest_gone = self.gone.iter().map(|gone| gone.made).max();
             let until = newest.max(newest_gone).unwrap_or(id);
-            self.gone.push_back(Gone { made: id, container, until });
+            self.gone.push_back(Gone { made: id, container: *container, until });
             if self.gone.len() > MOST_GONE
                 && let Some(oldest) = self.gone.pop_front()
                 && self.outermost(oldest.container).is_none()
@@ -75,18 +75,19 @@ impl Siblings {
 
     /// The containers, and the sandbox, that have a cgroup.
     pub(super) fn containers(&self) -> impl Iterator<Item = ContainerId> {
-        self.living.values().flatten().copied()
+        self.living.values().flatten().map(|container| **container)
     }
 
     /// The outermost cgroups of containers that are there, with whose they are.
     pub(super) fn outermost_living(&self) -> impl Iterator<Item = (CgroupId, ContainerId)> {
-        self.living.iter().filter_map(|(id, container)| Some((*id, (*container)?)))
+        self.living.iter().filter_map(|(id, container)| Some((*id, **container.as_ref()?)))
     }
 
     /// The containers that had a cgroup when this one's was made. None if it is not known.
     pub(super) fn older(&self, container: ContainerId) -> Option<Vec<ContainerId>> {
         let own = self.outermost(container)?;
-        let living = self.living.range(..own).filter_map(|(_, container)| *container);
+        let living =
+            self.living.range(..own).filter_map(|(_, container)| container.as_deref().copied());
         let gone = self.gone.iter().filter(|gone| gone.made < own && gone.until >= own);
         Some(living.chain(gone.map(|gone| gone.container)).collect())
     }

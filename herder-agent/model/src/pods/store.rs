@@ -66,7 +66,8 @@ pub struct Resolved<'a> {
 /// The pods of this node.
 #[derive(Debug, Default)]
 pub struct PodStore {
-    pods: HashMap<PodUid, Record>,
+    /// Boxed, because half of a hash table is room for more.
+    pods: HashMap<PodUid, Box<Record>>,
     /// The pods that mirror a static one, by its uid, the newest last.
     mirrors: HashMap<PodUid, Vec<PodUid>>,
     /// Uids of pods that have cgroups.
@@ -120,7 +121,7 @@ impl PodStore {
     }
 
     fn record(&self, cgroup_uid: PodUid, id: Option<ContainerId>) -> Option<&Record> {
-        let own = self.pods.get(&cgroup_uid);
+        let own = self.pods.get(&cgroup_uid).map(Box::as_ref);
         let own = own.filter(|record| record.pod.cgroup_uid() == cgroup_uid);
         own.or_else(|| self.mirror(cgroup_uid, id))
     }
@@ -130,7 +131,7 @@ impl PodStore {
     fn mirror(&self, uid: PodUid, id: Option<ContainerId>) -> Option<&Record> {
         let mirrors = || {
             let uids = self.mirrors.get(&uid).into_iter().flatten();
-            uids.filter_map(|uid| self.pods.get(uid))
+            uids.filter_map(|uid| self.pods.get(uid).map(Box::as_ref))
         };
         let names = |record: &&Record| id.is_some_and(|id| record.container(id).is_some());
         only(mirrors().filter(names)).or_else(|| only(mirrors()))
@@ -222,7 +223,7 @@ impl PodStore {
             let mut changes = vec![PodChange::Upserted(uid)];
             changes.extend(left_out(None, &pod));
             let record = Record { pod, deleted_at: None, past: VecDeque::new() };
-            self.pods.insert(uid, record);
+            self.pods.insert(uid, Box::new(record));
             return changes;
         };
         let came_back = record.deleted_at.take().is_some();
