@@ -5,6 +5,9 @@
 //! Documentation/bpf/btf.rst (kinds up to `ENUM64`, Linux 6.12) and is pure: any
 //! bytes give an answer or a [`BtfError`], never a panic.
 
+mod sought;
+
+use sought::Sought;
 use std::collections::{HashMap, HashSet};
 
 /// Number of a type; 0 is `void`.
@@ -92,22 +95,22 @@ impl<'a> Btf<'a> {
             functions: HashMap::new(),
             enumerators: HashMap::new(),
         };
-        btf.index(names)?;
+        btf.index(&Sought::new(names))?;
         Ok(btf)
     }
 
-    fn index(&mut self, names: &HashSet<&str>) -> Result<(), BtfError> {
+    fn index(&mut self, sought: &Sought<'_>) -> Result<(), BtfError> {
         let mut at = 0;
         while at < self.types.len() {
             let id = u32::try_from(self.starts.len()).map_err(|_| BtfError::Short(at))?;
             self.starts.push(u32::try_from(at).map_err(|_| BtfError::Short(at))?);
             let info = word(self.types, at + 4)?;
             let (kind, count) = (kind_of(info), usize_of(info & 0xffff));
-            // Most types are of other kinds, and to read a name takes longest.
-            if [STRUCT, TYPEDEF, FUNC].contains(&kind) {
-                let name = self.string(word(self.types, at)?);
+            // Most types are of other kinds.
+            if [STRUCT, TYPEDEF, FUNC].contains(&kind)
+                && let Some(name) = sought.find(self.strings_at(word(self.types, at)?))
+            {
                 match kind {
-                    _ if !names.contains(name) => {}
                     STRUCT => drop(self.structs.entry(name).or_insert(TypeId(id))),
                     TYPEDEF => drop(self.typedefs.entry(name).or_insert(TypeId(id))),
                     _ => drop(self.functions.entry(name).or_insert(TypeId(id))),
@@ -120,8 +123,7 @@ impl<'a> Btf<'a> {
             };
             for number in 0..if element == 0 { 0 } else { count } {
                 let enumerator = at + 12 + number * element;
-                let name = self.string(word(self.types, enumerator)?);
-                if names.contains(name) {
+                if let Some(name) = sought.find(self.strings_at(word(self.types, enumerator)?)) {
                     self.enumerators.insert(name, word(self.types, enumerator + 4)?);
                 }
             }
@@ -130,9 +132,14 @@ impl<'a> Btf<'a> {
         Ok(())
     }
 
+    /// The strings from an offset on; none if there are none.
+    fn strings_at(&self, offset: u32) -> &'a [u8] {
+        self.strings.get(usize_of(offset)..).unwrap_or_default()
+    }
+
     /// The string at an offset; empty if there is none or it is no UTF-8.
     fn string(&self, offset: u32) -> &'a str {
-        let tail = self.strings.get(usize_of(offset)..).unwrap_or_default();
+        let tail = self.strings_at(offset);
         let end = tail.iter().position(|byte| *byte == 0).unwrap_or(0);
         tail.get(..end).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
     }
