@@ -21,7 +21,7 @@ use aya_ebpf::{
     maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
     programs::{FExitContext, RawTracePointContext},
 };
-use herder_agent_ebpf::{ForkRecord, LEVELS, NoVictimRecord, RecordKind, flag, rings};
+use herder_agent_ebpf::{ForkRecord, Header, LEVELS, NoVictimRecord, RecordKind, flag, rings};
 use kernel::{Address, Task, oom_domain};
 use object::{count_in, header};
 
@@ -61,9 +61,7 @@ fn process_fork(ctx: RawTracePointContext) -> i32 {
 /// Hands over a process that was born exempt, if it is in a container whose init is.
 #[inline(always)]
 fn exempt_fork(parent: Task, child: Task) {
-    let (Some(tgid), Some(tid)) = (child.tgid(), child.tid()) else {
-        return;
-    };
+    let Some((tid, tgid)) = child.ids() else { return };
     // A thread shares the score of its process.
     if tgid != tid {
         return;
@@ -71,8 +69,9 @@ fn exempt_fork(parent: Task, child: Task) {
     let Some(container) = container_of(parent, child) else { return };
     let Some(start_boottime) = child.start_boottime() else { return };
     let shares = parent.memory_address() == child.memory_address();
+    let flags = if shares { flag::SHARES_MEMORY } else { 0 };
     let record = ForkRecord {
-        header: header(RecordKind::Fork, if shares { flag::SHARES_MEMORY } else { 0 }),
+        header: Header { kind: RecordKind::Fork as u32, flags, time: 0 },
         container,
         start_boottime,
         tgid,

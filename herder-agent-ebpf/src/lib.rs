@@ -263,7 +263,7 @@ pub struct CgroupRecord {
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 pub struct ForkRecord {
-    /// Time of the fork.
+    /// Its time is 0: nothing asks for it, and the clock costs those who fork.
     pub header: Header,
     /// The container's cgroup. The process is in it or below it.
     pub container: u64,
