@@ -256,7 +256,7 @@ impl Core {
             self.expire_kills(now);
         }
         if is_due(self.kills.waiting.deadline()) {
-            self.name_kills();
+            self.report_unnamed(now);
         }
         if is_due(self.kills.fates.deadline()) {
             self.look_at_containers();
@@ -285,7 +285,7 @@ impl Core {
             }
         }
         self.expire_kills(Monotonic::END);
-        self.give_up_naming();
+        self.report_unnamed(Monotonic::END);
         // What follows takes seconds, most of all to detach the programs.
         self.notices.close();
         self.shields.end();

@@ -124,7 +124,8 @@ impl Core {
     pub(super) fn report_when_named(&mut self, mut report: KillReport) {
         if is_unnamed(&report) {
             self.read_scene(&mut report);
-            self.kills.waiting.add(report, self.clock.now());
+            let too_many = self.kills.waiting.add(report, self.clock.now());
+            too_many.into_iter().for_each(|report| self.report_at_last(report));
         } else {
             // Log and metrics need no more than is known. The files are read after that.
             let record = self.reporter.announce(&report);
@@ -135,22 +136,22 @@ impl Core {
 
     /// Names the kills that wait, as far as is known now.
     pub(super) fn name_kills(&mut self) {
-        self.report_waiting(self.clock.now());
+        let named = self.kills.waiting.named(&self.subjects);
+        named.into_iter().for_each(|report| self.report_at_last(report));
     }
 
-    /// The agent ends: kills that wait are reported as they are.
-    pub(super) fn give_up_naming(&mut self) {
-        self.report_waiting(Monotonic::END);
+    /// Kills that have waited until then are reported as they are.
+    pub(super) fn report_unnamed(&mut self, until: Monotonic) {
+        let overdue = self.kills.waiting.overdue(until);
+        overdue.into_iter().for_each(|report| self.report_at_last(report));
     }
 
-    fn report_waiting(&mut self, now: Monotonic) {
-        for mut report in self.kills.waiting.take(&self.subjects, now) {
-            if let Some(why) = self.subjects.name_at_last(&mut report) {
-                self.reporter.unattributed(why);
-            }
-            let record = self.reporter.announce(&report);
-            self.keep_named(record, report);
+    fn report_at_last(&mut self, mut report: KillReport) {
+        if let Some(why) = self.subjects.name_at_last(&mut report) {
+            self.reporter.unattributed(why);
         }
+        let record = self.reporter.announce(&report);
+        self.keep_named(record, report);
     }
 
     /// The kill is counted and logged; now all else that shows it.

@@ -6,6 +6,7 @@
 //! in use meanwhile. The beginning and the end of an outage are logged.
 
 mod pauses;
+mod unheard;
 mod wire;
 
 use crate::kubernetes::client::{Answer, ApiServer, Failure, RequestError};
@@ -20,18 +21,12 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
 };
+use unheard::Unheard;
 use wire::{Line, PodList, WatchedPod};
 
 /// Lists in a stream that may fail before LIST is tried: a proxy between may not pass on
 /// a stream.
 const STREAMING_TRIES: u32 = 3;
-
-/// So many empty watches one after the other, and the pods are listed anew: the server's
-/// own versions may be older than the last one seen (its etcd was restored).
-const EMPTY_WATCHES: u32 = 3;
-
-/// A watch that ends within that time, without a line, was empty.
-const SHORT: Duration = Duration::from_secs(1);
 
 const PODS: &str = "/api/v1/pods";
 
@@ -54,7 +49,8 @@ pub async fn watch(server: ApiServer, node: &str, pace: Pace, to: Followers) {
         version: None,
         streaming: true,
         failed_lists: 0,
-        empty_watches: 0,
+        heard: false,
+        unheard: Unheard::default(),
         answered: None,
         outage: None,
     };
@@ -85,7 +81,9 @@ struct Feed {
     /// Whether lists are asked for in a stream.
     streaming: bool,
     failed_lists: u32,
-    empty_watches: u32,
+    /// There was a line in the answer that is being read.
+    heard: bool,
+    unheard: Unheard,
     /// When the answer began that is being read.
     answered: Option<Instant>,
     outage: Option<Outage>,
@@ -114,7 +112,7 @@ impl From<RequestError> for Stop {
 impl Feed {
     /// One list, or one watch until it ends.
     async fn turn(&mut self) -> Result<(), Stop> {
-        self.answered = None;
+        (self.answered, self.heard) = (None, false);
         match self.version.clone() {
             None if !self.streaming => self.list().await,
             version => self.watch(version.as_deref()).await,
@@ -153,7 +151,8 @@ impl Feed {
             self.pass_on(Event::ListStarted).await?;
         }
         while let Some(line) = answer.line().await? {
-            self.empty_watches = 0;
+            self.heard = true;
+            self.unheard.heard();
             let version = match line {
                 Line::Applied(pod) => self.applied(pod).await?,
                 Line::Deleted(pod) => self.deleted(pod).await?,
@@ -273,10 +272,8 @@ impl Feed {
     }
 
     fn closed(&mut self, began: Instant, now: Instant) {
-        self.empty_watches = if now - began < SHORT { self.empty_watches + 1 } else { 0 };
-        if self.empty_watches >= EMPTY_WATCHES {
-            tracing::info!("The pods are listed again: the API server ends each watch at once.");
-            self.empty_watches = 0;
+        if let Some(why) = self.unheard.ended(now - began, self.heard) {
+            tracing::info!("The pods are listed again: {why}.");
             self.version = None;
         }
     }

@@ -3,6 +3,7 @@
 use super::node::{GROUP, Node, SINGLE, container, pod};
 use herder_model::{
     cgroup::OOM_GROUP,
+    kill::KEPT,
     oom::{Kind, Limit},
 };
 use std::{fs, time::Duration};
@@ -224,4 +225,22 @@ fn a_sandbox_that_had_1_gets_it_back_when_its_bundle_is_read() {
         node.bundle_is_the_sandbox(asked);
         assert_eq!(node.value_of(&path), had, "{letter}");
     }
+}
+
+/// A container whose name is held back loses processes as fast as the kernel kills.
+#[test]
+fn no_more_kills_wait_for_a_name_than_are_kept() {
+    let mut node = Node::new("many-unnamed", GROUP);
+    for number in 0..KEPT as u64 + 3 {
+        node.victim(5 + number, 100 + u32::try_from(number).unwrap(), 17, node.worker);
+        node.decision(5 + number, node.worker, 0, (1, 1));
+        node.turn();
+    }
+    assert_eq!(node.kills().len(), 3, "the oldest");
+    let unknown = r#"herder_kills_unattributed_total{reason="unknown-pod"}"#;
+    assert_eq!(node.metric(unknown), Some(3.0));
+    node.pods_are('a');
+    assert_eq!(node.kills().len(), KEPT);
+    assert!(node.kills().iter().skip(3).all(|kill| kill.container.as_deref() == Some("worker")));
+    assert_eq!(node.metric(unknown), Some(3.0));
 }
