@@ -181,10 +181,15 @@ impl Container {
 /// Labels, if they are few enough to be kept. What a label takes beside its text
 /// counts too: they may be very many very short ones.
 pub fn bounded(labels: BTreeMap<Box<str>, Box<str>>) -> Option<Labels> {
+    let size = bytes_of_labels(labels.iter().map(|(key, value)| (&**key, &**value)));
+    (size <= LARGEST_LABELS).then(|| labels.into_iter().collect())
+}
+
+/// What labels take, bytes.
+fn bytes_of_labels<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> usize {
     // The two pointers with their lengths, and as much for what malloc adds.
     const BESIDE: usize = 2 * size_of::<(Box<str>, Box<str>)>();
-    let size: usize = labels.iter().map(|(key, value)| key.len() + value.len() + BESIDE).sum();
-    (size <= LARGEST_LABELS).then(|| labels.into_iter().collect())
+    labels.map(|(key, value)| key.len() + value.len() + BESIDE).sum()
 }
 
 /// As much of the annotation as shows that it is too long.

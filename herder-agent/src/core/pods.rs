@@ -33,6 +33,9 @@ impl Core {
                 PodChange::Restarted(restart) => restarts.push(restart),
                 PodChange::LabelsLeftOut(uid) => self.labels_left_out(uid),
                 PodChange::ContainersLeftOut(uid) => self.containers_left_out(uid),
+                PodChange::Full => tracing::warn!(
+                    "The pods of this node take more memory than is kept of them. Of some, most of all of those without containers here, at most the names are known. Their kills are reported by cgroup, and rules with labels or container names leave them alone. Look for pods that the node has rejected, and delete them."
+                ),
                 PodChange::Synced => tracing::info!("The pods of this node are known."),
             }
         }

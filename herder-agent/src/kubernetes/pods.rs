@@ -30,8 +30,9 @@ const STREAMING_TRIES: u32 = 3;
 
 const PODS: &str = "/api/v1/pods";
 
-/// The largest list, bytes. A pod has some 10 KiB.
-const LARGEST_LIST: usize = 48 << 20;
+/// The largest list, bytes. A pod has some 10 KiB. It is in memory as a whole, in the limit of the
+/// DaemonSet; a list in a stream is not.
+const LARGEST_LIST: usize = 24 << 20;
 
 /// Any version: then a list comes out of the server's watch cache, which knows pods by
 /// their node, and not from etcd, which would have to read those of all nodes. client-go's

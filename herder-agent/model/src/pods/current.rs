@@ -5,12 +5,15 @@
 //! lock between the core and a runtime that asks; and the core's has what this one must not wait
 //! for: restarts, what is deleted but runs, and every container.
 
-use super::{Event, Pod};
+use super::{Event, Pod, store::room};
 use crate::owner::id::PodUid;
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+/// So much is kept, bytes: they have no containers.
+const MOST: usize = room::MOST / 2;
 
 /// The pods of this node as the API server has them, without their containers. What
 /// follows the pods writes, and others read.
@@ -20,6 +23,8 @@ pub struct CurrentPods(Arc<Mutex<Known>>);
 #[derive(Debug, Default)]
 struct Known {
     pods: HashMap<PodUid, Arc<Pod>>,
+    /// What all of them take, bytes.
+    size: usize,
     listed: Option<HashSet<PodUid>>,
 }
 
@@ -33,12 +38,13 @@ impl CurrentPods {
                 if let Some(listed) = &mut known.listed {
                     listed.insert(pod.uid);
                 }
-                known.pods.insert(pod.uid, Arc::new(pod.without_containers()));
+                known.keep(pod.without_containers());
             }
-            Event::Deleted(uid) => drop(known.pods.remove(uid)),
+            Event::Deleted(uid) => known.forget(*uid),
             Event::Listed => {
                 if let Some(listed) = known.listed.take() {
                     known.pods.retain(|uid, _| listed.contains(uid));
+                    known.size = known.pods.values().map(|pod| room::size(pod)).sum();
                 }
             }
         }
@@ -52,6 +58,27 @@ impl CurrentPods {
     fn known(&self) -> MutexGuard<'_, Known> {
         // Nothing panics while it is held, and each change is whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// Keeps a pod, as far as there is room: of more than that its names, or nothing.
+    fn keep(&mut self, mut pod: Pod) {
+        self.forget(pod.uid);
+        if self.size + room::size(&pod) > MOST {
+            room::names_only(&mut pod);
+        }
+        let size = self.size + room::size(&pod);
+        if size <= MOST {
+            self.size = size;
+            self.pods.insert(pod.uid, Arc::new(pod));
+        }
+    }
+
+    fn forget(&mut self, uid: PodUid) {
+        if let Some(pod) = self.pods.remove(&uid) {
+            self.size = self.size.saturating_sub(room::size(&pod));
+        }
     }
 }
 

@@ -6,6 +6,8 @@
 //! runs on when its mirror is deleted: names and rules hold for what still runs.
 //! And kills are reported later than they happen.
 
+pub(super) mod room;
+
 use super::{
     Container, Event, Pod,
     addresses::Claims,
@@ -17,6 +19,7 @@ use crate::owner::{
     path::{Part, PodCgroup},
 };
 use core::net::IpAddr;
+use room::{Room, left_out};
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     mem,
@@ -49,6 +52,8 @@ pub enum PodChange {
     LabelsLeftOut(PodUid),
     /// A pod has too many containers to keep.
     ContainersLeftOut(PodUid),
+    /// All pods together are too large to keep.
+    Full,
     /// The store now has all pods of the node.
     Synced,
 }
@@ -64,7 +69,7 @@ pub struct Resolved<'a> {
 }
 
 /// The pods of this node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PodStore {
     /// Boxed, because half of a hash table is room for more.
     pods: HashMap<PodUid, Box<Record>>,
@@ -77,6 +82,28 @@ pub struct PodStore {
     deleted: VecDeque<(Monotonic, PodUid)>,
     listed: Option<HashSet<PodUid>>,
     synced: bool,
+    /// What all of them take, and may take, bytes.
+    size: usize,
+    most: usize,
+    /// It was said that there is no room for all.
+    is_full: bool,
+}
+
+impl Default for PodStore {
+    fn default() -> Self {
+        PodStore {
+            pods: HashMap::new(),
+            mirrors: HashMap::new(),
+            running: HashSet::new(),
+            claims: Claims::default(),
+            deleted: VecDeque::new(),
+            listed: None,
+            synced: false,
+            size: 0,
+            most: room::MOST,
+            is_full: false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -216,8 +243,16 @@ impl PodStore {
     }
 
     fn upsert(&mut self, mut pod: Pod) -> Vec<PodChange> {
-        let uid = pod.uid;
+        let room = self.make_room(&mut pod);
+        let mut changes = if matches!(room, Room::None) { Vec::new() } else { self.keep(pod) };
+        changes.extend(self.note_room(&room));
+        changes
+    }
+
+    fn keep(&mut self, mut pod: Pod) -> Vec<PodChange> {
+        let (uid, size) = (pod.uid, room::size(&pod));
         let Some(record) = self.pods.get_mut(&uid) else {
+            self.size += size;
             self.index(&pod);
             self.claims.add(&pod);
             let mut changes = vec![PodChange::Upserted(uid)];
@@ -239,6 +274,7 @@ impl PodStore {
         let restarts = restarts::between(&record.pod, &pod);
         changes.extend(restarts.into_iter().map(PodChange::Restarted));
         let old = mem::replace(&mut record.pod, pod.clone());
+        self.size = (self.size + size).saturating_sub(room::size(&old));
         record.remember_past(&old);
         self.claims.remove(&old);
         self.claims.add(&pod);
@@ -302,6 +338,7 @@ impl PodStore {
 
     fn forget(&mut self, uid: PodUid) -> Option<Pod> {
         let record = self.pods.remove(&uid)?;
+        self.size = self.size.saturating_sub(room::size(&record.pod));
         if let Some(hash) = record.pod.config_hash
             && let Some(mirrors) = self.mirrors.get_mut(&hash)
         {
@@ -350,14 +387,6 @@ impl Record {
         let excess = self.past.len().saturating_sub(MAX_PAST);
         self.past.drain(..excess);
     }
-}
-
-/// What of a pod is too much to keep, and was not before.
-fn left_out(before: Option<&Pod>, pod: &Pod) -> impl Iterator<Item = PodChange> {
-    let labels = pod.labels.is_none() && before.is_none_or(|before| before.labels.is_some());
-    let containers = pod.more_containers && before.is_none_or(|before| !before.more_containers);
-    let labels = labels.then_some(PodChange::LabelsLeftOut(pod.uid));
-    labels.into_iter().chain(containers.then_some(PodChange::ContainersLeftOut(pod.uid)))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The store by tables and by the recorded list; no network.
 
 mod deleted;
+mod full;
 
 use super::*;
 use crate::{
