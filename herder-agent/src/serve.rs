@@ -89,6 +89,10 @@ const LARGEST_HEAD: usize = 16 * 1024;
 /// and Prometheus one a minute.
 const HANDSHAKES: (u32, Duration) = (64, Duration::from_millis(100));
 
+/// An IPv6 network has so many times that: one client, or the pods of a node with Prometheus among
+/// them.
+const NETWORK: u32 = 8;
+
 /// The same of all addresses together: what fifty of them may make, many times what scrapers,
 /// people and supervisors of a node do. Each costs the server's thread a signature.
 const HANDSHAKES_OF_ALL: (u32, Duration) = (512, Duration::from_millis(2));
@@ -124,7 +128,7 @@ impl State {
         let (_, access) = watch::channel(Access::default());
         let (node, encoders) = (node.into(), Encoders::default());
         let ((burst, every), (all, every_of_all)) = (HANDSHAKES, HANDSHAKES_OF_ALL);
-        let handshakes = Rate::new(burst, every).and_of_all(all, every_of_all).into();
+        let handshakes = Rate::new(burst, every, NETWORK).and_of_all(all, every_of_all).into();
         State {
             reporter,
             readiness,

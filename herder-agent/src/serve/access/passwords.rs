@@ -36,6 +36,9 @@ const PATIENCE: Duration = Duration::from_secs(50);
 /// operator mistypes less often.
 const GUESSES: (u32, Duration) = (16, Duration::from_secs(1));
 
+/// An IPv6 network has so many times that. Each costs some tens of milliseconds.
+const NETWORK: u32 = 4;
+
 /// Names and passwords that are remembered.
 const REMEMBERED: usize = 64;
 
@@ -113,7 +116,7 @@ impl Passwords {
         })?;
         let users = users.iter().map(|(name, hash)| (name.clone(), hash.as_str().into())).collect();
         let (turn, (burst, every)) = (Semaphore::new(1), GUESSES);
-        let (guesses, right) = (Rate::new(burst, every), Mutex::default());
+        let (guesses, right) = (Rate::new(burst, every, NETWORK), Mutex::default());
         Ok(Passwords {
             users,
             checks,
