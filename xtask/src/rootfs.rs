@@ -17,8 +17,10 @@ use std::{
 /// Debian's suites that runtimes are taken from.
 pub const SUITES: [&str; 2] = ["trixie", "sid"];
 
-/// What a node has. `base-files` brings the links from /bin to /usr/bin and so on.
-const PACKAGES: [&str; 6] = ["base-files", "containerd", "runc", "crun", "systemd", "dbus"];
+/// What a node has. `base-files` brings the links from /bin to /usr/bin and so on, and with
+/// `apparmor` containerd confines containers.
+const PACKAGES: [&str; 7] =
+    ["apparmor", "base-files", "containerd", "runc", "crun", "systemd", "dbus"];
 
 /// Programs that report OOM kills or set the value too, and what a container is made with.
 const PEERS: [&str; 6] = [

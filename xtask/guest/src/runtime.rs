@@ -5,6 +5,7 @@
 //! kubelet's cgroupfs paths, once with systemd and its driver. The pods come from
 //! an API server in the guest.
 
+mod apparmor;
 pub mod bundle;
 mod cri;
 mod deployed;

@@ -1,11 +1,12 @@
 //! The agent as the container that `deploy/` asks for, made by a real runtime as the kubelet has
-//! it made: with its mounts, capabilities, seccomp profile and read-only root, and without the
-//! node's pid namespace.
+//! it made: with its mounts, capabilities, seccomp and AppArmor profiles and read-only root, and
+//! without the node's pid namespace.
 //!
 //! Three things are not the cluster's: the rules, the API server, which is the tests' and named by
 //! a kubeconfig, and the network, which is the node's.
 
 use super::{
+    apparmor,
     bundle::Pod,
     cri::{Running, Sandbox, Setup, import, kubelet},
 };
@@ -28,6 +29,7 @@ const CONFIG: &str = "/run/volumes/config";
 
 /// The agent's pod on this node.
 pub struct Deployed {
+    setup: Setup,
     spec: Value,
     sandbox: Sandbox,
     number: u32,
@@ -53,7 +55,7 @@ impl Deployed {
         import(IMAGE_FILE, spec["containers"][0]["image"].as_str().expect("an image"));
         let variables = spec["containers"][0]["env"].as_array_mut().expect("variables");
         variables.push(json!({"name": "KUBECONFIG", "value": "/etc/herder/kubeconfig"}));
-        Deployed { spec, sandbox: Sandbox::run(setup, POD), number: 0, container: None }
+        Deployed { setup, spec, sandbox: Sandbox::run(setup, POD), number: 0, container: None }
     }
 
     /// Makes its container, and waits until it is ready.
@@ -63,10 +65,12 @@ impl Deployed {
         let container = self.sandbox.create_config("agent", self.number, config);
         self.number += 1;
         container.start();
-        self.container = Some(container);
+        let container = self.container.insert(container);
         let agent = Agent::of_others();
         let is_ready = || agent.try_get("/readyz").is_some_and(|(status, _)| status == 200);
         eventually("the agent is ready", is_ready);
+        let label = apparmor::of(container, self.setup);
+        assert_eq!(label, apparmor::DEFAULT, "has the tree of packages apparmor_parser?");
         let ready = agent.get("/readyz");
         assert!(ready.contains("source: ebpf"), "{ready}{}", Agent::log());
         agent

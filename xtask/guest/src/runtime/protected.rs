@@ -1,7 +1,8 @@
-//! `protectInit: true` as it is installed: the agent in its pod, and a pod whose container another
-//! user's init forks in, both made by a real runtime.
+//! `protectInit: true` as it is installed: the agent in its pod, and a pod in whose containers
+//! another user's init forks, both made by a real runtime and confined by AppArmor.
 
 use super::{
+    apparmor,
     bundle::{Name, WEB, object},
     cri::{Running, Sandbox, Setup, kubelet},
     deployed::{Deployed, configure},
@@ -16,16 +17,32 @@ use crate::harness::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use std::fs;
+use std::{
+    fs,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
-const WORKER: Name = Name { pod: WEB, container: "worker", number: 1 };
+/// One whose children die, one that asks for no profile, and one that no rule is about.
+const NAMES: [Name; 3] = [
+    Name { pod: WEB, container: "worker", number: 1 },
+    Name { pod: WEB, container: "unconfined", number: 2 },
+    Name { pod: WEB, container: "other", number: 3 },
+];
 
 const RULES: &str = "\
 rules:
 - name: web
-  pods: {namespaces: [shop], selector: {matchLabels: {app: web}}, containers: [worker]}
+  pods:
+    namespaces: [shop]
+    selector: {matchLabels: {app: web}}
+    containers: [worker, unconfined]
   oomGroup: single-process
 ";
+
+/// How long nothing may happen to inits that no rule wants to be protected. Where one does, it takes
+/// about two seconds.
+const UNTOUCHED: Duration = Duration::from_secs(3);
 
 /// What the hog in it takes, its limit at first, and the one that it is given then, MiB.
 const HOG: &str = "hog:100!";
@@ -43,91 +60,193 @@ pub fn protected_init(setup: Setup) {
     let api = Api::serve(&[object(WEB, &[])]);
     let _daemon = setup.start();
     let protecting = format!("{RULES}  protectInit: true\n");
-    let mut deployed = Deployed::new(setup, &protecting);
+    let mut deployed = Deployed::new(setup, RULES);
     let mut agent = deployed.start();
+    let web = Web::start(setup, &api);
+    let worker = &web.worker;
+    web.stays_as_it_is(&agent);
+
+    configure(&protecting);
+    web.becomes_protected(&agent);
     let (code, said) = deployed.exec(&["check"]);
     let about = said.lines().find(|line| line.contains("protectInit")).unwrap_or_default();
     say(about.trim());
     assert!(code == 0 && about.contains("/host/proc is the node's"), "{code}: {said}");
-
-    let worker = Worker::start(setup, &api);
-    worker.becomes_protected(&agent);
-    let (code, said) = worker.container.exec(&[SELF, "role", "protected", "scores"]);
+    let (code, said) = worker.running.exec(&[SELF, "role", "protected", "scores"]);
     let own = kubelet::BURSTABLE.to_string();
     // crun leaves it the score of the shim that has started crun.
     let of_exec = if setup.runc == "crun" { "1" } else { &own };
     assert_eq!((code, &*said), (0, &*format!("{of_exec} {of_exec}\n")), "an exec, and its child");
-    worker.starts_more(&agent);
+    worker.starts_more();
+    web.becomes_protected(&agent);
     worker.loses_children(&agent);
+    web.becomes_protected(&agent);
 
     configure(RULES);
-    eventually("it has its own score again", || worker.score() == own);
-    eventually("and says so", || worker.state(&agent)["init"].is_null());
+    eventually("they have their own score again", || {
+        web.ruled().all(|container| container.score() == own)
+    });
+    eventually("and say so", || web.ruled().all(|it| it.state(&agent)["init"].is_null()));
     assert_eq!(worker.cgroup.oom_group(), "0", "the rest of the rule stays");
     configure(&protecting);
-    worker.becomes_protected(&agent);
+    web.becomes_protected(&agent);
     deployed.stop();
-    assert_eq!(worker.score(), own, "an agent that ends leaves nothing exempt");
+    for container in web.ruled() {
+        assert_eq!(container.score(), own, "an agent that ends leaves nothing exempt");
+    }
 
     agent = deployed.start();
-    worker.becomes_known(&api, &agent);
-    worker.becomes_protected(&agent);
+    web.becomes_known(&api, &agent);
+    web.becomes_protected(&agent);
     deployed.kill();
-    assert_eq!(worker.score(), "-1000");
+    for container in web.ruled() {
+        assert_eq!(container.score(), "-1000");
+    }
     configure(RULES);
     agent = deployed.start();
-    worker.becomes_known(&api, &agent);
-    eventually("the next one restores what its state file says", || worker.score() == own);
+    web.becomes_known(&api, &agent);
+    eventually("the next one restores what its state file says", || {
+        web.ruled().all(|container| container.score() == own)
+    });
     agent.assert_nothing_lost();
-    assert!(alive(worker.init), "it was never killed");
+    // Then an init would be certain only where the runtime has reported it.
+    assert!(!Agent::log().contains("Not all processes"), "{}", Agent::log());
+    assert!(web.all().all(|container| alive(container.init)), "none was ever killed");
     deployed.stop();
 }
 
-/// The container of a pod, of another user than the agent's.
-struct Worker {
+/// The pod.
+struct Web {
     _sandbox: Sandbox,
-    container: Running,
+    worker: Container,
+    unconfined: Container,
+    other: Container,
+    object: Value,
+}
+
+impl Web {
+    fn start(setup: Setup, api: &Api) -> Self {
+        let sandbox = Sandbox::run(setup, WEB);
+        let confined = json!({"runAsUser": 65532, "allowPrivilegeEscalation": false});
+        let mut free = confined.clone();
+        free["appArmorProfile"] = json!({"type": "Unconfined"});
+        let [worker, unconfined, other] = NAMES;
+        let worker = Container::start(setup, &sandbox, worker, &CHILDREN, &confined);
+        let unconfined = Container::start(setup, &sandbox, unconfined, &["idle"], &free);
+        let other = Container::start(setup, &sandbox, other, &["idle"], &confined);
+        let labels = [&worker, &unconfined, &other].map(|it| apparmor::of(&it.running, setup));
+        assert_eq!(labels, [apparmor::DEFAULT, apparmor::NONE, apparmor::DEFAULT]);
+        let mut object = object(WEB, &NAMES);
+        for (number, container) in [&worker, &unconfined, &other].into_iter().enumerate() {
+            let id = format!("containerd://{}", container.running.id);
+            object["status"]["containerStatuses"][number]["containerID"] = id.into();
+        }
+        object["metadata"]["resourceVersion"] = "2".into();
+        api.modified(&object);
+        Web { _sandbox: sandbox, worker, unconfined, other, object }
+    }
+
+    /// Those of the rule.
+    fn ruled(&self) -> impl Iterator<Item = &Container> {
+        [&self.worker, &self.unconfined].into_iter()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Container> {
+        self.ruled().chain([&self.other])
+    }
+
+    /// The tests' API server lists the pods that it began with, whose containers had no status.
+    fn becomes_known(&self, api: &Api, agent: &Agent) {
+        eventually("the next agent knows the containers", || {
+            api.modified(&self.object);
+            self.ruled().all(|container| agent.container(container.cgroup.path()).is_some())
+        });
+    }
+
+    /// A rule that asks for no protection changes no score.
+    fn stays_as_it_is(&self, agent: &Agent) {
+        eventually("its rule is in force", || {
+            self.ruled().all(|container| container.cgroup.oom_group() == "0")
+        });
+        let own = kubelet::BURSTABLE.to_string();
+        let began = Instant::now();
+        while began.elapsed() < UNTOUCHED {
+            for container in self.all() {
+                let mut scores = container.inner.processes().into_iter().map(score);
+                assert!(scores.all(|score| score == own), "{}", container.cgroup.path());
+            }
+            sleep(Duration::from_millis(50));
+        }
+        for container in self.ruled() {
+            assert!(container.state(agent)["init"].is_null(), "{}", container.state(agent));
+        }
+    }
+
+    /// The inits of the rule have -1000, and all other processes their container's own value.
+    fn becomes_protected(&self, agent: &Agent) {
+        eventually("their inits are protected", || {
+            self.ruled().all(|it| it.score() == "-1000" && it.state(agent)["init"] == "protected")
+        });
+        let own = kubelet::BURSTABLE.to_string();
+        eventually("the others have the container's value", || {
+            self.ruled().all(|container| {
+                let others = container.inner.processes().into_iter();
+                let others = others.filter(|pid| *pid != container.init);
+                let others: Vec<_> = others.map(score).collect();
+                !others.is_empty() && others.iter().all(|score| *score == own)
+            })
+        });
+        assert!(self.other.inner.processes().into_iter().all(|pid| score(pid) == own));
+    }
+}
+
+/// A container of another user than the agent's.
+struct Container {
+    running: Running,
     cgroup: Cgroup,
     /// Where its processes are.
     inner: Cgroup,
     init: u32,
-    pod: Value,
 }
 
-impl Worker {
-    fn start(setup: Setup, api: &Api) -> Self {
+impl Container {
+    /// An init with these children.
+    fn start(
+        setup: Setup,
+        sandbox: &Sandbox,
+        name: Name,
+        children: &[&str],
+        security: &Value,
+    ) -> Self {
         let notes = "/run/cri-notes/protected";
         fs::create_dir_all(notes).unwrap();
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         fs::set_permissions(notes, open).unwrap();
-        let command = [&[SELF, "role", "tree", "/notes/deaths"], &CHILDREN[..]].concat();
+        let deaths = format!("/notes/deaths-{}", name.container);
+        let command = [&[SELF, "role", "tree", &deaths], children].concat();
         let spec = json!({
             "containers": [{
-                "name": WORKER.container,
+                "name": name.container,
                 "image": "localhost/herder-guest:tests",
                 "command": command,
                 "resources": {
                     "requests": {"cpu": "100m"}, "limits": {"memory": format!("{ROOMY}Mi")}
                 },
-                "securityContext": {"runAsUser": 65532, "allowPrivilegeEscalation": false},
+                "securityContext": security,
                 "volumeMounts": [{"name": "notes", "mountPath": "/notes"}]
             }],
             "volumes": [{"name": "notes", "hostPath": {"path": notes}}]
         });
-        let sandbox = Sandbox::run(setup, WEB);
-        let config = kubelet::container(&spec, &[], "worker.log");
-        let container = sandbox.create_config(WORKER.container, 0, config);
-        container.start();
-        let mut pod = object(WEB, &[WORKER]);
-        let id = format!("containerd://{}", container.id);
-        pod["status"]["containerStatuses"][0]["containerID"] = id.into();
-        pod["metadata"]["resourceVersion"] = "2".into();
-        api.modified(&pod);
-        let cgroup = container.cgroup();
+        let config = kubelet::container(&spec, &[], &format!("{}.log", name.container));
+        let running = sandbox.create_config(name.container, 0, config);
+        running.start();
+        let cgroup = running.cgroup();
         let inner = Cgroup::made(&format!("{}{}", cgroup.path(), setup.inner()));
-        eventually("all run", || inner.processes().len() == PROCESSES);
+        let forked = children.iter().filter(|child| **child == FORKS).count();
+        let count = 1 + children.len() + forked;
+        eventually("all run", || inner.processes().len() == count);
         let init = inner.processes().into_iter().min().expect("an init");
-        Worker { _sandbox: sandbox, container, cgroup, inner, init, pod }
+        Container { running, cgroup, inner, init }
     }
 
     fn state(&self, agent: &Agent) -> Value {
@@ -138,29 +257,8 @@ impl Worker {
         score(self.init)
     }
 
-    /// The tests' API server lists the pods that it began with, whose containers had no status.
-    fn becomes_known(&self, api: &Api, agent: &Agent) {
-        eventually("the next agent knows the container", || {
-            api.modified(&self.pod);
-            agent.container(self.cgroup.path()).is_some()
-        });
-    }
-
-    /// Its init has -1000, and all others the container's own value.
-    fn becomes_protected(&self, agent: &Agent) {
-        eventually("its init is protected", || {
-            self.score() == "-1000" && self.state(agent)["init"] == "protected"
-        });
-        eventually("the others have the container's value", || {
-            let others = self.inner.processes().into_iter().filter(|pid| *pid != self.init);
-            let others: Vec<_> = others.map(score).collect();
-            let own = kubelet::BURSTABLE.to_string();
-            !others.is_empty() && others.iter().all(|score| *score == own)
-        });
-    }
-
     /// A child, and a grandchild, of an init that is exempt.
-    fn starts_more(&self, agent: &Agent) {
+    fn starts_more(&self) {
         let forks = |pid: &u32| {
             let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             command.contains("\0forks\0")
@@ -172,7 +270,6 @@ impl Worker {
         eventually("another is started, and has forked", || {
             self.inner.processes().len() == PROCESSES + 1
         });
-        self.becomes_protected(agent);
     }
 
     /// One child after the other is killed and started again.
@@ -186,7 +283,6 @@ impl Worker {
             assert_eq!(told, [&json!("subprocess"), &json!("worker"), &json!(kubelet::BURSTABLE)]);
         }
         assert_eq!(self.cgroup.oom_group(), "0");
-        self.becomes_protected(agent);
         let given_back = r#"herder_oom_score_writes_total{result="ok",what="child"}"#;
         say(&format!(
             "{} children killed, {} given their score, the init alive",

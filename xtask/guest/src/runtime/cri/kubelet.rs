@@ -161,6 +161,7 @@ fn security(it: &Value) -> ContainerSecurity {
         it,
         &[
             "allowPrivilegeEscalation",
+            "appArmorProfile",
             "capabilities",
             "privileged",
             "readOnlyRootFilesystem",
@@ -171,10 +172,13 @@ fn security(it: &Value) -> ContainerSecurity {
     assert_ne!(it["privileged"], true, "nothing of Herder is");
     let is = |key: &str| it[key].as_bool();
     let capabilities = |key: &str| list(&it["capabilities"][key]).iter().map(text).collect();
-    let profile = match it["seccompProfile"]["type"].as_str() {
-        Some("RuntimeDefault") => 0,
-        None | Some("Unconfined") => 1,
-        Some(other) => panic!("the tests' kubelet does not know the profile {other}"),
+    let profile = |key: &str| {
+        let profile = match it[key]["type"].as_str()? {
+            "RuntimeDefault" => 0,
+            "Unconfined" => 1,
+            other => panic!("the tests' kubelet does not know the profile {other}"),
+        };
+        Some(SecurityProfile { profile })
     };
     ContainerSecurity {
         capabilities: Some(Capabilities { add: capabilities("add"), drop: capabilities("drop") }),
@@ -185,6 +189,8 @@ fn security(it: &Value) -> ContainerSecurity {
         no_new_privileges: is("allowPrivilegeEscalation") == Some(false),
         masked_paths: MASKED.map(str::to_owned).into(),
         readonly_paths: READ_ONLY.map(str::to_owned).into(),
-        seccomp: Some(SecurityProfile { profile }),
+        seccomp: profile("seccompProfile").or(Some(SecurityProfile { profile: 1 })),
+        // Where a pod asks for none, the runtime takes its default.
+        apparmor: profile("appArmorProfile"),
     }
 }

@@ -127,6 +127,8 @@ pub(super) struct ContainerSecurity {
     pub(super) readonly_paths: Vec<String>,
     #[prost(message, optional, tag = "15")]
     pub(super) seccomp: Option<SecurityProfile>,
+    #[prost(message, optional, tag = "16")]
+    pub(super) apparmor: Option<SecurityProfile>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
