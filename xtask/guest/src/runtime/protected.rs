@@ -43,7 +43,7 @@ pub fn protected_init(setup: Setup) {
     let api = Api::serve(&[object(WEB, &[])]);
     let _daemon = setup.start();
     let protecting = format!("{RULES}  protectInit: true\n");
-    let mut deployed = Deployed::new(setup, &protecting);
+    let mut deployed = Deployed::new(setup, "protect-init", &protecting);
     let mut agent = deployed.start();
     let (code, said) = deployed.exec(&["check"]);
     let about = said.lines().find(|line| line.contains("protectInit")).unwrap_or_default();
@@ -114,7 +114,7 @@ impl Worker {
             }],
             "volumes": [{"name": "notes", "hostPath": {"path": notes}}]
         });
-        let sandbox = Sandbox::run(setup, WEB);
+        let sandbox = Sandbox::run_with(setup, WEB, kubelet::namespaces(&spec));
         let config = kubelet::container(&spec, &[], "worker.log");
         let container = sandbox.create_config(WORKER.container, 0, config);
         container.start();
