@@ -14,7 +14,7 @@ use crate::harness::{
     http::{ask, ask_by},
     role::{SELF, role},
     say::say,
-    wait::eventually,
+    wait::{PATIENCE, eventually},
 };
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use serde_json::{Value, json};
@@ -23,7 +23,8 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     os::unix::process::ExitStatusExt,
     process::ExitCode,
-    thread,
+    thread::{self, sleep},
+    time::{Duration, Instant},
 };
 
 const RULES: &str = "\
@@ -267,6 +268,8 @@ impl Proxy {
         for (((ask, reason), (status, text)), before) in asks.iter().zip(answers).zip(before) {
             say(&format!("on the node's network, from {:?}: {}", ask.from, text.trim()));
             assert!(status == 403 && text.starts_with(&format!("{reason}: ")), "{status} {text}");
+            let why = ["on the host's network", "is the node's address"];
+            assert!(why.iter().any(|why| text.contains(why)), "{text}");
             assert!(agent.metric(&refused(reason)) > before);
         }
     }
@@ -328,11 +331,13 @@ pub fn loses_child(rest: &[&str]) -> ExitCode {
 
 /// One that is refused asks again, as the answer tells it.
 fn told(agent: &str) -> Vec<Value> {
-    let mut told = None;
-    eventually("it is told something", || {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
         let (status, text) = ask(agent, KILLS).expect("an answer");
-        told = (status == 200).then(|| serde_json::from_str(&text).expect("kills"));
-        told.is_some()
-    });
-    told.unwrap_or_default()
+        if status == 200 {
+            return serde_json::from_str(&text).expect("kills");
+        }
+        assert!(Instant::now() < deadline, "{agent}: {status} {text}");
+        sleep(Duration::from_millis(100));
+    }
 }
