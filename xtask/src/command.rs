@@ -36,6 +36,30 @@ pub fn made(directory: PathBuf) -> Result<PathBuf> {
     Ok(directory)
 }
 
+/// Whether something of the cache is there and was made of just this. An xtask of before, or of
+/// after, keeps other things under the same name.
+pub fn kept_of(place: &Path, of: &str) -> bool {
+    place.exists() && std::fs::read_to_string(note(place)).is_ok_and(|noted| noted == of)
+}
+
+/// Puts in its place what was made beside it, and notes of what.
+pub fn keep_of(place: &Path, part: &Path, of: &str) -> Result<()> {
+    let keep = || {
+        if place.exists() {
+            std::fs::remove_dir_all(place)?;
+        }
+        std::fs::rename(part, place)?;
+        std::fs::write(note(place), of)
+    };
+    keep().with_context(|| format!("cannot put {} in its place", place.display()))
+}
+
+fn note(place: &Path) -> PathBuf {
+    let mut name = place.file_name().unwrap_or_default().to_owned();
+    name.push(".made-of");
+    place.with_file_name(name)
+}
+
 /// Waits until no other task, of this process or another, has the directory for itself.
 /// It is free again when the file is closed.
 pub fn alone_in(directory: &Path) -> Result<File> {
@@ -161,6 +185,27 @@ mod tests {
         let plain = asked(program("git").current_dir(&repository).args(status));
         assert_eq!(plain, None, "git trusts it anyway");
         assert!(asked(git(&repository).args(status)).is_some());
+    }
+
+    #[test]
+    fn what_was_made_of_something_else_is_made_again() {
+        let place = output().unwrap().join("kept");
+        let part = place.with_extension("part");
+        let _ = fs::remove_dir_all(&place);
+        let make = |of: &str| {
+            made(part.clone()).unwrap();
+            fs::write(part.join(of), "").unwrap();
+            keep_of(&place, &part, of).unwrap();
+        };
+        made(place.clone()).unwrap();
+        assert!(!kept_of(&place, "a b"), "one of before, which has no note");
+        make("a b");
+        assert!(kept_of(&place, "a b") && place.join("a b").exists());
+        assert!(!kept_of(&place, "a b c"));
+        make("a b c");
+        assert!(kept_of(&place, "a b c") && !place.join("a b").exists());
+        fs::remove_dir_all(&place).unwrap();
+        assert!(!kept_of(&place, "a b c"), "somebody has removed it");
     }
 
     /// The shell stands for xtask, and is killed as a test that hangs is.

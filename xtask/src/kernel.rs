@@ -4,7 +4,7 @@
 
 use crate::{
     build::Architecture,
-    command::{asked, cache, made, run as run_command, say},
+    command::{asked, cache, keep_of, kept_of, made, run as run_command, say},
     debian::Suite,
 };
 use anyhow::{Context, Result, bail};
@@ -77,8 +77,9 @@ impl Series {
     }
 }
 
-/// Modules of the network card that the demo's port is forwarded by.
-const MODULES: [&str; 8] = [
+/// Modules of the network card that the demo's port is forwarded by, and of the pairs of devices
+/// that connect pods' networks.
+const MODULES: [&str; 9] = [
     "failover",
     "net_failover",
     "virtio",
@@ -87,6 +88,7 @@ const MODULES: [&str; 8] = [
     "virtio_pci_legacy_dev",
     "virtio_pci",
     "virtio_net",
+    "veth",
 ];
 
 #[derive(clap::Args)]
@@ -149,7 +151,7 @@ pub fn get(series: Series) -> Result<Kernel> {
 /// The same for an architecture.
 pub fn get_for(series: Series, architecture: Architecture) -> Result<Kernel> {
     let directory = directory(series, architecture)?;
-    if !directory.exists() {
+    if !kept_of(&directory, &MODULES.join(" ")) {
         fetch(series, architecture, &directory)
             .with_context(|| format!("cannot get the kernel {}", named(series, architecture)))?;
     }
@@ -200,8 +202,7 @@ fn fetch(series: Series, architecture: Architecture, directory: &Path) -> Result
         }
     }
     fs::remove_dir_all(unpacked.join("root"))?;
-    fs::rename(&unpacked, directory)?;
-    Ok(())
+    keep_of(directory, &unpacked, &MODULES.join(" "))
 }
 
 /// The release of an image: in its name in /boot, or since 7.2 that of the

@@ -3,7 +3,7 @@
 //! Herder is measured against, as they are shipped.
 
 use crate::{
-    command::{cache, made, run, say},
+    command::{cache, keep_of, kept_of, made, run, say},
     debian::Suite,
 };
 use anyhow::{Context, Result};
@@ -21,6 +21,12 @@ pub const SUITES: [&str; 2] = ["trixie", "sid"];
 /// `apparmor` containerd confines containers.
 const PACKAGES: [&str; 7] =
     ["apparmor", "base-files", "containerd", "runc", "crun", "systemd", "dbus"];
+
+/// What gives pods networks of their own, and its programs that the tests take: a pair of devices
+/// for each pod, addresses from a file, and the loopback device. They need nothing of what
+/// the package depends on.
+const NETWORK: (&str, [&str; 3]) =
+    ("containernetworking-plugins", ["host-local", "loopback", "ptp"]);
 
 /// Programs that report OOM kills or set the value too, and what a container is made with.
 const PEERS: [&str; 6] = [
@@ -56,8 +62,14 @@ pub const LEFT_OUT: [&str; 11] = [
 /// The tree from the cache, or from Debian. Remove `roots` in the cache to get
 /// newer packages.
 pub fn get(suite: &'static str) -> Result<PathBuf> {
-    kept(suite, |tree| fetch(suite, &PACKAGES, tree))
-        .with_context(|| format!("cannot get the runtimes of Debian {suite}"))
+    let (network, programs) = NETWORK;
+    let all = |tree: &Path| {
+        fetch(suite, &PACKAGES, tree)?;
+        alone(suite, network, tree)?;
+        only(&tree.join("usr/lib/cni"), &programs)
+    };
+    let of = [&PACKAGES[..], &[network], &programs].concat();
+    kept(suite, &of, all).with_context(|| format!("cannot get the runtimes of Debian {suite}"))
 }
 
 /// The tree for `cargo xtask bench`, in the same way.
@@ -65,29 +77,30 @@ pub fn bench() -> Result<PathBuf> {
     let all = |tree: &Path| {
         fetch(SUITES[0], &PEERS, tree)?;
         let (suite, package) = OLD_PEER;
-        let downloads = made(tree.with_extension("deb"))?;
-        unpack(&open(suite)?.download(package, &downloads)?, tree)?;
-        fs::remove_dir_all(downloads)?;
+        alone(suite, package, tree)?;
         // bpftrace asks a shell where the compiler is, and does without the compiler.
         symlink("busybox", tree.join("usr/bin/sh")).context("cannot make a shell")
     };
-    kept("bench", all).context("cannot get the programs to compare with")
+    let of = [&PEERS[..], &[OLD_PEER.1]].concat();
+    kept("bench", &of, all).context("cannot get the programs to compare with")
 }
 
 /// The tree for the examples of the documents, in the same way.
 pub fn examples() -> Result<PathBuf> {
-    kept("examples", |tree| fetch(SUITES[0], &EXAMPLES, tree)).context("cannot get Python")
+    kept("examples", &EXAMPLES, |tree| fetch(SUITES[0], &EXAMPLES, tree))
+        .context("cannot get Python")
 }
 
-/// A tree of the cache; made beside its place and then renamed, so that an
-/// interrupted download leaves nothing that looks complete.
-fn kept(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+/// A tree of the cache, of these packages and programs; made beside its place and then renamed,
+/// so that an interrupted download leaves nothing that looks complete.
+fn kept(name: &str, of: &[&str], make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let directory = made(cache()?.join("roots"))?.join(name);
-    if !directory.exists() {
+    let of = of.join(" ");
+    if !kept_of(&directory, &of) {
         let unpacked = directory.with_file_name(format!("{name}.part"));
         let _ = fs::remove_dir_all(&unpacked);
         make(&made(unpacked.clone())?)?;
-        fs::rename(&unpacked, &directory)?;
+        keep_of(&directory, &unpacked, &of)?;
     }
     Ok(directory)
 }
@@ -104,6 +117,24 @@ fn fetch(suite: &'static str, packages: &[&str], tree: &Path) -> Result<()> {
     say(&format!("Unpacking {} packages of {suite} …", archives.len()));
     archives.iter().try_for_each(|archive| unpack(archive, tree))?;
     fs::remove_dir_all(downloads).context("cannot remove the downloads")
+}
+
+/// A package without what it depends on.
+fn alone(suite: &'static str, package: &str, tree: &Path) -> Result<()> {
+    let downloads = made(tree.with_extension("deb"))?;
+    unpack(&open(suite)?.download(package, &downloads)?, tree)?;
+    fs::remove_dir_all(downloads).context("cannot remove the download")
+}
+
+/// Removes a directory's other files: each byte of the tree is loaded at each boot.
+fn only(directory: &Path, names: &[&str]) -> Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if !names.iter().any(|name| entry.file_name() == *name) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn unpack(archive: &Path, tree: &Path) -> Result<()> {

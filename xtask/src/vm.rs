@@ -306,7 +306,8 @@ impl Vm<'_> {
         archive.add("init", &self.built.guest)?;
         archive.add("bin/herder-agent", &self.built.agent)?;
         archive.add_files("images", &self.images);
-        if self.forward.is_some() {
+        // For the port that is forwarded, or for the networks of containers.
+        if self.forward.is_some() || !self.images.is_empty() {
             for module in &self.kernel.modules {
                 let name = module.file_name().unwrap_or_default().to_string_lossy();
                 archive.add(&format!("modules/{name}"), module)?;

@@ -196,7 +196,7 @@ fn why(refused: SelfRefused, address: IpAddr) -> String {
     let why = match refused {
         SelfRefused::PodsUnknown => "This agent does not know the pods of its node.".into(),
         SelfRefused::UnknownAddress => format!(
-            "No pod of this node has the address {address}. A pod that has just started asks again; behind a proxy or SNAT a pod cannot be known."
+            "No pod of this node has the address {address}. A pod that has just started asks again; behind a proxy or SNAT, or on the host's network, a pod cannot be known."
         ),
         SelfRefused::HostNetwork => {
             format!("{address} is the node's address, which belongs to no single pod.")

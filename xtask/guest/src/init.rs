@@ -56,6 +56,7 @@ pub fn run() -> ExitCode {
         runtime::machine::root_that_can_be_pivoted();
     }
     if mode.as_deref() == Some("systemd") {
+        load_modules();
         runtime::machine::become_systemd();
     }
     let version1 = mode.as_deref() == Some("v1");

@@ -61,6 +61,8 @@ pub fn run(arguments: &[&str]) -> ExitCode {
             crate::runtime::starts::look(rest[0]);
             idle()
         }
+        "asks" => crate::runtime::pod_networks::asks(rest),
+        "loses-child" => crate::runtime::pod_networks::loses_child(rest),
         "read-value" => crate::harness::creations::read_value(rest),
         other => panic!("no role {other}"),
     }

@@ -14,6 +14,7 @@ mod escalation;
 mod kills;
 pub mod machine;
 pub mod nri;
+pub mod pod_networks;
 mod protected;
 pub mod starts;
 mod systemd;
@@ -63,6 +64,7 @@ pub const TESTS_WITH_SYSTEMD: &[&[Test]] = &[
         systemd_containerd_protected_init => || protected::protected_init(Setup::new(true)),
         systemd_containerd_crun_protected_init =>
             || protected::protected_init(Setup { runc: "crun", ..Setup::new(true) }),
+        systemd_containerd_own_kills => || pod_networks::own_kills(Setup::new(true)),
         systemd_nri_creations => || nri::creations(true),
         systemd_nri_updates => || nri::updates::updates(true),
         systemd_nri_labels_of_now => || nri::updates::labels_of_now(true),

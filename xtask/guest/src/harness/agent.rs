@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::{
     fs::{self, File},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     thread::sleep,
     time::{Duration, Instant},
@@ -24,6 +25,9 @@ pub const LOG: &str = "/tmp/agent.log";
 pub const MATCHED: &str =
     "rules:\n- {name: matched, cgroups: ['/matched/*'], oomGroup: single-process}\n";
 
+/// Of this machine.
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
 const EBPF: &str = "ebpf";
 const COUNTS: &str = "memory-events";
 
@@ -32,6 +36,8 @@ pub struct Agent {
     child: Option<Child>,
     /// Where it has to read kills from, as `/readyz` names it.
     source: &'static str,
+    /// Where it answers: an address of this machine, or its pod's.
+    address: IpAddr,
 }
 
 impl Agent {
@@ -108,12 +114,18 @@ impl Agent {
         // Which is for other programs.
         command.env("HTTPS_PROXY", "http://127.0.0.1:9");
         command.stdout(stdout).stderr(stderr);
-        Agent { child: Some(command.spawn().unwrap()), source: source(flags, &["bpf"]) }
+        let child = Some(command.spawn().unwrap());
+        Agent { child, source: source(flags, &["bpf"]), address: HERE }
     }
 
     /// One that somebody else has started.
     pub fn of_others() -> Self {
-        Agent { child: None, source: EBPF }
+        Self::at(HERE)
+    }
+
+    /// The same, at an address of its own.
+    pub fn at(address: IpAddr) -> Self {
+        Agent { child: None, source: EBPF, address }
     }
 
     /// Its output, if that is a pipe.
@@ -136,7 +148,7 @@ impl Agent {
 
     /// Status and body; none while there is no server.
     pub fn try_get(&self, path: &str) -> Option<(u16, String)> {
-        ask("127.0.0.1:9469", path)
+        ask(&SocketAddr::from((self.address, 9469)).to_string(), path)
     }
 
     pub fn get(&self, path: &str) -> String {

@@ -26,9 +26,10 @@ impl Api {
         Self::serve(std::slice::from_ref(pod))
     }
 
-    /// One with these pods, at the address that the agent's configuration then has.
+    /// One with these pods, at the address that the agent's configuration then has, and at all
+    /// others of the machine.
     pub fn serve(pods: &[Value]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:6443").unwrap();
+        let listener = TcpListener::bind("0.0.0.0:6443").unwrap();
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
             "clusters": [{"name": "c", "cluster": {

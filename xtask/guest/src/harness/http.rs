@@ -31,7 +31,11 @@ pub fn metric(exposition: &str, series: &str) -> Option<u64> {
 /// Status and body of an agent's answer; none while there is no server. In the oldest version
 /// of HTTP it ends where the connection does.
 pub fn ask(address: &str, path: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(address).ok()?;
+    ask_by(TcpStream::connect(address).ok()?, address, path)
+}
+
+/// The same by a connection that is there.
+pub fn ask_by(mut stream: TcpStream, address: &str, path: &str) -> Option<(u16, String)> {
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;

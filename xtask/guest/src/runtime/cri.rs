@@ -2,36 +2,32 @@
 //! (k8s.io/cri-api, runtime/v1/api.proto).
 //!
 //! NRI is part of containerd's CRI: what `ctr` makes, no plugin is asked about.
-//! Debian has no `crictl`. Pods use the node's network, so that no CNI is needed.
+//! Debian has no `crictl`.
 
+mod connection;
 pub mod kubelet;
 mod messages;
-pub use messages::{ContainerConfig, Resources};
+mod network;
+mod setup;
+pub use messages::{ContainerConfig, Namespaces, Resources};
+pub use setup::{Setup, import};
 
-use super::{
-    bundle::{Pod, slice},
-    engine::{Daemon, call},
-};
+use super::bundle::{Pod, slice};
 use crate::harness::{container::Cgroup, role::SELF, wait::eventually};
+use connection::Cri;
 use messages::{
-    ContainerMetadata, ContainerSecurity, CreateContainer, Exec, Executed, Image, ImageStatus,
-    LinuxContainer, LinuxPod, Mount, Name, Namespaces, Nothing, PodMetadata, PodSandboxConfig,
-    PodSecurity, RunPodSandbox, UpdateResources,
+    ContainerMetadata, ContainerSecurity, CreateContainer, Exec, Executed, Image, LinuxContainer,
+    LinuxPod, Mount, Name, Nothing, PodMetadata, PodSandbox, PodSandboxConfig, PodSecurity,
+    RunPodSandbox, UpdateResources,
 };
+use setup::IMAGE;
 use std::{
     fs,
+    net::IpAddr,
     path::PathBuf,
-    process::Command,
     time::{Duration, Instant},
 };
-use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
-use tonic_prost::ProstCodec;
-
-/// What xtask has packed: this program, as `/init` of an image.
-const IMAGE_FILE: &str = "/images/guest.tar";
-
-/// Its name; the sandboxes are made of it too.
-const IMAGE: &str = "localhost/herder-guest:tests";
+use tonic::Status;
 
 /// Where containers find this directory of the machine.
 const NOTES: &str = "/run/cri-notes";
@@ -39,134 +35,27 @@ const NOTES: &str = "/run/cri-notes";
 /// Where containers' output goes, if their configuration names a file.
 const LOGS: &str = "/tmp";
 
-const SOCKET: &str = "unix:///run/containerd/containerd.sock";
-
-/// The kernel of the tests has no module for overlayfs.
-const CONFIG: &str = r#"version = 2
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "IMAGE"
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "native"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-      runtime_type = "io.containerd.runc.v2"
-      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-        BinaryName = "RUNC"
-        SystemdCgroup = SYSTEMD
-"#;
-
-const WITH_NRI: &str = "[plugins.\"io.containerd.nri.v1.nri\"]\n  disable = false\n";
-
-/// How containerd is set up.
-#[derive(Clone, Copy)]
-pub struct Setup {
-    pub systemd: bool,
-    /// Whether NRI is switched on, and not left as it is by default.
-    pub nri: bool,
-    /// The OCI runtime.
-    pub runc: &'static str,
-}
-
-impl Setup {
-    pub const fn new(systemd: bool) -> Self {
-        Setup { systemd, nri: false, runc: "runc" }
-    }
-
-    /// crun leaves the scope to systemd and makes a cgroup below it.
-    pub fn inner(&self) -> &'static str {
-        if self.systemd && self.runc == "crun" { "/container" } else { "" }
-    }
-
-    /// Starts containerd, with the image.
-    pub fn start(&self) -> Daemon {
-        let config = CONFIG
-            .replace("IMAGE", IMAGE)
-            .replace("RUNC", self.runc)
-            .replace("SYSTEMD", &self.systemd.to_string());
-        let config = if self.nri { config + WITH_NRI } else { config };
-        fs::write("/run/containerd.toml", config).unwrap();
-        for name in ["/etc/hosts", "/etc/resolv.conf"] {
-            fs::OpenOptions::new().append(true).create(true).open(name).unwrap();
-        }
-        fs::create_dir_all(NOTES).unwrap();
-        let daemon = Daemon::start_with(&["--config", "/run/containerd.toml"]);
-        import(IMAGE_FILE, IMAGE);
-        daemon
-    }
-}
-
-/// Takes the archive of an image, as an operator does on a node.
-pub fn import(file: &str, image: &str) {
-    let import =
-        ["--namespace", "k8s.io", "images", "import", "--local", "--snapshotter", "native"];
-    call(Command::new("ctr").args(import).arg(file));
-    let cri = Cri::connect();
-    eventually("CRI has the image", || cri.has_image(image));
-}
-
-/// A connection to containerd.
-pub struct Cri {
-    runtime: tokio::runtime::Runtime,
-    channel: Channel,
-}
-
-impl Cri {
-    pub fn connect() -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let endpoint = tonic::transport::Endpoint::from_static(SOCKET);
-        let channel = runtime.block_on(async { endpoint.connect_lazy() });
-        Cri { runtime, channel }
-    }
-
-    fn ask<Q, A>(&self, method: &'static str, question: Q) -> Result<A, Status>
-    where
-        Q: prost::Message + 'static,
-        A: prost::Message + Default + 'static,
-    {
-        self.runtime.block_on(async {
-            let mut client = Grpc::new(self.channel.clone());
-            client.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
-            let mut request = Request::new(question);
-            request.set_timeout(Duration::from_secs(120));
-            let path = PathAndQuery::from_static(method);
-            let codec: ProstCodec<Q, A> = ProstCodec::default();
-            Ok(client.unary(request, path, codec).await?.into_inner())
-        })
-    }
-
-    fn has_image(&self, image: &str) -> bool {
-        let question = ImageStatus { image: Some(Image { image: image.into() }) };
-        let answer = self.ask("/runtime.v1.ImageService/ImageStatus", question);
-        answer.is_ok_and(|answer: ImageStatus| answer.image.is_some())
-    }
-
-    fn forget(&self, method: &'static str, id: &str) {
-        let question = Name { id: id.into(), timeout: 0 };
-        let _: Nothing = self.ask(method, question).unwrap();
-    }
-}
-
 /// A pod's sandbox, which is removed with all that is in it when this is dropped.
 pub struct Sandbox {
     id: String,
     pod: Pod,
     setup: Setup,
     config: PodSandboxConfig,
-    node_pids: bool,
+    namespaces: Namespaces,
 }
 
 impl Sandbox {
+    /// On the node's network.
     pub fn run(setup: Setup, pod: Pod) -> Self {
-        Self::run_with(setup, pod, false)
+        Self::run_with(setup, pod, Namespaces::NODES_NETWORK)
     }
 
-    /// The same, with the pid namespace of the node if that is wanted.
-    pub fn run_with(setup: Setup, pod: Pod, node_pids: bool) -> Self {
+    pub fn run_with(setup: Setup, pod: Pod, namespaces: Namespaces) -> Self {
         let cgroup_parent = if setup.systemd {
             slice(pod.uid)
         } else {
             format!("/kubepods/burstable/pod{}", pod.uid)
         };
-        let namespaces = Namespaces { network: 2, pid: if node_pids { 2 } else { 1 } };
         let config = PodSandboxConfig {
             metadata: Some(PodMetadata {
                 name: pod.name.into(),
@@ -179,13 +68,24 @@ impl Sandbox {
             labels: [("app".to_owned(), pod.app.to_owned())].into(),
             linux: Some(LinuxPod {
                 cgroup_parent,
-                security_context: Some(PodSecurity { namespaces: Some(namespaces) }),
+                security_context: Some(PodSecurity { namespaces: Some(namespaces.clone()) }),
             }),
         };
         let question = RunPodSandbox { config: Some(config.clone()) };
         let answer: Name =
             Cri::connect().ask("/runtime.v1.RuntimeService/RunPodSandbox", question).unwrap();
-        Sandbox { id: answer.id, pod, setup, config, node_pids }
+        Sandbox { id: answer.id, pod, setup, config, namespaces }
+    }
+
+    /// The addresses that its network gave it, as the kubelet publishes them; none on the node's.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let question = Name { id: self.id.clone(), timeout: 0 };
+        let answer: PodSandbox =
+            Cri::connect().ask("/runtime.v1.RuntimeService/PodSandboxStatus", question).unwrap();
+        let network = answer.status.and_then(|status| status.network).unwrap_or_default();
+        let more = network.additional_ips.into_iter().map(|more| more.ip);
+        let all = std::iter::once(network.ip).chain(more).filter(|address| !address.is_empty());
+        all.map(|address| address.parse().expect("an address")).collect()
     }
 
     /// Makes and starts a container of these roles, which the number tells from others of
@@ -228,8 +128,8 @@ impl Sandbox {
     ) -> Running {
         let notes = PathBuf::from(format!("{NOTES}/{}-{name}-{}", self.pod.name, attempt(number)));
         fs::create_dir_all(&notes).unwrap();
-        let namespaces = Namespaces { network: 2, pid: if self.node_pids { 2 } else { 1 } };
-        let security = ContainerSecurity { namespaces: Some(namespaces), ..Default::default() };
+        let namespaces = Some(self.namespaces.clone());
+        let security = ContainerSecurity { namespaces, ..Default::default() };
         let config = ContainerConfig {
             image: Some(Image { image: IMAGE.into() }),
             command: command.iter().map(|&word| word.to_owned()).collect(),

@@ -9,7 +9,7 @@ pub mod updates;
 
 use super::{
     bundle::{DB, WEB, object},
-    cri::{Resources, Running, Sandbox, Setup},
+    cri::{Namespaces, Resources, Running, Sandbox, Setup},
     nri::plugin::{agent, answers, by_default, is_connected, ones, with_nri},
     systemd::property,
     trace::Trace,
@@ -317,7 +317,7 @@ pub fn init_in_the_nodes_namespace(systemd: bool) {
     let _daemon = setup.start();
     let agent = agent("on");
     eventually("it is connected", || is_connected(&agent));
-    let web = Sandbox::run_with(setup, WEB, true);
+    let web = Sandbox::run_with(setup, WEB, Namespaces::NODES_PIDS);
     let worker = web.start("worker", 0, 60, &["greedy-init", "100"]);
     eventually("a kill is told", || !agent.kills().is_empty());
     let kill = agent.kills().remove(0);

@@ -4,7 +4,7 @@
 use super::{
     apparmor,
     bundle::{Name, WEB, object},
-    cri::{Running, Sandbox, Setup, kubelet},
+    cri::{Namespaces, Running, Sandbox, Setup, kubelet},
     deployed::{Deployed, configure},
 };
 use crate::harness::{
@@ -60,7 +60,7 @@ pub fn protected_init(setup: Setup) {
     let api = Api::serve(&[object(WEB, &[])]);
     let _daemon = setup.start();
     let protecting = format!("{RULES}  protectInit: true\n");
-    let mut deployed = Deployed::new(setup, RULES);
+    let mut deployed = Deployed::new(setup, "protect-init", RULES);
     let mut agent = deployed.start();
     let web = Web::start(setup, &api);
     let worker = &web.worker;
@@ -126,7 +126,7 @@ struct Web {
 
 impl Web {
     fn start(setup: Setup, api: &Api) -> Self {
-        let sandbox = Sandbox::run(setup, WEB);
+        let sandbox = Sandbox::run_with(setup, WEB, Namespaces::OWN);
         let confined = json!({"runAsUser": 65532, "allowPrivilegeEscalation": false});
         let mut free = confined.clone();
         free["appArmorProfile"] = json!({"type": "Unconfined"});

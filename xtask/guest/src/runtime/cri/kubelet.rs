@@ -45,10 +45,15 @@ const OF_OTHERS: [&str; 7] = [
     "tolerations",
 ];
 
+/// Those that a pod has of its own.
+pub fn namespaces(spec: &Value) -> Namespaces {
+    if spec["hostNetwork"] == true { Namespaces::NODES_NETWORK } else { Namespaces::OWN }
+}
+
 /// The only container of a pod. Volumes that are not the node's own are directories here, by their
 /// names. Its output goes to `log`, which is a file of `/tmp`.
 pub fn container(spec: &Value, volumes: &[(&str, &str)], log: &str) -> ContainerConfig {
-    assert_known(spec, &[&OF_OTHERS[..], &["containers", "volumes"]].concat());
+    assert_known(spec, &[&OF_OTHERS[..], &["containers", "hostNetwork", "volumes"]].concat());
     let [it] = &spec["containers"].as_array().expect("containers")[..] else {
         panic!("more than one container")
     };
@@ -90,7 +95,7 @@ pub fn container(spec: &Value, volumes: &[(&str, &str)], log: &str) -> Container
         log_path: log.into(),
         linux: Some(LinuxContainer {
             resources: Some(resources(&it["resources"], score)),
-            security_context: Some(security(&it["securityContext"])),
+            security_context: Some(security(&it["securityContext"], namespaces(spec))),
         }),
     }
 }
@@ -156,7 +161,7 @@ fn resources(it: &Value, oom_score_adj: i64) -> Resources {
     Resources { cpu_shares, oom_score_adj, ..Resources::limited(memory) }
 }
 
-fn security(it: &Value) -> ContainerSecurity {
+fn security(it: &Value, namespaces: Namespaces) -> ContainerSecurity {
     assert_known(
         it,
         &[
@@ -182,8 +187,7 @@ fn security(it: &Value) -> ContainerSecurity {
     };
     ContainerSecurity {
         capabilities: Some(Capabilities { add: capabilities("add"), drop: capabilities("drop") }),
-        // The node's network, because there is no CNI here, and a pid namespace of its own.
-        namespaces: Some(Namespaces { network: 2, pid: 1 }),
+        namespaces: Some(namespaces),
         run_as_user: it["runAsUser"].as_i64().map(|value| Number { value }),
         readonly_rootfs: is("readOnlyRootFilesystem").unwrap_or(false),
         no_new_privileges: is("allowPrivilegeEscalation") == Some(false),

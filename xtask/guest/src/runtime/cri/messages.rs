@@ -42,11 +42,22 @@ pub(super) struct PodSecurity {
 
 /// 0 is the pod's own, 1 the container's own, 2 the node's.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Namespaces {
+pub struct Namespaces {
     #[prost(int32, tag = "1")]
     pub(super) network: i32,
     #[prost(int32, tag = "2")]
     pub(super) pid: i32,
+}
+
+impl Namespaces {
+    /// As pods have them that ask for nothing else.
+    pub const OWN: Self = Namespaces { network: 0, pid: 1 };
+
+    /// `hostNetwork: true`.
+    pub const NODES_NETWORK: Self = Namespaces { network: 2, pid: 1 };
+
+    /// And `hostPID: true`.
+    pub const NODES_PIDS: Self = Namespaces { network: 2, pid: 2 };
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -199,6 +210,33 @@ pub(super) struct Name {
 pub(super) struct RunPodSandbox {
     #[prost(message, optional, tag = "1")]
     pub(super) config: Option<PodSandboxConfig>,
+}
+
+/// What is asked about a sandbox, without the rest of its status.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PodSandbox {
+    #[prost(message, optional, tag = "1")]
+    pub(super) status: Option<PodSandboxStatus>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PodSandboxStatus {
+    #[prost(message, optional, tag = "5")]
+    pub(super) network: Option<PodNetwork>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PodNetwork {
+    #[prost(string, tag = "1")]
+    pub(super) ip: String,
+    #[prost(message, repeated, tag = "2")]
+    pub(super) additional_ips: Vec<PodAddress>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PodAddress {
+    #[prost(string, tag = "1")]
+    pub(super) ip: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
