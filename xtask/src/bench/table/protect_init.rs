@@ -48,6 +48,7 @@ pub fn section(figures: &[Value]) -> Result<Section> {
     let lives = number(&one("children", "grow")?["ms of the init"], "median")?;
     let (more_outside, more_inside) = (more(outside)?, more(inside)?);
     let is_cheap = more_outside < GOAL && part_outside < GOAL;
+    let is_cheap_inside = part_inside < GOAL;
     let columns = [
         "ms from the fork",
         "forks",
@@ -66,10 +67,12 @@ pub fn section(figures: &[Value]) -> Result<Section> {
              ({part_outside:.2} %). Inside the program takes {each_inside:.0} ({part_inside:.2} %), and with the agent's work on the same \
              processor it is {more_inside:+.0} %. {exempt:.0} of {forks:.0} children stayed exempt"
         ),
-        reached: if is_cheap {
-            Reached::If("outside of protected containers, **not inside**")
-        } else {
-            Reached::No
+        reached: match (is_cheap, is_cheap_inside) {
+            (true, true) => Reached::If(
+                "outside of protected containers, and inside by what runs in the fork itself; **not** with the agent's work on the same processor",
+            ),
+            (true, false) => Reached::If("outside of protected containers, **not inside**"),
+            (false, _) => Reached::No,
         },
         body: format!(
             "Instructions, as above, with one protected container. *Outside* is a process in no protected container: every process of the node \
