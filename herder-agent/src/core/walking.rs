@@ -156,7 +156,10 @@ impl Core {
         }
         if complete {
             let cgroups = &self.cgroups;
-            self.enforcer.retain_left(|id| cgroups.living(id).is_some());
+            // Without a mount nothing says what is gone.
+            if self.enforcer.has_root() {
+                self.enforcer.retain_left(|id, _| cgroups.living(id).is_some());
+            }
             self.escalations.retain_left(|id| cgroups.living(id).is_some());
             self.restore_left();
         }
