@@ -162,25 +162,25 @@ fn restore(id: CgroupId, left: &SavedCgroup, context: &Context, shared: &mut Sha
     let seen = shared.clock.now();
     let Some(first) = left.original_value else { return Restored::Over };
     let (Some(path), Some(root)) = (&left.path, &context.root) else { return Restored::Kept };
-    let opened =
-        root.open_dir(path, id).map_err(|error| (format!("cannot open it: {error}"), error));
-    let read = opened.and_then(|directory| match directory.oom_group() {
-        Ok(value) => Ok((value, directory)),
-        Err(error) => Err((error.to_string(), error)),
-    });
-    let directory = match read {
-        Ok((value, _)) if value == first => return Restored::Over,
-        Err((_, DirError::Gone)) => return Restored::Over,
-        _ if context.options.dry_run => return Restored::Kept,
-        Err((why, _)) => return Restored::Failed(why),
-        Ok((_, directory)) => directory,
+    let directory = match root.open_dir(path, id) {
+        Ok(directory) => directory,
+        Err(error) => {
+            let failed = Restored::from(error).at("cannot open it");
+            return failed.in_dry_run(context.options.dry_run);
+        }
     };
-    let result = obstacle::write_result(&directory.set_oom_group(first));
-    let restored = Restored::from(result.clone());
-    if restored == Restored::Over
-        && let Some(write) = write_of(left, result, shared.clock.now() - seen)
+    match directory.oom_group() {
+        Ok(value) if value == first => return Restored::Over,
+        Ok(_) if context.options.dry_run => return Restored::Kept,
+        Ok(_) => {}
+        Err(error) => return Restored::from(error).in_dry_run(context.options.dry_run),
+    }
+    let written = directory.set_oom_group(first);
+    if matches!(written, Ok(()) | Err(DirError::Gone))
+        && let Some(write) =
+            write_of(left, obstacle::write_result(&written), shared.clock.now() - seen)
     {
         shared.effects.add(Effect::Wrote(write));
     }
-    restored
+    Restored::by(written)
 }

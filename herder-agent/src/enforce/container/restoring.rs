@@ -1,12 +1,14 @@
 //! The original value of one matched container: what is saved of it, and that it comes back.
 
 use super::{Container, Context, Shared};
-use crate::enforce::{
-    obstacle,
-    restored::Restored,
-    state::{Action, Seen},
+use crate::{
+    enforce::{
+        restored::Restored,
+        state::{Action, Seen},
+    },
+    kernel::cgroupfs::dir::DirError,
 };
-use herder_model::{enforcement::WriteResult, saved::SavedCgroup};
+use herder_model::saved::SavedCgroup;
 
 impl Container {
     /// The value to restore, if it is an agent's own that is there.
@@ -46,14 +48,13 @@ impl Container {
             (Ok(value), Action::Write(original, cause)) => {
                 let Some(directory) = &self.directory else { return Restored::Kept };
                 let written = directory.set_oom_group(original);
-                let restored = Restored::from(obstacle::write_result(&written));
-                if restored == Restored::Over {
+                if matches!(written, Ok(()) | Err(DirError::Gone)) {
                     self.report_write((value, original), cause, &written, shared, seen);
                 }
-                restored
+                Restored::by(written)
             }
-            (Err(WriteResult::Error(_)) | Ok(_), Action::Keep) if shared.dry_run => Restored::Kept,
-            (Err(why), Action::Keep) => Restored::from(why),
+            (Ok(_), Action::Keep) => Restored::Kept,
+            (Err(unread), Action::Keep) => unread.in_dry_run(shared.dry_run),
             _ => Restored::Over,
         };
         if restored == Restored::Over {
@@ -62,15 +63,12 @@ impl Container {
         restored
     }
 
-    /// The value that it has now, or why that is not known.
-    fn read(&mut self, context: &Context) -> Result<bool, WriteResult> {
-        let opened = self.open_directory(context);
-        opened.map_err(|error| obstacle::write_result(&Err(error)))?;
+    /// The value that it has now, or what follows from that it cannot be read.
+    fn read(&mut self, context: &Context) -> Result<bool, Restored> {
+        self.open_directory(context)?;
         match &self.directory {
-            Some(directory) => {
-                directory.oom_group().map_err(|error| obstacle::write_result(&Err(error)))
-            }
-            None => Err(WriteResult::Error(self.blocked.file_text().to_owned())),
+            Some(directory) => Ok(directory.oom_group()?),
+            None => Err(Restored::Failed(self.blocked.file_text().to_owned())),
         }
     }
 

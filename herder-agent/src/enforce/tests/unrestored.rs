@@ -149,6 +149,21 @@ fn what_is_gone_or_removed_is_not_kept() {
     assert_eq!(fake.enforcer.leaves().len(), 0);
 }
 
+/// What crun makes inside of a scope has no file of its own: the runtime was asked for a value, and
+/// none was written. That is no failure, and each such container would be one.
+#[test]
+fn where_there_is_no_file_nothing_fails() {
+    let mut fake = Fake::new("no-file", |_| {});
+    fake.make("/c", "0");
+    fs::remove_file(fake.directory("/c").join(OOM_GROUP)).unwrap();
+    let id = fake.govern_as(Origin::Adjusted(true), "/c", false);
+    fake.effects();
+    fake.enforcer.release(id);
+    fake.enforcer.restore_left(|_| true);
+    assert_eq!(failures(&fake.effects()), (0, 0));
+    assert_eq!(fake.enforcer.leaves()[&id].original_value, Some(true), "it may come back");
+}
+
 /// Else thousands of them would keep corrections waiting at each walk.
 #[test]
 fn a_walk_tries_some_of_many_again_and_each_comes_in_turn() {
