@@ -17,6 +17,7 @@ mod obstacle;
 mod options;
 mod pace;
 mod restart;
+mod restored;
 pub mod shield;
 mod state;
 mod states;
@@ -45,6 +46,7 @@ use herder_model::{
     rules::matching::Target,
     saved::SavedCgroups,
 };
+use left::Unrestored;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     os::fd::BorrowedFd,
@@ -81,8 +83,10 @@ pub struct Enforcer {
     unsurveyed: VecDeque<CgroupId>,
     /// Containers whose value something changes in a loop, and when it is corrected next.
     backed_off: VecDeque<(Monotonic, CgroupId)>,
-    /// What an earlier agent left, until its cgroups are known.
+    /// What an earlier agent left, until its cgroups are known, and what could not be restored.
     left: SavedCgroups,
+    /// Those of them that a walk has tried to restore.
+    unrestored: HashMap<CgroupId, Unrestored>,
     /// Matched, but there are too many.
     beyond: HashSet<CgroupId>,
     /// Those of which not even that is known.
@@ -106,6 +110,7 @@ impl Enforcer {
             unsurveyed: VecDeque::new(),
             backed_off: VecDeque::new(),
             left: SavedCgroups::new(),
+            unrestored: HashMap::new(),
             beyond: HashSet::new(),
             not_kept: 0,
         }
@@ -220,11 +225,12 @@ impl Enforcer {
         }
     }
 
-    /// No rule matches any more: the first value comes back.
+    /// No rule matches any more: the original value comes back, or is kept until it can.
     pub fn release(&mut self, id: CgroupId) {
         self.beyond.remove(&id);
         if let Some(mut container) = self.containers.remove(&id) {
-            container.restore(&mut self.shared);
+            let restored = container.restore(&self.context, &mut self.shared);
+            self.keep_unrestored(id, container.saved(), restored);
             self.shared.effects.add(Effect::Saved);
             self.end(container);
         }
@@ -233,6 +239,7 @@ impl Enforcer {
     /// The cgroup was removed.
     pub fn removed(&mut self, id: CgroupId) {
         self.beyond.remove(&id);
+        self.left.remove(&id);
         if let Some(container) = self.containers.remove(&id) {
             self.end(container);
         }
@@ -254,11 +261,12 @@ impl Enforcer {
         }
     }
 
-    /// The agent ends.
+    /// The agent ends. What cannot be restored is left to the next agent.
     pub fn shutdown(&mut self) {
         if self.context.options.restore_on_exit {
             for container in self.containers.values_mut() {
-                container.restore(&mut self.shared);
+                let restored = container.restore(&self.context, &mut self.shared);
+                left::report(&container.saved(), &restored, None, &mut self.shared);
             }
         }
     }

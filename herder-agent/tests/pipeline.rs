@@ -38,3 +38,5 @@ mod records;
 mod scenes;
 #[path = "pipeline/untraced.rs"]
 mod untraced;
+#[path = "pipeline/walks.rs"]
+mod walks;

@@ -3,6 +3,7 @@
 pub mod counters;
 mod name;
 pub mod tree;
+pub mod unknown;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use std::{
@@ -79,6 +80,11 @@ impl CgroupPath {
             true => Some(CgroupPath(Arc::from(path))),
             false => (names.count() == level).then(Self::root),
         }
+    }
+
+    /// How many levels it lies below the root.
+    pub fn levels(&self) -> usize {
+        if self.as_str() == "/" { 0 } else { self.as_str().matches('/').count() }
     }
 
     /// The path one level up; none for the root.

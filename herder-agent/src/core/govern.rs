@@ -8,7 +8,7 @@ use crate::{
     runtime::roles::RoleRequest,
 };
 use herder_model::{
-    cgroup::{CgroupId, CgroupPath, tree::Role},
+    cgroup::{CgroupId, CgroupPath, tree::Role, unknown::Unknown},
     oom::event::{Base, CgroupEvent, Event, is_cut},
     owner::Owner,
     rules::matching::{Policy, Verdict},
@@ -163,12 +163,13 @@ impl Core {
     }
 
     /// Restores the values that an earlier agent wrote where no rule matches any more, once all
-    /// cgroups and pods are known.
-    pub(super) fn restore_left(&mut self) {
-        self.release_left_inits();
+    /// pods are known, and all cgroups but these.
+    pub(super) fn restore_left(&mut self, unknown: &Unknown) {
+        self.release_left_inits(unknown);
         let unmatched = self.subjects.certainly_unmatched(self.clock.now());
+        let is_sure = |path: &CgroupPath| !unknown.contains(path) && unmatched(path);
         let tree = &self.cgroups.tree;
-        let is_done = |id: &CgroupId| tree.path(*id).is_some_and(&unmatched);
+        let is_done = |id: &CgroupId| tree.path(*id).is_some_and(&is_sure);
         let mut done: HashSet<_> = self.enforcer.left().filter(is_done).collect();
         // The next walk restores those.
         done.retain(|id| !self.shields.is_still_exempt(*id));

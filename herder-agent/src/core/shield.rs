@@ -9,7 +9,7 @@ use crate::enforce::{
     shield::{Found, Link, Parts, Protect, Wanted},
 };
 use herder_model::{
-    cgroup::{CgroupId, CgroupPath},
+    cgroup::{CgroupId, CgroupPath, unknown::Unknown},
     rules::matching::{Target, Verdict},
     shield::{SavedInits, Unprotected},
 };
@@ -22,6 +22,8 @@ pub(super) struct Shields {
     link: Option<Link>,
     /// What an earlier agent left, as long as no thread looks after it.
     left: SavedInits,
+    /// Where the cgroups of those inits are that are kept.
+    kept_at: HashMap<CgroupId, CgroupPath>,
     wanted: Wanted,
     changed: bool,
     /// The versions that are in the state file, and in the one that is being written.
@@ -41,6 +43,7 @@ impl Shields {
         Shields {
             parts,
             link: None,
+            kept_at: left.iter().map(|(id, init)| (*id, init.path.clone())).collect(),
             left,
             changed,
             wanted,
@@ -105,9 +108,10 @@ impl Shields {
     }
 
     /// Forgets what an earlier agent left where no rule wants it for certain.
-    pub(super) fn keep(&mut self, keeps: impl Fn(CgroupId) -> bool) {
-        let before = self.wanted.keep.len();
-        self.wanted.keep.retain(|id| keeps(*id));
+    pub(super) fn keep(&mut self, keeps: impl Fn(CgroupId, Option<&CgroupPath>) -> bool) {
+        let (before, at) = (self.wanted.keep.len(), &mut self.kept_at);
+        self.wanted.keep.retain(|id| keeps(*id, at.get(id)));
+        at.retain(|id, _| self.wanted.keep.contains(id));
         self.changed |= self.wanted.keep.len() != before;
     }
 
@@ -202,11 +206,13 @@ impl Core {
     }
 
     /// What an earlier agent left stays until it is certain that no rule wants it.
-    pub(super) fn release_left_inits(&mut self) {
+    pub(super) fn release_left_inits(&mut self, unknown: &Unknown) {
         let unprotected = self.subjects.certainly_unprotected(self.clock.now());
         let tree = &self.cgroups.tree;
-        let keeps = |id| tree.path(id).is_some_and(|path| !tree.is_gone(id) && !unprotected(path));
-        self.shields.keep(keeps);
+        self.shields.keep(|id, left_at| match tree.path(id) {
+            Some(path) => !tree.is_gone(id) && (unknown.contains(path) || !unprotected(path)),
+            None => left_at.is_some_and(|path| unknown.contains(path)),
+        });
     }
 
     /// Says of each container whether its init is protected, where its rule asks for it.
@@ -258,8 +264,19 @@ mod tests {
         shields.refuse(id);
         assert_eq!(shields.wanted, Wanted::default());
         let mut shields = left();
-        shields.keep(|_| false);
+        shields.keep(|_, _| false);
         assert_eq!(shields.wanted, Wanted::default());
+    }
+
+    /// A walk that cannot read where it is has not found it.
+    #[test]
+    fn where_an_init_was_left_is_known_before_its_cgroup_is_found() {
+        let init = SavedInit { path: CgroupPath::root(), pid: 7, start: 7, score: 0 };
+        let mut shields = Shields::new(Some(dry_run([(CgroupId(7), init)].into())));
+        shields.keep(|_, at| at == Some(&CgroupPath::root()));
+        assert_eq!((shields.wanted.keep.len(), shields.kept_at.len()), (1, 1));
+        shields.keep(|_, _| false);
+        assert_eq!((shields.wanted.keep.len(), shields.kept_at.len()), (0, 0));
     }
 
     /// Its name may bring a container under another rule than its path.

@@ -14,6 +14,7 @@ use herder_model::{
     cgroup::{
         CgroupId, CgroupPath,
         tree::{Found, Role},
+        unknown::Unknown,
     },
     clock::Monotonic,
 };
@@ -136,8 +137,7 @@ impl Core {
         }
         let now = self.clock.now();
         self.expire_kills(now);
-        let complete = walked.as_ref().is_ok_and(Walked::is_complete);
-        match walked {
+        let unknown = match walked {
             Ok(walked) => {
                 // This error ends the agent; `run` reports what was done until now.
                 self.begins_as_before()?;
@@ -146,20 +146,18 @@ impl Core {
                     tracing::warn!(%error, path, unread, "Some cgroups, and those below them, cannot be read.");
                 }
                 self.cgroups.tree.refuse(Role::Other, walked.too_deep);
+                walked.unknown
             }
             Err(error) => {
                 tracing::warn!(%error, path = %self.files.root().display(), "Cannot walk the cgroups.");
+                Unknown::everything()
             }
-        }
-        for id in self.cgroups.tree.end_walk(complete, (began, now)) {
+        };
+        for id in self.cgroups.tree.end_walk(&unknown, (began, now)) {
             self.forget_cgroup(id);
         }
-        if complete {
-            let cgroups = &self.cgroups;
-            self.enforcer.retain_left(|id| cgroups.living(id).is_some());
-            self.escalations.retain_left(|id| cgroups.living(id).is_some());
-            self.restore_left();
-        }
+        self.forget_left(&unknown);
+        self.restore_left(&unknown);
         let late = self.cgroups.take_late();
         for id in late.into_iter().chain(self.enforcer.take_beyond()) {
             if let Some(path) = self.cgroups.living(id).cloned() {
@@ -168,6 +166,21 @@ impl Core {
         }
         self.after_walk(now);
         Ok(())
+    }
+
+    /// Forgets what an earlier agent left of cgroups that are gone.
+    fn forget_left(&mut self, unknown: &Unknown) {
+        // Without a mount nothing says what is gone.
+        if !self.enforcer.has_root() {
+            return;
+        }
+        let cgroups = &self.cgroups;
+        self.enforcer.retain_left(|id, path| {
+            let may_be_there = || path.map_or(!unknown.is_nothing(), |it| unknown.contains(it));
+            cgroups.living(id).is_some() || may_be_there()
+        });
+        let enforcer = &self.enforcer;
+        self.escalations.retain_left(|id| cgroups.living(id).is_some() || enforcer.is_left(id));
     }
 
     fn after_walk(&mut self, now: Monotonic) {

@@ -1,6 +1,7 @@
 //! One matched container: its files, its watch, and what its state machine says to do with them.
 
 mod blocked;
+mod restoring;
 mod shown;
 
 pub use shown::{ContainerState, EscalationState};
@@ -178,11 +179,6 @@ impl Container {
         self.directory.as_ref()?.oom_kills()
     }
 
-    /// The value to restore, if it is an agent's own that is there.
-    pub(super) fn value_to_restore(&self) -> Option<bool> {
-        self.state.value_to_restore(self.blocked.sees_every_write())
-    }
-
     /// Notes that something has written the value. Returns whether to correct it at once.
     pub(super) fn is_answered(&mut self, now: Monotonic) -> bool {
         let value = self.directory.as_ref().filter(|_| !self.state.expects_echo());
@@ -278,21 +274,7 @@ impl Container {
                 }
                 Ok(value)
             }
-            Action::None | Action::ReportDryRun | Action::Save => Ok(value),
-        }
-    }
-
-    /// Restores the original value, unless something has changed it since.
-    pub(super) fn restore(&mut self, shared: &mut Shared) {
-        let Some(directory) = &self.directory else { return };
-        let seen = shared.clock.now();
-        let every_write_seen = self.blocked.sees_every_write();
-        // An earlier agent may have written what this one only watches.
-        let value = directory.oom_group().ok();
-        let action = self.state.step(Seen::Released { value, every_write_seen });
-        if let (Action::Write(original, cause), Some(value)) = (action, value) {
-            let written = directory.set_oom_group(original);
-            self.report_write((value, original), cause, &written, shared, seen);
+            Action::None | Action::ReportDryRun | Action::Save | Action::Keep => Ok(value),
         }
     }
 

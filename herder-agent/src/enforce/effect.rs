@@ -26,6 +26,8 @@ pub struct Counted {
 pub enum Effect {
     /// It wrote a value, tried to, or would have in a dry run.
     Wrote(OomGroupWrite),
+    /// It tried again to restore a value, and failed as before: to be counted, not to be logged.
+    FailedAgain(OomGroupWrite),
     /// A matched container has this value now, none when it is gone.
     Effective {
         /// Whose container.

@@ -82,6 +82,8 @@ pub(super) enum Seen {
         /// that, while the role of its container was not known, shows in the first value.
         every_write_seen: bool,
     },
+    /// What followed from that is done, or the cgroup is gone: nothing of an agent's is there.
+    Restored,
 }
 
 /// What to do about it.
@@ -97,6 +99,8 @@ pub(super) enum Action {
     ReportDryRun,
     /// Save that the value is an agent's own, for the next agent.
     Save,
+    /// Keep the original value: what is there now is not known, or this agent writes nothing.
+    Keep,
 }
 
 /// What is known of one container's value.
@@ -188,16 +192,28 @@ impl OomGroupState {
                 }
                 Action::None
             }
-            Seen::Released { value, every_write_seen } => {
-                let original = self.value_to_restore(every_write_seen);
-                match original.filter(|original| *original != self.wanted) {
-                    // Another value has been written since, which is not ours to undo.
-                    Some(original) if !self.dry_run && value == Some(self.wanted) => {
-                        Action::Write(original, Cause::Restore)
-                    }
-                    _ => Action::None,
-                }
+            Seen::Released { value, every_write_seen } => self.released(value, every_write_seen),
+            Seen::Restored => {
+                self.written_by_us = false;
+                Action::None
             }
+        }
+    }
+
+    fn released(&mut self, value: Option<bool>, every_write_seen: bool) -> Action {
+        let Some(original) = self.value_to_restore(every_write_seen) else { return Action::None };
+        // A rule may want the original by now. Then another value is still an agent's own only if
+        // this one could not write it.
+        let may_be_ours =
+            self.wanted != original || (self.last_written != Some(original) && !self.is_held());
+        match value {
+            Some(value) if value != original && may_be_ours && !self.dry_run => {
+                Action::Write(original, Cause::Restore)
+            }
+            // It has been written since, which is not ours to undo.
+            Some(value) if value == original || !may_be_ours => self.step(Seen::Restored),
+            None if !may_be_ours => self.step(Seen::Restored),
+            _ => Action::Keep,
         }
     }
 

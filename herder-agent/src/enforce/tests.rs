@@ -1,6 +1,7 @@
 mod backed_off;
 mod given_back;
 mod inner;
+mod unrestored;
 
 use super::*;
 use crate::{kernel::cgroupfs::dir::EVENTS, report::Reporter};

@@ -13,6 +13,7 @@ impl Reporter {
     pub fn enforcement(&self, effect: &Effect) {
         match effect {
             Effect::Wrote(write) => self.oom_group_write(write),
+            Effect::FailedAgain(write) => self.metrics.oom_group_write(write),
             Effect::Effective { owner, value, wanted } => {
                 self.oom_group_effective(owner, *value, *wanted);
             }

@@ -80,6 +80,7 @@ pub(crate) struct Node {
 struct Given {
     kubelet_uid: Option<u32>,
     dry_run: bool,
+    no_mount: bool,
     state_file: Option<StateFile>,
     left: Option<SavedCgroup>,
     /// The container's init is exempt, and nothing can restore it.
@@ -89,25 +90,17 @@ struct Given {
 impl Node {
     /// With the container's cgroup as it is before the agent begins, and its pod unknown.
     pub(crate) fn new(name: &str, rules: &str) -> Self {
-        let kernel = Kernel::default();
-        let source = kernel.source();
-        Self::of(name, rules, kernel, Given::default(), |_| source)
+        Self::given(name, rules, Given::default())
     }
 
     /// One whose agent writes nothing.
     pub(crate) fn in_dry_run(name: &str, rules: &str) -> Self {
-        let kernel = Kernel::default();
-        let source = kernel.source();
-        Self::of(name, rules, kernel, Given { dry_run: true, ..Given::default() }, |_| source)
+        Self::given(name, rules, Given { dry_run: true, ..Given::default() })
     }
 
     /// One that leaves a state to the next agent.
     pub(crate) fn with_state(name: &str, rules: &str, file: StateFile) -> Self {
-        let kernel = Kernel::default();
-        let source = kernel.source();
-        Self::of(name, rules, kernel, Given { state_file: Some(file), ..Given::default() }, |_| {
-            source
-        })
+        Self::given(name, rules, Given { state_file: Some(file), ..Given::default() })
     }
 
     /// One after an earlier agent, which has left this of the container and its value at 1.
@@ -117,19 +110,27 @@ impl Node {
         left: SavedCgroup,
         state_file: Option<StateFile>,
     ) -> Self {
-        let kernel = Kernel::default();
-        let source = kernel.source();
-        let given = Given { state_file, left: Some(left), ..Given::default() };
-        Self::of(name, rules, kernel, given, |_| source)
+        Self::given(name, rules, Given { state_file, left: Some(left), ..Given::default() })
+    }
+
+    /// The same, and this agent writes nothing: in a dry run, or else without a cgroup v2 mount.
+    pub(crate) fn idle(name: &str, left: SavedCgroup, file: StateFile, dry_run: bool) -> Self {
+        let (left, state_file, no_mount) = (Some(left), Some(file), !dry_run);
+        let given = Given { left, state_file, dry_run, no_mount, ..Given::default() };
+        Self::given(name, "rules: []", given)
     }
 
     /// One with an exempt init, left by an earlier agent, that this one cannot restore.
     pub(crate) fn with_exempt_init(name: &str, rules: &str) -> Self {
-        let kernel = Kernel::default();
-        let source = kernel.source();
         let path = CgroupPath::parse(container('a').as_bytes()).unwrap();
         let init = SavedInit { path, pid: 10, start: 1, score: 0 };
-        Self::of(name, rules, kernel, Given { init: Some(init), ..Given::default() }, |_| source)
+        Self::given(name, rules, Given { init: Some(init), ..Given::default() })
+    }
+
+    fn given(name: &str, rules: &str, given: Given) -> Self {
+        let kernel = Kernel::default();
+        let source = kernel.source();
+        Self::of(name, rules, kernel, given, |_| source)
     }
 
     /// One that hears of kills and cgroups from this.
@@ -146,11 +147,7 @@ impl Node {
 
     /// One whose kubelet has another user than the cgroups.
     pub(crate) fn with_kubelet_uid(name: &str, rules: &str, uid: u32) -> Self {
-        let kernel = Kernel::default();
-        let source = kernel.source();
-        Self::of(name, rules, kernel, Given { kubelet_uid: Some(uid), ..Given::default() }, |_| {
-            source
-        })
+        Self::given(name, rules, Given { kubelet_uid: Some(uid), ..Given::default() })
     }
 
     /// One whose agent may run no programs, and has the kernel's counts instead.
@@ -200,13 +197,14 @@ impl Node {
         };
         let exempt = |init| SavedInits::from([(CgroupId(worker), init)]);
         let shield = given.init.map(|init| unable(&root, mount.id(), exempt(init), &reporter));
+        let mount = Some(mount).filter(|_| !given.no_mount);
         let (role_requests, lookups, _) = roles::channel();
         let (restart_requests, restarts, _) = restart_channel();
         let core = Core::new(CoreConfig {
             clock: clock.clone(),
             source: source(&root),
             policy: policy(rules),
-            enforcer: Enforcer::new(Some(mount), options, clock.clone()).with_left(left),
+            enforcer: Enforcer::new(mount, options, clock.clone()).with_left(left),
             restarts: (restart_requests, Duration::from_secs(10)),
             reporter: reporter.clone(),
             hierarchy,

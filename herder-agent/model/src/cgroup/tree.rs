@@ -11,7 +11,7 @@
 
 mod share;
 
-use super::{CgroupId, CgroupPath};
+use super::{CgroupId, CgroupPath, unknown::Unknown};
 use crate::clock::Monotonic;
 use share::{Below, Share};
 use std::{collections::HashMap, time::Duration};
@@ -229,19 +229,19 @@ impl CgroupTree {
         Found::Known(known.role)
     }
 
-    /// Ends a walk that began and ended at these times and has found all that is there, if
-    /// it could read everything. Returns which cgroups are gone without an event. Events win
-    /// for cgroups that were made or removed during the walk.
+    /// Ends a walk that began and ended at these times and has found all that is there, but for
+    /// what it could not read. Returns which cgroups are gone without an event. Events win for
+    /// cgroups that were made or removed during the walk.
     pub fn end_walk(
         &mut self,
-        complete: bool,
+        unknown: &Unknown,
         (began, ended): (Monotonic, Monotonic),
     ) -> Vec<CgroupId> {
         self.containers.end_walk();
         self.others.end_walk();
-        let vanished = |known: &Known| {
-            complete && known.gone.is_none() && known.since < began && known.seen != began
-        };
+        let unfound =
+            |known: &Known| known.gone.is_none() && known.since < began && known.seen != began;
+        let vanished = |known: &Known| unfound(known) && !unknown.contains(&known.path);
         let vanished: Vec<CgroupId> =
             self.known.iter().filter(|(_, known)| vanished(known)).map(|(id, _)| *id).collect();
         for id in &vanished {

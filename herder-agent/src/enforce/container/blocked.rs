@@ -45,6 +45,11 @@ impl Blocked {
         self.watch.is_none()
     }
 
+    /// Why its file cannot be opened.
+    pub(super) fn file_text(&self) -> &str {
+        self.file.as_ref().map_or("cannot open it", |(_, why)| why)
+    }
+
     pub(super) fn forget(&mut self) {
         (self.file, self.surroundings, self.watch) = (None, None, None);
     }

@@ -1,3 +1,5 @@
+mod restored;
+
 use super::*;
 
 const ENFORCE: Action = Action::Write(false, Cause::Enforce);
@@ -78,6 +80,7 @@ fn states() -> Vec<OomGroupState> {
 
 fn seen() -> Vec<Seen> {
     let mut seen = vec![Seen::EchoLost, Seen::TooFast, Seen::Resumed, Seen::Changed(None)];
+    seen.push(Seen::Restored);
     for bit in [false, true] {
         seen.extend([Seen::Value(bit), Seen::Writable(bit), Seen::Changed(Some(bit))]);
         seen.push(Seen::Wanted(bit));
@@ -107,12 +110,14 @@ fn what_holds_of_every_transition() {
                 match cause {
                     Cause::Restore => {
                         assert!(before.written_by_us, "only our own value is undone: {at}");
-                        assert_ne!(value, before.wanted, "{at}");
-                        let there =
-                            Seen::Released { value: Some(before.wanted), every_write_seen: true };
-                        let unsure =
-                            Seen::Released { value: Some(before.wanted), every_write_seen: false };
-                        assert!(seen == there || seen == unsure, "{at}");
+                        let there = |every_write_seen| {
+                            seen == Seen::Released { value: Some(!value), every_write_seen }
+                        };
+                        assert!(there(true) || there(false), "{at}");
+                        if value == before.wanted {
+                            assert!(before.last_written != Some(value), "{at}");
+                            assert!(!before.is_held(), "it was restored since: {at}");
+                        }
                     }
                     Cause::Enforce | Cause::Revert => {
                         assert_eq!(
@@ -134,7 +139,18 @@ fn what_holds_of_every_transition() {
             if let Some(original) = before.original_value() {
                 assert_eq!(after.original_value(), Some(original), "an original stays: {at}");
             }
-            assert!(after.written_by_us >= before.written_by_us, "{at}");
+            match seen {
+                Seen::Restored => assert!(!after.written_by_us, "{at}"),
+                // Until it is restored, or another's, it is an agent's own.
+                Seen::Released { every_write_seen, .. } => {
+                    let is_over = before.value_to_restore(every_write_seen).is_some()
+                        && action == Action::None;
+                    assert_eq!(after.written_by_us, before.written_by_us && !is_over, "{at}");
+                }
+                _ => assert!(after.written_by_us >= before.written_by_us, "{at}"),
+            }
+            let keeps = action == Action::Keep;
+            assert!(!keeps || after.value_to_restore(true).is_some(), "{at}");
             let saves = !before.written_by_us && matches!(seen, Seen::Written { .. });
             assert_eq!(action == Action::Save, saves, "{at}");
             // Of the echo.
@@ -167,7 +183,7 @@ fn what_holds_of_every_transition() {
             }
         }
     }
-    assert_eq!(walked, states().len() * 22);
+    assert_eq!(walked, states().len() * 23);
 }
 
 fn clone(state: &OomGroupState) -> OomGroupState {
@@ -281,7 +297,7 @@ fn a_dry_run_writes_nothing_and_reports_once() {
             (Seen::Writable(true), Action::None),
             (Seen::Wanted(false), Action::None),
             (Seen::Writable(true), Action::ReportDryRun),
-            (released(false), Action::None),
+            (released(false), Action::Keep),
         ],
     );
 }
@@ -339,36 +355,5 @@ fn a_pause_keeps_what_was_held() {
         state.step(Seen::Resumed);
         assert_eq!(state.step(value(true)), then, "{held}");
         state.step(written(Cause::Enforce));
-    }
-}
-
-/// f70a387: what comes back, and when nothing does.
-#[test]
-fn what_is_restored() {
-    let inherited = |original| Provenance::Inherited { original, was_there: true };
-    let table = [
-        ("the runtime's 1", Provenance::Fresh { had_1: true }, true, true, Some(true)),
-        ("the kernel's 0", Provenance::Fresh { had_1: false }, true, true, Some(false)),
-        ("perhaps a 1 that was not seen", Provenance::Fresh { had_1: false }, true, false, None),
-        ("what was there", Provenance::Preexisting(Some(true)), true, false, Some(true)),
-        ("never written by us", Provenance::Preexisting(Some(true)), false, true, None),
-        ("an earlier agent's", inherited(true), true, false, Some(true)),
-    ];
-    for (name, provenance, written_by_us, every_write_seen, restored) in table {
-        for wanted in [false, true] {
-            for now in [None, Some(false), Some(true)] {
-                let mut state = OomGroupState::new(wanted, Origin::Made, false);
-                (state.provenance, state.written_by_us) = (provenance, written_by_us);
-                assert_eq!(state.value_to_restore(every_write_seen), restored, "{name}");
-                let action = state.step(Seen::Released { value: now, every_write_seen });
-                let expected = match restored {
-                    Some(value) if value != wanted && now == Some(wanted) => {
-                        Action::Write(value, Cause::Restore)
-                    }
-                    _ => Action::None,
-                };
-                assert_eq!(action, expected, "{name}, wanted {wanted}, now {now:?}");
-            }
-        }
     }
 }

@@ -94,14 +94,19 @@ fn another_rule_keeps_the_first_value() {
     assert_eq!((fake.state().writes, fake.state().reverts), (2, 0), "nobody interfered");
 }
 
+/// What is restored is not left to the next agent, which may find another's value there.
 #[test]
 fn values_are_restored_at_the_end_only_if_asked() {
-    for (restore, expected) in [(false, "0"), (true, "1")] {
-        let mut fake = Fake::new("exit", |options| options.restore_on_exit = restore);
-        fake.make("/c", "1");
-        fake.govern("/c", false);
-        fake.enforcer.shutdown();
-        assert_eq!(fake.value("/c"), expected);
+    for (restore, expected, left) in [(false, "0", Some(true)), (true, "1", None)] {
+        for meanwhile in [None, Some("1")] {
+            let mut fake = Fake::new("exit", |options| options.restore_on_exit = restore);
+            fake.make("/c", "1");
+            let id = fake.govern("/c", false);
+            meanwhile.inspect(|value| fake.write("/c", value));
+            fake.enforcer.shutdown();
+            assert_eq!(fake.value("/c"), meanwhile.unwrap_or(expected));
+            assert_eq!(fake.enforcer.leaves()[&id].original_value, left, "{meanwhile:?}");
+        }
     }
 }
 
@@ -122,6 +127,9 @@ fn what_an_earlier_agent_left_is_given_back() {
         let id = fake.govern_as(Origin::Existing, "/c", false);
         fake.enforcer.release(id);
         assert_eq!(fake.value("/c"), back, "dry run: {dry_run}");
+        let left = fake.enforcer.leaves();
+        let kept = left.get(&id).and_then(|left| left.original_value);
+        assert_eq!(kept, dry_run.then_some(true), "what is not restored is kept");
     }
 }
 
@@ -184,8 +192,13 @@ fn what_no_rule_matches_any_more_is_given_back_once_that_is_sure() {
         let untouched = ["/changed", "/unwritten", "/unsure", "/other"];
         assert_eq!(untouched.map(|path| fake.value(path)), ["1", "0", "0", "0"]);
         assert!(fake.effects().contains(&Effect::Saved));
-        assert_eq!(fake.enforcer.leaves().keys().collect::<Vec<_>>(), [&unsure]);
+        let left = |fake: &Fake| fake.enforcer.leaves().into_keys().collect::<HashSet<_>>();
+        let kept = |sure: &[CgroupId]| -> HashSet<_> {
+            sure.iter().chain(dry_run.then_some(&over)).copied().collect()
+        };
+        assert_eq!(left(&fake), kept(&[unsure]));
         fake.enforcer.restore_left(|_| true);
         assert_eq!(fake.value("/unsure"), value, "now it is sure");
+        assert_eq!(left(&fake), kept(&[unsure][usize::from(!dry_run)..]));
     }
 }

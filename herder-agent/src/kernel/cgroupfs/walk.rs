@@ -4,7 +4,7 @@
 //! keeps nothing but the way to where it is, and hands over what it finds in small parts.
 
 use herder_agent_ebpf::LEVELS;
-use herder_model::cgroup::{CgroupId, CgroupPath};
+use herder_model::cgroup::{CgroupId, CgroupPath, unknown::Unknown};
 use rustix::{
     fs::{FileType, Mode, OFlags, RawDir, fstat, open, openat},
     io::{Errno, read},
@@ -29,17 +29,12 @@ pub type Part = Vec<(CgroupId, CgroupPath)>;
 pub struct Walked {
     /// Cgroups that lie too deep to be handed over.
     pub too_deep: u64,
-    /// Directories that could not be read, so that what lies below is not known.
+    /// Directories that could not be read,
     pub unread: u64,
+    /// and where that is. What was not found elsewhere is not there.
+    pub unknown: Unknown,
     /// The first of them, and why.
     pub first_unread: Option<(String, io::Error)>,
-}
-
-impl Walked {
-    /// Nothing was passed over: what was not found is not there.
-    pub fn is_complete(&self) -> bool {
-        self.unread == 0
-    }
 }
 
 /// Walks the hierarchy until the receiver stops. A directory that vanishes
@@ -130,6 +125,10 @@ impl<F: FnMut(Part) -> ControlFlow<()>> Walk<F> {
             return;
         }
         self.walked.unread += 1;
+        // What is no path was not handed over either.
+        if let Ok(path) = CgroupPath::parse(&self.path) {
+            self.walked.unknown.add(path);
+        }
         let path = || String::from_utf8_lossy(&self.path).into_owned();
         self.walked.first_unread.get_or_insert_with(|| (path(), error));
     }
@@ -148,7 +147,12 @@ fn descendants(cgroup: BorrowedFd<'_>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{fs, os::unix::fs::MetadataExt, path::PathBuf};
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt, PermissionsExt},
+        path::PathBuf,
+    };
 
     struct Tree(PathBuf);
 
@@ -187,7 +191,34 @@ mod tests {
         let path = |text: &str| CgroupPath::parse(text.as_bytes()).unwrap();
         let expected = [(inode("."), "/"), (inode("a"), "/a"), (inode("a/b"), "/a/b")];
         assert_eq!(found, expected.map(|(id, text)| (id, path(text))));
-        assert!(walked.is_complete() && walked.too_deep == 0);
+        assert!(walked.unknown.is_nothing() && walked.too_deep == 0);
+    }
+
+    /// As one cannot that has no right to read another user's.
+    #[test]
+    fn what_cannot_be_read_is_named_and_all_else_is_found() {
+        let run = || {
+            let mut sets = capabilities(None).unwrap();
+            let overrides = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+            sets.effective.remove(overrides);
+            set_capabilities(None, sets).unwrap();
+            let tree = Tree::new("unread");
+            for path in ["a/own/below", "a/other", "b"] {
+                fs::create_dir_all(tree.0.join(path)).unwrap();
+            }
+            let own = tree.0.join("a/own");
+            fs::set_permissions(&own, fs::Permissions::from_mode(0o000)).unwrap();
+            let (found, walked) = tree.walk();
+            fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).unwrap();
+            let mut paths: Vec<_> = found.iter().map(|(_, path)| path.as_str()).collect();
+            paths.sort_unstable();
+            assert_eq!(paths, ["/", "/a", "/a/other", "/a/own", "/b"]);
+            let path = |text: &str| CgroupPath::parse(text.as_bytes()).unwrap();
+            let unknown = |text: &str| walked.unknown.contains(&path(text));
+            assert!(walked.unread == 1 && unknown("/a/own/below") && !unknown("/a/other"));
+        };
+        // Only this thread loses them.
+        std::thread::spawn(run).join().unwrap();
     }
 
     #[test]
@@ -223,6 +254,6 @@ mod tests {
         let (found, walked) = tree.walk();
         assert_eq!(found.last().map(|(_, path)| path.as_str().len()), Some(LEVELS * 121));
         assert_eq!((found.len(), walked.too_deep), (LEVELS + 1, 3));
-        assert!(walked.is_complete());
+        assert!(walked.unknown.is_nothing());
     }
 }

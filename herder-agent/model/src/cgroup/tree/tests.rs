@@ -13,7 +13,7 @@ fn made(tree: &mut CgroupTree, id: u64, text: &str, now: u64) -> bool {
 fn walk(
     tree: &mut CgroupTree,
     found: &[(u64, &str)],
-    complete: bool,
+    unread: Option<&str>,
     times: (u64, u64),
 ) -> (Vec<u64>, Vec<CgroupId>) {
     tree.begin_walk();
@@ -28,7 +28,9 @@ fn walk(
         };
         new.extend(is_new.then_some(*id));
     }
-    (new, tree.end_walk(complete, (Monotonic(times.0), Monotonic(times.1))))
+    let mut unknown = Unknown::default();
+    unread.into_iter().for_each(|text| unknown.add(path(text)));
+    (new, tree.end_walk(&unknown, (Monotonic(times.0), Monotonic(times.1))))
 }
 
 #[test]
@@ -65,19 +67,27 @@ fn a_walk_tells_what_events_missed() {
     made(&mut tree, 5, "/removed-during-the-walk", 1);
     tree.removed(CgroupId(5), Monotonic(6));
     let found = [(1, "/stays"), (3, "/comes"), (5, "/removed-during-the-walk")];
-    assert_eq!(walk(&mut tree, &found, true, (5, 7)), (vec![3], vec![CgroupId(2)]));
+    assert_eq!(walk(&mut tree, &found, None, (5, 7)), (vec![3], vec![CgroupId(2)]));
     let mut living: Vec<_> = tree.living().map(|(id, _)| id.0).collect();
     living.sort_unstable();
     assert_eq!(living, [1, 3, 4]);
 }
 
-/// Without a free descriptor a walk passes over whole subtrees.
+/// Without a free descriptor a walk passes over whole subtrees, and a user may make an own one
+/// unreadable.
 #[test]
-fn an_incomplete_walk_removes_nothing() {
+fn a_walk_removes_nothing_where_it_could_not_read() {
     let mut tree = CgroupTree::default();
-    made(&mut tree, 1, "/unread", 1);
-    assert_eq!(walk(&mut tree, &[], false, (5, 7)), (vec![], vec![]));
-    assert_eq!(tree.living().count(), 1);
+    for (id, text) in [(1, "/unread"), (2, "/unread/below"), (3, "/unreadable"), (4, "/read")] {
+        made(&mut tree, id, text, 1);
+    }
+    assert_eq!(walk(&mut tree, &[], Some("/"), (5, 7)), (vec![], vec![]));
+    assert_eq!(tree.living().count(), 4);
+    let (_, mut gone) = walk(&mut tree, &[(1, "/unread")], Some("/unread"), (8, 9));
+    gone.sort_unstable();
+    assert_eq!(gone, [CgroupId(3), CgroupId(4)], "the rest is known");
+    let (_, gone) = walk(&mut tree, &[(1, "/unread")], None, (10, 11));
+    assert_eq!(gone, [CgroupId(2)], "it can be read again");
 }
 
 #[test]
@@ -85,7 +95,7 @@ fn what_a_walk_finds_again_was_never_gone() {
     let mut tree = CgroupTree::default();
     made(&mut tree, 1, "/a", 1);
     tree.removed(CgroupId(1), Monotonic(2));
-    assert_eq!(walk(&mut tree, &[(1, "/a")], true, (5, 7)), (vec![1], vec![]));
+    assert_eq!(walk(&mut tree, &[(1, "/a")], None, (5, 7)), (vec![1], vec![]));
     tree.forget(Monotonic(2) + KEEP_REMOVED);
     assert_eq!(tree.living().count(), 1);
     assert!(tree.removed(CgroupId(1), Monotonic(8)), "and can go now");
@@ -116,15 +126,15 @@ fn what_is_not_kept_is_counted_anew_by_each_walk() {
     let mut tree = CgroupTree::default();
     let names: Vec<_> = (0..10_000).map(|id| (id, format!("/{id}"))).collect();
     let found: Vec<_> = names.iter().map(|(id, name)| (*id, name.as_str())).collect();
-    walk(&mut tree, &found, true, (1, 2));
+    walk(&mut tree, &found, None, (1, 2));
     assert_eq!(tree.not_kept(Role::Other), 10_000 - OTHERS.cgroups as u64);
     made(&mut tree, 10_001, "/gone-again", 3);
     tree.removed(CgroupId(10_001), Monotonic(3));
     made(&mut tree, 10_000, "/more", 3);
     assert_eq!(tree.not_kept(Role::Other), 10_001 - OTHERS.cgroups as u64);
-    walk(&mut tree, &found[..9_000], true, (4, 5));
+    walk(&mut tree, &found[..9_000], None, (4, 5));
     assert_eq!(tree.not_kept(Role::Other), 9_000 - OTHERS.cgroups as u64);
-    walk(&mut tree, &found[..10], true, (6, 7));
+    walk(&mut tree, &found[..10], None, (6, 7));
     assert_eq!(tree.not_kept(Role::Other), 0);
 }
 
@@ -168,7 +178,7 @@ fn other_rules_sort_anew() {
 fn only_what_an_event_told_of_lately_is_new() {
     let mut tree = CgroupTree::default();
     made(&mut tree, 1, "/a", 7);
-    walk(&mut tree, &[(1, "/a"), (2, "/b")], true, (8, 9));
+    walk(&mut tree, &[(1, "/a"), (2, "/b")], None, (8, 9));
     let later = Monotonic(7) + NEW_FOR;
     let is_new = |id, now| tree.is_new(CgroupId(id), now);
     assert!(is_new(1, Monotonic(9)) && !is_new(1, later));
