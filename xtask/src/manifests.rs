@@ -26,9 +26,10 @@ use std::{
 const ALTERNATIVE: &str = "bundles-crio";
 
 /// What changes the same objects, in the order that `deploy/kustomization.yaml` has.
-const COMBINED: [[&str; 4]; 2] = [
+const COMBINED: [[&str; 4]; 3] = [
     ["openshift", "busy-nodes", "kernel-5.10", "rootless"],
     ["no-ebpf", "busy-nodes", "kernel-5.10", "rootless"],
+    ["openshift", "no-ebpf", "busy-nodes", "rootless"],
 ];
 
 /// What stands for components in the table of what is granted.

@@ -35,6 +35,11 @@ herder_model::labels! {
 }
 
 impl Reporter {
+    /// The agent has taken the file of `--web-config-file`, and follows it.
+    pub fn access_begins(&self) {
+        self.metrics.families.access_last_successful.set([], 1);
+    }
+
     /// The file of `--web-config-file`, or one that it names, was read again.
     pub fn access_reload(&self, taken: Result<InForce, &dyn Error>) {
         match taken {
@@ -50,8 +55,10 @@ impl Reporter {
                 tracing::error!(%error, "The changed web configuration was rejected; the previous one stays in force.");
             }
         }
+        let families = &self.metrics.families;
         let result = if taken.is_ok() { "ok" } else { "error" };
-        self.metrics.families.access_reloads.add([result], 1);
+        families.access_reloads.add([result], 1);
+        families.access_last_successful.set([], taken.is_ok().into());
     }
 
     /// A client of the port was not let in.

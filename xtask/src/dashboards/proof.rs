@@ -3,7 +3,8 @@
 //!
 //! A small server plays the agents: each scrape gets the next recorded exposition,
 //! so that counters grow as they did. A third agent does not answer. An expression
-//! that finds nothing there fails, alerts too: the recorded nodes have every trouble.
+//! that finds nothing there fails, alerts too: the recorded nodes have every trouble, and
+//! what no agent was recorded with is added to one of them.
 //!
 //! Two jobs scrape the agents, and a second cluster has the same ones, which one job
 //! scrapes: each panel has to show the same of both.
@@ -52,6 +53,16 @@ pub enum Scraped {
     /// Two jobs, and once more in a second cluster.
     ByMany,
 }
+
+/// What is added to the exposition of an agent: a rejected certificate, which no recorded agent
+/// had, and what kube-state-metrics says of a DaemonSet with a pod that is not ready.
+const ADDED: (&str, &str) = (
+    "node-2",
+    "herder_web_config_last_reload_successful 0\n\
+     kube_daemonset_status_desired_number_scheduled{daemonset=\"herder-agent\"} 3\n\
+     kube_daemonset_status_updated_number_scheduled{daemonset=\"herder-agent\"} 3\n\
+     kube_daemonset_status_number_ready{daemonset=\"herder-agent\"} 2\n",
+);
 
 /// The same expositions over and over, each scrape one further.
 type Expositions = Arc<Mutex<BTreeMap<String, (usize, Vec<String>)>>>;
@@ -195,7 +206,10 @@ pub fn fed(program: &Path, name: &str, interval: Duration, scraped: Scraped) -> 
     let nodes = record::nodes()?;
     let names: Vec<_> = nodes.keys().cloned().collect();
     let mut takes = BTreeMap::new();
-    for (node, all) in nodes {
+    for (node, mut all) in nodes {
+        if node == ADDED.0 {
+            all.iter_mut().for_each(|take| *take += ADDED.1);
+        }
         if scraped == Scraped::ByMany {
             takes.extend(["again", GREEN].map(|by| (format!("{node}/{by}"), (0, all.clone()))));
         }
@@ -240,8 +254,8 @@ fn healthy(prometheus: &Prometheus) -> Result<()> {
     Ok(())
 }
 
-/// Evaluates each second. Only the recording group's own interval is
-/// shortened for that; the rules are as they are.
+/// Evaluates each second. Only the groups' own intervals are shortened for that; the rules
+/// are as they are.
 fn config(
     agents: SocketAddr,
     nodes: &[String],
@@ -250,7 +264,9 @@ fn config(
 ) -> Result<String> {
     let rules = fs::read_to_string(directory().join("alerts.yaml"))?;
     let quick = output()?.join("alerts-quick.yaml");
-    fs::write(&quick, rules.replace("interval: 30s", "interval: 1s"))?;
+    let own = ["interval: 30s", "interval: 2m"];
+    let quicker = own.iter().fold(rules, |rules, own| rules.replace(own, "interval: 1s"));
+    fs::write(&quick, quicker)?;
     asked(Command::new("promtool").args(["check", "rules"]).arg(&quick))
         .context("promtool does not take the quicker rules")?;
     let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?;

@@ -113,6 +113,53 @@ fn every_metric_is_in_the_contract() {
     }
 }
 
+/// What is in the parentheses that the text begins with.
+fn inside(text: &str) -> &str {
+    let mut depth = 0;
+    let end = text.find(|letter| {
+        depth += i32::from(letter == '(') - i32::from(letter == ')');
+        depth == 0
+    });
+    &text[1..end.unwrap()]
+}
+
+/// An agent that was replaced has left its part under another `instance`: the largest of the two
+/// would be less than both counted.
+#[test]
+fn what_grows_is_summed_up_within_a_job() {
+    let grows = |text: &str| text.contains("increase(") || text.contains("rate(");
+    for one in proof::expressions().unwrap() {
+        let expr = one.expr.split_whitespace().collect::<Vec<_>>().join(" ");
+        let expr = expr.replace("( ", "(").replace(" )", ")");
+        let summed = "sum by (cluster, node, job";
+        assert!(!grows(&expr) || expr.contains(summed), "{}: {expr}", one.from);
+        for part in expr.split("max by (cluster, node").skip(1) {
+            let (labels, of) = part.split_once(") ").unwrap();
+            let of = inside(of);
+            let begin = format!("{summed}{labels}) (");
+            assert!(!grows(of) || of.starts_with(&begin), "{}: no {begin} in {of}", one.from);
+        }
+    }
+}
+
+/// A rule is evaluated twice a minute. What it reads of every container of thousands of nodes has to
+/// be little; what was recorded of those with kills may be of a day.
+#[test]
+fn no_rule_reads_more_than_an_hour_of_what_agents_expose() {
+    for rule in source::rules().unwrap().groups.iter().flat_map(|group| &group.rules) {
+        let letter = |letter: char| letter.is_ascii_alphanumeric() || "_:".contains(letter);
+        for (at, _) in rule.expr.match_indices('[') {
+            let (before, range) = rule.expr.split_at(at);
+            let range = range[1..].split(']').next().unwrap();
+            let selected = before.strip_suffix('}').and_then(|it| it.rsplit_once('{'));
+            let series = selected.map_or(before, |(series, _)| series);
+            let series = series.rsplit(|found| !letter(found)).next().unwrap();
+            let short = range == "1h" || range.ends_with('m');
+            assert!(short || series.contains(':'), "{}: {series}[{range}]", rule.name());
+        }
+    }
+}
+
 /// Each alert links to its own heading, and each heading is of an alert.
 #[test]
 fn the_runbook_has_each_alert() {

@@ -25,6 +25,9 @@ const CHOICES: &[(&str, &[&str])] = &[
     ("busyNodes=true", &["busy-nodes"]),
     ("rootless=true", &["rootless"]),
     ("ebpf=false,busyNodes=true,rootless=true", &["no-ebpf", "busy-nodes", "rootless"]),
+    // No maps, no limit of their memory.
+    ("ebpf=false,kernelBelow511=true", &["no-ebpf"]),
+    ("ebpf=false,openshift.enabled=true", &["openshift", "no-ebpf"]),
     ("state.onNode=true", &["state"]),
     ("systemd.enabled=true", &["systemd"]),
     ("bundles.enabled=true", &["bundles"]),
@@ -76,6 +79,10 @@ const MISTAKES: &[(&str, &str)] = &[
     ("rules[0].name=a b,rules[0].oomGroup=leave", "name"),
     ("resources.limit.memory=1Gi", "limit"),
     ("escalation.restartSeconds=0", "restartSeconds"),
+    // Kubernetes refuses an update without a pod that may be missing.
+    ("maxUnavailable=0", "maxUnavailable"),
+    ("maxUnavailable=0%", "maxUnavailable"),
+    ("maxUnavailable=ten", "maxUnavailable"),
     (
         "rules[0].name=a,rules[0].oomGroup=single-process,rules[0].cgroups[0]=/a,rules[0].escalate.to=kill",
         "to",
@@ -125,6 +132,10 @@ pub(super) fn check(kubectl: &Kubectl) -> Result<Vec<Value>> {
             };
             ensure!(error.contains(word), "Helm {major} with {set:?} says {error}");
         }
+        // An earlier one asks the cluster even for what it does not install.
+        if major == "4" {
+            notes_say_what_the_component_does(&helm)?;
+        }
         all.extend(template(&helm, "dashboard.enabled=true,podMonitor.labels.release=x", &[])?);
         let packed = made(output()?.join("chart"))?;
         let to = packed.display().to_string();
@@ -136,6 +147,18 @@ pub(super) fn check(kubectl: &Kubectl) -> Result<Vec<Value>> {
         HELMS.len()
     ));
     Ok(all)
+}
+
+/// The component `openshift` annotates the namespace, which a chart does not have.
+fn notes_say_what_the_component_does(helm: &Helm) -> Result<()> {
+    for openshift in [true, false] {
+        let set = format!("openshift.enabled={openshift}");
+        let install = ["install", "herder", "--dry-run=client", "--namespace", NAMESPACE];
+        let said = helm.run(&[&install[..], &["--set", &set]].concat(), &directory())?;
+        let command = format!("kubectl annotate namespace {NAMESPACE} openshift.io/node-selector=");
+        ensure!(said.contains(&command) == openshift, "the notes with {set:?} are {said}");
+    }
+    Ok(())
 }
 
 /// Another log level is another file for the agents that run, and no other pod.

@@ -157,6 +157,7 @@ fn config(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{os::unix::fs::PermissionsExt, process::Command};
 
     fn placed(name: &str, text: &str) -> Option<File> {
         place(&File { name: name.into(), mode: 0o644, bytes: text.as_bytes().to_vec() })
@@ -183,5 +184,40 @@ mod tests {
             assert_eq!(placed(from, "x").unwrap().name, to);
         }
         assert!(placed("LICENSE", "x").is_none());
+    }
+
+    /// systemd refuses a masked unit, and a new version may not start. dpkg would take either for
+    /// a package that is installed by half.
+    #[test]
+    fn no_script_fails_where_systemd_does() {
+        let scratch = std::env::temp_dir().join(format!("herder-scripts-{}", std::process::id()));
+        fs::create_dir_all(&scratch).unwrap();
+        let systemctl = scratch.join("systemctl");
+        fs::write(&systemctl, "#!/bin/sh\necho called >> \"$0.log\"\nexit 1\n").unwrap();
+        fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:{}", scratch.display(), std::env::var("PATH").unwrap());
+        for (name, text) in SCRIPTS {
+            let text = text.replace("/run/systemd/system", &scratch.display().to_string());
+            let mut script = Command::new("sh");
+            let done = script.args(["-c", &text, name, "remove"]).env("PATH", &path).status();
+            assert!(done.unwrap().success(), "{name}");
+        }
+        let calls = fs::read_to_string(scratch.join("systemctl.log")).unwrap();
+        assert_eq!(calls.lines().count(), 5, "each script asked systemd");
+        fs::remove_dir_all(&scratch).unwrap();
+    }
+
+    /// lintian knows an exception by its line.
+    #[test]
+    fn exceptions_name_the_lines_that_they_are_for() {
+        let scripts = [("postinst", SCRIPTS[0].1), ("prerm", SCRIPTS[1].1)];
+        for (name, text) in scripts {
+            let mut calls = text.lines().enumerate().filter(|(_, line)| {
+                line.trim().starts_with("systemctl ") && !line.contains("daemon-reload")
+            });
+            let (at, _) = calls.next().unwrap();
+            let exception = format!("maintainer-script-calls-systemctl [{name}:{}]", at + 1);
+            assert!(OVERRIDES.contains(&exception) && calls.next().is_none(), "{exception}");
+        }
     }
 }

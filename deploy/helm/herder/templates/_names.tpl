@@ -35,7 +35,8 @@ app.kubernetes.io/name: herder
 {{- if .Values.protectInit.enabled -}}
 {{- $added = append $added "DAC_OVERRIDE" -}}
 {{- end -}}
-{{- if or .Values.kernelBelow511 .Values.protectInit.enabled -}}
+{{- /* Older kernels limit the memory of maps, which only eBPF has. */ -}}
+{{- if or (and .Values.ebpf .Values.kernelBelow511) .Values.protectInit.enabled -}}
 {{- $added = append $added "SYS_RESOURCE" -}}
 {{- end -}}
 {{- if and .Values.rootless (not .Values.protectInit.enabled) -}}

@@ -47,6 +47,7 @@ pub(crate) fn start(path: PathBuf) -> Result<(watch::Receiver<Access>, AccessRel
 impl AccessReload {
     /// What it takes has to be enough for the `rules`.
     pub(crate) async fn watch(mut self, reporter: Arc<Reporter>, mut rules: Rules) {
+        reporter.access_begins();
         let mut known = self.loaded;
         let mut chain = ChainWatch::new(&self.path);
         let mut unwatched = false;

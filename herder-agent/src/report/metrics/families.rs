@@ -179,6 +179,8 @@ families! {
             "1 while inotify watches the configuration file, 0 while it is only read every 10 s or there is no file.";
         config_watch_failures: Counter "herder_config_watch_failures_total" [] from [[]],
             "Failed attempts to watch the configuration file.";
+        access_last_successful: Gauge "herder_web_config_last_reload_successful" [],
+            "1 if the --web-config-file and the files that it names are in force as they were last read, 0 if they were rejected; no series without one.";
         access_reloads: Counter "herder_web_config_reloads_total" ["result"]
             from [["ok"], ["error"]],
             "Changes of the --web-config-file or of a file that it names, in force (ok) or rejected (error).";

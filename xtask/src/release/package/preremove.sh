@@ -4,7 +4,7 @@ set -e
 case "$1" in
 remove | 0)
     if [ -d /run/systemd/system ]; then
-        systemctl disable --now herder-agent.service
+        systemctl disable --now herder-agent.service || systemctl stop herder-agent.service || true
     fi
     ;;
 esac

@@ -38,7 +38,15 @@ impl Case {
     }
 
     fn counted(&self, result: &str, count: u64) -> bool {
-        let line = format!("herder_web_config_reloads_total{{result=\"{result}\"}} {count}");
+        self.shows(&format!("herder_web_config_reloads_total{{result=\"{result}\"}} {count}"))
+    }
+
+    /// Whether what was read last is in force.
+    fn last_successful(&self, value: u8) -> bool {
+        self.shows(&format!("herder_web_config_last_reload_successful {value}"))
+    }
+
+    fn shows(&self, line: &str) -> bool {
         let text = String::from_utf8(self.reporter.metrics().exposition().0).unwrap();
         text.lines().any(|found| found == line)
     }
@@ -74,14 +82,17 @@ async fn a_broken_file_keeps_what_was_in_force() {
     let hash = bcrypt::hash("x", 4).unwrap();
     fs::write(&file, format!("basic_auth_users: {{a: {hash}}}")).unwrap();
     assert_eq!(case.next().await, Some((false, true)));
-    assert!(case.counted("ok", 1));
+    assert!(case.counted("ok", 1) && case.last_successful(1));
     for (number, broken) in ["basic_auth_users: {a: x}", "", "basic: {}"].into_iter().enumerate() {
         fs::write(&file, broken).unwrap();
         case.counts("error", number as u64 + 1).await;
+        assert!(case.last_successful(0));
     }
     assert_eq!(asks_for(&case.taken.borrow()), (false, true), "the port did not open");
     fs::write(&file, "{}").unwrap();
     assert_eq!(case.next().await, Some((false, false)));
+    case.counts("ok", 2).await;
+    assert!(case.last_successful(1));
 }
 
 #[tokio::test]
@@ -126,6 +137,7 @@ async fn a_certificate_that_is_renewed_is_taken() {
         fs::write(directory.join("web.yaml"), text).unwrap();
     });
     sleep(Duration::from_millis(50)).await;
+    assert!(case.last_successful(1), "before any change");
     renew(&case.directory.join("secret"), "..2");
     assert_eq!(case.next().await, Some((true, false)));
     assert!(case.counted("ok", 1) && case.counted("error", 0));

@@ -66,6 +66,7 @@ fn every_family_is_documented_as_it_is_exported() {
     let fresh = exported(&metrics);
     metrics.rule("web");
     metrics.escalating("web", To::Restart);
+    metrics.families.access_last_successful.set([], 1);
     for owner in [pod("web-0"), host("/x")] {
         metrics.oom_group_effective(&owner, Some(false), false, NOW);
     }
