@@ -9,17 +9,18 @@ import time
 import own_kills
 
 
+def pre_fork(server, worker):
+    worker.since = time.time()
+
+
 def child_exit(server, worker):
-    # The hook does not say how the worker ended. It has ended just now, and so has one that was
-    # killed: an older kill was another process with the same id.
-    since = time.time() - 5
     # In a thread of its own: the master must not wait before it starts the next worker.
-    threading.Thread(target=_report, args=(server, worker, since), daemon=True).start()
+    threading.Thread(target=_report, args=(server, worker), daemon=True).start()
 
 
-def _report(server, worker, since):
+def _report(server, worker):
     # Most workers that end were not killed; a short patience is enough to know that.
-    kill = own_kills.killed(worker.pid, since, patience=3.0)
+    kill = own_kills.killed(worker.pid, worker.since, patience=3.0)
     if kill:
         memory = own_kills.memory(kill, worker.pid)
         server.log.error("Worker %s ran out of memory (%s).", worker.pid, memory)

@@ -30,8 +30,7 @@ def kills():
 def killed(pid, since, patience=5.0):
     """The kill that took the process `pid`, or None: there is none, or no agent says so.
 
-    `since` is when the process was started, or some seconds before it ended (time.time()), because
-    process ids are used again.
+    `since` is when the process was started (time.time()), because process ids are used again.
     The agent has a kill some milliseconds after it happened. In a container that has just
     started it may take seconds until the agent knows the pod, so it is asked for a while.
     """

@@ -26,6 +26,9 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 /// and one long after it, do not.
 const ATTEMPTS: u32 = 3;
 
+/// Attempts that follow each other within this time are one: what asks for memory asks again at once.
+const ONE: Duration = Duration::from_millis(500);
+
 /// Attempts without a victim that are so far apart are not the same emergency. Memory that no kill
 /// frees, such as files in a tmpfs, may leave a supervisor that only tries to fork now and then,
 /// with pauses of its own between the attempts.
@@ -138,6 +141,8 @@ enum Phase {
 struct Emergency {
     since: Monotonic,
     attempts: u32,
+    /// When the last of these began.
+    counted: Monotonic,
     last: Attempt,
 }
 
@@ -247,10 +252,15 @@ impl Shield {
         };
         let before = self.emergencies.iter().position(|it| it.last.domain == domain);
         let before = before.map(|before| self.emergencies.swap_remove(before)).filter(goes_on);
-        let emergency = Emergency {
-            since: before.map_or(at, |it| it.since),
-            attempts: before.map_or(1, |it| it.attempts.saturating_add(1)),
-            last: attempt,
+        let emergency = match before {
+            None => Emergency { since: at, attempts: 1, counted: at, last: attempt },
+            Some(before) if at.saturating_duration_since(before.counted) < ONE => {
+                Emergency { last: attempt, ..before }
+            }
+            Some(Emergency { since, attempts, .. }) => {
+                let attempts = attempts.saturating_add(1);
+                Emergency { since, attempts, counted: at, last: attempt }
+            }
         };
         self.emergencies.push(emergency);
         let lasts = at.saturating_duration_since(emergency.since);

@@ -62,12 +62,10 @@ impl CurrentPods {
 }
 
 impl Known {
-    /// Keeps a pod, as far as there is room: of more than that its names, or nothing.
-    fn keep(&mut self, mut pod: Pod) {
+    /// Keeps a pod if there is room for it. Of one that is not here, the runtime says what it was
+    /// created with.
+    fn keep(&mut self, pod: Pod) {
         self.forget(pod.uid);
-        if self.size + room::size(&pod) > MOST {
-            room::names_only(&mut pod);
-        }
         let size = self.size + room::size(&pod);
         if size <= MOST {
             self.size = size;

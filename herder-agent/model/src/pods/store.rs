@@ -19,7 +19,7 @@ use crate::owner::{
     path::{Part, PodCgroup},
 };
 use core::net::IpAddr;
-use room::{Room, left_out};
+use room::{Room, is_left_out, left_out};
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     mem,
@@ -245,6 +245,10 @@ impl PodStore {
     fn upsert(&mut self, mut pod: Pod) -> Vec<PodChange> {
         let room = self.make_room(&mut pod);
         let mut changes = if matches!(room, Room::None) { Vec::new() } else { self.keep(pod) };
+        if matches!(room, Room::Names) {
+            // It has no more of them than others; what is full is said once.
+            changes.retain(|change| !is_left_out(change));
+        }
         changes.extend(self.note_room(&room));
         changes
     }

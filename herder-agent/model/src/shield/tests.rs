@@ -184,6 +184,9 @@ fn attempts_with_pauses_between_them_are_an_emergency_too() {
     let pauses = [0, 1, 3, 6, 10].map(|second| (second * 1000, 7, 12));
     assert_eq!(gives_way(pauses), Some(3000));
     assert_eq!(gives_way([(0, 7, 0), (59_000, 7, 0)]), None, "two moments");
+    let retried = [0, 20, 40, 59_000, 59_020].map(|time| (time, 7, 0));
+    assert_eq!(gives_way(retried), None, "two moments in which it is tried again and again");
+    assert_eq!(gives_way((0..200).map(|number| (number * 20, 7, 0))), Some(2000), "without end");
     assert_eq!(gives_way((0..9).map(|number| (number * 61_000, 7, 0))), None, "too far apart");
 }
 

@@ -93,7 +93,7 @@ impl PodStore {
 }
 
 /// Leaves the names of a pod.
-pub(in crate::pods) fn names_only(pod: &mut Pod) {
+fn names_only(pod: &mut Pod) {
     pod.labels = None;
     (pod.oom_group, pod.oom_escalate) = (None, None);
     pod.more_containers |= !pod.containers.is_empty();
@@ -106,4 +106,9 @@ pub(super) fn left_out(before: Option<&Pod>, pod: &Pod) -> impl Iterator<Item = 
     let containers = pod.more_containers && before.is_none_or(|before| !before.more_containers);
     let labels = labels.then_some(PodChange::LabelsLeftOut(pod.uid));
     labels.into_iter().chain(containers.then_some(PodChange::ContainersLeftOut(pod.uid)))
+}
+
+/// Whether this says that one pod has too much.
+pub(super) fn is_left_out(change: &PodChange) -> bool {
+    matches!(change, PodChange::LabelsLeftOut(_) | PodChange::ContainersLeftOut(_))
 }

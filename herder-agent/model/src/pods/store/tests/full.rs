@@ -33,6 +33,7 @@ fn pods_that_run_come_before_those_that_the_kubelet_refuses() {
     let refused: Vec<_> = (0..12).map(|number| numbered(number, 20)).collect();
     let changes: Vec<_> = refused.iter().flat_map(|pod| take(&mut store, pod)).collect();
     assert_eq!(changes.iter().filter(|change| **change == PodChange::Full).count(), 1, "once");
+    assert!(!changes.iter().any(is_left_out), "none of them has too much: {changes:?}");
     assert_eq!(containers(&store, &refused[0]), Some(20));
     let last = store.get(refused[11].uid).unwrap();
     assert_eq!((last.containers.len(), last.more_containers, &last.labels), (0, true, &None));
