@@ -91,11 +91,17 @@ pub struct Enforcer {
     beyond: HashSet<CgroupId>,
     /// Those of which not even that is known.
     not_kept: u64,
+    /// What stood in the way of the last containers that were removed with an obstacle: a kill may
+    /// be read after that.
+    removed_with: VecDeque<(CgroupId, Obstacle)>,
 }
 
 /// Containers that are governed: many times what a kubelet starts on a node. Each takes a
 /// descriptor and two watches, some 5 KiB with what the kernel keeps for it.
 const MOST: usize = 4096;
+
+/// Removed containers whose obstacle is remembered.
+const MOST_REMOVED: usize = 64;
 
 impl Enforcer {
     /// Without a root (no cgroup v2) nothing is enforced, and each matched
@@ -113,6 +119,7 @@ impl Enforcer {
             unrestored: HashMap::new(),
             beyond: HashSet::new(),
             not_kept: 0,
+            removed_with: VecDeque::new(),
         }
     }
 
@@ -171,9 +178,13 @@ impl Enforcer {
         self.report_obstacles();
     }
 
-    /// The obstacle to a container's value, if there is one.
+    /// The obstacle to a container's value, if there is one, or was when it was removed.
     pub fn obstacle(&self, id: CgroupId) -> Option<Obstacle> {
-        self.container(id).and_then(Container::obstacle)
+        let removed = || {
+            let mut newest_first = self.removed_with.iter().rev();
+            newest_first.find(|(removed, _)| *removed == id).map(|(_, obstacle)| *obstacle)
+        };
+        self.container(id).map_or_else(removed, Container::obstacle)
     }
 
     /// Where systemd keeps the unit files of transient scopes.
@@ -241,6 +252,12 @@ impl Enforcer {
         self.beyond.remove(&id);
         self.left.remove(&id);
         if let Some(container) = self.containers.remove(&id) {
+            if let Some(obstacle) = container.obstacle() {
+                if self.removed_with.len() == MOST_REMOVED {
+                    self.removed_with.pop_front();
+                }
+                self.removed_with.push_back((id, obstacle));
+            }
             self.end(container);
         }
     }

@@ -23,7 +23,9 @@ impl Core {
         let now = self.clock.now();
         let Some(id) = id.filter(|id| !self.cgroups.tree.is_gone(*id)) else {
             let age = now.saturating_duration_since(victim.time);
-            return self.settle_fates(vec![Settled { kill, container, ended: Some(age) }], None);
+            let obstacle = id.and_then(|id| self.enforcer.obstacle(id));
+            return self
+                .settle_fates(vec![Settled { kill, container, ended: Some(age) }], obstacle);
         };
         // Those before it did not end the container, if this one does.
         if report.ends && !may_be_stopped(self.enforcer.systemd_transient(), &container) {

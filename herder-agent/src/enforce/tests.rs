@@ -1,6 +1,7 @@
 mod backed_off;
 mod given_back;
 mod inner;
+mod removed;
 mod unrestored;
 
 use super::*;
