@@ -6,9 +6,9 @@
 //!
 //! [`Core`] only passes on what its parts find out; each part owns its state: [`Cgroups`],
 //! [`Subjects`] (whose a cgroup is and what is wanted of it), [`Kills`], [`Audit`], [`Notices`],
-//! and the enforcer. Kills, counts, names and cgroups take the time from one clock (the enforcer
-//! and the Events have their own), and all is done by calls that do not wait; [`Core::run`] alone
-//! waits. So `tests/pipeline.rs` drives the same core without a kernel.
+//! and the enforcer. All of them take the time from one clock, but for what Events wait for in a task
+//! of their own. All is done by calls that do not wait; [`Core::run`] alone waits. So
+//! `tests/pipeline.rs` drives the same core without a kernel.
 
 mod appearing;
 mod arguments;

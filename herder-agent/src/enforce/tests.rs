@@ -1,12 +1,14 @@
 mod backed_off;
 mod given_back;
 mod inner;
+pub(super) mod modes;
 mod removed;
 mod unrestored;
 
 use super::*;
 use crate::{kernel::cgroupfs::dir::EVENTS, report::Reporter};
 use herder_model::cgroup::OOM_GROUP;
+use modes::bound_by_modes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     fs,

@@ -2,23 +2,9 @@
 
 use super::*;
 use herder_model::{enforcement::WriteResult, saved::SavedCgroup};
-use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-use std::{os::unix::fs::PermissionsExt, thread};
+use std::os::unix::fs::PermissionsExt;
 
 const ERRORS: &str = r#"herder_oom_group_writes_total{result="error",rule="rule"}"#;
-
-/// Runs as one whom the modes of files bind.
-fn bound_by_modes(test: impl FnOnce() + Send + 'static) {
-    let run = move || {
-        let mut sets = capabilities(None).unwrap();
-        let overrides = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
-        sets.effective.remove(overrides);
-        set_capabilities(None, sets).unwrap();
-        test();
-    };
-    // Only this thread loses them.
-    thread::spawn(run).join().unwrap();
-}
 
 /// What becomes of the way to a value: it can be read only, not even that, or the cgroup cannot be
 /// opened.

@@ -29,9 +29,9 @@ pub type Part = Vec<(CgroupId, CgroupPath)>;
 pub struct Walked {
     /// Cgroups that lie too deep to be handed over.
     pub too_deep: u64,
-    /// Directories that could not be read,
+    /// Directories that could not be read.
     pub unread: u64,
-    /// and where that is. What was not found elsewhere is not there.
+    /// Where they are. What was not found elsewhere is not there.
     pub unknown: Unknown,
     /// The first of them, and why.
     pub first_unread: Option<(String, io::Error)>,

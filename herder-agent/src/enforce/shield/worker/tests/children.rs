@@ -1,18 +1,6 @@
 use super::*;
-use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-use std::{os::unix::fs::PermissionsExt, thread};
-
-/// Runs as one that CAP_DAC_OVERRIDE was not granted to.
-fn without_override(test: impl FnOnce() + Send + 'static) {
-    let run = move || {
-        let mut sets = capabilities(None).unwrap();
-        sets.effective.remove(CapabilitySet::DAC_OVERRIDE);
-        set_capabilities(None, sets).unwrap();
-        test();
-    };
-    // Only this thread loses it.
-    thread::spawn(run).join().unwrap();
-}
+use crate::enforce::tests::modes::bound_by_modes;
+use std::os::unix::fs::PermissionsExt;
 
 /// A child that has become another user's, whom the agent cannot write to.
 fn of_another_user(node: &Node) {
@@ -23,7 +11,7 @@ fn of_another_user(node: &Node) {
 
 #[test]
 fn a_child_that_cannot_be_restored_ends_the_protection() {
-    without_override(|| {
+    bound_by_modes(|| {
         let mut node = Node::protected("refused-fork");
         of_another_user(&node);
         node.forks(11, 100);
