@@ -12,6 +12,7 @@ const DAEMON_SETS: [(&str, &str); 2] =
 /// Name and contents.
 type File = (&'static str, Vec<u8>);
 
+/// What a guest finds in /images.
 pub fn all(built: &Built) -> Result<Vec<File>> {
     let mut all = vec![
         ("guest.tar", image::guest(&built.guest)?),
