@@ -148,6 +148,7 @@ pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
         process::memory::let_file_go();
     });
     reporter.attached(source.name(), source.means());
+    reporter.ebpf_refused(source.replaces_ebpf());
     log_attached(args, &*source, &listen);
 
     let asks_runtime = asks_runtime(args, root.as_ref());

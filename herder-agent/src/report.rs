@@ -92,6 +92,11 @@ impl Reporter {
         }
     }
 
+    /// Whether kills are only counted because the kernel refused the eBPF programs.
+    pub fn ebpf_refused(&self, refused: bool) {
+        self.metrics.families.ebpf_refused.set([], refused.into());
+    }
+
     /// The name of the source of kills, once that is known.
     pub fn source(&self) -> Option<&'static str> {
         self.source.get().copied()

@@ -40,7 +40,7 @@ const OTHERS: &[&str] = &[
     "manifest", // krew's
     "namespace",
     "now",
-    "reuse-values", // helm's
+    "reset-then-reuse-values", // helm's
     "set-json",
     "release", // cargo's
     "order",

@@ -52,6 +52,11 @@ pub trait Source: Send {
         self.traced().means()
     }
 
+    /// Whether it was taken because the kernel refused the eBPF programs.
+    fn replaces_ebpf(&self) -> bool {
+        false
+    }
+
     /// What the kernel offers its programs, if it has some.
     fn facts(&self) -> Option<&KernelFacts> {
         None
@@ -183,7 +188,7 @@ pub fn attach(
         Err(probe) => match MemoryEvents::new(root) {
             Ok(counts) => {
                 tracing::warn!(error = %probe, "Kills are counted by memory.events: reports have neither the victim's process nor the trigger.");
-                Ok(Box::new(counts))
+                Ok(Box::new(counts.in_place_of_ebpf()))
             }
             Err(counts) => Err(SourceError::Neither { probe: Box::new(probe), counts }),
         },

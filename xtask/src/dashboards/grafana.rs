@@ -20,12 +20,13 @@ const SELECTIONS: [(&str, &str); 3] = [
 /// What `@grown(X)` stands for: by how much X has grown in the chosen time. What was not
 /// there before that has grown by all that it has, since `increase()` does not see the
 /// first kill of a series that begins with it. Not so where Prometheus has just begun to
-/// scrape an agent that is older.
+/// scrape an agent that is older, by two minutes at least: the first scrape comes after the
+/// start.
 fn grown(series: &str) -> String {
     format!(
         "(last_over_time({series}[$__range]) unless {series} offset $__range \
          unless on (cluster, node, instance, job) \
-         (process_start_time_seconds < time() - $__range_s \
+         (process_start_time_seconds < time() - $__range_s - 120 \
          unless process_start_time_seconds offset $__range) \
          or increase({series}[$__range]))"
     )

@@ -54,11 +54,15 @@ pub enum Scraped {
     ByMany,
 }
 
-/// What is added to the exposition of an agent: a rejected certificate, which no recorded agent
-/// had, and what kube-state-metrics says of a DaemonSet with a pod that is not ready.
+/// What is added to the exposition of an agent: a rejected certificate and refused programs, which
+/// no recorded agent had, a kill as a Prometheus without `honorLabels` has it, and what
+/// kube-state-metrics says of a DaemonSet with a pod that is not ready.
 const ADDED: (&str, &str) = (
     "node-2",
     "herder_web_config_last_reload_successful 0\n\
+     herder_ebpf_refused 1\n\
+     herder_oom_kills_total{namespace=\"herder-system\",pod=\"herder-agent-x\",container=\"agent\",\
+     exported_namespace=\"shop\",kind=\"subprocess\",limit=\"container\"} 1\n\
      kube_daemonset_status_desired_number_scheduled{daemonset=\"herder-agent\"} 3\n\
      kube_daemonset_status_updated_number_scheduled{daemonset=\"herder-agent\"} 3\n\
      kube_daemonset_status_number_ready{daemonset=\"herder-agent\"} 2\n",

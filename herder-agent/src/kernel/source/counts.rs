@@ -76,6 +76,7 @@ pub struct MemoryEvents {
     more: bool,
     /// It was logged that there are no more watches.
     reported_short: bool,
+    replaces_ebpf: bool,
 }
 
 impl MemoryEvents {
@@ -99,7 +100,14 @@ impl MemoryEvents {
             overflow: false,
             more: false,
             reported_short: false,
+            replaces_ebpf: false,
         })
+    }
+
+    /// The same, taken because the kernel refused the eBPF programs.
+    pub(super) fn in_place_of_ebpf(mut self) -> Self {
+        self.replaces_ebpf = true;
+        self
     }
 
     /// Watches a cgroup, as far as it is not watched yet. Its count is to be read
@@ -268,6 +276,10 @@ impl Source for MemoryEvents {
 
     fn means(&self) -> Means {
         Means::Counts
+    }
+
+    fn replaces_ebpf(&self) -> bool {
+        self.replaces_ebpf
     }
 
     fn descriptors(&self) -> Descriptors<'_> {

@@ -167,6 +167,8 @@ families! {
         build_info: Gauge "herder_build_info"
             ["version", "revision", "kernel", "source", "means"],
             "Always 1; its labels are the agent's version and revision, the kernel, the source of kills, and by what means kills are told apart.";
+        ebpf_refused: Gauge "herder_ebpf_refused" [] from [[]],
+            "1 if kills are only counted because the kernel refused the eBPF programs, else 0.";
         config_info: Gauge "herder_config_info" ["hash", "log_level"],
             "Always 1; its labels are the hash of the configuration file in force, and the log level.";
         config_last_successful: Gauge "herder_config_last_reload_successful" [],

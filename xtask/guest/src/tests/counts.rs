@@ -172,7 +172,11 @@ fn refused_programs_are_told() {
     let mut agent = unprivileged(&["--source", "auto"]);
     let log = Agent::log();
     assert!(log.contains("CAP_BPF") && log.contains("Kills are counted by memory.events"), "{log}");
+    assert_eq!(agent.metric("herder_ebpf_refused"), 1.0);
     assert!(agent.stop().success());
+    // Where counts were asked for, nothing was refused.
+    let agent = unprivileged(&["--source", "memory-events"]);
+    assert_eq!(agent.metric("herder_ebpf_refused"), 0.0);
 }
 
 /// No program may run with the runtime's value, though nothing but inotify tells of its
