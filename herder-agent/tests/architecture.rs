@@ -321,7 +321,7 @@ fn words_of_before_stay_away() {
 }
 
 #[test]
-fn an_arrow_that_is_turned_is_told_with_its_place() {
+fn an_arrow_that_is_turned_is_reported_with_its_place() {
     let file = |module: &str, text: &str| {
         [Source::of(&format!("herder-agent/src/{module}"), module, text)]
     };

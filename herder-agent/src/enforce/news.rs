@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fight_is_told_once_for_a_while() {
+    fn reverts_are_reported_once_for_a_while() {
         let begin = Monotonic(7);
         let told = |seconds: &[u64]| -> Vec<u64> {
             let mut fight = Fight::default();

@@ -287,21 +287,21 @@ impl Node {
 
     /// The API server tells of the pod, whose container has this ID.
     pub(crate) fn pod_is(&mut self, letter: char) {
-        self.tell(Event::Applied(Box::new(pod_object(letter))));
+        self.push(Event::Applied(Box::new(pod_object(letter))));
     }
 
     pub(crate) fn pod_is_deleted(&mut self) {
-        self.tell(Event::Deleted(PodUid::parse(UID).unwrap()));
+        self.push(Event::Deleted(PodUid::parse(UID).unwrap()));
     }
 
     /// All pods of the node are told.
     pub(crate) fn pods_are(&mut self, letter: char) {
-        self.tell(Event::ListStarted);
+        self.push(Event::ListStarted);
         self.pod_is(letter);
-        self.tell(Event::Listed);
+        self.push(Event::Listed);
     }
 
-    fn tell(&mut self, event: Event) {
+    fn push(&mut self, event: Event) {
         self.core.take(Message::Pod(event));
         self.turn();
     }
@@ -311,7 +311,7 @@ impl Node {
     pub(crate) fn pod_is_annotated(&mut self, mode: &str, escalate: &str) {
         let mut pod = pod_object('a');
         (pod.oom_group, pod.oom_escalate) = (Some(mode.into()), Some(escalate.into()));
-        self.tell(Event::Applied(Box::new(pod)));
+        self.push(Event::Applied(Box::new(pod)));
     }
 
     /// What was read of a container's bundle comes back to the core.

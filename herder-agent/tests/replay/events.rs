@@ -42,10 +42,10 @@ fn occurrence(message: &str) -> Occurrence {
 /// Tells the messages to a server with these replies, until all are done.
 async fn emit(replies: Vec<Reply>, messages: &[&str]) -> (Vec<Outcome>, Vec<Asked>) {
     let server = Server::play(replies).await;
-    (tell_to(&server, messages).await, server.asked())
+    (send_to(&server, messages).await, server.asked())
 }
 
-async fn tell_to(server: &Server, messages: &[&str]) -> Vec<Outcome> {
+async fn send_to(server: &Server, messages: &[&str]) -> Vec<Outcome> {
     let outcomes = Arc::new(Mutex::new(Vec::new()));
     let seen = outcomes.clone();
     let on_outcome: OnOutcome = Arc::new(move |outcome| seen.lock().unwrap().push(outcome));
@@ -132,7 +132,7 @@ async fn what_is_refused_is_not_tried_again() {
 async fn what_is_no_answer_is_counted_and_tried_again() {
     for (what, reply) in no_answers("Event") {
         let server = Server::play(vec![reply(), reply(), whole("event-post-201")]).await;
-        let outcomes = tell_to(&server, &["a"]).await;
+        let outcomes = send_to(&server, &["a"]).await;
         assert_eq!(outcomes, [Outcome::Created], "{what}");
         assert_eq!(server.failures(), [Failure::Malformed; 2], "{what}");
         let methods: Vec<_> = server.asked().iter().map(|asked| asked.line.clone()).collect();
@@ -140,13 +140,13 @@ async fn what_is_no_answer_is_counted_and_tried_again() {
 
         let replies = vec![whole("event-post-201"), reply(), whole("event-patch-200")];
         let server = Server::play(replies).await;
-        let outcomes = tell_to(&server, &["a", "a"]).await;
+        let outcomes = send_to(&server, &["a", "a"]).await;
         assert_eq!(outcomes, [Outcome::Created, Outcome::Updated], "{what}");
         assert_eq!(server.failures(), [Failure::Malformed], "{what}");
     }
     let page = || no_answers("Event").remove(0).1();
     let server = Server::play((0..TRIES).map(|_| page()).collect()).await;
-    assert_eq!(tell_to(&server, &["a"]).await, [Outcome::Failed(Failure::Malformed)]);
+    assert_eq!(send_to(&server, &["a"]).await, [Outcome::Failed(Failure::Malformed)]);
     assert_eq!(server.failures(), [Failure::Malformed; TRIES]);
 }
 
@@ -291,7 +291,7 @@ fn body(asked: &Asked) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_storm_some_kills_are_told_and_the_rest_is_counted_now_and_then() {
+async fn of_a_storm_some_kills_are_emitted_and_the_rest_is_counted_now_and_then() {
     let replies = (0..3).map(|_| whole("event-post-201"));
     let replies = replies.chain((0..3).map(|_| whole("event-patch-200"))).collect();
     let mut storm = Storm::of(replies).await;

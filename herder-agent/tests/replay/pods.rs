@@ -92,7 +92,7 @@ impl Follower {
     }
 
     /// All changes that come of a list and these watches, of which so many are cut.
-    async fn told_of(watches: Vec<Reply>, cut: usize) -> (Vec<PodChange>, Vec<Failure>) {
+    async fn changes_of(watches: Vec<Reply>, cut: usize) -> (Vec<PodChange>, Vec<Failure>) {
         let asked = 1 + watches.len() + usize::from(cut > 0);
         let replies = iter::once(whole("streaming-list")).chain(watches).collect();
         let mut follower = Follower::of(replies).await;
@@ -353,7 +353,7 @@ async fn a_pod_without_a_uid_is_left_out_and_counted() {
 /// An outage that changes its face is told again; the server that refuses is told by what
 /// it says.
 #[tokio::test]
-async fn what_an_outage_is_about_is_told_as_often_as_it_changes() {
+async fn what_an_outage_is_about_is_logged_as_often_as_it_changes() {
     let (log, _guard) = logged();
     let replies = vec![
         Reply::Nothing,

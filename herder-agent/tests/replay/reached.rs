@@ -120,7 +120,7 @@ async fn ask(url: String) -> (Option<String>, Vec<Failure>) {
 }
 
 #[tokio::test]
-async fn each_way_not_to_be_reached_is_told_with_its_cause_and_what_to_do() {
+async fn each_way_not_to_be_reached_is_printed_with_its_cause_and_what_to_do() {
     use Failure::{Connection, Timeout};
     let table = [
         ("https", Server::Absent, Connection, ["Connection refused", "is the API server running"]),
@@ -185,7 +185,7 @@ async fn a_server_with_a_good_certificate_is_reached() {
 
 /// The page itself is not told: whoever answered may have put anything in it.
 #[tokio::test]
-async fn a_page_is_told_by_its_type() {
+async fn a_page_is_recognised_by_its_type() {
     let (_, page) = no_answers("Status").remove(0);
     let server = super::server::Server::play(vec![page()]).await;
     let request = Request::get("/version").body(Vec::new()).unwrap();
@@ -199,7 +199,7 @@ async fn a_page_is_told_by_its_type() {
 
 /// A refusal is told by what it says, in a line, and not as long as whoever says it likes.
 #[tokio::test]
-async fn a_refusal_is_told_by_what_it_says() {
+async fn a_refusal_is_recognised_by_what_it_says() {
     let long =
         "no\n\n2026-01-01T00:00:00Z  INFO \u{1b}[31m OOM kill.".to_owned() + &"x".repeat(5000);
     let status = serde_json::json!({"kind": "Status", "message": long, "code": 403}).to_string();

@@ -47,7 +47,7 @@ fn a_killed_child_is_started_again_and_sigterm_ends_all() {
 }
 
 #[test]
-fn a_bad_setting_is_told() {
+fn a_bad_setting_is_rejected() {
     let mut hog = Command::new(env!("CARGO_BIN_EXE_herder-hog"));
     let output = hog.env("HOG_CHILDREN", "none").output().unwrap();
     assert!(!output.status.success());

@@ -105,7 +105,7 @@ fn containers_of_all_kinds_are_named_and_matched() {
 }
 
 #[test]
-fn a_restarted_container_is_matched_before_its_status_is_told() {
+fn a_restarted_container_is_matched_before_its_status_is_known() {
     let mut naming = naming();
     naming.made(CgroupId(10), &path('f'));
     naming.made(CgroupId(11), &path('a'));
@@ -298,7 +298,7 @@ fn a_learnt_container_is_forgotten_a_while_after_its_cgroup() {
 }
 
 #[test]
-fn what_the_runtime_tells_again_adds_to_what_is_known() {
+fn what_the_runtime_sends_again_adds_to_what_is_known() {
     let mut naming = Naming::new(false);
     let created = RuntimeContainer { init: None, ..learnt('a', "worker", "web") };
     let started = RuntimeContainer { instead_of: None, ..learnt('a', "worker", "web") };

@@ -80,7 +80,7 @@ mod tests {
 
     /// Each once, in whatever order it goes on.
     #[test]
-    fn what_ends_is_told_once_and_what_never_began_is_not() {
+    fn what_ends_is_reported_once_and_what_never_began_is_not() {
         let protect = Protect { path: CgroupPath::root(), rule: "r".into(), init: None };
         let wanted = Wanted { containers: [(ID, protect)].into(), ..Wanted::default() };
         let (kernel, changed) = (Unprotected::NoOtherVictim, Unprotected::Changed);

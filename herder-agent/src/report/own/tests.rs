@@ -50,7 +50,7 @@ fn own(reporter: &Reporter, pod: &str) -> Option<Value> {
 }
 
 #[test]
-fn a_pod_is_told_of_its_own_processes_and_limits_only() {
+fn a_pod_sees_its_own_processes_and_limits_only() {
     let reporter = Reporter::default();
     reporter.kill(&group_above_the_pods());
     assert_eq!(own(&reporter, OTHER), None, "the kernel chose a process of another pod");
@@ -109,7 +109,7 @@ fn the_fields_are_these() {
 }
 
 #[test]
-fn limits_up_to_the_pods_are_told() {
+fn limits_up_to_the_pods_are_reported() {
     let table = [
         (Place::Container, true),
         (Place::Inside, true),
@@ -138,7 +138,7 @@ fn limits_up_to_the_pods_are_told() {
 
 /// Where others' memory is a part of it, it names what the pod may not know.
 #[test]
-fn a_finding_is_told_where_it_is_about_the_pod_alone() {
+fn a_finding_is_emitted_where_it_is_about_the_pod_alone() {
     for (place, is_told) in [
         (Place::Container, true),
         (Place::Parent, true),

@@ -233,7 +233,7 @@ async fn a_busy_core_keeps_no_container_waiting() {
 
 /// The core ends before the runtime's plugin does.
 #[tokio::test]
-async fn a_runtime_is_answered_although_nobody_learns_of_it_any_more() {
+async fn a_runtime_is_answered_although_nothing_learns_of_it_any_more() {
     let mut scene = Scene::new("end", false);
     let listener = listen(&scene.socket);
     let (mut runtime, _) = Runtime::meet(&listener, vec![container(1, 0)]).await;

@@ -291,7 +291,7 @@ mod tests {
 
     /// Each has asked while another check was made, and is gone.
     #[tokio::test]
-    async fn clients_that_have_gone_keep_nobody_waiting() {
+    async fn clients_that_have_gone_keep_no_other_waiting() {
         let hash = bcrypt::hash("secret", 8).unwrap();
         let passwords = Passwords::start(&BTreeMap::from([("a".into(), hash)])).unwrap();
         for guess in 0..200 {

@@ -87,11 +87,11 @@ impl Api {
 
     /// Tells a changed pod to whoever watches.
     pub fn modified(&self, pod: &Value) {
-        self.tell("MODIFIED", pod);
+        self.push("MODIFIED", pod);
     }
 
     /// An event of this kind.
-    pub fn tell(&self, kind: &str, pod: &Value) {
+    pub fn push(&self, kind: &str, pod: &Value) {
         eventually("a client watches", || {
             let mut watches = self.watches.lock().unwrap();
             // An agent that has ended watches no more.

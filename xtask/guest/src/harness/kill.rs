@@ -27,6 +27,6 @@ pub fn sub_process_dies(agent: &Agent, path: &str) {
 }
 
 /// Kills that the last agent has logged.
-pub fn told_in_log() -> usize {
+pub fn reported_in_log() -> usize {
     Agent::log().matches("OOM kill.").count()
 }

@@ -99,7 +99,7 @@ pub fn take_shared(bytes: usize) {
 
 /// Takes memory straight from the kernel, each page of it, and gives it back; nothing if the
 /// kernel has none.
-pub fn take_and_give_back(bytes: usize) {
+pub fn take_and_free(bytes: usize) {
     // SAFETY: a new mapping, which nothing else knows of.
     let memory = unsafe {
         rustix::mm::mmap_anonymous(

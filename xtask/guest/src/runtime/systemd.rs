@@ -289,7 +289,7 @@ fn scope_that_systemd_stops() {
         } else if parameter("suite").as_deref() == Some("trixie") {
             assert_eq!(left, 0, "systemd has ended them");
         }
-        assert_told(&agent, &api, policy == "continue", left > 0);
+        assert_printed(&agent, &api, policy == "continue", left > 0);
         drop(scope);
         eventually("the scope is gone", || agent.container(&path).is_none());
     }
@@ -297,7 +297,7 @@ fn scope_that_systemd_stops() {
 
 /// What became of the container after the newest kill is told everywhere alike, and not before
 /// it is known: as long as systemd may yet stop it, it is not.
-fn assert_told(agent: &Agent, api: &Api, nobody_stops_it: bool, lives: bool) {
+fn assert_printed(agent: &Agent, api: &Api, nobody_stops_it: bool, lives: bool) {
     let survived = || agent.kills().pop().unwrap()["survived"].clone();
     let shown = || {
         let output = Command::new("/bin/herder-agent").arg("kills").output().unwrap();

@@ -20,7 +20,7 @@ pub const TESTS: &[Test] = tests![
     counted_kinds_and_limits,
     counted_storm,
     counted_when_gone,
-    refused_programs_are_told,
+    refused_programs_are_reported,
     fallback_is_a_failure
 ];
 
@@ -163,7 +163,7 @@ fn counted_when_gone() {
 }
 
 /// Whoever asks for the programs gets them, or an error.
-fn refused_programs_are_told() {
+fn refused_programs_are_reported() {
     let mut agent = Agent::spawn(MATCHED, &["--source", "ebpf"], &[]);
     assert_eq!(agent.wait().code(), Some(1));
     let log = Agent::log();

@@ -20,7 +20,7 @@ pub const TESTS: &[Test] = tests![
     no_watch_left,
     no_descriptor_left,
     clock_steps_back,
-    nobody_reads_the_log
+    the_log_is_not_read
 ];
 
 /// The slow resync is what corrects then, and each container says so; until there is one.
@@ -101,7 +101,7 @@ fn clock_steps_back() {
 }
 
 /// Whoever collects the log has stopped. Enforcement and reports go on.
-fn nobody_reads_the_log() {
+fn the_log_is_not_read() {
     let mut agent =
         Agent::spawn_with(MATCHED, &[], &capabilities(), [Stdio::piped(), Stdio::null()]);
     let pipe = agent.output();

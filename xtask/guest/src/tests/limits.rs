@@ -18,7 +18,7 @@ pub const TESTS: &[Test] = tests![
     limit_of_the_only_container,
     limits_of_two_containers,
     limit_of_the_pod_as_a_whole,
-    limits_that_only_cgroups_tell
+    limits_that_only_cgroups_have
 ];
 
 const KINDS: [&str; 3] = ["subprocess", "init", "group"];
@@ -159,7 +159,7 @@ fn limit_of_the_pod_as_a_whole() {
 }
 
 /// Without an API server, and without eBPF: what the cgroups say is enough.
-fn limits_that_only_cgroups_tell() {
+fn limits_that_only_cgroups_have() {
     let rules = format!(
         "rules:\n- {{name: m, cgroups: ['{}/*'], oomGroup: single-process}}\n",
         cgroup().rsplit_once('/').unwrap().0

@@ -12,18 +12,18 @@ use serde_json::{Value, json};
 use std::{fs, process::Command, thread::sleep, time::Duration};
 
 pub const TESTS: &[Test] = tests![
-    pod_is_told_of_kills,
-    pod_is_told_of_a_group_inside,
-    pod_is_told_that_its_container_ended,
-    pod_is_told_of_a_bad_annotation,
-    pod_is_told_what_is_in_the_way
+    pod_has_events_of_kills,
+    pod_has_an_event_of_a_group_inside,
+    pod_has_an_event_that_its_container_ended,
+    pod_has_an_event_of_a_bad_annotation,
+    pod_has_an_event_of_the_obstacle
 ];
 
 const SURVIVED: &str =
     r#"herder_oom_kills_survived_total{container="worker",namespace="shop",pod="web-0"}"#;
 
 /// Each kill is an Event on the pod: who died, by what limit, and what was left.
-fn pod_is_told_of_kills() {
+fn pod_has_events_of_kills() {
     let mut pod = pod(1, Some(ID), None);
     pod["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "60Mi"}});
     let api = Api::start(&pod);
@@ -76,7 +76,7 @@ fn pod_is_told_of_kills() {
 
 /// A cgroup that the container has made is killed as a group: that is no end of the
 /// container, unless its init is in it.
-fn pod_is_told_of_a_group_inside() {
+fn pod_has_an_event_of_a_group_inside() {
     let api = Api::start(&pod(1, Some(ID), None));
     for (init_in_job, reason, end) in [
         (false, "SubprocessOOMKilled", "1 process of the container was left running."),
@@ -102,7 +102,7 @@ fn pod_is_told_of_a_group_inside() {
 
 /// A container whose program gives up because of its child has not survived; log, API, terminal
 /// and Event say so when it is known.
-fn pod_is_told_that_its_container_ended() {
+fn pod_has_an_event_that_its_container_ended() {
     let api = Api::start(&pod(1, Some(ID), None));
     let agent = agent(&[]);
     let mut container = Container::start_program(&cgroup(), 60, &["gives-up", "100"]);
@@ -124,7 +124,7 @@ fn pod_is_told_that_its_container_ended() {
 }
 
 /// One Event for a value that cannot be understood, and the count.
-fn pod_is_told_of_a_bad_annotation() {
+fn pod_has_an_event_of_a_bad_annotation() {
     let api = Api::start(&pod(1, Some(ID), None));
     let agent = Agent::start_with("rules: []", &["--kubernetes", "on", "--node-name", "node-1"]);
     let container = Container::start(&cgroup(), 60, &["idle"]);
@@ -143,7 +143,7 @@ fn pod_is_told_of_a_bad_annotation() {
 }
 
 /// An ancestor is in the way, and somebody sets the value again and again.
-fn pod_is_told_what_is_in_the_way() {
+fn pod_has_an_event_of_the_obstacle() {
     let api = Api::start(&pod(1, Some(ID), None));
     let agent = agent(&["--resync-seconds", "1"]);
     let container = Container::start(&cgroup(), 60, &["idle"]);

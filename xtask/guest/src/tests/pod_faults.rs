@@ -21,8 +21,8 @@ pub const TESTS: &[Test] = tests![
     pods_come_and_go,
     watch_is_cut_each_second,
     api_server_goes_away,
-    pod_of_a_fight_is_told_once,
-    pod_is_told_before_the_agent_ends
+    pod_of_reverts_has_one_event,
+    pod_has_its_event_before_the_agent_ends
 ];
 
 /// Another pod like the one of the other tests, and the cgroup of its container.
@@ -126,7 +126,7 @@ fn api_server_goes_away() {
 
 /// Somebody writes a pod's value without end: one Event tells, and the agent takes less CPU
 /// than who writes.
-fn pod_of_a_fight_is_told_once() {
+fn pod_of_reverts_has_one_event() {
     let api = Api::start(&pod(1, Some(ID), None));
     let agent = agent(&[]);
     let container = Container::start(&cgroup(), 60, &["idle"]);
@@ -146,7 +146,7 @@ fn pod_of_a_fight_is_told_once() {
 }
 
 /// An agent that ends writes what it has yet to tell, and warns of nothing if it could.
-fn pod_is_told_before_the_agent_ends() {
+fn pod_has_its_event_before_the_agent_ends() {
     let api = Api::start(&pod(1, Some(ID), None));
     let mut agent = agent(&[]);
     let _container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);

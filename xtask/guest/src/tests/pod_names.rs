@@ -16,7 +16,7 @@ pub const TESTS: &[Test] = tests![
     pod_is_named,
     names_that_come_late,
     names_that_never_come,
-    bundle_tells_the_name,
+    bundle_has_the_name,
     names_that_come_in_part,
     only_container_is_named_at_once,
     kill_in_the_pods_own_cgroup,
@@ -77,7 +77,7 @@ fn names_that_never_come() {
 }
 
 /// The runtime's bundle names the container before the kubelet does.
-fn bundle_tells_the_name() {
+fn bundle_has_the_name() {
     let bundle = format!("/tmp/bundles/{ID}");
     fs::create_dir_all(&bundle).unwrap();
     let annotations = json!({

@@ -197,7 +197,7 @@ fn a_rule_that_asks_for_a_name_takes_the_only_one() {
 }
 
 #[test]
-fn the_runtime_tells_whose_a_pod_without_an_api_server_is() {
+fn the_runtime_names_the_owner_of_a_pod_without_an_api_server() {
     let mut naming = Naming::new(false);
     let above = cgroup(&format!("/kubepods/burstable/pod{UID}"));
     naming.made(CgroupId(1), &above);

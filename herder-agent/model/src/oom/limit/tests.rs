@@ -125,7 +125,7 @@ fn limits_that_are_no_whole_pages_still_add_up() {
 }
 
 #[test]
-fn what_was_used_is_told_by_what_can_be_read() {
+fn what_was_used_is_known_from_what_can_be_read() {
     let memory = |current: Option<u64>, peak: Option<u64>, killed: Option<u64>| Limits {
         container: Some(Memory { limit: Some(100 * MIB), current, peak }),
         killed,
@@ -148,7 +148,7 @@ fn what_was_used_is_told_by_what_can_be_read() {
 }
 
 #[test]
-fn a_container_that_is_gone_is_told_by_the_spec_of_its_pod() {
+fn a_container_that_is_gone_is_recognised_by_the_spec_of_its_pod() {
     let gone = Limits { container: None, below: Some(Parts::default()), ..one() };
     assert_eq!(gone.whose(Some(false)), Limit::Container);
     assert_eq!(gone.whose(Some(true)), Limit::Pod);

@@ -109,7 +109,7 @@ async fn all_pods_of_a_node_share_what_it_may_ask_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_not_told_still_counts() {
+async fn what_was_not_reported_still_counts() {
     let mut now = Instant::now();
     let mut correlator = Correlator::default();
     for _ in 0..30 {
@@ -154,7 +154,7 @@ fn names_are_valid_however_long_the_pod() {
 /// Events of a kill each that the pod's or the node's share did not allow, are made up for
 /// when it does; and none says more than what happened.
 #[tokio::test(start_paused = true)]
-async fn what_was_not_told_is_made_up_for() {
+async fn what_was_not_reported_is_made_up_for() {
     let mut now = Instant::now();
     let mut correlator = Correlator::default();
     let suppressed = SuppressedCount::default();

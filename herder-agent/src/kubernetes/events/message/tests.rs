@@ -83,7 +83,7 @@ fn a_group_inside_is_no_end_of_the_container() {
 }
 
 #[test]
-fn a_kill_is_told_in_full() {
+fn a_kill_is_reported_in_full() {
     let sizes = Sizes { total_vm: 1 << 40, anon_rss: 48 << 20, file_rss: 512 << 10, shmem_rss: 0 };
     let text = |kind, limit_kind, container, limit| {
         kill(&report(kind, limit_kind, "worker", Some(sizes)), &names(container), limit)
@@ -118,7 +118,7 @@ fn a_kill_is_told_in_full() {
 
 /// As in a sandbox that runs all of a pod.
 #[test]
-fn a_kill_in_no_known_container_is_told_of_the_pod() {
+fn a_kill_in_no_known_container_is_reported_of_the_pod() {
     let text = |kind| {
         let mut report = report(kind, Limit::Pod, "sentry", None);
         report.victim_owners.fill(Owner::Container(names("")));
@@ -143,7 +143,7 @@ fn a_kill_in_no_known_container_is_told_of_the_pod() {
 
 /// What was read comes before what the spec says, which may be older.
 #[test]
-fn a_limit_is_told_with_its_number() {
+fn a_limit_is_reported_with_its_number() {
     let memory = Memory { limit: Some(256 << 20), ..Memory::default() };
     let slice = CgroupPath::parse(b"/kubepods.slice").ok();
     let read = |place| Limits {
@@ -190,7 +190,7 @@ fn a_limit_is_told_with_its_number() {
 }
 
 #[test]
-fn what_is_left_is_told_where_it_is_known() {
+fn what_is_left_is_shown_where_it_is_known() {
     assert_eq!(left_running(Some(3)), " 3 processes of the container were left running.");
     assert_eq!(left_running(Some(1)), " 1 process of the container was left running.");
     assert_eq!(left_running(Some(0)), " No process of the container was left.");
@@ -198,7 +198,7 @@ fn what_is_left_is_told_where_it_is_known() {
 }
 
 #[test]
-fn the_end_of_a_container_is_told_with_what_came_before() {
+fn the_end_of_a_container_is_reported_with_what_came_before() {
     let reporter = Reporter::default();
     reporter.kill(&report(Kind::Subprocess, Limit::Container, "wor ker", None));
     let record = &reporter.kills(1)[0];
@@ -226,7 +226,7 @@ fn a_process_cannot_write_into_the_text() {
 }
 
 #[test]
-fn rules_are_told_with_what_to_do() {
+fn rules_are_printed_with_what_to_do() {
     assert_eq!(
         enforced("main", "jobs", false),
         "memory.oom.group of container main is now 0, as rule jobs says: an OOM kill takes one process."
@@ -286,7 +286,7 @@ fn sizes_are_short_and_texts_fit() {
 
 /// It is the last that is worth room.
 #[test]
-fn a_finding_is_told_if_it_fits() {
+fn a_finding_is_emitted_if_it_fits() {
     let at = |place, text: &str| {
         let finding = Some(Finding { text: text.to_owned(), rules: vec![Rule::OneProcess] });
         let scene = Some(Arc::new(Scene { finding, ..Scene::default() }));

@@ -163,7 +163,7 @@ async fn many_addresses_together_get_so_many_handshakes() {
 }
 
 #[tokio::test]
-async fn an_address_that_guesses_is_told_to_wait() {
+async fn an_address_that_guesses_has_to_wait() {
     let directory = Directory::new("guesses");
     let server =
         Server::start(directory.take(&format!("basic_auth_users: {{a: {}}}", hash("a"))).unwrap());
