@@ -1,8 +1,8 @@
 mod backed_off;
-mod given_back;
 mod inner;
 pub(super) mod modes;
 mod removed;
+mod restored;
 mod unrestored;
 
 use super::*;
@@ -106,7 +106,7 @@ impl Fake {
     }
 
     /// Whether inotify has an event.
-    fn is_logged(&self) -> bool {
+    fn is_notified(&self) -> bool {
         let inotify = self.enforcer.inotify().unwrap();
         let mut polled = [PollFd::new(&inotify, PollFlags::IN)];
         poll(&mut polled, Some(&Timespec::default())).unwrap() > 0
@@ -182,7 +182,7 @@ fn a_value_is_brought_and_kept() {
     }
     let writes = fake.state().writes;
     fake.enforcer.changed();
-    assert_eq!(fake.state().writes, writes, "the agent's own writes are told too and need nothing");
+    assert_eq!(fake.state().writes, writes, "inotify reports the agent's own writes too");
 }
 
 /// A change of a value that was right when the agent came is a revert, too.
@@ -220,9 +220,9 @@ fn what_is_written_to_other_files_wakes_nothing() {
     for name in ["cgroup.procs", "memory.max"] {
         fs::write(fake.directory("/c").join(name), "1").unwrap();
     }
-    assert!(!fake.is_logged());
+    assert!(!fake.is_notified());
     fs::write(fake.directory("/c").join(EVENTS), "oom_kill 1").unwrap();
-    assert!(fake.is_logged());
+    assert!(fake.is_notified());
     fake.enforcer.changed();
     let counted = Effect::Counted(Counted { id, oom_kills: 1 });
     assert_eq!(fake.effects().iter().rfind(|it| matches!(it, Effect::Counted(_))), Some(&counted));

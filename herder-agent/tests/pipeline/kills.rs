@@ -163,7 +163,7 @@ fn what_the_kernel_counted_beyond_what_was_reported_was_not_seen() {
     node.subprocess_dies(5);
     node.turn();
     node.pass(Duration::from_millis(4_999));
-    assert_eq!(node.metric(unseen), Some(0.0), "it may yet be told");
+    assert_eq!(node.metric(unseen), Some(0.0), "it may yet be reported");
     node.pass(Duration::from_millis(1));
     assert_eq!((node.kills().len(), node.metric(unseen)), (1, Some(2.0)));
     node.pass(Duration::from_secs(60));

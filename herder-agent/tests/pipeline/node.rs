@@ -191,7 +191,7 @@ impl Node {
         let hierarchy = CgroupMount {
             root: root.clone(),
             begins_at: mount.id(),
-            // Whoever runs the test has made the files.
+            // The user who runs the test has made the files.
             kubelet_uid: given.kubelet_uid.unwrap_or_else(|| fs::metadata(&root).unwrap().uid()),
             resync_every: Duration::from_secs(60),
         };
@@ -244,14 +244,14 @@ impl Node {
         self.turn();
     }
 
-    /// The kernel makes a cgroup and tells of it.
+    /// The kernel makes a cgroup and reports it.
     pub(crate) fn make(&mut self, path: &str) -> u64 {
         let id = make(&self.root.0, path);
         self.kernel.cgroup(records::cgroup(RecordKind::CgroupMkdir, id, path, self.clock.now()));
         id
     }
 
-    /// The kernel removes a cgroup and tells of it.
+    /// The kernel removes a cgroup and reports it.
     pub(crate) fn remove(&mut self, path: &str, id: u64) {
         fs::remove_dir_all(self.directory(path)).unwrap();
         self.kernel.cgroup(records::cgroup(RecordKind::CgroupRmdir, id, path, self.clock.now()));
@@ -285,7 +285,7 @@ impl Node {
         write(&self.root.0, &container('a'), file, text);
     }
 
-    /// The API server tells of the pod, whose container has this ID.
+    /// The API server sends the pod, whose container has this ID.
     pub(crate) fn pod_is(&mut self, letter: char) {
         self.push(Event::Applied(Box::new(pod_object(letter))));
     }
@@ -294,7 +294,7 @@ impl Node {
         self.push(Event::Deleted(PodUid::parse(UID).unwrap()));
     }
 
-    /// All pods of the node are told.
+    /// The API server lists all pods of the node.
     pub(crate) fn pods_are(&mut self, letter: char) {
         self.push(Event::ListStarted);
         self.pod_is(letter);

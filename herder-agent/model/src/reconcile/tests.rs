@@ -35,7 +35,7 @@ fn what_is_not_reported_is_unseen_once() {
     assert_eq!(
         reconciler.settle(Monotonic(40)),
         [(Some(ONE), 1)],
-        "what was told before explains nothing"
+        "what was reported before accounts for nothing"
     );
 }
 

@@ -82,11 +82,11 @@ fn an_obstacle_is_reported_once_for_each_pod() {
 fn a_bad_annotation_is_reported_once_for_each_value_and_counted_without_events() {
     let (mut notices, mut receiver) = notices();
     let error = AnnotationError::Word("x".into());
-    let mut tell = |pod: &Pod| notices.bad_annotation(pod, &error);
-    assert!(tell(&pod("01", &json!("x"))));
-    assert!(!tell(&pod("01", &json!("x"))));
-    assert!(tell(&pod("01", &json!("y"))));
-    assert!(tell(&pod("02", &json!("y"))));
+    let mut is_new = |pod: &Pod| notices.bad_annotation(pod, &error);
+    assert!(is_new(&pod("01", &json!("x"))));
+    assert!(!is_new(&pod("01", &json!("x"))));
+    assert!(is_new(&pod("01", &json!("y"))));
+    assert!(is_new(&pod("02", &json!("y"))));
     let emitted = emitted(&mut receiver);
     assert_eq!(emitted.len(), 3);
     assert!(

@@ -201,10 +201,10 @@ async fn what_is_not_understood_is_answered_with_nothing_and_counted() {
     let listener = listen(&scene.socket);
     let (mut runtime, _) = Runtime::meet(&listener, Vec::new()).await;
     let nowhere = Container { linux: None, ..container(1, 0) };
-    let nobody = ContainerRequest { container: None, ..about(pod(), container(1, 0)) };
+    let without_container = ContainerRequest { container: None, ..about(pod(), container(1, 0)) };
     assert_eq!(runtime.ask_bytes(vec![0xff; 9]).await, Bytes::new());
     assert_eq!(runtime.ask("CreateContainer", vec![0xff; 9]).await, Bytes::new());
-    for odd in [about(pod(), nowhere), nobody] {
+    for odd in [about(pod(), nowhere), without_container] {
         assert_eq!(runtime.ask("CreateContainer", odd.encode_to_vec()).await, Bytes::new());
     }
     assert_eq!(scene.answers("error"), "4");

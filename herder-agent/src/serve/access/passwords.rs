@@ -248,7 +248,7 @@ mod tests {
             (header("prometheus", "secret"), Checked::Right),
             (header("ä", "a:b"), Checked::Right),
             (header("prometheus", "a:b"), Checked::Wrong),
-            (header("nobody", "secret"), Checked::Wrong),
+            (header("stranger", "secret"), Checked::Wrong),
             (header("", ""), Checked::Wrong),
             (b"Bearer x".to_vec(), Checked::Wrong),
             (b"Basic ".to_vec(), Checked::Wrong),
@@ -266,14 +266,14 @@ mod tests {
     #[tokio::test]
     async fn a_wrong_name_is_checked_as_a_wrong_password_is() {
         let passwords = of(&[("a", "x"), ("b", "y")]);
-        for name in ["nobody", "c", ""] {
+        for name in ["stranger", "c", ""] {
             let decoy = passwords.decoy(name).unwrap();
             assert_eq!(passwords.decoy(name), Some(decoy), "the same each time");
             assert!(passwords.users.values().any(|hash| hash == decoy));
         }
         // Also if it hits the password of another.
         for password in ["x", "y"] {
-            assert_eq!(passwords.check(&header("nobody", password), HERE).await, Checked::Wrong);
+            assert_eq!(passwords.check(&header("stranger", password), HERE).await, Checked::Wrong);
         }
     }
 

@@ -242,7 +242,7 @@ async fn a_stream_goes_on_after_the_kill_that_is_named() {
     assert!(!all.contains("pa3"), "{all}");
 }
 
-/// What it was about to tell comes when the core has time again.
+/// What it was about to send comes when the core has time again.
 #[tokio::test]
 async fn a_stream_loses_nothing_while_the_core_has_no_time() {
     let port = Port::start().await;

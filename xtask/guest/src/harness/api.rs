@@ -1,4 +1,4 @@
-//! An API server of the test: a thread that streams pods to who watches, and takes Events.
+//! An API server of the test: a thread that streams pods to clients that watch, and takes Events.
 
 use super::wait::eventually;
 use serde_json::{Value, json};
@@ -85,7 +85,7 @@ impl Api {
         self.away.store(false, Ordering::Relaxed);
     }
 
-    /// Tells a changed pod to whoever watches.
+    /// Pushes a changed pod to the clients that watch.
     pub fn modified(&self, pod: &Value) {
         self.push("MODIFIED", pod);
     }

@@ -85,13 +85,13 @@ fn what_is_no_container_is_the_pods() {
         directory.clone(),
         format!("{directory}/kata_{}", id('f')),
         format!("{directory}/crio-conmon-{}", id('a')),
-        format!("{directory}/of/somebody"),
+        format!("{directory}/of/another"),
     ];
     for path in paths {
         let path = cgroup(&path);
         let mut naming = naming();
         naming.made(CgroupId(1), &path);
-        assert_eq!(kill(&naming, &path), "unnamed", "{path}: the API server may tell");
+        assert_eq!(kill(&naming, &path), "unnamed", "{path}: the API server may name it");
         assert_eq!(at_last(&naming, &path), "host", "{path}");
         naming.apply(of(&[("worker", 'r', Some('a'), false)]), Monotonic::ZERO);
         assert_eq!(kill(&naming, &path), "shop/web-0/", "{path}");

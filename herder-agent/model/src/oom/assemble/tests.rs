@@ -274,7 +274,7 @@ fn the_limit_of_an_inferred_kill_is_what_was_said_first() {
     assert_eq!(domains(&mut assembler), [Domain::Cgroup(CgroupId(7))]);
     assembler.marked(mark(12, 12, None), NOW + SECOND);
     assembler.expire(NOW + SECOND * 2);
-    assert_eq!(domains(&mut assembler), [Domain::Unknown], "nobody said anything");
+    assert_eq!(domains(&mut assembler), [Domain::Unknown], "nothing was inferred");
     // Where decisions are traced the kernel says it.
     let mut assembler = Assembler::new(TRACED);
     assembler.marked(mark(10, 10, Some(5)), NOW);

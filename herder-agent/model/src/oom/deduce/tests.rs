@@ -44,8 +44,8 @@ impl Story {
 }
 
 fn reported(kills: &[OomKill]) -> Vec<(usize, bool, bool)> {
-    let tell = |kill: &OomKill| (kill.victims.len(), kill.group.unwrap(), kill.ended.unwrap());
-    kills.iter().map(tell).collect()
+    let parts = |kill: &OomKill| (kill.victims.len(), kill.group.unwrap(), kill.ended.unwrap());
+    kills.iter().map(parts).collect()
 }
 
 #[test]

@@ -111,8 +111,8 @@ fn a_kill_is_reported_in_full() {
              48.5 MiB of memory), for lack of memory; the pod's limit was hit. The container ends.",
         ),
     ];
-    for (told, expected) in table {
-        assert_eq!(told, expected);
+    for (text, expected) in table {
+        assert_eq!(text, expected);
     }
 }
 
@@ -153,7 +153,7 @@ fn a_limit_is_reported_with_its_number() {
         container: Some(memory),
         ..Limits::default()
     };
-    let told = |limit, limits: Limits, name: &str, spec: Option<u64>| {
+    let message = |limit, limits: Limits, name: &str, spec: Option<u64>| {
         let report = KillReport { limits, ..report(Kind::Subprocess, limit, "x", None) };
         let text = kill(&report, &names(name), spec);
         text.split_once("; ").unwrap().1.to_owned()
@@ -162,27 +162,30 @@ fn a_limit_is_reported_with_its_number() {
     let spec = Some(64 << 20);
     let table = [
         (
-            told(container, read(Place::Container), "main", spec),
+            message(container, read(Place::Container), "main", spec),
             "the container's limit is 256 MiB.",
         ),
         // The pod's limit, which is only a sum.
-        (told(container, read(Place::Parent), "main", None), "the container's limit is 256 MiB."),
-        (told(container, read(Place::Parent), "side", spec), "the container's limit is 64 MiB."),
-        (told(container, read(Place::Parent), "side", None), "the container's limit was hit."),
         (
-            told(container, read(Place::Inside), "main", spec),
+            message(container, read(Place::Parent), "main", None),
+            "the container's limit is 256 MiB.",
+        ),
+        (message(container, read(Place::Parent), "side", spec), "the container's limit is 64 MiB."),
+        (message(container, read(Place::Parent), "side", None), "the container's limit was hit."),
+        (
+            message(container, read(Place::Inside), "main", spec),
             "the limit of 6 GiB of a cgroup inside of the container was hit.",
         ),
-        (told(pod, read(Place::Parent), "main", spec), "the pod's limit of 6 GiB was hit."),
+        (message(pod, read(Place::Parent), "main", spec), "the pod's limit of 6 GiB was hit."),
         (
-            told(pod, read(Place::Above), "side", spec),
+            message(pod, read(Place::Above), "side", spec),
             "the limit of 6 GiB of /kubepods.slice, above the pod, was hit.",
         ),
         (
-            told(pod, Limits { place: Place::Above, ..Limits::default() }, "main", None),
+            message(pod, Limits { place: Place::Above, ..Limits::default() }, "main", None),
             "the limit of a slice, above the pod, was hit.",
         ),
-        (told(Limit::Node, read(Place::Node), "main", spec), "the node ran out of memory."),
+        (message(Limit::Node, read(Place::Node), "main", spec), "the node ran out of memory."),
     ];
     for (text, expected) in table {
         assert_eq!(text, expected);
@@ -202,7 +205,7 @@ fn the_end_of_a_container_is_reported_with_what_came_before() {
     let reporter = Reporter::default();
     reporter.kill(&report(Kind::Subprocess, Limit::Container, "wor ker", None));
     let record = &reporter.kills(1)[0];
-    let told = |why| {
+    let message = |why| {
         ended(
             "main",
             (record.victim.comm.as_deref(), record.victim.pid),
@@ -212,9 +215,9 @@ fn the_end_of_a_container_is_reported_with_what_came_before() {
     };
     let plain = "Container main ended 0.3 s after process wor?ker (pid 4711) of it was killed for \
                  lack of memory.";
-    assert_eq!(told(None), plain);
-    assert_eq!(told(Some(Obstacle::Ancestor)), plain, "which is nothing that ends it later");
-    let stopped = told(Some(Obstacle::SystemdOomPolicy));
+    assert_eq!(message(None), plain);
+    assert_eq!(message(Some(Obstacle::Ancestor)), plain, "which is nothing that ends it later");
+    let stopped = message(Some(Obstacle::SystemdOomPolicy));
     assert!(stopped.starts_with(plain) && stopped.contains("systemd stops its scope"), "{stopped}");
 }
 

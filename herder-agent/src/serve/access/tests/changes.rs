@@ -44,7 +44,7 @@ async fn until(stream: &mut (impl AsyncReadExt + Unpin), end: &str) -> String {
     text
 }
 
-/// It would be told of kills for an hour.
+/// It would receive kills for an hour.
 #[tokio::test]
 async fn a_stream_ends_when_its_user_is_removed() {
     let directory = Directory::new("stream-of-user");

@@ -32,7 +32,7 @@ fn the_first_value_comes_back_when_the_rule_goes() {
     assert!(!fake.enforcer.governs(ids[0]));
     fake.write("/was1", "1");
     fake.enforcer.changed();
-    assert_eq!(fake.value("/was1"), "1", "nobody steers it any more");
+    assert_eq!(fake.value("/was1"), "1", "no rule holds for it any more");
 }
 
 /// The runtime writes 1 too, which changes nothing, and is what the container is to
@@ -91,7 +91,7 @@ fn another_rule_keeps_the_first_value() {
     fake.govern("/c", false);
     fake.govern("/c", true);
     assert_eq!((fake.value("/c").as_str(), fake.state().first), ("1", Some(1)));
-    assert_eq!((fake.state().writes, fake.state().reverts), (2, 0), "nobody interfered");
+    assert_eq!((fake.state().writes, fake.state().reverts), (2, 0), "nothing interfered");
 }
 
 /// What is restored is not left to the next agent, which may find another's value there.
