@@ -12,7 +12,7 @@ import own_kills
 
 
 class JobFailed(Exception):
-    """The job did not end well; the text is for whoever wanted it done."""
+    """The job did not end well; the text is for the caller that wanted it done."""
 
 
 def run(command):

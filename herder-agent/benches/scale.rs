@@ -60,7 +60,7 @@ fn series() {
     let reporter = Reporter::default();
     reporter.attached("ebpf", Means::Functions);
     let all = || (0..PODS).flat_map(|pod| (0..CONTAINERS).map(move |one| owner(pod, one)));
-    let tell = |what: &str| {
+    let measure = |what: &str| {
         let began = StdInstant::now();
         let (text, _) = reporter.metrics().exposition();
         let took = began.elapsed();
@@ -72,17 +72,17 @@ fn series() {
             (count * NODES) as f64 / 1e6
         );
     };
-    tell("no rule matches");
+    measure("no rule matches");
     for owner in all() {
         reporter.oom_group_effective(&owner, Some(false), false);
     }
-    tell("every container is matched");
+    measure("every container is matched");
     for kind in [Kind::Subprocess, Kind::Init, Kind::Group] {
         for owner in all() {
             reporter.kill(&report(owner, kind));
         }
     }
-    tell("and was killed as sub-process, init and group");
+    measure("and was killed as sub-process, init and group");
 }
 
 /// Requests of one node for an hour in which each pod has a kill every so often.

@@ -107,7 +107,7 @@ fn serve(reporter: &Arc<Reporter>, access: Access) -> SocketAddr {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let listeners = runtime.block_on(async { serve::bind(&[([127, 0, 0, 1], 0).into()]) }).unwrap();
     let address = listeners.addresses()[0];
-    // Nobody asks the core here.
+    // No request reaches the core here.
     let (core, _) = mpsc::channel(1);
     let (_, access) = watch::channel(access);
     let (ready, heartbeat) = (Readiness::default(), Heartbeat::default());

@@ -12,6 +12,8 @@
 mod circles;
 #[path = "architecture/source.rs"]
 mod source;
+#[path = "architecture/words.rs"]
+mod words;
 
 use source::{Source, read_all};
 use std::{
@@ -26,7 +28,7 @@ const ROOMS: [(&str, &[&str]); 10] = [
     ("kernel", &[]),
     ("kubernetes", &[]),
     ("runtime", &[]),
-    // A file of the agent's own, and so of nobody else's floor.
+    // A file of the agent's own, which needs no other room.
     ("state", &[]),
     ("enforce", &["kernel"]),
     // Only their words: what it logs and counts.
@@ -35,7 +37,7 @@ const ROOMS: [(&str, &[&str]); 10] = [
     ("cli", &["kernel", "enforce"]),
     ("serve", &["enforce", "report"]),
     ("core", &["kernel", "kubernetes", "runtime", "state", "enforce", "report"]),
-    // Wires all of them; nobody but the program starts it.
+    // Wires all of them; only the program starts it.
     (
         "agent",
         &["kernel", "kubernetes", "runtime", "state", "enforce", "report", "cli", "serve", "core"],
@@ -65,7 +67,7 @@ const CRATES: [(&str, &[&str]); 14] = [
     ("webpki", &["serve::access"]),
 ];
 
-/// What nobody names in herder-model, which does no IO and has no clock.
+/// What herder-model never names: it does no IO and has no clock.
 const NOT_IN_MODEL: [&str; 22] = [
     "aya",
     "bytes",
@@ -105,9 +107,6 @@ const CRATES_WITHOUT_CIRCLES: [&str; 7] = [
     "xtask/guest/src",
     "xtask/hog/src",
 ];
-
-/// Words that are said otherwise: report, the kernel, the operator.
-const OLD_WORDS: [&str; 6] = ["tell", "tells", "told", "somebody", "nobody", "whoever"];
 
 /// Most lines of a file.
 const LONGEST: usize = 400;
@@ -288,40 +287,8 @@ fn what_is_looked_for_is_where_the_table_says() {
     assert_eq!(misplaced("| x | `src/nowhere.rs` | `f()` |").len(), 2);
 }
 
-/// Each line that has a word for which there is a better one, but in tests.
-fn old_words(file: &str, text: &str) -> Vec<String> {
-    let code = text.split_once("#[cfg(test)]\nmod ").map_or(text, |(code, _)| code);
-    let is_old = |line: &&(usize, &str)| {
-        let line = line.1.to_lowercase();
-        let words: Vec<&str> = line.split(|it: char| !it.is_alphabetic()).collect();
-        let puts_back = |two: &[&str]| two[0].starts_with("giv") && two[1] == "back";
-        // Things are told apart.
-        words.iter().any(|word| OLD_WORDS.contains(word)) && !line.contains(" apart")
-            || words.windows(2).any(puts_back)
-    };
-    let lines: Vec<_> = code.lines().enumerate().collect();
-    let old = lines.iter().filter(is_old);
-    old.map(|(at, line)| format!("{file}:{}: {}", at + 1, line.trim())).collect()
-}
-
 #[test]
-fn words_of_before_stay_away() {
-    // The name in the state file is older.
-    let is_kept = |line: &String| line.ends_with("#[serde(rename = \"give_back\")]");
-    for directory in ["src", "model/src", "kubectl/src"] {
-        let directory = format!("herder-agent/{directory}");
-        for (file, text) in source::files(&workspace(), &directory, false) {
-            let mut old = old_words(&file, &text);
-            old.retain(|line| !is_kept(line));
-            assert_eq!(old, [""; 0]);
-        }
-    }
-    let text = "/// Nobody told it.\nfn give_back() {} // told apart\n#[cfg(test)]\nmod tests { /* told */ }";
-    assert_eq!(old_words("x.rs", text).len(), 2);
-}
-
-#[test]
-fn an_arrow_that_is_turned_is_told_with_its_place() {
+fn an_arrow_that_is_turned_is_reported_with_its_place() {
     let file = |module: &str, text: &str| {
         [Source::of(&format!("herder-agent/src/{module}"), module, text)]
     };

@@ -1,4 +1,4 @@
-//! The program as somebody types it.
+//! The program as a user types it.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,9 +14,9 @@ fn agent(arguments: &[&str]) -> Output {
 #[cfg(not(herder_ebpf))]
 fn without_the_object_it_says_what_to_do() {
     let output = agent(&["run", "--kubernetes", "off", "--listen", "127.0.0.1:0"]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains("cargo xtask build-ebpf"), "{told}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("cargo xtask build-ebpf"), "{stderr}");
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn every_flag_is_explained_and_has_an_environment_variable() {
         let text = lines.peek().copied().unwrap_or_default();
         assert!(text.len() > 10, "--{flag} says only {text:?}");
         let variable = format!("[env: HERDER_{}=", flag.replace('-', "_").to_uppercase());
-        assert!(help.contains(&variable), "{variable} of --{flag} is not told");
+        assert!(help.contains(&variable), "{variable} of --{flag} is not in the help");
     }
     assert!(flags >= 12, "{flags} flags in:\n{help}");
 }
@@ -49,10 +49,10 @@ fn a_wrong_configuration_is_named_with_its_line() {
     let output =
         agent(&["run", "--config", path, "--kubernetes", "off", "--listen", "127.0.0.1:0"]);
     std::fs::remove_file(&file).unwrap();
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{told}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
     for part in [path, "oomGruop", "4"] {
-        assert!(told.contains(part), "no {part} in: {told}");
+        assert!(stderr.contains(part), "no {part} in: {stderr}");
     }
 }
 
@@ -88,16 +88,16 @@ fn with_a_proxy(name: &str, proxy: &str, cluster: &str) -> String {
 #[test]
 fn a_proxy_of_the_environment_is_not_for_the_api_server() {
     for (name, proxy) in [("good", "http://proxy:3128"), ("bad", "no url at all"), ("none", "")] {
-        let told = with_a_proxy(name, proxy, "");
-        assert!(told.contains("memory controller"), "with {proxy:?} it comes so far: {told}");
+        let stderr = with_a_proxy(name, proxy, "");
+        assert!(stderr.contains("memory controller"), "with {proxy:?} it comes so far: {stderr}");
     }
 }
 
 #[test]
 fn a_proxy_of_the_kubeconfig_is_refused() {
-    let told = with_a_proxy("kubeconfig", "", ", proxy-url: 'http://proxy:3128'");
+    let stderr = with_a_proxy("kubeconfig", "", ", proxy-url: 'http://proxy:3128'");
     for part in ["proxy-url", "cluster c", "without a proxy"] {
-        assert!(told.contains(part), "{part}: {told}");
+        assert!(stderr.contains(part), "{part}: {stderr}");
     }
 }
 
@@ -112,8 +112,8 @@ fn a_password_without_tls_is_warned_of_unless_it_stays_on_this_machine() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_herder-agent"));
         command.args(["kills", "--url", url]).args(flags).env("HERDER_PASSWORD", "secret");
         let output = command.output().unwrap();
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(told.contains("in clear to 0.0.0.0"), warns, "{url} {flags:?}: {told}");
-        assert!(told.contains("cannot ask") && !told.contains("secret"), "{told}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(stderr.contains("in clear to 0.0.0.0"), warns, "{url} {flags:?}: {stderr}");
+        assert!(stderr.contains("cannot ask") && !stderr.contains("secret"), "{stderr}");
     }
 }

@@ -1,6 +1,6 @@
 //! How much memory the pods of a busy node take, that those that are gone take none, and
 //! what clients that do not read can make the server take. A program of its own, whose tests
-//! wait for each other, so that nobody else allocates meanwhile.
+//! wait for each other, so that nothing else allocates meanwhile.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Everything that reads bytes from outside, with inputs that somebody made worse.
+//! Everything that reads bytes from outside, with damaged inputs.
 //!
 //! Each directory of `corpus/` belongs to a target of the same name. Its files are
 //! tried as they are, then a fixed number of mutations of them: the same in every

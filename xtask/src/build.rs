@@ -23,7 +23,7 @@ pub struct Args {
     /// Say what is missing instead of installing it.
     #[arg(long)]
     pub no_install: bool,
-    /// Tell the commit in herder_build_info. The agent is then linked anew for
+    /// Export the commit in herder_build_info. The agent is then linked anew for
     /// every commit.
     #[arg(long)]
     pub revision: bool,

@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(rows, ["| `a.b` | `1` | One, two. |", "| `c` | `[{\"d\":2}]` | List. |"]);
     }
 
-    /// A value that nobody explains, or that the schema does not know, is one that users
+    /// A value that no text explains, or that the schema does not know, is one that users
     /// cannot find.
     #[test]
     fn every_value_is_explained_and_in_the_schema() {

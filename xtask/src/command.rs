@@ -80,8 +80,8 @@ pub fn program(name: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// git about a repository, whoever owns its files: a container's root finds the checkout to be
-/// another user's, and git would say nothing of it.
+/// git about a repository, whichever user owns its files: a container's root finds the checkout
+/// to be another user's, and git would say nothing of it.
 pub fn git(repository: &Path) -> Command {
     let mut git = program("git");
     git.current_dir(repository).arg("-c").arg(format!("safe.directory={}", repository.display()));
@@ -135,7 +135,7 @@ pub fn colours() -> bool {
     std::io::stdout().is_terminal() && !unwanted
 }
 
-/// Tells the user what a task does.
+/// Prints what a task does.
 pub fn say(text: &str) {
     eprintln!("xtask: {text}");
 }
@@ -205,7 +205,7 @@ mod tests {
         make("a b c");
         assert!(kept_of(&place, "a b c") && !place.join("a b").exists());
         fs::remove_dir_all(&place).unwrap();
-        assert!(!kept_of(&place, "a b c"), "somebody has removed it");
+        assert!(!kept_of(&place, "a b c"), "it was removed");
     }
 
     /// The shell stands for xtask, and is killed as a test that hangs is.

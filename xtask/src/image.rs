@@ -239,8 +239,8 @@ pub fn digest_of(file: &Path) -> Result<String> {
 
 fn knows_its_revision(program: &Program) -> Result<()> {
     let Some(source) = build::source() else { return Ok(()) };
-    let told = names(&program.bytes, &source.revision);
-    ensure!(told, "the agent does not know its revision {}", source.revision);
+    let knows = names(&program.bytes, &source.revision);
+    ensure!(knows, "the agent does not know its revision {}", source.revision);
     Ok(())
 }
 

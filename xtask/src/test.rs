@@ -13,7 +13,7 @@ use crate::{
 use anyhow::Result;
 use prepare::Prepared;
 use std::time::Instant;
-use work::{Work, side_by_side, told};
+use work::{Work, side_by_side, summary};
 
 /// What each suite's runtimes are asked, with or without systemd, so that all of it takes
 /// forty minutes: those of trixie how they write the value and how their containers die,
@@ -31,7 +31,7 @@ const ONCE: [&str; 3] = ["faults", "pods", "examples"];
 
 /// What arm64 is asked: kills whose group, limit and victims the programs have to read from
 /// that architecture's registers and structures and, where its functions cannot be traced,
-/// whatever is told by other means.
+/// whatever is found by other means.
 fn on_arm64(kernel: &Kernel) -> &'static str {
     if kernel.series == Series::V6_1 { "kill" } else { "group_kill" }
 }
@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut rows = side_by_side(1, timed(&prepared, args.memory));
     rows.extend(side_by_side(args.jobs, machines(&prepared, args.memory)));
     let mut total = prepared.unit;
-    told(&rows, &mut total);
+    summary(&rows, &mut total);
     println!("All of it took {:.0} s.", began.elapsed().as_secs_f64());
     println!("{} passed, {} failed", total.passed, total.failed);
     total.judge()
@@ -76,7 +76,7 @@ fn boots(prepared: &Prepared, memory: u32) -> Boots<'_> {
 
 /// What a kernel is asked besides what is timed. The older 5.10 has one form of the
 /// tracepoint to itself; the other and the latest are asked everything. What is between
-/// them differs in how kills are told, and 6.12, which the runtimes and the faults run on
+/// them differs in how kills are reported, and 6.12, which the runtimes and the faults run on
 /// too, in what it makes of cgroup v1.
 fn modes(kernel: &Kernel) -> &'static [&'static str] {
     match kernel.series {

@@ -259,9 +259,9 @@ impl Vm<'_> {
 
     fn boot_once(&self, show: &mut dyn FnMut(&str)) -> Result<Verdict> {
         let name = self.kernel.name();
-        let told =
+        let named =
             self.parameters.iter().filter(|(name, _)| ["mode", "suite", "measure"].contains(name));
-        let boot: Vec<_> = told.map(|(_, value)| value.as_str()).collect();
+        let boot: Vec<_> = named.map(|(_, value)| value.as_str()).collect();
         let boot = format!("{name}-{}", boot.join("-"));
         let initramfs = output()?.join(format!("initramfs-{boot}-{}.cpio", std::process::id()));
         self.initramfs()?.write(&initramfs)?;

@@ -212,7 +212,7 @@ fn kills_of_all_nodes_are_merged_and_who_is_missing_is_named() {
     assert!(began.elapsed() < Duration::from_secs(20), "the agent that hangs was waited for");
     let kills: Vec<Value> =
         stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let told: Vec<_> = kills
+    let shown: Vec<_> = kills
         .iter()
         .map(|kill| (kill["node"].as_str().unwrap(), kill["victim"]["comm"].as_str().unwrap()))
         .collect();
@@ -223,7 +223,7 @@ fn kills_of_all_nodes_are_merged_and_who_is_missing_is_named() {
         ("node-tls", "victim-35"),
         ("node-1", "victim-40"),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(shown, expected);
     assert_eq!(code, 3, "{stderr}");
     names_all_faults(&stderr);
 
@@ -291,8 +291,8 @@ fn new_kills_are_followed_and_a_stream_that_ends_is_opened_again() {
     let lines = BufReader::new(followed.stdout.take().unwrap()).lines();
     let seen: Vec<Value> =
         lines.take(3).map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
-    let told: Vec<_> = seen.iter().map(|kill| kill["id"].as_u64().unwrap()).collect();
-    assert_eq!(told, [7, 8, 9]);
+    let shown: Vec<_> = seen.iter().map(|kill| kill["id"].as_u64().unwrap()).collect();
+    assert_eq!(shown, [7, 8, 9]);
     assert!(seen.iter().all(|kill| kill["node"] == "node-1" && kill["namespace"] == "shop"));
     followed.kill().unwrap();
     let mut notes = String::new();
@@ -301,7 +301,7 @@ fn new_kills_are_followed_and_a_stream_that_ends_is_opened_again() {
     assert!(notes.contains("node-1 (agent-1): 3 kills came faster"), "{notes}");
 }
 
-fn nobody(path: &str, stream: &mut TcpStream) {
+fn unanswered(path: &str, stream: &mut TcpStream) {
     if path.contains("/empty/") {
         return send_json(stream, &list(&[]));
     }
@@ -314,7 +314,7 @@ fn nobody(path: &str, stream: &mut TcpStream) {
 
 #[test]
 fn what_is_wrong_is_named() {
-    let cluster = Cluster::start(nobody);
+    let cluster = Cluster::start(unanswered);
     let (code, _, stderr) = cluster.run(&["kills"]);
     assert_eq!(code, 1, "{stderr}");
     assert!(

@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn each_cause_is_told_once_in_one_line() {
+    fn each_cause_is_printed_once_in_one_line() {
         for (texts, line) in [
             (&["a"][..], "a"),
             (&["a", "b", "c"], "a: b: c"),
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_io_error_wraps_is_told() {
+    fn what_an_io_error_wraps_is_printed() {
         let inner = io::Error::other(layers(&["handshake", "expired"]));
         assert_eq!(Causes(&io::Error::other(inner)).to_string(), "handshake: expired");
     }

@@ -140,7 +140,7 @@ mod tests {
     }
 
     /// Numbers of kills, and after how many seconds their containers had ended.
-    fn told(settled: &[Settled]) -> Vec<(u64, Option<u64>)> {
+    fn reported(settled: &[Settled]) -> Vec<(u64, Option<u64>)> {
         settled.iter().map(|it| (it.kill, it.ended.map(|after| after.as_secs()))).collect()
     }
 
@@ -156,12 +156,12 @@ mod tests {
         fates.follow(2, B, path("/b"), at(1));
         fates.follow(3, A, path("/a"), at(4));
         assert_eq!(fates.deadline(), Some(at(10)));
-        assert_eq!(told(&fates.look(at(9), |_, _| Life::Ended)), []);
-        assert_eq!(told(&fates.look(at(10), |_, _| Life::Lives)), [(1, None)]);
-        assert_eq!(told(&fates.over(A, Some(at(12)))), [(3, Some(8))]);
-        assert_eq!(told(&fates.look(at(20), |_, _| Life::Ended)), [(2, Some(19))]);
+        assert_eq!(reported(&fates.look(at(9), |_, _| Life::Ended)), []);
+        assert_eq!(reported(&fates.look(at(10), |_, _| Life::Lives)), [(1, None)]);
+        assert_eq!(reported(&fates.over(A, Some(at(12)))), [(3, Some(8))]);
+        assert_eq!(reported(&fates.look(at(20), |_, _| Life::Ended)), [(2, Some(19))]);
         assert_eq!((fates.deadline(), fates.containers.len()), (None, 0));
-        assert_eq!(told(&fates.over(A, Some(at(20)))), []);
+        assert_eq!(reported(&fates.over(A, Some(at(20)))), []);
     }
 
     /// systemd sends SIGTERM at `OOMPolicy=stop`, and waits.
@@ -172,10 +172,10 @@ mod tests {
         let mut fates = Fates::default();
         fates.follow(1, A, path("/a.scope"), at(0));
         fates.follow(2, B, path("/b.scope"), at(0));
-        assert_eq!(told(&fates.look(at(11), |_, _| Life::MayBeStopped)), []);
+        assert_eq!(reported(&fates.look(at(11), |_, _| Life::MayBeStopped)), []);
         assert_eq!(fates.deadline(), Some(at(100)));
-        assert_eq!(told(&fates.over(A, Some(at(90)))), [(1, Some(90))]);
-        assert_eq!(told(&fates.look(at(100), |_, _| Life::MayBeStopped)), [(2, None)]);
+        assert_eq!(reported(&fates.over(A, Some(at(90)))), [(1, Some(90))]);
+        assert_eq!(reported(&fates.look(at(100), |_, _| Life::MayBeStopped)), [(2, None)]);
     }
 
     #[test]
@@ -185,7 +185,7 @@ mod tests {
         for (kill, id) in [(1, A), (2, B), (3, A)] {
             fates.follow(kill, id, path("/a"), begin);
         }
-        assert_eq!(told(&fates.over(A, None)), [(1, None), (3, None)]);
+        assert_eq!(reported(&fates.over(A, None)), [(1, None), (3, None)]);
         assert_eq!((fates.due.len(), fates.containers.len()), (1, 1));
     }
 

@@ -149,7 +149,7 @@ mod tests {
 
     /// Else the agent would never end: a connection of the runtime may last for ever.
     #[tokio::test]
-    async fn it_ends_when_it_is_told_to_although_all_can_still_send() {
+    async fn it_ends_at_the_signal_although_all_can_still_send() {
         let (mut inbox, others) = inbox();
         assert!(!inbox.is_stopped());
         drop(others.stop);

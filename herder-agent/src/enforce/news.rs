@@ -84,19 +84,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fight_is_told_once_for_a_while() {
+    fn reverts_are_reported_once_for_a_while() {
         let begin = Monotonic(7);
-        let told = |seconds: &[u64]| -> Vec<u64> {
+        let reported = |seconds: &[u64]| -> Vec<u64> {
             let mut fight = Fight::default();
             let at = |second: &u64| begin + Duration::from_secs(*second);
             seconds.iter().copied().filter(|second| fight.reverted(at(second))).collect()
         };
         let none: [u64; 0] = [];
-        assert_eq!(told(&[0, 1, 2, 3]), none);
-        assert_eq!(told(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]), [4]);
-        assert_eq!(told(&[0, 20, 40, 60, 80, 100]), none, "an update now and then is no fight");
-        assert_eq!(told(&[0, 61, 62, 63, 64, 65]), [65], "any minute, not the first one");
+        assert_eq!(reported(&[0, 1, 2, 3]), none);
+        assert_eq!(reported(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]), [4]);
+        assert_eq!(reported(&[0, 20, 40, 60, 80, 100]), none, "an update now and then is no fight");
+        assert_eq!(reported(&[0, 61, 62, 63, 64, 65]), [65], "any minute, not the first one");
         let long: Vec<u64> = (0..1300).collect();
-        assert_eq!(told(&long), [4, 604, 1204]);
+        assert_eq!(reported(&long), [4, 604, 1204]);
     }
 }

@@ -1,8 +1,8 @@
 mod backed_off;
-mod given_back;
 mod inner;
 pub(super) mod modes;
 mod removed;
+mod restored;
 mod unrestored;
 
 use super::*;
@@ -106,7 +106,7 @@ impl Fake {
     }
 
     /// Whether inotify has an event.
-    fn is_told(&self) -> bool {
+    fn is_notified(&self) -> bool {
         let inotify = self.enforcer.inotify().unwrap();
         let mut polled = [PollFd::new(&inotify, PollFlags::IN)];
         poll(&mut polled, Some(&Timespec::default())).unwrap() > 0
@@ -182,7 +182,7 @@ fn a_value_is_brought_and_kept() {
     }
     let writes = fake.state().writes;
     fake.enforcer.changed();
-    assert_eq!(fake.state().writes, writes, "the agent's own writes are told too and need nothing");
+    assert_eq!(fake.state().writes, writes, "inotify reports the agent's own writes too");
 }
 
 /// A change of a value that was right when the agent came is a revert, too.
@@ -211,7 +211,7 @@ fn what_the_runtime_was_asked_for_is_reverted() {
 
 /// A runtime writes to many files of a new container, and any process may do so in a loop.
 #[test]
-fn what_is_written_to_other_files_wakes_nobody() {
+fn what_is_written_to_other_files_wakes_nothing() {
     let mut fake = Fake::new("others", |_| {});
     fake.make("/c", "1");
     let id = fake.govern("/c", false);
@@ -220,9 +220,9 @@ fn what_is_written_to_other_files_wakes_nobody() {
     for name in ["cgroup.procs", "memory.max"] {
         fs::write(fake.directory("/c").join(name), "1").unwrap();
     }
-    assert!(!fake.is_told());
+    assert!(!fake.is_notified());
     fs::write(fake.directory("/c").join(EVENTS), "oom_kill 1").unwrap();
-    assert!(fake.is_told());
+    assert!(fake.is_notified());
     fake.enforcer.changed();
     let counted = Effect::Counted(Counted { id, oom_kills: 1 });
     assert_eq!(fake.effects().iter().rfind(|it| matches!(it, Effect::Counted(_))), Some(&counted));
@@ -267,7 +267,7 @@ fn files_that_come_later_are_watched() {
 /// The memory controller comes later. The watch on the directory goes before it has reported the
 /// agent's own write. The runtime's write must not be taken for that one.
 #[test]
-fn a_watch_that_is_replaced_tells_of_no_write_any_more() {
+fn a_watch_that_is_replaced_reports_no_write_any_more() {
     let mut fake = Fake::new("replaced", |_| {});
     fake.make("/c", "0");
     for name in [OOM_GROUP, EVENTS] {
@@ -312,7 +312,7 @@ fn a_dry_run_writes_nothing() {
 }
 
 #[test]
-fn the_resync_finds_what_was_not_told() {
+fn the_resync_finds_what_was_not_reported() {
     let mut fake = Fake::new("resync", |_| {});
     fake.make("/c", "1");
     fake.govern("/c", false);
@@ -322,7 +322,7 @@ fn the_resync_finds_what_was_not_told() {
 }
 
 #[test]
-fn a_removed_cgroup_is_forgotten_and_its_name_is_nobody() {
+fn a_removed_cgroup_is_forgotten_and_its_name_is_no_cgroups() {
     let mut fake = Fake::new("gone", |_| {});
     fake.make("/c", "1");
     let id = fake.govern("/c", false);
@@ -361,7 +361,7 @@ fn obstacles_are_explained_and_go_away() {
 }
 
 #[test]
-fn what_cannot_be_opened_is_told_and_tried_again() {
+fn what_cannot_be_opened_is_reported_and_tried_again() {
     let mut fake = Fake::new("open", |_| {});
     fake.make("/real/c", "1");
     std::os::unix::fs::symlink("real", fake.directory("/link")).unwrap();

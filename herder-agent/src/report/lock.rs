@@ -144,7 +144,7 @@ mod tests {
                     for _ in 0..10_000 {
                         let mut pair = lock.lock();
                         pair.0 += 1;
-                        assert_eq!(pair.0, pair.1 + 1, "somebody else is in between");
+                        assert_eq!(pair.0, pair.1 + 1, "another thread is in between");
                         pair.1 += 1;
                     }
                 });

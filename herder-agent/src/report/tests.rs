@@ -45,12 +45,12 @@ fn a_record_says_what_the_path_says() {
     reporter.kill(&KillReport { cgroup, pod, ..report(owner.clone(), Kind::Init) });
     reporter.kill(&report(owner, Kind::Init));
     let records = serde_json::to_value(reporter.kills(2)).unwrap();
-    let told = |at: usize| {
+    let fields = |at: usize| {
         ["pod_uid", "qos_class", "container_id", "runtime", "restarted"]
             .map(|key| records[at][key].as_str().unwrap_or("-").to_owned())
     };
-    assert_eq!(told(1), [UID, "Burstable", &id('a').to_string(), "cri-o", "-"]);
-    assert_eq!(told(0), ["-"; 5], "of an unknown cgroup");
+    assert_eq!(fields(1), [UID, "Burstable", &id('a').to_string(), "cri-o", "-"]);
+    assert_eq!(fields(0), ["-"; 5], "of an unknown cgroup");
 }
 
 /// The limit that the kernel hit, and the container's own.
@@ -68,12 +68,12 @@ fn a_record_has_the_numbers_of_both_limits() {
     reporter.kill(&KillReport { limits, ..kill.clone() });
     reporter.kill(&kill);
     let records = serde_json::to_value(reporter.kills(2)).unwrap();
-    let told = |at: usize| {
+    let fields = |at: usize| {
         ["limit_bytes", "limit_cgroup", "container_limit_bytes"].map(|key| records[at][key].clone())
     };
     let expected = serde_json::json!([120 << 20, "/kubepods/pod", 60 << 20]);
-    assert_eq!(serde_json::json!(told(1)), expected);
-    assert!(told(0).iter().all(serde_json::Value::is_null), "not read");
+    assert_eq!(serde_json::json!(fields(1)), expected);
+    assert!(fields(0).iter().all(serde_json::Value::is_null), "not read");
 }
 
 #[test]
@@ -137,8 +137,8 @@ fn a_subprocess_may_take_its_container_along() {
         r#"herder_oom_kills_survived_total{container="worker",namespace="shop",pod="web-0"} 1"#;
     assert!(text.contains(series), "{text}");
     // Followers get each once, in the order in which it became known.
-    let told = |place| reporter.settled_after(place).map(|(place, kill)| (place, kill.id));
-    assert_eq!([0, 1, 2].map(told), [Some((1, first)), Some((2, second)), None]);
+    let settled = |place| reporter.settled_after(place).map(|(place, kill)| (place, kill.id));
+    assert_eq!([0, 1, 2].map(settled), [Some((1, first)), Some((2, second)), None]);
     // A restart says that the container has ended, before its cgroup does.
     let restart =
         RestartSeen { names: names(), reason: Reason::Error, times: 1, ended: Some(id('a')) };

@@ -166,7 +166,7 @@ mod tests {
             ("who is idle, not who is answered", &[(1, answered), (1, waits(20))], Some(1)),
             ("who reads nothing", &[(1, waits(20)), (2, unread(1500)), (3, answered)], Some(1)),
             ("not who reads", &[(1, unread(900)), (2, waits(20))], Some(1)),
-            ("but if there is nobody else", &[(1, streams), (2, unread(900))], Some(1)),
+            ("but if there is no other", &[(1, streams), (2, unread(900))], Some(1)),
             ("no stream", &[(1, streams), (1, streams)], None),
             (
                 "who has more than its share",

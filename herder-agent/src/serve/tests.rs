@@ -55,8 +55,8 @@ impl Server {
         let (core, commands) = mpsc::channel(1);
         reporter.attached("ebpf", Means::Functions);
         let heartbeat = Heartbeat::default();
-        let (told, ready) = (reporter.clone(), readiness.clone());
-        let state = State::new(told, ready, core, heartbeat.clone(), None, "node-1");
+        let (shared, ready) = (reporter.clone(), readiness.clone());
+        let state = State::new(shared, ready, core, heartbeat.clone(), None, "node-1");
         let state = state.local(is_local);
         let (stop, stopped) = oneshot::channel();
         let ended = tokio::spawn(run(listeners, state, async {

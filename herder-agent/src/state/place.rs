@@ -203,7 +203,7 @@ mod tests {
     /// Something else in the place of the state file, or of the next one, is reported with its
     /// path, without blocking, and left unchanged.
     #[test]
-    fn what_is_somebody_elses_is_left_as_it_is() {
+    fn what_others_wrote_is_left_as_it_is() {
         type Put = fn(&Directory, &str);
         let table: [(&str, Put, &str); 6] = [
             ("link", |to, name| symlink(to.file("precious"), to.file(name)).unwrap(), "link"),

@@ -12,7 +12,7 @@ const MOST_SERVED: usize = 4 << 20;
 pub(super) const LEFT_BY_CLIENTS: usize = 512 * 1024;
 
 /// Whatever is asked, and however much of it there is, clients that do not read cost little,
-/// and keep nobody with the same address out.
+/// and keep no other client with the same address out.
 #[test]
 fn clients_that_do_not_read_take_little() {
     let _alone = ALONE.lock();

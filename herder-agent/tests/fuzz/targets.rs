@@ -51,7 +51,7 @@ pub(crate) fn path(input: &[u8]) {
     assert!(!path.to_string().contains(|letter: char| letter.is_control()));
     assert!(path.ancestors().all(|above| path.is_within(&above)));
     let Some(cgroup) = PodCgroup::parse(&path) else { return };
-    // What is told must be there, letter by letter.
+    // What is named must be there, letter by letter.
     let uid = cgroup.pod_uid.to_string();
     let there = |part: &str| path.as_str().contains(part);
     assert!(there(&uid) || there(&uid.replace('-', "_")));

@@ -137,7 +137,7 @@ fn nothing_is_read_or_kept_without_a_rule() {
     assert_eq!((node.kills().len(), shown(&node, 2)), (2, vec![]));
 }
 
-/// A group dies that has more processes than may wait, and the first of them are told.
+/// A group dies that has more processes than may wait, and the first of them are reported.
 #[test]
 fn the_first_victims_of_a_large_group_have_them() {
     for (name, polls) in [("arguments-group", 1), ("arguments-groups", 4)] {

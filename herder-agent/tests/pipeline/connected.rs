@@ -1,4 +1,4 @@
-//! Which pod has connected, and what it is told: by a pod's address, and by whether its containers
+//! Which pod has connected, and what it is shown: by a pod's address, and by whether its containers
 //! run at this moment.
 
 use super::node::{GROUP, IP, Node, container, pod};
@@ -68,7 +68,7 @@ fn a_deleted_pod_has_no_address_although_it_still_runs() {
     assert_eq!(asked(&mut node, IP), Err(SelfRefused::UnknownAddress));
 }
 
-/// Whoever owns a directory above can make any cgroup in it.
+/// The owner of a directory above can make any cgroup in it.
 #[test]
 fn cgroups_that_are_not_the_kubelets_show_nothing() {
     let mut node = Node::with_kubelet_uid("connected-others", GROUP, 4_000_000);

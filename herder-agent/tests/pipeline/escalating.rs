@@ -10,7 +10,7 @@ use herder_agent::inside::{
 use std::{fs, ops::Range, time::Duration};
 use tokio::sync::oneshot;
 
-/// Below a pod's container each rule is told by its names.
+/// A rule that selects a pod's container by its names.
 pub(crate) fn rules(escalate: &str) -> String {
     format!(
         "rules: [{{ name: web, pods: {{ namespaces: [shop], containers: [worker] }}, \

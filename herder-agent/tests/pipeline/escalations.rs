@@ -56,7 +56,7 @@ fn kills_too_far_apart_and_whole_containers_do_not_count() {
     assert_eq!(escalations(&node, "group", "ok"), Some(0.0));
 }
 
-/// Nobody else may keep the 1.
+/// Neither the container nor the next one may keep the 1.
 #[test]
 fn a_group_kill_ends_what_was_raised() {
     let mut node = node("escalate-ended", GROUP);

@@ -90,7 +90,7 @@ fn state(name: &str) -> (PathBuf, StateFile) {
 #[tokio::test]
 async fn what_was_raised_and_counted_goes_on_to_the_next_agent() {
     let (place, file) = state("left");
-    for (name, kills, counted) in [("none", 0, 3), ("told", 1, 4)] {
+    for (name, kills, counted) in [("none", 0, 3), ("one", 1, 4)] {
         let left = left("web", 10);
         let name = format!("escalate-next-{name}");
         let node = Node::after_an_agent(&name, &rules(GROUP), left.clone(), Some(file.clone()));
@@ -108,7 +108,7 @@ async fn what_was_raised_and_counted_goes_on_to_the_next_agent() {
 
 /// It is counted once, for the node. The next agent must not find it in the cgroup's count again.
 #[tokio::test]
-async fn what_was_not_seen_is_not_told_again_by_the_next_agent() {
+async fn what_was_not_seen_is_not_reported_again_by_the_next_agent() {
     let (place, file) = state("left-unseen");
     let left = left("web", 10);
     let mut node = Node::after_an_agent("left-unseen", &rules(GROUP), left, Some(file.clone()));

@@ -130,7 +130,7 @@ fn a_victim_without_a_record_is_counted_once_as_lost() {
 }
 
 #[test]
-fn a_record_that_nobody_understands_is_counted() {
+fn a_record_that_cannot_be_decoded_is_counted() {
     let mut node = node("garbage");
     node.kernel.kill(&[9; 64]);
     node.kernel.kill(&bytes_of(&records::victim(5, 1, 1, 1, node.clock.now()))[..40]);
@@ -154,7 +154,7 @@ fn cgroups_are_known_before_the_kills_in_them() {
 }
 
 #[test]
-fn what_the_kernel_counted_beyond_what_was_told_was_not_seen() {
+fn what_the_kernel_counted_beyond_what_was_reported_was_not_seen() {
     let unseen = r#"herder_kills_unseen_total{reason="missed"}"#;
     let mut node = node("unseen");
     node.counts(3);
@@ -163,7 +163,7 @@ fn what_the_kernel_counted_beyond_what_was_told_was_not_seen() {
     node.subprocess_dies(5);
     node.turn();
     node.pass(Duration::from_millis(4_999));
-    assert_eq!(node.metric(unseen), Some(0.0), "it may yet be told");
+    assert_eq!(node.metric(unseen), Some(0.0), "it may yet be reported");
     node.pass(Duration::from_millis(1));
     assert_eq!((node.kills().len(), node.metric(unseen)), (1, Some(2.0)));
     node.pass(Duration::from_secs(60));

@@ -56,7 +56,7 @@ fn killed(reporter: &Reporter) -> Vec<Option<u32>> {
 
 /// Nothing becomes readable here: what is reported is what the end has found.
 #[tokio::test]
-async fn it_ends_when_it_is_told_to_and_reports_what_there_is() {
+async fn it_ends_at_the_signal_and_reports_what_there_is() {
     let mut node = Node::new("loop", GROUP);
     node.pods_are('a');
     node.subprocess_dies(5);

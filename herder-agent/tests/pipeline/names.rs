@@ -56,7 +56,7 @@ fn a_deleted_pod_keeps_its_names_and_its_rule_as_long_as_it_has_cgroups() {
     node.turn();
     let kill = node.kill();
     assert_eq!((kill.pod.as_deref(), kill.rule.as_deref()), (Some("web-0"), Some("one")));
-    // The last of its cgroups goes, and a kill in it is told later.
+    // The last of its cgroups goes, and a kill in it is reported later.
     node.victim(6, 102, 18, node.worker);
     node.decision(6, node.worker, 0, (1, 1));
     let (worker, pods) = (node.worker, node.pod);
@@ -98,7 +98,7 @@ fn other_rules_hold_for_values_and_for_kills_that_wait() {
     assert_eq!((kill.kind, kill.rule.as_deref()), (Kind::Subprocess, Some("other")));
 }
 
-/// Whoever owns a directory may call what is in it by the names of any pod.
+/// The owner of a directory may name what is in it after any pod.
 #[test]
 fn what_another_user_owns_is_no_pod() {
     let mut node = Node::with_kubelet_uid("foreign", GROUP, u32::MAX);
@@ -109,8 +109,8 @@ fn what_another_user_owns_is_no_pod() {
     assert_eq!((kill.pod.as_deref(), kill.cgroup.clone()), (None, Some(container('a'))));
 }
 
-/// A container is brought under its rule when it appears, and its value given back when the
-/// rule goes.
+/// A rule is enforced on a container when it appears, and the container's value restored when
+/// the rule goes.
 #[test]
 fn a_new_container_is_enforced_as_soon_as_it_can_be_opened() {
     let mut node = Node::new("appears", GROUP);
@@ -128,7 +128,7 @@ fn a_new_container_is_enforced_as_soon_as_it_can_be_opened() {
 }
 
 /// A runtime makes a container's cgroup, and the pod becomes known before the runtime has written its
-/// 1: nobody has reverted anything, and that 1 is what the container gets back.
+/// 1: nothing was reverted, and that 1 is the value to restore.
 #[test]
 fn a_new_container_whose_pod_is_known_late_has_the_1_of_its_runtime() {
     let mut node = Node::new("late-pod", SINGLE);

@@ -191,7 +191,7 @@ impl Node {
         let hierarchy = CgroupMount {
             root: root.clone(),
             begins_at: mount.id(),
-            // Whoever runs the test has made the files.
+            // The user who runs the test has made the files.
             kubelet_uid: given.kubelet_uid.unwrap_or_else(|| fs::metadata(&root).unwrap().uid()),
             resync_every: Duration::from_secs(60),
         };
@@ -244,14 +244,14 @@ impl Node {
         self.turn();
     }
 
-    /// The kernel makes a cgroup and tells of it.
+    /// The kernel makes a cgroup and reports it.
     pub(crate) fn make(&mut self, path: &str) -> u64 {
         let id = make(&self.root.0, path);
         self.kernel.cgroup(records::cgroup(RecordKind::CgroupMkdir, id, path, self.clock.now()));
         id
     }
 
-    /// The kernel removes a cgroup and tells of it.
+    /// The kernel removes a cgroup and reports it.
     pub(crate) fn remove(&mut self, path: &str, id: u64) {
         fs::remove_dir_all(self.directory(path)).unwrap();
         self.kernel.cgroup(records::cgroup(RecordKind::CgroupRmdir, id, path, self.clock.now()));
@@ -285,23 +285,23 @@ impl Node {
         write(&self.root.0, &container('a'), file, text);
     }
 
-    /// The API server tells of the pod, whose container has this ID.
+    /// The API server sends the pod, whose container has this ID.
     pub(crate) fn pod_is(&mut self, letter: char) {
-        self.tell(Event::Applied(Box::new(pod_object(letter))));
+        self.push(Event::Applied(Box::new(pod_object(letter))));
     }
 
     pub(crate) fn pod_is_deleted(&mut self) {
-        self.tell(Event::Deleted(PodUid::parse(UID).unwrap()));
+        self.push(Event::Deleted(PodUid::parse(UID).unwrap()));
     }
 
-    /// All pods of the node are told.
+    /// The API server lists all pods of the node.
     pub(crate) fn pods_are(&mut self, letter: char) {
-        self.tell(Event::ListStarted);
+        self.push(Event::ListStarted);
         self.pod_is(letter);
-        self.tell(Event::Listed);
+        self.push(Event::Listed);
     }
 
-    fn tell(&mut self, event: Event) {
+    fn push(&mut self, event: Event) {
         self.core.take(Message::Pod(event));
         self.turn();
     }
@@ -311,7 +311,7 @@ impl Node {
     pub(crate) fn pod_is_annotated(&mut self, mode: &str, escalate: &str) {
         let mut pod = pod_object('a');
         (pod.oom_group, pod.oom_escalate) = (Some(mode.into()), Some(escalate.into()));
-        self.tell(Event::Applied(Box::new(pod)));
+        self.push(Event::Applied(Box::new(pod)));
     }
 
     /// What was read of a container's bundle comes back to the core.

@@ -21,7 +21,7 @@ use std::{
 /// Pages of this size are what the sizes of victims are counted in.
 pub(crate) const PAGE: u64 = 4096;
 
-/// What the programs have written and nobody has read yet.
+/// What the programs have written and the agent has not read yet.
 #[derive(Default)]
 struct Rings {
     kills: Vec<Vec<u8>>,
@@ -97,7 +97,7 @@ impl Kernel {
         self.0.lock().unwrap().arguments_asked
     }
 
-    /// Whether nobody has read some of it.
+    /// Whether some of it is unread.
     pub(crate) fn has_unread(&self) -> bool {
         let rings = self.0.lock().unwrap();
         !rings.kills.is_empty() || !rings.cgroups.is_empty()

@@ -73,7 +73,7 @@ fn what_is_missing_is_said() {
     node.subprocess_dies(5);
     node.turn();
     assert_eq!(why(&scene(&node, 1)), [Why::Lost, Why::Lost], "candidates and usage");
-    // The kernel was told to kill whoever asks.
+    // The kernel is set to kill the process that asks.
     node.victim(6, 101, 18, worker);
     node.kernel.kill(&records::candidates(6, worker, &[]));
     node.decision(6, worker, 0, (1, 1));

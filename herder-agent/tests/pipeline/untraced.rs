@@ -43,12 +43,12 @@ fn limit_and_kind_are_those_of_the_mark() {
     victim(&node, 101, true);
     node.turn();
     let kills = node.kills();
-    let told: Vec<_> =
+    let found: Vec<_> =
         kills.iter().map(|kill| (kill.kind, kill.limit_cgroup.clone(), kill.processes)).collect();
     let worker = container('a');
     let pod = worker.rsplit_once('/').unwrap().0.to_owned();
     let sub_process = |limit| (Kind::Subprocess, Some(limit), 1);
-    assert_eq!(told, [sub_process(worker), sub_process(pod)]);
+    assert_eq!(found, [sub_process(worker), sub_process(pod)]);
 }
 
 /// Its file says 1 by the rule, and it may be gone when the records are read.

@@ -25,7 +25,7 @@ use tokio::{
 /// How often one Event is tried.
 const TRIES: usize = 12;
 
-/// What the pod of the recordings has to tell.
+/// What is to be reported of the pod of the recordings.
 fn occurrence(message: &str) -> Occurrence {
     Occurrence::new(
         About {
@@ -39,13 +39,13 @@ fn occurrence(message: &str) -> Occurrence {
     )
 }
 
-/// Tells the messages to a server with these replies, until all are done.
+/// Emits the messages to a server with these replies, until all are done.
 async fn emit(replies: Vec<Reply>, messages: &[&str]) -> (Vec<Outcome>, Vec<Asked>) {
     let server = Server::play(replies).await;
-    (tell_to(&server, messages).await, server.asked())
+    (send_to(&server, messages).await, server.asked())
 }
 
-async fn tell_to(server: &Server, messages: &[&str]) -> Vec<Outcome> {
+async fn send_to(server: &Server, messages: &[&str]) -> Vec<Outcome> {
     let outcomes = Arc::new(Mutex::new(Vec::new()));
     let seen = outcomes.clone();
     let on_outcome: OnOutcome = Arc::new(move |outcome| seen.lock().unwrap().push(outcome));
@@ -127,12 +127,12 @@ async fn what_is_refused_is_not_tried_again() {
     }
 }
 
-/// Whatever is no answer of an API server is counted, tried again, and in the end told.
+/// Whatever is no answer of an API server is counted, tried again, and in the end logged.
 #[tokio::test]
 async fn what_is_no_answer_is_counted_and_tried_again() {
     for (what, reply) in no_answers("Event") {
         let server = Server::play(vec![reply(), reply(), whole("event-post-201")]).await;
-        let outcomes = tell_to(&server, &["a"]).await;
+        let outcomes = send_to(&server, &["a"]).await;
         assert_eq!(outcomes, [Outcome::Created], "{what}");
         assert_eq!(server.failures(), [Failure::Malformed; 2], "{what}");
         let methods: Vec<_> = server.asked().iter().map(|asked| asked.line.clone()).collect();
@@ -140,13 +140,13 @@ async fn what_is_no_answer_is_counted_and_tried_again() {
 
         let replies = vec![whole("event-post-201"), reply(), whole("event-patch-200")];
         let server = Server::play(replies).await;
-        let outcomes = tell_to(&server, &["a", "a"]).await;
+        let outcomes = send_to(&server, &["a", "a"]).await;
         assert_eq!(outcomes, [Outcome::Created, Outcome::Updated], "{what}");
         assert_eq!(server.failures(), [Failure::Malformed], "{what}");
     }
     let page = || no_answers("Event").remove(0).1();
     let server = Server::play((0..TRIES).map(|_| page()).collect()).await;
-    assert_eq!(tell_to(&server, &["a"]).await, [Outcome::Failed(Failure::Malformed)]);
+    assert_eq!(send_to(&server, &["a"]).await, [Outcome::Failed(Failure::Malformed)]);
     assert_eq!(server.failures(), [Failure::Malformed; TRIES]);
 }
 
@@ -246,7 +246,7 @@ impl Storm {
         Storm { queue, server, outcomes, stop, writing }
     }
 
-    /// So many kills in a container, each of another process; tells how many were built.
+    /// So many kills in a container, each of another process; gives how many were built.
     fn kills(&mut self, container: &str, count: usize) -> usize {
         let mut built = 0;
         for number in 0..count {
@@ -279,7 +279,7 @@ impl Storm {
         self.outcomes.lock().unwrap().iter().filter(|it| **it == outcome).count()
     }
 
-    /// As the agent ends; tells how many were not written.
+    /// As the agent ends; gives how many were not written.
     async fn stop(self) -> usize {
         drop((self.queue, self.stop));
         self.writing.await.unwrap()
@@ -291,7 +291,7 @@ fn body(asked: &Asked) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_storm_some_kills_are_told_and_the_rest_is_counted_now_and_then() {
+async fn of_a_storm_some_kills_are_emitted_and_the_rest_is_counted_now_and_then() {
     let replies = (0..3).map(|_| whole("event-post-201"));
     let replies = replies.chain((0..3).map(|_| whole("event-patch-200"))).collect();
     let mut storm = Storm::of(replies).await;
@@ -311,7 +311,7 @@ async fn of_a_storm_some_kills_are_told_and_the_rest_is_counted_now_and_then() {
     let waited = (asked[4].at - asked[3].at).as_secs();
     assert!((10..12).contains(&waited), "no more often: {waited} s");
 
-    // What came last is told at the end, without waiting.
+    // What came last is written at the end, without waiting.
     storm.kills("main", 5);
     let (last, outcomes) = (Instant::now(), storm.outcomes.clone());
     assert_eq!([Outcome::Created, Outcome::Updated].map(|it| storm.count(it)), [3, 2]);
@@ -332,7 +332,7 @@ async fn after_a_storm_there_is_quiet() {
     assert_eq!(storm.server.asked().len(), 4);
 }
 
-/// What a healthy server is told last is told, and nobody is warned.
+/// A healthy server gets what came last, and no warning is logged.
 #[tokio::test(start_paused = true)]
 async fn at_the_end_all_is_written() {
     let mut storm = Storm::of(vec![whole("event-post-201"), whole("event-post-201")]).await;
@@ -342,8 +342,8 @@ async fn at_the_end_all_is_written() {
     assert_eq!(*outcomes.lock().unwrap(), [Outcome::Created; 2]);
 }
 
-/// A server that does not answer keeps the agent no longer than that, which tells how much
-/// is lost.
+/// A server that does not answer keeps the agent no longer than that, and the agent says how
+/// much is lost.
 #[tokio::test(start_paused = true)]
 async fn what_is_not_written_at_the_end_is_counted() {
     for replies in [vec![Reply::Away(Duration::from_secs(600))], Vec::new()] {
@@ -357,7 +357,7 @@ async fn what_is_not_written_at_the_end_is_counted() {
     }
 }
 
-/// After an Event that was not taken the next kill is told anew: nobody knows of its count.
+/// After an Event that was not taken the next kill has a new one: the server has none to count up.
 #[tokio::test(start_paused = true)]
 async fn after_an_event_that_failed_the_next_is_a_new_one() {
     let forbidden = (0..3).map(|_| whole("event-post-forbidden-403"));

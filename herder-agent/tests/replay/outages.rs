@@ -19,16 +19,16 @@ async fn a_watch_cut_in_mid_stream_is_resumed_where_it_stood() {
 #[tokio::test]
 async fn a_watch_that_is_cut_again_and_again_loses_nothing() {
     let events = events("watch-pods-node-1");
-    let whole_story = Follower::told_of(vec![Reply::Open(watch_of(&events))], 0).await;
+    let whole_story = Follower::changes_of(vec![Reply::Open(watch_of(&events))], 0).await;
     let cut = events.iter().map(|event| Reply::Whole(watch_of(slice::from_ref(event))));
-    let in_pieces = Follower::told_of(cut.collect(), events.len()).await;
+    let in_pieces = Follower::changes_of(cut.collect(), events.len()).await;
     assert!(whole_story.0.len() > 10, "{:?}", whole_story.0);
     assert_eq!(in_pieces.0, whole_story.0);
     assert!(in_pieces.1.iter().all(|failure| *failure == Failure::Cut), "{:?}", in_pieces.1);
     assert_eq!(in_pieces.1.len(), events.len());
 }
 
-/// Ten minutes of tries (25 by the real pace) find nobody, and then what was known last
+/// Ten minutes of tries (25 by the real pace) find no server, and then what was known last
 /// is too old. Until the new list is whole, nothing is taken away.
 #[tokio::test]
 async fn a_server_that_was_away_for_long_is_listed_anew() {
@@ -45,7 +45,7 @@ async fn a_server_that_was_away_for_long_is_listed_anew() {
     replies.extend([whole("watch-gone-410"), Reply::Open(watch_of(&later))]);
     let mut follower = Follower::of(replies).await;
     follower.until_asked(TRIES).await;
-    assert_eq!(follower.names(), ["steady"], "while nobody answers");
+    assert_eq!(follower.names(), ["steady"], "while no server answers");
     follower.until("the other pod", |follower| follower.names() == ["others"]).await;
     let failures = follower.server.failures();
     let away = failures.iter().filter(|failure| **failure == Failure::Connection).count();
@@ -54,7 +54,7 @@ async fn a_server_that_was_away_for_long_is_listed_anew() {
     assert_eq!(follower.changes.iter().filter(deleted).count(), 1);
 }
 
-/// What takes so long in production is told by a clock that jumps.
+/// What takes so long in production is shown by a clock that jumps.
 async fn follower_in_production(replies: Vec<Reply>) -> Follower {
     Follower::with(Server::play_with(Times::default(), replies).await, Times::default().pace)
 }
@@ -76,7 +76,7 @@ async fn after_an_outage_the_agent_is_back_within_seconds() {
     assert!(late <= Duration::from_secs(15), "{late:?} late");
     let relisted = asked[3].at - asked[2].at;
     assert!(relisted < Duration::from_millis(100), "listed after another {relisted:?}");
-    // Both ends of the outage are told once, however often the server was asked meanwhile.
+    // Both ends of the outage are logged once, however often the server was asked meanwhile.
     let [begin] = &log.lines("does not answer")[..] else { unreachable!("{log:?}") };
     for part in ["WARN", "http://127.0.0.1", "client error", "closed at the other end"] {
         assert!(begin.contains(part), "{part}: {begin}");

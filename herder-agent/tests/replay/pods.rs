@@ -92,12 +92,12 @@ impl Follower {
     }
 
     /// All changes that come of a list and these watches, of which so many are cut.
-    async fn told_of(watches: Vec<Reply>, cut: usize) -> (Vec<PodChange>, Vec<Failure>) {
+    async fn changes_of(watches: Vec<Reply>, cut: usize) -> (Vec<PodChange>, Vec<Failure>) {
         let asked = 1 + watches.len() + usize::from(cut > 0);
         let replies = iter::once(whole("streaming-list")).chain(watches).collect();
         let mut follower = Follower::of(replies).await;
         follower.until_asked(asked).await;
-        // What the last watch told is still on its way.
+        // What the last watch sent is still on its way.
         let mut before = usize::MAX;
         while follower.changes.len() != before {
             before = follower.changes.len();
@@ -241,7 +241,7 @@ async fn a_deleted_pod_is_found_while_its_containers_run() {
     assert!(follower.store.has("wire", "oom-restart"));
     follower.store.set_running(uid, false);
     follower.store.expire(hours + GRACE / 2);
-    assert!(follower.store.known(uid).is_some(), "kills are told later than they happen");
+    assert!(follower.store.known(uid).is_some(), "kills are reported later than they happen");
     follower.store.expire(hours + GRACE);
     assert!(follower.store.known(uid).is_none());
 }
@@ -350,10 +350,10 @@ async fn a_pod_without_a_uid_is_left_out_and_counted() {
     assert_eq!(follower.server.failures(), [Failure::Malformed]);
 }
 
-/// An outage that changes its face is told again; the server that refuses is told by what
-/// it says.
+/// An outage that changes its face is logged again; a server that refuses is recognised by
+/// what it says.
 #[tokio::test]
-async fn what_an_outage_is_about_is_told_as_often_as_it_changes() {
+async fn what_an_outage_is_about_is_logged_as_often_as_it_changes() {
     let (log, _guard) = logged();
     let replies = vec![
         Reply::Nothing,

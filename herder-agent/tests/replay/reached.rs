@@ -1,5 +1,5 @@
-//! The ways in which an API server is not reached. Each is told in a line of its own, with
-//! its cause and what to do.
+//! The ways in which an API server is not reached. Each is logged in a line of its own,
+//! with its cause and what to do.
 
 use super::server::{answer, no_answers};
 use herder_agent::inside::kubernetes::client::{Failure, OnFailure, Times, connect_with};
@@ -105,7 +105,7 @@ async fn accept(config: ServerConfig, stream: TcpStream) {
     }
 }
 
-/// Asks at this URL; tells the error, if there is one, and how it was counted.
+/// Asks at this URL; gives the error, if there is one, and how it was counted.
 async fn ask(url: String) -> (Option<String>, Vec<Failure>) {
     let mut config = Config::new(url.parse().unwrap());
     config.root_cert = Some(vec![certificate("ca").to_vec()]);
@@ -120,7 +120,7 @@ async fn ask(url: String) -> (Option<String>, Vec<Failure>) {
 }
 
 #[tokio::test]
-async fn each_way_not_to_be_reached_is_told_with_its_cause_and_what_to_do() {
+async fn each_way_not_to_be_reached_is_printed_with_its_cause_and_what_to_do() {
     use Failure::{Connection, Timeout};
     let table = [
         ("https", Server::Absent, Connection, ["Connection refused", "is the API server running"]),
@@ -150,7 +150,7 @@ async fn each_way_not_to_be_reached_is_told_with_its_cause_and_what_to_do() {
         ("https", Server::Tls("stranger"), Connection, ["UnknownIssuer", "not signed by the CA"]),
         ("https", Server::WantsCertificate, Connection, ["fatal alert", "client certificate"]),
     ];
-    let mut told = Vec::new();
+    let mut logged = Vec::new();
     for (scheme, server, failure, parts) in table {
         let port = server.start().await;
         let (error, failures) = ask(format!("{scheme}://127.0.0.1:{port}")).await;
@@ -159,22 +159,22 @@ async fn each_way_not_to_be_reached_is_told_with_its_cause_and_what_to_do() {
             assert!(error.contains(part), "{part}: {error}");
         }
         assert_eq!(failures, [failure], "{error}");
-        told.push(error);
+        logged.push(error);
     }
-    // Two dots in a row are in no name, so that nobody is asked for it.
+    // Two dots in a row are in no name, so that no name server is asked for it.
     let (error, failures) = ask("http://api..example:6443".to_owned()).await;
     let error = error.unwrap();
     assert!(error.contains("dns error: ") && error.contains("dnsPolicy"), "{error}");
     assert_eq!(failures, [Connection]);
-    told.push(error);
-    for error in &told {
+    logged.push(error);
+    for error in &logged {
         assert!(!error.contains('\n') && error.len() < 600, "{error}");
-        assert!(error.matches("(Connect)").count() <= 1, "told twice: {error}");
+        assert!(error.matches("(Connect)").count() <= 1, "said twice: {error}");
     }
-    let count = told.len();
-    told.sort();
-    told.dedup();
-    assert_eq!(told.len(), count, "each is another: {told:#?}");
+    let count = logged.len();
+    logged.sort();
+    logged.dedup();
+    assert_eq!(logged.len(), count, "each is another: {logged:#?}");
 }
 
 #[tokio::test]
@@ -183,9 +183,9 @@ async fn a_server_with_a_good_certificate_is_reached() {
     assert_eq!(ask(format!("https://127.0.0.1:{port}")).await, (None, Vec::new()));
 }
 
-/// The page itself is not told: whoever answered may have put anything in it.
+/// The page itself is not logged: the server that answered may have put anything in it.
 #[tokio::test]
-async fn a_page_is_told_by_its_type() {
+async fn a_page_is_recognised_by_its_type() {
     let (_, page) = no_answers("Status").remove(0);
     let server = super::server::Server::play(vec![page()]).await;
     let request = Request::get("/version").body(Vec::new()).unwrap();
@@ -197,9 +197,10 @@ async fn a_page_is_told_by_its_type() {
     assert!(!error.contains("Sign in"), "{error}");
 }
 
-/// A refusal is told by what it says, in a line, and not as long as whoever says it likes.
+/// A refusal is recognised by what it says. It is logged in one line, whose length the server does
+/// not choose.
 #[tokio::test]
-async fn a_refusal_is_told_by_what_it_says() {
+async fn a_refusal_is_recognised_by_what_it_says() {
     let long =
         "no\n\n2026-01-01T00:00:00Z  INFO \u{1b}[31m OOM kill.".to_owned() + &"x".repeat(5000);
     let status = serde_json::json!({"kind": "Status", "message": long, "code": 403}).to_string();

@@ -92,12 +92,15 @@ pub fn run(seconds: u64) -> ExitCode {
     }
     say("");
     let began = Instant::now();
-    let mut told = 0;
+    let mut shown_until = 0;
     while began.elapsed() < Duration::from_secs(seconds) {
-        for kill in
-            agent.kills().into_iter().filter(|kill| number(kill, "id") > told).collect::<Vec<_>>()
+        for kill in agent
+            .kills()
+            .into_iter()
+            .filter(|kill| number(kill, "id") > shown_until)
+            .collect::<Vec<_>>()
         {
-            told = number(&kill, "id");
+            shown_until = number(&kill, "id");
             if let Some(container) = shown.iter_mut().find(|shown| kill["cgroup"] == shown.path) {
                 *container.kills.entry(text(&kill, "kind")).or_default() += 1;
                 feed(began, container, &kill);

@@ -70,7 +70,7 @@ pub fn run() -> ExitCode {
         fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids").unwrap();
         fs::create_dir(LASTING).unwrap();
     }
-    // The host must not be told about each thing that the kernel kills.
+    // The console must not have a line for each process that the kernel kills.
     let _ = fs::write("/proc/sys/kernel/printk", "3 4 1 3");
     load_modules();
     loopback_up();
@@ -165,7 +165,7 @@ fn run_tests(mode: &str) -> Verdict {
     let mut verdict = Verdict { passed: 0, failed: 0, flaky: 0 };
     for name in listed(&list) {
         // An emulated kernel on a shared host has moments when nothing runs for seconds.
-        // A test that fails has one more try, and both are told.
+        // A test that fails has one more try, and both are reported.
         if passes(mode, name) {
             verdict.passed += 1;
         } else if passes(mode, name) {
@@ -250,7 +250,7 @@ fn clean_up() {
     let _ = fs::remove_file("/tmp/agent.log");
 }
 
-/// Removes all cgroups below one but the lasting one; tells whether none is left.
+/// Removes all cgroups below one but the lasting one; true if none is left.
 fn remove_below(cgroup: &Path) -> bool {
     let mut empty = true;
     for entry in fs::read_dir(cgroup).unwrap().flatten() {
@@ -262,7 +262,7 @@ fn remove_below(cgroup: &Path) -> bool {
 }
 
 /// Loads what the host put there. They need each other in an order that is not
-/// told, so each is tried until none can be loaded any more.
+/// known, so each is tried until none can be loaded any more.
 fn load_modules() {
     let mut left: Vec<_> =
         fs::read_dir("/modules").unwrap().flatten().map(|entry| entry.path()).collect();

@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask vm` packs this program as `/init` beside the real agent and boots
 //! a real kernel with it. As process 1 it sets the machine up, runs each test as
-//! a process of its own (`/init test MODE --exact NAME`), and tells the verdict. Tests
+//! a process of its own (`/init test MODE --exact NAME`), and prints the verdict. Tests
 //! panic to fail.
 #![expect(
     clippy::print_stdout,

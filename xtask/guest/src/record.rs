@@ -88,7 +88,7 @@ impl Workload {
         });
     }
 
-    /// Starts it again if it has ended, and tells the API server so.
+    /// Starts it again if it has ended, and pushes its pod's change.
     fn keep_running(&mut self, api: &Api) {
         if self.container.as_mut().is_some_and(Container::ended) {
             if let Some(container) = self.container.take() {
@@ -140,7 +140,7 @@ pub fn show(seconds: u64) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Kills of every kind, restarts, by the agent too, somebody who changes values back, and a slice
+/// Kills of every kind, restarts, by the agent too, a process that reverts values, and a slice
 /// above a container that overrides its value.
 fn well(watch: impl FnOnce(&Agent, &mut dyn FnMut())) {
     let mut workloads = [
@@ -184,8 +184,8 @@ fn unwell(node: &str) {
     rustix::mount::mount_bind("/sys/fs/cgroup", "/tmp/ro").unwrap();
     rustix::mount::mount_remount("/tmp/ro", MountFlags::BIND | MountFlags::RDONLY, c"").unwrap();
     let mut known = Workload::new("shop", "web-2", 4, &["grower:2!", "idle"]);
-    let mut unknown = [0, 1, 2, 3, 5, 6, 7]
-        .map(|number| Workload::new("shop", "nobody-knows", number, &["hog:90"]));
+    let mut unknown =
+        [0, 1, 2, 3, 5, 6, 7].map(|number| Workload::new("shop", "unknown", number, &["hog:90"]));
     let api = Api::serve(&[known.object()]);
     let flags = ["--cgroup-root", "/tmp/ro", "--kill-ring-bytes", "4096"];
     let agent = Agent::start_with(RULES, &[&FLAGS[..], &flags].concat());
@@ -200,7 +200,7 @@ fn unwell(node: &str) {
     unknown.iter_mut().for_each(Workload::start);
     takes(node, &agent, &mut || {
         take += 1;
-        // Nobody can be told of a restart while the API server is away.
+        // A restart cannot be pushed while the API server is away.
         if take < 16 {
             known.keep_running(&api);
         }

@@ -9,7 +9,7 @@ use std::{
 };
 
 const MIB: usize = 1 << 20;
-/// How often it tells its size, MiB.
+/// How often it prints its size, MiB.
 const STEP: usize = 16;
 /// How long it computes and rests in turn.
 const TURN: Duration = Duration::from_millis(20);

@@ -1,4 +1,4 @@
-//! The hog as a process: a killed child is told and started again, and SIGTERM
+//! The hog as a process: a killed child is reported and started again, and SIGTERM
 //! ends it all.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
@@ -31,9 +31,12 @@ fn a_killed_child_is_started_again_and_sigterm_ends_all() {
     let first = lines.next().unwrap();
     assert!(first.starts_with("child 1 ") && first.ends_with(": 16 MiB"), "{first}");
     kill_process(pid(&first), Signal::KILL).unwrap();
-    let told = lines.by_ref().find(|line| !line.ends_with(" MiB")).unwrap();
-    assert_eq!(pid(&told), pid(&first));
-    assert!(told.contains(": killed (SIGKILL) after ") && told.ends_with("; 1 restarts"), "{told}");
+    let reported = lines.by_ref().find(|line| !line.ends_with(" MiB")).unwrap();
+    assert_eq!(pid(&reported), pid(&first));
+    assert!(
+        reported.contains(": killed (SIGKILL) after ") && reported.ends_with("; 1 restarts"),
+        "{reported}"
+    );
     // Reaped: no zombie is left of it.
     assert!(test_kill_process(pid(&first)).is_err());
 
@@ -47,7 +50,7 @@ fn a_killed_child_is_started_again_and_sigterm_ends_all() {
 }
 
 #[test]
-fn a_bad_setting_is_told() {
+fn a_bad_setting_is_rejected() {
     let mut hog = Command::new(env!("CARGO_BIN_EXE_herder-hog"));
     let output = hog.env("HOG_CHILDREN", "none").output().unwrap();
     assert!(!output.status.success());

@@ -68,7 +68,7 @@ impl Frame<'_> {
         format!("<svg width='{width:.0}' height='{height:.0}'>{inside}{times}</svg>")
     }
 
-    /// With lines at round values up to `most`; `draw` is told where they end.
+    /// With lines at round values up to `most`; `draw` is given where they end.
     fn with_values(&self, most: f64, draw: impl Fn(f64) -> String) -> String {
         let (scale, _) = scale(self.unit, most);
         let every = step(most.max(scale * 1e-3) / scale / 4.0) * scale;

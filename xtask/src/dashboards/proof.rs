@@ -273,7 +273,7 @@ fn config(
     fs::write(&quick, quicker)?;
     asked(Command::new("promtool").args(["check", "rules"]).arg(&quick))
         .context("promtool does not take the quicker rules")?;
-    let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let no_agent = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let seconds = interval.as_secs();
     let mut config = format!(
         "global: {{scrape_interval: {seconds}s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
@@ -295,7 +295,7 @@ fn config(
                     "  - {{targets: ['{address}'], labels: {{cluster: '{cluster}', node: {node}, instance: {node}{by}, __metrics_path__: /{node}{by}}}}}\n"
                 );
             };
-            target(nobody, "node-3");
+            target(no_agent, "node-3");
             nodes.iter().for_each(|node| target(agents, node));
         }
     };

@@ -51,7 +51,7 @@ fn every_variable_and_data_source_resolves() {
             let built_in = ["__range", "__range_s", "__rate_interval", "__all"].contains(&name);
             assert!(built_in || names.contains(name), "${name} in {text}");
         }
-        assert!(!text.contains('@'), "a short form that nobody knows: {text}");
+        assert!(!text.contains('@'), "a short form that no reader knows: {text}");
     }
     fn sources(value: &Value, found: &mut Vec<Value>) {
         match value {

@@ -42,5 +42,5 @@ fn messages_in_documents_are_the_agents() {
         }
     }
     assert!(count >= 8, "{count}");
-    assert!(!code.contains("OOM kills were not told"), "not every message is the agent's");
+    assert!(!code.contains("OOM kills were not noticed"), "not every message is the agent's");
 }

@@ -92,7 +92,7 @@ fn containerd(archive: &Path, scratch: &Path, architecture: &str) -> Result<()> 
     let mut import = server.ctr();
     import.args(["images", "import", "--no-unpack", "--platform", &platform]);
     run(import.arg(archive))?;
-    // Reads the manifest and the configuration to tell the platform.
+    // Reads the manifest and the configuration to learn the platform.
     let images = asked(server.ctr().args(["images", "list"])).context("cannot list the images")?;
     let image =
         images.lines().nth(1).with_context(|| format!("nothing was imported:\n{images}"))?;

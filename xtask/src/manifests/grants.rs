@@ -134,7 +134,7 @@ const COMPONENTS: &[(&str, &[&str])] = &[
 /// token of the namespace's default account as every pod does.
 const EXAMPLE: &[&str] = &["Deployment: service account token"];
 
-/// Keys of a pod and of a container that grant nothing, or are told by name.
+/// Keys of a pod and of a container that grant nothing, or are listed by name.
 const HARMLESS: &[&str] = &[
     "affinity",
     "args",
@@ -196,16 +196,16 @@ pub fn granted(objects: &[Value]) -> BTreeSet<String> {
 
 fn one(object: &Value) -> Vec<String> {
     let kind = text(&object["kind"]);
-    let told = |line: String| format!("{kind}: {line}");
+    let line = |line: String| format!("{kind}: {line}");
     match kind {
         "ServiceAccount" | "ConfigMap" => Vec::new(),
-        "Namespace" => labels(object).map(told).collect(),
-        "Role" | "ClusterRole" => list(&object["rules"]).flat_map(rights).map(told).collect(),
-        "RoleBinding" | "ClusterRoleBinding" => bindings(object).map(told).collect(),
+        "Namespace" => labels(object).map(line).collect(),
+        "Role" | "ClusterRole" => list(&object["rules"]).flat_map(rights).map(line).collect(),
+        "RoleBinding" | "ClusterRoleBinding" => bindings(object).map(line).collect(),
         "DaemonSet" | "Deployment" => {
             let pod = &object["spec"]["template"]["spec"];
             let containers = list(&pod["containers"]).flat_map(container);
-            pod_rights(pod).into_iter().map(told).chain(containers).collect()
+            pod_rights(pod).into_iter().map(line).chain(containers).collect()
         }
         "SecurityContextConstraints" => {
             let mut lines = Vec::new();
@@ -214,9 +214,9 @@ fn one(object: &Value) -> Vec<String> {
                     leaves(key, value, &mut lines);
                 }
             }
-            lines.into_iter().map(told).collect()
+            lines.into_iter().map(line).collect()
         }
-        _ => vec![told(text(&object["metadata"]["name"]).to_owned())],
+        _ => vec![line(text(&object["metadata"]["name"]).to_owned())],
     }
 }
 

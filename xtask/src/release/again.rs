@@ -1,5 +1,5 @@
-//! The same commit once more, compiled from nothing in a clone at another path: whoever builds a
-//! release for themselves gets the bytes that were signed.
+//! The same commit once more, compiled from nothing in a clone at another path: a user who
+//! builds a release gets the bytes that were signed.
 
 use super::sign::SUMS;
 use crate::{

@@ -34,7 +34,7 @@ mod tests {
     }
 
     #[test]
-    fn the_changelog_tells_of_this_version_first() {
+    fn the_changelog_has_this_version_first() {
         of(VERSION).unwrap();
         let text = fs::read_to_string(workspace().join("CHANGELOG.md")).unwrap();
         let mut versions = text.lines().filter_map(|line| line.strip_prefix("## ["));

@@ -164,7 +164,7 @@ mod tests {
             .map(Result::unwrap)
     }
 
-    /// The unit starts the program of the package, not one that somebody put elsewhere.
+    /// The unit starts the program of the package, not one that stands elsewhere.
     #[test]
     fn the_unit_starts_the_packages_program() {
         let unit = crate::command::workspace().join("deploy/systemd/herder-agent.service");

@@ -70,7 +70,7 @@ pub fn verify_image(image: &str, public: &Path, options: &[&str]) -> Result<()> 
     quietly(verify.args(options).arg(image))
 }
 
-/// What docs/install.md tells users to do: the signature of the checksums, then the checksums.
+/// What docs/install.md asks of users: the signature of the checksums, then the checksums.
 pub fn verify(folder: &Path, public: &Path) -> Result<()> {
     let mut blob = cosign()?;
     blob.args(["verify-blob", "--insecure-ignore-tlog=true", "--key"]).arg(public);

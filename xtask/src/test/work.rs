@@ -50,7 +50,7 @@ pub fn side_by_side(jobs: usize, work: Vec<Work<'_>>) -> Vec<Row<'_>> {
 }
 
 /// Prints a table, and adds what is in it to a verdict.
-pub fn told(rows: &[Row<'_>], total: &mut Verdict) {
+pub fn summary(rows: &[Row<'_>], total: &mut Verdict) {
     println!(
         "\n{:<18} {:<28} {:>7} {:>7} {:>7} {:>8}",
         "kernel", "release", "passed", "failed", "flaky", "seconds"

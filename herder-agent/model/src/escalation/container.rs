@@ -254,7 +254,7 @@ mod tests {
                 (Phase::Counting, 1),
             ),
             (
-                "quiet without anything to give back",
+                "quiet without anything to restore",
                 group,
                 &[kill(0), Seen::Time(at(60))],
                 &[Nothing; 2],

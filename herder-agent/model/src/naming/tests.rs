@@ -31,8 +31,8 @@ fn status(name: &str, letter: char) -> Value {
 /// A pod with a container of each kind; of those with statuses the IDs are known.
 fn pod(statuses: &[(&str, char)], annotations: &Value) -> Event {
     let of = |names: &[&str]| -> Vec<Value> {
-        let told = statuses.iter().filter(|(name, _)| names.contains(name));
-        told.map(|(name, letter)| status(name, *letter)).collect()
+        let listed = statuses.iter().filter(|(name, _)| names.contains(name));
+        listed.map(|(name, letter)| status(name, *letter)).collect()
     };
     let object = json!({
         "metadata": {
@@ -105,7 +105,7 @@ fn containers_of_all_kinds_are_named_and_matched() {
 }
 
 #[test]
-fn a_restarted_container_is_matched_before_its_status_is_told() {
+fn a_restarted_container_is_matched_before_its_status_is_known() {
     let mut naming = naming();
     naming.made(CgroupId(10), &path('f'));
     naming.made(CgroupId(11), &path('a'));
@@ -236,9 +236,9 @@ fn learnt(letter: char, name: &str, label: &str) -> RuntimeContainer {
 #[test]
 fn only_the_api_server_says_whether_a_pod_has_a_limit_of_its_own() {
     let mut naming = naming();
-    assert_eq!(naming.pods_own_limit(&path('a')), None, "nothing is told");
+    assert_eq!(naming.pods_own_limit(&path('a')), None, "nothing is known");
     naming.learn(learnt('a', "worker", "web"), Monotonic::ZERO);
-    assert_eq!(naming.pods_own_limit(&path('a')), None, "only the runtime has told");
+    assert_eq!(naming.pods_own_limit(&path('a')), None, "only the runtime has reported it");
     naming.apply(pod(&[], &Value::Null), Monotonic::ZERO);
     assert_eq!(naming.pods_own_limit(&path('a')), Some(false));
     let Event::Applied(mut with_limit) = pod(&[], &Value::Null) else { panic!("a pod") };
@@ -259,7 +259,7 @@ fn the_runtime_names_containers_without_an_api_server() {
     assert_eq!(owner(&naming, &path('a')), "shop/web-0/worker");
     assert_eq!(decided(&naming, &policy(RULE), &path('a')), "r 0");
     assert_eq!((naming.init(&path('a')), naming.adjusted(&path('a'))), (Some(77), Some(true)));
-    assert_eq!(owner(&naming, &path('f')), "host", "nothing is told of the sandbox");
+    assert_eq!(owner(&naming, &path('f')), "host", "nothing is known of the sandbox");
     assert_eq!(decided(&naming, &policy(RULE), &path('f')), "-");
     let names = ["shop", "web-0", "worker"].map(str::to_owned);
     let [namespace, pod, container] = names;
@@ -272,7 +272,7 @@ fn the_runtime_names_a_container_before_its_status_does() {
     naming.learn(learnt('a', "worker", "web"), Monotonic::ZERO);
     naming.made(CgroupId(1), &path('a'));
     let group = policy(&RULE.replace("single-process", "group"));
-    assert_eq!(decided(&naming, &group, &path('a')), "r 1", "no pod was told by the API server");
+    assert_eq!(decided(&naming, &group, &path('a')), "r 1", "the API server has sent no pod");
     // Its labels are those of now, the runtime's those of its creation.
     naming.learn(learnt('a', "worker", "other"), Monotonic::ZERO);
     assert_eq!(decided(&naming, &group, &path('a')), "-");
@@ -298,7 +298,7 @@ fn a_learnt_container_is_forgotten_a_while_after_its_cgroup() {
 }
 
 #[test]
-fn what_the_runtime_tells_again_adds_to_what_is_known() {
+fn what_the_runtime_sends_again_adds_to_what_is_known() {
     let mut naming = Naming::new(false);
     let created = RuntimeContainer { init: None, ..learnt('a', "worker", "web") };
     let started = RuntimeContainer { instead_of: None, ..learnt('a', "worker", "web") };
@@ -324,7 +324,7 @@ fn what_lies_below_another_users_cgroup_is_no_pods() {
     let of_kubepods = Some(cgroup("/kubepods"));
     for other in [Some(of_pod.clone()), of_kubepods] {
         assert!(naming.belongs_to(&of_pod, other.clone()));
-        assert!(!naming.belongs_to(&of_pod, other), "told once");
+        assert!(!naming.belongs_to(&of_pod, other), "known already");
         assert_eq!(named(&naming)[0], "host");
         assert!(naming.parse(&container).is_none() && naming.parse(&of_pod).is_none());
     }

@@ -117,9 +117,9 @@ mod tests {
                 &["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"],
             ),
         ];
-        for (told, kept) in table {
+        for (reported, kept) in table {
             let kept: Vec<IpAddr> = kept.iter().map(|ip| ip.parse().unwrap()).collect();
-            assert_eq!(*addresses(told, &[], false).ips, kept, "{told:?}");
+            assert_eq!(*addresses(reported, &[], false).ips, kept, "{reported:?}");
         }
     }
 

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_are_as_they_were_told_last() {
+    fn pods_are_as_they_were_last_received() {
         let pods = CurrentPods::default();
         let app = |number| pods.get(uid(number)).map(|pod| pod.label("app").unwrap().to_owned());
         let (web, db) = (Some("web".to_owned()), Some("db".to_owned()));

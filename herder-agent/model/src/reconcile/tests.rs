@@ -10,7 +10,7 @@ fn begun() -> Reconciler {
 }
 
 #[test]
-fn what_is_told_is_seen_in_whatever_order() {
+fn what_is_reported_is_seen_in_whatever_order() {
     let mut reconciler = begun();
     reconciler.reported(ONE, false, Monotonic(1), Monotonic(1));
     reconciler.read(ONE, 6, Monotonic(2));
@@ -24,7 +24,7 @@ fn what_is_told_is_seen_in_whatever_order() {
 }
 
 #[test]
-fn what_is_not_told_is_unseen_once() {
+fn what_is_not_reported_is_unseen_once() {
     let mut reconciler = begun();
     reconciler.read(ONE, 8, Monotonic(0));
     reconciler.reported(ONE, false, Monotonic(1), Monotonic(1));
@@ -35,7 +35,7 @@ fn what_is_not_told_is_unseen_once() {
     assert_eq!(
         reconciler.settle(Monotonic(40)),
         [(Some(ONE), 1)],
-        "what was told before explains nothing"
+        "what was reported before accounts for nothing"
     );
 }
 
@@ -79,7 +79,7 @@ fn nothing_is_kept_of_a_cgroup_without_kills_and_it_may_begin_anew() {
 
 /// A count may be read long after a kill was reported, where no watch notifies of it.
 #[test]
-fn what_was_told_before_it_is_read_explains_it() {
+fn what_was_reported_before_it_is_read_explains_it() {
     let mut reconciler = begun();
     reconciler.read(TWO, 0, Monotonic(0));
     reconciler.reported(ONE, false, Monotonic(1), Monotonic(1));
@@ -92,7 +92,7 @@ fn what_was_told_before_it_is_read_explains_it() {
 }
 
 #[test]
-fn what_no_cgroup_can_tell_shows_in_the_count_of_the_node() {
+fn what_no_cgroup_can_count_shows_in_the_count_of_the_node() {
     let mut reconciler = begun();
     reconciler.begin_node(100, 100, Monotonic(0));
     reconciler.reported(ONE, false, Monotonic(1), Monotonic(1));
@@ -110,7 +110,7 @@ fn what_no_cgroup_can_tell_shows_in_the_count_of_the_node() {
 }
 
 #[test]
-fn what_was_killed_while_the_agent_began_is_told_or_unheard() {
+fn what_was_killed_while_the_agent_began_is_reported_or_unheard() {
     let mut reconciler = begun();
     reconciler.begin_node(100, 105, Monotonic(50));
     reconciler.reported(ONE, true, Monotonic(49), Monotonic(60));
@@ -129,7 +129,7 @@ fn what_was_killed_while_the_agent_began_is_told_or_unheard() {
 }
 
 #[test]
-fn the_next_agent_begins_where_all_is_told() {
+fn the_next_agent_begins_where_all_is_reported() {
     let mut reconciler = begun();
     reconciler.begin_node(100, 100, Monotonic(0));
     assert_eq!((reconciler.accounted(ONE), reconciler.node_accounted()), (Some(5), Some(100)));

@@ -204,7 +204,7 @@ async fn a_change_of_what_a_link_leads_to_is_noticed() {
 /// A file without notifications is read too: here inotify does not see writes through
 /// a descriptor that stays open.
 #[tokio::test(start_paused = true)]
-async fn what_nothing_tells_of_is_found_by_the_next_look() {
+async fn what_nothing_announces_is_found_by_the_next_look() {
     use std::io::{Seek, Write};
     let mut case = Case::start("still-open", |_, file| fs::write(file, ONE).unwrap());
     advance(Duration::from_secs(1)).await;

@@ -162,7 +162,7 @@ fn attach(without_programs: Outcome) -> Finding {
     }
 }
 
-/// By what means kills are told apart here, and what of it is attached.
+/// By what means kills are distinguished here, and what of it is attached.
 fn attached(traced: &Traced) -> Finding {
     let means = traced.means();
     let parts = match means {
@@ -279,7 +279,7 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
 
-    /// A node says by what means kills are told apart, and is warned of only if something is
+    /// A node says by what means kills are distinguished, and is warned of only if something is
     /// missing that nothing stands in for.
     #[test]
     fn what_stands_in_for_functions_is_named() {
@@ -318,7 +318,7 @@ mod tests {
         listener.set_nonblocking(true).unwrap();
         assert_eq!(all.map(outcome), [Outcome::Ok; 3]);
         assert!(found().contains("exists"));
-        assert!(listener.accept().is_err(), "nobody has connected");
+        assert!(listener.accept().is_err(), "no client has connected");
         fs::remove_file(&socket).unwrap();
     }
 }

@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_is_told_by_what_it_matches_now() {
+    fn each_rule_is_recognised_by_what_it_matches_now() {
         let config = config(
             "rules:\n\
              - {name: docker, cgroups: ['/system.slice/docker-*.scope'], oomGroup: single-process}\n\

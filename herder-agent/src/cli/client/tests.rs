@@ -74,8 +74,8 @@ async fn kills_are_asked_and_followed() {
     assert!(reporter.settled(2, &owner, after, None).is_some());
     assert!(reporter.settled(2, &owner, None, None).is_none(), "it is known");
     assert!(reporter.settled(9, &owner, None, None).is_none(), "no kill");
-    let told = next().await;
-    assert_eq!((&told["id"], &told["survived"]), (&2.into(), &false.into()));
+    let event = next().await;
+    assert_eq!((&event["id"], &event["survived"]), (&2.into(), &false.into()));
     assert_eq!(events.last, Some(3));
 }
 
@@ -139,8 +139,12 @@ async fn what_is_wrong_is_named() {
     for wrong in ["127.0.0.1:9469", "https:///x", "http://x/?path", "", "http://"] {
         assert!(matches!(agent_at(wrong), Err(ClientError::Url(_))), "{wrong}");
     }
-    let nobody = agent_at("http://127.0.0.1:1").unwrap().get("/").await.unwrap_err().to_string();
-    assert!(nobody.contains("http://127.0.0.1:1") && nobody.contains("--url"), "{nobody}");
+    let unreachable =
+        agent_at("http://127.0.0.1:1").unwrap().get("/").await.unwrap_err().to_string();
+    assert!(
+        unreachable.contains("http://127.0.0.1:1") && unreachable.contains("--url"),
+        "{unreachable}"
+    );
 }
 
 /// An agent that asks for TLS, a certificate, a name and a password. The error names each thing

@@ -107,7 +107,7 @@ fn another_level_counts_from_the_next_line_on() {
         });
         let shown = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         let words = ["debug before", "debug after", "elsewhere after", "info after"];
-        let told: Vec<_> = (0..4)
+        let found: Vec<_> = (0..4)
             .map(|number| words.map(|word| shown.contains(&format!("{word} {number}"))))
             .collect();
         let expected = [
@@ -116,7 +116,7 @@ fn another_level_counts_from_the_next_line_on() {
             [false, false, true, false],
             [false, false, false, true],
         ];
-        assert_eq!(told, expected, "{shown}");
+        assert_eq!(found, expected, "{shown}");
     }
 }
 
@@ -187,17 +187,17 @@ fn each_kind() {
 fn json_has_each_text_as_it_is() {
     let lines = logged(LogFormat::Json, each_kind);
     assert_eq!(lines.len(), 21, "{lines:#?}");
-    let mut told = 0;
+    let mut nasty = 0;
     for line in &lines {
         let line: Value = serde_json::from_str(line).unwrap();
         for (key, value) in line.as_object().unwrap() {
             let text = value.as_str().unwrap_or_default();
             let debugged = ["\"", "Some(", "None", "Ok(", "Err("];
             assert!(!debugged.iter().any(|begin| text.starts_with(begin)), "{key}: {line:#}");
-            told += usize::from(text == NASTY);
+            nasty += usize::from(text == NASTY);
         }
     }
-    assert!(told > 20, "{lines:#?}");
+    assert!(nasty > 20, "{lines:#?}");
 }
 
 #[test]

@@ -31,14 +31,14 @@ fn notices() -> (Notices, EventReceiver) {
 }
 
 /// Reasons and containers of what was handed in.
-fn told(receiver: &mut EventReceiver) -> Vec<(Reason, String)> {
+fn emitted(receiver: &mut EventReceiver) -> Vec<(Reason, String)> {
     let all = std::iter::from_fn(|| receiver.take());
     let container = |about: &About| about.field_path().unwrap_or_default();
     all.map(|occurrence| (occurrence.reason, container(&occurrence.about))).collect()
 }
 
 #[test]
-fn enforcement_is_told_once_for_each_container_and_rule() {
+fn enforcement_is_reported_once_for_each_container_and_rule() {
     let (mut notices, mut receiver) = notices();
     let (pod, other) = (pod("01", &Value::Null), pod("02", &Value::Null));
     for (pod, container, rule, value) in [
@@ -52,15 +52,15 @@ fn enforcement_is_told_once_for_each_container_and_rule() {
     ] {
         notices.enforcement(pod, container, event(Change::Enforced, rule, value));
     }
-    let told = told(&mut receiver);
-    let containers: Vec<_> = told.iter().map(|(_, path)| path.as_str()).collect();
+    let emitted = emitted(&mut receiver);
+    let containers: Vec<_> = emitted.iter().map(|(_, path)| path.as_str()).collect();
     let (worker, logger) = ("spec.containers{worker}", "spec.containers{logger}");
     assert_eq!(containers, [worker, logger, worker, worker, worker, worker]);
-    assert!(told.iter().all(|(reason, _)| *reason == Reason::OomGroupEnforced));
+    assert!(emitted.iter().all(|(reason, _)| *reason == Reason::OomGroupEnforced));
 }
 
 #[test]
-fn what_is_in_the_way_is_told_once_for_each_pod() {
+fn an_obstacle_is_reported_once_for_each_pod() {
     let (mut notices, mut receiver) = notices();
     let pod = pod("01", &Value::Null);
     let what = || Change::NotEnforceable(Obstacle::Ancestor, "/pod has it; clear it".into());
@@ -70,33 +70,35 @@ fn what_is_in_the_way_is_told_once_for_each_pod() {
     let other = Change::NotEnforceable(Obstacle::ReadOnly, "mount it".into());
     notices.enforcement(&pod, "worker", event(other, "a", false));
     notices.enforcement(&pod, "worker", event(Change::Reverted(5), "a", false));
-    let reasons: Vec<_> = told(&mut receiver).into_iter().map(|(reason, _)| reason).collect();
+    let reasons: Vec<_> = emitted(&mut receiver).into_iter().map(|(reason, _)| reason).collect();
     let blocked = Reason::OomGroupNotEnforceable;
     assert_eq!(reasons, [blocked, blocked, Reason::OomGroupReverted]);
     notices.forget(|_| true);
     notices.enforcement(&pod, "worker", event(what(), "a", false));
-    assert_eq!(told(&mut receiver).len(), 1);
+    assert_eq!(emitted(&mut receiver).len(), 1);
 }
 
 #[test]
-fn a_bad_annotation_is_told_once_for_each_value_and_counted_without_events() {
+fn a_bad_annotation_is_reported_once_for_each_value_and_counted_without_events() {
     let (mut notices, mut receiver) = notices();
     let error = AnnotationError::Word("x".into());
-    let mut tell = |pod: &Pod| notices.bad_annotation(pod, &error);
-    assert!(tell(&pod("01", &json!("x"))));
-    assert!(!tell(&pod("01", &json!("x"))));
-    assert!(tell(&pod("01", &json!("y"))));
-    assert!(tell(&pod("02", &json!("y"))));
-    let told = told(&mut receiver);
-    assert_eq!(told.len(), 3);
-    assert!(told.iter().all(|told| *told == (Reason::BadOomGroupAnnotation, String::new())));
+    let mut is_new = |pod: &Pod| notices.bad_annotation(pod, &error);
+    assert!(is_new(&pod("01", &json!("x"))));
+    assert!(!is_new(&pod("01", &json!("x"))));
+    assert!(is_new(&pod("01", &json!("y"))));
+    assert!(is_new(&pod("02", &json!("y"))));
+    let emitted = emitted(&mut receiver);
+    assert_eq!(emitted.len(), 3);
+    assert!(
+        emitted.iter().all(|emitted| *emitted == (Reason::BadOomGroupAnnotation, String::new()))
+    );
     let mut off = Notices::new(None);
     assert!(off.bad_annotation(&pod("01", &json!("x")), &error));
     assert!(!off.bad_annotation(&pod("01", &json!("x")), &error));
 }
 
 #[tokio::test]
-async fn a_kill_is_told_with_the_limit_and_what_is_left_to_count() {
+async fn a_kill_is_reported_with_the_limit_and_what_is_left_to_count() {
     let (mut notices, mut receiver) = notices();
     let [namespace, name, container] = ["shop", "web-0", "worker"].map(str::to_owned);
     let owner = Owner::Container(ContainerNames { namespace, pod: name, container });
@@ -136,7 +138,7 @@ async fn of_a_thousand_kills_some_are_built() {
         });
     }
     assert_eq!(built, 3);
-    assert_eq!(told(&mut receiver).len(), 3);
+    assert_eq!(emitted(&mut receiver).len(), 3);
 }
 
 #[test]

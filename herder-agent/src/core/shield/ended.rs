@@ -80,28 +80,28 @@ mod tests {
 
     /// Each once, in whatever order it goes on.
     #[test]
-    fn what_ends_is_told_once_and_what_never_began_is_not() {
+    fn what_ends_is_reported_once_and_what_never_began_is_not() {
         let protect = Protect { path: CgroupPath::root(), rule: "r".into(), init: None };
         let wanted = Wanted { containers: [(ID, protect)].into(), ..Wanted::default() };
         let (kernel, changed) = (Unprotected::NoOtherVictim, Unprotected::Changed);
-        let told = |before: &Found, now: &Found| -> Vec<_> {
+        let reported = |before: &Found, now: &Found| -> Vec<_> {
             ends(before, now, &wanted).into_iter().map(|(_, end)| end).collect()
         };
         let ended = |why| vec![ProtectionEnd::Ended("r".into(), why)];
         let stuck = || vec![ProtectionEnd::NotRemoved("EIO".into())];
         let (held, off) = (found(None, None), found(Some(kernel), None));
-        assert_eq!(told(&held, &off), ended(kernel));
-        assert_eq!(told(&held, &found(Some(changed), None)), ended(changed));
-        assert_eq!(told(&off, &off), []);
-        assert_eq!(told(&Found::default(), &off), [], "it was never exempt");
+        assert_eq!(reported(&held, &off), ended(kernel));
+        assert_eq!(reported(&held, &found(Some(changed), None)), ended(changed));
+        assert_eq!(reported(&off, &off), []);
+        assert_eq!(reported(&Found::default(), &off), [], "it was never exempt");
         for why in [Unprotected::Pending, Unprotected::NoInit, Unprotected::TooMany] {
-            assert_eq!(told(&held, &found(Some(why), None)), [], "{why:?}");
+            assert_eq!(reported(&held, &found(Some(why), None)), [], "{why:?}");
         }
         // It is to get its own value back, and gets it later.
         let failed = found(Some(kernel), Some("EIO"));
-        assert_eq!(told(&held, &failed), stuck());
-        assert_eq!(told(&failed, &failed), []);
-        assert_eq!(told(&failed, &off), ended(kernel));
+        assert_eq!(reported(&held, &failed), stuck());
+        assert_eq!(reported(&failed, &failed), []);
+        assert_eq!(reported(&failed, &off), ended(kernel));
         // No rule asks for it any more.
         let released = Found { states: [].into(), ..found(None, Some("EIO")) };
         assert_eq!(ends(&held, &released, &Wanted::default()).len(), 1);

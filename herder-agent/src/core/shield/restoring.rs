@@ -170,7 +170,7 @@ mod tests {
         assert!(!restoring.awaits(a, end));
         assert_eq!(taken(restoring.take(end, |_| true)), [(a, false)]);
         assert_eq!((restoring.awaits(a, end), restoring.deadline()), (false, None));
-        assert_eq!(taken(restoring.take(end, |_| false)), [], "it was told already");
+        assert_eq!(taken(restoring.take(end, |_| false)), [], "it was reported already");
         assert!(restoring.awaits(a, end), "exempt again since");
     }
 }

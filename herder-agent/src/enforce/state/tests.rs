@@ -331,7 +331,7 @@ fn a_value_that_was_right_is_held_only_where_it_was_there() {
 
 /// d1cbf6a: what a replaced watch, or a full queue, was about to report is not waited for.
 #[test]
-fn an_echo_that_is_lost_hides_nobody_elses_write() {
+fn an_echo_that_is_lost_hides_no_other_write() {
     for lost in [Seen::EchoLost, Seen::TooFast] {
         let mut state = OomGroupState::new(true, Origin::Made, false);
         state.step(value(false));

@@ -19,7 +19,7 @@ fn it_is_corrected_after_a_pause_and_costs_nothing_meanwhile() {
     // The end of the watch is notified too.
     fake.enforcer.changed();
     fake.write("/c", "1");
-    assert!(!fake.is_told(), "it is not watched");
+    assert!(!fake.is_notified(), "it is not watched");
     fake.clock.advance(PAUSE - Duration::from_nanos(1));
     fake.enforcer.correct_due();
     assert_eq!(fake.value("/c"), "1");

@@ -235,7 +235,7 @@ mod tests {
             ControlFlow::Break(())
         })
         .unwrap();
-        assert_eq!(parts, 1, "nobody takes more");
+        assert_eq!(parts, 1, "no more is taken");
     }
 
     /// Paths of any length: the directories are opened one in the other.

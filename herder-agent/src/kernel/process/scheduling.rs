@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_has_chosen_stays() {
+    fn what_others_have_chosen_stays() {
         let policy = after(SchedAttr { policy: BATCH, ..SchedAttr::default() }).policy;
         assert_eq!(policy, BATCH);
         let found = after(SchedAttr { nice: 5, ..SchedAttr::default() });

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_kubeconfig_lacks_is_told_with_its_cause() {
+    async fn what_a_kubeconfig_lacks_is_printed_with_its_cause() {
         let missing = json!({"server": "https://x", "certificate-authority": "/nowhere/ca.pem"});
         let error = of_kubeconfig(kubeconfig(&missing)).await.unwrap_err().to_string();
         for part in ["/nowhere/ca.pem", "os error 2", "--kubernetes off"] {

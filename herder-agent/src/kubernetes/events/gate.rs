@@ -106,7 +106,7 @@ mod tests {
     const KILLED: Reason = Reason::SubprocessOomKilled;
 
     #[tokio::test(start_paused = true)]
-    async fn some_are_told_and_the_rest_is_counted() {
+    async fn some_are_logged_and_the_rest_is_counted() {
         let (mut gate, mut now) = (Gate::default(), Instant::now());
         let mut writer = Vec::new();
         for (pod, container, reason) in [

@@ -260,7 +260,7 @@ mod tests {
             family.add(labels, 0);
         }
         family.remove_all(&["a"]);
-        family.remove(["nobody", "here"]);
+        family.remove(["none", "here"]);
         assert_eq!(text(&family).lines().count(), 3, "{}", text(&family));
         family.remove(["d", "b"]);
         assert_eq!(text(&family), "");

@@ -50,31 +50,31 @@ fn own(reporter: &Reporter, pod: &str) -> Option<Value> {
 }
 
 #[test]
-fn a_pod_is_told_of_its_own_processes_and_limits_only() {
+fn a_pod_sees_its_own_processes_and_limits_only() {
     let reporter = Reporter::default();
     reporter.kill(&group_above_the_pods());
     assert_eq!(own(&reporter, OTHER), None, "the kernel chose a process of another pod");
-    let told = own(&reporter, UID).unwrap();
-    assert_eq!(told["processes"], 2);
-    let comms: Vec<_> = told["victims"].as_array().unwrap().iter().map(|it| &it["comm"]).collect();
+    let shown = own(&reporter, UID).unwrap();
+    assert_eq!(shown["processes"], 2);
+    let comms: Vec<_> = shown["victims"].as_array().unwrap().iter().map(|it| &it["comm"]).collect();
     assert_eq!(comms, ["web", "web-2"]);
-    assert_eq!(told["victim"]["comm"], "web");
-    assert_eq!(told["limit_bytes"], Value::Null, "the node's pods together");
-    assert_eq!(told["container_limit_bytes"], 60 << 20);
-    assert_eq!(told["container_memory_bytes"], 2);
-    let text = told.to_string();
+    assert_eq!(shown["victim"]["comm"], "web");
+    assert_eq!(shown["limit_bytes"], Value::Null, "the node's pods together");
+    assert_eq!(shown["container_limit_bytes"], 60 << 20);
+    assert_eq!(shown["container_memory_bytes"], 2);
+    let text = shown.to_string();
     for secret in ["secret", "kubepods", "4711", "trigger", UID, &(12u64 << 30).to_string()] {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
 }
 
-/// What is added to the record is not told by itself.
+/// A field that is added to the record is not shown to pods by itself.
 #[test]
 fn the_fields_are_these() {
     let reporter = Reporter::default();
     reporter.kill(&group_above_the_pods());
-    let told = own(&reporter, UID).unwrap();
-    let fields: Vec<_> = told.as_object().unwrap().keys().map(String::as_str).collect();
+    let shown = own(&reporter, UID).unwrap();
+    let fields: Vec<_> = shown.as_object().unwrap().keys().map(String::as_str).collect();
     let expected = [
         "container",
         "container_id",
@@ -94,7 +94,7 @@ fn the_fields_are_these() {
         "victims",
     ];
     assert_eq!(fields, expected);
-    let of_process: Vec<_> = told["victim"].as_object().unwrap().keys().cloned().collect();
+    let of_process: Vec<_> = shown["victim"].as_object().unwrap().keys().cloned().collect();
     let expected = [
         "anon_rss",
         "comm",
@@ -109,7 +109,7 @@ fn the_fields_are_these() {
 }
 
 #[test]
-fn limits_up_to_the_pods_are_told() {
+fn limits_up_to_the_pods_are_reported() {
     let table = [
         (Place::Container, true),
         (Place::Inside, true),
@@ -118,13 +118,13 @@ fn limits_up_to_the_pods_are_told() {
         (Place::Node, false),
         (Place::Unknown, false),
     ];
-    for (place, is_told) in table {
+    for (place, is_shown) in table {
         let reporter = Reporter::default();
         let mut report = group_above_the_pods();
         report.limits.place = place;
         reporter.kill(&report);
-        let told = own(&reporter, UID).unwrap()["limit_bytes"].clone();
-        assert_eq!(told, if is_told { json!(12u64 << 30) } else { Value::Null }, "{place:?}");
+        let shown = own(&reporter, UID).unwrap()["limit_bytes"].clone();
+        assert_eq!(shown, if is_shown { json!(12u64 << 30) } else { Value::Null }, "{place:?}");
     }
     // In the pod's own cgroup, as with gVisor: what is above that is not the pod's.
     let reporter = Reporter::default();
@@ -138,8 +138,8 @@ fn limits_up_to_the_pods_are_told() {
 
 /// Where others' memory is a part of it, it names what the pod may not know.
 #[test]
-fn a_finding_is_told_where_it_is_about_the_pod_alone() {
-    for (place, is_told) in [
+fn a_finding_is_emitted_where_it_is_about_the_pod_alone() {
+    for (place, is_shown) in [
         (Place::Container, true),
         (Place::Parent, true),
         (Place::Above, false),
@@ -154,9 +154,9 @@ fn a_finding_is_told_where_it_is_about_the_pod_alone() {
         };
         report.scene = Some(Arc::new(Scene { finding: Some(finding), ..Scene::default() }));
         reporter.kill(&report);
-        let told = own(&reporter, UID).unwrap()["finding"].clone();
-        let expected = is_told.then_some("One process has most of it: sh, 9 MiB.");
-        assert_eq!(told, json!(expected), "{place:?}");
+        let shown = own(&reporter, UID).unwrap()["finding"].clone();
+        let expected = is_shown.then_some("One process has most of it: sh, 9 MiB.");
+        assert_eq!(shown, json!(expected), "{place:?}");
     }
 }
 

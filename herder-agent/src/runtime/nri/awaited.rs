@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_awaited_container_is_told_of() {
+    fn only_an_awaited_container_is_announced() {
         let (one, two) = ("1".repeat(64), "2".repeat(64));
         for (made, expected) in [
             (format!("/kubepods/burstable/podx/{one}"), true),

@@ -201,10 +201,10 @@ async fn what_is_not_understood_is_answered_with_nothing_and_counted() {
     let listener = listen(&scene.socket);
     let (mut runtime, _) = Runtime::meet(&listener, Vec::new()).await;
     let nowhere = Container { linux: None, ..container(1, 0) };
-    let nobody = ContainerRequest { container: None, ..about(pod(), container(1, 0)) };
+    let without_container = ContainerRequest { container: None, ..about(pod(), container(1, 0)) };
     assert_eq!(runtime.ask_bytes(vec![0xff; 9]).await, Bytes::new());
     assert_eq!(runtime.ask("CreateContainer", vec![0xff; 9]).await, Bytes::new());
-    for odd in [about(pod(), nowhere), nobody] {
+    for odd in [about(pod(), nowhere), without_container] {
         assert_eq!(runtime.ask("CreateContainer", odd.encode_to_vec()).await, Bytes::new());
     }
     assert_eq!(scene.answers("error"), "4");
@@ -233,7 +233,7 @@ async fn a_busy_core_keeps_no_container_waiting() {
 
 /// The core ends before the runtime's plugin does.
 #[tokio::test]
-async fn a_runtime_is_answered_although_nobody_learns_of_it_any_more() {
+async fn a_runtime_is_answered_although_nothing_learns_of_it_any_more() {
     let mut scene = Scene::new("end", false);
     let listener = listen(&scene.socket);
     let (mut runtime, _) = Runtime::meet(&listener, vec![container(1, 0)]).await;

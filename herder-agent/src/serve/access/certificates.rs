@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_told_apart() {
+    fn names_are_distinguished() {
         let table = [
             ("prometheus.monitoring.svc", SubjectName::Dns("prometheus.monitoring.svc".into())),
             ("10.0.0.1", SubjectName::Ip([10, 0, 0, 1].into())),

@@ -248,7 +248,7 @@ mod tests {
             (header("prometheus", "secret"), Checked::Right),
             (header("ä", "a:b"), Checked::Right),
             (header("prometheus", "a:b"), Checked::Wrong),
-            (header("nobody", "secret"), Checked::Wrong),
+            (header("stranger", "secret"), Checked::Wrong),
             (header("", ""), Checked::Wrong),
             (b"Bearer x".to_vec(), Checked::Wrong),
             (b"Basic ".to_vec(), Checked::Wrong),
@@ -266,14 +266,14 @@ mod tests {
     #[tokio::test]
     async fn a_wrong_name_is_checked_as_a_wrong_password_is() {
         let passwords = of(&[("a", "x"), ("b", "y")]);
-        for name in ["nobody", "c", ""] {
+        for name in ["stranger", "c", ""] {
             let decoy = passwords.decoy(name).unwrap();
             assert_eq!(passwords.decoy(name), Some(decoy), "the same each time");
             assert!(passwords.users.values().any(|hash| hash == decoy));
         }
         // Also if it hits the password of another.
         for password in ["x", "y"] {
-            assert_eq!(passwords.check(&header("nobody", password), HERE).await, Checked::Wrong);
+            assert_eq!(passwords.check(&header("stranger", password), HERE).await, Checked::Wrong);
         }
     }
 
@@ -291,7 +291,7 @@ mod tests {
 
     /// Each has asked while another check was made, and is gone.
     #[tokio::test]
-    async fn clients_that_have_gone_keep_nobody_waiting() {
+    async fn clients_that_have_gone_keep_no_other_waiting() {
         let hash = bcrypt::hash("secret", 8).unwrap();
         let passwords = Passwords::start(&BTreeMap::from([("a".into(), hash)])).unwrap();
         for guess in 0..200 {

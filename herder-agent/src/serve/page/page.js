@@ -68,8 +68,8 @@ function asked(trigger) {
 // The container's is the smaller one, also where the pod's was hit first, or one inside of the container.
 function limit(kill) {
   const read = [kill.limit_bytes, kill.limit === 'container' ? kill.container_limit_bytes : null].filter(Number.isFinite);
-  const told = ['container', 'pod'].includes(kill.limit) && read.length > 0;
-  return kill.limit + (told ? ' ' + size(Math.min(...read)) : '');
+  const known = ['container', 'pod'].includes(kill.limit) && read.length > 0;
+  return kill.limit + (known ? ' ' + size(Math.min(...read)) : '');
 }
 
 // What an opened kill shows, by its number: it is asked for once, and stays open when the kill changes.

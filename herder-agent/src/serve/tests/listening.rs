@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn it_listens_where_it_is_told_to() {
+async fn it_listens_where_the_flag_says() {
     let listeners = bind(&["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()]).unwrap();
     let addresses = listeners.addresses();
     let (core, _commands) = mpsc::channel(1);
@@ -40,7 +40,7 @@ async fn all_addresses_of_ipv6_are_those_of_ipv4_too() {
 }
 
 #[tokio::test]
-async fn it_ends_when_told_to() {
+async fn it_ends_at_the_signal() {
     let server = Server::start().await;
     has(&server.get("/livez").await, 200, "ok");
     server.stop.send(()).unwrap();

@@ -165,7 +165,7 @@ async fn a_core_that_stops_answering_breaks_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_core_that_does_not_answer_is_told() {
+async fn a_core_that_does_not_answer_is_reported() {
     let server = Server::start().await;
     has(&server.get("/api/v1/containers").await, 503, "core");
     assert!(!server.commands.is_empty(), "it was asked");

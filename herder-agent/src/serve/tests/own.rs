@@ -32,8 +32,8 @@ impl Port {
         let (readiness, heartbeat) = (Readiness::default(), Heartbeat::default());
         let (core, commands) = mpsc::channel(1);
         let reporter = Arc::<Reporter>::default();
-        let (told, ready) = (reporter.clone(), readiness.clone());
-        let state = State::new(told, ready, core, heartbeat.clone(), None, "node-1");
+        let (shown, ready) = (reporter.clone(), readiness.clone());
+        let state = State::new(shown, ready, core, heartbeat.clone(), None, "node-1");
         let (asks, mut asked) = mpsc::channel::<PodRequest>(8);
         let pods = Pods::default();
         pods.lock().unwrap().extend([(1, Ok(uid(0))), (2, Ok(uid(1)))]);
@@ -74,8 +74,8 @@ impl Port {
         self.server.ask_from(host, &format!("GET {path} HTTP/1.1\r\n{rest}")).await
     }
 
-    /// What a pod is told, by the names of the victims.
-    async fn told(&self, host: u8) -> Vec<String> {
+    /// What a pod is shown, by the names of the victims.
+    async fn shown(&self, host: u8) -> Vec<String> {
         let answer = self.get_from(host, "/api/v1/self/kills", "").await;
         has(&answer, 200, "application/json");
         comms(&body(&answer))
@@ -110,15 +110,15 @@ fn comms(kills: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn each_pod_is_told_of_its_own_kills_only() {
+async fn each_pod_sees_its_own_kills_only() {
     let port = Port::start().await;
-    assert_eq!(port.told(1).await, [""; 0]);
+    assert_eq!(port.shown(1).await, [""; 0]);
     port.kill(0, "pa1");
     port.kill(1, "pb1");
     port.kill(0, "pa2");
     port.server.kill();
     assert_eq!(
-        (port.told(1).await, port.told(2).await),
+        (port.shown(1).await, port.shown(2).await),
         (vec!["pa2".into(), "pa1".into()], vec!["pb1".into()])
     );
     let one = port.get_from(1, "/api/v1/self/kills?limit=1", "").await;
@@ -126,10 +126,10 @@ async fn each_pod_is_told_of_its_own_kills_only() {
     has(&port.get_from(1, "/api/v1/self/kills?limit=many", "").await, 400, "limit");
     // The next pod with that address.
     port.address_is(1, Ok(uid(1)));
-    assert_eq!(port.told(1).await, ["pb1"]);
+    assert_eq!(port.shown(1).await, ["pb1"]);
 }
 
-/// Not even how many kills there are is told: the numbers of others have gaps.
+/// Not even how many kills there are is shown: the numbers of others have gaps.
 #[tokio::test]
 async fn nothing_else_is_answered_here() {
     let port = Port::start().await;
@@ -242,7 +242,7 @@ async fn a_stream_goes_on_after_the_kill_that_is_named() {
     assert!(!all.contains("pa3"), "{all}");
 }
 
-/// What it was about to tell comes when the core has time again.
+/// What it was about to send comes when the core has time again.
 #[tokio::test]
 async fn a_stream_loses_nothing_while_the_core_has_no_time() {
     let port = Port::start().await;
@@ -250,14 +250,14 @@ async fn a_stream_loses_nothing_while_the_core_has_no_time() {
     port.address_is(1, Err(SelfRefused::Busy));
     port.kill(0, "pa1");
     let early = tokio::time::timeout(Duration::from_millis(100), stream.until("pa1")).await;
-    assert!(early.is_err(), "it is neither told nor ended: {early:?}");
+    assert!(early.is_err(), "it is neither shown nor ended: {early:?}");
     port.address_is(1, Ok(uid(0)));
     assert!(stream.until("pa1").await.contains("pa1"));
 }
 
 /// The address goes to another pod while a stream of the first is open.
 #[tokio::test(start_paused = true)]
-async fn a_stream_ends_before_it_tells_another_pod() {
+async fn a_stream_ends_before_it_shows_another_pod() {
     let port = Port::start().await;
     let mut stream = port.follow(1, "").await;
     port.kill(0, "pa1");
@@ -293,9 +293,9 @@ async fn a_pod_that_asks_without_end_is_refused_and_others_are_not() {
         answered += usize::from(answer.starts_with("HTTP/1.1 200"));
     }
     assert!((20..40).contains(&answered), "{answered} of 60 at once");
-    assert_eq!(port.told(2).await, [""; 0], "another pod");
+    assert_eq!(port.shown(2).await, [""; 0], "another pod");
     advance(Duration::from_secs(1)).await;
-    assert_eq!(port.told(1).await, [""; 0], "it has waited");
+    assert_eq!(port.shown(1).await, [""; 0], "it has waited");
 }
 
 /// Connections of the pod that has most make room.

@@ -81,7 +81,7 @@ async fn probes_get_in_while_their_address_floods() {
 /// A pod that takes all it can get takes nothing from the kubelet and Prometheus. No connection is cut
 /// for being slow, however slow this machine is.
 #[tokio::test(start_paused = true)]
-async fn one_address_keeps_nobody_out() {
+async fn one_address_keeps_no_other_out() {
     let _still = standing_clock();
     let server = Server::start().await;
     (0..KEPT).for_each(|_| server.kill());

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_stream_tells_each_kill_and_ends_with_the_server() {
+async fn a_stream_has_each_kill_and_ends_with_the_server() {
     let server = Server::start().await;
     server.kill();
     let mut stream = server.follow("").await;
@@ -32,7 +32,7 @@ async fn a_quiet_stream_is_kept_alive_until_its_own_limit() {
 }
 
 #[tokio::test]
-async fn a_slow_client_is_told_what_it_missed() {
+async fn a_slow_client_learns_what_it_missed() {
     let server = Server::start().await;
     let mut stream = server.follow("").await;
     // One thread: the server has no turn before the client reads.

@@ -67,7 +67,7 @@ pub fn wait_until_steered(count: usize) {
 }
 
 /// Gives all of them the runtime's value again.
-pub fn give_back(count: usize) {
+pub fn remove(count: usize) {
     (0..count).for_each(|number| Cgroup::made(&path(number)).set("memory.oom.group", "1"));
 }
 

@@ -41,7 +41,7 @@ fn storm(kills: usize, switch: &str, turn: usize) {
     });
     let kills = truth.values().sum::<u64>();
     let count = |text: &str| http::total(text, "herder_oom_kills_total{");
-    within(Duration::from_secs(60), "all kills are told", || {
+    within(Duration::from_secs(60), "all kills are counted", || {
         count(&agent.get("/metrics")) == kills
     });
     sleep(AFTER);

@@ -29,7 +29,7 @@ const AT_ONCE: usize = 8;
 /// What a child takes as fast as it can.
 const MEBIBYTES: usize = 2;
 
-/// The container, asked by somebody outside of it.
+/// The container, asked by the bench outside of it.
 pub struct Forking {
     container: Container,
     stream: BufReader<UnixStream>,
@@ -84,7 +84,7 @@ fn score(pid: u32) -> String {
 pub fn init() -> ExitCode {
     fs::write("/proc/self/oom_score_adj", OWN).expect("a score");
     let listener = UnixListener::bind(SOCKET).expect("a socket");
-    let (stream, _) = listener.accept().expect("somebody who asks");
+    let (stream, _) = listener.accept().expect("the bench's connection");
     let mut lines = BufReader::new(stream);
     let mut staying = Vec::new();
     loop {

@@ -49,7 +49,7 @@ impl Lines {
     }
 }
 
-/// A terminal: what a program has that somebody watches. Its C library then writes
+/// A terminal: what a program has that a user watches. Its C library then writes
 /// line by line, and into a pipe only when 4 KiB are full.
 pub fn terminal() -> (Stdio, Lines) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");

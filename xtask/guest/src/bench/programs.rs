@@ -121,7 +121,7 @@ impl Program {
         let running = self.begin(to, herder);
         assert!(running.ready_in_time(), "{} is not ready: {}", self.name(), self.said());
         if self.metrics().is_none() {
-            // What it has attached last cannot be told from outside.
+            // What it has attached last cannot be seen from outside.
             sleep(Duration::from_secs(1));
         }
         running
@@ -185,7 +185,7 @@ impl Running {
         http::get(self.program.metrics()?, "/metrics")
     }
 
-    /// Waits until it does what it is for, as far as it can be told from outside;
+    /// Waits until it does what it is for, as far as it can be seen from outside;
     /// whether it ever did.
     pub fn ready_in_time(&self) -> bool {
         let deadline = Instant::now() + PATIENCE;

@@ -52,7 +52,7 @@ pub fn ready() {
         let (mut starts, mut steered, mut scrapes) = (Vec::new(), Vec::new(), Vec::new());
         let mut series = 0;
         for _ in 0..times {
-            crowd::give_back(containers);
+            crowd::remove(containers);
             let began = Instant::now();
             let milliseconds = || began.elapsed().as_secs_f64() * 1e3;
             let running = program.begin(Output::File, crowd::HERDER);

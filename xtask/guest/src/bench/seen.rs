@@ -41,7 +41,7 @@ const PROGRAMS: [(Program, Output); 5] = [
 /// Containers whose sub-processes are killed; each is a pod's.
 pub(super) const MATCHED: usize = 50;
 
-/// How long a program may take to tell: the slowest read the kernel's log, or look only
+/// How long a program may take to report: the slowest read the kernel's log, or look only
 /// now and then.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -63,7 +63,7 @@ type Kills = BTreeMap<usize, u64>;
 
 /// What a program has said so far.
 #[derive(Clone, Debug, Default)]
-struct Told {
+struct Reported {
     /// Kills whose container it names.
     named: Kills,
     /// Kills of which it only says that they happened.
@@ -102,36 +102,36 @@ pub(super) fn pods(groups: usize) -> Vec<Value> {
 
 /// Kills while Herder gets no CPU at all, more than its buffer has room for.
 fn while_stopped(herder: &Running, kills: usize) {
-    let told = || {
+    let reported = || {
         let text = herder.scrape().expect("metrics");
-        (by_series(&text, "subprocess"), untold(&text))
+        (by_series(&text, "subprocess"), missing(&text))
     };
-    let (before, untold_before) = told();
+    let (before, missing_before) = reported();
     let (truth, _) = storm(kills, || {
         crowd::wait_until_steered(MATCHED);
         herder.signal(Signal::STOP);
     });
     herder.signal(Signal::CONT);
     sleep(PATIENCE);
-    let (now, untold) = told();
+    let (now, missing) = reported();
     found(&json!({
         "kind": "stopped", "program": herder.program.name(),
         "kills": truth.values().sum::<u64>(), "told right": right(&truth, &before.named, &now.named),
-        "lost": untold[0] - untold_before[0], "unseen": untold[1] - untold_before[1],
+        "lost": missing[0] - missing_before[0], "unseen": missing[1] - missing_before[1],
     }));
 }
 
-/// What Herder counts as lost, as unseen, and as nobody's.
-fn untold(exposition: &str) -> [u64; 3] {
+/// What Herder counts as lost, as unseen, and as unattributed.
+fn missing(exposition: &str) -> [u64; 3] {
     ["herder_kills_lost_total", "herder_kills_unseen_total", "herder_kills_unattributed_total"]
         .map(|family| http::total(exposition, family))
 }
 
-/// How many kills were told of the right container.
+/// How many kills were reported of the right container.
 fn right(truth: &Kills, before: &Kills, now: &Kills) -> u64 {
-    let told = |told: &Kills, number| told.get(&number).copied().unwrap_or(0);
+    let of = |kills: &Kills, number| kills.get(&number).copied().unwrap_or(0);
     let right =
-        |(number, kills): (&usize, &u64)| (told(now, *number) - told(before, *number)).min(*kills);
+        |(number, kills): (&usize, &u64)| (of(now, *number) - of(before, *number)).min(*kills);
     truth.iter().map(right).sum()
 }
 
@@ -143,13 +143,13 @@ fn phase(
     members: u64,
     kill: impl FnOnce() -> (Kills, Duration),
 ) {
-    let told = || running.iter().map(|running| told(running, kind)).collect::<Vec<_>>();
+    let all = || running.iter().map(|running| reported(running, kind)).collect::<Vec<_>>();
     let (before, log_before, stream_before) =
-        (told(), running[0].lines.all().len(), stream.all().len());
+        (all(), running[0].lines.all().len(), stream.all().len());
     let (truth, took) = kill();
     sleep(PATIENCE);
     let kills: u64 = truth.values().sum();
-    for ((running, before), now) in running.iter().zip(before).zip(told()) {
+    for ((running, before), now) in running.iter().zip(before).zip(all()) {
         let named = now.named.values().sum::<u64>() - before.named.values().sum::<u64>();
         let mut figures = json!({
             "kind": kind, "program": running.program.name(), "seconds": took.as_secs_f64(),
@@ -166,7 +166,7 @@ fn phase(
             let api = by_lines(stream, stream_before, api);
             figures["right in the log"] = right(&truth, &none, &log).into();
             figures["right in the stream"] = right(&truth, &none, &api).into();
-            figures["untold"] = json!(untold(&running.scrape().expect("metrics")));
+            figures["untold"] = json!(missing(&running.scrape().expect("metrics")));
         }
         found(&figures);
     }
@@ -185,19 +185,19 @@ fn by_lines(lines: &Lines, from: usize, [before, too]: [&str; 2]) -> Kills {
     kills
 }
 
-fn told(running: &Running, kind: &str) -> Told {
+fn reported(running: &Running, kind: &str) -> Reported {
     match running.program {
         Program::Herder => by_series(&running.scrape().expect("metrics"), kind),
         Program::Oomkill | Program::Bpftrace => {
             let lines = running.lines.all();
             let kills = lines.iter().filter(|line| line.text.contains(" OOM kill of PID ")).count();
-            Told { unnamed: kills as u64, processes: kills as u64, ..Told::default() }
+            Reported { unnamed: kills as u64, processes: kills as u64, ..Reported::default() }
         }
         Program::NodeExporter => {
             let text = running.scrape().expect("metrics");
             let processes = metric(&text, "node_vmstat_oom_kill").expect("the kernel's count");
             // It counts processes, and does not know which of them died of one kill.
-            Told { processes, ..Told::default() }
+            Reported { processes, ..Reported::default() }
         }
         Program::Cadvisor => by_events(
             &http::get(
@@ -206,14 +206,14 @@ fn told(running: &Running, kind: &str) -> Told {
             )
             .expect("events"),
         ),
-        Program::Loop(_) => unreachable!("it tells nothing"),
+        Program::Loop(_) => unreachable!("it reports nothing"),
     }
 }
 
 /// Herder's series of kills of this kind at the container's limit, by the number that the
 /// pod's name has.
-fn by_series(exposition: &str, kind: &str) -> Told {
-    let mut told = Told::default();
+fn by_series(exposition: &str, kind: &str) -> Reported {
+    let mut reported = Reported::default();
     let kind = format!("kind={kind:?}");
     for line in exposition.lines() {
         let Some((series, value)) = line.rsplit_once(' ') else { continue };
@@ -224,30 +224,30 @@ fn by_series(exposition: &str, kind: &str) -> Told {
             (Some("herder_oom_kills_total"), Some(number))
                 if series.contains(&kind) && series.contains("limit=\"container\"") =>
             {
-                *told.named.entry(number).or_default() += count;
+                *reported.named.entry(number).or_default() += count;
             }
-            (Some("herder_oom_killed_processes_total"), _) => told.processes += count,
-            (Some("herder_host_oom_kills_total"), _) => told.unnamed += count,
+            (Some("herder_oom_killed_processes_total"), _) => reported.processes += count,
+            (Some("herder_host_oom_kills_total"), _) => reported.unnamed += count,
             _ => {}
         }
     }
-    told
+    reported
 }
 
 /// cAdvisor's events, by the cgroup that it gives as the container.
-fn by_events(events: &str) -> Told {
+fn by_events(events: &str) -> Reported {
     let events: Vec<Value> = serde_json::from_str(events).unwrap_or_default();
-    let mut told = Told { processes: events.len() as u64, ..Told::default() };
+    let mut reported = Reported { processes: events.len() as u64, ..Reported::default() };
     for event in &events {
         let name = event["container_name"].as_str().unwrap_or_default();
         // The ID is the number in hexadecimal.
         let number = name.rsplit('/').next().filter(|id| id.len() == 64);
         match number.and_then(|id| usize::from_str_radix(id, 16).ok()) {
-            Some(number) => *told.named.entry(number).or_default() += 1,
-            None => told.unnamed += 1,
+            Some(number) => *reported.named.entry(number).or_default() += 1,
+            None => reported.unnamed += 1,
         }
     }
-    told
+    reported
 }
 
 /// Sub-processes of all matched containers die as fast as the kernel kills, and a

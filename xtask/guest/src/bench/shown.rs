@@ -30,7 +30,7 @@ use std::{
     time::Duration,
 };
 
-/// As a container's, and as on somebody's screen: into a pipe, programs in C write
+/// As a container's, and as on a user's screen: into a pipe, programs in C write
 /// only when 4 KiB are full.
 const ALONE: [(Program, Output); 5] = [
     (Program::Herder, Output::Pipe),
@@ -102,7 +102,7 @@ fn turn(
     trace.clear();
     kill(kills);
     let killed = killed(&trace.seen());
-    assert_eq!(killed.len(), kills, "the kernel tells of all");
+    assert_eq!(killed.len(), kills, "the kernel reports all");
     kernel.extend(killed.values().map(|killed| (killed.marked - killed.begun) / 1e6));
     let together = programs.len() > 1;
     say(&format!("{programs:?}: {kills} kills"));

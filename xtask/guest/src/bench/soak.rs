@@ -30,13 +30,13 @@ const STEADY: usize = 10;
 /// is flat.
 const PERIOD: Duration = Duration::from_secs(4);
 
-/// How long a program may take to tell a kill.
+/// How long a program may take to report a kill.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// A file that tells the steady ones to lose no more.
+/// A file at which the steady ones stop losing processes.
 const STOP: &str = "/tmp/stop";
 
-/// Kills as their parents saw them, and what was told of them.
+/// Kills as their parents saw them, and what was reported of them.
 #[derive(Default)]
 struct Kills {
     /// Of pods that are gone, by their number, and when they went.
@@ -81,17 +81,17 @@ fn sample(running: &Running, kills: &mut Kills, minutes: u64, next: usize, began
     let ended = |(_, _, at): &(usize, u64, Instant)| at.elapsed() > PATIENCE;
     while let Some((number, killed, _)) = kills.waiting.pop_front_if(|gone| ended(gone)) {
         kills.gone += killed;
-        kills.right += told(&text, number).min(killed);
+        kills.right += reported(&text, number).min(killed);
     }
-    // Told first: what died meanwhile makes the truth greater, and never smaller.
-    let steady_told: u64 = (0..STEADY).map(|number| told(&text, number)).sum();
+    // Reports are read first: what died meanwhile makes the truth greater, and never smaller.
+    let steady_reported: u64 = (0..STEADY).map(|number| reported(&text, number)).sum();
     let steady: u64 = (0..STEADY).map(reaped).sum();
     let total = |family| http::total(&text, family);
     let count =
         |kind: &str| fs::read_dir(format!("/proc/{}/{kind}", running.pid())).unwrap().count();
     found(&json!({
         "minute": minutes, "seconds": began.elapsed().as_secs_f64(), "pods gone": next - STEADY,
-        "kills": steady + kills.gone, "told right": steady_told.min(steady) + kills.right,
+        "kills": steady + kills.gone, "told right": steady_reported.min(steady) + kills.right,
         "told": metric(&text, "herder_kill_report_seconds_count"),
         "lost": total("herder_kills_lost_total"), "unseen": total("herder_kills_unseen_total"),
         "unattributed": total("herder_kills_unattributed_total"),
@@ -101,7 +101,7 @@ fn sample(running: &Running, kills: &mut Kills, minutes: u64, next: usize, began
 }
 
 /// Kills of a pod, as its series has them.
-fn told(exposition: &str, number: usize) -> u64 {
+fn reported(exposition: &str, number: usize) -> u64 {
     let pod = format!("pod=\"pod-{number}\"");
     let lines = exposition.lines().filter(|line| line.starts_with("herder_oom_kills_total{"));
     let values =
@@ -121,7 +121,7 @@ fn reaped(number: usize) -> u64 {
 /// its parent saw killed.
 fn short_pod(api: &Api, number: usize) -> u64 {
     let pod = crowd::pods(number..number + 1).remove(0);
-    api.tell("ADDED", &pod);
+    api.push("ADDED", &pod);
     let cgroup = Cgroup::make(&crowd::path(number));
     cgroup.limit(16);
     cgroup.set("memory.oom.group", "1");
@@ -129,7 +129,7 @@ fn short_pod(api: &Api, number: usize) -> u64 {
     cgroup.remove();
     let (of_pod, _) = cgroup.path().rsplit_once('/').expect("a pod's cgroup");
     Cgroup::made(of_pod).remove();
-    api.tell("DELETED", &pod);
+    api.push("DELETED", &pod);
     u64::from(status.code().is_none())
 }
 
@@ -139,7 +139,7 @@ pub fn paced(notes: &str) -> ExitCode {
     let mut killed = 0;
     while !Path::new(STOP).exists() {
         killed += u64::from(crate::harness::system::child_is_killed(crate::harness::storm::grow));
-        // Whoever reads meanwhile gets the whole number.
+        // A reader meanwhile gets the whole number.
         let whole = format!("{notes}.new");
         fs::write(&whole, killed.to_string()).unwrap();
         fs::rename(&whole, notes).unwrap();

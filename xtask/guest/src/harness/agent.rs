@@ -32,7 +32,7 @@ const EBPF: &str = "ebpf";
 const COUNTS: &str = "memory-events";
 
 pub struct Agent {
-    /// None if somebody else has started it.
+    /// None if this test has not started it.
     child: Option<Child>,
     /// Where it has to read kills from, as `/readyz` names it.
     source: &'static str,
@@ -118,7 +118,7 @@ impl Agent {
         Agent { child, source: source(flags, &["bpf"]), address: HERE }
     }
 
-    /// One that somebody else has started.
+    /// One that this test has not started.
     pub fn of_others() -> Self {
         Self::at(HERE)
     }
@@ -163,14 +163,14 @@ impl Agent {
         body
     }
 
-    /// All kills that it has told, oldest first.
+    /// All kills that it has reported, oldest first.
     pub fn kills(&self) -> Vec<Value> {
         let mut kills: Vec<Value> = serde_json::from_str(&self.get("/api/v1/kills")).unwrap();
         kills.reverse();
         kills
     }
 
-    /// Waits until so many kills are told, then a moment for one too many.
+    /// Waits until so many kills are reported, then a moment for one too many.
     pub fn wait_for_kills(&self, count: usize) -> Vec<Value> {
         eventually(&format!("{count} kills"), || self.kills().len() >= count);
         sleep(Duration::from_millis(700));

@@ -1,4 +1,4 @@
-//! An API server of the test: a thread that streams pods to who watches, and takes Events.
+//! An API server of the test: a thread that streams pods to clients that watch, and takes Events.
 
 use super::wait::eventually;
 use serde_json::{Value, json};
@@ -85,13 +85,13 @@ impl Api {
         self.away.store(false, Ordering::Relaxed);
     }
 
-    /// Tells a changed pod to whoever watches.
+    /// Pushes a changed pod to the clients that watch.
     pub fn modified(&self, pod: &Value) {
-        self.tell("MODIFIED", pod);
+        self.push("MODIFIED", pod);
     }
 
     /// An event of this kind.
-    pub fn tell(&self, kind: &str, pod: &Value) {
+    pub fn push(&self, kind: &str, pod: &Value) {
         eventually("a client watches", || {
             let mut watches = self.watches.lock().unwrap();
             // An agent that has ended watches no more.

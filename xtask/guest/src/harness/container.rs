@@ -26,7 +26,7 @@ impl Cgroup {
         Cgroup(made)
     }
 
-    /// One that somebody else has made.
+    /// One that is there already.
     pub fn made(path: &str) -> Self {
         Cgroup(path.to_owned())
     }

@@ -5,8 +5,8 @@ use serde_json::Value;
 
 /// A kill as the agent has reported it: what died, by whose limit, and where.
 pub fn assert_kill(kill: &Value, kind: &str, limit: &str, cgroup: &str) {
-    let told = [&kill["kind"], &kill["limit"], &kill["cgroup"]];
-    assert_eq!(told, [kind, limit, cgroup], "{kill:#}");
+    let reported = [&kill["kind"], &kill["limit"], &kill["cgroup"]];
+    assert_eq!(reported, [kind, limit, cgroup], "{kill:#}");
 }
 
 /// What a cgroup had when its limit, in MiB, was hit. The kernel uncharges what it had charged in
@@ -21,12 +21,12 @@ pub fn sub_process_dies(agent: &Agent, path: &str) {
     let before = agent.kills().len();
     let container = Container::start_governed(path, 60, &["idle", "hog:100"]);
     let kills = agent.wait_for_kills(before + 1);
-    let told = [&kills[before]["kind"], &kills[before]["cgroup"]];
-    assert_eq!(told, ["subprocess", path], "{:#}", kills[before]);
+    let reported = [&kills[before]["kind"], &kills[before]["cgroup"]];
+    assert_eq!(reported, ["subprocess", path], "{:#}", kills[before]);
     drop(container);
 }
 
 /// Kills that the last agent has logged.
-pub fn told_in_log() -> usize {
+pub fn reported_in_log() -> usize {
     Agent::log().matches("OOM kill.").count()
 }

@@ -22,7 +22,7 @@ pub fn cgroup() -> String {
     )
 }
 
-/// The pod, with its container's ID or, before the kubelet has told it, without.
+/// The pod, with its container's ID or, before the kubelet has reported it, without.
 pub fn pod(version: u32, id: Option<&str>, annotation: Option<&str>) -> Value {
     let statuses = id.map(|id| {
         json!([{

@@ -3,7 +3,7 @@
 use super::{container::Container, wait::eventually};
 use std::{fs, path::Path, process::ExitCode, thread, time::Duration};
 
-/// A file that tells the inits of a storm to begin.
+/// A file at which the inits of a storm begin.
 pub const GO: &str = "/tmp/go";
 
 /// A storm in containers of these paths, with the files that their inits write. It begins

@@ -97,9 +97,9 @@ pub fn take_shared(bytes: usize) {
     unsafe { memory.expect("shared memory").cast::<u8>().write_bytes(1, bytes) };
 }
 
-/// Takes memory straight from the kernel, each page of it, and gives it back; nothing if the
+/// Takes memory straight from the kernel, each page of it, and frees it; nothing if the
 /// kernel has none.
-pub fn take_and_give_back(bytes: usize) {
+pub fn take_and_free(bytes: usize) {
     // SAFETY: a new mapping, which nothing else knows of.
     let memory = unsafe {
         rustix::mm::mmap_anonymous(
@@ -113,7 +113,7 @@ pub fn take_and_give_back(bytes: usize) {
     // SAFETY: the mapping is so long, and may be written.
     unsafe { memory.cast::<u8>().write_bytes(1, bytes) };
     // SAFETY: nothing refers to it any more.
-    unsafe { rustix::mm::munmap(memory, bytes) }.expect("given back");
+    unsafe { rustix::mm::munmap(memory, bytes) }.expect("unmapped");
 }
 
 /// Takes a page of its own memory away from this process, for the rest of its life.
@@ -127,7 +127,7 @@ pub fn lose_page(address: usize, bytes: usize) {
 /// Maps the beginning of a file and reads it, for the rest of the process's life.
 pub fn map_file(file: &File, bytes: usize) {
     let length = bytes.min(usize::try_from(file.metadata().expect("its size").len()).unwrap());
-    // SAFETY: a new mapping of a file that nobody changes.
+    // SAFETY: a new mapping of a file that does not change.
     let memory = unsafe {
         rustix::mm::mmap(
             std::ptr::null_mut(),
@@ -212,7 +212,7 @@ pub fn fanotify_modify(mount: &str) -> io::Result<File> {
     if descriptor < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is new and nobody else's.
+    // SAFETY: the descriptor is new and has no other owner.
     let group = unsafe { File::from_raw_fd(descriptor) };
     let path = CString::new(mount)?;
     let flags = libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM;
@@ -299,13 +299,13 @@ pub fn refuse_calls(error: &str, names: &[&str]) {
     assert_eq!(set, 0, "{}", io::Error::last_os_error());
 }
 
-/// Whoever opens something in this directory waits, until what this gives is dropped.
+/// A process that opens something in this directory waits, until what this returns is dropped.
 pub fn hold_opens(directory: &str) -> OwnedFd {
     let class = libc::FAN_CLASS_CONTENT | libc::FAN_CLOEXEC;
     // SAFETY: no pointers are passed.
     let group = unsafe { libc::fanotify_init(class, libc::O_RDONLY.cast_unsigned()) };
     assert!(group >= 0, "{}", io::Error::last_os_error());
-    // SAFETY: the descriptor is new and nobody else's.
+    // SAFETY: the descriptor is new and has no other owner.
     let group = unsafe { OwnedFd::from_raw_fd(group) };
     let path = CString::new(directory).unwrap();
     let events = libc::FAN_OPEN_PERM | libc::FAN_EVENT_ON_CHILD;

@@ -1,7 +1,7 @@
 //! Tests as libtest has them, listed and chosen by its flags (`--list`, `--exact`, `--skip`).
 //!
-//! They are not libtest's own: `cargo test` would then run them on the machine of whoever
-//! works on Herder, as root, with its cgroups; and the guest would need a second program
+//! They are not libtest's own: `cargo test` would then run them on the machine of a
+//! developer, as root, with its cgroups; and the guest would need a second program
 //! beside its init. libtest-mimic reads the same arguments and prints the same lists, in the
 //! program that is the init anyway, and keeps the order of the table. A test is a function
 //! without arguments that panics to fail. One that is in no table is an unused function,

@@ -52,7 +52,7 @@ pub fn program(rest: &[&str]) -> ExitCode {
 }
 
 /// Keeps only the named capabilities for ever, then becomes the program. As uid
-/// 0 an `exec` would give back whatever is in the bounding set, so the others
+/// 0 an `exec` would grant again whatever is in the bounding set, so the others
 /// leave that. `uid=1234` is another user, `refuse=EPERM:openat2,statx` a sandbox that
 /// answers these calls so.
 pub fn confined(rest: &[&str]) -> ExitCode {

@@ -58,7 +58,7 @@ pub fn slice(uid: &str) -> String {
     format!("kubepods-burstable-pod{}.slice", uid.replace('-', "_"))
 }
 
-/// A pod as the API server tells it, with its containers.
+/// A pod as the API server sends it, with its containers.
 pub fn object(pod: Pod, containers: &[Name]) -> Value {
     let statuses = containers.iter().map(|name| {
         json!({

@@ -88,8 +88,8 @@ impl Sandbox {
         all.map(|address| address.parse().expect("an address")).collect()
     }
 
-    /// Makes and starts a container of these roles, which the number tells from others of
-    /// its name.
+    /// Makes and starts a container of these roles, which the number distinguishes from
+    /// others of its name.
     pub fn start(&self, name: &str, number: u32, mebibytes: i64, role: &[&str]) -> Running {
         let running = self.create(name, number, mebibytes, role);
         running.start();

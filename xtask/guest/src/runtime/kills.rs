@@ -36,7 +36,7 @@ fn tree<'a>(children: &[&'a str]) -> Vec<&'a str> {
 pub fn kills(engine: Engine) {
     let _api =
         Api::serve(&[object(WEB, &[WORKER, GREEDY]), object(DB, &[POSTGRES, ALONE, PROTECTED])]);
-    let mut scene = Scene { engine, agent: agent(), told: 0 };
+    let mut scene = Scene { engine, agent: agent(), reported: 0 };
     let _daemon = engine.begin();
     scene.groups();
     scene.init();
@@ -47,14 +47,14 @@ pub fn kills(engine: Engine) {
 struct Scene {
     engine: Engine,
     agent: Agent,
-    told: usize,
+    reported: usize,
 }
 
 impl Scene {
-    /// The next kill, which is to be told so.
+    /// The next kill, which is to be reported like this.
     fn next(&mut self, kind: &str, name: Name) -> Value {
-        self.told += 1;
-        let kill = self.agent.wait_for_kills(self.told).remove(self.told - 1);
+        self.reported += 1;
+        let kill = self.agent.wait_for_kills(self.reported).remove(self.reported - 1);
         assert_kill(&kill, kind, name);
         kill
     }
@@ -94,24 +94,24 @@ impl Scene {
         eventually("its child went with it", || greedy.ended());
     }
 
-    /// One child after the other is killed and started again, and nobody else.
+    /// One child after the other is killed and started again, and no other process.
     fn subprocesses(&mut self) {
         let worker = self.engine.run(WORKER, 60, &tree(&["idle", "hog:100!"]));
         worker.wait_for_processes(2);
         let init = worker.init();
         let wanted: usize = parameter("starts").map_or(5, |count| count.parse().unwrap());
-        let told = || self.agent.kills().split_off(self.told);
-        eventually("the first of them", || !told().is_empty());
-        while told().len() < wanted {
+        let others = || self.agent.kills().split_off(self.reported);
+        eventually("the first of them", || !others().is_empty());
+        while others().len() < wanted {
             assert!(alive(init), "the container ended");
             sleep(Duration::from_millis(500));
         }
-        // Nothing grows over this, so what is told can be compared.
+        // Nothing grows over this, so what is reported can be compared.
         worker.unlimit();
         sleep(Duration::from_secs(2));
         let notes = fs::read_to_string(worker.bundle.join("rootfs/notes")).unwrap();
-        assert_eq!(told().len().to_string(), notes.split(' ').next().unwrap(), "as the init saw");
-        for kill in told() {
+        assert_eq!(others().len().to_string(), notes.split(' ').next().unwrap(), "as the init saw");
+        for kill in others() {
             assert_kill(&kill, "subprocess", WORKER);
             assert_eq!(kill["processes"], 1);
         }
@@ -121,8 +121,8 @@ impl Scene {
 }
 
 fn assert_kill(kill: &Value, kind: &str, name: Name) {
-    let told = ["kind", "limit", "namespace", "pod", "container", "rule"]
+    let reported = ["kind", "limit", "namespace", "pod", "container", "rule"]
         .map(|key| kill[key].as_str().unwrap_or("-"));
     let rule = if name.pod.app == WEB.app { "web" } else { "-" };
-    assert_eq!(told, [kind, "container", "shop", name.pod.name, name.container, rule]);
+    assert_eq!(reported, [kind, "container", "shop", name.pod.name, name.container, rule]);
 }

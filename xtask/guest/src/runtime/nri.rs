@@ -32,7 +32,7 @@ const SUBPROCESS: &[&str] = &["tree", "/notes/deaths", "idle", "later:100"];
 pub fn creations(systemd: bool) {
     let setup = Setup::new(systemd);
     let _daemon = setup.start();
-    // Where the runtime tells no names, the API server does.
+    // Where the runtime names no container, the API server does.
     let api = (!by_default()).then(|| Api::serve(&[object(WEB, &[])]));
     let names: &[&str] = if api.is_some() { &["--node-name", "node-1"] } else { &[] };
     let kubernetes = if api.is_some() { "on" } else { "off" };
@@ -67,8 +67,8 @@ pub fn creations(systemd: bool) {
     let writes = agent.total("herder_oom_group_writes_total");
     let count = looked.len() as f64;
     if by_default() {
-        tell_answers(&agent);
-        tell_cpu(&agent);
+        print_answers(&agent);
+        print_cpu(&agent);
         let ones = ones(&trace, |id| looked.iter().any(|one| one.cgroup == id));
         assert_eq!((writes, ones), (0.0, 0));
         assert_eq!(answers(&agent, "set"), count);
@@ -114,7 +114,7 @@ fn started(sandbox: &Sandbox) -> Vec<Looked> {
 }
 
 /// How long the answers took.
-fn tell_answers(agent: &Agent) {
+fn print_answers(agent: &Agent) {
     let of = |what: &str| agent.metric(&format!("herder_nri_answer_seconds_{what}"));
     let count = of("count");
     let quick = of("bucket{le=\"0.005\"}");
@@ -125,7 +125,7 @@ fn tell_answers(agent: &Agent) {
 }
 
 /// CPU time of the thread that answers, for each: with the connection's own.
-fn tell_cpu(agent: &Agent) {
+fn print_cpu(agent: &Agent) {
     let threads = fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap().flatten();
     let read = |path: &Path, name| fs::read_to_string(path.join(name)).unwrap_or_default();
     let mut paths = threads.map(|thread| thread.path());
@@ -219,7 +219,7 @@ pub fn restarted_runtime(systemd: bool) {
     let web = Sandbox::run(setup, WEB);
     let worker = web.start("worker", 0, 64, &["idle"]);
     drop(daemon.take());
-    eventually("that is told", || !is_connected(&agent));
+    eventually("that is exported", || !is_connected(&agent));
     assert_eq!(worker.cgroup().oom_group(), "0");
     daemon.replace(setup.start());
     let began = Instant::now();
@@ -255,9 +255,9 @@ pub fn next_runc() {
         let policy = property(&worker.scope(), "OOMPolicy");
         let value = worker.cgroup().oom_group();
         let expected = if nri == "on" { ("continue", 0.0) } else { ("kill", 1.0) };
-        eventually("that is told", || not_enforceable() == expected.1);
+        eventually("that is exported", || not_enforceable() == expected.1);
         assert_eq!((policy.as_str(), &*value), (expected.0, "0"));
-        eventually("a kill is told", || !agent.kills().is_empty());
+        eventually("a kill is reported", || !agent.kills().is_empty());
         let kill = agent.kills().remove(0);
         assert_eq!(kill["kind"], "subprocess");
         assert_eq!(kill["container"].as_str(), Some("worker").filter(|_| nri == "on"));
@@ -310,8 +310,8 @@ pub fn as_next_runc(arguments: &[String]) -> ExitCode {
     panic!("{}", Command::new("runc").args(arguments).exec());
 }
 
-/// In the node's pid namespace no process is number 1; the runtime tells which is the
-/// container's init.
+/// In the node's pid namespace no process is number 1; the runtime names the container's
+/// init.
 pub fn init_in_the_nodes_namespace(systemd: bool) {
     let setup = with_nri(systemd);
     let _daemon = setup.start();
@@ -319,7 +319,7 @@ pub fn init_in_the_nodes_namespace(systemd: bool) {
     eventually("it is connected", || is_connected(&agent));
     let web = Sandbox::run_with(setup, WEB, Namespaces::NODES_PIDS);
     let worker = web.start("worker", 0, 60, &["greedy-init", "100"]);
-    eventually("a kill is told", || !agent.kills().is_empty());
+    eventually("a kill is reported", || !agent.kills().is_empty());
     let kill = agent.kills().remove(0);
     assert_eq!([&kill["kind"], &kill["namespace"], &kill["pod"]], ["init", "shop", WEB.name]);
     drop(worker);

@@ -76,7 +76,7 @@ pub fn own_kills(setup: Setup) {
     become_known(&api, 5, &next.object, &next.worker);
     next.assert_refused("ambiguous");
     gone["metadata"]["resourceVersion"] = "6".into();
-    api.tell("DELETED", &gone);
+    api.push("DELETED", &gone);
     next.sees_its_own_kill_alone();
     assert_eq!((db.followed().len(), agent.kills().len()), (1, 3));
     agent.assert_nothing_lost();
@@ -100,7 +100,7 @@ fn at_once<A: Send, B: Send>(
 fn become_known(api: &Api, version: u32, object: &Value, container: &Running) {
     let mut object = object.clone();
     object["metadata"]["resourceVersion"] = version.to_string().into();
-    api.tell("ADDED", &object);
+    api.push("ADDED", &object);
     let cgroup = container.cgroup();
     eventually("its container is enforced", || cgroup.oom_group() == "0");
 }
@@ -192,7 +192,7 @@ impl Tenant {
         assert_eq!(names(&self.followed().into()), name);
     }
 
-    /// At this port, after another pod's kill too; and at the other port it is not told at all.
+    /// At this port, after another pod's kill too; and at the other port it is shown none at all.
     fn is_answered_nothing_else(&self) {
         let agent = self.agent[0];
         let nothing = ["/metrics", "/api/v1/kills", "/api/v1/containers", "/readyz", "/"];
@@ -201,8 +201,8 @@ impl Tenant {
         let agent = SocketAddr::new(agent.ip(), 9469);
         asks.push(Question { from: None, agent, path: KILLS });
         let answers = answers(&self.worker, &asks);
-        let told: Value = serde_json::from_str(&answers[0].1).unwrap();
-        assert_eq!(names(&told), names(&self.followed().into()));
+        let shown: Value = serde_json::from_str(&answers[0].1).unwrap();
+        assert_eq!(names(&shown), names(&self.followed().into()));
         for (ask, (status, _)) in asks.iter().zip(answers).skip(1) {
             assert_eq!(status, 404, "{} {}", ask.agent, ask.path);
         }
@@ -315,22 +315,22 @@ fn by(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
 /// A supervisor: it asks each of these, loses a child, and asks until they know why.
 pub fn loses_child(rest: &[&str]) -> ExitCode {
     let [mebibytes, agents @ ..] = rest else { panic!("what the child takes, and whom to ask") };
-    let told = || agents.iter().map(|agent| told(agent)).collect::<Vec<_>>();
-    let before = told();
+    let all = || agents.iter().map(|agent| answered(agent)).collect::<Vec<_>>();
+    let before = all();
     let mut child = role("hog", &[mebibytes]).spawn().expect("start a child");
     let status = child.wait().expect("the child");
     assert_eq!(status.signal(), Some(libc::SIGKILL), "{status}");
     let mut after = Vec::new();
     eventually("they know why", || {
-        after = told();
+        after = all();
         after.iter().all(|kills| !kills.is_empty())
     });
     println!("{}", json!({ "child": child.id(), "before": before, "after": after }));
     ExitCode::SUCCESS
 }
 
-/// One that is refused asks again, as the answer tells it.
-fn told(agent: &str) -> Vec<Value> {
+/// One that is refused asks again, as the answer says.
+fn answered(agent: &str) -> Vec<Value> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let (status, text) = ask(agent, KILLS).expect("an answer");

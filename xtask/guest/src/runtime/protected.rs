@@ -279,17 +279,20 @@ impl Container {
         self.cgroup.limit(ROOMY);
         for kill in agent.kills() {
             let victim = &kill["victim"]["oom_score_adj"];
-            let told = [&kill["kind"], &kill["container"], victim];
-            assert_eq!(told, [&json!("subprocess"), &json!("worker"), &json!(kubelet::BURSTABLE)]);
+            let reported = [&kill["kind"], &kill["container"], victim];
+            assert_eq!(
+                reported,
+                [&json!("subprocess"), &json!("worker"), &json!(kubelet::BURSTABLE)]
+            );
         }
         assert_eq!(self.cgroup.oom_group(), "0");
-        let given_back = r#"herder_oom_score_writes_total{result="ok",what="child"}"#;
+        let restored = r#"herder_oom_score_writes_total{result="ok",what="child"}"#;
         say(&format!(
             "{} children killed, {} given their score, the init alive",
             agent.kills().len(),
-            agent.metric(given_back)
+            agent.metric(restored)
         ));
-        assert!(agent.metric(given_back) >= 3.0 && alive(self.init), "{}", Agent::log());
+        assert!(agent.metric(restored) >= 3.0 && alive(self.init), "{}", Agent::log());
         assert_eq!(agent.metric("herder_init_forks_lost_total"), 0.0);
     }
 }

@@ -32,10 +32,10 @@ pub fn starts(engine: Engine) {
     let seen = trace.seen();
     let with_one = looked.iter().filter(|looked| looked.value == "1").count();
     say(&format!("{}: {with_one} of {} programs ran with 1", engine.version(), looked.len()));
-    tell("write of 1 → start of the program", &looked, |one| {
+    print("write of 1 → start of the program", &looked, |one| {
         one.since_one(&seen, &one.executed())
     });
-    tell("write of 1 → the agent's write of 0", &looked, |one| {
+    print("write of 1 → the agent's write of 0", &looked, |one| {
         one.since_one(&seen, &one.wrote("0"))
     });
     assert!(with_one <= excused(looked.len()), "{with_one} ran with 1");
@@ -104,14 +104,14 @@ impl Looked {
     }
 }
 
-fn tell(what: &str, looked: &[Looked], milliseconds: impl Fn(&Looked) -> f64) {
+fn print(what: &str, looked: &[Looked], milliseconds: impl Fn(&Looked) -> f64) {
     let mut all: Vec<_> = looked.iter().map(milliseconds).collect();
     all.sort_by(f64::total_cmp);
     let (least, median, most) = (all[0], all[all.len() / 2], all[all.len() - 1]);
     say(&format!("  {what}: least {least:.2} ms, median {median:.2} ms, most {most:.2} ms"));
 }
 
-/// The container's program: its first deed is to look, then it tells what it saw
+/// The container's program: its first deed is to look, then it notes what it saw
 /// and which cgroup it is in, in its root or in this directory.
 pub fn look(directory: &str) -> ExitCode {
     let value = fs::read_to_string("/sys/fs/cgroup/memory.oom.group").unwrap();

@@ -82,7 +82,7 @@ impl Drop for Scope {
 }
 
 /// Installed as the unit's head says, started for real, and it sees a kill in a container of
-/// Docker's kind, which its example of rules steers; whoever writes 1 finds 0 again.
+/// Docker's kind, which its example of rules matches; after a write of 1 it is 0 again.
 fn unit_of_the_agent() {
     let agent = install();
     systemctl(&["start", "herder-agent"]);
@@ -95,7 +95,7 @@ fn unit_of_the_agent() {
     );
     is_enforced(&agent, &cgroup);
     let kills = || agent.kills();
-    eventually("a kill is told", || !kills().is_empty());
+    eventually("a kill is reported", || !kills().is_empty());
     let kill = &kills()[0];
     assert_eq!(
         [&kill["kind"], &kill["cgroup"], &kill["rule"]],
@@ -152,7 +152,7 @@ fn unit_with_more_restrictions() {
     let said = check(&restricted);
     assert!(said.contains("ok    enforcement") && said.contains(cgroup.path()), "{said}");
 
-    // Only what is given back to it may be written, by a mount of the same file system.
+    // Only what the unit lists may be written, by a mount of the same file system.
     drop_in(&["ProtectControlGroups=yes", "ReadWritePaths=/sys/fs/cgroup/system.slice"]);
     systemctl(&["restart", "herder-agent"]);
     is_enforced(&agent, &cgroup);
@@ -230,7 +230,7 @@ fn drop_in(properties: &[&str]) {
     systemctl(&["daemon-reload"]);
 }
 
-/// Somebody writes 1, and it is 0 again.
+/// The test writes 1, and it is 0 again.
 fn is_enforced(agent: &Agent, cgroup: &Cgroup) {
     eventually("it is ready", || agent.try_get("/readyz").is_some_and(|(status, _)| status == 200));
     assert_eq!(property("herder-agent", "ActiveState"), "active");
@@ -254,7 +254,7 @@ fn check(properties: &[&str]) -> String {
 
 /// `OOMPolicy=kill`: the agent says that it cannot help. So it is with systemd
 /// 257: the file says 0, one process is killed, and systemd ends the others. What
-/// later ones do is told, not asserted: 262 was seen to let the others live.
+/// later ones do is printed, not asserted: 262 was seen to let the others live.
 fn scope_that_systemd_stops() {
     let api = Api::serve(&[object(WEB, &[WORKER])]);
     let agent = agent();
@@ -276,10 +276,10 @@ fn scope_that_systemd_stops() {
         });
         assert_eq!(cgroup.oom_group(), "0", "OOMPolicy={policy}");
         let before = agent.kills().len();
-        eventually("a kill is told", || agent.kills().len() > before);
+        eventually("a kill is reported", || agent.kills().len() > before);
         let kill = agent.kills().pop().unwrap();
         assert_eq!([&kill["kind"], &kill["cgroup"]], ["subprocess", path.as_str()]);
-        assert_ne!(kill["survived"], true, "nobody can know yet");
+        assert_ne!(kill["survived"], true, "it cannot be known yet");
         // systemd 257 takes much less.
         sleep(Duration::from_secs(8));
         let left = cgroup.processes().len();
@@ -289,22 +289,22 @@ fn scope_that_systemd_stops() {
         } else if parameter("suite").as_deref() == Some("trixie") {
             assert_eq!(left, 0, "systemd has ended them");
         }
-        assert_told(&agent, &api, policy == "continue", left > 0);
+        assert_printed(&agent, &api, policy == "continue", left > 0);
         drop(scope);
         eventually("the scope is gone", || agent.container(&path).is_none());
     }
 }
 
-/// What became of the container after the newest kill is told everywhere alike, and not before
+/// What became of the container after the newest kill is reported everywhere alike, and not before
 /// it is known: as long as systemd may yet stop it, it is not.
-fn assert_told(agent: &Agent, api: &Api, nobody_stops_it: bool, lives: bool) {
+fn assert_printed(agent: &Agent, api: &Api, continues: bool, lives: bool) {
     let survived = || agent.kills().pop().unwrap()["survived"].clone();
     let shown = || {
         let output = Command::new("/bin/herder-agent").arg("kills").output().unwrap();
         String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().to_owned()
     };
     let metric = agent.total("herder_oom_kills_survived_total");
-    match (nobody_stops_it, lives) {
+    match (continues, lives) {
         (true, _) => {
             eventually("it is known to live on", || survived() == true);
             assert!(shown().ends_with(" yes"), "{}", shown());

@@ -22,7 +22,7 @@ pub fn update(engine: Engine) {
     let worker = engine.run(WORKER, 64, &["/init", "role", "idle"]);
     worker.wait_for_processes(1);
     eventually("it is steered", || worker.cgroup.oom_group() == "0");
-    told_once(&agent, &engine);
+    listed_once(&agent, &engine);
     // Where the pod is known only after the runtime has made the cgroup, its own 1 is one.
     let begun = agent.metric(REVERTS);
     let reverts = || agent.metric(REVERTS) - begun;
@@ -63,7 +63,7 @@ pub fn update(engine: Engine) {
 }
 
 /// One container, one row, whatever cgroups its runtime has made for it.
-fn told_once(agent: &Agent, engine: &Engine) {
+fn listed_once(agent: &Agent, engine: &Engine) {
     let rows = agent.containers();
     assert_eq!(rows.len(), 1, "{rows:#?}");
     assert_eq!(rows[0]["owner"]["container"], WORKER.container);
@@ -76,7 +76,7 @@ fn told_once(agent: &Agent, engine: &Engine) {
     assert_eq!(values.count(), 1);
 }
 
-/// How often somebody has written 1.
+/// How often 1 was written.
 fn ones(trace: &Trace) -> usize {
     let one = |what: &What| matches!(what, What::Write { value, .. } if value == "1");
     trace.seen().iter().filter(|seen| one(&seen.what)).count()

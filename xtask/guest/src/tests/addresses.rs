@@ -53,8 +53,8 @@ fn only_ipv6() {
     assert!(TcpStream::connect(IPV4).is_err(), "there is no IPv4");
     let mut kills = Command::new("/bin/herder-agent");
     let kills = kills.args(["kills", "--url", "http://[::1]:9469"]).output().unwrap();
-    let told = String::from_utf8_lossy(&kills.stdout);
-    assert!(kills.status.success() && told.starts_with("AGE"), "{kills:?}");
+    let printed = String::from_utf8_lossy(&kills.stdout);
+    assert!(kills.status.success() && printed.starts_with("AGE"), "{kills:?}");
     assert!(agent.stop().success());
 }
 

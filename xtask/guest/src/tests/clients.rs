@@ -98,7 +98,7 @@ fn ten_thousand_connections() {
     agent.assert_nothing_lost();
 }
 
-/// Heads without an end, methods that nobody knows, and noise.
+/// Heads without an end, unknown methods, and noise.
 fn requests_that_are_none() {
     let agent = Agent::start(MATCHED);
     agent.get("/metrics");

@@ -13,7 +13,7 @@ use std::fs;
 pub const TESTS: &[Test] = tests![limit_of_the_pod, limit_that_is_only_a_sum, node_out_of_memory];
 
 /// The pod's limit is hit by an allocation in one container while the biggest
-/// process is in another: the victim's container is told, not the trigger's.
+/// process is in another: the victim's container is reported, not the trigger's.
 fn limit_of_the_pod() {
     the_pods_limit_is_hit(&Agent::start(IN_POD));
 }
@@ -58,7 +58,7 @@ fn limit_that_is_only_a_sum() {
     agent.assert_nothing_lost();
 }
 
-/// Nobody has a limit, and the node is full.
+/// No cgroup has a limit, and the node is full.
 fn node_out_of_memory() {
     let agent = Agent::start(MATCHED);
     let cgroup = Cgroup::make("/matched/c1");

@@ -1,4 +1,4 @@
-//! Without eBPF: what does an agent tell that only reads the kernel's counts?
+//! Without eBPF: what does an agent report that only reads the kernel's counts?
 
 use crate::harness::{
     agent::{Agent, MATCHED, capabilities},
@@ -20,7 +20,7 @@ pub const TESTS: &[Test] = tests![
     counted_kinds_and_limits,
     counted_storm,
     counted_when_gone,
-    refused_programs_are_told,
+    refused_programs_are_reported,
     fallback_is_a_failure
 ];
 
@@ -118,7 +118,7 @@ fn counted_kinds_and_limits() {
     let _trigger = Container::start("/pod/c1", 1000, &["hog:60"]);
     // The pod's limit may be hit once more before the victim's memory is free.
     let killed = || agent.kills().into_iter().find(|kill| kill["cgroup"] == "/pod/deep/c2");
-    eventually("the hog's kill is told", || killed().is_some());
+    eventually("the hog's kill is reported", || killed().is_some());
     assert_kill(&killed().unwrap(), "subprocess", "pod", "/pod/deep/c2");
     agent.assert_nothing_lost();
 }
@@ -144,7 +144,7 @@ fn counted_storm() {
     agent.assert_nothing_lost();
 }
 
-/// A cgroup goes with the count that nobody has read, but the node's own count stays.
+/// A cgroup goes with a count that the agent has not read, but the node's own count stays.
 fn counted_when_gone() {
     let agent = unprivileged(&["--source", "memory-events", "--resync-seconds", "1"]);
     let cgroup = Cgroup::make("/gone");
@@ -162,8 +162,8 @@ fn counted_when_gone() {
     assert_eq!(agent.kills(), [] as [Value; 0]);
 }
 
-/// Whoever asks for the programs gets them, or an error.
-fn refused_programs_are_told() {
+/// An operator who asks for the programs gets them, or an error.
+fn refused_programs_are_reported() {
     let mut agent = Agent::spawn(MATCHED, &["--source", "ebpf"], &[]);
     assert_eq!(agent.wait().code(), Some(1));
     let log = Agent::log();
@@ -179,7 +179,7 @@ fn refused_programs_are_told() {
     assert_eq!(agent.metric("herder_ebpf_refused"), 0.0);
 }
 
-/// No program may run with the runtime's value, though nothing but inotify tells of its
+/// No program may run with the runtime's value, though nothing but inotify reports its
 /// cgroup.
 fn counted_creations() {
     let agent = unprivileged(&["--source", "memory-events"]);

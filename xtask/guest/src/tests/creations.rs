@@ -64,7 +64,7 @@ fn created_with_little_weight() {
     assert!(saw_one <= BUSY as usize / 20, "{saw_one} of {BUSY} ran with 1");
 }
 
-/// Somebody asks for the metrics again and again meanwhile.
+/// A client asks for the metrics again and again meanwhile.
 fn while_asked<T>(what: impl FnOnce() -> T) -> T {
     let ends = AtomicBool::new(false);
     thread::scope(|scope| {

@@ -3,7 +3,7 @@
 use crate::harness::{
     agent::{Agent, MATCHED},
     container::Cgroup,
-    kill::{sub_process_dies, told_in_log},
+    kill::{reported_in_log, sub_process_dies},
     role::role,
     say::say,
     storm::storm_in,
@@ -101,7 +101,7 @@ pub fn storm() {
         agent.total("herder_host_oom_kills_total") == (CONTAINERS * KILLS) as f64
     });
     let text = metrics();
-    eventually("all are in the log", || told_in_log() == CONTAINERS * KILLS);
+    eventually("all are in the log", || reported_in_log() == CONTAINERS * KILLS);
     let (kills, log) = (agent.kills(), Agent::log());
     let lines: Vec<_> = log.lines().filter(|line| line.contains("OOM kill.")).collect();
     for (number, container) in containers.iter().enumerate() {

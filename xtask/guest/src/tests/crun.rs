@@ -69,7 +69,7 @@ fn built_like_crun(agent: &Agent) {
     scope.set("cgroup.subtree_control", "+memory");
     inner.set("memory.oom.group", "1");
     eventually("it is 0", || inner.oom_group() == "0");
-    eventually("that is told", || {
+    eventually("that is shown", || {
         let state = agent.container("/matched/z.scope").unwrap();
         [&state["inner_cgroup"], &state["effective"]] == [&json!(inner.path()), &json!(0)]
     });

@@ -32,7 +32,7 @@ const WITH: usize = 3;
 
 /// A container's init with three children, each of which grows to 40 MiB and stays so. A
 /// killed one is reaped, and 200 ms later another is forked. All the while the init takes
-/// 512 KiB and gives them back: what counts is whether it ever asks for memory while all its
+/// 512 KiB and frees them: what counts is whether it ever asks for memory while all its
 /// children are dying.
 pub fn forks_again() -> ExitCode {
     let pause = Duration::from_millis(200);
@@ -48,7 +48,7 @@ pub fn forks_again() -> ExitCode {
                 due.push_back(Instant::now() + pause);
             }
         }
-        system::take_and_give_back(512 << 10);
+        system::take_and_free(512 << 10);
         sleep(Duration::from_millis(1));
     }
 }

@@ -18,7 +18,7 @@ pub const TESTS: &[Test] = tests![
     obstacles
 ];
 
-/// Every write of the agent to the whole hierarchy, as the kernel tells it.
+/// Every write of the agent to the whole hierarchy, as the kernel reports it.
 fn unmatched_are_never_written() {
     let restarted = "- {name: restarted, cgroups: ['/restarted/*'], oomGroup: single-process, escalate: {after: 1, to: restart}}\n";
     let agent = Agent::start(&format!("{MATCHED}{restarted}"));
@@ -52,7 +52,7 @@ fn unmatched_are_never_written() {
     assert!(!unmatched.ended());
     // Values that come back are writes too, and so is what other rules want.
     Agent::reconfigure("rules: []");
-    eventually("the matched are given back", || values() == ["1"; 5]);
+    eventually("the matched are restored", || values() == ["1"; 5]);
     Agent::reconfigure(MATCHED);
     eventually("and are 0 again", || values() == ["0", "1", "0", "1", "1"]);
     let mut written = audit.files_written_by(agent.pid());
@@ -95,7 +95,7 @@ fn rules_change() {
     eventually("another rule wants 1", || cgroup.oom_group() == "1");
 }
 
-/// What was there before the agent is enforced, and given back if asked.
+/// What was there before the agent is enforced, and restored if asked.
 fn existing_containers_and_the_end() {
     let cgroup = Cgroup::make("/matched/c1");
     for (flags, expected) in [(&["--restore-on-exit"][..], "1"), (&[][..], "0")] {
@@ -119,14 +119,14 @@ fn dry_run() {
     assert_eq!(agent.total("herder_oom_group_writes_total"), 0.0);
 }
 
-/// What stands in the way is told, and not touched.
+/// An obstacle is reported, and not touched.
 fn obstacles() {
     let parent = Cgroup::make("/matched");
     let cgroup = Cgroup::make("/matched/c1.scope");
     parent.set("memory.oom.group", "1");
     let agent = Agent::start_with(MATCHED, &["--resync-seconds", "1"]);
     // It is ready before it has looked around each container.
-    eventually("the cgroup above is told", || {
+    eventually("the cgroup above is reported", || {
         agent.metric(r#"herder_not_enforceable{reason="ancestor"}"#) == 1.0
     });
     assert_eq!(parent.oom_group(), "1");
@@ -134,7 +134,7 @@ fn obstacles() {
     fs::create_dir_all("/run/systemd/transient").unwrap();
     fs::write("/run/systemd/transient/c1.scope", "[Scope]\nDelegate=yes\nOOMPolicy=kill\n")
         .unwrap();
-    eventually("systemd's policy is told", || {
+    eventually("systemd's policy is reported", || {
         agent.metric(r#"herder_not_enforceable{reason="systemd-oom-policy"}"#) == 1.0
     });
     assert_eq!(agent.metric(r#"herder_not_enforceable{reason="ancestor"}"#), 0.0);

@@ -167,8 +167,8 @@ fn escalation_outlives_the_agent() {
     assert_eq!(container.cgroup.oom_group(), "1");
     let agent = Agent::start_with(&rules, &flags);
     let state = agent.container(path).unwrap();
-    let told = [&state["wanted"], &state["effective"], &state["escalation"]["state"]];
-    assert_eq!(told, [&Value::from(1), &Value::from(1), &Value::from("group")], "{state:#}");
+    let shown = [&state["wanted"], &state["effective"], &state["escalation"]["state"]];
+    assert_eq!(shown, [&Value::from(1), &Value::from(1), &Value::from("group")], "{state:#}");
     assert!(!Agent::log().contains("Wrote memory.oom.group"), "{}", Agent::log());
     Agent::reconfigure(MATCHED);
     eventually("without its rule it is over", || container.cgroup.oom_group() == "0");

@@ -14,9 +14,9 @@ use serde_json::Value;
 use std::{fs, path::Path, time::Duration};
 
 pub const TESTS: &[Test] = tests![
-    own_kills_told_by_a_supervisor,
-    own_kills_told_by_gunicorn,
-    own_kills_told_by_a_sandbox,
+    own_kills_reported_by_a_supervisor,
+    own_kills_reported_by_gunicorn,
+    own_kills_reported_by_a_sandbox,
     own_kills_of_another_container,
     own_kills_without_an_agent
 ];
@@ -76,7 +76,7 @@ fn python_in(container: &str, mebibytes: u32, arguments: &[&str]) -> Container {
     Container::start_program(&cgroup(), mebibytes, &[&program[..], arguments].concat())
 }
 
-fn own_kills_told_by_a_supervisor() {
+fn own_kills_reported_by_a_supervisor() {
     let (_api, agent) = node();
     let mut container =
         python(150, &["/tmp/examples/supervisor.py", "/usr/bin/python3", "-c", HOG]);
@@ -91,7 +91,7 @@ fn own_kills_told_by_a_supervisor() {
 }
 
 /// The worker is killed, the master starts another and says why.
-fn own_kills_told_by_gunicorn() {
+fn own_kills_reported_by_gunicorn() {
     let (_api, agent) = node();
     let app = "def app(environ, start):\n    \
         if environ['PATH_INFO'] == '/grow':\n        b'x' * (400 << 20)\n    \
@@ -118,7 +118,7 @@ fn own_kills_told_by_gunicorn() {
 }
 
 /// One tool dies; those before and after it are answered.
-fn own_kills_told_by_a_sandbox() {
+fn own_kills_reported_by_a_sandbox() {
     let (_api, agent) = node();
     let calls = [
         serde_json::json!(["/usr/bin/python3", "-c", "print('first')"]),

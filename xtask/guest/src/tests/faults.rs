@@ -20,7 +20,7 @@ pub const TESTS: &[Test] = tests![
     no_watch_left,
     no_descriptor_left,
     clock_steps_back,
-    nobody_reads_the_log
+    the_log_is_not_read
 ];
 
 /// The slow resync is what corrects then, and each container says so; until there is one.
@@ -30,7 +30,7 @@ fn no_inotify_instance() {
     let cgroup = Cgroup::make("/matched/c1");
     cgroup.set("memory.oom.group", "1");
     eventually("the resync corrects", || cgroup.oom_group() == "0");
-    eventually("that is told", || {
+    eventually("that is shown", || {
         let state = agent.container("/matched/c1").unwrap();
         state["obstacle"] == "no-watch" && state["explanation"].to_string().contains("instances")
     });
@@ -56,7 +56,7 @@ fn no_watch_left() {
     cgroup.set("memory.oom.group", "1");
     eventually("the resync corrects", || cgroup.oom_group() == "0");
     let state = || agent.container("/matched/c1").unwrap();
-    eventually("that is told", || {
+    eventually("that is shown", || {
         state()["obstacle"] == "no-watch" && state()["explanation"].to_string().contains("watches")
     });
     drop(none);
@@ -100,8 +100,8 @@ fn clock_steps_back() {
     agent.assert_nothing_lost();
 }
 
-/// Whoever collects the log has stopped. Enforcement and reports go on.
-fn nobody_reads_the_log() {
+/// The collector of the log has stopped. Enforcement and reports go on.
+fn the_log_is_not_read() {
     let mut agent =
         Agent::spawn_with(MATCHED, &[], &capabilities(), [Stdio::piped(), Stdio::null()]);
     let pipe = agent.output();

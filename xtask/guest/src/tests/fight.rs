@@ -33,7 +33,7 @@ fn thousand_reverts() {
     assert_eq!((&state["reverts"], &state["first"]), (&1000.into(), &1.into()));
 }
 
-/// Somebody writes 1 for ever: kills elsewhere are told all the same, and the
+/// A process writes 1 for ever: kills elsewhere are reported all the same, and the
 /// agent ends when it is asked to.
 fn fight_without_end() {
     let mut agent = Agent::start(MATCHED);

@@ -29,7 +29,7 @@ const CONTAINERS: usize = 250;
 
 /// What the start may take for a moment, KiB: 15.7 and 16.0 MiB were measured on 7.2, where the
 /// verifier's memory is charged too, and less elsewhere. The program's own file is
-/// not in it: here nobody is charged for that.
+/// not in it: here no cgroup is charged for that.
 const PEAK: u64 = 18 << 10;
 
 /// The limit that the DaemonSet sets, MiB.
@@ -57,7 +57,7 @@ impl Own {
         Some(text.trim().parse::<u64>().unwrap() >> 10)
     }
 
-    /// What it takes for good is little, and it was never killed for it. Whoever walks all
+    /// What it takes for good is little, and it was never killed for it. A process that walks all
     /// directories is also charged for what the kernel remembers of them, as long as there
     /// is room for that.
     fn is_within_limits(&self, what: &str) {
@@ -92,7 +92,7 @@ fn footprint_of_the_start() {
     agent.assert_nothing_lost();
 }
 
-/// As many cgroups as somebody likes, so many levels below another one, with names of this
+/// So many cgroups, so many levels below another one, with names of this
 /// length. Gives one of them.
 fn make_below(top: &str, levels: usize, length: usize, count: usize) -> String {
     let name = |number: usize| format!("{number:0>length$}");
@@ -108,15 +108,15 @@ fn make_below(top: &str, levels: usize, length: usize, count: usize) -> String {
 }
 
 /// A process of a container, in a cgroup that the container has made, outgrows its limit.
-fn is_told_as(agent: &Agent, cgroup: &str, container: &str) {
+fn is_reported_as(agent: &Agent, cgroup: &str, container: &str) {
     let before = agent.kills().len();
     let mut victim = run_in(&Cgroup::made(cgroup), &["hog", "100"]);
     eventually("it is killed", || victim.try_wait().unwrap().is_some());
-    eventually("that is told", || agent.kills().len() > before);
+    eventually("that is reported", || agent.kills().len() > before);
     let kill = &agent.kills()[before];
     assert!(kill["cgroup"].as_str().unwrap().starts_with(container), "{kill:#}");
-    let told = ["rule", "kind", "limit"].map(|key| kill[key].clone());
-    assert_eq!(told, ["matched", "subprocess", "container"], "{kill:#}");
+    let reported = ["rule", "kind", "limit"].map(|key| kill[key].clone());
+    assert_eq!(reported, ["matched", "subprocess", "container"], "{kill:#}");
 }
 
 /// What the kernel itself needs for a hundred thousand cgroups, KiB.
@@ -136,7 +136,7 @@ fn footprint_of_a_hundred_thousand_cgroups() {
     let own = Own::make(LIMIT);
     let agent = own.start(MATCHED, &[]);
     own.is_within_limits("100,000 at the start");
-    is_told_as(&agent, &deep, "/matched/c1");
+    is_reported_as(&agent, &deep, "/matched/c1");
     own.is_within_limits("after a kill in one of them");
     agent.assert_nothing_lost();
 }
@@ -153,12 +153,12 @@ fn footprint_of_delegated_cgroups() {
     let own = Own::make(LIMIT);
     let mut agent = own.start(MATCHED, &[]);
     own.is_within_limits("16,000 deep ones at the start");
-    is_told_as(&agent, &deep, "/matched/c1");
-    eventually("that many are not kept is told", || agent.metric(OTHERS) > 10_000.0);
+    is_reported_as(&agent, &deep, "/matched/c1");
+    eventually("that many are not kept is counted", || agent.metric(OTHERS) > 10_000.0);
     make_below(USER, 3, 235, 10_000);
-    // Deeper than anybody walks.
+    // Deeper than a walk goes.
     let deepest = make_below("/matched/c1/below", 40, 8, 1);
-    is_told_as(&agent, &deepest, "/matched/c1");
+    is_reported_as(&agent, &deepest, "/matched/c1");
     own.is_within_limits("10,000 more while it runs");
     assert_eq!(Agent::log().matches("more cgroups than the agent keeps").count(), 1);
     agent.assert_nothing_lost();
@@ -166,22 +166,22 @@ fn footprint_of_delegated_cgroups() {
     // So little room that what the kernel remembers of a walk has to go, again and again.
     own.0.set("memory.max", "20M");
     let agent = own.start(MATCHED, &["--resync-seconds", "1"]);
-    is_told_as(&agent, &deep, "/matched/c1");
+    is_reported_as(&agent, &deep, "/matched/c1");
     sleep(Duration::from_secs(5));
     own.is_within_limits("walked again and again");
     agent.assert_nothing_lost();
 }
 
-/// inotify has watches on all that it is to be told of.
+/// inotify has watches on all that it is to report.
 fn footprint_without_ebpf() {
     let _container = Container::start("/matched/c1", 60, &["idle"]);
     let deep = make_below("/matched/c1", 14, 250, 5_000);
     make_below(USER, 0, 8, 10_000);
     let own = Own::make(LIMIT);
     let agent = own.start(MATCHED, &["--source", "memory-events"]);
-    is_told_as(&agent, &deep, "/matched/c1");
+    is_reported_as(&agent, &deep, "/matched/c1");
     make_below("/system.slice/x.service", 3, 235, 5_000);
-    eventually("that many are not kept is told", || agent.metric(OTHERS) > 10_000.0);
+    eventually("that many are not kept is counted", || agent.metric(OTHERS) > 10_000.0);
     own.is_within_limits("20,000 without eBPF");
 }
 

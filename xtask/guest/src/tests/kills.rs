@@ -50,13 +50,13 @@ fn subprocess_kill() {
         r#"herder_host_oom_kills_total{cgroup="/matched/c1",kind="subprocess",limit="container"}"#;
     assert_eq!(agent.metric(series), 1.0);
     assert_eq!(agent.metric(r#"herder_host_oom_group{cgroup="/matched/c1"}"#), 0.0);
-    eventually("the exit is told", || agent.metric("herder_victim_exit_seconds_count") == 1.0);
+    eventually("the exit is counted", || agent.metric("herder_victim_exit_seconds_count") == 1.0);
     assert_eq!(agent.metric("herder_kill_report_seconds_count"), 1.0);
     agent.assert_nothing_lost();
 }
 
 /// The use for which the product exists: children die for half a minute, the init
-/// never. What the init saw die is the truth for what the agent tells.
+/// never. What the init saw die is the truth that the agent's reports are held against.
 fn continuing_kills() {
     let agent = Agent::start(MATCHED);
     let mut container = Container::start("/matched/c1", 80, &["grower:4!", "grower:3!", "idle"]);
@@ -103,7 +103,7 @@ fn group_kill() {
 
 /// A container dies whole. Its init is among the group, and when that goes, the
 /// kernel kills the rest of the namespace too: some members may be gone before
-/// they are marked, and only those that were marked are told.
+/// they are marked, and only those that were marked are reported.
 fn group_kill_of_a_container() {
     let agent = Agent::start(MATCHED);
     let mut container = Container::start("/unmatched", 100, &["idle", "hog:200"]);

@@ -18,7 +18,7 @@ pub const TESTS: &[Test] = tests![
     limit_of_the_only_container,
     limits_of_two_containers,
     limit_of_the_pod_as_a_whole,
-    limits_that_only_cgroups_tell
+    limits_that_only_cgroups_have
 ];
 
 const KINDS: [&str; 3] = ["subprocess", "init", "group"];
@@ -63,8 +63,12 @@ fn current(cgroup: &Cgroup) -> u64 {
 
 /// The numbers of both limits, MiB.
 fn assert_limits(kill: &Value, hit: &Cgroup, hit_bytes: u64, own: u64) {
-    let told = ["limit_cgroup", "limit_bytes", "container_limit_bytes"].map(|key| &kill[key]);
-    assert_eq!(told, [&json!(hit.path()), &json!(hit_bytes << 20), &json!(own << 20)], "{kill:#}");
+    let reported = ["limit_cgroup", "limit_bytes", "container_limit_bytes"].map(|key| &kill[key]);
+    assert_eq!(
+        reported,
+        [&json!(hit.path()), &json!(hit_bytes << 20), &json!(own << 20)],
+        "{kill:#}"
+    );
 }
 
 fn series(kind: &str, limit: &str) -> String {
@@ -100,11 +104,11 @@ fn limit_of_the_only_container() {
     let over = [&sandbox.slice, &container.cgroup].map(Sandbox::over_limit);
     assert!(over[0] > 0 && over[1] == 0, "the kernel hit the slice's limit: {over:?}");
     assert_eq!(agent.metric(&series("subprocess", "container")), 1.0);
-    let told = api.event("SubprocessOOMKilled");
-    let message = told["message"].as_str().unwrap();
+    let event = api.event("SubprocessOOMKilled");
+    let message = event["message"].as_str().unwrap();
     assert!(message.contains("the container's limit is 100 MiB."), "{message}");
     let log = Agent::log();
-    let line = log.lines().find(|line| line.contains("OOM kill.")).expect("the kill is told");
+    let line = log.lines().find(|line| line.contains("OOM kill.")).expect("the kill is logged");
     assert!(line.contains("container_limit_bytes=104857600"), "{line}");
     agent.assert_nothing_lost();
 }
@@ -152,14 +156,14 @@ fn limit_of_the_pod_as_a_whole() {
     assert_kill(&kills[0], "subprocess", "pod", &cgroup());
     assert_limits(&kills[0], &sandbox.slice, 120, 120);
     assert_eq!(agent.metric(&series("subprocess", "pod")), 1.0);
-    let told = api.event("SubprocessOOMKilled");
-    let message = told["message"].as_str().unwrap();
+    let event = api.event("SubprocessOOMKilled");
+    let message = event["message"].as_str().unwrap();
     assert!(message.contains("the pod's limit of 120 MiB was hit."), "{message}");
     agent.assert_nothing_lost();
 }
 
 /// Without an API server, and without eBPF: what the cgroups say is enough.
-fn limits_that_only_cgroups_tell() {
+fn limits_that_only_cgroups_have() {
     let rules = format!(
         "rules:\n- {{name: m, cgroups: ['{}/*'], oomGroup: single-process}}\n",
         cgroup().rsplit_once('/').unwrap().0

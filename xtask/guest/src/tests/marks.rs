@@ -74,7 +74,7 @@ fn memory_is_shared() {
     agent.assert_nothing_lost();
 }
 
-/// A process that is killed by somebody else, and hits its limit while it dies,
+/// A process that is killed by another one, and hits its limit while it dies,
 /// may be marked; it is no OOM kill unless the kernel counts one.
 fn dying_task_is_no_kill() {
     tasks_die(&Agent::start(MATCHED));
@@ -129,7 +129,7 @@ pub fn cgroups_go_with_their_last_process(agent: &Agent) {
 }
 
 /// A kernel without BTF: no offsets, no decisions. Victims are described when
-/// they exit; container and kind are still right, and the cgroups' counts tell the limit.
+/// they exit; container and kind are still right, and the cgroups' counts show the limit.
 fn without_btf() {
     let agent = Agent::start_with(MATCHED, &["--no-btf", "--resync-seconds", "1"]);
     let matched = Container::start_governed("/matched/c1", 60, &["idle", "hog:100"]);
@@ -143,7 +143,7 @@ fn without_btf() {
 }
 
 /// The ring buffer is too small and the agent does not get to run: what does not
-/// fit is counted, each victim once, and the rest is told.
+/// fit is counted, each victim once, and the rest is reported.
 fn losses_are_counted() {
     const MEMBERS: u32 = 60;
     let rules = "rules:\n- {name: g, cgroups: ['/matched/*'], oomGroup: group}\n";
@@ -159,19 +159,20 @@ fn losses_are_counted() {
         assert_eq!(member.wait().unwrap().signal(), Some(9));
     }
     agent.resume();
-    eventually("a kill is told", || !agent.kills().is_empty());
-    let told = || agent.kills().iter().map(|kill| kill["processes"].as_u64().unwrap()).sum::<u64>();
+    eventually("a kill is reported", || !agent.kills().is_empty());
+    let reported =
+        || agent.kills().iter().map(|kill| kill["processes"].as_u64().unwrap()).sum::<u64>();
     eventually("all are accounted for", || {
-        u64::from(MEMBERS) == told() + counted(agent.total("herder_kills_lost_total"))
+        u64::from(MEMBERS) == reported() + counted(agent.total("herder_kills_lost_total"))
     });
-    let (told, records) = (told(), agent.total("herder_records_lost_total"));
+    let (reported, records) = (reported(), agent.total("herder_records_lost_total"));
     say(&format!(
-        "of {MEMBERS} victims {told} told, the others lost; {records} other records lost"
+        "of {MEMBERS} victims {reported} reported, the others lost; {records} other records lost"
     ));
-    assert!(told > 0 && told < u64::from(MEMBERS), "{told}");
+    assert!(reported > 0 && reported < u64::from(MEMBERS), "{reported}");
     // The kernel's own count says the same. It may have the chosen victim twice, and
     // then one of the lost is taken for that.
-    let lost = u64::from(MEMBERS) - told;
+    let lost = u64::from(MEMBERS) - reported;
     let unseen = || counted(agent.metric(r#"herder_kills_unseen_total{reason="missed"}"#));
     // Where victims are described at their exit, that is waited for first.
     within(Duration::from_secs(100), "the kernel's count is compared", || unseen() > 0);

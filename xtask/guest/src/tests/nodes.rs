@@ -1,5 +1,5 @@
 //! Nodes that are containers, and other ways to show the agent a part of the hierarchy
-//! only: is what the kernel tells of by paths from the hierarchy's root found below the
+//! only: is what the kernel reports by paths from the hierarchy's root found below the
 //! mount, and what is elsewhere left alone?
 
 use crate::harness::{
@@ -35,7 +35,7 @@ const MOUNT: &str = "/tmp/node";
 
 const IGNORED: &str = r#"herder_marks_ignored_total{reason="outside-mount"}"#;
 
-/// What is new is found by what the kernel tells, or not at all.
+/// What is new is found by what the kernel reports, or not at all.
 const NO_WALKS: [&str; 2] = ["--resync-seconds", "600"];
 
 /// How a part of the hierarchy is shown.
@@ -107,8 +107,10 @@ fn both_nodes_kill(agent: &Agent) -> [Container; 2] {
     eventually("the other node's container ended", || other.ended());
     let (path, limit, children) = container_of(NODE);
     let ours = Container::start_governed(&path, limit, &children);
-    eventually("its kill is told", || agent.kills().iter().any(|kill| kill["rule"] == "matched"));
-    assert_eq!(other.cgroup.oom_group(), "1", "nobody's but the other node's");
+    eventually("its kill is reported", || {
+        agent.kills().iter().any(|kill| kill["rule"] == "matched")
+    });
+    assert_eq!(other.cgroup.oom_group(), "1", "the other node's alone");
     assert!(agent.container("/matched/c1").is_some());
     [ours, other]
 }
@@ -133,16 +135,16 @@ fn node_is_a_container() {
         above.limit(150);
         let path = format!("{NODE}/matched/more{number}");
         let more = Container::start_governed(&path, 1000, &["idle", "hog:200"]);
-        let (told, mut kill) = (format!("/matched/more{number}"), Value::Null);
-        eventually("it is told", || {
+        let (within, mut kill) = (format!("/matched/more{number}"), Value::Null);
+        eventually("it is reported", || {
             // Linux 7 may choose another one while the first still has its memory.
-            let found = agent.kills().into_iter().find(|kill| kill["cgroup"] == told);
+            let found = agent.kills().into_iter().find(|kill| kill["cgroup"] == within);
             found.is_some_and(|found| {
                 kill = found;
                 true
             })
         });
-        assert_kill(&kill, "subprocess", "node", &told);
+        assert_kill(&kill, "subprocess", "node", &within);
         above.set("memory.max", "max");
         drop(more);
     }
@@ -170,7 +172,7 @@ fn node_is_seen_in_part() {
     }
 }
 
-/// Without BTF the kernel tells neither ids nor what is above what.
+/// Without BTF the kernel reports neither ids nor what is above what.
 fn nodes_without_btf() {
     for shown in [Shown::Namespace, Shown::Bind, Shown::Directory] {
         let agent = agent_of_node(shown, &[&NO_WALKS[..], &["--no-btf"]].concat());

@@ -1,8 +1,8 @@
-//! Is a pod told of its own kills, and nobody of another's?
+//! Does a pod see its own kills, and none of another's?
 //!
-//! Each pod has an address of the loopback device. Whoever connects to a machine's own address
-//! comes from it if it is the first of its network, so each is of a network of its own, and a
-//! pod's question is one to the pod's address.
+//! Each pod has an address of the loopback device. A process that connects to a machine's own
+//! address comes from it if it is the first of its network, so each is of a network of its own,
+//! and a pod's question is one to the pod's address.
 
 use crate::harness::{
     agent::Agent,
@@ -24,13 +24,13 @@ use std::{
 pub const TESTS: &[Test] =
     tests![own_kills_only, own_kills_of_an_address_that_is_anothers_now, own_kills_are_off];
 
-/// Flags of an agent that tells pods.
+/// Flags of an agent that answers pods.
 pub const FLAGS: [&str; 2] = ["--self-port", "9470"];
 
 const FIRST: &str = "192.168.11.1";
 const SECOND: &str = "192.168.12.1";
 const HOST: &str = "192.168.13.1";
-const NOBODY: &str = "192.168.14.1";
+const UNKNOWN: &str = "192.168.14.1";
 
 /// Gives this machine addresses of pods.
 pub fn addresses() {
@@ -69,7 +69,7 @@ fn other_cgroup(id: &str) -> String {
     cgroup().replace(&uid, &other).replace(ID, id)
 }
 
-/// Status and text. A pod may ask only so often, and is told to ask again.
+/// Status and text. A pod may ask only so often, and then has to ask again.
 fn asked(address: &str) -> (u16, String) {
     let mut answer = None;
     eventually("it may ask", || {
@@ -81,7 +81,7 @@ fn asked(address: &str) -> (u16, String) {
     answer.unwrap()
 }
 
-fn told(address: &str) -> Vec<Value> {
+fn shown(address: &str) -> Vec<Value> {
     let (status, text) = asked(address);
     assert_eq!(status, 200, "{address}: {text}");
     serde_json::from_str(&text).unwrap()
@@ -104,23 +104,23 @@ fn own_kills_only() {
     let _other = Container::start(&other_cgroup(&id("d")), 70, &["idle", "hog:101"]);
     let kills = agent.wait_for_kills(2);
     for (address, limit) in [(FIRST, 60u32), (SECOND, 70)] {
-        let told = told(address);
-        assert_eq!(told.len(), 1, "{told:#?}");
-        assert_eq!(told[0]["container_limit_bytes"], limit << 20, "{told:#?}");
-        assert_at_limit(told[0]["container_memory_bytes"].as_f64().unwrap(), limit);
-        assert_eq!([&told[0]["kind"], &told[0]["container"]], ["subprocess", "worker"]);
+        let shown = shown(address);
+        assert_eq!(shown.len(), 1, "{shown:#?}");
+        assert_eq!(shown[0]["container_limit_bytes"], limit << 20, "{shown:#?}");
+        assert_at_limit(shown[0]["container_memory_bytes"].as_f64().unwrap(), limit);
+        assert_eq!([&shown[0]["kind"], &shown[0]["container"]], ["subprocess", "worker"]);
         // The hog was its init's second child.
-        assert_eq!(told[0]["victim"]["ns_pid"], 3, "{told:#?}");
+        assert_eq!(shown[0]["victim"]["ns_pid"], 3, "{shown:#?}");
         let victim =
             kills.iter().find(|kill| kill["container_limit_bytes"] == limit << 20).unwrap();
-        assert_eq!(told[0]["victim"]["anon_rss"], victim["victim"]["anon_rss"]);
+        assert_eq!(shown[0]["victim"]["anon_rss"], victim["victim"]["anon_rss"]);
         assert_eq!(
-            [&told[0]["victim"]["pid"], &told[0]["trigger"], &told[0]["cgroup"]],
+            [&shown[0]["victim"]["pid"], &shown[0]["trigger"], &shown[0]["cgroup"]],
             [&Value::Null; 3]
         );
     }
     assert_refused("127.0.0.1", 403, "unknown-address");
-    assert_refused(NOBODY, 403, "unknown-address");
+    assert_refused(UNKNOWN, 403, "unknown-address");
     assert_refused(HOST, 403, "host-network");
     for path in ["/metrics", "/api/v1/kills", "/readyz"] {
         assert_eq!(ask(&format!("{FIRST}:9470"), path).unwrap().0, 404, "{path}");
@@ -151,11 +151,11 @@ fn clients(container: &Container) {
     );
     let kill: Value = serde_json::from_str(&output(&["-o", "json"])).unwrap();
     assert_eq!(kill["victim"]["ns_pid"], 3);
-    let mut nobody = client(&[]);
-    let nobody = nobody.env("HERDER_URL", format!("http://{NOBODY}:9470")).output().unwrap();
-    let why = String::from_utf8_lossy(&nobody.stderr);
+    let mut refused = client(&[]);
+    let refused = refused.env("HERDER_URL", format!("http://{UNKNOWN}:9470")).output().unwrap();
+    let why = String::from_utf8_lossy(&refused.stderr);
     assert!(
-        !nobody.status.success() && why.contains("No pod of this node has the address"),
+        !refused.status.success() && why.contains("No pod of this node has the address"),
         "{why}"
     );
     let file = fs::File::create("/tmp/followed").unwrap();
@@ -170,15 +170,15 @@ fn clients(container: &Container) {
     following.wait().unwrap();
 }
 
-/// Whatever the API server still says: once nothing runs of the pod that had the address, nobody is
-/// told of its kills there.
+/// Whatever the API server still says: once nothing runs of the pod that had the address, no
+/// client sees its kills there.
 fn own_kills_of_an_address_that_is_anothers_now() {
     addresses();
     let api = Api::serve(&[at(pod(1, Some(ID), None), FIRST)]);
     let agent = agent(&FLAGS);
     let container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
     agent.wait_for_kills(1);
-    assert_eq!(told(FIRST).len(), 1);
+    assert_eq!(shown(FIRST).len(), 1);
     drop(container);
     let scope = Cgroup::made(&cgroup());
     eventually("nothing runs", || scope.processes().is_empty());
@@ -187,13 +187,13 @@ fn own_kills_of_an_address_that_is_anothers_now() {
     let _next = Container::start(&other_cgroup(&id("d")), 70, &["idle", "hog:101"]);
     assert_refused(FIRST, 503, "not-running");
     // Now it does, and still has the other.
-    api.tell("ADDED", &other(2, &other_uid(), &id("d"), FIRST));
+    api.push("ADDED", &other(2, &other_uid(), &id("d"), FIRST));
     eventually("both claim it", || asked(FIRST).1.starts_with("ambiguous: "));
-    api.tell("DELETED", &at(pod(3, Some(ID), None), FIRST));
+    api.push("DELETED", &at(pod(3, Some(ID), None), FIRST));
     eventually("it is the next one's", || asked(FIRST).0 == 200);
-    eventually("its own kill is told", || !told(FIRST).is_empty());
-    let told = told(FIRST);
-    assert_eq!((told.len(), &told[0]["container_limit_bytes"]), (1, &json!(70u64 << 20)));
+    eventually("its own kill is shown", || !shown(FIRST).is_empty());
+    let shown = shown(FIRST);
+    assert_eq!((shown.len(), &shown[0]["container_limit_bytes"]), (1, &json!(70u64 << 20)));
     agent.assert_nothing_lost();
 }
 
@@ -201,7 +201,7 @@ fn own_kills_are_off() {
     addresses();
     let _api = Api::start(&at(pod(1, Some(ID), None), FIRST));
     let agent = agent(&[]);
-    assert!(ask(&format!("{FIRST}:9470"), "/api/v1/self/kills").is_none(), "nobody listens");
+    assert!(ask(&format!("{FIRST}:9470"), "/api/v1/self/kills").is_none(), "nothing listens");
     let (status, _) = ask(&format!("{FIRST}:9469"), "/api/v1/self/kills").unwrap();
     assert_eq!(status, 404, "nor at the other port");
     drop(agent);

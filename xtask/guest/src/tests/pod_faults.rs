@@ -1,5 +1,5 @@
 //! Faults of the API server, and of who makes pods. None of them may cost a kill, a write,
-//! or more Events than somebody reads.
+//! or more Events than a user reads.
 
 use crate::harness::{
     agent::Agent,
@@ -21,8 +21,8 @@ pub const TESTS: &[Test] = tests![
     pods_come_and_go,
     watch_is_cut_each_second,
     api_server_goes_away,
-    pod_of_a_fight_is_told_once,
-    pod_is_told_before_the_agent_ends
+    pod_of_reverts_has_one_event,
+    pod_has_its_event_before_the_agent_ends
 ];
 
 /// Another pod like the one of the other tests, and the cgroup of its container.
@@ -44,7 +44,7 @@ fn pods_come_and_go() {
     let began = Instant::now();
     let one = |number: u32| {
         let (pod, path) = numbered(number);
-        api.tell("ADDED", &pod);
+        api.push("ADDED", &pod);
         let cgroup = Cgroup::make(&path);
         if number.is_multiple_of(KILLED) {
             let _container = Container::start(&path, 20, &["idle", "hog:40"]);
@@ -56,7 +56,7 @@ fn pods_come_and_go() {
         cgroup.remove();
         let (above, _) = path.rsplit_once('/').unwrap();
         Cgroup::made(above).remove();
-        api.tell("DELETED", &pod);
+        api.push("DELETED", &pod);
     };
     thread::scope(|scope| {
         for first in 0..4 {
@@ -67,8 +67,8 @@ fn pods_come_and_go() {
     say(&format!("{PODS} pods came and went, {rate:.0} a second"));
     let kills = agent.wait_for_kills((PODS / KILLED) as usize);
     for kill in &kills {
-        let told = ["namespace", "container", "kind", "rule"].map(|key| kill[key].clone());
-        assert_eq!(told, ["shop", "worker", "subprocess", "web"], "{kill:#}");
+        let reported = ["namespace", "container", "kind", "rule"].map(|key| kill[key].clone());
+        assert_eq!(reported, ["shop", "worker", "subprocess", "web"], "{kill:#}");
         assert!(kill["pod"].as_str().unwrap().starts_with("job-"), "{kill:#}");
     }
     eventually("none is left", || !agent.get("/api/v1/containers").contains("job-"));
@@ -84,7 +84,7 @@ fn watch_is_cut_each_second() {
     let mut containers = Vec::new();
     for number in 0..CUTS {
         let (pod, path) = numbered(number);
-        api.tell("ADDED", &pod);
+        api.push("ADDED", &pod);
         let container = Container::start(&path, 60, &["idle", "hog:100"]);
         eventually("it is steered", || container.cgroup.oom_group() == "0");
         containers.push(container);
@@ -98,8 +98,8 @@ fn watch_is_cut_each_second() {
     agent.assert_nothing_lost();
 }
 
-/// Meanwhile values are kept and kills told of the pods that are known, those of others wait
-/// for their names; afterwards all goes on.
+/// Meanwhile values are enforced and kills reported of the pods that are known. Those of others
+/// wait for their names; afterwards all goes on.
 fn api_server_goes_away() {
     let api = Api::start(&pod(1, Some(ID), None));
     let agent = agent(&[]);
@@ -114,19 +114,19 @@ fn api_server_goes_away() {
     sleep(Duration::from_secs(5));
     assert!(agent.total("herder_api_errors_total") > 0.0);
     api.come_back();
-    api.tell("ADDED", &new);
+    api.push("ADDED", &new);
     let kills = agent.wait_for_kills(2);
     assert_eq!([&kills[0]["pod"], &kills[1]["pod"]], ["web-0", "job-1"], "{:#}", kills[1]);
     let (more, path) = numbered(2);
-    api.tell("ADDED", &more);
+    api.push("ADDED", &more);
     let after = Container::start(&path, 60, &["idle"]);
     eventually("it is steered", || after.cgroup.oom_group() == "0");
     agent.assert_nothing_lost();
 }
 
-/// Somebody writes a pod's value without end: one Event tells, and the agent takes less CPU
-/// than who writes.
-fn pod_of_a_fight_is_told_once() {
+/// A process writes a pod's value without end: one Event says so, and the agent takes less CPU
+/// than the writer.
+fn pod_of_reverts_has_one_event() {
     let api = Api::start(&pod(1, Some(ID), None));
     let agent = agent(&[]);
     let container = Container::start(&cgroup(), 60, &["idle"]);
@@ -145,15 +145,15 @@ fn pod_of_a_fight_is_told_once() {
     fighter.wait().unwrap();
 }
 
-/// An agent that ends writes what it has yet to tell, and warns of nothing if it could.
-fn pod_is_told_before_the_agent_ends() {
+/// An agent that ends writes what it has yet to report, and warns of nothing if it could.
+fn pod_has_its_event_before_the_agent_ends() {
     let api = Api::start(&pod(1, Some(ID), None));
     let mut agent = agent(&[]);
     let _container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
-    eventually("the kill is told", || agent.kills().len() == 1);
+    eventually("the kill is reported", || agent.kills().len() == 1);
     assert!(agent.stop().success());
-    let told = api.events("SubprocessOOMKilled");
-    assert_eq!(told.len(), 1, "{told:#?}");
+    let events = api.events("SubprocessOOMKilled");
+    assert_eq!(events.len(), 1, "{events:#?}");
     let log = Agent::log();
     assert!(!log.contains("not written"), "{log}");
 }

@@ -16,7 +16,7 @@ pub const TESTS: &[Test] = tests![
     pod_is_named,
     names_that_come_late,
     names_that_never_come,
-    bundle_tells_the_name,
+    bundle_has_the_name,
     names_that_come_in_part,
     only_container_is_named_at_once,
     kill_in_the_pods_own_cgroup,
@@ -25,14 +25,15 @@ pub const TESTS: &[Test] = tests![
 
 const KILLS: &str = r#"herder_oom_kills_total{container="worker",kind="subprocess",limit="container",namespace="shop",pod="web-0"}"#;
 
-/// A rule by namespace and label; the kill is told by namespace, pod, container.
+/// A rule by namespace and label; the kill is reported by namespace, pod, container.
 fn pod_is_named() {
     let _api = Api::start(&pod(1, Some(ID), None));
     let agent = agent(&[]);
     let container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
     let kills = agent.wait_for_kills(1);
-    let told = ["kind", "namespace", "pod", "container", "rule"].map(|key| kills[0][key].clone());
-    assert_eq!(told, ["subprocess", "shop", "web-0", "worker", "web"]);
+    let reported =
+        ["kind", "namespace", "pod", "container", "rule"].map(|key| kills[0][key].clone());
+    assert_eq!(reported, ["subprocess", "shop", "web-0", "worker", "web"]);
     assert_eq!(container.cgroup.oom_group(), "0");
     assert_eq!(agent.metric(KILLS), 1.0);
     let value = r#"herder_container_oom_group{container="worker",namespace="shop",pod="web-0"}"#;
@@ -43,8 +44,8 @@ fn pod_is_named() {
     agent.assert_nothing_lost();
 }
 
-/// The kubelet tells the container's ID after its first kill: the container was
-/// steered all the same, and the kill is told when the name is known.
+/// The kubelet reports the container's ID after its first kill: the rule was enforced
+/// all the same, and the kill is reported when the name is known.
 fn names_that_come_late() {
     let api = Api::start(&pod(1, None, None));
     let agent = agent(&[]);
@@ -60,7 +61,7 @@ fn names_that_come_late() {
     agent.assert_nothing_lost();
 }
 
-/// A pod that the API server does not know: the kill is told with its cgroup, and
+/// A pod that the API server does not know: the kill is reported with its cgroup, and
 /// counted as unattributed, when the agent ends at the latest.
 fn names_that_never_come() {
     let _api = Api::start(&pod(1, Some(ID), None));
@@ -71,13 +72,13 @@ fn names_that_never_come() {
     sleep(Duration::from_millis(500));
     assert!(agent.stop().success());
     let log = Agent::log();
-    let line = log.lines().find(|line| line.contains("OOM kill.")).expect("the kill is told");
+    let line = log.lines().find(|line| line.contains("OOM kill.")).expect("the kill is logged");
     assert!(line.contains(&path) && line.contains(r#"kind="group""#), "{line}");
     assert!(log.contains("cgroup of an OOM kill is unknown"), "{log}");
 }
 
 /// The runtime's bundle names the container before the kubelet does.
-fn bundle_tells_the_name() {
+fn bundle_has_the_name() {
     let bundle = format!("/tmp/bundles/{ID}");
     fs::create_dir_all(&bundle).unwrap();
     let annotations = json!({
@@ -93,8 +94,8 @@ fn bundle_tells_the_name() {
     agent.assert_nothing_lost();
 }
 
-/// Two containers, of which the kubelet has told no ID, since it waits for an image. What
-/// is known of the kill is told when it was waited for long enough, or the agent ends.
+/// Two containers, of which the kubelet has reported no ID, since it waits for an image.
+/// What is known of the kill is reported when it was waited for long enough, or the agent ends.
 fn names_that_come_in_part() {
     let mut pod = pod(1, None, None);
     pod["spec"]["containers"] = json!([{"name": "worker"}, {"name": "logger"}]);
@@ -106,44 +107,45 @@ fn names_that_come_in_part() {
     sleep(Duration::from_millis(500));
     assert!(agent.stop().success());
     let log = Agent::log();
-    let line = log.lines().find(|line| line.contains("OOM kill.")).expect("the kill is told");
+    let line = log.lines().find(|line| line.contains("OOM kill.")).expect("the kill is logged");
     for part in [r#"namespace="shop""#, r#"pod="web-0""#, r#"container="""#, r#"rule="web""#] {
         assert!(line.contains(part), "{part}: {line}");
     }
     assert!(log.contains("The container of an OOM kill is unknown."), "{log}");
 }
 
-/// Where a pod has a single container, nobody has to tell its name.
+/// Where a pod has a single container, its name needs no report of the kubelet's.
 fn only_container_is_named_at_once() {
     let _api = Api::start(&pod(1, None, None));
     let agent = agent(&[]);
     let _sandbox = sandbox();
     let _container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
     let kills = agent.wait_for_kills(1);
-    let told = ["pod", "container", "rule"].map(|key| kills[0][key].clone());
-    assert_eq!(told, ["web-0", "worker", "web"]);
+    let reported = ["pod", "container", "rule"].map(|key| kills[0][key].clone());
+    assert_eq!(reported, ["web-0", "worker", "web"]);
     assert_eq!(agent.metric(KILLS), 1.0);
     agent.assert_nothing_lost();
 }
 
 /// As gVisor has it: all of a pod runs in the pod's cgroup, and no container is known. The
-/// API server tells the pod after the kill.
+/// API server sends the pod after the kill.
 fn kill_in_the_pods_own_cgroup() {
     let api = Api::serve(&[]);
     let agent = agent(&[]);
     let path = format!("/kubepods/burstable/pod{UID}");
     let container = Container::start(&path, 60, &["idle", "hog:100"]);
     eventually("the kill has happened", || container.cgroup.event("oom_kill") >= 1);
-    api.tell("ADDED", &pod(1, Some(ID), None));
+    api.push("ADDED", &pod(1, Some(ID), None));
     let kills = agent.wait_for_kills(1);
-    let told = ["namespace", "pod", "container", "limit", "rule"].map(|key| kills[0][key].clone());
-    assert_eq!(told[..4], ["shop", "web-0", "", "pod"]);
-    assert_eq!(told[4], Value::Null, "it is no container that a rule could name");
+    let reported =
+        ["namespace", "pod", "container", "limit", "rule"].map(|key| kills[0][key].clone());
+    assert_eq!(reported[..4], ["shop", "web-0", "", "pod"]);
+    assert_eq!(reported[4], Value::Null, "it is no container that a rule could name");
     let series = r#"herder_oom_kills_total{container="",kind="group",limit="pod",namespace="shop",pod="web-0"}"#;
     assert_eq!(agent.metric(series), 1.0);
-    let told = api.event("ContainerGroupOOMKilled");
-    assert_eq!(told["involvedObject"]["uid"], UID);
-    assert_eq!(told["involvedObject"].get("fieldPath"), None, "it is about the pod");
+    let event = api.event("ContainerGroupOOMKilled");
+    assert_eq!(event["involvedObject"]["uid"], UID);
+    assert_eq!(event["involvedObject"].get("fieldPath"), None, "it is about the pod");
     assert_eq!(container.cgroup.oom_group(), "1", "left alone");
     agent.assert_nothing_lost();
 }
@@ -170,7 +172,7 @@ fn static_pod_is_found_by_its_mirror_only() {
     let container = Container::start(&path, 60, &["idle"]);
     sleep(Duration::from_secs(1));
     assert_eq!(container.cgroup.oom_group(), "1", "the other pod's wish is its own");
-    api.tell("ADDED", &mirror);
+    api.push("ADDED", &mirror);
     eventually("the rule holds", || container.cgroup.oom_group() == "0");
     mirror["status"]["containerStatuses"] =
         pod(3, Some(ID), None)["status"]["containerStatuses"].clone();
@@ -180,7 +182,7 @@ fn static_pod_is_found_by_its_mirror_only() {
     eventually("the container has ended", || scope.processes().is_empty());
     let _container = Container::start(&path, 60, &["idle", "hog:100"]);
     let kills = agent.wait_for_kills(1);
-    let told = ["namespace", "pod", "container", "pod_uid"].map(|key| kills[0][key].clone());
-    assert_eq!(told, ["shop", "web-0", "worker", "etcd-node-1"]);
+    let reported = ["namespace", "pod", "container", "pod_uid"].map(|key| kills[0][key].clone());
+    assert_eq!(reported, ["shop", "web-0", "worker", "etcd-node-1"]);
     agent.assert_nothing_lost();
 }

@@ -30,7 +30,7 @@ fn annotation_of_a_running_pod() {
     let agent = Agent::start_with("rules: []", &["--kubernetes", "on", "--node-name", "node-1"]);
     let container = Container::start(&cgroup(), 60, &["idle"]);
     sleep(Duration::from_millis(500));
-    assert_eq!(container.cgroup.oom_group(), "1", "nobody asked for anything");
+    assert_eq!(container.cgroup.oom_group(), "1", "no annotation asks for anything");
     api.modified(&pod(2, Some(ID), Some("worker=single-process,other=group")));
     eventually("the annotation is followed", || container.cgroup.oom_group() == "0");
     api.modified(&pod(3, Some(ID), Some("nonsense")));
@@ -47,18 +47,18 @@ fn annotation_of_a_running_pod() {
 fn pod_that_is_deleted() {
     let api = Api::start(&pod(1, Some(ID), None));
     let agent = agent(&[]);
-    api.tell("DELETED", &pod(2, Some(ID), None));
+    api.push("DELETED", &pod(2, Some(ID), None));
     let container = Container::start(&cgroup(), 60, &["idle", "hog:100"]);
     let kills = agent.wait_for_kills(1);
-    let told = ["namespace", "pod", "container", "rule"].map(|key| kills[0][key].clone());
-    assert_eq!(told, ["shop", "web-0", "worker", "web"]);
+    let reported = ["namespace", "pod", "container", "rule"].map(|key| kills[0][key].clone());
+    assert_eq!(reported, ["shop", "web-0", "worker", "web"]);
     container.cgroup.set("memory.oom.group", "1");
     eventually("the rule holds", || container.cgroup.oom_group() == "0");
     assert_eq!(api.event("SubprocessOOMKilled")["involvedObject"]["uid"], UID);
     agent.assert_nothing_lost();
 }
 
-/// The kubelet tells a restart; the kill that was its cause says so.
+/// The kubelet reports a restart; the kill that was its cause says so.
 fn pod_restart_is_tied_to_its_kill() {
     let api = Api::start(&pod(1, Some(ID), None));
     let agent = Agent::start_with("rules: []", &["--kubernetes", "on", "--node-name", "node-1"]);
@@ -80,7 +80,8 @@ fn pod_restart_is_tied_to_its_kill() {
     let series = r#"herder_container_restarts_total{container="worker",namespace="shop",pod="web-0",reason="OOMKilled"}"#;
     assert_eq!(agent.metric(series), 1.0);
     let log = Agent::log();
-    let line = log.lines().find(|line| line.contains("Container restarted.")).expect("it is told");
+    let line =
+        log.lines().find(|line| line.contains("Container restarted.")).expect("it is logged");
     assert!(line.contains("kill_id=1") && line.contains(r#"kill_kind="group""#), "{line}");
 }
 
@@ -102,7 +103,7 @@ fn pod_sandbox_is_never_touched() {
     assert_eq!(writes, 0);
 }
 
-/// Whoever owns a cgroup can name those in it like a pod's.
+/// The owner of a cgroup can name those in it like a pod's.
 fn pods_are_the_kubelets_only() {
     let _api = Api::start(&pod(1, Some(ID), None));
     let mut agent = agent(&["--resync-seconds", "1"]);
@@ -111,7 +112,7 @@ fn pods_are_the_kubelets_only() {
         format!("/system.slice/ci-runner.service/kubepods/burstable/pod{uid}/{ID}"),
         format!("/machine.slice/x{}", cgroup()),
         format!("/lxc.payload.c1/kubepods/pod{uid}/{ID}"),
-        // The kubelet's own, which somebody has given to another user.
+        // The kubelet's own, which was given to another user.
         format!("/kubepods/burstable/pod{uid}/{ID}"),
     ];
     let given = Cgroup::make("/kubepods/burstable");
@@ -126,8 +127,8 @@ fn pods_are_the_kubelets_only() {
         assert_eq!(container.cgroup.oom_group(), "1", "{path} is left alone");
     }
     let log = Agent::log();
-    let told = log.lines().filter(|line| line.contains("does not belong to root")).count();
-    assert!(told == 1 && log.contains("uid=1000"), "{log}");
+    let logged = log.lines().filter(|line| line.contains("does not belong to root")).count();
+    assert!(logged == 1 && log.contains("uid=1000"), "{log}");
     let container = Container::start(&cgroup(), 60, &["idle"]);
     eventually("the kubelet's own is enforced", || container.cgroup.oom_group() == "0");
     assert!(agent.stop().success());
@@ -163,9 +164,9 @@ fn log_as_json() {
     };
     assert_eq!(of("Attached.")["mark"], "Task");
     assert_eq!(of("Wrote memory.oom.group.")["cgroup"], cgroup());
-    let told = of("OOM kill.");
+    let logged = of("OOM kill.");
     for key in ["kind", "limit", "cgroup", "container", "limit_bytes", "limit_cgroup"] {
-        assert_eq!(told[key], kill[key], "{told:#}");
+        assert_eq!(logged[key], kill[key], "{logged:#}");
     }
-    assert_eq!(told["comm"], kill["victim"]["comm"]);
+    assert_eq!(logged["comm"], kill["victim"]["comm"]);
 }

@@ -177,8 +177,8 @@ fn protected_init_outlives_its_children() {
     let kills = agent.kills();
     assert!(kills.iter().all(|kill| kill["kind"] == "subprocess"), "{kills:#?}");
     assert_eq!(agent.metric("herder_init_forks_lost_total"), 0.0);
-    let given_back = r#"herder_oom_score_writes_total{result="ok",what="child"}"#;
-    assert!(agent.metric(given_back) >= 3.0 * CONTAINERS as f64);
+    let restored = r#"herder_oom_score_writes_total{result="ok",what="child"}"#;
+    assert!(agent.metric(restored) >= 3.0 * CONTAINERS as f64);
     agent.assert_nothing_lost();
 }
 

@@ -35,12 +35,12 @@ pub const TESTS_OF_LOGGING: &[Test] = tests![programs_log];
 
 /// What the programs say comes out with the agent's own log, if it is asked for.
 fn programs_log() {
-    for (level, told) in [("info", false), ("debug", true)] {
+    for (level, logged) in [("info", false), ("debug", true)] {
         let agent = Agent::start_with(MATCHED, &["--log-level", level]);
         let _container = Container::start("/matched/c1", 60, &["idle", "hog:100"]);
         agent.wait_for_kills(1);
         for line in ["marked thread", "decided: 1 kills"] {
-            assert_eq!(Agent::log().contains(line), told, "{level}: {}", Agent::log());
+            assert_eq!(Agent::log().contains(line), logged, "{level}: {}", Agent::log());
         }
     }
 }
@@ -167,7 +167,7 @@ fn read_only_mount() {
     rustix::mount::unmount("/tmp/ro", UnmountFlags::DETACH).unwrap();
 }
 
-/// A host with cgroup v1 only: that is told, and kills are still observed. Newer
+/// A host with cgroup v1 only: that is logged, and kills are still observed. Newer
 /// kernels have no memory controller for v1 any more; on those the node itself
 /// runs out of memory.
 fn cgroup_v1_only() {
@@ -203,7 +203,7 @@ fn cgroup_v1_only() {
 }
 
 /// SIGTERM with as many idle connections as the server takes, and more: Kubernetes
-/// kills what is not gone in time, and nothing would be given back then.
+/// kills what is not gone in time, and nothing would be restored then.
 fn ends_in_time() {
     let cgroup = Cgroup::make("/matched/c1");
     cgroup.set("memory.oom.group", "1");
@@ -227,9 +227,9 @@ fn ends_in_time() {
 fn the_core_turns() {
     let agent = Agent::start_with(MATCHED, &["--resync-seconds", "3600"]);
     thread::sleep(Duration::from_secs(9));
-    let told = agent.get("/livez");
-    let seconds = told.split_whitespace().find_map(|word| word.parse::<u64>().ok());
-    assert!(seconds.is_some_and(|seconds| seconds <= 6), "{told}");
+    let answer = agent.get("/livez");
+    let seconds = answer.split_whitespace().find_map(|word| word.parse::<u64>().ok());
+    assert!(seconds.is_some_and(|seconds| seconds <= 6), "{answer}");
 }
 
 /// Not a test of a limit: figures for the closing note.

@@ -55,7 +55,7 @@ fn sandbox_that_refuses_calls() {
     }
 }
 
-/// Where inotify itself is refused, that is what is told, and the resync enforces.
+/// Where inotify itself is refused, that is reported, and the resync enforces.
 fn sandbox_without_inotify() {
     let sandbox = [&capabilities()[..], &["refuse=EPERM:inotify_init1"]].concat();
     let mut agent = Agent::spawn(MATCHED, &["--resync-seconds", "1"], &sandbox);
@@ -80,7 +80,7 @@ fn another_user() {
     let mut agent = Agent::spawn(MATCHED, &[], &sandbox);
     agent.wait_until_ready();
     let why = "the agent runs as uid 1234 and the file belongs to uid 0; run as uid 0";
-    eventually("it is told", || Agent::log().contains(why));
+    eventually("it is logged", || Agent::log().contains(why));
     eventually("it is counted", || {
         agent.metric(r#"herder_not_enforceable{reason="read-only"}"#) == 2.0
     });

@@ -4,7 +4,7 @@
 use crate::harness::{
     agent::{Agent, MATCHED},
     container::{Cgroup, Container, hog_below, run_in},
-    kill::{sub_process_dies, told_in_log},
+    kill::{reported_in_log, sub_process_dies},
     say::say,
     storm::storm_in,
     test::{Test, tests},
@@ -28,13 +28,13 @@ pub const TESTS: &[Test] = tests![
 
 const STATE: [&str; 2] = ["--state-file", "/tmp/state.json"];
 
-/// The next agent tells how many processes died while there was none, and knows
-/// which value to give back.
+/// The next agent counts how many processes died while there was none, and knows
+/// which value to restore.
 fn kills_while_no_agent_runs() {
     let _ = fs::remove_file(STATE[1]);
     let mut agent = Agent::start_with(MATCHED, &STATE);
     let container = Container::start("/matched/c1", 60, &["grower:4!", "idle"]);
-    eventually("some are told", || agent.kills().len() >= 2);
+    eventually("some are reported", || agent.kills().len() >= 2);
     assert!(agent.stop().success());
     let before = container.cgroup.event("oom_kill");
     eventually("some die unseen", || container.cgroup.event("oom_kill") >= before + 3);
@@ -56,11 +56,11 @@ fn kills_while_no_agent_runs() {
     let mut agent = Agent::start(MATCHED);
     assert!(Agent::log().contains("Without --state-file"), "{}", Agent::log());
     assert!(agent.stop().success());
-    fs::write(STATE[1], "somebody else's").unwrap();
+    fs::write(STATE[1], "another program's").unwrap();
     let mut agent = Agent::start_with(MATCHED, &STATE);
     assert!(Agent::log().contains("is not an agent's state file"), "{}", Agent::log());
     assert!(agent.stop().success());
-    assert_eq!(fs::read_to_string(STATE[1]).unwrap(), "somebody else's");
+    assert_eq!(fs::read_to_string(STATE[1]).unwrap(), "another program's");
     fs::remove_file(STATE[1]).unwrap();
 }
 
@@ -107,7 +107,7 @@ fn killed_and_removed(path: &str) -> u64 {
     killed
 }
 
-/// The agent cannot tell what it has lost of a cgroup that is gone, but the node's own
+/// The agent cannot count what it has lost of a cgroup that is gone, but the node's own
 /// count stays.
 fn lost_and_gone() {
     let flags = ["--kill-ring-bytes", "4096", "--resync-seconds", "1"];
@@ -117,13 +117,14 @@ fn lost_and_gone() {
     agent.resume();
     let unseen = || agent.metric(r#"herder_kills_unseen_total{reason="missed"}"#);
     eventually("the node's count is compared", || unseen() > 0.0);
-    let told: u64 = agent.kills().iter().map(|kill| kill["processes"].as_u64().unwrap()).sum();
-    let (told, lost, unseen) = (told as f64, agent.total("herder_kills_lost_total"), unseen());
-    say(&format!("{killed} killed: {told} told, {lost} lost, {unseen} unseen"));
-    assert_eq!(told + lost, 60.0, "each kill is told or lost");
+    let reported: u64 = agent.kills().iter().map(|kill| kill["processes"].as_u64().unwrap()).sum();
+    let (reported, lost, unseen) =
+        (reported as f64, agent.total("herder_kills_lost_total"), unseen());
+    say(&format!("{killed} killed: {reported} reported, {lost} lost, {unseen} unseen"));
+    assert_eq!(reported + lost, 60.0, "each kill is reported or lost");
     // The kernel may count the first of each group twice, which may then be one of the lost.
     let twice = agent.kills().len() as f64;
-    let all = killed as f64 - told;
+    let all = killed as f64 - reported;
     assert!((all - twice..=all).contains(&unseen), "{unseen} unseen of {all}");
 }
 
@@ -163,7 +164,7 @@ fn killed_where_nothing_counts() {
     }
 }
 
-/// Whoever writes the state waits for ever; neither kills nor corrections do, nor the end.
+/// The thread that writes the state waits for ever; neither kills nor corrections do, nor the end.
 fn disk_never_answers() {
     fs::create_dir_all("/tmp/disk").unwrap();
     let disk = crate::harness::system::hold_opens("/tmp/disk");
@@ -182,8 +183,8 @@ fn disk_never_answers() {
     fs::remove_dir_all("/tmp/disk").unwrap();
 }
 
-/// Where the state or the next one is to be stands something of somebody else: it is told once,
-/// left as it is, and costs nothing else. The agent's own leftover of a crash is no hindrance.
+/// Where the state or the next one is to be stands something of another program: it is logged
+/// once, left as it is, and costs nothing else. The agent's own leftover of a crash is no hindrance.
 fn state_file_of_others() {
     type Put = fn(&str);
     let directory = "/tmp/states";
@@ -206,13 +207,13 @@ fn state_file_of_others() {
         fs::create_dir(directory).unwrap();
         put(path);
         let mut agent = Agent::start_with(MATCHED, &["--state-file", state]);
-        let told = || Agent::log().matches(&format!("{path} is ")).count();
-        eventually("it is told", || told() == 1 && Agent::log().contains(why));
+        let logged = || Agent::log().matches(&format!("{path} is ")).count();
+        eventually("it is logged", || logged() == 1 && Agent::log().contains(why));
         for number in 0..3 {
             Cgroup::make(&format!("/matched/c{number}")).set("memory.oom.group", "1");
             thread::sleep(Duration::from_millis(700));
         }
-        assert_eq!(told(), 1, "{}", Agent::log());
+        assert_eq!(logged(), 1, "{}", Agent::log());
         assert!(agent.stop().success());
         let about = fs::symlink_metadata(path).unwrap();
         assert!(!about.is_file() || about.len() == 14, "{path} is as it was");
@@ -227,25 +228,25 @@ fn state_file_of_others() {
     fs::remove_dir_all(directory).unwrap();
 }
 
-/// The agent is killed while processes die, and started again. Each is told by one of
-/// the two, or counted as unseen; what the first told just before its end, and its state
+/// The agent is killed while processes die, and started again. Each is reported by one
+/// of the two, or counted as unseen; what the first reported just before its end, and its state
 /// does not have yet, may be both.
 fn killed_in_a_storm() {
     let _ = fs::remove_file(STATE[1]);
     let agent = Agent::start_with(MATCHED, &STATE);
     let names = (0..10).map(|number| (format!("/matched/c{number}"), "/tmp/none".into()));
     let containers = storm_in(names, 1000);
-    eventually("many are told", || agent.total("herder_host_oom_kills_total") > 20.0);
-    let before = told_in_log();
+    eventually("many are reported", || agent.total("herder_host_oom_kills_total") > 20.0);
+    let before = reported_in_log();
     thread::sleep(Duration::from_secs(2));
     agent.signal(Signal::KILL);
     drop(agent);
-    let told = told_in_log();
-    let lately = told - before;
+    let reported = reported_in_log();
+    let lately = reported - before;
     thread::sleep(Duration::from_secs(2));
     let agent = Agent::start_with(MATCHED, &STATE);
-    let told_again = || agent.total("herder_host_oom_kills_total");
-    eventually("more are told", || told_again() > 20.0);
+    let reported_again = || agent.total("herder_host_oom_kills_total");
+    eventually("more are reported", || reported_again() > 20.0);
     // Without a limit, processes that grow would take all of the machine's memory.
     for container in &containers {
         container.cgroup.set("cgroup.freeze", "1");
@@ -255,10 +256,10 @@ fn killed_in_a_storm() {
     let all: u64 = containers.iter().map(|container| container.cgroup.event("oom_kill")).sum();
     let unseen = agent.metric(r#"herder_kills_unseen_total{reason="agent-down"}"#);
     say(&format!(
-        "{all} killed: {told} told before the end ({lately} lately), {unseen} unseen, {} told after",
-        told_again()
+        "{all} killed: {reported} reported before the end ({lately} lately), {unseen} unseen, {} reported after",
+        reported_again()
     ));
-    let accounted = told as f64 + unseen + told_again();
+    let accounted = reported as f64 + unseen + reported_again();
     let most = (all + lately as u64) as f64;
     assert!((all as f64..=most).contains(&accounted), "{accounted} of {all}");
     assert!(unseen > 0.0);

@@ -1,4 +1,4 @@
-//! Does the agent tell kind and limit right where the kernel's functions cannot be traced?
+//! Does the agent report kind and limit right where the kernel's functions cannot be traced?
 //! Tracepoints and what the cgroups say at the mark stand in, on every kernel with BTF.
 
 use super::{constraints, marks};
@@ -26,7 +26,7 @@ fn agent(rules: &str) -> Agent {
     agent
 }
 
-/// By what means the agent tells kills apart.
+/// By what means the agent distinguishes kills.
 fn means(agent: &Agent) -> String {
     let metrics = agent.get("/metrics");
     let info = metrics.lines().find(|line| line.starts_with("herder_build_info")).unwrap();

@@ -18,8 +18,8 @@ use std::{
 
 pub const TESTS: &[Test] = tests![victim_is_described, names_that_are_no_text];
 
-/// Whoever owns a cgroup names those in it by any bytes. A kill in one is its container's,
-/// a rule matches it like any other, and nobody can fill the log by making them.
+/// The owner of a cgroup names those in it by any bytes. A kill in one is its container's,
+/// a rule matches it like any other, and no owner can fill the log by making them.
 fn names_that_are_no_text() {
     let agent = Agent::start(MATCHED);
     let container = Container::start("/matched/c1", 60, &["idle"]);
@@ -48,7 +48,7 @@ fn names_that_are_no_text() {
     eventually("it is enforced", || value() == "0\n");
     assert!(agent.container("/matched/\\xff").is_some());
     assert!(agent.get("/metrics").contains(r#"herder_host_oom_group{cgroup="/matched/\\xff"} 0"#));
-    // As deep as names of this length go, and further than the kernel tells.
+    // As deep as names of this length go, and further than the kernel reports.
     let mut deep = below(b"\xff\xfe");
     while deep.as_os_str().len() < 3500 {
         deep.push(OsStr::from_bytes(&[0xfe; 200]));
@@ -77,7 +77,7 @@ fn victim_is_described() {
     let cgroup = Cgroup::make("/matched/c1");
     cgroup.limit(100);
     let mut process = run_in(&cgroup, &["described", "30", "16", "8"]);
-    eventually("it has what it is told to have", || {
+    eventually("it has what it is to have", || {
         let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
         status.contains("Uid:\t1234\t") && kib(&status, "RssShmem:") >= 16 << 10
     });
@@ -95,11 +95,14 @@ fn victim_is_described() {
         ("shmem_rss", "RssShmem:"),
         ("total_vm", "VmSize:"),
     ] {
-        let (told, before) = (victim[field].as_u64().unwrap() >> 10, kib(&status, line));
+        let (reported, before) = (victim[field].as_u64().unwrap() >> 10, kib(&status, line));
         // Its pages of files may be taken from it, and each counter of the kernel
         // lags by a batch for each processor.
         let least = if field == "file_rss" { 0 } else { before.saturating_sub(1024) };
-        assert!((least..=before + 1024).contains(&told), "{field}: {told}, was {before} KiB");
+        assert!(
+            (least..=before + 1024).contains(&reported),
+            "{field}: {reported}, was {before} KiB"
+        );
     }
     process.wait().unwrap();
     agent.assert_nothing_lost();

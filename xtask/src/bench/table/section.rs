@@ -21,7 +21,7 @@ pub enum Reached {
     /// Under a condition.
     If(&'static str),
     No,
-    /// Too little was measured to tell.
+    /// Too little was measured to decide.
     Unknown,
 }
 

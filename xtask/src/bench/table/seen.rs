@@ -18,11 +18,11 @@ pub fn section(figures: &[Value]) -> Result<Section> {
         let count = |name| number(figure, name);
         let (kills, right) = (count("kills")?, count("told right")?);
         // It counts processes, and cannot say which of them died of one kill.
-        let told =
+        let reported =
             if program == "node_exporter" { "–".into() } else { count("told")?.to_string() };
         rows.push(vec![
             format!("{program}, {kills} kills of {kind}, {:.0} s", count("seconds")?),
-            told,
+            reported,
             format!("{} of {}", count("told processes")?, count("processes")?),
             format!("{right} ({:.1} %)", right / kills * 100.0),
         ]);

@@ -33,7 +33,7 @@ pub fn section(figures: &[Value]) -> Result<Section> {
     let rows = shown.chain((figures.len() > 1).then_some(last)).map(row);
     let rows = rows.collect::<Result<Vec<_>>>()?;
     let count = |name| number(last, name);
-    let (kills, right, told) = (count("kills")?, count("told right")?, count("told")?);
+    let (kills, right, reported) = (count("kills")?, count("told right")?, count("told")?);
     let lost = count("lost")? + count("unseen")? + count("unattributed")?;
     let grew = resident(last)? - resident(middle)?;
     let more = count("descriptors")? - number(middle, "descriptors")?;
@@ -47,7 +47,7 @@ pub fn section(figures: &[Value]) -> Result<Section> {
             count("seconds")? / 60.0,
             kills - right
         ),
-        reached: (flat && right == kills && told == kills && lost == 0.0).into(),
+        reached: (flat && right == kills && reported == kills && lost == 0.0).into(),
         body: format!(
             "Ten pods lose a sub-process every few seconds. About every four seconds another pod is created, killed and deleted; \
              Herder gets the names of the pods from an API server. The series of a pod stay for 15 minutes, so memory grows until then. The truth is what the \

@@ -59,7 +59,7 @@ fn churn_is_bounded() {
 }
 
 #[test]
-fn a_walk_tells_what_events_missed() {
+fn a_walk_finds_what_events_missed() {
     let mut tree = CgroupTree::default();
     made(&mut tree, 1, "/stays", 1);
     made(&mut tree, 2, "/goes", 1);
@@ -175,7 +175,7 @@ fn other_rules_sort_anew() {
 
 /// What a walk finds may be as old as the machine.
 #[test]
-fn only_what_an_event_told_of_lately_is_new() {
+fn only_what_an_event_announced_lately_is_new() {
     let mut tree = CgroupTree::default();
     made(&mut tree, 1, "/a", 7);
     walk(&mut tree, &[(1, "/a"), (2, "/b")], None, (8, 9));

@@ -167,7 +167,7 @@ fn who_claims_to_be_another_pod_has_none_of_its_cgroups() {
     assert!(naming.is_claimants(&own, &path(0, 'a')));
 }
 
-/// Whoever owns a cgroup on the way can name what is in it after any pod.
+/// The owner of a cgroup on the way can name what is in it after any pod.
 #[test]
 fn a_cgroup_of_another_user_shows_nothing() {
     let mut naming = naming([pod(0, 'a', &at(&[IP]))]);

@@ -85,13 +85,13 @@ fn what_is_no_container_is_the_pods() {
         directory.clone(),
         format!("{directory}/kata_{}", id('f')),
         format!("{directory}/crio-conmon-{}", id('a')),
-        format!("{directory}/of/somebody"),
+        format!("{directory}/of/another"),
     ];
     for path in paths {
         let path = cgroup(&path);
         let mut naming = naming();
         naming.made(CgroupId(1), &path);
-        assert_eq!(kill(&naming, &path), "unnamed", "{path}: the API server may tell");
+        assert_eq!(kill(&naming, &path), "unnamed", "{path}: the API server may name it");
         assert_eq!(at_last(&naming, &path), "host", "{path}");
         naming.apply(of(&[("worker", 'r', Some('a'), false)]), Monotonic::ZERO);
         assert_eq!(kill(&naming, &path), "shop/web-0/", "{path}");
@@ -197,7 +197,7 @@ fn a_rule_that_asks_for_a_name_takes_the_only_one() {
 }
 
 #[test]
-fn the_runtime_tells_whose_a_pod_without_an_api_server_is() {
+fn the_runtime_names_the_owner_of_a_pod_without_an_api_server() {
     let mut naming = Naming::new(false);
     let above = cgroup(&format!("/kubepods/burstable/pod{UID}"));
     naming.made(CgroupId(1), &above);

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Names of a pod, its annotations, and the IDs of containers that its status has.
-fn told(
+fn pod_change(
     (uid, name, namespace): (&str, &str, &str),
     annotations: &Value,
     started: bool,
@@ -53,7 +53,10 @@ fn they_are_found_whatever_uid_the_manifest_has() {
             let mut naming = naming();
             naming.made(CgroupId(7), &path);
             assert_eq!(owner(&naming, &path), "unnamed");
-            naming.apply(told(MIRROR, &mirror_of(uid), true, &[("server", 'a')]), Monotonic::ZERO);
+            naming.apply(
+                pod_change(MIRROR, &mirror_of(uid), true, &[("server", 'a')]),
+                Monotonic::ZERO,
+            );
             assert_eq!(owner(&naming, &path), "kube-system/api-node-1/server", "{path}");
             assert_eq!(decided(&naming, &policy(RULE), &path), "r 0", "{path}");
             let (_, ids) = naming.pod(PodUid::parse(UID).unwrap()).unwrap();
@@ -83,8 +86,8 @@ fn no_other_pod_decides_about_the_next_container() {
             for mirror_is_first in [true, false] {
                 let mut naming = naming();
                 naming.made(CgroupId(7), &path_of(uid, 'b'));
-                let mirror = told(MIRROR, &mirror_of(uid), true, &[("server", 'a')]);
-                let forged = told(FORGER, &annotations, started, &ids);
+                let mirror = pod_change(MIRROR, &mirror_of(uid), true, &[("server", 'a')]);
+                let forged = pod_change(FORGER, &annotations, started, &ids);
                 let mut events = vec![mirror, forged];
                 if !mirror_is_first {
                     events.reverse();
@@ -112,9 +115,9 @@ fn of_two_mirrors_only_the_one_with_the_container_is_named() {
         naming.made(CgroupId(at), &path_of(HASH, letter));
     }
     let other = ("472670e9-3f5b-4101-a38c-4d23ad231382", "etcd-node-1", "kube-system");
-    naming.apply(told(MIRROR, &mirror_of(HASH), true, &[("server", 'a')]), Monotonic::ZERO);
+    naming.apply(pod_change(MIRROR, &mirror_of(HASH), true, &[("server", 'a')]), Monotonic::ZERO);
     assert_eq!(decided(&naming, &policy(RULE), &path_of(HASH, 'c')), "r 0");
-    naming.apply(told(other, &mirror_of(HASH), true, &[("helper", 'b')]), Monotonic::ZERO);
+    naming.apply(pod_change(other, &mirror_of(HASH), true, &[("helper", 'b')]), Monotonic::ZERO);
     let owners = ['a', 'b', 'c'].map(|letter| owner(&naming, &path_of(HASH, letter)));
     assert_eq!(
         owners,
@@ -132,14 +135,14 @@ fn it_keeps_its_names_while_its_mirror_is_replaced() {
     let mut naming = naming();
     let path = path_of(HASH, 'a');
     naming.made(CgroupId(7), &path);
-    naming.apply(told(MIRROR, &mirror_of(HASH), true, &[("server", 'a')]), begin);
+    naming.apply(pod_change(MIRROR, &mirror_of(HASH), true, &[("server", 'a')]), begin);
     naming.apply(Event::Deleted(PodUid::parse(UID).unwrap()), begin);
     naming.expire(begin + GRACE * 2);
     let expected = "kube-system/api-node-1/server";
     assert_eq!(owner(&naming, &path), expected, "there is no other mirror");
-    naming.apply(told(SECOND, &mirror_of(HASH), false, &[]), begin);
+    naming.apply(pod_change(SECOND, &mirror_of(HASH), false, &[]), begin);
     assert_eq!(owner(&naming, &path), expected, "the new one is not acknowledged");
-    naming.apply(told(SECOND, &mirror_of(HASH), true, &[("server", 'a')]), begin);
+    naming.apply(pod_change(SECOND, &mirror_of(HASH), true, &[("server", 'a')]), begin);
     assert_eq!(owner(&naming, &path), expected);
     assert_eq!(naming.expire(begin + GRACE * 4), [CgroupId(7)], "the first is forgotten");
     assert!(naming.pod(PodUid::parse(UID).unwrap()).is_none());
@@ -152,7 +155,7 @@ fn the_pod_whose_own_uid_it_is_comes_first() {
     let mut naming = naming();
     naming.made(CgroupId(7), &path('a'));
     naming.apply(pod(&[], &Value::Null), Monotonic::ZERO);
-    naming.apply(told(SECOND, &mirror_of(UID), true, &[("server", 'a')]), Monotonic::ZERO);
+    naming.apply(pod_change(SECOND, &mirror_of(UID), true, &[("server", 'a')]), Monotonic::ZERO);
     let (named, _) = naming.pod(PodUid::parse(UID).unwrap()).unwrap();
     assert_eq!(&*named.name, "web-0");
     assert_eq!(naming.named(&path('a')).unwrap().pod.name, named.name);

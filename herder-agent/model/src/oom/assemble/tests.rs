@@ -40,7 +40,7 @@ fn end(decision: u64, kills: u32, marks: u32, group: bool) -> Decision {
 }
 
 /// Each outcome in short: the processes of a kill and whether it is a group.
-fn told(assembler: &mut Assembler) -> Vec<String> {
+fn reported(assembler: &mut Assembler) -> Vec<String> {
     let say = |outcome| match outcome {
         Outcome::Kill(kill) => {
             let victims: Vec<u32> = kill.victims.iter().map(|victim| victim.tgid).collect();
@@ -56,9 +56,9 @@ fn told(assembler: &mut Assembler) -> Vec<String> {
 fn one_victim_is_one_kill_at_the_end_of_its_decision() {
     let mut assembler = Assembler::new(TRACED);
     assembler.marked(mark(5, 5, Some(1)), NOW);
-    assert!(told(&mut assembler).is_empty(), "not before the kernel is done");
+    assert!(reported(&mut assembler).is_empty(), "not before the kernel is done");
     assembler.decided(end(1, 1, 1, false), NOW);
-    assert_eq!(told(&mut assembler), ["kill [5] group Some(false)"]);
+    assert_eq!(reported(&mut assembler), ["kill [5] group Some(false)"]);
     assert_eq!(assembler.deadline(), None);
 }
 
@@ -72,7 +72,7 @@ fn a_group_is_one_kill_even_of_a_single_process() {
     assembler.marked(mark(8, 8, Some(2)), NOW);
     assembler.decided(end(2, 2, 1, true), NOW);
     assert_eq!(
-        told(&mut assembler),
+        reported(&mut assembler),
         ["kill [5, 6, 7] group Some(true)", "kill [8] group Some(true)"]
     );
 }
@@ -89,7 +89,7 @@ fn threads_of_one_process_are_one_victim() {
     assembler.marked(dying, NOW);
     assembler.marked(mark(5, 11, None), NOW);
     assert_eq!(
-        told(&mut assembler),
+        reported(&mut assembler),
         ["Duplicate 9", "kill [5] group Some(true)", "AlreadyDying 10", "Duplicate 11"]
     );
     assert_eq!(assembler.deadline(), None, "nothing is waited for");
@@ -102,10 +102,10 @@ fn a_mark_of_a_dying_task_is_no_kill_but_a_later_kill_is() {
     dying.killed = false;
     assembler.marked(dying, NOW);
     assembler.decided(end(1, 0, 1, false), NOW);
-    assert_eq!(told(&mut assembler), ["AlreadyDying 5"]);
+    assert_eq!(reported(&mut assembler), ["AlreadyDying 5"]);
     assembler.marked(mark(5, 5, Some(2)), NOW);
     assembler.decided(end(2, 1, 1, false), NOW);
-    assert_eq!(told(&mut assembler), ["kill [5] group Some(false)"]);
+    assert_eq!(reported(&mut assembler), ["kill [5] group Some(false)"]);
 }
 
 #[test]
@@ -117,20 +117,20 @@ fn a_reused_process_id_is_another_process() {
     reused.victim.start_boottime = 2;
     assembler.marked(reused, NOW);
     assembler.decided(end(2, 1, 1, false), NOW);
-    assert_eq!(told(&mut assembler).len(), 2);
+    assert_eq!(reported(&mut assembler).len(), 2);
 }
 
 #[test]
-fn lost_records_are_told() {
+fn lost_records_are_reported() {
     let mut assembler = Assembler::new(TRACED);
     assembler.decided(end(1, 1, 1, false), NOW);
-    assert_eq!(told(&mut assembler), ["missing 1"]);
+    assert_eq!(reported(&mut assembler), ["missing 1"]);
     assembler.marked(mark(5, 5, Some(2)), NOW);
     assembler.decided(end(2, 4, 3, true), NOW);
-    assert_eq!(told(&mut assembler), ["missing 2", "kill [5] group Some(true)"]);
+    assert_eq!(reported(&mut assembler), ["missing 2", "kill [5] group Some(true)"]);
     // A chosen victim that had no memory left was not marked at all.
     assembler.decided(end(3, 1, 0, false), NOW);
-    assert!(told(&mut assembler).is_empty());
+    assert!(reported(&mut assembler).is_empty());
 }
 
 #[test]
@@ -138,9 +138,9 @@ fn a_decision_whose_end_is_lost_is_a_kill_after_a_while() {
     let mut assembler = Assembler::new(TRACED);
     assembler.marked(mark(5, 5, Some(1)), NOW);
     assembler.expire(NOW + (END_WAIT - Duration::from_nanos(1)));
-    assert!(told(&mut assembler).is_empty());
+    assert!(reported(&mut assembler).is_empty());
     assembler.expire(assembler.deadline().unwrap());
-    assert_eq!(told(&mut assembler), ["kill [5] group None"]);
+    assert_eq!(reported(&mut assembler), ["kill [5] group None"]);
 }
 
 #[test]
@@ -149,13 +149,13 @@ fn an_end_that_is_known_to_be_lost_is_not_waited_for() {
     assembler.marked(mark(5, 5, Some(1)), NOW);
     assembler.records_lost(NOW);
     assembler.expire(NOW + LOST_END_WAIT);
-    assert_eq!(told(&mut assembler), ["kill [5] group None"]);
+    assert_eq!(reported(&mut assembler), ["kill [5] group None"]);
     let mut assembler = Assembler::new(Traced { at_exit: true, ..TRACED });
     assembler.marked(mark(5, 5, Some(1)), NOW);
     assembler.decided(end(1, 3, 2, true), NOW);
     assembler.records_lost(NOW);
     assembler.expire(NOW + LOST_END_WAIT);
-    assert_eq!(told(&mut assembler), ["missing 1", "kill [5] group Some(true)"]);
+    assert_eq!(reported(&mut assembler), ["missing 1", "kill [5] group Some(true)"]);
 }
 
 #[test]
@@ -163,13 +163,13 @@ fn victims_described_at_their_exit_are_waited_for() {
     let mut assembler = Assembler::new(Traced { at_exit: true, ..TRACED });
     assembler.decided(end(1, 3, 2, true), NOW);
     assembler.marked(mark(5, 5, Some(1)), NOW);
-    assert!(told(&mut assembler).is_empty());
+    assert!(reported(&mut assembler).is_empty());
     assembler.marked(mark(6, 6, Some(1)), NOW);
-    assert_eq!(told(&mut assembler), ["kill [5, 6] group Some(true)"]);
+    assert_eq!(reported(&mut assembler), ["kill [5, 6] group Some(true)"]);
     assembler.decided(end(2, 2, 2, true), NOW);
     assembler.marked(mark(7, 7, Some(2)), NOW);
     assembler.expire(NOW + EXIT_WAIT);
-    assert_eq!(told(&mut assembler), ["missing 1", "kill [7] group Some(true)"]);
+    assert_eq!(reported(&mut assembler), ["missing 1", "kill [7] group Some(true)"]);
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn without_decisions_marks_of_one_trigger_are_one_kill() {
     assembler.expire(NOW + INFERENCE_WINDOW);
     assembler.marked(mark(7, 7, None), NOW + SECOND);
     assembler.expire(NOW + 2 * SECOND);
-    assert_eq!(told(&mut assembler), ["kill [5, 6] group None", "kill [7] group None"]);
+    assert_eq!(reported(&mut assembler), ["kill [5, 6] group None", "kill [7] group None"]);
 }
 
 /// They come when their victims exit, which may be at the same moment.
@@ -192,7 +192,7 @@ fn without_decisions_marks_far_apart_are_two_kills_however_late_they_come() {
     later.victim.time = NOW + INFERENCE_WINDOW + Duration::from_nanos(1);
     assembler.marked(later, NOW + SECOND);
     assembler.expire(NOW + 2 * SECOND);
-    assert_eq!(told(&mut assembler), ["kill [5] group None", "kill [6] group None"]);
+    assert_eq!(reported(&mut assembler), ["kill [5] group None", "kill [6] group None"]);
 }
 
 /// A kernel writes a line to its console for each victim, and a serial console
@@ -206,7 +206,7 @@ fn a_slow_group_kill_is_one_kill() {
         assembler.marked(mark(tgid, tgid, Some(1)), now);
     }
     assembler.decided(end(1, 5, 4, true), NOW + 80 * SECOND);
-    assert_eq!(told(&mut assembler), ["kill [5, 6, 7, 8] group Some(true)"]);
+    assert_eq!(reported(&mut assembler), ["kill [5, 6, 7, 8] group Some(true)"]);
 }
 
 #[test]
@@ -214,9 +214,9 @@ fn a_later_decision_shows_that_the_end_of_an_earlier_one_is_lost() {
     let mut assembler = Assembler::new(TRACED);
     assembler.marked(mark(5, 5, Some(1)), NOW);
     assembler.marked(mark(6, 6, Some(2)), NOW);
-    assert_eq!(told(&mut assembler), ["kill [5] group None"]);
+    assert_eq!(reported(&mut assembler), ["kill [5] group None"]);
     assembler.decided(end(3, 1, 0, false), NOW);
-    assert_eq!(told(&mut assembler), ["kill [6] group None"]);
+    assert_eq!(reported(&mut assembler), ["kill [6] group None"]);
 }
 
 /// The programs attach one after the other: a kill that is under way just then
@@ -228,7 +228,7 @@ fn a_kill_at_start_up_is_not_taken_for_a_dying_task() {
     own.trigger.tid = 5;
     assembler.marked(own, NOW);
     assembler.expire(NOW + INFERENCE_WINDOW);
-    assert_eq!(told(&mut assembler), ["kill [5] group None"]);
+    assert_eq!(reported(&mut assembler), ["kill [5] group None"]);
 }
 
 /// The kernel marks only the trigger outside of a decision, so this is one
@@ -238,7 +238,7 @@ fn a_mark_of_another_task_is_a_kill_although_its_decision_was_not_seen() {
     let mut assembler = Assembler::new(TRACED);
     assembler.marked(mark(5, 5, None), NOW);
     assembler.expire(NOW + INFERENCE_WINDOW);
-    assert_eq!(told(&mut assembler), ["kill [5] group None"]);
+    assert_eq!(reported(&mut assembler), ["kill [5] group None"]);
     assert!(assembler.has_killed(5) && !assembler.has_killed(6));
 }
 
@@ -274,7 +274,7 @@ fn the_limit_of_an_inferred_kill_is_what_was_said_first() {
     assert_eq!(domains(&mut assembler), [Domain::Cgroup(CgroupId(7))]);
     assembler.marked(mark(12, 12, None), NOW + SECOND);
     assembler.expire(NOW + SECOND * 2);
-    assert_eq!(domains(&mut assembler), [Domain::Unknown], "nobody said anything");
+    assert_eq!(domains(&mut assembler), [Domain::Unknown], "nothing was inferred");
     // Where decisions are traced the kernel says it.
     let mut assembler = Assembler::new(TRACED);
     assembler.marked(mark(10, 10, Some(5)), NOW);
@@ -308,7 +308,10 @@ fn an_inferred_kill_that_is_no_groups_has_one_victim_and_waits_for_none() {
     for tgid in [5, 6] {
         marked_within(&mut assembler, tgid, levels(3, None));
     }
-    assert_eq!(told(&mut assembler), ["kill [5] group Some(false)", "kill [6] group Some(false)"]);
+    assert_eq!(
+        reported(&mut assembler),
+        ["kill [5] group Some(false)", "kill [6] group Some(false)"]
+    );
     assert_eq!(assembler.deadline(), None);
 }
 
@@ -318,11 +321,11 @@ fn an_inferred_group_has_its_own_victims_only() {
     for (tgid, cgroup) in [(5, 3), (6, 3), (7, 4), (8, 4)] {
         marked_within(&mut assembler, tgid, levels(cgroup, Some(cgroup)));
     }
-    assert_eq!(told(&mut assembler), ["kill [5, 6] group Some(true)"]);
+    assert_eq!(reported(&mut assembler), ["kill [5, 6] group Some(true)"]);
     marked_within(&mut assembler, 9, levels(5, None));
     assembler.expire(NOW + INFERENCE_WINDOW);
     assert_eq!(
-        told(&mut assembler),
+        reported(&mut assembler),
         ["kill [7, 8] group Some(true)", "kill [9] group Some(false)"]
     );
 }
@@ -336,12 +339,12 @@ fn a_mark_without_a_signal_is_no_kill_where_signals_are_seen() {
     assembler.marked(killed(5, false), NOW);
     assembler.marked(killed(6, true), NOW);
     assembler.expire(NOW + INFERENCE_WINDOW);
-    assert_eq!(told(&mut assembler), ["AlreadyDying 5", "kill [6] group None"]);
+    assert_eq!(reported(&mut assembler), ["AlreadyDying 5", "kill [6] group None"]);
     let just_now = Traced { signals_since: Some(NOW), ..NOTHING };
     for traced in [just_now, NOTHING] {
         let mut assembler = Assembler::new(traced);
         assembler.marked(killed(5, false), NOW);
         assembler.expire(NOW + INFERENCE_WINDOW);
-        assert_eq!(told(&mut assembler), ["kill [5] group None"]);
+        assert_eq!(reported(&mut assembler), ["kill [5] group None"]);
     }
 }

@@ -43,9 +43,9 @@ impl Story {
     }
 }
 
-fn told(kills: &[OomKill]) -> Vec<(usize, bool, bool)> {
-    let tell = |kill: &OomKill| (kill.victims.len(), kill.group.unwrap(), kill.ended.unwrap());
-    kills.iter().map(tell).collect()
+fn reported(kills: &[OomKill]) -> Vec<(usize, bool, bool)> {
+    let parts = |kill: &OomKill| (kill.victims.len(), kill.group.unwrap(), kill.ended.unwrap());
+    kills.iter().map(parts).collect()
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn the_file_is_read_as_each_kernel_writes_it() {
 }
 
 #[test]
-fn a_sub_process_is_told_when_its_container_lives_on() {
+fn a_sub_process_is_reported_when_its_container_lives_on() {
     let mut story = Story::default();
     story.0.begin(CONTAINER, counts(5, 5, Some(0)));
     story.container(counts(6, 6, Some(0)), BEGIN);
@@ -67,14 +67,14 @@ fn a_sub_process_is_told_when_its_container_lives_on() {
     assert_eq!(story.settle(GATHER, false), [], "it may yet end");
     assert_eq!(story.0.deadline(), Some(after(2 * GATHER)), "looked at again, not at once");
     let kills = story.settle(FATE, false);
-    assert_eq!(told(&kills), [(1, false, false)]);
+    assert_eq!(reported(&kills), [(1, false, false)]);
     assert_eq!(kills[0].domain, Domain::Cgroup(CONTAINER));
     assert_eq!(kills[0].victims[0].cgroup, CONTAINER);
     assert_eq!((story.0.deadline(), story.settle(FATE, false)), (None, vec![]));
 }
 
 #[test]
-fn an_init_is_told_when_its_container_has_ended() {
+fn an_init_is_reported_when_its_container_has_ended() {
     let mut story = Story::default();
     story.container(counts(1, 1, Some(0)), BEGIN);
     assert_eq!(
@@ -82,7 +82,7 @@ fn an_init_is_told_when_its_container_has_ended() {
         [],
         "another count may be on its way"
     );
-    assert_eq!(told(&story.settle(GATHER, true)), [(1, false, true)]);
+    assert_eq!(reported(&story.settle(GATHER, true)), [(1, false, true)]);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn of_several_the_last_ends_the_container() {
     story.container(counts(1, 1, Some(0)), BEGIN);
     story.container(counts(3, 3, Some(0)), 50 * MS);
     let kills = story.settle(GATHER, true);
-    assert_eq!(told(&kills), [(1, false, false), (1, false, false), (1, false, true)]);
+    assert_eq!(reported(&kills), [(1, false, false), (1, false, false), (1, false, true)]);
 }
 
 /// The kernel counts the chosen victim twice (facts of 6.1: a group of two says 3).
@@ -101,11 +101,11 @@ fn a_group_is_one_kill_wherever_its_processes_are() {
     story.read(7, "/pod/c/sub", counts(0, 1, Some(0)), false, BEGIN);
     story.container(counts(1, 2, Some(1)), 10 * MS);
     let kills = story.settle(GATHER, false);
-    assert_eq!(told(&kills), [(2, true, true)], "its processes may take a while to die");
+    assert_eq!(reported(&kills), [(2, true, true)], "its processes may take a while to die");
     assert_eq!(kills[0].group_cgroup, Some(CONTAINER));
     let mut alone = Story::default();
     alone.container(counts(1, 1, Some(1)), BEGIN);
-    assert_eq!(told(&alone.settle(GATHER, true)), [(1, true, true)]);
+    assert_eq!(reported(&alone.settle(GATHER, true)), [(1, true, true)]);
 }
 
 /// A workload that may make cgroups has made one that is killed as a group.
@@ -118,11 +118,11 @@ fn a_group_inside_ends_the_container_only_if_its_init_is_in_it() {
         let early = story.settle(due - Duration::from_nanos(1), ended);
         assert_eq!(early, [], "it may yet end");
         let kills = story.settle(due, ended);
-        assert_eq!(told(&kills), [(3, true, ended)]);
+        assert_eq!(reported(&kills), [(3, true, ended)]);
         assert_eq!(kills[0].group_cgroup, Some(CgroupId(7)));
         let mut old = Story::default();
         old.read(7, "/pod/c/job", counts(1, 4, None), true, BEGIN);
-        assert_eq!(told(&old.settle(FATE, ended)), [(3, true, ended)], "5.10 has no count");
+        assert_eq!(reported(&old.settle(FATE, ended)), [(3, true, ended)], "5.10 has no count");
     }
 }
 
@@ -132,7 +132,7 @@ fn a_group_above_is_one_kill_for_each_container() {
     story.read(2, "/pod", counts(1, 0, Some(1)), false, BEGIN);
     story.container(counts(0, 3, Some(0)), BEGIN);
     let kills = story.settle(GATHER, true);
-    assert_eq!(told(&kills), [(2, true, true)]);
+    assert_eq!(reported(&kills), [(2, true, true)]);
     assert_eq!(kills[0].domain, Domain::Cgroup(CgroupId(2)), "the pod's limit");
 }
 
@@ -140,10 +140,10 @@ fn a_group_above_is_one_kill_for_each_container() {
 fn where_groups_are_not_counted_the_file_says_it() {
     let mut story = Story::default();
     story.read(CONTAINER.0, "/pod/c", counts(1, 3, None), true, BEGIN);
-    assert_eq!(told(&story.settle(GATHER, true)), [(2, true, true)]);
+    assert_eq!(reported(&story.settle(GATHER, true)), [(2, true, true)]);
     story.read(CONTAINER.0, "/pod/c", counts(2, 4, Some(0)), true, 9 * FATE);
     let kills = story.settle(10 * FATE, false);
-    assert_eq!(told(&kills), [(1, false, false)], "the count says more than the file");
+    assert_eq!(reported(&kills), [(1, false, false)], "the count says more than the file");
 }
 
 #[test]

@@ -28,8 +28,8 @@ fn places_are_as_seen_from_the_container() {
         let found = Place::new(domain, domain_path.as_ref(), Some(&container));
         assert_eq!(found, place, "{domain:?} {domain_path:?}");
     }
-    let nobody = Place::new(Domain::Cgroup(CgroupId(1)), Some(&container), None);
-    assert_eq!(nobody, Place::Unknown, "the victim's cgroup was never seen");
+    let unseen = Place::new(Domain::Cgroup(CgroupId(1)), Some(&container), None);
+    assert_eq!(unseen, Place::Unknown, "the victim's cgroup was never seen");
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn limits_that_are_no_whole_pages_still_add_up() {
 }
 
 #[test]
-fn what_was_used_is_told_by_what_can_be_read() {
+fn what_was_used_is_known_from_what_can_be_read() {
     let memory = |current: Option<u64>, peak: Option<u64>, killed: Option<u64>| Limits {
         container: Some(Memory { limit: Some(100 * MIB), current, peak }),
         killed,
@@ -133,10 +133,10 @@ fn what_was_used_is_told_by_what_can_be_read() {
     };
     let mib = |mebibytes: u64| Some(mebibytes * MIB);
     let table = [
-        ("given back already", memory(mib(20), None, mib(75)), Limit::Container),
-        ("not yet given back", memory(mib(95), None, mib(75)), Limit::Container),
+        ("freed already", memory(mib(20), None, mib(75)), Limit::Container),
+        ("not yet freed", memory(mib(95), None, mib(75)), Limit::Container),
         ("never near its limit", memory(mib(20), None, mib(30)), Limit::Pod),
-        ("never, and not given back", memory(mib(60), mib(60), mib(50)), Limit::Pod),
+        ("never, and not freed", memory(mib(60), mib(60), mib(50)), Limit::Pod),
         ("only counts are known", memory(mib(20), mib(99), None), Limit::Container),
         ("only counts, never near", memory(mib(20), mib(60), None), Limit::Pod),
         ("only counts, before 5.19", memory(mib(20), None, None), Limit::Container),
@@ -148,7 +148,7 @@ fn what_was_used_is_told_by_what_can_be_read() {
 }
 
 #[test]
-fn a_container_that_is_gone_is_told_by_the_spec_of_its_pod() {
+fn a_container_that_is_gone_is_recognised_by_the_spec_of_its_pod() {
     let gone = Limits { container: None, below: Some(Parts::default()), ..one() };
     assert_eq!(gone.whose(Some(false)), Limit::Container);
     assert_eq!(gone.whose(Some(true)), Limit::Pod);

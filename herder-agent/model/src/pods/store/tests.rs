@@ -209,7 +209,7 @@ fn restarts_are_counted_once_each() {
 }
 
 #[test]
-fn labels_that_are_too_many_are_told_once() {
+fn labels_that_are_too_many_are_logged_once() {
     let now = Monotonic::ZERO;
     let mut store = PodStore::default();
     let few = || pod(A, 'a', 0, None);
@@ -228,7 +228,7 @@ fn labels_that_are_too_many_are_told_once() {
 }
 
 #[test]
-fn containers_that_are_too_many_are_told_once() {
+fn containers_that_are_too_many_are_logged_once() {
     let now = Monotonic::ZERO;
     let mut store = PodStore::default();
     let few = || pod(A, 'a', 0, None);

@@ -53,7 +53,7 @@ fn an_init_is_protected_only_where_a_rule_says_so() {
 
 /// Each mistake, the line it is on, and a word of the message.
 #[test]
-fn mistakes_are_told_with_their_line() {
+fn mistakes_are_reported_with_their_line() {
     let rule = |body: &str| format!("rules:\n  - name: a\n{body}");
     let table = [
         ("rulez: []".to_owned(), 1, "rulez"),

@@ -213,7 +213,7 @@ fn a_rule_is_silent_where_it_would_guess() {
 }
 
 #[test]
-fn a_finding_can_be_told_without_process_ids() {
+fn a_finding_can_be_printed_without_process_ids() {
     let two =
         "The largest process is sh (pid 5) with 40 MiB. gunicorn (pid 4711), 1 MiB, was killed.";
     let finding = Finding { text: two.into(), rules: Vec::new() };

@@ -60,7 +60,7 @@ fn links_are_not_followed() {
 }
 
 #[test]
-fn no_controller_and_gone_are_told_apart() {
+fn no_controller_and_gone_are_distinguished() {
     let fake = Fake::new("gone");
     let directory = fake.open("/a").unwrap();
     fs::remove_file(fake.0.join("a").join(OOM_GROUP)).unwrap();
@@ -71,7 +71,7 @@ fn no_controller_and_gone_are_told_apart() {
 }
 
 #[test]
-fn a_directory_is_told_from_a_mount_point() {
+fn a_directory_is_distinguished_from_a_mount_point() {
     let fake = Fake::new("point");
     assert!(!CgroupRoot::unchecked(&fake.0.join("a")).unwrap().is_mount_point());
     assert!(CgroupRoot::unchecked(Path::new("/proc")).unwrap().is_mount_point());

@@ -47,39 +47,39 @@ async fn many_similar_ones_are_combined_until_there_is_a_pause() {
     let mut combined = Vec::new();
     for number in 0..12 {
         let text = format!("pid {number}");
-        let told = correlator
+        let emitted = correlator
             .correlate(occurrence("cart", &text, number), SuppressedCount::default(), now)
             .unwrap();
-        if told.message == format!("{COMBINED}{text}") {
-            combined.push((number, told.count));
+        if emitted.message == format!("{COMBINED}{text}") {
+            combined.push((number, emitted.count));
         } else {
-            assert_eq!((told.message, told.count), (text, 1));
+            assert_eq!((emitted.message, emitted.count), (text, 1));
         }
     }
     assert_eq!(combined, [(9, 1), (10, 2), (11, 3)]);
     now += SIMILAR_WITHIN + Duration::from_secs(1);
-    let told =
+    let emitted =
         correlator.correlate(occurrence("cart", "pid 99", 700), SuppressedCount::default(), now);
-    assert_eq!(told.unwrap().message, "pid 99");
+    assert_eq!(emitted.unwrap().message, "pid 99");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_has_a_share_and_gets_more_with_time() {
     let mut now = Instant::now();
     let mut correlator = Correlator::default();
-    let mut told = |pod: &str, now| {
+    let mut emitted = |pod: &str, now| {
         correlator.correlate(occurrence(pod, "a", 0), SuppressedCount::default(), now).is_some()
     };
-    let burst = (0..40).filter(|_| told("cart", now)).count();
+    let burst = (0..40).filter(|_| emitted("cart", now)).count();
     assert_eq!(burst, 25);
-    assert!(told("other", now), "every pod has its own");
+    assert!(emitted("other", now), "every pod has its own");
     now += SPAM_REFILL - Duration::from_secs(1);
-    assert!(!told("cart", now));
+    assert!(!emitted("cart", now));
     now += Duration::from_secs(1);
-    assert!(told("cart", now));
-    assert!(!told("cart", now));
+    assert!(emitted("cart", now));
+    assert!(!emitted("cart", now));
     now += SPAM_REFILL * 100;
-    let burst = (0..40).filter(|_| told("cart", now)).count();
+    let burst = (0..40).filter(|_| emitted("cart", now)).count();
     assert_eq!(burst, 25);
 }
 
@@ -87,17 +87,17 @@ async fn a_pod_has_a_share_and_gets_more_with_time() {
 async fn all_pods_of_a_node_share_what_it_may_ask_for() {
     let mut now = Instant::now();
     let mut correlator = Correlator::default();
-    let told = |correlator: &mut Correlator, pods: u32, now| {
+    let emitted = |correlator: &mut Correlator, pods: u32, now| {
         let mut each = (0..pods).map(|pod| occurrence(&format!("pod-{pod}"), "a", 0));
         each.by_ref()
             .filter_map(|it| correlator.correlate(it, SuppressedCount::default(), now))
             .count()
     };
-    assert_eq!(told(&mut correlator, 110, now), 100);
+    assert_eq!(emitted(&mut correlator, 110, now), 100);
     now += NODE_REFILL * 5;
-    assert_eq!(told(&mut correlator, 110, now), 5);
+    assert_eq!(emitted(&mut correlator, 110, now), 5);
     now += NODE_REFILL * 1000;
-    assert_eq!(told(&mut correlator, 110, now), 100);
+    assert_eq!(emitted(&mut correlator, 110, now), 100);
     now += NODE_REFILL * 1000;
     // The node's lack took nothing of a pod's own share.
     let last = (0..40).filter(|_| {
@@ -109,15 +109,16 @@ async fn all_pods_of_a_node_share_what_it_may_ask_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_not_told_still_counts() {
+async fn what_was_not_reported_still_counts() {
     let mut now = Instant::now();
     let mut correlator = Correlator::default();
     for _ in 0..30 {
         correlator.correlate(occurrence("cart", "a", 0), SuppressedCount::default(), now);
     }
     now += SPAM_REFILL;
-    let told = correlator.correlate(occurrence("cart", "a", 300), SuppressedCount::default(), now);
-    assert_eq!(told.unwrap().count, 31);
+    let emitted =
+        correlator.correlate(occurrence("cart", "a", 300), SuppressedCount::default(), now);
+    assert_eq!(emitted.unwrap().count, 31);
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,11 +155,11 @@ fn names_are_valid_however_long_the_pod() {
 /// Events of a kill each that the pod's or the node's share did not allow, are made up for
 /// when it does; and none says more than what happened.
 #[tokio::test(start_paused = true)]
-async fn what_was_not_told_is_made_up_for() {
+async fn what_was_not_reported_is_made_up_for() {
     let mut now = Instant::now();
     let mut correlator = Correlator::default();
     let suppressed = SuppressedCount::default();
-    let mut told = Vec::new();
+    let mut emitted = Vec::new();
     // All of the node's share, and then a pod that has three kills of three processes.
     for pod in 0..NODE_BURST {
         let occurrence = occurrence(&format!("pod-{pod}"), "a", 0);
@@ -166,9 +167,9 @@ async fn what_was_not_told_is_made_up_for() {
     }
     for number in 0..3 {
         let occurrence = occurrence("cart", &format!("pid {number}"), 0);
-        told.extend(correlator.correlate(occurrence, suppressed.clone(), now));
+        emitted.extend(correlator.correlate(occurrence, suppressed.clone(), now));
     }
-    assert_eq!(told, []);
+    assert_eq!(emitted, []);
     let behind = correlator.behind();
     assert_eq!(behind.len(), 1);
     let none = behind.into_iter().find_map(|one| correlator.catch_up(one, time(1), now));
@@ -185,11 +186,11 @@ async fn what_was_not_told_is_made_up_for() {
 async fn more_text_is_kept_for_the_next_time() {
     let now = Instant::now();
     let mut correlator = Correlator::default();
-    let told = |correlator: &mut Correlator| {
+    let emitted = |correlator: &mut Correlator| {
         let occurrence = occurrence("cart", "a", 0);
         correlator.correlate(occurrence, SuppressedCount::default(), now).unwrap()
     };
-    let mut first = told(&mut correlator);
+    let mut first = emitted(&mut correlator);
     correlator.append(&mut first, " and b");
     assert_eq!(first.message, "a and b");
     let key = (first.about.clone(), first.reason, first.text);
@@ -203,17 +204,17 @@ async fn more_text_is_kept_for_the_next_time() {
 async fn what_goes_on_leaves_something_for_what_is_new() {
     let now = Instant::now();
     let mut correlator = Correlator::default();
-    let mut told = |pod: u32, text: &str| {
+    let mut emitted = |pod: u32, text: &str| {
         let occurrence = occurrence(&format!("pod-{pod}"), text, 0);
         correlator.correlate(occurrence, SuppressedCount::default(), now).is_some()
     };
     for pod in 0..20 {
         for text in ["a", "b", "c"] {
-            told(pod, text);
+            emitted(pod, text);
         }
     }
-    let first = (20..60).filter(|pod| told(*pod, "a")).count();
+    let first = (20..60).filter(|pod| emitted(*pod, "a")).count();
     assert_eq!(first, 40);
-    let again = (20..60).filter(|pod| told(*pod, "b")).count();
+    let again = (20..60).filter(|pod| emitted(*pod, "b")).count();
     assert_eq!(again, 0);
 }

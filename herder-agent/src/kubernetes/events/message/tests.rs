@@ -83,7 +83,7 @@ fn a_group_inside_is_no_end_of_the_container() {
 }
 
 #[test]
-fn a_kill_is_told_in_full() {
+fn a_kill_is_reported_in_full() {
     let sizes = Sizes { total_vm: 1 << 40, anon_rss: 48 << 20, file_rss: 512 << 10, shmem_rss: 0 };
     let text = |kind, limit_kind, container, limit| {
         kill(&report(kind, limit_kind, "worker", Some(sizes)), &names(container), limit)
@@ -111,14 +111,14 @@ fn a_kill_is_told_in_full() {
              48.5 MiB of memory), for lack of memory; the pod's limit was hit. The container ends.",
         ),
     ];
-    for (told, expected) in table {
-        assert_eq!(told, expected);
+    for (text, expected) in table {
+        assert_eq!(text, expected);
     }
 }
 
 /// As in a sandbox that runs all of a pod.
 #[test]
-fn a_kill_in_no_known_container_is_told_of_the_pod() {
+fn a_kill_in_no_known_container_is_reported_of_the_pod() {
     let text = |kind| {
         let mut report = report(kind, Limit::Pod, "sentry", None);
         report.victim_owners.fill(Owner::Container(names("")));
@@ -143,7 +143,7 @@ fn a_kill_in_no_known_container_is_told_of_the_pod() {
 
 /// What was read comes before what the spec says, which may be older.
 #[test]
-fn a_limit_is_told_with_its_number() {
+fn a_limit_is_reported_with_its_number() {
     let memory = Memory { limit: Some(256 << 20), ..Memory::default() };
     let slice = CgroupPath::parse(b"/kubepods.slice").ok();
     let read = |place| Limits {
@@ -153,7 +153,7 @@ fn a_limit_is_told_with_its_number() {
         container: Some(memory),
         ..Limits::default()
     };
-    let told = |limit, limits: Limits, name: &str, spec: Option<u64>| {
+    let message = |limit, limits: Limits, name: &str, spec: Option<u64>| {
         let report = KillReport { limits, ..report(Kind::Subprocess, limit, "x", None) };
         let text = kill(&report, &names(name), spec);
         text.split_once("; ").unwrap().1.to_owned()
@@ -162,27 +162,30 @@ fn a_limit_is_told_with_its_number() {
     let spec = Some(64 << 20);
     let table = [
         (
-            told(container, read(Place::Container), "main", spec),
+            message(container, read(Place::Container), "main", spec),
             "the container's limit is 256 MiB.",
         ),
         // The pod's limit, which is only a sum.
-        (told(container, read(Place::Parent), "main", None), "the container's limit is 256 MiB."),
-        (told(container, read(Place::Parent), "side", spec), "the container's limit is 64 MiB."),
-        (told(container, read(Place::Parent), "side", None), "the container's limit was hit."),
         (
-            told(container, read(Place::Inside), "main", spec),
+            message(container, read(Place::Parent), "main", None),
+            "the container's limit is 256 MiB.",
+        ),
+        (message(container, read(Place::Parent), "side", spec), "the container's limit is 64 MiB."),
+        (message(container, read(Place::Parent), "side", None), "the container's limit was hit."),
+        (
+            message(container, read(Place::Inside), "main", spec),
             "the limit of 6 GiB of a cgroup inside of the container was hit.",
         ),
-        (told(pod, read(Place::Parent), "main", spec), "the pod's limit of 6 GiB was hit."),
+        (message(pod, read(Place::Parent), "main", spec), "the pod's limit of 6 GiB was hit."),
         (
-            told(pod, read(Place::Above), "side", spec),
+            message(pod, read(Place::Above), "side", spec),
             "the limit of 6 GiB of /kubepods.slice, above the pod, was hit.",
         ),
         (
-            told(pod, Limits { place: Place::Above, ..Limits::default() }, "main", None),
+            message(pod, Limits { place: Place::Above, ..Limits::default() }, "main", None),
             "the limit of a slice, above the pod, was hit.",
         ),
-        (told(Limit::Node, read(Place::Node), "main", spec), "the node ran out of memory."),
+        (message(Limit::Node, read(Place::Node), "main", spec), "the node ran out of memory."),
     ];
     for (text, expected) in table {
         assert_eq!(text, expected);
@@ -190,7 +193,7 @@ fn a_limit_is_told_with_its_number() {
 }
 
 #[test]
-fn what_is_left_is_told_where_it_is_known() {
+fn what_is_left_is_shown_where_it_is_known() {
     assert_eq!(left_running(Some(3)), " 3 processes of the container were left running.");
     assert_eq!(left_running(Some(1)), " 1 process of the container was left running.");
     assert_eq!(left_running(Some(0)), " No process of the container was left.");
@@ -198,11 +201,11 @@ fn what_is_left_is_told_where_it_is_known() {
 }
 
 #[test]
-fn the_end_of_a_container_is_told_with_what_came_before() {
+fn the_end_of_a_container_is_reported_with_what_came_before() {
     let reporter = Reporter::default();
     reporter.kill(&report(Kind::Subprocess, Limit::Container, "wor ker", None));
     let record = &reporter.kills(1)[0];
-    let told = |why| {
+    let message = |why| {
         ended(
             "main",
             (record.victim.comm.as_deref(), record.victim.pid),
@@ -212,9 +215,9 @@ fn the_end_of_a_container_is_told_with_what_came_before() {
     };
     let plain = "Container main ended 0.3 s after process wor?ker (pid 4711) of it was killed for \
                  lack of memory.";
-    assert_eq!(told(None), plain);
-    assert_eq!(told(Some(Obstacle::Ancestor)), plain, "which is nothing that ends it later");
-    let stopped = told(Some(Obstacle::SystemdOomPolicy));
+    assert_eq!(message(None), plain);
+    assert_eq!(message(Some(Obstacle::Ancestor)), plain, "which is nothing that ends it later");
+    let stopped = message(Some(Obstacle::SystemdOomPolicy));
     assert!(stopped.starts_with(plain) && stopped.contains("systemd stops its scope"), "{stopped}");
 }
 
@@ -226,7 +229,7 @@ fn a_process_cannot_write_into_the_text() {
 }
 
 #[test]
-fn rules_are_told_with_what_to_do() {
+fn rules_are_printed_with_what_to_do() {
     assert_eq!(
         enforced("main", "jobs", false),
         "memory.oom.group of container main is now 0, as rule jobs says: an OOM kill takes one process."
@@ -286,7 +289,7 @@ fn sizes_are_short_and_texts_fit() {
 
 /// It is the last that is worth room.
 #[test]
-fn a_finding_is_told_if_it_fits() {
+fn a_finding_is_emitted_if_it_fits() {
     let at = |place, text: &str| {
         let finding = Some(Finding { text: text.to_owned(), rules: vec![Rule::OneProcess] });
         let scene = Some(Arc::new(Scene { finding, ..Scene::default() }));

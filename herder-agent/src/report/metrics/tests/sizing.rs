@@ -1,4 +1,4 @@
-//! What a container used at its last kill, for whoever sizes it.
+//! What a container used at its last kill, for an operator who sizes it.
 
 use super::*;
 use herder_model::{

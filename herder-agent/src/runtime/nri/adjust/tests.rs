@@ -62,7 +62,7 @@ fn wanted(policy: &Policy, sandbox: &PodSandbox, container: &Container) -> Strin
 }
 
 #[test]
-fn rules_decide_by_what_the_runtime_tells() {
+fn rules_decide_by_what_the_runtime_says() {
     let rule = |selects: &str, oom_group: &str| {
         policy(&format!("rules:\n- {{name: r, {selects}, oomGroup: {oom_group}}}"))
     };
@@ -204,7 +204,7 @@ fn labels_that_are_too_many_match_no_selector() {
 }
 
 #[test]
-fn swap_is_told_by_the_spec() {
+fn swap_is_read_from_the_spec() {
     let number = |value: i64| Some(OptionalInt64 { value });
     let table = [
         (Some(64), Some(64), false),

@@ -45,7 +45,7 @@ async fn what_fails_by_itself_is_adjusted_each_time() {
                 Seen::Event(POST_START_CONTAINER),
             ],
         ),
-        ("a new one", "nothing is told of it", &[Seen::Cgroup("new")]),
+        ("a new one", "no event is about it", &[Seen::Cgroup("new")]),
     ];
     for (number, (name, case, seen)) in table.into_iter().enumerate() {
         let scene = Scene::new(&format!("fails-{number}"), false);
@@ -57,7 +57,7 @@ async fn what_fails_by_itself_is_adjusted_each_time() {
             assert_eq!(value.as_deref(), Some("0"), "{name}: {case}");
             for seen in seen {
                 match seen {
-                    Seen::Event(event) => runtime.tell(*event, container(id, 0)).await,
+                    Seen::Event(event) => runtime.announce(*event, container(id, 0)).await,
                     Seen::Cgroup(prefix) => scene.cgroup_made(prefix, id),
                 }
             }
@@ -79,8 +79,8 @@ async fn a_container_that_another_plugin_wants_otherwise_is_made_at_the_second_t
     for id in [2, 3, 4] {
         assert_eq!(runtime.create(&about(pod(), container(id, 0))).await, None);
         scene.cgroup_made("crio", id);
-        runtime.tell(POST_CREATE_CONTAINER, container(id, 0)).await;
-        runtime.tell(POST_START_CONTAINER, container(id, 0)).await;
+        runtime.announce(POST_CREATE_CONTAINER, container(id, 0)).await;
+        runtime.announce(POST_START_CONTAINER, container(id, 0)).await;
     }
     assert_eq!(scene.answers("conflict"), "3");
     let sidecar = Container { name: "sidecar".into(), ..container(5, 0) };

@@ -129,7 +129,7 @@ impl Runtime {
     }
 
     /// Reports that something has happened to a container.
-    pub(super) async fn tell(&mut self, event: i32, container: Container) {
+    pub(super) async fn announce(&mut self, event: i32, container: Container) {
         let news = StateChangeEvent { event, pod: Some(pod()), container: Some(container) };
         assert_eq!(self.ask("StateChange", news.encode_to_vec()).await, Bytes::new());
     }

@@ -44,7 +44,7 @@ async fn until(stream: &mut (impl AsyncReadExt + Unpin), end: &str) -> String {
     text
 }
 
-/// It would be told of kills for an hour.
+/// It would receive kills for an hour.
 #[tokio::test]
 async fn a_stream_ends_when_its_user_is_removed() {
     let directory = Directory::new("stream-of-user");
@@ -163,7 +163,7 @@ async fn many_addresses_together_get_so_many_handshakes() {
 }
 
 #[tokio::test]
-async fn an_address_that_guesses_is_told_to_wait() {
+async fn an_address_that_guesses_has_to_wait() {
     let directory = Directory::new("guesses");
     let server =
         Server::start(directory.take(&format!("basic_auth_users: {{a: {}}}", hash("a"))).unwrap());

@@ -273,7 +273,7 @@ async fn headers_are_on_every_answer() {
 
 /// Neither a client that begins a handshake and stops, nor many of them, keep others out.
 #[tokio::test]
-async fn handshakes_that_do_not_end_keep_nobody_out() {
+async fn handshakes_that_do_not_end_keep_no_other_out() {
     let authority = Authority::new("ca");
     let directory = Directory::certified("stalled", &authority);
     let server = Server::start(directory.take(&format!("{TLS}}}")).unwrap());

@@ -21,7 +21,7 @@ pub fn answers(agent: &Agent, result: &str) -> f64 {
     agent.metric(&format!("herder_nri_adjustments_total{{result=\"{result}\"}}"))
 }
 
-/// Whether this suite's containerd has NRI without being told so.
+/// Whether this suite's containerd has NRI without being configured so.
 pub fn by_default() -> bool {
     parameter("suite").as_deref() != Some("trixie")
 }
@@ -30,7 +30,7 @@ pub fn with_nri(systemd: bool) -> Setup {
     Setup { nri: !by_default(), ..Setup::new(systemd) }
 }
 
-/// How often somebody has written 1 to such cgroups.
+/// How often 1 was written to such cgroups.
 pub fn ones(trace: &Trace, is_one: impl Fn(u64) -> bool) -> usize {
     let one = |what: &What| matches!(what, What::Write { cgroup, value } if value == "1" && is_one(*cgroup));
     trace.seen().iter().filter(|seen| one(&seen.what)).count()

@@ -42,7 +42,7 @@ pub fn updates(systemd: bool) {
     say(&format!(
         "2 updates with 1: it was written {here} times, for an unmatched one {there} times"
     ));
-    // containerd 1.7 does not tell what an update asks for; so it is not answered, and
+    // containerd 1.7 does not send what an update asks for; so it is not answered, and
     // the cgroup corrects it.
     let (written, set, corrected) = if by_default() { (0, 3.0, 0.0) } else { (2, 1.0, 2.0) };
     assert_eq!((here, there), (written, 2));
@@ -86,7 +86,7 @@ fn swap(web: &Sandbox, worker: &Running) {
 }
 
 /// The agent's two halves decide by the same labels, those that the API server has now:
-/// whatever the runtime was told when it made the pod.
+/// whatever the runtime was given when it made the pod.
 pub fn labels_of_now(systemd: bool) {
     let setup = with_nri(systemd);
     let _daemon = setup.start();

@@ -5,7 +5,7 @@ use herder_model::saved::SavedCgroup;
 
 /// The runtime writes our value, since we changed its spec; it is not what it wanted.
 #[test]
-fn what_the_runtime_was_asked_for_is_given_back_as_it_was() {
+fn what_the_runtime_was_asked_for_is_restored_as_it_was() {
     let mut fake = Fake::new("adjusted", |_| {});
     fake.make("/c", "0");
     let id = fake.govern_as(Origin::Adjusted(true), "/c", false);
@@ -32,7 +32,7 @@ fn the_first_value_comes_back_when_the_rule_goes() {
     assert!(!fake.enforcer.governs(ids[0]));
     fake.write("/was1", "1");
     fake.enforcer.changed();
-    assert_eq!(fake.value("/was1"), "1", "nobody steers it any more");
+    assert_eq!(fake.value("/was1"), "1", "no rule holds for it any more");
 }
 
 /// The runtime writes 1 too, which changes nothing, and is what the container is to
@@ -73,7 +73,7 @@ fn a_new_container_gets_back_the_1_that_came_after_a_0() {
 }
 
 #[test]
-fn an_existing_container_gets_back_what_it_had_whoever_wrote_meanwhile() {
+fn an_existing_container_gets_back_what_it_had_whatever_wrote_meanwhile() {
     let mut fake = Fake::new("existing", |_| {});
     fake.make("/c", "0");
     let id = fake.govern_as(Origin::Existing, "/c", false);
@@ -91,7 +91,7 @@ fn another_rule_keeps_the_first_value() {
     fake.govern("/c", false);
     fake.govern("/c", true);
     assert_eq!((fake.value("/c").as_str(), fake.state().first), ("1", Some(1)));
-    assert_eq!((fake.state().writes, fake.state().reverts), (2, 0), "nobody interfered");
+    assert_eq!((fake.state().writes, fake.state().reverts), (2, 0), "nothing interfered");
 }
 
 /// What is restored is not left to the next agent, which may find another's value there.
@@ -112,7 +112,7 @@ fn values_are_restored_at_the_end_only_if_asked() {
 
 /// What an earlier agent wrote is restored, but not by one that only watches.
 #[test]
-fn what_an_earlier_agent_left_is_given_back() {
+fn what_an_earlier_agent_left_is_restored() {
     for (dry_run, back) in [(false, "1"), (true, "0")] {
         let mut fake = Fake::new("left", |options| options.dry_run = dry_run);
         fake.make("/c", "0");
@@ -135,7 +135,7 @@ fn what_an_earlier_agent_left_is_given_back() {
 
 /// The agent's own 1 is still there when the rule wants 0 again: it is not the runtime's.
 #[test]
-fn what_the_agent_wrote_for_an_earlier_target_is_nobody_elses() {
+fn what_the_agent_wrote_for_an_earlier_target_is_its_own() {
     for (runtimes, back) in [("0", "0"), ("1", "1")] {
         let mut fake = Fake::new("own", |_| {});
         fake.make("/c", runtimes);
@@ -164,7 +164,7 @@ fn a_1_that_was_there_first_is_the_runtimes() {
 
 /// The rule went while no agent was running.
 #[test]
-fn what_no_rule_matches_any_more_is_given_back_once_that_is_sure() {
+fn what_no_rule_matches_any_more_is_restored_once_that_is_sure() {
     for (dry_run, value) in [(false, "1"), (true, "0")] {
         let mut fake = Fake::new("left-over", |options| options.dry_run = dry_run);
         let left = |path: &str, original_value| SavedCgroup {
