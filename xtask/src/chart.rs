@@ -12,13 +12,13 @@ const HEAD: &str = "\
 Reports every OOM kill on a node and enforces `memory.oom.group` by policy.
 
 ```console
-$ helm install herder deploy/helm/herder --namespace herder-system --create-namespace --set image.repository=REGISTRY/herder-agent
+$ kubectl apply -f deploy/base/namespace.yaml     # the namespace, with the label that it needs where Pod Security is enforced
+$ helm install herder deploy/helm/herder --namespace herder-system --set image.repository=REGISTRY/herder-agent
 $ helm test herder --namespace herder-system
 ```
 
-The chart makes the same objects as `kubectl apply -k deploy/` but the Namespace; a test compares them for each choice. If the cluster enforces
-Pod Security, run `kubectl label namespace herder-system pod-security.kubernetes.io/enforce=privileged`. Wrong keys and values are
-rejected by name. Rules are in [docs/rules.md](../../../docs/rules.md), rights in [docs/security.md](../../../docs/security.md).
+The chart makes the same objects as `kubectl apply -k deploy/`, except the Namespace; a test compares them for each choice. In another namespace where Pod Security is
+enforced, run `kubectl label namespace NAME pod-security.kubernetes.io/enforce=privileged`. Wrong keys and values are rejected by name. Rules are in [docs/rules.md](../../../docs/rules.md), rights in [docs/security.md](../../../docs/security.md).
 
 ## Values
 

@@ -34,7 +34,6 @@ const OTHERS: &[&str] = &[
     "insecure-ignore-tlog",
     "bench",
     "cgroup-root", // the kubelet's own, too
-    "create-namespace",
     "detach",
     "dry-run",
     "manifest", // krew's

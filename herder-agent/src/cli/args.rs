@@ -37,7 +37,7 @@ pub enum Task {
     /// Run the agent. Needs CAP_BPF and CAP_PERFMON (below Linux 5.11 also
     /// CAP_SYS_RESOURCE), and uid 0 to enforce memory.oom.group.
     Run(Box<RunArgs>),
-    /// Check whether this node has what the agent needs, and how to mend what is
+    /// Check whether this node has what the agent needs, and how to fix what is
     /// missing. Changes nothing. Exits with 0 if the agent can work, else with 1.
     Check(CheckArgs),
     /// Show the last OOM kills that an agent has reported: the victim, its container
