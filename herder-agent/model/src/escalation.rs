@@ -93,9 +93,6 @@ pub enum EscalateError {
 
 impl Escalate {
     /// After so many kills within a time.
-    ///
-    /// # Errors
-    /// When the number is out of bounds.
     pub fn new(after: u64, within: Duration, to: To) -> Result<Self, EscalateError> {
         let bounded =
             u8::try_from(after).ok().filter(|it| (1..=MOST_AFTER).contains(&(*it).into()));
@@ -103,10 +100,8 @@ impl Escalate {
         Ok(Escalate { after, within, to })
     }
 
-    /// The value of a pod's annotation, such as `3/5m=restart`.
-    ///
-    /// # Errors
-    /// When it is none; the text of the error is short however long the value is.
+    /// The value of a pod's annotation, such as `3/5m=restart`. The text of the error is short
+    /// however long the value is.
     pub fn parse(text: &str) -> Result<Self, EscalateError> {
         let parts = || {
             let (kills, to) = text.trim().split_once('=')?;
@@ -148,9 +143,6 @@ impl fmt::Display for Escalate {
 }
 
 /// A time within the bounds, as people write it: `30s`, `5m`, `1h`.
-///
-/// # Errors
-/// When it is none.
 pub fn duration(text: &str) -> Result<Duration, EscalateError> {
     let is_short = text.len() <= 32;
     let parsed = Some(text).filter(|_| is_short).and_then(|it| it.parse::<SignedDuration>().ok());

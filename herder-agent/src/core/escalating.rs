@@ -197,10 +197,7 @@ impl Core {
         self.notices.notice_escalation(&self.subjects.naming, of, outcome, why);
     }
 
-    /// Whether no more would be hit than the container that had the kills.
-    ///
-    /// # Errors
-    /// When that is not so; says why.
+    /// Whether no more would be hit than the container that had the kills; if more would, why.
     fn is_one_container(&self, of: &Subject) -> Result<(), &'static str> {
         let Subject { path, .. } = of;
         if let Some(cgroup) = self.subjects.naming.parse(path) {

@@ -66,9 +66,6 @@ pub struct HostProc {
 
 impl HostProc {
     /// Opens it, and checks that it is the node's and that scores can be lowered.
-    ///
-    /// # Errors
-    /// When it is not, or they cannot.
     pub fn open(path: &Path) -> Result<Self, HostProcError> {
         let found = Self::of_the_node(path)?;
         let rights = rustix::thread::capabilities(None).map(|sets| sets.effective);
@@ -79,9 +76,6 @@ impl HostProc {
     }
 
     /// Opens it, and checks that it is the node's and that scores can be raised.
-    ///
-    /// # Errors
-    /// When it is not, or they cannot.
     pub fn of_the_node(path: &Path) -> Result<Self, HostProcError> {
         let found = Self::open_any(path)?;
         if fstatfs(&found.root).map_err(|error| failed(path, error))?.f_type != PROC_MAGIC {
@@ -107,18 +101,12 @@ impl HostProc {
     }
 
     /// Any directory in its place, for tests of what is done in one.
-    ///
-    /// # Errors
-    /// When it cannot be opened.
     #[cfg(test)]
     pub fn unchecked(path: &Path) -> Result<Self, HostProcError> {
         Self::open_any(path)
     }
 
     /// The processes that there are. An error among them means that others are missing.
-    ///
-    /// # Errors
-    /// When the directory cannot be read.
     pub fn pids(&self) -> io::Result<impl Iterator<Item = io::Result<u32>> + use<>> {
         let pid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
         let entries = fs::read_dir(&self.path)?;
@@ -126,9 +114,6 @@ impl HostProc {
     }
 
     /// One of them.
-    ///
-    /// # Errors
-    /// When it is gone.
     pub fn process(&self, pid: u32) -> Result<HostProcess, ProcessError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let directory = openat(&self.root, pid.to_string(), flags, Mode::empty());

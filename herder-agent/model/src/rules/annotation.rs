@@ -39,9 +39,6 @@ impl AnnotationError {
 
 /// What both annotations want for a container: its mode, and what follows when its processes keep
 /// dying. Both texts are checked as a whole, whichever container is asked for.
-///
-/// # Errors
-/// When one of them cannot be followed.
 pub fn all(
     oom_group: Option<&str>,
     escalate: Option<&str>,

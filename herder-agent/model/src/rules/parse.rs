@@ -158,10 +158,8 @@ impl Config {
     }
 
     /// Accepts it only if the agent is `guarded`, or nothing in it needs that: clients have to
-    /// authenticate themselves, or are processes of this machine. `name` is for error messages.
-    ///
-    /// # Errors
-    /// With the place of the first rule that needs it.
+    /// authenticate themselves, or are processes of this machine. `name` is for the error, which has
+    /// the place of the first rule that needs it.
     pub fn where_asked(self, guarded: bool, name: &str) -> Result<Self, InvalidConfig> {
         match &self.arguments_at {
             Some(place) if !guarded => {

@@ -67,9 +67,6 @@ pub struct Link {
 
 impl Link {
     /// Starts the thread.
-    ///
-    /// # Errors
-    /// When it cannot be started.
     pub fn start(parts: Parts, wanted: Wanted) -> io::Result<Self> {
         let (wanted, wants) = watch::channel(Arc::new(wanted));
         // What was left is known, until the thread finds that it is not so.

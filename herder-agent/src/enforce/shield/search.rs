@@ -69,11 +69,8 @@ impl Candidates {
 }
 
 /// Process 1 of a pid namespace whose parent is outside of the container, as
-/// `herder_model::oom::classify` has it.
-///
-/// # Errors
-/// When that cannot be read. A process that has ended meanwhile is none. If its parent alone has
-/// ended, it has another by now, of which nothing is known.
+/// `herder_model::oom::classify` has it. A process that has ended meanwhile is none. If its parent
+/// alone has ended, it has another by now, of which nothing is known.
 fn is_init(
     process: &HostProcess,
     container: &CgroupPath,

@@ -81,9 +81,6 @@ impl ArgumentsProbe {
     }
 
     /// From now on arguments are read, or no longer.
-    ///
-    /// # Errors
-    /// When the kernel refuses the programs, or has not what they need.
     pub fn set(&mut self, wanted: bool) -> Result<(), ProbeError> {
         match (&mut self.loaded, wanted) {
             (None, false) => Ok(()),

@@ -71,9 +71,6 @@ impl ForkLoader {
     }
 
     /// Loads and attaches them.
-    ///
-    /// # Errors
-    /// When the kernel refuses them, or has not what they need.
     pub fn attach(self) -> Result<Forks, ProbeError> {
         if FORK_OBJECT.is_empty() {
             return Err(ProbeError::Stub);

@@ -47,17 +47,11 @@ impl CgroupDir {
     }
 
     /// Tries all that killing takes, short of it.
-    ///
-    /// # Errors
-    /// See [`KillError`].
     pub fn try_kill(&self) -> Result<(), KillError> {
         self.open_kill().map(drop)
     }
 
     /// Kills all processes of this cgroup and of those below it.
-    ///
-    /// # Errors
-    /// See [`KillError`].
     pub fn kill(&self) -> Result<(), KillError> {
         let file = self.open_kill()?;
         rustix::io::write(&file, b"1\n").map(drop).map_err(|error| match error {
@@ -68,9 +62,6 @@ impl CgroupDir {
     }
 
     /// Another descriptor of the same cgroup, for another thread.
-    ///
-    /// # Errors
-    /// When no descriptor is free.
     pub fn duplicate(&self) -> io::Result<Self> {
         Ok(CgroupDir(self.0.try_clone()?))
     }
