@@ -52,7 +52,6 @@ labels! {
 labels! {
     /// What came of an escalation.
     pub enum Outcome {
-        /// It was done.
         Done = "ok",
         /// This kernel has no `cgroup.kill`, so `memory.oom.group` was set to 1 in its place.
         GroupInstead = "group-instead",
@@ -77,16 +76,12 @@ pub enum EscalateError {
     /// Not of the form of an annotation.
     #[error("{0:?} is not of the form 3/5m=restart: kills, a time, and group or restart")]
     Form(String),
-    /// A number of kills out of bounds.
     #[error("{0} is not a number of kills from 1 to {MOST_AFTER}")]
     After(String),
-    /// No duration.
     #[error("{0:?} is no duration; write a number with its unit, such as 30s, 5m or 1h")]
     Duration(String),
-    /// A duration out of bounds.
     #[error("{0:?} is out of bounds: from 1s to 24h")]
     Within(String),
-    /// Not one of the words.
     #[error("{0:?} is none of group, restart")]
     To(String),
 }
@@ -119,7 +114,6 @@ impl Escalate {
         Self::new(after, duration(within)?, to)
     }
 
-    /// How many kills.
     pub fn after(self) -> usize {
         self.after.into()
     }
@@ -129,7 +123,6 @@ impl Escalate {
         self.within
     }
 
-    /// What follows.
     pub fn to(self) -> To {
         self.to
     }

@@ -159,7 +159,6 @@ impl Naming {
         cgroup.is_some_and(|cgroup| cgroup.part == Part::Pod || own(&cgroup).is_some())
     }
 
-    /// A cgroup is gone.
     pub fn removed(&mut self, id: CgroupId, path: &CgroupPath) {
         self.of_others.remove(path);
         let Some(PodCgroup { pod_uid, .. }) = PodCgroup::below(&self.roots, path) else { return };

@@ -59,7 +59,6 @@ impl Core {
         order.into_iter().for_each(|order| self.carry_out(order));
     }
 
-    /// Does what is due.
     pub(super) fn escalate_due(&mut self) {
         for order in self.escalations.due(self.clock.now()) {
             self.carry_out(order);
@@ -161,7 +160,6 @@ impl Core {
         }
     }
 
-    /// Takes what came of a restart.
     pub(super) fn restarted(&mut self, Restarted { of, result }: Restarted) {
         let now = self.clock.now();
         let (seen, outcome, why) = match result {

@@ -62,7 +62,6 @@ impl Subjects {
         crun::scope(path).filter(|scope| self.wanted(scope).is_some())
     }
 
-    /// Whose a cgroup is.
     pub(super) fn owner(&self, path: &CgroupPath) -> Owner {
         let container = self.naming.container_path(path);
         self.naming.owner(container.as_ref().unwrap_or(path))

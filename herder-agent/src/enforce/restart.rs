@@ -27,9 +27,7 @@ pub struct RestartRequest {
 /// What came of it.
 #[derive(Debug)]
 pub struct Restarted {
-    /// Whose.
     pub of: Subject,
-    /// How it went.
     pub result: Result<(), RestartError>,
 }
 

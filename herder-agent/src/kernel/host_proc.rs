@@ -33,12 +33,9 @@ const KERNEL_THREAD: u64 = 0x0020_0000;
 /// Why the node's processes cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum HostProcError {
-    /// It cannot be opened.
     #[error("cannot open {path}: {source}; give the node's /proc with --proc-root")]
     Open {
-        /// Where it was looked for.
         path: PathBuf,
-        /// What the kernel said.
         source: io::Error,
     },
     /// Something else is there.
@@ -49,7 +46,6 @@ pub enum HostProcError {
         "{0} shows the processes of a container, not of the node; mount the node's /proc (component protect-init) and name it with --proc-root"
     )]
     Namespace(PathBuf),
-    /// Nothing can be written.
     #[error("{0} is mounted read-only; mount it read-write")]
     ReadOnly(PathBuf),
     /// The right to lower a score is missing.
@@ -113,7 +109,6 @@ impl HostProc {
         Ok(entries.filter_map(move |entry| entry.map(pid).transpose()))
     }
 
-    /// One of them.
     pub fn process(&self, pid: u32) -> Result<HostProcess, ProcessError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let directory = openat(&self.root, pid.to_string(), flags, Mode::empty());

@@ -69,6 +69,9 @@ pub trait Source: Send {
     fn poll(&mut self, queue: Queue, now: Monotonic, container_of: ContainerOf<'_>) -> Polled;
 
     /// From now on the arguments of victims are read, or no longer.
+    ///
+    /// # Errors
+    /// When they cannot be read.
     fn read_arguments(&mut self, wanted: bool) -> Result<(), ProbeError> {
         if wanted { Err(ProbeError::OnlyCounts) } else { Ok(()) }
     }

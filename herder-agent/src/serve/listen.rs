@@ -105,7 +105,6 @@ fn bind_one(
 }
 
 impl Listeners {
-    /// What is listened on.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.all.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }

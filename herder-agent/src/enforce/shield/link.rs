@@ -36,23 +36,18 @@ const END_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the thread is made of.
 pub struct Parts {
-    /// Where the node's processes are.
     pub proc_root: PathBuf,
-    /// Where the cgroups are.
     pub cgroup_root: PathBuf,
     /// The cgroup that the mount begins at.
     pub begins_at: CgroupId,
     /// The programs; none without eBPF.
     pub loader: Option<ForkLoader>,
-    /// There is a state file.
     pub has_state: bool,
     /// Inits that may be protected at once; each takes a descriptor.
     pub most: usize,
-    /// Nothing is to be written.
     pub dry_run: bool,
     /// What an earlier agent left.
     pub left: SavedInits,
-    /// Where it is reported.
     pub listener: Arc<dyn Listener>,
 }
 
@@ -66,7 +61,6 @@ pub struct Link {
 }
 
 impl Link {
-    /// Starts the thread.
     pub fn start(parts: Parts, wanted: Wanted) -> io::Result<Self> {
         let (wanted, wants) = watch::channel(Arc::new(wanted));
         // What was left is known, until the thread finds that it is not so.
@@ -85,7 +79,6 @@ impl Link {
         Ok(Link { wanted, found, saved, stop: Some(stop), ended })
     }
 
-    /// From now on this is wanted.
     pub fn want(&self, wanted: Wanted) {
         self.wanted.send_replace(Arc::new(wanted));
     }
@@ -96,7 +89,6 @@ impl Link {
         self.wanted.borrow().clone()
     }
 
-    /// What is so.
     pub fn found(&self) -> Arc<Found> {
         self.found.borrow().clone()
     }

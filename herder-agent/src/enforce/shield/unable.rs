@@ -12,12 +12,10 @@ pub(super) struct Unable {
 }
 
 impl Unable {
-    /// Nothing is written.
     pub(super) fn dry_run() -> Self {
         Unable { reason: Unprotected::DryRun, unreported: None }
     }
 
-    /// Something is missing.
     pub(super) fn missing(why: String) -> Self {
         Unable { reason: Unprotected::Unavailable, unreported: Some(why) }
     }

@@ -113,7 +113,6 @@ impl<F: ForkSource> Worker<F> {
         Worker { unable: Some(unable), ..Self::new(tools) }
     }
 
-    /// Takes what is wanted now.
     pub(super) fn take_wanted(&mut self, wanted: Arc<Wanted>) {
         self.wanted = wanted;
         if self.unable.is_none() {

@@ -23,7 +23,6 @@ pub enum ProcessError {
         "{0}; a process of another user than the agent's takes CAP_DAC_OVERRIDE, a lower score CAP_SYS_RESOURCE"
     )]
     Refused(Errno),
-    /// Any other error.
     #[error("{0}")]
     Other(Errno),
 }

@@ -66,7 +66,6 @@ struct Loaded {
 }
 
 impl ArgumentsProbe {
-    /// For the running kernel.
     pub fn new(facts: KernelFacts) -> Self {
         let mut loader = loader();
         // The loader keeps what it is given for as long as it lives, which is as long as the agent.

@@ -18,7 +18,6 @@ pub enum ForkEvent {
     Forked {
         /// The container, whose init is exempt.
         container: CgroupId,
-        /// The process.
         pid: u32,
         /// When it began, `CLOCK_BOOTTIME` nanoseconds.
         start_boottime: u64,
@@ -27,7 +26,6 @@ pub enum ForkEvent {
     },
     /// The OOM killer found nothing to kill.
     NoVictim {
-        /// When.
         time: Monotonic,
         /// The cgroup whose limit was hit.
         domain: CgroupId,
@@ -65,12 +63,10 @@ pub struct ForkLoader {
 }
 
 impl ForkLoader {
-    /// For the running kernel.
     pub fn new(facts: KernelFacts) -> Self {
         ForkLoader { loader: loader(), facts }
     }
 
-    /// Loads and attaches them.
     pub fn attach(self) -> Result<Forks, ProbeError> {
         if FORK_OBJECT.is_empty() {
             return Err(ProbeError::Stub);
@@ -129,7 +125,6 @@ impl Forks {
             .is_ok()
     }
 
-    /// And no longer.
     pub fn forget(&mut self, container: CgroupId) {
         // It may not be there.
         let _ = self.exempt.remove(&container.0);

@@ -25,7 +25,6 @@ const MOST_RULES: usize = 500;
 /// Something wrong at a place.
 pub struct Wrong(pub Location, pub String);
 
-/// The error of a place.
 pub fn wrong<T>(at: Location, why: impl fmt::Display) -> Result<T, Wrong> {
     Err(Wrong(at, why.to_string()))
 }

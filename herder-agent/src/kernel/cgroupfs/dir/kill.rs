@@ -12,7 +12,6 @@ use rustix::{
 };
 use std::{io, os::fd::OwnedFd};
 
-/// The file.
 pub const KILL: &str = "cgroup.kill";
 
 /// Why the processes of a cgroup cannot be killed by it.
@@ -30,12 +29,9 @@ pub enum KillError {
     /// A read-only mount, or no permission.
     #[error("{KILL} cannot be opened or written ({error}); {remedy}")]
     Refused {
-        /// What the kernel said.
         error: Errno,
-        /// What would help.
         remedy: String,
     },
-    /// Any other error.
     #[error("{KILL}: {0}")]
     Other(Errno),
 }
