@@ -8,7 +8,6 @@
 //! its value back before it grows, and the core must not wait for a procfs. Both sides send each
 //! other the whole of what they want and found, so nothing can be lost between them.
 
-mod forks;
 mod init;
 mod link;
 mod paths;

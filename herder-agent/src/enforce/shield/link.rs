@@ -2,16 +2,15 @@
 
 use super::{
     Found, Listener, Wanted,
-    forks::{ForkSource, NoForks},
     paths::Paths,
     search,
-    unable::Unable,
+    unable::{NoForks, Unable},
     worker::{Tools, Worker},
 };
 use crate::kernel::{
     cgroupfs::{CgroupFs, walk},
     host_proc::{self, HostProc, HostProcError},
-    probe::forks::{ForkLoader, Forks},
+    probe::forks::{ForkLoader, ForkSource, Forks},
     readable::Readable,
 };
 use herder_model::{cgroup::CgroupId, shield::SavedInits};

@@ -6,7 +6,6 @@ mod walk;
 
 use super::{
     Found, Listener, Wanted,
-    forks::ForkSource,
     init::{Init, SETTLED},
     paths::Paths,
     search,
@@ -15,7 +14,7 @@ use super::{
 use crate::kernel::{
     cgroupfs::CgroupFs,
     host_proc::{HostProc, ticks, ticks_now},
-    probe::forks::ForkEvent,
+    probe::forks::{ForkEvent, ForkSource},
 };
 use herder_model::{
     cgroup::{CgroupId, CgroupPath},
