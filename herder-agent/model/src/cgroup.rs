@@ -96,9 +96,14 @@ impl CgroupPath {
         }
     }
 
+    /// The path itself, and then its ancestors.
+    pub fn upwards(&self) -> impl Iterator<Item = Self> {
+        std::iter::successors(Some(self.clone()), Self::parent)
+    }
+
     /// The ancestors, nearest first, the root last, without the path itself.
     pub fn ancestors(&self) -> impl Iterator<Item = Self> {
-        std::iter::successors(self.parent(), Self::parent)
+        self.upwards().skip(1)
     }
 
     /// Whether this is `ancestor` or lies below it.

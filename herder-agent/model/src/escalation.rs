@@ -12,6 +12,7 @@
 pub mod container;
 pub mod node;
 
+use crate::text::shortened;
 use jiff::SignedDuration;
 use serde::Deserialize;
 use std::{fmt, time::Duration};
@@ -153,10 +154,6 @@ pub fn short(time: Duration) -> String {
         seconds if seconds % 60 == 0 && seconds > 0 => format!("{}m", seconds / 60),
         seconds => format!("{seconds}s"),
     }
-}
-
-fn shortened(text: &str) -> String {
-    text.chars().take(64).collect()
 }
 
 #[cfg(test)]

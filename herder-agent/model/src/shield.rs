@@ -121,8 +121,9 @@ pub enum Action {
     Restore(i16),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
+    #[default]
     New,
     Planned,
     Held,
@@ -142,7 +143,7 @@ struct Emergency {
 }
 
 /// One init.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shield {
     phase: Phase,
     own: i16,
@@ -154,7 +155,7 @@ pub struct Shield {
 impl Shield {
     /// One of which nothing is known yet.
     pub fn new() -> Self {
-        Shield { phase: Phase::New, own: 0, again: 0, emergencies: Vec::new() }
+        Self::default()
     }
 
     /// One that an earlier agent has protected, or was about to; its own value.
@@ -263,12 +264,6 @@ impl Shield {
             return Action::None;
         }
         self.restore(Unprotected::NoOtherVictim)
-    }
-}
-
-impl Default for Shield {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -15,7 +15,6 @@ use herder_model::{
     },
     owner::Owner,
 };
-use std::iter;
 
 /// Outside of its containers the limit that was hit is the pod's.
 pub(super) fn limit_of(owner: &Owner, limit: Limit) -> Limit {
@@ -106,7 +105,7 @@ impl Surroundings<'_> {
         let Some(cgroup) = cgroup else { return (None, None) };
         let container = self.subjects.container_of(cgroup);
         let inside = |path: &CgroupPath| path.is_within(&container);
-        let upwards = iter::once(cgroup.clone()).chain(cgroup.ancestors()).take_while(inside);
+        let upwards = cgroup.upwards().take_while(inside);
         let (mut is_group, mut group) = (None, None);
         for path in upwards {
             let Some(value) = self.files.oom_group(&path) else { continue };

@@ -18,8 +18,7 @@ pub(super) fn container_of(
     path: &CgroupPath,
     containers: &HashMap<CgroupPath, CgroupId>,
 ) -> Option<CgroupId> {
-    let of = |path: &CgroupPath| containers.get(path).copied();
-    of(path).or_else(|| path.ancestors().find_map(|above| of(&above)))
+    path.upwards().find_map(|path| containers.get(&path).copied())
 }
 
 /// What may be the init of one container. It holds one process, so that many containers that are

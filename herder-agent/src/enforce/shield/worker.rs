@@ -348,9 +348,8 @@ impl<F: ForkSource> Worker<F> {
         let Some(init) = self.inits.get_mut(&id) else { return };
         let Some(process) = &init.process else { return };
         let Some(path) = search::cgroup(process, &self.tools.paths) else { return };
-        let upwards = std::iter::once(path.clone()).chain(path.ancestors());
         let files = &self.tools.files;
-        init.around = upwards.filter_map(|path| Some((files.id(&path)?, path))).collect();
+        init.around = path.upwards().filter_map(|path| Some((files.id(&path)?, path))).collect();
     }
 
     fn leaves(&mut self, id: CgroupId, own: i16) {
