@@ -28,11 +28,7 @@ pub enum Effect {
     /// It tried again to restore a value, and failed as before: to be counted, not to be logged.
     FailedAgain(OomGroupWrite),
     /// A matched container has this value now, none when it is gone.
-    Effective {
-        owner: Owner,
-        value: Option<bool>,
-        wanted: bool,
-    },
+    Effective { owner: Owner, value: Option<bool>, wanted: bool },
     /// Something keeps a container from being enforced; with none, no longer.
     Blocked {
         cgroup: CgroupPath,

@@ -68,9 +68,7 @@ pub enum Verdict {
     /// Bring the value to this and keep it there.
     Matched(Target),
     /// A rule says: hands off.
-    Leave {
-        rule: Arc<str>,
-    },
+    Leave { rule: Arc<str> },
     /// No rule is for it.
     Unmatched,
     /// The pod's annotation is wrong, so the pod is left alone.

@@ -28,10 +28,7 @@ pub enum KillError {
     Threaded,
     /// A read-only mount, or no permission.
     #[error("{KILL} cannot be opened or written ({error}); {remedy}")]
-    Refused {
-        error: Errno,
-        remedy: String,
-    },
+    Refused { error: Errno, remedy: String },
     #[error("{KILL}: {0}")]
     Other(Errno),
 }
