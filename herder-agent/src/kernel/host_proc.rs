@@ -12,6 +12,7 @@ mod text;
 pub use process::{HostProcess, ProcessError, drop_right};
 pub use text::Lineage;
 
+use crate::kernel::process::has;
 use rustix::{
     fs::{Mode, OFlags, StatVfsMountFlags, fstatfs, fstatvfs, openat},
     io::Errno,
@@ -34,10 +35,7 @@ const KERNEL_THREAD: u64 = 0x0020_0000;
 #[derive(Debug, thiserror::Error)]
 pub enum HostProcError {
     #[error("cannot open {path}: {source}; give the node's /proc with --proc-root")]
-    Open {
-        path: PathBuf,
-        source: io::Error,
-    },
+    Open { path: PathBuf, source: io::Error },
     /// Something else is there.
     #[error("{0} is no procfs; give the node's /proc with --proc-root")]
     Other(PathBuf),
@@ -64,8 +62,7 @@ impl HostProc {
     /// Opens it, and checks that it is the node's and that scores can be lowered.
     pub fn open(path: &Path) -> Result<Self, HostProcError> {
         let found = Self::of_the_node(path)?;
-        let rights = rustix::thread::capabilities(None).map(|sets| sets.effective);
-        if !rights.is_ok_and(|rights| rights.contains(CapabilitySet::SYS_RESOURCE)) {
+        if !has(CapabilitySet::SYS_RESOURCE) {
             return Err(HostProcError::NoRight);
         }
         Ok(found)

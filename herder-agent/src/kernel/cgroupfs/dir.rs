@@ -11,6 +11,7 @@ mod kill;
 pub use kill::{KILL, KillError};
 
 use super::below;
+use crate::kernel::process::has;
 use herder_model::cgroup::{CgroupId, CgroupPath, OOM_GROUP, counters::parse_oom_kill};
 use rustix::{
     fs::{AtFlags, Mode, OFlags, fstat, fstatfs, openat, statat},
@@ -221,9 +222,7 @@ fn refused(error: Errno, owner: Option<u32>) -> DirError {
 
 /// What would help this process, if the file of this owner is refused, or the way to it.
 fn own_remedy(error: Errno, owner: Option<u32>) -> String {
-    let sets = rustix::thread::capabilities(None);
-    let overrides = sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::DAC_OVERRIDE));
-    remedy(error, geteuid().as_raw(), owner, overrides)
+    remedy(error, geteuid().as_raw(), owner, has(CapabilitySet::DAC_OVERRIDE))
 }
 
 /// What would help a process of this user against the kernel's refusal.
