@@ -10,7 +10,7 @@ use herder_model::{
     kill::KillReport,
     oom::{
         Domain, Limit, OomKill, Victim,
-        classify::Scene,
+        classify::Around,
         limit::{Limits, Place},
     },
     owner::Owner,
@@ -44,14 +44,14 @@ impl Surroundings<'_> {
         let (oom_group, by_file) = by_file.unwrap_or_default();
         let tree = &self.cgroups.tree;
         let group = kill.group_cgroup.and_then(|id| tree.path(id).cloned()).or(by_file);
-        let scene = Scene {
+        let around = Around {
             container: container.as_ref(),
             oom_group,
             group: group.as_ref(),
             init: cgroup.as_ref().and_then(|path| naming.init(path)),
             path: |id| self.path(id),
         };
-        let (kind, ends) = (scene.kind(&kill), scene.ends(&kill));
+        let (kind, ends) = (around.kind(&kill), around.ends(&kill));
         let limits = self.limits(&kill, container.as_ref());
         let pods_own = container.as_ref().and_then(|path| naming.pods_own_limit(path));
         let owners: Vec<_> =
