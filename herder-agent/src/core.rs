@@ -15,11 +15,11 @@ mod arguments;
 mod audit;
 mod cgroups;
 mod connected;
-mod containers;
 mod describe;
 mod effects;
 mod escalating;
 mod fates;
+mod following;
 mod govern;
 mod inbox;
 mod kills;
@@ -83,9 +83,7 @@ const POLLS_AT_THE_END: usize = 16;
 /// The v2 hierarchy, or the part of it that the agent looks at.
 #[derive(Clone, Debug)]
 pub struct CgroupMount {
-    /// Where it is mounted.
     pub root: PathBuf,
-    /// The cgroup that is there.
     pub begins_at: CgroupId,
     /// The user of the kubelet, whose all of the way to a pod's cgroups has to be: root, but in
     /// a test.
@@ -96,19 +94,14 @@ pub struct CgroupMount {
 
 /// What the core is made of.
 pub struct CoreConfig {
-    /// What time it is.
     pub clock: Clock,
-    /// Where the kernel's events come from.
     pub source: Box<dyn Source>,
     /// The rules: which value is wanted of which cgroup.
     pub policy: Arc<Policy>,
-    /// What enforces these values.
     pub enforcer: Enforcer,
     /// Where restarts of containers are ordered, and the pause between two of them.
     pub restarts: (RestartRequests, Duration),
-    /// What reports kills, counts and errors.
     pub reporter: Arc<Reporter>,
-    /// Where the cgroups are.
     pub hierarchy: CgroupMount,
     /// Whose the cgroups are.
     pub naming: Naming,
@@ -150,7 +143,6 @@ pub struct Core {
 }
 
 impl Core {
-    /// Takes over the config.
     pub fn new(mut config: CoreConfig) -> Self {
         // A victim that is described when it exits takes as long as its memory.
         let traced = config.source.traced();
@@ -242,7 +234,6 @@ impl Core {
         }
     }
 
-    /// Does what is due by now.
     pub fn run_due(&mut self, now: Monotonic) {
         let is_due = |deadline: Option<Monotonic>| deadline.is_some_and(|due| due <= now);
         if is_due(self.enforcer.due()) {

@@ -247,7 +247,6 @@ impl Enforcer {
         }
     }
 
-    /// The cgroup was removed.
     pub fn removed(&mut self, id: CgroupId) {
         self.beyond.remove(&id);
         self.left.remove(&id);

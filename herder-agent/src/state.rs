@@ -5,15 +5,10 @@
 
 mod place;
 
-use herder_model::{
-    cgroup::CgroupId,
-    saved::{SavedCgroup, SavedCgroups},
-    shield::{SavedInit, SavedInits},
-};
+use herder_model::{cgroup::CgroupId, saved::SavedCgroups, shield::SavedInits};
 use place::Place;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -47,13 +42,13 @@ impl Default for State {
 struct Saved {
     boot_id: String,
     /// Earlier versions took each mount for the whole hierarchy.
-    begins_at: Option<u64>,
+    begins_at: Option<CgroupId>,
     /// The first versions had none.
     oom_kills: Option<u64>,
-    cgroups: HashMap<u64, SavedCgroup>,
+    cgroups: SavedCgroups,
     /// Versions before 0.3 had none.
     #[serde(default)]
-    inits: HashMap<u64, SavedInit>,
+    inits: SavedInits,
 }
 
 /// Why the state of an earlier agent cannot be used, or this one's not be kept.
@@ -102,22 +97,16 @@ impl StateFile {
         if saved.boot_id != self.boot_id {
             return Ok(State::default());
         }
-        let cgroups = saved.cgroups.into_iter().map(|(id, left)| (CgroupId(id), left)).collect();
-        let begins_at = saved.begins_at.map_or(CgroupId::HIERARCHY_ROOT, CgroupId);
-        let inits = saved.inits.into_iter().map(|(id, init)| (CgroupId(id), init)).collect();
-        Ok(State { begins_at, oom_kills: saved.oom_kills, cgroups, inits })
+        let Saved { begins_at, oom_kills, cgroups, inits, .. } = saved;
+        let begins_at = begins_at.unwrap_or(CgroupId::HIERARCHY_ROOT);
+        Ok(State { begins_at, oom_kills, cgroups, inits })
     }
 
     /// Puts a state in the place of the one before, as a whole.
     pub fn save(&self, state: &State) -> Result<(), StateError> {
-        let cgroups = state.cgroups.iter().map(|(id, left)| (id.0, left.clone())).collect();
-        let saved = Saved {
-            boot_id: self.boot_id.clone(),
-            begins_at: Some(state.begins_at.0),
-            oom_kills: state.oom_kills,
-            cgroups,
-            inits: state.inits.iter().map(|(id, init)| (id.0, init.clone())).collect(),
-        };
+        let State { begins_at, oom_kills, cgroups, inits } = state.clone();
+        let boot_id = self.boot_id.clone();
+        let saved = Saved { boot_id, begins_at: Some(begins_at), oom_kills, cgroups, inits };
         let text = serde_json::to_vec(&saved)
             .map_err(|source| StateError::Json { path: self.path.clone(), source })?;
         Place::open(&self.path)?.replace(&text)
@@ -131,7 +120,9 @@ fn failed(path: &Path, source: io::Error) -> StateError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use herder_model::{cgroup::CgroupPath, clock::Monotonic};
+    use herder_model::{
+        cgroup::CgroupPath, clock::Monotonic, saved::SavedCgroup, shield::SavedInit,
+    };
 
     fn file(name: &str) -> StateFile {
         let path = std::env::temp_dir().join(format!("herder-{name}-{}.json", std::process::id()));
@@ -156,6 +147,9 @@ mod tests {
         let inits = SavedInits::from([(CgroupId(7), init)]);
         let state = State { begins_at: CgroupId(5), oom_kills: Some(9), cgroups, inits };
         file.save(&state).unwrap();
+        let text = fs::read_to_string(&file.path).unwrap();
+        assert!(text.contains("\"begins_at\":5,\"oom_kills\":9,\"cgroups\":{\"7\":{"), "{text}");
+        assert!(text.contains("\"inits\":{\"7\":{"), "{text}");
         assert_eq!(file.load().unwrap(), state);
         let later = StateFile { boot_id: "another".into(), ..file.clone() };
         assert_eq!(later.load().unwrap(), State::default());

@@ -27,7 +27,6 @@ pub struct ProcessKey {
 pub struct VictimArguments {
     /// When the signal was delivered.
     pub time: Monotonic,
-    /// Which process.
     pub process: ProcessKey,
     /// None where it was not in memory.
     pub read: Option<Arguments>,
@@ -119,7 +118,6 @@ pub struct ShownArguments {
     pub text: Option<String>,
     /// There was more.
     pub cut: bool,
-    /// Why they are not known.
     pub missing: Option<Missing>,
 }
 

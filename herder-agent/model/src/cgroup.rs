@@ -19,7 +19,9 @@ pub const OOM_GROUP: &str = "memory.oom.group";
 
 /// A cgroup's kernfs node id, which is its directory's inode number
 /// (`cgroup_id()`, include/linux/cgroup.h).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub struct CgroupId(pub u64);
 
 /// A cgroup's path on the v2 hierarchy, as the kernel writes it: absolute, `/`
@@ -96,9 +98,14 @@ impl CgroupPath {
         }
     }
 
+    /// The path itself, and then its ancestors.
+    pub fn upwards(&self) -> impl Iterator<Item = Self> {
+        std::iter::successors(Some(self.clone()), Self::parent)
+    }
+
     /// The ancestors, nearest first, the root last, without the path itself.
     pub fn ancestors(&self) -> impl Iterator<Item = Self> {
-        std::iter::successors(self.parent(), Self::parent)
+        self.upwards().skip(1)
     }
 
     /// Whether this is `ancestor` or lies below it.

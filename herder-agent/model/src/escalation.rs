@@ -12,6 +12,7 @@
 pub mod container;
 pub mod node;
 
+use crate::text::shortened;
 use jiff::SignedDuration;
 use serde::Deserialize;
 use std::{fmt, time::Duration};
@@ -52,7 +53,6 @@ labels! {
 labels! {
     /// What came of an escalation.
     pub enum Outcome {
-        /// It was done.
         Done = "ok",
         /// This kernel has no `cgroup.kill`, so `memory.oom.group` was set to 1 in its place.
         GroupInstead = "group-instead",
@@ -77,25 +77,18 @@ pub enum EscalateError {
     /// Not of the form of an annotation.
     #[error("{0:?} is not of the form 3/5m=restart: kills, a time, and group or restart")]
     Form(String),
-    /// A number of kills out of bounds.
     #[error("{0} is not a number of kills from 1 to {MOST_AFTER}")]
     After(String),
-    /// No duration.
     #[error("{0:?} is no duration; write a number with its unit, such as 30s, 5m or 1h")]
     Duration(String),
-    /// A duration out of bounds.
     #[error("{0:?} is out of bounds: from 1s to 24h")]
     Within(String),
-    /// Not one of the words.
     #[error("{0:?} is none of group, restart")]
     To(String),
 }
 
 impl Escalate {
     /// After so many kills within a time.
-    ///
-    /// # Errors
-    /// When the number is out of bounds.
     pub fn new(after: u64, within: Duration, to: To) -> Result<Self, EscalateError> {
         let bounded =
             u8::try_from(after).ok().filter(|it| (1..=MOST_AFTER).contains(&(*it).into()));
@@ -103,10 +96,8 @@ impl Escalate {
         Ok(Escalate { after, within, to })
     }
 
-    /// The value of a pod's annotation, such as `3/5m=restart`.
-    ///
-    /// # Errors
-    /// When it is none; the text of the error is short however long the value is.
+    /// The value of a pod's annotation, such as `3/5m=restart`. The text of the error is short
+    /// however long the value is.
     pub fn parse(text: &str) -> Result<Self, EscalateError> {
         let parts = || {
             let (kills, to) = text.trim().split_once('=')?;
@@ -124,7 +115,6 @@ impl Escalate {
         Self::new(after, duration(within)?, to)
     }
 
-    /// How many kills.
     pub fn after(self) -> usize {
         self.after.into()
     }
@@ -134,7 +124,6 @@ impl Escalate {
         self.within
     }
 
-    /// What follows.
     pub fn to(self) -> To {
         self.to
     }
@@ -148,9 +137,6 @@ impl fmt::Display for Escalate {
 }
 
 /// A time within the bounds, as people write it: `30s`, `5m`, `1h`.
-///
-/// # Errors
-/// When it is none.
 pub fn duration(text: &str) -> Result<Duration, EscalateError> {
     let is_short = text.len() <= 32;
     let parsed = Some(text).filter(|_| is_short).and_then(|it| it.parse::<SignedDuration>().ok());
@@ -168,10 +154,6 @@ pub fn short(time: Duration) -> String {
         seconds if seconds % 60 == 0 && seconds > 0 => format!("{}m", seconds / 60),
         seconds => format!("{seconds}s"),
     }
-}
-
-fn shortened(text: &str) -> String {
-    text.chars().take(64).collect()
 }
 
 #[cfg(test)]

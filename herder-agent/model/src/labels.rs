@@ -12,10 +12,8 @@ macro_rules! labels {
         pub enum $name { $($(#[$of_value])* $value,)+ }
 
         impl $name {
-            /// All values.
             pub const ALL: [Self; [$($text),+].len()] = [$(Self::$value),+];
 
-            /// The text of a value.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$value => $text,)+ }
             }

@@ -28,10 +28,7 @@ use crate::{
 use elimination::Patience;
 use runtime::{RuntimeContainer, RuntimeContainers};
 use siblings::Siblings;
-use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    iter,
-};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 /// Pods without cgroups of which the order of their last ones is remembered.
 const MOST_ENDED: usize = 256;
@@ -99,9 +96,8 @@ impl Naming {
 
     /// The pod and part that a cgroup belongs to, whether or not anything is known of it.
     pub fn parse(&self, path: &CgroupPath) -> Option<PodCgroup> {
-        let mut upwards = iter::once(path.clone()).chain(path.ancestors());
         let is_of_others =
-            !self.of_others.is_empty() && upwards.any(|path| self.of_others.contains(&path));
+            !self.of_others.is_empty() && path.upwards().any(|path| self.of_others.contains(&path));
         PodCgroup::below(&self.roots, path).filter(|_| !is_of_others)
     }
 
@@ -159,7 +155,6 @@ impl Naming {
         cgroup.is_some_and(|cgroup| cgroup.part == Part::Pod || own(&cgroup).is_some())
     }
 
-    /// A cgroup is gone.
     pub fn removed(&mut self, id: CgroupId, path: &CgroupPath) {
         self.of_others.remove(path);
         let Some(PodCgroup { pod_uid, .. }) = PodCgroup::below(&self.roots, path) else { return };

@@ -72,7 +72,6 @@ pub struct Victim {
     /// Command name; chosen by the process itself, so never trusted.
     pub comm: String,
     pub uid: u32,
-    /// `oom_score_adj`, if known.
     pub oom_score_adj: Option<i32>,
     /// Memory sizes at the time of the mark, if known.
     pub sizes: Option<Sizes>,

@@ -79,7 +79,6 @@ pub struct Pod {
     /// The memory limit of the pod as a whole in bytes, if its spec has one (pod-level
     /// resources), and not only its containers.
     pub memory_limit: Option<u64>,
-    /// Where it is reached.
     pub addresses: Addresses,
 }
 

@@ -33,7 +33,6 @@ pub struct Scene {
     pub finding: Option<Finding>,
     /// The cgroup whose limit was hit, at the decision; none of the node.
     pub memory: Option<Usage>,
-    /// Its swap.
     pub swap: Option<Usage>,
     /// How many processes the kernel looked at.
     pub looked_at: Option<u32>,
@@ -41,7 +40,6 @@ pub struct Scene {
     pub candidates: Vec<Process>,
     /// Seconds from the mark until the files were read.
     pub read_seconds: Option<f64>,
-    /// The victim's container.
     pub container: Option<Figures>,
     /// The cgroup whose limit was hit, where that is another.
     pub domain: Option<Figures>,
@@ -56,19 +54,14 @@ pub struct Scene {
 pub struct Process {
     /// Process id on the node.
     pub pid: u32,
-    /// Command name.
     pub comm: String,
-    /// Whether it was killed.
     pub killed: bool,
-    /// `oom_score_adj`, if known.
     pub oom_score_adj: Option<i32>,
     /// All of its memory with what is swapped out; none if it had none of its own: its first
     /// thread had exited.
     pub size: Option<u64>,
-    /// What that is made of.
     #[serde(flatten)]
     pub footprint: Option<Footprint>,
-    /// Id of its cgroup.
     pub cgroup_id: Option<u64>,
     /// Path of its cgroup, or of the nearest above it that is known.
     pub cgroup: Option<CgroupPath>,
@@ -76,40 +69,31 @@ pub struct Process {
     pub owner: Option<String>,
 }
 
-/// A container of a node that was full.
+/// A container of a node that was full; its memory in bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NodeContainer {
     /// `NAMESPACE/POD/CONTAINER`, or a cgroup outside of pods.
     pub owner: String,
-    /// Its memory.
     pub memory: u64,
     /// What its pod's spec requests for it.
     pub request: Option<u64>,
-    /// Its limit.
     pub limit: Option<u64>,
 }
 
 /// Something that is not known of a kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Missing {
-    /// Which part of the scene.
     pub what: Part,
-    /// The reason.
     pub why: Why,
 }
 
 labels! {
-    /// A part of a scene.
     pub enum Part {
-        /// [`Scene::candidates`].
         Candidates = "candidates",
         /// [`Scene::memory`] and [`Scene::swap`].
         Memory = "memory",
-        /// [`Scene::container`].
         Container = "container",
-        /// [`Scene::domain`].
         Domain = "domain",
-        /// [`Scene::containers`].
         Containers = "containers",
     }
 }
@@ -149,7 +133,6 @@ impl Scene {
             largest.into_iter().map(|candidate| Process::new(candidate, victims)).collect();
     }
 
-    /// Something is not known.
     pub fn lacks(&mut self, what: Part, why: Why) {
         self.missing.push(Missing { what, why });
     }

@@ -73,7 +73,6 @@ labels! {
         Refused = "refused",
         /// More inits are to be protected than there is room for: [`MOST`].
         TooMany = "too-many",
-        /// Nothing is written in a dry run.
         DryRun = "dry-run",
         /// This agent cannot protect any init.
         Unavailable = "unavailable",
@@ -83,13 +82,11 @@ labels! {
 /// What was seen of an init.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// Its score was read.
     Score(i16),
     /// Its own value is in the state file, and its score is this now.
     Saved(i16),
     /// -1000 was written.
     Written,
-    /// The kernel refused that.
     Refused,
     /// Its own value was written back, or it has set another, or it has ended.
     Restored,
@@ -104,7 +101,6 @@ pub enum Seen {
 /// An attempt of the OOM killer without a victim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// When it was.
     pub at: Monotonic,
     /// The cgroup whose limit was hit: the container's, or one around it.
     pub domain: CgroupId,
@@ -115,7 +111,6 @@ pub struct Attempt {
 /// What to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Nothing.
     None,
     /// Save its own value, and then report [`Seen::Saved`].
     Save,
@@ -126,8 +121,9 @@ pub enum Action {
     Restore(i16),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
+    #[default]
     New,
     Planned,
     Held,
@@ -147,7 +143,7 @@ struct Emergency {
 }
 
 /// One init.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shield {
     phase: Phase,
     own: i16,
@@ -159,7 +155,7 @@ pub struct Shield {
 impl Shield {
     /// One of which nothing is known yet.
     pub fn new() -> Self {
-        Shield { phase: Phase::New, own: 0, again: 0, emergencies: Vec::new() }
+        Self::default()
     }
 
     /// One that an earlier agent has protected, or was about to; its own value.
@@ -268,12 +264,6 @@ impl Shield {
             return Action::None;
         }
         self.restore(Unprotected::NoOtherVictim)
-    }
-}
-
-impl Default for Shield {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -20,3 +20,8 @@ pub fn clean(comm: &str) -> String {
         .map(|c| if c.is_alphanumeric() || "-_./:+@".contains(c) { c } else { '?' })
         .collect()
 }
+
+/// What an error message shows of a text: an annotation may have 256 KiB.
+pub fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}

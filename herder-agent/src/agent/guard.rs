@@ -81,9 +81,6 @@ impl Rules {
 }
 
 /// Whether a file of `--web-config-file` makes clients authenticate themselves.
-///
-/// # Errors
-/// When it cannot be read, or is not what it should be.
 pub fn authenticates(path: &Path) -> Result<bool, String> {
     AccessFiles::read(path, read_text).asks_who_it_is().map_err(|error| error.to_string())
 }

@@ -97,7 +97,6 @@ impl Cgroups {
         self.walked
     }
 
-    /// A walk begins.
     pub(super) fn begin_walk(&mut self) {
         self.tree.begin_walk();
         self.way.clear();
@@ -117,7 +116,6 @@ impl Cgroups {
         self.way.iter().filter(|(id, _)| self.tree.path(*id).is_none()).cloned().collect()
     }
 
-    /// The walk has passed it.
     pub(super) fn walked_past(&mut self, id: CgroupId, path: CgroupPath) {
         self.way.push((id, path));
     }

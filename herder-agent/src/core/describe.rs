@@ -10,12 +10,11 @@ use herder_model::{
     kill::KillReport,
     oom::{
         Domain, Limit, OomKill, Victim,
-        classify::Scene,
+        classify::Around,
         limit::{Limits, Place},
     },
     owner::Owner,
 };
-use std::iter;
 
 /// Outside of its containers the limit that was hit is the pod's.
 pub(super) fn limit_of(owner: &Owner, limit: Limit) -> Limit {
@@ -45,14 +44,14 @@ impl Surroundings<'_> {
         let (oom_group, by_file) = by_file.unwrap_or_default();
         let tree = &self.cgroups.tree;
         let group = kill.group_cgroup.and_then(|id| tree.path(id).cloned()).or(by_file);
-        let scene = Scene {
+        let around = Around {
             container: container.as_ref(),
             oom_group,
             group: group.as_ref(),
             init: cgroup.as_ref().and_then(|path| naming.init(path)),
             path: |id| self.path(id),
         };
-        let (kind, ends) = (scene.kind(&kill), scene.ends(&kill));
+        let (kind, ends) = (around.kind(&kill), around.ends(&kill));
         let limits = self.limits(&kill, container.as_ref());
         let pods_own = container.as_ref().and_then(|path| naming.pods_own_limit(path));
         let owners: Vec<_> =
@@ -106,7 +105,7 @@ impl Surroundings<'_> {
         let Some(cgroup) = cgroup else { return (None, None) };
         let container = self.subjects.container_of(cgroup);
         let inside = |path: &CgroupPath| path.is_within(&container);
-        let upwards = iter::once(cgroup.clone()).chain(cgroup.ancestors()).take_while(inside);
+        let upwards = cgroup.upwards().take_while(inside);
         let (mut is_group, mut group) = (None, None);
         for path in upwards {
             let Some(value) = self.files.oom_group(&path) else { continue };

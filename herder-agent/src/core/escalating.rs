@@ -59,7 +59,6 @@ impl Core {
         order.into_iter().for_each(|order| self.carry_out(order));
     }
 
-    /// Does what is due.
     pub(super) fn escalate_due(&mut self) {
         for order in self.escalations.due(self.clock.now()) {
             self.carry_out(order);
@@ -161,7 +160,6 @@ impl Core {
         }
     }
 
-    /// Takes what came of a restart.
     pub(super) fn restarted(&mut self, Restarted { of, result }: Restarted) {
         let now = self.clock.now();
         let (seen, outcome, why) = match result {
@@ -197,10 +195,7 @@ impl Core {
         self.notices.notice_escalation(&self.subjects.naming, of, outcome, why);
     }
 
-    /// Whether no more would be hit than the container that had the kills.
-    ///
-    /// # Errors
-    /// When that is not so; says why.
+    /// Whether no more would be hit than the container that had the kills; if more would, why.
     fn is_one_container(&self, of: &Subject) -> Result<(), &'static str> {
         let Subject { path, .. } = of;
         if let Some(cgroup) = self.subjects.naming.parse(path) {

@@ -60,18 +60,6 @@ impl Kills {
         parts.into_iter().flatten().min()
     }
 
-    /// What the marks amount to by now.
-    fn outcomes(&mut self) -> Vec<Outcome> {
-        let mut outcomes = self.assembler.outcomes();
-        for outcome in &outcomes {
-            if let Outcome::Missing(victims) = outcome {
-                self.losses.missing(*victims);
-            }
-        }
-        outcomes.retain(|outcome| !matches!(outcome, Outcome::Missing(_)));
-        outcomes
-    }
-
     /// How many victims were still exiting when the kernel chose an init
     /// ([`KillReport::exiting`]).
     fn exiting(&mut self, report: &KillReport, container: &CgroupPath) -> usize {
@@ -146,7 +134,7 @@ impl Core {
     }
 
     fn report_kills(&mut self) {
-        for outcome in self.kills.outcomes() {
+        for outcome in self.kills.assembler.outcomes() {
             match outcome {
                 Outcome::Kill(kill) => {
                     let kill = self.of_this_node(kill);
@@ -155,7 +143,7 @@ impl Core {
                 Outcome::NoKill(reason, victim) => {
                     self.reporter.no_kill(reason, victim.tgid, victim.tid);
                 }
-                Outcome::Missing(_) => {}
+                Outcome::Missing(victims) => self.kills.losses.missing(victims),
             }
         }
     }
@@ -222,16 +210,6 @@ mod tests {
             kills: marks,
             marks,
         }
-    }
-
-    #[test]
-    fn what_is_missing_is_a_loss_and_no_outcome() {
-        let now = Monotonic(9);
-        let mut kills = Kills::new(Traced { kills: true, ..Traced::default() }, false);
-        kills.assembler.decided(end(5, 3), now);
-        assert_eq!(kills.outcomes(), []);
-        assert_eq!(kills.lost(&[], now), [(Lost::VictimMissing, 3)]);
-        assert_eq!(kills.lost(&[], now), []);
     }
 
     #[test]

@@ -12,7 +12,6 @@ use herder_model::{
         levels::{Inferred, Levels},
     },
 };
-use std::iter;
 
 impl Core {
     /// What the cgroups that are there at the start have counted until now.
@@ -76,8 +75,7 @@ impl Core {
     fn domain(&mut self, path: &CgroupPath) -> Domain {
         let now = self.clock.now();
         let Some(over_limit) = &mut self.kills.over_limit else { return Domain::Unknown };
-        let upwards = iter::once(path.clone()).chain(path.ancestors());
-        let upwards = upwards.filter(|path| *path != CgroupPath::root());
+        let upwards = path.upwards().filter(|path| *path != CgroupPath::root());
         let counts = upwards.map(|path| counted(&self.files, &path));
         over_limit.domain(counts, now)
     }

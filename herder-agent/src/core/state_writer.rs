@@ -31,7 +31,6 @@ impl StateWriter {
         self.file.is_some()
     }
 
-    /// Whether it is being written.
     pub(super) fn is_saving(&self) -> bool {
         self.saving.is_some()
     }
@@ -48,7 +47,6 @@ impl StateWriter {
         self.changed.filter(|_| self.saving.is_none()).map(|changed| changed + SOON)
     }
 
-    /// Saves it.
     pub(super) fn save(&mut self, state: State) {
         self.changed = None;
         self.saving = self.file.clone().map(|file| spawn_blocking(move || file.save(&state)));

@@ -9,7 +9,7 @@ use herder_model::{
     owner::{Owner, crun},
     rules::matching::{Policy, Target, Verdict},
 };
-use std::{iter, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 /// Once the pods are known, their containers' names are known at most this much later. For a pod
 /// that is just being made, the kubelet reports them with some seconds' delay.
@@ -62,7 +62,6 @@ impl Subjects {
         crun::scope(path).filter(|scope| self.wanted(scope).is_some())
     }
 
-    /// Whose a cgroup is.
     pub(super) fn owner(&self, path: &CgroupPath) -> Owner {
         let container = self.naming.container_path(path);
         self.naming.owner(container.as_ref().unwrap_or(path))
@@ -74,14 +73,14 @@ impl Subjects {
         if let Some(container) = self.naming.container_path(path) {
             return container;
         }
-        let upwards = || iter::once(path.clone()).chain(path.ancestors());
-        let matched = upwards()
+        let matched = path
+            .upwards()
             .find(|path| self.wanted(path).is_some())
             .map(|found| self.scope_of(&found).unwrap_or(found));
         let unit = |path: &CgroupPath| {
             path.name().ends_with(".scope") || path.name().ends_with(".service")
         };
-        matched.or_else(|| upwards().find(unit)).unwrap_or_else(|| path.clone())
+        matched.or_else(|| path.upwards().find(unit)).unwrap_or_else(|| path.clone())
     }
 
     /// Takes a cgroup that was found. What leads to a pod is looked at with the pod and
@@ -100,7 +99,7 @@ impl Subjects {
         files: &CgroupFs,
     ) -> Option<ContainerOfPod> {
         if let Some(pod) = self.naming.pod_path(path) {
-            let upwards: Vec<_> = iter::once(pod.clone()).chain(pod.ancestors()).collect();
+            let upwards: Vec<_> = pod.upwards().collect();
             // The mount's own root is whose the node is.
             let down = upwards.into_iter().rev().skip(1);
             let mut owners = down.filter_map(|path| Some((files.owner_uid(&path)?, path)));

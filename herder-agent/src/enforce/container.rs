@@ -144,17 +144,14 @@ impl Container {
         self.watched.value().is_some()
     }
 
-    /// Which cgroup it is.
     pub(super) fn id(&self) -> CgroupId {
         self.id
     }
 
-    /// Where it is.
     pub(super) fn path(&self) -> &CgroupPath {
         &self.path
     }
 
-    /// The rule that it is under.
     pub(super) fn rule(&self) -> &Arc<str> {
         &self.target.rule
     }

@@ -15,7 +15,6 @@ use std::{collections::BTreeMap, sync::Arc};
 /// How many processes the kernel has killed in a matched cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counted {
-    /// Which cgroup.
     pub id: CgroupId,
     /// The kernel's count.
     pub oom_kills: u64,
@@ -29,19 +28,10 @@ pub enum Effect {
     /// It tried again to restore a value, and failed as before: to be counted, not to be logged.
     FailedAgain(OomGroupWrite),
     /// A matched container has this value now, none when it is gone.
-    Effective {
-        /// Whose container.
-        owner: Owner,
-        /// Its value.
-        value: Option<bool>,
-        /// What its rule wants.
-        wanted: bool,
-    },
+    Effective { owner: Owner, value: Option<bool>, wanted: bool },
     /// Something keeps a container from being enforced; with none, no longer.
     Blocked {
-        /// The container's cgroup.
         cgroup: CgroupPath,
-        /// Its rule.
         rule: Arc<str>,
         /// What it is, and for people, with what to do.
         obstacle: Option<(Obstacle, String)>,

@@ -17,9 +17,7 @@ const QUIET: Duration = Duration::from_secs(10 * 60);
 /// Something that the owner of a matched container should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnforcementEvent {
-    /// Its cgroup.
     pub cgroup: CgroupPath,
-    /// What its rule wants.
     pub target: Target,
     /// What has happened.
     pub change: Change,

@@ -27,7 +27,6 @@ pub const BUILT_WITHIN: Duration = Duration::from_secs(5);
 /// Where a container is.
 #[derive(Clone, Debug)]
 pub struct Place<'a> {
-    /// Its cgroup.
     pub path: &'a CgroupPath,
     /// The scope around it, if crun has made this cgroup in it and a rule matches both.
     pub scope: Option<CgroupPath>,

@@ -27,9 +27,7 @@ pub struct RestartRequest {
 /// What came of it.
 #[derive(Debug)]
 pub struct Restarted {
-    /// Whose.
     pub of: Subject,
-    /// How it went.
     pub result: Result<(), RestartError>,
 }
 
@@ -69,9 +67,6 @@ pub struct RestartRequests(Option<mpsc::Sender<RestartRequest>>);
 
 impl RestartRequests {
     /// Orders one, without waiting. The node has one at a time, so there is room.
-    ///
-    /// # Errors
-    /// When nothing takes it.
     pub fn ask(&self, request: RestartRequest) -> Result<(), Restarted> {
         let of = request.of.clone();
         let sent = self.0.as_ref().map(|to| to.try_send(request));
@@ -128,10 +123,7 @@ impl Enforcer {
         directory.is_some_and(CgroupDir::has_kill)
     }
 
-    /// The order to kill all processes of a container.
-    ///
-    /// # Errors
-    /// When the container is not under a rule any more, or no descriptor is left.
+    /// The order to kill all processes of a container that is under a rule.
     pub fn restart(&self, of: Subject, lease: Lease) -> Result<RestartRequest, Restarted> {
         let directory = self.containers.get(&of.id).and_then(|it| it.directory());
         let directory = directory.ok_or(RestartError::Revoked);

@@ -8,7 +8,6 @@
 //! its value back before it grows, and the core must not wait for a procfs. Both sides send each
 //! other the whole of what they want and found, so nothing can be lost between them.
 
-mod forks;
 mod init;
 mod link;
 mod paths;
@@ -30,9 +29,7 @@ use std::{
 /// A container whose init a rule wants to be protected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protect {
-    /// Its cgroup.
     pub path: CgroupPath,
-    /// The rule.
     pub rule: Arc<str>,
     /// Process id of its init on the node, if the runtime has reported it.
     pub init: Option<u32>,
@@ -41,7 +38,6 @@ pub struct Protect {
 /// All that is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// What rules want.
     pub containers: BTreeMap<CgroupId, Protect>,
     /// What an earlier agent left, as long as it is not certain whether a rule wants it.
     pub keep: BTreeSet<CgroupId>,
@@ -75,7 +71,6 @@ herder_model::labels! {
 /// How that went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScoreWrite {
-    /// Written.
     Ok,
     /// The process had ended.
     Gone,
@@ -89,7 +84,6 @@ impl ScoreWrite {
     /// The values of the label `result`.
     pub const LABELS: [&str; 4] = ["ok", "gone", "own", "error"];
 
-    /// The value of the label.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Ok => "ok",

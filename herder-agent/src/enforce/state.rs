@@ -20,7 +20,6 @@ pub(super) enum Provenance {
     Preexisting(Option<bool>),
     /// An earlier agent, or the runtime at our request, has put our value in place of this one.
     Inherited {
-        /// The value before.
         original: bool,
         /// The cgroup was there before the agent knew it.
         was_there: bool,
@@ -59,7 +58,6 @@ pub(super) enum Seen {
     Writable(bool),
     /// The agent's write for this cause went well.
     Written {
-        /// Why it was made.
         cause: Cause,
         /// inotify will report it.
         watched: bool,
@@ -86,10 +84,8 @@ pub(super) enum Seen {
     Restored,
 }
 
-/// What to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Nothing.
     None,
     /// Open the file for writing without writing: what cannot be written could not be kept.
     TryOpen,
@@ -309,7 +305,6 @@ impl OomGroupState {
         self.echo == Echo::OwnWrite
     }
 
-    /// What the rule wants.
     pub(super) fn wanted(&self) -> bool {
         self.wanted
     }

@@ -12,6 +12,7 @@ mod text;
 pub use process::{HostProcess, ProcessError, drop_right};
 pub use text::Lineage;
 
+use crate::kernel::process::has;
 use rustix::{
     fs::{Mode, OFlags, StatVfsMountFlags, fstatfs, fstatvfs, openat},
     io::Errno,
@@ -33,14 +34,8 @@ const KERNEL_THREAD: u64 = 0x0020_0000;
 /// Why the node's processes cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum HostProcError {
-    /// It cannot be opened.
     #[error("cannot open {path}: {source}; give the node's /proc with --proc-root")]
-    Open {
-        /// Where it was looked for.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
+    Open { path: PathBuf, source: io::Error },
     /// Something else is there.
     #[error("{0} is no procfs; give the node's /proc with --proc-root")]
     Other(PathBuf),
@@ -49,7 +44,6 @@ pub enum HostProcError {
         "{0} shows the processes of a container, not of the node; mount the node's /proc (component protect-init) and name it with --proc-root"
     )]
     Namespace(PathBuf),
-    /// Nothing can be written.
     #[error("{0} is mounted read-only; mount it read-write")]
     ReadOnly(PathBuf),
     /// The right to lower a score is missing.
@@ -66,22 +60,15 @@ pub struct HostProc {
 
 impl HostProc {
     /// Opens it, and checks that it is the node's and that scores can be lowered.
-    ///
-    /// # Errors
-    /// When it is not, or they cannot.
     pub fn open(path: &Path) -> Result<Self, HostProcError> {
         let found = Self::of_the_node(path)?;
-        let rights = rustix::thread::capabilities(None).map(|sets| sets.effective);
-        if !rights.is_ok_and(|rights| rights.contains(CapabilitySet::SYS_RESOURCE)) {
+        if !has(CapabilitySet::SYS_RESOURCE) {
             return Err(HostProcError::NoRight);
         }
         Ok(found)
     }
 
     /// Opens it, and checks that it is the node's and that scores can be raised.
-    ///
-    /// # Errors
-    /// When it is not, or they cannot.
     pub fn of_the_node(path: &Path) -> Result<Self, HostProcError> {
         let found = Self::open_any(path)?;
         if fstatfs(&found.root).map_err(|error| failed(path, error))?.f_type != PROC_MAGIC {
@@ -107,28 +94,18 @@ impl HostProc {
     }
 
     /// Any directory in its place, for tests of what is done in one.
-    ///
-    /// # Errors
-    /// When it cannot be opened.
     #[cfg(test)]
     pub fn unchecked(path: &Path) -> Result<Self, HostProcError> {
         Self::open_any(path)
     }
 
     /// The processes that there are. An error among them means that others are missing.
-    ///
-    /// # Errors
-    /// When the directory cannot be read.
     pub fn pids(&self) -> io::Result<impl Iterator<Item = io::Result<u32>> + use<>> {
         let pid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
         let entries = fs::read_dir(&self.path)?;
         Ok(entries.filter_map(move |entry| entry.map(pid).transpose()))
     }
 
-    /// One of them.
-    ///
-    /// # Errors
-    /// When it is gone.
     pub fn process(&self, pid: u32) -> Result<HostProcess, ProcessError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let directory = openat(&self.root, pid.to_string(), flags, Mode::empty());

@@ -64,7 +64,6 @@ pub enum ProbeError {
 
 /// The attached programs. Dropping it detaches them.
 pub struct Probe {
-    /// What is attached.
     pub traced: Traced,
     pub facts: KernelFacts,
     kills: RingBuf<MapData>,

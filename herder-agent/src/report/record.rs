@@ -25,9 +25,7 @@ pub struct KillRecord {
     pub id: u64,
     /// When the kernel marked the victim, RFC 3339, UTC.
     pub time: String,
-    /// Sub-process, init or group.
     pub kind: Kind,
-    /// Whose limit mattered.
     pub limit: Limit,
     /// The limit that the kernel hit; none if that was not read.
     pub limit_bytes: Option<u64>,
@@ -42,9 +40,7 @@ pub struct KillRecord {
     pub exiting: usize,
     /// Namespace of the pod, if it is one.
     pub namespace: Option<String>,
-    /// Name of the pod.
     pub pod: Option<String>,
-    /// Name of the container.
     pub container: Option<String>,
     /// The chosen victim's cgroup.
     pub cgroup: Option<String>,
@@ -52,13 +48,10 @@ pub struct KillRecord {
     pub group_cgroup: Option<String>,
     /// The pod's UID as its cgroup has it, that is, a static pod's config hash.
     pub pod_uid: Option<PodUid>,
-    /// The pod's quality-of-service class.
     pub qos_class: Option<QosClass>,
     /// The container's ID at its runtime.
     pub container_id: Option<ContainerId>,
-    /// The container's runtime.
     pub runtime: Option<Runtime>,
-    /// The rule that the container is under.
     pub rule: Option<String>,
     /// Processes that were killed.
     pub processes: usize,
@@ -102,7 +95,8 @@ pub struct RestartRecord {
     pub seen: String,
 }
 
-/// A killed process. Without eBPF only the number of them is known, and their cgroup.
+/// A killed process; its memory in bytes. Without eBPF only the number of them is known, and their
+/// cgroup.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ProcessRecord {
     /// It was in the same pod as the one that the kernel chose.
@@ -114,19 +108,13 @@ pub struct ProcessRecord {
     pub tid: Option<u32>,
     /// Process id inside of the container.
     pub ns_pid: Option<u32>,
-    /// Command name.
     pub comm: Option<String>,
     /// User id on the node.
     pub uid: Option<u32>,
-    /// `oom_score_adj`.
     pub oom_score_adj: Option<i32>,
-    /// Total virtual memory.
     pub total_vm: Option<u64>,
-    /// Resident anonymous memory.
     pub anon_rss: Option<u64>,
-    /// Resident file memory.
     pub file_rss: Option<u64>,
-    /// Resident shared memory.
     pub shmem_rss: Option<u64>,
     /// From the mark to the end of its last thread, seconds; none until then.
     pub exit_seconds: Option<f64>,
@@ -139,9 +127,7 @@ pub struct TriggerRecord {
     pub pid: u32,
     /// Thread id on the node.
     pub tid: u32,
-    /// Command name.
     pub comm: String,
-    /// Id of its cgroup.
     pub cgroup_id: u64,
 }
 

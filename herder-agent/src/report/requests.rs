@@ -10,7 +10,6 @@ use tokio::sync::oneshot;
 pub struct StatesRequest {
     /// Those after this one; none for the first.
     pub after: Option<StateKey>,
-    /// So many at most.
     pub most: usize,
     pub answer: oneshot::Sender<States>,
 }
@@ -18,7 +17,6 @@ pub struct StatesRequest {
 /// Which pod has connected from this address.
 #[derive(Debug)]
 pub struct PodRequest {
-    /// The other end of the connection.
     pub address: IpAddr,
     /// The uid that the pod's cgroups carry.
     pub answer: oneshot::Sender<Result<PodUid, SelfRefused>>,

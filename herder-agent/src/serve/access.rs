@@ -103,9 +103,6 @@ impl AccessFiles {
 
     /// What they ask for. Where the users are those of before, what is known of their logins stays
     /// known.
-    ///
-    /// # Errors
-    /// When one cannot be read, or is not what it should be.
     pub fn take_after(&self, before: &Access) -> Result<Access, AccessError> {
         let Settings { tls, headers, users } = self.settings()?;
         let client_auth = tls.as_ref().map_or(ClientAuth::None, |tls| tls.client_auth);
@@ -120,9 +117,6 @@ impl AccessFiles {
     }
 
     /// Whether clients have to authenticate themselves, as far as the file alone shows.
-    ///
-    /// # Errors
-    /// When it cannot be read, or is not what it should be.
     pub fn asks_who_it_is(&self) -> Result<bool, AccessError> {
         let Settings { tls, users, .. } = self.settings()?;
         Ok(!users.is_empty() || tls.is_some_and(|tls| tls.client_auth.proves()))

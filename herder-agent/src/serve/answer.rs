@@ -9,13 +9,34 @@ use hyper::{
     body::Frame,
     header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
 };
+use std::time::Duration;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 const TEXT: &str = "text/plain; charset=utf-8";
+
+/// How long the core may take to answer.
+const CORE: Duration = Duration::from_secs(1);
 
 /// The core did not answer in time.
 #[derive(Debug, thiserror::Error)]
 #[error("the core does not answer")]
 pub(super) struct NoAnswer;
+
+/// Asks the core, whose state it is. The question has the place for its answer.
+pub(super) async fn ask<Q, A>(
+    core: &mpsc::Sender<Q>,
+    question: impl FnOnce(oneshot::Sender<A>) -> Q,
+) -> Result<A, NoAnswer> {
+    let (answer, answered) = oneshot::channel();
+    let asked = async {
+        core.send(question(answer)).await.ok()?;
+        answered.await.ok()
+    };
+    timeout(CORE, asked).await.ok().flatten().ok_or(NoAnswer)
+}
 
 /// All at once, or in pieces.
 pub(super) type Body =

@@ -60,9 +60,6 @@ pub fn bind(addresses: &[SocketAddr]) -> Result<Listeners, ServeError> {
 }
 
 /// Takes the port for pods, of IPv6 and IPv4 or of whichever is there. Has to run within tokio.
-///
-/// # Errors
-/// When it cannot be bound.
 pub fn bind_for_pods(port: u16) -> Result<Listeners, ServeError> {
     let listener = bind_all(port, SEND_BUFFER_OF_PODS, "port with --self-port")?;
     Ok(Listeners { all: vec![listener], turn: 0 })
@@ -108,7 +105,6 @@ fn bind_one(
 }
 
 impl Listeners {
-    /// What is listened on.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.all.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }

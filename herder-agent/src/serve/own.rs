@@ -14,7 +14,7 @@ mod follow;
 
 use super::{
     access::{Access, refusal},
-    answer::{Answer, text},
+    answer::{Answer, ask, text},
     peer::Peer,
     pieces::{OwnKills, Pieces},
     places,
@@ -29,10 +29,7 @@ use hyper::{
     header::{CONNECTION, HeaderValue, RETRY_AFTER},
 };
 use std::{net::IpAddr, sync::Arc, time::Duration};
-use tokio::{
-    sync::{mpsc, oneshot, watch},
-    time::timeout,
-};
+use tokio::sync::{mpsc, watch};
 
 /// Connections of this port. A pod asks when something of it was killed, and most have no more
 /// than one connection open.
@@ -47,9 +44,6 @@ const STREAM: &str = "/api/v1/self/kills/stream";
 
 /// How many kills are listed, if the client says nothing else.
 const LISTED: usize = 100;
-
-/// How long the core may take to answer.
-const CORE: Duration = Duration::from_secs(1);
 
 /// Questions of one pod at once, and how long it then waits for each: enough for a pod that loses many
 /// processes, and little beside what else the core does.
@@ -85,12 +79,8 @@ impl Pods {
 
     /// The pod that has this address now.
     async fn at(&self, address: IpAddr) -> Result<PodUid, SelfRefused> {
-        let (answer, answered) = oneshot::channel();
-        let asked = async {
-            self.core.send(PodRequest { address, answer }).await.ok()?;
-            answered.await.ok()
-        };
-        timeout(CORE, asked).await.ok().flatten().unwrap_or(Err(SelfRefused::Busy))
+        let asked = ask(&self.core, |answer| PodRequest { address, answer }).await;
+        asked.unwrap_or(Err(SelfRefused::Busy))
     }
 }
 

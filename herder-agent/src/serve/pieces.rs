@@ -2,7 +2,7 @@
 //! connection holds one piece of it, and slow clients do not hold up others.
 
 use super::{
-    answer::{Answer, NoAnswer, answer, streamed},
+    answer::{Answer, NoAnswer, answer, ask, streamed},
     gzip::{Gzip, mark},
     peer::Answering,
 };
@@ -22,17 +22,11 @@ use futures_util::{
 };
 use herder_model::owner::id::PodUid;
 use hyper::{StatusCode, body::Frame};
-use std::{sync::Arc, time::Duration};
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use std::sync::Arc;
+use tokio::sync::mpsc;
 
 /// Containers of one piece; their texts are short, unless paths are long.
 const CONTAINERS: usize = 32;
-
-/// How long the core may take to answer.
-const CORE: Duration = Duration::from_secs(1);
 
 /// Where an answer goes on.
 pub(super) enum Pieces {
@@ -129,7 +123,8 @@ impl Pieces {
             Pieces::Kills(kills) => Ok(kills.next(first)),
             Pieces::OwnKills(kills) => Ok(kills.next(first)),
             Pieces::Containers { core, after } => {
-                let States { states, next } = ask(&core, after).await?;
+                let question = |answer| StatesRequest { after, most: CONTAINERS, answer };
+                let States { states, next } = ask(&core, question).await?;
                 let mut text = Vec::new();
                 states.iter().enumerate().for_each(|(at, state)| {
                     push(&mut text, first && at == 0, state);
@@ -181,19 +176,6 @@ impl OwnKills {
         end(&mut text, first, rest);
         Piece { text, rest: rest.then_some(Pieces::OwnKills(self)) }
     }
-}
-
-/// Asks the core, whose state it is.
-async fn ask(
-    core: &mpsc::Sender<StatesRequest>,
-    after: Option<StateKey>,
-) -> Result<States, NoAnswer> {
-    let (answer, answered) = oneshot::channel();
-    let asked = async {
-        core.send(StatesRequest { after, most: CONTAINERS, answer }).await.ok()?;
-        answered.await.ok()
-    };
-    timeout(CORE, asked).await.ok().flatten().ok_or(NoAnswer)
 }
 
 /// Appends an element of an array.

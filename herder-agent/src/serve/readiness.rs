@@ -32,7 +32,6 @@ impl Readiness {
 }
 
 impl Latch {
-    /// It has happened.
     pub fn release(self) {
         self.readiness.waiting(|names| names.retain(|name| *name != self.name));
     }

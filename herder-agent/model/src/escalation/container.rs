@@ -21,20 +21,17 @@ labels! {
     }
 }
 
-/// What was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// The kernel killed one process of it at this time. `can_restart` says whether there is a
     /// `cgroup.kill`.
     Kill {
-        /// When.
         at: Monotonic,
         /// Whether its processes can be killed by its cgroup.
         can_restart: bool,
     },
     /// The kernel killed its init, or all of it: what follows in this cgroup is a new container.
     Ended,
-    /// This is the time.
     Time(Monotonic),
     /// The restart is being written from now on.
     Started,
@@ -46,10 +43,8 @@ pub enum Seen {
     Refused,
 }
 
-/// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Nothing.
     None,
     /// Want 1 in place of the rule's value. `instead` of a restart, which cannot be had.
     Group {
@@ -87,12 +82,10 @@ impl Escalation {
         Escalation { kills, phase: Phase::Group, ..Self::new(escalate, last) }
     }
 
-    /// What is asked for.
     pub fn escalate(&self) -> Escalate {
         self.escalate
     }
 
-    /// How far it is.
     pub fn phase(&self) -> Phase {
         self.phase
     }

@@ -26,11 +26,8 @@ use std::{
 pub struct Subject {
     /// Its own cgroup, the outermost.
     pub id: CgroupId,
-    /// Where that is.
     pub path: CgroupPath,
-    /// The rule.
     pub rule: Arc<str>,
-    /// What the rule asks for.
     pub escalate: Escalate,
 }
 
@@ -55,9 +52,7 @@ pub enum What {
 /// Something to do about a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
-    /// Which.
     pub of: Subject,
-    /// What.
     pub what: What,
 }
 
@@ -67,7 +62,6 @@ pub struct Order {
 pub struct Lease(Weak<()>);
 
 impl Lease {
-    /// Whether it holds.
     pub fn holds(&self) -> bool {
         self.0.strong_count() > 0
     }
@@ -81,9 +75,7 @@ impl Lease {
 /// What an earlier agent has set to 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Raised {
-    /// By this rule.
     pub rule: Arc<str>,
-    /// The last kill.
     pub last: Monotonic,
 }
 
@@ -157,7 +149,6 @@ impl Escalations {
         self.step(id, Seen::Ended, now)
     }
 
-    /// What is due by now.
     pub fn due(&mut self, now: Monotonic) -> Vec<Order> {
         let mut orders = Vec::new();
         while let Some((at, id)) = self.quiet.first().copied()

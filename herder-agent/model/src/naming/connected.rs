@@ -30,10 +30,7 @@ impl Claim<'_> {
 }
 
 impl Naming {
-    /// The pod that claims an address.
-    ///
-    /// # Errors
-    /// When no pod does, more than one, or the node itself.
+    /// The one pod that claims an address, which is not the node's own.
     pub fn claim(&self, address: IpAddr) -> Result<Claim<'_>, SelfRefused> {
         let pods = self.pods.as_ref().filter(|pods| pods.synced());
         let pods = pods.ok_or(SelfRefused::PodsUnknown)?;

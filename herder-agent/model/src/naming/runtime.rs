@@ -15,7 +15,6 @@ use std::{
 /// What the runtime reported about a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuntimeContainer {
-    /// Which.
     pub id: ContainerId,
     /// Its name in its pod.
     pub name: Box<str>,

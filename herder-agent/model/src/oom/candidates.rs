@@ -6,11 +6,9 @@ use serde::Serialize;
 /// What the kernel had before it when it decided. Sizes are bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidates {
-    /// Which decision.
     pub decision: u64,
     /// Memory of the cgroup whose limit was hit; none of the node, or if it was not read.
     pub memory: Option<Usage>,
-    /// Its swap.
     pub swap: Option<Usage>,
     /// How many processes the kernel looked at; none if that was not traced.
     pub seen: Option<u32>,
@@ -21,7 +19,6 @@ pub struct Candidates {
 /// What is charged to a cgroup, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Usage {
-    /// In use.
     pub usage: u64,
     /// The limit; none if there is none.
     pub limit: Option<u64>,
@@ -34,9 +31,7 @@ pub struct Candidate {
     pub tgid: u32,
     /// Command name; chosen by the process itself, so never trusted.
     pub comm: String,
-    /// `oom_score_adj`, if known.
     pub oom_score_adj: Option<i32>,
-    /// The cgroup it is in, if known.
     pub cgroup: Option<CgroupId>,
     /// None if its first thread had exited, with which the kernel's count of it goes.
     pub footprint: Option<Footprint>,
@@ -45,15 +40,10 @@ pub struct Candidate {
 /// Memory of a process as the kernel weighs it, bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Footprint {
-    /// Resident anonymous memory.
     pub anon_rss: u64,
-    /// Resident file memory.
     pub file_rss: u64,
-    /// Resident shared memory.
     pub shmem_rss: u64,
-    /// Swapped out.
     pub swap: u64,
-    /// Page tables.
     pub page_tables: u64,
 }
 

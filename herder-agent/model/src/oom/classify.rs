@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// What is known around a kill.
-pub struct Scene<'a, P: Fn(CgroupId) -> Option<CgroupPath>> {
+pub struct Around<'a, P: Fn(CgroupId) -> Option<CgroupPath>> {
     /// The container of the chosen victim, if its cgroup is known.
     pub container: Option<&'a CgroupPath>,
     /// Whether a `memory.oom.group` of it says that it is a group, where the kernel does not
@@ -20,7 +20,7 @@ pub struct Scene<'a, P: Fn(CgroupId) -> Option<CgroupPath>> {
     pub path: P,
 }
 
-impl<P: Fn(CgroupId) -> Option<CgroupPath>> Scene<'_, P> {
+impl<P: Fn(CgroupId) -> Option<CgroupPath>> Around<'_, P> {
     pub fn kind(&self, kill: &OomKill) -> Kind {
         // Where the kernel does not say, the file does: a container that is killed
         // as a group is one even if it has a single process. Where that is not
@@ -109,8 +109,8 @@ mod tests {
         OomKill { victims: vec![victim], trigger: Some(trigger), group, ..OomKill::default() }
     }
 
-    fn scene(container: &CgroupPath) -> Scene<'_, impl Fn(CgroupId) -> Option<CgroupPath>> {
-        Scene { container: Some(container), oom_group: None, group: None, init: None, path: paths }
+    fn around(container: &CgroupPath) -> Around<'_, impl Fn(CgroupId) -> Option<CgroupPath>> {
+        Around { container: Some(container), oom_group: None, group: None, init: None, path: paths }
     }
 
     #[test]
@@ -150,10 +150,10 @@ mod tests {
             ("only the file says group", Some((1, 1)), Some(5), None, Some(true), Kind::Group),
         ];
         for (case, ns_pid, parent, group, oom_group, kind) in table {
-            let scene = Scene { oom_group, ..scene(&container) };
+            let around = Around { oom_group, ..around(&container) };
             let kill = kill(ns_pid, parent, group);
-            assert_eq!(scene.kind(&kill), kind, "{case}");
-            assert_eq!(scene.ends(&kill), kind != Kind::Subprocess, "{case}");
+            assert_eq!(around.kind(&kill), kind, "{case}");
+            assert_eq!(around.ends(&kill), kind != Kind::Subprocess, "{case}");
         }
     }
 
@@ -162,9 +162,9 @@ mod tests {
     fn the_runtime_knows_the_init_of_a_shared_namespace() {
         let container = path("/pod/c1");
         for (init, kind) in [(Some(5), Kind::Init), (Some(6), Kind::Subprocess)] {
-            let scene = Scene { init, ..scene(&container) };
+            let around = Around { init, ..around(&container) };
             let kill = kill(Some((7, 1)), Some(5), Some(false));
-            assert_eq!(scene.kind(&kill), kind, "{init:?}");
+            assert_eq!(around.kind(&kill), kind, "{init:?}");
         }
     }
 
@@ -185,16 +185,16 @@ mod tests {
         ];
         for (case, group, pids, ends) in table {
             let group = path(group);
-            let scene = Scene { group: Some(&group), ..scene(&scope) };
+            let around = Around { group: Some(&group), ..around(&scope) };
             let victim = |pid| kill(Some((pid, 1)), Some(5), None).victims.remove(0);
             let kill = OomKill {
                 victims: pids.into_iter().map(victim).collect(),
                 ..kill(None, None, Some(true))
             };
-            assert_eq!((scene.kind(&kill), scene.ends(&kill)), (Kind::Group, ends), "{case}");
+            assert_eq!((around.kind(&kill), around.ends(&kill)), (Kind::Group, ends), "{case}");
         }
         let unknown = kill(Some((4, 1)), Some(5), Some(true));
-        assert!(scene(&scope).ends(&unknown), "it is not known which group it was");
+        assert!(around(&scope).ends(&unknown), "it is not known which group it was");
     }
 
     /// Without eBPF only the fate of the container shows it.
@@ -202,9 +202,9 @@ mod tests {
     fn what_became_of_the_container_counts_more_than_who_died() {
         let (container, group) = (path("/pod/c1"), path("/pod/c1/sub"));
         for ended in [true, false] {
-            let scene = Scene { group: Some(&group), ..scene(&container) };
+            let around = Around { group: Some(&group), ..around(&container) };
             let kill = OomKill { ended: Some(ended), ..kill(None, None, Some(true)) };
-            assert_eq!((scene.kind(&kill), scene.ends(&kill)), (Kind::Group, ended));
+            assert_eq!((around.kind(&kill), around.ends(&kill)), (Kind::Group, ended));
         }
     }
 }

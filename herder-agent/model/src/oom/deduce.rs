@@ -8,7 +8,7 @@
 
 use super::{Domain, OomKill, Victim, classify::is_part_of};
 use crate::{
-    cgroup::{CgroupId, CgroupPath},
+    cgroup::{CgroupId, CgroupPath, counters::numbers},
     clock::Monotonic,
 };
 use std::{collections::HashMap, mem, time::Duration};
@@ -42,12 +42,7 @@ pub struct Counts {
 impl Counts {
     /// Parses the file; none if it has no `oom_kill`.
     pub fn parse(text: &str) -> Option<Self> {
-        let find = |name: &str| {
-            text.lines().find_map(|line| {
-                let (key, value) = line.split_once(' ')?;
-                value.trim().parse().ok().filter(|_| key == name)
-            })
-        };
+        let find = |name: &str| numbers(text).find(|(key, _)| *key == name).map(|(_, it)| it);
         Some(Counts {
             oom: find("oom").unwrap_or(0),
             oom_kill: find("oom_kill")?,

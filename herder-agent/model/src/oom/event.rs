@@ -100,11 +100,8 @@ pub struct Traced {
     pub levels: bool,
     /// Victims may be described when they exit, so after their decision's end.
     pub at_exit: bool,
-    /// Exits of victims are seen.
     pub exits: bool,
-    /// The candidates of a decision are seen.
     pub candidates: bool,
-    /// Made and removed cgroups are seen.
     pub cgroups: bool,
 }
 

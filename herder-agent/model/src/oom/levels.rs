@@ -7,7 +7,6 @@ use crate::{cgroup::CgroupId, clock::Monotonic};
 /// One memory cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level {
-    /// Its id.
     pub cgroup: CgroupId,
     /// How often it was over its own limit.
     pub oom: u64,

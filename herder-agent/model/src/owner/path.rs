@@ -67,7 +67,6 @@ pub enum Part {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContainerCgroup {
     pub id: ContainerId,
-    /// Who made it.
     pub runtime: Runtime,
     pub place: Place,
 }

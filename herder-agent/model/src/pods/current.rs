@@ -29,7 +29,6 @@ struct Known {
 }
 
 impl CurrentPods {
-    /// Takes an event in.
     pub fn apply(&self, event: &Event) {
         let mut known = self.known();
         match event {

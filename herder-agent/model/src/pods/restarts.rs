@@ -24,7 +24,6 @@ labels! {
         ContainerStatusUnknown = "ContainerStatusUnknown",
         /// The pod ran longer than it may.
         DeadlineExceeded = "DeadlineExceeded",
-        /// A reason that is none of these.
         Other = "Other",
         /// The status did not say.
         Unknown = "Unknown",

@@ -46,7 +46,6 @@ pub enum PodChange {
     Deleted(PodUid),
     /// A deleted pod with cgroups of this uid is forgotten: there are too many.
     Forgotten(PodUid),
-    /// A container restarted.
     Restarted(RestartSeen),
     /// A pod has too many labels to keep: from now on no selector matches it.
     LabelsLeftOut(PodUid),

@@ -6,6 +6,7 @@ use crate::{
     escalation::{Escalate, EscalateError},
     pods::{LONGEST_ANNOTATION, OOM_ESCALATE_ANNOTATION, OOM_GROUP_ANNOTATION},
     rules::parse::OomGroup,
+    text::shortened,
 };
 
 /// Why an annotation cannot be followed. Shown to the pod's owner.
@@ -39,9 +40,6 @@ impl AnnotationError {
 
 /// What both annotations want for a container: its mode, and what follows when its processes keep
 /// dying. Both texts are checked as a whole, whichever container is asked for.
-///
-/// # Errors
-/// When one of them cannot be followed.
 pub fn all(
     oom_group: Option<&str>,
     escalate: Option<&str>,
@@ -87,11 +85,6 @@ fn word(text: &str) -> Result<OomGroup, AnnotationError> {
         "leave" => Ok(OomGroup::Leave),
         other => Err(AnnotationError::Word(shortened(other))),
     }
-}
-
-/// An annotation may have 256 KiB; an error message need not.
-fn shortened(text: &str) -> String {
-    text.chars().take(64).collect()
 }
 
 #[cfg(test)]

@@ -49,7 +49,6 @@ impl Target {
 /// What is to be decided about.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
-    /// The cgroup.
     pub cgroup: &'a CgroupPath,
     /// The container it is, if it is one of a pod that is known.
     pub pod: Option<PodSubject<'a>>,
@@ -58,7 +57,6 @@ pub struct Subject<'a> {
 /// A container of a pod.
 #[derive(Clone, Copy, Debug)]
 pub struct PodSubject<'a> {
-    /// The pod.
     pub pod: &'a Pod,
     /// Name of the container, if it is known yet.
     pub container: Option<&'a str>,
@@ -70,22 +68,17 @@ pub enum Verdict {
     /// Bring the value to this and keep it there.
     Matched(Target),
     /// A rule says: hands off.
-    Leave {
-        /// Name of the rule.
-        rule: Arc<str>,
-    },
+    Leave { rule: Arc<str> },
     /// No rule is for it.
     Unmatched,
     /// The pod's annotation is wrong, so the pod is left alone.
     BadAnnotation(AnnotationError),
 }
 
-/// The rules.
 #[derive(Clone, Debug, Default)]
 pub struct Policy(Config);
 
 impl Policy {
-    /// Takes a configuration.
     pub fn new(config: Config) -> Self {
         Policy(config)
     }

@@ -34,21 +34,17 @@ pub struct Config {
     pub arguments_at: Option<String>,
 }
 
-/// A rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     /// Its name, a metric label.
     pub name: Arc<str>,
-    /// Which containers it is for.
     pub selects: Selects,
-    /// What it wants.
     pub oom_group: OomGroup,
     /// What follows when processes of a container keep dying. Only with
     /// [`OomGroup::SingleProcess`].
     pub escalate: Option<Escalate>,
     /// Whether the container's init is to be exempt from OOM kills.
     pub protect_init: bool,
-    /// Whether the arguments of victims are kept.
     pub victim_arguments: bool,
 }
 
@@ -67,53 +63,41 @@ pub enum OomGroup {
 /// Which containers a rule is for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Selects {
-    /// Cgroups by path.
     Cgroups(Vec<Pattern>),
-    /// Containers of pods.
     Pods(PodSelector),
 }
 
 /// Which containers of which pods. What is left out matches all.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodSelector {
-    /// Names of namespaces.
     pub namespaces: Option<Vec<Pattern>>,
     /// Labels of the pod.
     pub selector: LabelSelector,
-    /// Names of containers.
     pub containers: Option<Vec<Pattern>>,
 }
 
 /// A Kubernetes label selector (`metav1.LabelSelector`): all parts must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LabelSelector {
-    /// Labels with these values.
     pub match_labels: BTreeMap<String, String>,
-    /// Further conditions.
     pub match_expressions: Vec<Requirement>,
 }
 
 /// A condition on one label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirement {
-    /// The label.
     pub key: String,
-    /// How it is compared.
     pub operator: Operator,
-    /// What with.
     pub values: Vec<String>,
 }
 
 /// `metav1.LabelSelectorOperator`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub enum Operator {
-    /// Is one of the values.
     In,
     /// Is not there, or is none of the values.
     NotIn,
-    /// Is there.
     Exists,
-    /// Is not there.
     DoesNotExist,
 }
 
@@ -125,7 +109,6 @@ pub enum PodAnnotations {
     /// `herder.dev/oom-escalate`.
     #[default]
     Allow,
-    /// It does not.
     Ignore,
 }
 
@@ -138,7 +121,6 @@ const EXPOSED: &str = "`victimArguments` needs a port that not everyone can ask,
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}:{place}: {why}")]
 pub struct InvalidConfig {
-    /// Path of the file.
     pub path: String,
     /// Line and column.
     pub place: String,
@@ -158,10 +140,8 @@ impl Config {
     }
 
     /// Accepts it only if the agent is `guarded`, or nothing in it needs that: clients have to
-    /// authenticate themselves, or are processes of this machine. `name` is for error messages.
-    ///
-    /// # Errors
-    /// With the place of the first rule that needs it.
+    /// authenticate themselves, or are processes of this machine. `name` is for the error, which has
+    /// the place of the first rule that needs it.
     pub fn where_asked(self, guarded: bool, name: &str) -> Result<Self, InvalidConfig> {
         match &self.arguments_at {
             Some(place) if !guarded => {

@@ -6,7 +6,6 @@ use serde::Serialize;
 /// Memory of a cgroup with all below it, bytes. What its kernel does not have is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Figures {
-    /// Which cgroup.
     pub cgroup: CgroupPath,
     /// `memory.current`.
     pub current: Option<u64>,
@@ -16,7 +15,6 @@ pub struct Figures {
     pub swap: Option<u64>,
     /// `pids.current`: processes and threads.
     pub pids: Option<u64>,
-    /// What `memory.stat` has.
     #[serde(flatten)]
     pub stat: Stat,
 }
@@ -24,7 +22,6 @@ pub struct Figures {
 /// What `memory.stat` has, bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stat {
-    /// Anonymous memory.
     pub anon: Option<u64>,
     /// Page cache, tmpfs and shared memory included.
     pub file: Option<u64>,
@@ -34,7 +31,6 @@ pub struct Stat {
     pub kernel: Option<u64>,
     /// Slab caches, a part of `kernel`.
     pub slab: Option<u64>,
-    /// Buffers of sockets.
     pub sock: Option<u64>,
     /// Page tables, a part of `kernel`.
     pub page_tables: Option<u64>,
@@ -47,7 +43,6 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// Reads `memory.stat`.
     pub fn parse(text: &str) -> Self {
         let mut stat = Stat::default();
         let mut parts = None;

@@ -79,7 +79,6 @@ labels! {
 /// What is known of a kill beside its scene.
 #[derive(Clone, Copy, Debug)]
 pub struct About<'a> {
-    /// Whose limit mattered.
     pub limit: Limit,
     /// The cgroup whose limit was hit, if that is known.
     pub domain: Option<&'a CgroupPath>,

@@ -12,6 +12,7 @@ use crate::{
     kernel::{
         cgroupfs::dir::CgroupRoot,
         probe::{self, KernelFacts, MarkArgument, Probe, ProbeError, ProbeOptions},
+        process::has,
         source::MemoryEvents,
     },
 };
@@ -115,19 +116,14 @@ fn exiting(facts: Option<&KernelFacts>) -> Finding {
 }
 
 fn capabilities(without_programs: Outcome) -> Finding {
-    let has = rustix::thread::capabilities(None).map(|sets| sets.effective);
-    let has = has.unwrap_or(CapabilitySet::empty());
     let wanted = [
         (CapabilitySet::BPF, "CAP_BPF"),
         (CapabilitySet::PERFMON, "CAP_PERFMON"),
         (CapabilitySet::SYS_RESOURCE, "CAP_SYS_RESOURCE"),
     ];
-    let all = has.contains(CapabilitySet::SYS_ADMIN);
-    let missing: Vec<_> = wanted
-        .into_iter()
-        .filter(|(set, _)| !all && !has.contains(*set))
-        .map(|(_, name)| name)
-        .collect();
+    let all = has(CapabilitySet::SYS_ADMIN);
+    let missing: Vec<_> =
+        wanted.into_iter().filter(|(set, _)| !all && !has(*set)).map(|(_, name)| name).collect();
     match missing[..] {
         [] => ok("CAP_BPF and CAP_PERFMON are present"),
         ["CAP_SYS_RESOURCE"] => ok(

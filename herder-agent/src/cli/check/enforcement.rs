@@ -13,7 +13,7 @@ use crate::{
 use herder_model::{
     cgroup::{CgroupId, CgroupPath, OOM_GROUP},
     escalation::To,
-    owner::{Owner, path::PodCgroup},
+    owner::{Owner, kubelet::KubeletRoots, path::PodCgroup},
     rules::{
         matching::{Policy, Subject, Target, Verdict},
         parse::{Config, Selects},
@@ -49,7 +49,8 @@ pub(super) fn all(args: &NodeArgs, config: &Config) -> Vec<(&'static str, Findin
     });
     cgroups.sort_by(|(_, one), (_, other)| one.cmp(other));
     let transient = args.systemd_transient_dir.clone();
-    let trial = Trial { root, transient };
+    let roots = KubeletRoots::given(&args.kubelet_cgroup_root);
+    let trial = Trial { root, roots, transient };
     let policy = Policy::new(config.clone());
     let enforcement = trial.enforcement(&policy, &cgroups);
     let restart = escalation::restart(config, root, trial.restarted(&policy, &cgroups));
@@ -60,6 +61,7 @@ pub(super) fn all(args: &NodeArgs, config: &Config) -> Vec<(&'static str, Findin
 
 struct Trial<'a> {
     root: &'a Path,
+    roots: KubeletRoots,
     transient: PathBuf,
 }
 
@@ -110,7 +112,7 @@ impl Trial<'_> {
             |(_, path): &&Cgroup| fs::symlink_metadata(file(path)).ok().map(|file| file.uid());
         let some = cgroups.iter().filter(|cgroup| owned(cgroup) == Some(0));
         let parents: HashSet<_> = cgroups.iter().filter_map(|(_, path)| path.parent()).collect();
-        let chosen = some.min_by_key(|(_, path)| (likeness(path), parents.contains(path)));
+        let chosen = some.min_by_key(|(_, path)| (self.likeness(path), parents.contains(path)));
         // With 1 nothing around it counts, and what is around it is not ours to judge.
         let target = Target::new("none".into(), true);
         if let Some(state) = chosen.and_then(|chosen| self.dry_run(chosen, target)) {
@@ -149,8 +151,19 @@ impl Trial<'_> {
                 && fs::symlink_metadata(self.root.join(path.relative()))
                     .is_ok_and(|directory| directory.uid() == 0)
         };
-        let like = || cgroups.iter().filter(is_roots).min_by_key(|(_, path)| likeness(path));
+        let like = || cgroups.iter().filter(is_roots).min_by_key(|(_, path)| self.likeness(path));
         cgroups.iter().find(is_restarted).or_else(like)
+    }
+
+    /// How much a cgroup looks like one that rules are for, least first.
+    fn likeness(&self, path: &CgroupPath) -> u8 {
+        let pod = PodCgroup::below(&self.roots, path);
+        match path.name() {
+            _ if pod.is_some_and(|pod| pod.container().is_some()) => 0,
+            name if name.ends_with(".scope") => 1,
+            name if name.ends_with(".service") => 2,
+            _ => 3,
+        }
     }
 
     /// What `run` would say of a cgroup; nothing if it is gone.
@@ -175,16 +188,6 @@ fn not_enforceable(state: &ContainerState, of: &str, why: &str) -> Finding {
     let reason = state.obstacle.map_or("", |obstacle| obstacle.as_str());
     let found = format!("{of}: {} ({why}) is not enforceable: {reason}", state.cgroup);
     warn(found, state.explanation.as_deref().unwrap_or_default())
-}
-
-/// How much a cgroup looks like one that rules are for, least first.
-fn likeness(path: &CgroupPath) -> u8 {
-    match path.name() {
-        _ if PodCgroup::parse(path).is_some_and(|pod| pod.container().is_some()) => 0,
-        name if name.ends_with(".scope") => 1,
-        name if name.ends_with(".service") => 2,
-        _ => 3,
-    }
 }
 
 fn decide(policy: &Policy, path: &CgroupPath) -> Verdict {
@@ -296,12 +299,21 @@ mod tests {
         assert_eq!(rules(&Config::default(), &cgroups), None);
     }
 
+    /// Also where the operator says that pods are.
     #[test]
     fn what_looks_like_a_container_stands_in_for_one() {
         let container = "/kubepods/besteffort/pod0a1b2c3d-0000-4000-8000-000000000001/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-        let ranked = [container, "/system.slice/docker-1.scope", "/system.slice/a.service", "/a"];
-        let ranks = ranked.map(|path| likeness(&CgroupPath::parse(path.as_bytes()).unwrap()));
-        assert_eq!(ranks, [0, 1, 2, 3]);
+        let given = format!("/mine{container}");
+        let others = ["/system.slice/docker-1.scope", "/system.slice/a.service", "/a"];
+        let parse = |path: &str| CgroupPath::parse(path.as_bytes()).unwrap();
+        let ranks = |roots: &[CgroupPath]| {
+            let roots = KubeletRoots::given(roots);
+            let trial = Trial { root: Path::new("/"), roots, transient: PathBuf::new() };
+            let ranked = [container, &given].into_iter().chain(others);
+            ranked.map(|path| trial.likeness(&parse(path))).collect::<Vec<_>>()
+        };
+        assert_eq!(ranks(&[]), [0, 3, 1, 2, 3]);
+        assert_eq!(ranks(&[parse("/mine")]), [3, 0, 1, 2, 3]);
     }
 
     /// The finding also says why a mount of something else is no trial.
@@ -309,7 +321,8 @@ mod tests {
     fn without_a_cgroup_mount_it_is_said() {
         let fake = Fake::new("mount", &["a"]);
         fs::set_permissions(fake.0.join("a"), fs::Permissions::from_mode(0o755)).unwrap();
-        let trial = Trial { root: &fake.0, transient: PathBuf::new() };
+        let roots = KubeletRoots::default();
+        let trial = Trial { root: &fake.0, roots, transient: PathBuf::new() };
         let policy = Policy::new(config(
             "rules:\n- {name: all, cgroups: ['/*'], oomGroup: single-process}\n",
         ));

@@ -7,6 +7,7 @@ use crate::{
     kernel::{
         host_proc::HostProc,
         probe::{KernelFacts, forks::ForkLoader},
+        process::has,
     },
 };
 use herder_model::rules::parse::Config;
@@ -34,7 +35,7 @@ fn found(args: &NodeArgs, facts: Option<&KernelFacts>) -> Finding {
             format!("no init is protected: {error}"),
             "in a cluster add the component protect-init (chart: protectInit.enabled), on a host the drop-in protect-init.conf; or remove protectInit from the rules",
         ),
-        Ok(_) if !overrides() => warn(
+        Ok(_) if !has(CapabilitySet::DAC_OVERRIDE) => warn(
             "CAP_DAC_OVERRIDE is missing: inits of other users than root are not protected, nor inits that start a process of another user",
             "grant it, if there are such containers",
         ),
@@ -43,9 +44,4 @@ fn found(args: &NodeArgs, facts: Option<&KernelFacts>) -> Finding {
             args.proc_root.display()
         )),
     }
-}
-
-fn overrides() -> bool {
-    let sets = rustix::thread::capabilities(None);
-    sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::DAC_OVERRIDE))
 }

@@ -86,10 +86,8 @@ impl Shields {
         self.is_still_exempt(id) && self.restoring.awaits(id, now)
     }
 
-    /// An escalation to 1 waits for that, and is carried out then.
-    ///
-    /// # Errors
-    /// With the order, if nothing waits.
+    /// An escalation to 1 waits for that, and is carried out then. If nothing waits, the order comes
+    /// back.
     pub(in super::super) fn put_off(&mut self, order: Order) -> Result<(), Order> {
         if self.restoring.is_awaited(order.of.id) {
             self.restoring.put_off(order);

@@ -13,18 +13,13 @@ use serde::Serialize;
 /// The state of a matched container, for people and programs to read.
 #[derive(Clone, Debug, Serialize)]
 pub struct ContainerState {
-    /// Which it is.
     #[serde(skip)]
     pub id: CgroupId,
-    /// Its cgroup.
     pub cgroup: CgroupPath,
     /// The one inside of it that crun has made for its processes, and whose value counts.
     pub inner_cgroup: Option<CgroupPath>,
-    /// Who it belongs to.
     pub owner: Owner,
-    /// The rule it is under.
     pub rule: String,
-    /// The value that the rule wants.
     pub wanted: u8,
     /// The value that it has, if that could be read.
     pub effective: Option<u8>,
@@ -34,7 +29,6 @@ pub struct ContainerState {
     pub obstacle: Option<Obstacle>,
     /// The same for people, with what to do.
     pub explanation: Option<String>,
-    /// Writes.
     pub writes: u64,
     /// Corrections of an enforced value that something else had changed.
     pub reverts: u64,
@@ -51,7 +45,6 @@ pub struct EscalationState {
     pub after: usize,
     /// within so many seconds.
     pub within_seconds: u64,
-    /// What follows.
     pub to: To,
     /// Kills that count now.
     pub kills: usize,
@@ -71,7 +64,6 @@ impl EscalationState {
         }
     }
 
-    /// Shows how far it is.
     pub fn show(&mut self, (phase, kills): (Phase, usize)) {
         (self.state, self.kills) = (phase.as_str(), kills);
     }

@@ -56,7 +56,6 @@ impl Init {
         Init { shield, process: Some(process), ..Self::new(protect) }
     }
 
-    /// A rule asks for it.
     pub(super) fn want(&mut self, protect: Protect) {
         if !self.released {
             self.protect = protect;

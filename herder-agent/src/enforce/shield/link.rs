@@ -2,16 +2,15 @@
 
 use super::{
     Found, Listener, Wanted,
-    forks::{ForkSource, NoForks},
     paths::Paths,
     search,
-    unable::Unable,
+    unable::{NoForks, Unable},
     worker::{Tools, Worker},
 };
 use crate::kernel::{
     cgroupfs::{CgroupFs, walk},
     host_proc::{self, HostProc, HostProcError},
-    probe::forks::{ForkLoader, Forks},
+    probe::forks::{ForkLoader, ForkSource, Forks},
     readable::Readable,
 };
 use herder_model::{cgroup::CgroupId, shield::SavedInits};
@@ -36,23 +35,18 @@ const END_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the thread is made of.
 pub struct Parts {
-    /// Where the node's processes are.
     pub proc_root: PathBuf,
-    /// Where the cgroups are.
     pub cgroup_root: PathBuf,
     /// The cgroup that the mount begins at.
     pub begins_at: CgroupId,
     /// The programs; none without eBPF.
     pub loader: Option<ForkLoader>,
-    /// There is a state file.
     pub has_state: bool,
     /// Inits that may be protected at once; each takes a descriptor.
     pub most: usize,
-    /// Nothing is to be written.
     pub dry_run: bool,
     /// What an earlier agent left.
     pub left: SavedInits,
-    /// Where it is reported.
     pub listener: Arc<dyn Listener>,
 }
 
@@ -66,10 +60,6 @@ pub struct Link {
 }
 
 impl Link {
-    /// Starts the thread.
-    ///
-    /// # Errors
-    /// When it cannot be started.
     pub fn start(parts: Parts, wanted: Wanted) -> io::Result<Self> {
         let (wanted, wants) = watch::channel(Arc::new(wanted));
         // What was left is known, until the thread finds that it is not so.
@@ -88,7 +78,6 @@ impl Link {
         Ok(Link { wanted, found, saved, stop: Some(stop), ended })
     }
 
-    /// From now on this is wanted.
     pub fn want(&self, wanted: Wanted) {
         self.wanted.send_replace(Arc::new(wanted));
     }
@@ -99,7 +88,6 @@ impl Link {
         self.wanted.borrow().clone()
     }
 
-    /// What is so.
     pub fn found(&self) -> Arc<Found> {
         self.found.borrow().clone()
     }

@@ -8,7 +8,6 @@ use herder_model::cgroup::CgroupPath;
 /// Where this process's cgroup namespace begins.
 #[derive(Clone, Debug)]
 pub(super) enum Paths {
-    /// There.
     BeginAt(CgroupPath),
     /// It is not known, and so no text means a cgroup.
     Unknown,

@@ -18,8 +18,7 @@ pub(super) fn container_of(
     path: &CgroupPath,
     containers: &HashMap<CgroupPath, CgroupId>,
 ) -> Option<CgroupId> {
-    let of = |path: &CgroupPath| containers.get(path).copied();
-    of(path).or_else(|| path.ancestors().find_map(|above| of(&above)))
+    path.upwards().find_map(|path| containers.get(&path).copied())
 }
 
 /// What may be the init of one container. It holds one process, so that many containers that are
@@ -69,11 +68,8 @@ impl Candidates {
 }
 
 /// Process 1 of a pid namespace whose parent is outside of the container, as
-/// `herder_model::oom::classify` has it.
-///
-/// # Errors
-/// When that cannot be read. A process that has ended meanwhile is none. If its parent alone has
-/// ended, it has another by now, of which nothing is known.
+/// `herder_model::oom::classify` has it. A process that has ended meanwhile is none. If its parent
+/// alone has ended, it has another by now, of which nothing is known.
 fn is_init(
     process: &HostProcess,
     container: &CgroupPath,

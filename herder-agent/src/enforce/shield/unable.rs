@@ -1,6 +1,7 @@
 //! An agent that cannot protect any init: what it says of those that are wanted.
 
 use super::{Listener, Wanted};
+use crate::kernel::probe::forks::{ForkEvent, ForkSource};
 use herder_model::{cgroup::CgroupId, shield::Unprotected};
 use std::collections::BTreeMap;
 
@@ -12,12 +13,10 @@ pub(super) struct Unable {
 }
 
 impl Unable {
-    /// Nothing is written.
     pub(super) fn dry_run() -> Self {
         Unable { reason: Unprotected::DryRun, unreported: None }
     }
 
-    /// Something is missing.
     pub(super) fn missing(why: String) -> Self {
         Unable { reason: Unprotected::Unavailable, unreported: Some(why) }
     }
@@ -39,5 +38,24 @@ impl Unable {
     /// How many those are.
     pub(super) fn counts(&self, wanted: &Wanted) -> BTreeMap<Unprotected, usize> {
         BTreeMap::from([(self.reason, wanted.containers.len())])
+    }
+}
+
+/// In place of the programs, where they cannot be had.
+pub(super) struct NoForks;
+
+impl ForkSource for NoForks {
+    fn watch(&mut self, _: CgroupId) -> bool {
+        false
+    }
+
+    fn forget(&mut self, _: CgroupId) {}
+
+    fn take(&mut self) -> Option<ForkEvent> {
+        None
+    }
+
+    fn new_losses(&mut self) -> u64 {
+        0
     }
 }

@@ -6,7 +6,6 @@ mod walk;
 
 use super::{
     Found, Listener, Wanted,
-    forks::ForkSource,
     init::{Init, SETTLED},
     paths::Paths,
     search,
@@ -15,7 +14,7 @@ use super::{
 use crate::kernel::{
     cgroupfs::CgroupFs,
     host_proc::{HostProc, ticks, ticks_now},
-    probe::forks::ForkEvent,
+    probe::forks::{ForkEvent, ForkSource},
 };
 use herder_model::{
     cgroup::{CgroupId, CgroupPath},
@@ -113,7 +112,6 @@ impl<F: ForkSource> Worker<F> {
         Worker { unable: Some(unable), ..Self::new(tools) }
     }
 
-    /// Takes what is wanted now.
     pub(super) fn take_wanted(&mut self, wanted: Arc<Wanted>) {
         self.wanted = wanted;
         if self.unable.is_none() {
@@ -350,9 +348,8 @@ impl<F: ForkSource> Worker<F> {
         let Some(init) = self.inits.get_mut(&id) else { return };
         let Some(process) = &init.process else { return };
         let Some(path) = search::cgroup(process, &self.tools.paths) else { return };
-        let upwards = std::iter::once(path.clone()).chain(path.ancestors());
         let files = &self.tools.files;
-        init.around = upwards.filter_map(|path| Some((files.id(&path)?, path))).collect();
+        init.around = path.upwards().filter_map(|path| Some((files.id(&path)?, path))).collect();
     }
 
     fn leaves(&mut self, id: CgroupId, own: i16) {

@@ -11,6 +11,7 @@ mod kill;
 pub use kill::{KILL, KillError};
 
 use super::below;
+use crate::kernel::process::has;
 use herder_model::cgroup::{CgroupId, CgroupPath, OOM_GROUP, counters::parse_oom_kill};
 use rustix::{
     fs::{AtFlags, Mode, OFlags, fstat, fstatfs, openat, statat},
@@ -20,7 +21,7 @@ use rustix::{
 };
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -215,21 +216,13 @@ impl CgroupRoot {
     }
 }
 
-impl AsFd for CgroupDir {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
 fn refused(error: Errno, owner: Option<u32>) -> DirError {
     DirError::ReadOnly { error, remedy: own_remedy(error, owner) }
 }
 
 /// What would help this process, if the file of this owner is refused, or the way to it.
 fn own_remedy(error: Errno, owner: Option<u32>) -> String {
-    let sets = rustix::thread::capabilities(None);
-    let overrides = sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::DAC_OVERRIDE));
-    remedy(error, geteuid().as_raw(), owner, overrides)
+    remedy(error, geteuid().as_raw(), owner, has(CapabilitySet::DAC_OVERRIDE))
 }
 
 /// What would help a process of this user against the kernel's refusal.

@@ -27,7 +27,7 @@ impl CgroupFs {
         self.number(path, "memory.current")
     }
 
-    fn number(&self, path: &CgroupPath, file: &str) -> Option<u64> {
+    pub(super) fn number(&self, path: &CgroupPath, file: &str) -> Option<u64> {
         self.read(path, file)?.trim().parse().ok()
     }
 }

@@ -4,7 +4,7 @@
 use super::dir::EVENTS;
 use herder_model::cgroup::{CgroupId, CgroupPath, OOM_GROUP, counters::parse_oom_kill};
 use std::{
-    fs, iter,
+    fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -55,8 +55,7 @@ impl CgroupFs {
     /// cgroup upwards. One that is threaded, or was made for itself by a container, may have no
     /// memory controller.
     pub fn nearest_that_counts(&self, path: &CgroupPath) -> Option<CgroupId> {
-        let mut upwards = iter::once(path.clone()).chain(path.ancestors());
-        self.id(&upwards.find(|path| self.directory(path).join(EVENTS).exists())?)
+        self.id(&path.upwards().find(|path| self.directory(path).join(EVENTS).exists())?)
     }
 
     /// Processes that the kernel has killed on this node; none if it does not say. Where the mount

@@ -21,19 +21,30 @@ impl CgroupFs {
     /// The limits of the containers directly below a cgroup; none if they cannot be read, or
     /// there are too many.
     pub fn limits_below(&self, path: &CgroupPath) -> Option<Parts> {
-        parts(&self.directory(path))
+        let mut parts = Parts::default();
+        let mut seen = 0;
+        for entry in fs::read_dir(self.directory(path)).ok()?.flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            seen += 1;
+            if seen > MOST {
+                return None;
+            }
+            if let Some(bytes) = containers_limit(&entry.path()).flatten() {
+                parts.count += 1;
+                parts.sum = parts.sum.saturating_add(bytes);
+            }
+        }
+        Some(parts)
     }
 
     /// Memory of a container; none if it is gone.
     pub fn memory(&self, container: &CgroupPath) -> Option<Memory> {
-        memory(&self.directory(container))
+        let limit = containers_limit(&self.directory(container))?;
+        let number = |file| self.number(container, file);
+        Some(Memory { limit, current: number("memory.current"), peak: number("memory.peak") })
     }
-}
-
-fn memory(directory: &Path) -> Option<Memory> {
-    let limit = containers_limit(directory)?;
-    let number = |file| fs::read_to_string(directory.join(file)).ok()?.trim().parse().ok();
-    Some(Memory { limit, current: number("memory.current"), peak: number("memory.peak") })
 }
 
 /// A container's limit. crun may give it to the cgroup below, where it puts the processes.
@@ -48,25 +59,6 @@ fn limit(directory: &Path) -> Option<Option<u64>> {
         "max" => Some(None),
         number => number.parse().ok().map(Some),
     }
-}
-
-fn parts(directory: &Path) -> Option<Parts> {
-    let mut parts = Parts::default();
-    let mut seen = 0;
-    for entry in fs::read_dir(directory).ok()?.flatten() {
-        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            continue;
-        }
-        seen += 1;
-        if seen > MOST {
-            return None;
-        }
-        if let Some(bytes) = containers_limit(&entry.path()).flatten() {
-            parts.count += 1;
-            parts.sum = parts.sum.saturating_add(bytes);
-        }
-    }
-    Some(parts)
 }
 
 #[cfg(test)]
@@ -102,14 +94,16 @@ mod tests {
         );
         fs::write(root.join("runc/memory.current"), "60\n").unwrap();
         fs::write(root.join("memory.stat"), "no cgroup\n").unwrap();
-        assert_eq!(parts(&root), Some(Parts { count: 4, sum: 142 }));
-        let of = |name: &str| memory(&root.join(name));
+        let files = CgroupFs::new(root.clone());
+        let below = || files.limits_below(&CgroupPath::root());
+        assert_eq!(below(), Some(Parts { count: 4, sum: 142 }));
+        let of = |name: &str| files.memory(&CgroupPath::root().child(name.as_bytes()).unwrap());
         let limit = |name: &str| of(name).map(|memory| memory.limit);
         assert_eq!(of("runc"), Some(Memory { limit: Some(100), current: Some(60), peak: None }));
         assert_eq!((limit("crun"), limit("pause")), (Some(Some(30)), Some(None)));
         assert_eq!(limit("gone"), None);
         fs::remove_dir_all(&root).unwrap();
-        assert_eq!(parts(&root), None);
+        assert_eq!(below(), None);
     }
 
     /// A slice with a limit may have thousands of cgroups below it.
@@ -118,9 +112,10 @@ mod tests {
         let names: Vec<_> = (0..=MOST).map(|number| number.to_string()).collect();
         let limits: Vec<_> = names.iter().map(|name| (name.as_str(), "1")).collect();
         let root = pod("many", &limits);
-        assert_eq!(parts(&root), None);
+        let below = || CgroupFs::new(root.clone()).limits_below(&CgroupPath::root());
+        assert_eq!(below(), None);
         fs::remove_dir_all(root.join("0")).unwrap();
-        assert_eq!(parts(&root).map(|parts| parts.count), Some(64));
+        assert_eq!(below().map(|parts| parts.count), Some(64));
         fs::remove_dir_all(&root).unwrap();
     }
 }

@@ -23,7 +23,6 @@ pub enum ProcessError {
         "{0}; a process of another user than the agent's takes CAP_DAC_OVERRIDE, a lower score CAP_SYS_RESOURCE"
     )]
     Refused(Errno),
-    /// Any other error.
     #[error("{0}")]
     Other(Errno),
 }
@@ -72,25 +71,16 @@ impl HostProcess {
     }
 
     /// Its parent, and its ids.
-    ///
-    /// # Errors
-    /// When it has ended, or the file cannot be read.
     pub fn lineage(&self) -> Result<Option<Lineage>, ProcessError> {
         Ok(text::lineage(&self.read("status")?))
     }
 
     /// The path of its cgroup, as this process sees it.
-    ///
-    /// # Errors
-    /// When it has ended, or the file cannot be read.
     pub fn cgroup(&self) -> Result<Option<String>, ProcessError> {
         Ok(text::v2_path(&self.read("cgroup")?).map(str::to_owned))
     }
 
     /// Its `oom_score_adj`.
-    ///
-    /// # Errors
-    /// When it has ended.
     pub fn score(&self) -> Result<i16, ProcessError> {
         self.read("oom_score_adj")?.trim().parse().map_err(|_| ProcessError::Gone)
     }
@@ -100,9 +90,6 @@ impl HostProcess {
     /// By the file's older name, because that leaves alone how low the process may go by itself
     /// (`oom_score_adj_min`, `__set_oom_adj()`, fs/proc/base.c): what is taken back later is then
     /// all that the process ever got. A kernel without that file is asked by the other.
-    ///
-    /// # Errors
-    /// When it has ended, or the kernel refuses.
     pub fn exempt(&self) -> Result<(), ProcessError> {
         // `OOM_DISABLE`, include/uapi/linux/oom.h.
         with_right(|| match self.write("oom_adj", "-17") {
@@ -114,9 +101,6 @@ impl HostProcess {
 
     /// Writes its `oom_score_adj`. Without a right if that is enough: with CAP_SYS_RESOURCE the
     /// kernel also takes the value as the lowest that the process may choose.
-    ///
-    /// # Errors
-    /// When it has ended, or the kernel refuses.
     pub fn set_score(&self, score: i16) -> Result<(), ProcessError> {
         let score = score.to_string();
         match self.write("oom_score_adj", &score) {

@@ -66,7 +66,6 @@ struct Loaded {
 }
 
 impl ArgumentsProbe {
-    /// For the running kernel.
     pub fn new(facts: KernelFacts) -> Self {
         let mut loader = loader();
         // The loader keeps what it is given for as long as it lives, which is as long as the agent.
@@ -81,9 +80,6 @@ impl ArgumentsProbe {
     }
 
     /// From now on arguments are read, or no longer.
-    ///
-    /// # Errors
-    /// When the kernel refuses the programs, or has not what they need.
     pub fn set(&mut self, wanted: bool) -> Result<(), ProbeError> {
         match (&mut self.loaded, wanted) {
             (None, false) => Ok(()),

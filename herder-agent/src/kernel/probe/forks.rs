@@ -18,7 +18,6 @@ pub enum ForkEvent {
     Forked {
         /// The container, whose init is exempt.
         container: CgroupId,
-        /// The process.
         pid: u32,
         /// When it began, `CLOCK_BOOTTIME` nanoseconds.
         start_boottime: u64,
@@ -27,11 +26,24 @@ pub enum ForkEvent {
     },
     /// The OOM killer found nothing to kill.
     NoVictim {
-        /// When.
         time: Monotonic,
         /// The cgroup whose limit was hit.
         domain: CgroupId,
     },
+}
+
+/// Where forks are reported: the programs, or what a test has in their place.
+pub trait ForkSource {
+    /// From now on forks in a container are reported. Returns whether there is room.
+    fn watch(&mut self, container: CgroupId) -> bool;
+
+    fn forget(&mut self, container: CgroupId);
+
+    /// The next record, if there is one.
+    fn take(&mut self) -> Option<ForkEvent>;
+
+    /// Records that did not fit since the last call.
+    fn new_losses(&mut self) -> u64;
 }
 
 /// Decodes one record; none if it is not one.
@@ -65,15 +77,10 @@ pub struct ForkLoader {
 }
 
 impl ForkLoader {
-    /// For the running kernel.
     pub fn new(facts: KernelFacts) -> Self {
         ForkLoader { loader: loader(), facts }
     }
 
-    /// Loads and attaches them.
-    ///
-    /// # Errors
-    /// When the kernel refuses them, or has not what they need.
     pub fn attach(self) -> Result<Forks, ProbeError> {
         if FORK_OBJECT.is_empty() {
             return Err(ProbeError::Stub);
@@ -123,23 +130,22 @@ impl Forks {
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.records.as_fd()
     }
+}
 
-    /// From now on forks in a container are reported. Returns whether there is room.
-    pub fn watch(&mut self, container: CgroupId) -> bool {
+impl ForkSource for Forks {
+    fn watch(&mut self, container: CgroupId) -> bool {
         let inserted = self.exempt.insert(container.0, 1, 0);
         inserted
             .inspect_err(|error| tracing::warn!(error = %Causes(error), "Cannot watch the forks of a container."))
             .is_ok()
     }
 
-    /// And no longer.
-    pub fn forget(&mut self, container: CgroupId) {
+    fn forget(&mut self, container: CgroupId) {
         // It may not be there.
         let _ = self.exempt.remove(&container.0);
     }
 
-    /// The next record, if there is one.
-    pub fn take(&mut self) -> Option<ForkEvent> {
+    fn take(&mut self) -> Option<ForkEvent> {
         loop {
             let record = self.records.next()?;
             if let Some(event) = decode(&record) {
@@ -148,8 +154,7 @@ impl Forks {
         }
     }
 
-    /// Records that did not fit since the last call.
-    pub fn new_losses(&mut self) -> u64 {
+    fn new_losses(&mut self) -> u64 {
         let Ok(values) = self.losses.get(&0, 0) else { return 0 };
         let total = values.iter().sum::<u64>();
         let new = total.saturating_sub(self.counted);

@@ -35,9 +35,7 @@ pub enum Connection {
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A question.
     Request,
-    /// Its answer.
     Response,
     Other(u8),
 }
@@ -45,11 +43,9 @@ pub enum Kind {
 /// A message of one of the connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Whose it is.
     pub connection: Connection,
     /// Ties an answer to its question.
     pub stream: u32,
-    /// Question or answer.
     pub kind: Kind,
     pub body: Bytes,
 }

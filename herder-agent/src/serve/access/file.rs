@@ -11,7 +11,7 @@ use super::{
 };
 use herder_model::rules::parse::{
     InvalidConfig, from_yaml, is_empty, place,
-    raw::{Item, Key, Wrong, item_value, items, key, value, wrong},
+    raw::{Item, Key, Wrong, item_value, items, value, wrong},
 };
 use hyper::header::{HeaderName, HeaderValue};
 use serde::{Deserialize, de::IgnoredAny};
@@ -25,75 +25,56 @@ pub(super) struct Settings {
     pub(super) users: BTreeMap<String, String>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[serde(expecting = "the keys `tls_server_config`, `http_server_config` and `basic_auth_users`")]
 struct RawFile {
-    #[serde(default, deserialize_with = "key")]
     tls_server_config: Key<RawTls>,
-    #[serde(default, deserialize_with = "key")]
     http_server_config: Key<RawHttp>,
-    #[serde(default, deserialize_with = "key")]
     basic_auth_users: Key<BTreeMap<String, Item<String>>>,
-    #[serde(default, deserialize_with = "key")]
     rate_limit: Key<IgnoredAny>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[serde(expecting = "keys such as `cert_file` and `key_file`")]
 struct RawTls {
-    #[serde(default, deserialize_with = "key")]
     cert: Key<String>,
-    #[serde(default, deserialize_with = "key")]
     key: Key<String>,
-    #[serde(default, deserialize_with = "key")]
     client_ca: Key<String>,
-    #[serde(default, deserialize_with = "key")]
     cert_file: Key<String>,
-    #[serde(default, deserialize_with = "key")]
     key_file: Key<String>,
-    #[serde(default, deserialize_with = "key")]
     client_ca_file: Key<String>,
-    #[serde(default, deserialize_with = "key")]
     client_auth_type: Key<String>,
-    #[serde(default, deserialize_with = "key")]
     client_allowed_sans: Key<Vec<Item<String>>>,
-    #[serde(default, deserialize_with = "key")]
     min_version: Key<String>,
-    #[serde(default, deserialize_with = "key")]
     max_version: Key<String>,
-    #[serde(default, deserialize_with = "key")]
     cipher_suites: Key<Vec<Item<String>>>,
-    #[serde(default, deserialize_with = "key")]
     prefer_server_cipher_suites: Key<bool>,
-    #[serde(default, deserialize_with = "key")]
     curve_preferences: Key<Vec<Item<String>>>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[serde(expecting = "the keys `http2` and `headers`")]
 struct RawHttp {
-    #[serde(default, deserialize_with = "key")]
     http2: Key<bool>,
-    #[serde(default, deserialize_with = "key")]
     headers: Key<RawHeaders>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[serde(expecting = "names of headers, and their values")]
 struct RawHeaders {
-    #[serde(rename = "Content-Security-Policy", default, deserialize_with = "key")]
+    #[serde(rename = "Content-Security-Policy")]
     content_security_policy: Key<String>,
-    #[serde(rename = "X-Frame-Options", default, deserialize_with = "key")]
+    #[serde(rename = "X-Frame-Options")]
     frame_options: Key<String>,
-    #[serde(rename = "X-Content-Type-Options", default, deserialize_with = "key")]
+    #[serde(rename = "X-Content-Type-Options")]
     content_type_options: Key<String>,
-    #[serde(rename = "X-XSS-Protection", default, deserialize_with = "key")]
+    #[serde(rename = "X-XSS-Protection")]
     xss_protection: Key<String>,
-    #[serde(rename = "Strict-Transport-Security", default, deserialize_with = "key")]
+    #[serde(rename = "Strict-Transport-Security")]
     strict_transport_security: Key<String>,
 }
 
@@ -117,15 +98,15 @@ pub(super) fn invalid(path: &Path, place: &str, why: String) -> InvalidConfig {
 
 impl RawFile {
     fn check(self, directory: &Path) -> Result<Settings, Wrong> {
-        if let Some(item) = &self.rate_limit {
+        if let Some(at) = self.rate_limit.at() {
             let why = "`rate_limit` cannot be kept: Herder bounds connections and the time of each \
                        by itself; remove it";
-            return wrong(item.referenced, why);
+            return wrong(at, why);
         }
         let http = value(self.http_server_config, "http_server_config")?;
         let headers = http.map(RawHttp::check).transpose()?.unwrap_or_default();
         let mut users = BTreeMap::new();
-        let users_at = self.basic_auth_users.as_ref().map(|item| item.referenced);
+        let users_at = self.basic_auth_users.at();
         let named = value(self.basic_auth_users, "basic_auth_users")?;
         // An operator who removes the last user must not open the port to all.
         if let (Some(at), Some(true)) = (users_at, named.as_ref().map(|users| users.is_empty())) {
@@ -144,7 +125,7 @@ impl RawFile {
             check_hash(&hash).or_else(|why| wrong(at, why))?;
             users.insert(name, hash);
         }
-        let at = self.tls_server_config.as_ref().map(|item| item.referenced);
+        let at = self.tls_server_config.at();
         let tls = value(self.tls_server_config, "tls_server_config")?;
         let tls = tls.zip(at).map(|(tls, at)| tls.check(at, directory)).transpose()?;
         Ok(Settings { tls, headers, users })
@@ -160,7 +141,7 @@ impl RawTls {
             return wrong(at, "TLS needs `cert_file` and `key_file`, or `cert` and `key`");
         };
         let client_ca = source(self.client_ca, self.client_ca_file, "client_ca")?;
-        let auth_at = self.client_auth_type.as_ref().map_or(at, |item| item.referenced);
+        let auth_at = self.client_auth_type.at().unwrap_or(at);
         let client_auth = value(self.client_auth_type, "client_auth_type")?;
         let client_auth = match client_auth.as_deref() {
             None => ClientAuth::None,
@@ -179,7 +160,7 @@ impl RawTls {
             _ => {}
         }
         let mut settings = TlsSettings::new(certificate, key, client_ca, client_auth);
-        let names_at = self.client_allowed_sans.as_ref().map_or(at, |item| item.referenced);
+        let names_at = self.client_allowed_sans.at().unwrap_or(at);
         if let Some(names) = list(self.client_allowed_sans, "client_allowed_sans")? {
             // Exporters take RequireAnyClientCert too, although a name in an unverified certificate
             // proves nothing.
@@ -193,7 +174,7 @@ impl RawTls {
             }
         }
         for (word, name) in [(self.min_version, "min_version"), (self.max_version, "max_version")] {
-            let at = word.as_ref().map_or(at, |item| item.referenced);
+            let at = word.at().unwrap_or(at);
             if let Some(word) = value(word, name)? {
                 let is_least = name == "min_version";
                 settings.limit_version(&word, is_least).or_else(|why| wrong(at, why))?;
@@ -214,7 +195,7 @@ impl RawTls {
 
 impl RawHttp {
     fn check(self) -> Result<Vec<(HeaderName, HeaderValue)>, Wrong> {
-        let at = self.http2.as_ref().map(|item| item.referenced);
+        let at = self.http2.at();
         if let (Some(true), Some(at)) = (value(self.http2, "http2")?, at) {
             let why = "Herder speaks HTTP/1.1 only; write `http2: false`, or remove it";
             return wrong(at, why);
@@ -229,7 +210,7 @@ impl RawHttp {
         ];
         let mut kept = Vec::new();
         for (name, item, allowed) in table {
-            let Some(item) = item else { continue };
+            let Some(item) = item.0 else { continue };
             let at = item.referenced;
             let text = item.value.unwrap_or_default();
             if text.is_empty() {
@@ -256,7 +237,7 @@ fn source(
 ) -> Result<Option<Source>, Wrong> {
     let [inline, file] = [(inline, name.to_owned()), (file, format!("{name}_file"))].map(
         |(item, name)| -> Result<_, Wrong> {
-            let Some(item) = item else { return Ok(None) };
+            let Some(item) = item.0 else { return Ok(None) };
             let at = item.referenced;
             match item_value(item, &format!("`{name}`"))? {
                 text if text.is_empty() => wrong(at, format!("`{name}` is empty")),
@@ -274,7 +255,7 @@ fn source(
 
 /// The items of a list that is there. An empty one would allow nothing.
 fn list(key: Key<Vec<Item<String>>>, name: &str) -> Result<Option<Vec<(Location, String)>>, Wrong> {
-    let Some(at) = key.as_ref().map(|item| item.referenced) else { return Ok(None) };
+    let Some(at) = key.at() else { return Ok(None) };
     let all = items(value(key, name)?.unwrap_or_default(), name)?;
     if all.is_empty() {
         return wrong(

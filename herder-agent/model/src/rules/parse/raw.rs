@@ -25,7 +25,6 @@ const MOST_RULES: usize = 500;
 /// Something wrong at a place.
 pub struct Wrong(pub Location, pub String);
 
-/// The error of a place.
 pub fn wrong<T>(at: Location, why: impl fmt::Display) -> Result<T, Wrong> {
     Err(Wrong(at, why.to_string()))
 }
@@ -33,99 +32,91 @@ pub fn wrong<T>(at: Location, why: impl fmt::Display) -> Result<T, Wrong> {
 /// Something that is there, and its value if it has one.
 pub type Item<T> = Spanned<Option<T>>;
 
-/// A key that may be left out.
-pub type Key<T> = Option<Item<T>>;
+/// A key that may be left out. One that is not there is kept apart from one that has no value,
+/// which are the same to serde.
+pub struct Key<T>(pub Option<Item<T>>);
 
-/// Keeps apart a key that is not there and one that has no value, which are the same to serde.
-pub fn key<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Key<T>, D::Error> {
-    Item::deserialize(deserializer).map(Some)
+impl<T> Key<T> {
+    /// Where its value is, if the key is there.
+    pub fn at(&self) -> Option<Location> {
+        self.0.as_ref().map(|item| item.referenced)
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+impl<T> Default for Key<T> {
+    fn default() -> Self {
+        Key(None)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Key<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Item::deserialize(deserializer).map(|item| Key(Some(item)))
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[serde(expecting = "the keys `rules`, `podAnnotations` and `logLevel`")]
 pub(super) struct RawConfig {
-    #[serde(default, deserialize_with = "key")]
     rules: Key<Vec<Item<RawRule>>>,
-    #[serde(default, deserialize_with = "key")]
     pod_annotations: Key<PodAnnotations>,
-    #[serde(default, deserialize_with = "key")]
     log_level: Key<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[serde(
     expecting = "a rule: the keys `name`, `oomGroup`, `cgroups` or `pods`, and perhaps `escalate`, `protectInit` and `victimArguments`"
 )]
 struct RawRule {
-    #[serde(default, deserialize_with = "key")]
     name: Key<String>,
-    #[serde(default, deserialize_with = "key")]
     cgroups: Key<Vec<Item<String>>>,
-    #[serde(default, deserialize_with = "key")]
     pods: Key<RawPods>,
-    #[serde(default, deserialize_with = "key")]
     oom_group: Key<OomGroup>,
-    #[serde(default, deserialize_with = "key")]
     escalate: Key<RawEscalate>,
-    #[serde(default, deserialize_with = "key")]
     protect_init: Key<ProtectInit>,
-    #[serde(default, deserialize_with = "key")]
     victim_arguments: Key<bool>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[serde(expecting = "the keys `after`, `within` and `to`")]
 struct RawEscalate {
-    #[serde(default, deserialize_with = "key")]
     after: Key<i64>,
-    #[serde(default, deserialize_with = "key")]
     within: Key<String>,
-    #[serde(default, deserialize_with = "key")]
     to: Key<To>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[serde(expecting = "the keys `namespaces`, `selector` and `containers`")]
 struct RawPods {
-    #[serde(default, deserialize_with = "key")]
     namespaces: Key<Vec<Item<String>>>,
-    #[serde(default, deserialize_with = "key")]
     selector: Key<RawSelector>,
-    #[serde(default, deserialize_with = "key")]
     containers: Key<Vec<Item<String>>>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[serde(expecting = "the keys `matchLabels` and `matchExpressions`")]
 struct RawSelector {
-    #[serde(default, deserialize_with = "key")]
     match_labels: Key<BTreeMap<String, Item<String>>>,
-    #[serde(default, deserialize_with = "key")]
     match_expressions: Key<Vec<Item<RawRequirement>>>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[serde(expecting = "a condition: the keys `key`, `operator` and `values`")]
 struct RawRequirement {
-    #[serde(default, deserialize_with = "key")]
     key: Key<String>,
-    #[serde(default, deserialize_with = "key")]
     operator: Key<Operator>,
-    #[serde(default, deserialize_with = "key")]
     values: Key<Vec<Item<String>>>,
 }
 
 /// The value of a key, if the key is there.
 pub fn value<T>(key: Key<T>, name: &str) -> Result<Option<T>, Wrong> {
-    key.map(|item| item_value(item, &format!("`{name}`"))).transpose()
+    key.0.map(|item| item_value(item, &format!("`{name}`"))).transpose()
 }
 
 /// The value of a key that must be there.
@@ -164,12 +155,12 @@ impl RawConfig {
         let mut names = HashSet::new();
         let mut rules = Vec::new();
         let asks = |raw: &RawRule| {
-            let key = raw.victim_arguments.as_ref().filter(|key| key.value == Some(true));
+            let key = raw.victim_arguments.0.as_ref().filter(|key| key.value == Some(true));
             key.map(|key| place(key.referenced))
         };
         let arguments_at = raw.iter().find_map(|(_, raw)| asks(raw));
         for (at, raw) in raw {
-            let named = raw.name.as_ref().map_or(at, |name| name.referenced);
+            let named = raw.name.at().unwrap_or(at);
             let rule = raw.check(at)?;
             if !names.insert(rule.name.clone()) {
                 return wrong(named, format!("a second rule is named {:?}", rule.name));
@@ -177,7 +168,7 @@ impl RawConfig {
             rules.push(rule);
         }
         let pod_annotations = value(self.pod_annotations, "podAnnotations")?.unwrap_or_default();
-        let log_level = self.log_level.map(log_level).transpose()?;
+        let log_level = self.log_level.0.map(log_level).transpose()?;
         Ok(Config { rules, pod_annotations, log_level, arguments_at })
     }
 }
@@ -189,7 +180,7 @@ fn log_level(item: Item<String>) -> Result<LogLevel, Wrong> {
 
 impl RawRule {
     fn check(self, at: Location) -> Result<Rule, Wrong> {
-        let named = self.name.as_ref().map_or(at, |name| name.referenced);
+        let named = self.name.at().unwrap_or(at);
         let name = needed(self.name, "name", "the rule", at)?;
         let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
         if name.is_empty() || name.len() > 63 || !name.chars().all(plain) {
@@ -201,14 +192,14 @@ impl RawRule {
         }
         let of = format!("rule {name:?}");
         let oom_group = needed(self.oom_group, "oomGroup", &of, at)?;
-        let protects_at = self.protect_init.as_ref().map_or(at, |it| it.referenced);
+        let protects_at = self.protect_init.at().unwrap_or(at);
         let ProtectInit(protect_init) =
             value(self.protect_init, "protectInit")?.unwrap_or_default();
         if protect_init && oom_group != OomGroup::SingleProcess {
             let why = "needs `oomGroup: single-process`: else the container ends with its children";
             return wrong(protects_at, format!("`protectInit` of {of} {why}"));
         }
-        let arguments_at = self.victim_arguments.as_ref().map_or(at, |it| it.referenced);
+        let arguments_at = self.victim_arguments.at().unwrap_or(at);
         let victim_arguments = value(self.victim_arguments, "victimArguments")?.unwrap_or_default();
         if victim_arguments && oom_group == OomGroup::Leave {
             let why =
@@ -223,7 +214,7 @@ impl RawRule {
             (None, Some(pods)) => Selects::Pods(pods.check(at)?),
             _ => return wrong(at, format!("{of} needs either `cgroups` or `pods`")),
         };
-        let asked = self.escalate.as_ref().map_or(at, |escalate| escalate.referenced);
+        let asked = self.escalate.at().unwrap_or(at);
         let escalate = value(self.escalate, "escalate")?;
         let escalate = escalate.map(|escalate| escalate.check(asked)).transpose()?;
         if escalate.is_some() && oom_group != OomGroup::SingleProcess {
@@ -236,11 +227,7 @@ impl RawRule {
 
 impl RawEscalate {
     fn check(self, at: Location) -> Result<Escalate, Wrong> {
-        let place = |key: Option<Location>| key.unwrap_or(at);
-        let (counted, timed) = (
-            place(self.after.as_ref().map(|key| key.referenced)),
-            place(self.within.as_ref().map(|key| key.referenced)),
-        );
+        let (counted, timed) = (self.after.at().unwrap_or(at), self.within.at().unwrap_or(at));
         let to = needed(self.to, "to", "`escalate`", at)?;
         let after = match value(self.after, "after")? {
             Some(after) => u64::try_from(after)

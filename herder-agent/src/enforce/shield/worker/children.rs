@@ -3,12 +3,14 @@
 use super::{
     super::{
         Written,
-        forks::ForkSource,
         init::{give, result},
     },
     Worker,
 };
-use crate::kernel::host_proc::{HostProcess, ProcessError};
+use crate::kernel::{
+    host_proc::{HostProcess, ProcessError},
+    probe::forks::ForkSource,
+};
 use herder_model::{
     cgroup::{CgroupId, CgroupPath},
     shield::{EXEMPT, Seen},

@@ -1,10 +1,13 @@
 //! What an earlier agent left exempt: taken over, so that it is kept, or restored.
 
 use super::{
-    super::{Protect, forks::ForkSource, init::Init},
+    super::{Protect, init::Init},
     Worker,
 };
-use crate::kernel::host_proc::{HostProcess, ProcessError};
+use crate::kernel::{
+    host_proc::{HostProcess, ProcessError},
+    probe::forks::ForkSource,
+};
 use herder_model::{
     cgroup::CgroupId,
     shield::{EXEMPT, SavedInit, SavedInits},

@@ -6,13 +6,12 @@
 
 use super::{
     super::{
-        forks::ForkSource,
         init::Init,
         search::{self, Candidates},
     },
     SEARCH_EVERY, SEARCHES, Worker,
 };
-use crate::kernel::host_proc::ProcessError;
+use crate::kernel::{host_proc::ProcessError, probe::forks::ForkSource};
 use herder_model::{
     cgroup::{CgroupId, CgroupPath, counters::parse_oom_kill},
     clock::Monotonic,

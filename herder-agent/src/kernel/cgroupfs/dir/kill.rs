@@ -12,7 +12,6 @@ use rustix::{
 };
 use std::{io, os::fd::OwnedFd};
 
-/// The file.
 pub const KILL: &str = "cgroup.kill";
 
 /// Why the processes of a cgroup cannot be killed by it.
@@ -29,13 +28,7 @@ pub enum KillError {
     Threaded,
     /// A read-only mount, or no permission.
     #[error("{KILL} cannot be opened or written ({error}); {remedy}")]
-    Refused {
-        /// What the kernel said.
-        error: Errno,
-        /// What would help.
-        remedy: String,
-    },
-    /// Any other error.
+    Refused { error: Errno, remedy: String },
     #[error("{KILL}: {0}")]
     Other(Errno),
 }
@@ -47,17 +40,11 @@ impl CgroupDir {
     }
 
     /// Tries all that killing takes, short of it.
-    ///
-    /// # Errors
-    /// See [`KillError`].
     pub fn try_kill(&self) -> Result<(), KillError> {
         self.open_kill().map(drop)
     }
 
     /// Kills all processes of this cgroup and of those below it.
-    ///
-    /// # Errors
-    /// See [`KillError`].
     pub fn kill(&self) -> Result<(), KillError> {
         let file = self.open_kill()?;
         rustix::io::write(&file, b"1\n").map(drop).map_err(|error| match error {
@@ -68,9 +55,6 @@ impl CgroupDir {
     }
 
     /// Another descriptor of the same cgroup, for another thread.
-    ///
-    /// # Errors
-    /// When no descriptor is free.
     pub fn duplicate(&self) -> io::Result<Self> {
         Ok(CgroupDir(self.0.try_clone()?))
     }

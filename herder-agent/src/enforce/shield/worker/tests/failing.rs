@@ -1,6 +1,6 @@
 //! Reads and writes that fail for a while: a value that only this agent knows is not lost.
 
-use super::{super::super::forks::NoForks, *};
+use super::{super::super::unable::NoForks, *};
 
 impl Node {
     /// From now on a file of a process can be neither read nor written.
