@@ -150,7 +150,7 @@ pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
     reporter.attached(source.name(), source.means());
     log_attached(args, &*source, &listen);
 
-    let asks_runtime = asks_runtime(args, root.as_ref());
+    let asks_runtime = asks_runtime(args.node.nri, root.as_ref());
     let enforcer = Enforcer::new(root, options(args, descriptors.containers), Clock::System);
     let enforcer = enforcer.with_left(left);
     let policy = Arc::new(Policy::new(config));
@@ -354,20 +354,13 @@ async fn terminated() {
     }
 }
 
-/// The runtime names containers by paths of the whole mount, and those that it makes are
-/// not all below a directory of that.
-fn asks_runtime(args: &RunArgs, root: Option<&CgroupRoot>) -> bool {
-    if args.node.nri == NriSwitch::Off {
+/// Whether the runtime is to ask for values. Says once why not, if that is not by choice.
+fn asks_runtime(nri: NriSwitch, root: Option<&CgroupRoot>) -> bool {
+    if nri == NriSwitch::Off {
         return false;
     }
-    let is_whole = root.is_none_or(CgroupRoot::is_mount_point);
-    if !is_whole {
-        tracing::warn!(
-            path = %args.node.cgroup_root.display(),
-            "NRI is not used: --cgroup-root names a directory below the mount of cgroup v2."
-        );
-    }
-    is_whole
+    let taken = CgroupRoot::takes_specs(root);
+    taken.inspect_err(|reason| tracing::warn!(%reason, "NRI is not used.")).is_ok()
 }
 
 /// Enforcement needs cgroup v2; kills are observed without it too.
