@@ -22,6 +22,7 @@ pub struct CurrentPods(Arc<Mutex<Known>>);
 
 #[derive(Debug, Default)]
 struct Known {
+    /// By the uid that their cgroups carry, which is the one that the runtime has.
     pods: HashMap<PodUid, Arc<Pod>>,
     /// What all of them take, bytes.
     size: usize,
@@ -40,19 +41,19 @@ impl CurrentPods {
                 }
                 known.keep(pod.without_containers());
             }
-            Event::Deleted(uid) => known.forget(*uid),
+            Event::Deleted(uid) => drop(known.forget(*uid)),
             Event::Listed => {
                 if let Some(listed) = known.listed.take() {
-                    known.pods.retain(|uid, _| listed.contains(uid));
+                    known.pods.retain(|_, pod| listed.contains(&pod.uid));
                     known.size = known.pods.values().map(|pod| room::size(pod)).sum();
                 }
             }
         }
     }
 
-    /// A pod, by the uid of the API.
-    pub fn get(&self, uid: PodUid) -> Option<Arc<Pod>> {
-        self.known().pods.get(&uid).cloned()
+    /// A pod, by the uid that its cgroups carry.
+    pub fn get(&self, cgroup_uid: PodUid) -> Option<Arc<Pod>> {
+        self.known().pods.get(&cgroup_uid).cloned()
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -64,19 +65,29 @@ impl CurrentPods {
 impl Known {
     /// Keeps a pod if there is room for it. Of one that is not here, the runtime says what it was
     /// created with.
-    fn keep(&mut self, pod: Pod) {
-        self.forget(pod.uid);
+    fn keep(&mut self, mut pod: Pod) {
+        let before = self.forget(pod.uid);
+        // As in the core's store: what mirrors a static pod stays its mirror.
+        pod.config_hash = pod.config_hash.or(before.and_then(|before| before.config_hash));
+        let earlier = self.pods.remove(&pod.cgroup_uid());
+        self.shrink(earlier.as_deref());
         let size = self.size + room::size(&pod);
         if size <= MOST {
             self.size = size;
-            self.pods.insert(pod.uid, Arc::new(pod));
+            self.pods.insert(pod.cgroup_uid(), Arc::new(pod));
         }
     }
 
-    fn forget(&mut self, uid: PodUid) {
-        if let Some(pod) = self.pods.remove(&uid) {
-            self.size = self.size.saturating_sub(room::size(&pod));
-        }
+    /// Forgets a pod, by the uid of the API. A node has too few for an index of them.
+    fn forget(&mut self, uid: PodUid) -> Option<Arc<Pod>> {
+        let key = *self.pods.iter().find(|(_, pod)| pod.uid == uid)?.0;
+        let forgotten = self.pods.remove(&key);
+        self.shrink(forgotten.as_deref());
+        forgotten
+    }
+
+    fn shrink(&mut self, gone: Option<&Pod>) {
+        self.size = self.size.saturating_sub(gone.map_or(0, room::size));
     }
 }
 
@@ -123,5 +134,29 @@ mod tests {
         assert_eq!((app(2), app(3)), (db, web.clone()));
         pods.apply(&Event::Listed);
         assert_eq!((app(2), app(3)), (None, web));
+    }
+
+    #[test]
+    fn a_static_pod_is_found_by_the_uid_that_the_runtime_has() {
+        let pods = CurrentPods::default();
+        let hash = PodUid::parse_any("ca0757b5d25d60b3db9d57dce6d10c2d").unwrap();
+        let mirror = |number, config_hash| {
+            let Event::Applied(pod) = applied(number, "web") else { unreachable!() };
+            Event::Applied(Box::new(Pod { config_hash, ..*pod }))
+        };
+        let found = |by| pods.get(by).map(|pod| pod.uid);
+        pods.apply(&mirror(1, None));
+        pods.apply(&mirror(1, Some(hash)));
+        assert_eq!((found(hash), found(uid(1))), (Some(uid(1)), None));
+        // The mirror is made anew, and the end of the old one is heard of later.
+        pods.apply(&mirror(2, Some(hash)));
+        pods.apply(&Event::Deleted(uid(1)));
+        assert_eq!(found(hash), Some(uid(2)));
+        pods.apply(&Event::ListStarted);
+        pods.apply(&mirror(2, Some(hash)));
+        pods.apply(&Event::Listed);
+        assert_eq!(found(hash), Some(uid(2)));
+        pods.apply(&Event::Deleted(uid(2)));
+        assert_eq!((found(hash), pods.known().size), (None, 0));
     }
 }
