@@ -221,7 +221,7 @@ pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
     start(thread, "the thread that reads bundles")?;
 
     let for_pods = for_pods.map(|listeners| own::port(listeners, connects, api_server.is_some()));
-    let current = CurrentPods::default();
+    let current = CurrentPods::new(api_server.is_some());
     if let Some(server) = api_server {
         let node = args.node_name.clone();
         let pace = Times::default().pace;

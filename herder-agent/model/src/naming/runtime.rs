@@ -62,7 +62,11 @@ impl RuntimeContainers {
             instead_of: instead_of.or(earlier.and_then(|entry| entry.instead_of)),
             there: now,
         };
-        self.pods.insert(pod.uid, pod);
+        let known = self.pods.get(&pod.uid).is_some_and(|known| known.labels.is_some());
+        // Names alone say nothing new of a pod whose labels are known.
+        if !known || pod.labels.is_some() {
+            self.pods.insert(pod.uid, pod);
+        }
         self.containers.insert(id, entry);
     }
 

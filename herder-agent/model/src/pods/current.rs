@@ -27,9 +27,23 @@ struct Known {
     /// What all of them take, bytes.
     size: usize,
     listed: Option<HashSet<PodUid>>,
+    /// The first list is to come.
+    awaits_list: bool,
 }
 
 impl CurrentPods {
+    /// No pods yet. With an API server, its first list is to come.
+    pub fn new(with_api_server: bool) -> Self {
+        let known = Known { awaits_list: with_api_server, ..Known::default() };
+        CurrentPods(Arc::new(Mutex::new(known)))
+    }
+
+    /// Whether the first list may still bring this pod, by the uid that its cgroups carry.
+    pub fn awaits(&self, cgroup_uid: PodUid) -> bool {
+        let known = self.known();
+        known.awaits_list && !known.pods.contains_key(&cgroup_uid)
+    }
+
     /// Takes an event in.
     pub fn apply(&self, event: &Event) {
         let mut known = self.known();
@@ -44,6 +58,7 @@ impl CurrentPods {
             Event::Deleted(uid) => drop(known.forget(*uid)),
             Event::Listed => {
                 if let Some(listed) = known.listed.take() {
+                    known.awaits_list = false;
                     known.pods.retain(|_, pod| listed.contains(&pod.uid));
                     known.size = known.pods.values().map(|pod| room::size(pod)).sum();
                 }
@@ -158,5 +173,21 @@ mod tests {
         assert_eq!(found(hash), Some(uid(2)));
         pods.apply(&Event::Deleted(uid(2)));
         assert_eq!((found(hash), pods.known().size), (None, 0));
+    }
+
+    #[test]
+    fn what_the_first_list_may_bring_is_awaited_until_it_is_complete() {
+        let without = CurrentPods::default();
+        assert!(!without.awaits(uid(1)));
+        let pods = CurrentPods::new(true);
+        let awaits = || [1, 2].map(|number| pods.awaits(uid(number)));
+        assert_eq!(awaits(), [true, true]);
+        pods.apply(&Event::ListStarted);
+        pods.apply(&applied(1, "web"));
+        assert_eq!(awaits(), [false, true]);
+        pods.apply(&Event::Listed);
+        assert_eq!(awaits(), [false, false]);
+        pods.apply(&Event::ListStarted);
+        assert_eq!(awaits(), [false, false], "only the first list");
     }
 }

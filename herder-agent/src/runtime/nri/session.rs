@@ -4,6 +4,7 @@ use super::{
     AdjustError, Answer, Attempt, NriError, Outcome, Plugin, Wish, allows_swap,
     contested::Contested,
     desired_adjustment, learn,
+    learnt::Learnt,
     mux::{Connection, Demultiplexer, Kind, Message},
     pod_from_sandbox, spec_resources,
     wire::{
@@ -15,9 +16,7 @@ use super::{
 use bytes::{Bytes, BytesMut};
 use herder_model::{naming::runtime::RuntimeContainer, owner::id::PodUid, pods::Pod};
 use prost::{DecodeError, Message as _};
-use std::{
-    collections::HashMap, convert::Infallible, future::pending, mem, sync::Arc, time::Duration,
-};
+use std::{collections::HashMap, convert::Infallible, mem, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
@@ -39,10 +38,7 @@ const SYNCHRONIZED_WITHIN: Duration = Duration::from_secs(2 * 60);
 /// seconds by default, ends before.
 const READ_WITHIN: Duration = Duration::from_secs(30);
 
-/// Containers that may wait for the core, which takes all at once.
-const MOST_LEARNT: usize = 4096;
-
-/// Running containers that the runtime is asked to change when it is met. It makes no
+/// Containers that the runtime is asked to change when it is met. It makes no
 /// containers meanwhile, and those that are left out are enforced by their cgroups.
 const MOST_UPDATED: usize = 16;
 
@@ -69,21 +65,21 @@ pub(super) struct Session<'a> {
     /// For which containers another plugin wants something else.
     contested: Contested,
     /// What still has to be sent to the core.
-    learnt: Vec<RuntimeContainer>,
+    learnt: &'a mut Learnt,
     /// All of the runtime's containers are known, and it was answered.
     pub(super) synchronized: bool,
     listed: bool,
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(plugin: &'a Plugin, stream: UnixStream) -> Self {
+    pub(super) fn new(plugin: &'a Plugin, stream: UnixStream, learnt: &'a mut Learnt) -> Self {
         Session {
             plugin,
             stream,
             pods: HashMap::new(),
             containers: Vec::new(),
             contested: Contested::default(),
-            learnt: Vec::new(),
+            learnt,
             synchronized: false,
             listed: false,
         }
@@ -105,7 +101,7 @@ impl<'a> Session<'a> {
                         return Err(NriError::Closed);
                     }
                 }
-                () = hand_over(self.plugin, &mut self.learnt) => {}
+                never = self.learnt.deliver(&self.plugin.learnt) => match never {},
                 () = sleep_until(deadline), if !self.synchronized => {
                     return Err(NriError::Silent("list its containers"));
                 }
@@ -206,9 +202,14 @@ impl<'a> Session<'a> {
         let (pods, containers) = (mem::take(&mut self.pods), mem::take(&mut self.containers));
         let mut update = Vec::new();
         let count = containers.len();
+        self.learnt.list_begins();
         for container in containers {
             let Some(pod) = pods.get(&container.pod_sandbox_id) else { continue };
             let mut learnt = learn(pod, &container);
+            if self.awaits_labels(pod) {
+                learnt.into_iter().for_each(|learnt| self.learnt.add_names(learnt));
+                continue;
+            }
             let given = spec_resources(&container);
             let wish = desired_adjustment(&self.policy(), &self.now(pod), &container, given);
             if let Ok(Some(wish)) = wish
@@ -285,7 +286,11 @@ impl<'a> Session<'a> {
         let wish = desired_adjustment(&self.policy(), &self.now(&pod), &container, given.as_ref())?;
         let outcome = match &wish {
             None => Outcome::Unmatched,
-            Some(wish) if wish.found.is_none() || allows_swap(&container) => Outcome::NotAsked,
+            Some(wish)
+                if wish.found.is_none() || allows_swap(&container) || self.awaits_labels(&pod) =>
+            {
+                Outcome::NotAsked
+            }
             Some(wish) => self.outcome(wish),
         };
         self.report_answer(&pod, &container, outcome, wish.as_ref());
@@ -326,10 +331,14 @@ impl<'a> Session<'a> {
         self.plugin.pods.get(pod.uid).unwrap_or_else(|| pod.clone())
     }
 
+    /// Whether a container that is there already is better left alone: the API server may yet send
+    /// other labels of its pod, and the runtime keeps what it is answered.
+    fn awaits_labels(&self, pod: &Pod) -> bool {
+        self.learnt.waits_for_list() && self.plugin.pods.awaits(pod.uid)
+    }
+
     fn learn(&mut self, learnt: Option<RuntimeContainer>) {
-        if self.learnt.len() < MOST_LEARNT {
-            self.learnt.extend(learnt);
-        }
+        learnt.into_iter().for_each(|learnt| self.learnt.add(learnt));
     }
 
     fn policy(&self) -> Arc<herder_model::rules::matching::Policy> {
@@ -361,18 +370,6 @@ impl<'a> Session<'a> {
             outcome,
         });
         outcome
-    }
-}
-
-/// Hands what the runtime reported to the core, when that has room for it.
-async fn hand_over(plugin: &Plugin, learnt: &mut Vec<RuntimeContainer>) {
-    if learnt.is_empty() {
-        return pending().await;
-    }
-    match plugin.learnt.reserve().await {
-        Ok(permit) => permit.send(mem::take(learnt)),
-        // It has ended, and so will this.
-        Err(_) => learnt.clear(),
     }
 }
 
