@@ -152,6 +152,11 @@ impl Pod {
         }
     }
 
+    /// What it takes, bytes, about.
+    pub fn size(&self) -> usize {
+        room::size(self)
+    }
+
     /// Its names alone, as if it had more labels than are kept.
     #[must_use]
     pub fn names_only(&self) -> Self {

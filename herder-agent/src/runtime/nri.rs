@@ -14,6 +14,7 @@ mod adjust;
 mod awaited;
 mod contested;
 mod learnt;
+mod list;
 pub mod mux;
 mod session;
 pub mod wire;

@@ -5,6 +5,7 @@ use super::{
     contested::Contested,
     desired_adjustment, learn,
     learnt::Learnt,
+    list::List,
     mux::{Connection, Demultiplexer, Kind, Message},
     pod_from_sandbox, spec_resources,
     wire::{
@@ -16,7 +17,7 @@ use super::{
 use bytes::{Bytes, BytesMut};
 use herder_model::{naming::runtime::RuntimeContainer, owner::id::PodUid, pods::Pod};
 use prost::{DecodeError, Message as _};
-use std::{collections::HashMap, convert::Infallible, mem, sync::Arc, time::Duration};
+use std::{convert::Infallible, mem, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
@@ -60,8 +61,7 @@ pub(super) struct Session<'a> {
     plugin: &'a Plugin,
     stream: UnixStream,
     /// What the runtime has listed so far, if it lists its containers in parts.
-    pods: HashMap<String, Arc<Pod>>,
-    containers: Vec<Container>,
+    list: List,
     /// For which containers another plugin wants something else.
     contested: Contested,
     /// What still has to be sent to the core.
@@ -76,8 +76,7 @@ impl<'a> Session<'a> {
         Session {
             plugin,
             stream,
-            pods: HashMap::new(),
-            containers: Vec::new(),
+            list: List::default(),
             contested: Contested::default(),
             learnt,
             synchronized: false,
@@ -191,33 +190,29 @@ impl<'a> Session<'a> {
 
     fn synchronize(&mut self, request: SynchronizeRequest) -> Bytes {
         let SynchronizeRequest { pods, containers, more } = request;
-        // Anybody who may make pods could fill the agent's memory by their annotations.
-        let known = pods.into_iter().filter_map(|it| Some((pod_from_sandbox(&it)?, it.id)));
-        self.pods.extend(known.map(|(pod, id)| (id, Arc::new(pod))));
-        self.containers.extend(containers);
+        self.list.add(pods, containers);
         if more {
             let response = SynchronizeResponse { update: Vec::new(), more };
             return response.encode_to_vec().into();
         }
-        let (pods, containers) = (mem::take(&mut self.pods), mem::take(&mut self.containers));
+        let list = mem::take(&mut self.list);
+        let (containers, left_out) = list.counts();
         let mut update = Vec::new();
-        let count = containers.len();
         self.learnt.list_begins();
-        for container in containers {
-            let Some(pod) = pods.get(&container.pod_sandbox_id) else { continue };
-            let mut learnt = learn(pod, &container);
-            if self.awaits_labels(pod) {
+        for (pod, container) in list.into_containers() {
+            let mut learnt = learn(&pod, &container);
+            if self.awaits_labels(&pod) {
                 learnt.into_iter().for_each(|learnt| self.learnt.add_names(learnt));
                 continue;
             }
             let given = spec_resources(&container);
-            let wish = desired_adjustment(&self.policy(), &self.now(pod), &container, given);
+            let wish = desired_adjustment(&self.policy(), &self.now(&pod), &container, given);
             if let Ok(Some(wish)) = wish
                 && !wish.is_fulfilled()
                 && !allows_swap(&container)
                 && container.runs()
                 && update.len() < MOST_UPDATED
-                && self.report_answer(pod, &container, self.outcome(&wish), Some(&wish))
+                && self.report_answer(&pod, &container, self.outcome(&wish), Some(&wish))
                     == Outcome::Set
             {
                 update.push(wish.update(&container.id));
@@ -229,7 +224,8 @@ impl<'a> Session<'a> {
         }
         self.listed = true;
         tracing::info!(
-            containers = count,
+            containers,
+            left_out,
             updates = update.len(),
             "NRI: the runtime's containers are known."
         );
