@@ -197,7 +197,7 @@ impl<'a> Session<'a> {
         }
         let list = mem::take(&mut self.list);
         let (containers, left_out) = list.counts();
-        let mut update = Vec::new();
+        let (mut update, mut failed) = (Vec::new(), false);
         self.learnt.list_begins();
         for (pod, container) in list.into_containers() {
             let mut learnt = learn(&pod, &container);
@@ -207,6 +207,12 @@ impl<'a> Session<'a> {
             }
             let given = spec_resources(&container);
             let wish = desired_adjustment(&self.policy(), &self.now(&pod), &container, given);
+            // One is enough: they are alike.
+            if let Err(error) = &wish
+                && !mem::replace(&mut failed, true)
+            {
+                self.plugin.listener.failed(error);
+            }
             if let Ok(Some(wish)) = wish
                 && !wish.is_fulfilled()
                 && !allows_swap(&container)

@@ -196,6 +196,16 @@ async fn what_was_there_before_the_agent_waits_for_the_first_list() {
     assert_eq!(synchronized.update.len(), 1, "its labels are known");
 }
 
+#[tokio::test]
+async fn a_list_that_cannot_be_understood_is_counted_once() {
+    let scene = Scene::new("odd-list", false);
+    let listener = listen(&scene.socket);
+    let nowhere = |number| Container { linux: None, ..container(number, 5) };
+    let listed = vec![nowhere(1), nowhere(2), container(3, 5)];
+    let (_runtime, synchronized) = Runtime::meet(&listener, listed).await;
+    assert_eq!((synchronized.update.len(), scene.answers("error")), (1, "1".into()));
+}
+
 /// The runtime does not list what has ended, whose kill may still have to be named.
 #[tokio::test]
 async fn what_was_learnt_outlives_the_connection() {
