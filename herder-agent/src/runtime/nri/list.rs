@@ -55,9 +55,11 @@ impl List {
         (self.containers.len(), self.left_out)
     }
 
-    /// The containers of known pods.
+    /// The containers of known pods, those first that have not started yet: a change then comes
+    /// before their first instruction.
     pub(super) fn into_containers(self) -> impl Iterator<Item = (Arc<Pod>, Container)> {
-        let List { pods, containers, .. } = self;
+        let List { pods, mut containers, .. } = self;
+        containers.sort_by_key(|container| !container.is_created());
         containers.into_iter().filter_map(move |container| {
             let pod = pods.get(&container.pod_sandbox_id)?.clone();
             Some((pod, container))
@@ -84,5 +86,14 @@ mod tests {
         let kept: usize = list.pods.values().map(|pod| pod.size()).sum();
         let named: usize = list.containers.iter().map(Container::encoded_len).sum();
         assert!(kept + named <= MOST, "{kept} and {named} bytes");
+    }
+
+    #[test]
+    fn what_has_not_started_comes_first() {
+        let mut list = List::default();
+        let created = Container { state: 1, ..container(3, 0) };
+        list.add(vec![pod()], vec![container(1, 5), container(2, 6), created]);
+        let ids = list.into_containers().map(|(_, container)| container.id);
+        assert!(ids.eq([3, 1, 2].map(|number| container(number, 0).id)));
     }
 }

@@ -216,7 +216,7 @@ impl<'a> Session<'a> {
             if let Ok(Some(wish)) = wish
                 && !wish.is_fulfilled()
                 && !allows_swap(&container)
-                && container.runs()
+                && (container.is_created() || container.runs())
                 && update.len() < MOST_UPDATED
                 && self.report_answer(&pod, &container, self.outcome(&wish), Some(&wish))
                     == Outcome::Set

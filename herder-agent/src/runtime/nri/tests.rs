@@ -197,6 +197,15 @@ async fn what_was_there_before_the_agent_waits_for_the_first_list() {
 }
 
 #[tokio::test]
+async fn what_has_not_started_is_updated_too() {
+    let scene = Scene::new("created", false);
+    let listener = listen(&scene.socket);
+    let created = Container { state: 1, ..container(1, 0) };
+    let (_runtime, synchronized) = Runtime::meet(&listener, vec![created]).await;
+    assert_eq!(synchronized.update.len(), 1);
+}
+
+#[tokio::test]
 async fn a_list_that_cannot_be_understood_is_counted_once() {
     let scene = Scene::new("odd-list", false);
     let listener = listen(&scene.socket);
