@@ -151,7 +151,7 @@ pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
     reporter.ebpf_refused(source.replaces_ebpf());
     log_attached(args, &*source, &listen);
 
-    let asks_runtime = asks_runtime(args, root.as_ref());
+    let asks_runtime = asks_runtime(args.node.nri, root.as_ref());
     let enforcer = Enforcer::new(root, options(args, descriptors.containers), Clock::System);
     let enforcer = enforcer.with_left(left);
     let policy = Arc::new(Policy::new(config));
@@ -222,7 +222,7 @@ pub fn run(args: &RunArgs, telemetry: &Telemetry) -> Result<(), AgentError> {
     start(thread, "the thread that reads bundles")?;
 
     let for_pods = for_pods.map(|listeners| own::port(listeners, connects, api_server.is_some()));
-    let current = CurrentPods::default();
+    let current = CurrentPods::new(api_server.is_some());
     if let Some(server) = api_server {
         let node = args.node_name.clone();
         let pace = Times::default().pace;
@@ -355,20 +355,13 @@ async fn terminated() {
     }
 }
 
-/// The runtime names containers by paths of the whole mount, and those that it makes are
-/// not all below a directory of that.
-fn asks_runtime(args: &RunArgs, root: Option<&CgroupRoot>) -> bool {
-    if args.node.nri == NriSwitch::Off {
+/// Whether the runtime is to ask for values. Says once why not, if that is not by choice.
+fn asks_runtime(nri: NriSwitch, root: Option<&CgroupRoot>) -> bool {
+    if nri == NriSwitch::Off {
         return false;
     }
-    let is_whole = root.is_none_or(CgroupRoot::is_mount_point);
-    if !is_whole {
-        tracing::warn!(
-            path = %args.node.cgroup_root.display(),
-            "NRI is not used: --cgroup-root names a directory below the mount of cgroup v2."
-        );
-    }
-    is_whole
+    let taken = CgroupRoot::takes_specs(root);
+    taken.inspect_err(|reason| tracing::warn!(%reason, "NRI is not used.")).is_ok()
 }
 
 /// Enforcement needs cgroup v2; kills are observed without it too.

@@ -20,6 +20,7 @@ use crate::owner::{
 use addresses::Addresses;
 use jiff::Timestamp;
 use std::{collections::BTreeMap, mem::size_of, num::NonZero};
+use store::room;
 
 /// The annotation by which a pod asks for its own `memory.oom.group`.
 pub const OOM_GROUP_ANNOTATION: &str = "herder.dev/oom-group";
@@ -148,6 +149,19 @@ impl Pod {
             memory_limit: None,
             addresses: Addresses::default(),
         }
+    }
+
+    /// What it takes, bytes, about.
+    pub fn size(&self) -> usize {
+        room::size(self)
+    }
+
+    /// Its names alone, as if it had more labels than are kept.
+    #[must_use]
+    pub fn names_only(&self) -> Self {
+        let mut pod = self.without_containers();
+        room::names_only(&mut pod);
+        pod
     }
 
     pub fn container(&self, name: &str) -> Option<&Container> {

@@ -8,10 +8,14 @@
 //! (pkg/annotations). Optional: the directory has to be mounted, read-only.
 
 use herder_model::{naming::ContainerRole, owner::id::ContainerId};
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+};
 use serde::Deserialize;
 use std::{
     fs::File,
-    io::{BufReader, Read},
+    io::{self, BufReader, Read},
     path::{Path, PathBuf},
 };
 
@@ -23,17 +27,40 @@ const LARGEST: u64 = 4 << 20;
 const LONGEST_NAME: usize = 63;
 
 /// What a look at a container's bundle gave.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Looked {
     Role(ContainerRole),
     /// The bundle, or all of it, may come yet.
     NotYet,
     /// Bundles are not mounted, or this one says nothing of the kind: it is not a pod's.
     Nothing,
+    /// It is there and cannot be read, now or later.
+    Unreadable(BundleError),
+}
+
+/// Why a bundle that is there cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    #[error("cannot read {path}: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{0} is not a regular file")]
+    NotRegular(PathBuf),
+    #[error("{path} is not what a runtime writes: {source}")]
+    Malformed { path: PathBuf, source: serde_json::Error },
+    #[error("{0} has more than {size} MiB", size = LARGEST >> 20)]
+    TooLarge(PathBuf),
 }
 
 #[derive(Clone, Debug)]
 pub struct Bundles(PathBuf);
+
+/// Whose bundle it is, by the place of its file. Only this runtime's annotations count there: CRI-O
+/// copies those of the pod, which may have containerd's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    Containerd,
+    CriO,
+}
 
 #[derive(Deserialize)]
 struct Spec {
@@ -63,96 +90,59 @@ impl Bundles {
     /// elsewhere.
     pub fn look(&self, id: ContainerId) -> Looked {
         let directory = self.0.join(id.to_string());
-        let files = ["config.json", "userdata/config.json"];
-        match files.iter().find_map(|name| read(&directory.join(name))) {
-            Some(looked) => looked,
-            None if self.0.is_dir() => Looked::NotYet,
-            None => Looked::Nothing,
+        let files = [("config.json", Layout::Containerd), ("userdata/config.json", Layout::CriO)];
+        for (name, layout) in files {
+            match read(&directory.join(name), layout) {
+                Ok(None) => {}
+                Ok(Some(looked)) => return looked,
+                Err(error) => return Looked::Unreadable(error),
+            }
         }
+        if self.0.is_dir() { Looked::NotYet } else { Looked::Nothing }
     }
 }
 
 /// Reads one file, if it is there.
-fn read(path: &Path) -> Option<Looked> {
-    File::open(path).ok().map(|file| parse(BufReader::new(file.take(LARGEST))))
+fn read(path: &Path, layout: Layout) -> Result<Option<Looked>, BundleError> {
+    let failed = |source| BundleError::Read { path: path.to_path_buf(), source };
+    // To open something else than a file may take for ever.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(failed(error.into())),
+    };
+    let about = file.metadata().map_err(failed)?;
+    if !about.is_file() {
+        return Err(BundleError::NotRegular(path.to_path_buf()));
+    }
+    if about.len() > LARGEST {
+        return Err(BundleError::TooLarge(path.to_path_buf()));
+    }
+    match parse(BufReader::new(file.take(LARGEST)), layout) {
+        Ok(looked) => Ok(Some(looked)),
+        // It is being written.
+        Err(error) if error.is_eof() => Ok(Some(Looked::NotYet)),
+        Err(source) => Err(BundleError::Malformed { path: path.to_path_buf(), source }),
+    }
 }
 
 /// Piece by piece, since nothing but the annotations is wanted of it.
-fn parse(text: impl Read) -> Looked {
-    let Ok(Spec { annotations }) = serde_json::from_reader(text) else { return Looked::NotYet };
+fn parse(text: impl Read, layout: Layout) -> Result<Looked, serde_json::Error> {
+    let Spec { annotations } = serde_json::from_reader(text)?;
     let Annotations { containerd_type, containerd_name, crio_type, crio_name } = annotations;
-    match containerd_type.or(crio_type).as_deref() {
+    let (role, name) = match layout {
+        Layout::Containerd => (containerd_type, containerd_name),
+        Layout::CriO => (crio_type, crio_name),
+    };
+    Ok(match role.as_deref() {
         Some("sandbox") => Looked::Role(ContainerRole::Sandbox),
-        Some("container") => containerd_name
-            .or(crio_name)
+        Some("container") => name
             .filter(|name| name.len() <= LONGEST_NAME)
             .map_or(Looked::Nothing, |name| Looked::Role(ContainerRole::Container(name.into()))),
         _ => Looked::Nothing,
-    }
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn annotations_of_both_runtimes() {
-        let table = [
-            (
-                r#"{"annotations":{"io.kubernetes.cri.container-type":"container","io.kubernetes.cri.container-name":"worker"}}"#,
-                Looked::Role(ContainerRole::Container("worker".into())),
-            ),
-            (
-                r#"{"annotations":{"io.kubernetes.cri.container-type":"sandbox","io.kubernetes.cri.sandbox-name":"pod"}}"#,
-                Looked::Role(ContainerRole::Sandbox),
-            ),
-            (
-                r#"{"annotations":{"io.kubernetes.cri-o.ContainerType":"container","io.kubernetes.container.name":"worker"}}"#,
-                Looked::Role(ContainerRole::Container("worker".into())),
-            ),
-            (
-                r#"{"annotations":{"io.kubernetes.cri.container-type":"container"}}"#,
-                Looked::Nothing,
-            ),
-            (r#"{"annotations":{"io.kubernetes.cri.container-type":3}}"#, Looked::NotYet),
-            (r#"{"ociVersion":"1.1.0"}"#, Looked::Nothing),
-            ("{", Looked::NotYet),
-            ("", Looked::NotYet),
-        ];
-        for (text, expected) in table {
-            assert_eq!(parse(text.as_bytes()), expected, "{text}");
-        }
-        let of_length = |length: usize| {
-            let name = "n".repeat(length);
-            let text = format!(
-                r#"{{"annotations":{{"io.kubernetes.cri.container-type":"container","io.kubernetes.cri.container-name":"{name}"}}}}"#
-            );
-            parse(text.as_bytes())
-        };
-        assert!(matches!(of_length(LONGEST_NAME), Looked::Role(_)));
-        assert_eq!(of_length(LONGEST_NAME + 1), Looked::Nothing, "it is no container's name");
-    }
-
-    #[test]
-    fn a_bundle_is_found_by_the_id_of_its_container() {
-        let root = std::env::temp_dir().join(format!("herder-bundles-{}", std::process::id()));
-        let id = |letter: char| letter.to_string().repeat(64);
-        for (letter, role, file) in
-            [('a', "container", "config.json"), ('f', "sandbox", "userdata/config.json")]
-        {
-            let file = root.join(id(letter)).join(file);
-            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-            let text = format!(
-                r#"{{"annotations":{{"io.kubernetes.cri.container-type":"{role}","io.kubernetes.cri.container-name":"worker"}}}}"#
-            );
-            std::fs::write(file, text).unwrap();
-        }
-        let bundles = Bundles::new(root.clone());
-        let look = |letter| bundles.look(ContainerId::parse(&id(letter)).unwrap());
-        assert_eq!(look('a'), Looked::Role(ContainerRole::Container("worker".into())));
-        assert_eq!(look('f'), Looked::Role(ContainerRole::Sandbox));
-        assert_eq!(look('c'), Looked::NotYet);
-        std::fs::remove_dir_all(root).unwrap();
-        assert_eq!(look('a'), Looked::Nothing, "there is no directory of bundles");
-    }
-}
+mod tests;

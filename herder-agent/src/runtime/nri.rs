@@ -13,6 +13,8 @@
 mod adjust;
 mod awaited;
 mod contested;
+mod learnt;
+mod list;
 pub mod mux;
 mod session;
 pub mod wire;
@@ -29,12 +31,13 @@ use herder_model::{
     pods::current::CurrentPods,
     rules::matching::{Policy, Target},
 };
+use learnt::{LISTED_WITHIN, Learnt};
 use session::Session;
 use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     net::UnixStream,
     sync::{mpsc, watch},
-    time::{Instant, sleep},
+    time::{Instant, timeout},
 };
 
 /// How soon a lost runtime is looked for again, and how often a missing one.
@@ -55,7 +58,7 @@ herder_model::labels! {
         /// The value was right already.
         Kept = "kept",
         /// The request has no value: an update of something else, or a runtime that does not
-        /// report the value that it is about to write.
+        /// report the value that it is about to write. Or the labels of now are not known yet.
         NotAsked = "not-asked",
         /// Another plugin wants another value, so that the container was not made when this
         /// one was set. It is left to the enforcement by cgroup.
@@ -170,12 +173,13 @@ impl Plugin {
         let mut missing = Backoff::new(pace);
         let mut cut = Backoff::new(Pace { longest: LONGEST_CUT, ..pace });
         let mut logged = BTreeSet::new();
+        let mut learnt = Learnt::new(LISTED_WITHIN);
         loop {
             let (error, wait) = match UnixStream::connect(&self.socket).await {
                 Ok(stream) => {
                     missing.reset();
                     let began = Instant::now();
-                    let mut session = Session::new(&self, stream);
+                    let mut session = Session::new(&self, stream, &mut learnt);
                     let Err(error) = session.run().await;
                     if session.synchronized {
                         logged.clear();
@@ -197,7 +201,8 @@ impl Plugin {
             if logged.insert(error.attempt()) {
                 self.log(&error);
             }
-            sleep(wait).await;
+            // What the last connection has brought is delivered meanwhile.
+            let _ = timeout(wait, learnt.deliver(&self.learnt)).await;
         }
     }
 

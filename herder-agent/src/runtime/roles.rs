@@ -5,13 +5,14 @@
 //! writes the bundle before it makes the cgroup. A bundle that is not to be seen yet is looked for
 //! again a few times.
 
-use super::bundle::Looked;
+use super::bundle::{BundleError, Looked};
 use herder_model::{
     naming::{ContainerOfPod, ContainerRole},
     owner::id::ContainerId,
 };
 use std::{
     collections::BTreeMap,
+    mem,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -82,6 +83,8 @@ pub struct RoleLookups {
     /// What was not there, by when it is looked for again. The number keeps two of one time apart.
     again: BTreeMap<(Instant, u64), Lookup>,
     number: u64,
+    /// It was said that a bundle cannot be read.
+    unreadable_reported: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +98,13 @@ struct Lookup {
 pub fn channel() -> (RoleRequests, RoleLookups, mpsc::Receiver<Vec<FoundRole>>) {
     let (to, requests) = mpsc::channel(MOST);
     let (found, roles) = mpsc::channel(1);
-    let lookups = RoleLookups { requests, found, again: BTreeMap::new(), number: 0 };
+    let lookups = RoleLookups {
+        requests,
+        found,
+        again: BTreeMap::new(),
+        number: 0,
+        unreadable_reported: false,
+    };
     (RoleRequests { to: Some(to), ..RoleRequests::default() }, lookups, roles)
 }
 
@@ -173,9 +182,19 @@ impl RoleLookups {
                     tracing::debug!(%container, "The container's bundle did not appear.");
                 }
                 (Looked::Nothing, _) => {}
+                (Looked::Unreadable(error), _) => self.report_unreadable(&error),
             }
         }
         found
+    }
+
+    /// Warns once: what stands in the way of one bundle stands in the way of many.
+    fn report_unreadable(&mut self, error: &BundleError) {
+        if mem::replace(&mut self.unreadable_reported, true) {
+            tracing::debug!(%error, "A bundle cannot be read.");
+        } else {
+            tracing::warn!(%error, "A bundle cannot be read, so only the kubelet and NRI report the container's name. Further ones are logged at the level debug.");
+        }
     }
 }
 

@@ -30,11 +30,17 @@ pub struct RuntimeContainer {
 /// are not learnt, and named by the API server.
 const MOST: usize = 4096;
 
+/// So much is kept of their pods, bytes, about. Of further ones only the names are kept, half a KiB
+/// each.
+const MOST_OF_PODS: usize = 4 << 20;
+
 #[derive(Debug, Default)]
 pub(super) struct RuntimeContainers {
     containers: HashMap<ContainerId, Entry>,
     /// Each once, however many containers it has.
     pods: HashMap<PodUid, Arc<Pod>>,
+    /// What the pods take, bytes.
+    size: usize,
 }
 
 #[derive(Debug)]
@@ -61,8 +67,23 @@ impl RuntimeContainers {
             instead_of: instead_of.or(earlier.and_then(|entry| entry.instead_of)),
             there: now,
         };
-        self.pods.insert(pod.uid, pod);
         self.containers.insert(id, entry);
+        self.keep(pod);
+    }
+
+    /// Keeps as much of a pod as there is room for.
+    fn keep(&mut self, mut pod: Arc<Pod>) {
+        let before = self.pods.get(&pod.uid);
+        let others = self.size - before.map_or(0, |before| before.size());
+        if others + pod.size() > MOST_OF_PODS {
+            pod = Arc::new(pod.names_only());
+        }
+        // Names alone say nothing new of a pod whose labels are known.
+        if before.is_some_and(|before| before.labels.is_some()) && pod.labels.is_none() {
+            return;
+        }
+        self.size = others + pod.size();
+        self.pods.insert(pod.uid, pod);
     }
 
     pub(super) fn has(&self, id: ContainerId) -> bool {
@@ -104,5 +125,57 @@ impl RuntimeContainers {
         self.containers.retain(|_, entry| now.saturating_duration_since(entry.there) < GRACE);
         let pods: HashSet<_> = self.containers.values().map(|entry| entry.pod).collect();
         self.pods.retain(|uid, _| pods.contains(uid));
+        self.size = self.pods.values().map(|pod| pod.size()).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pods::{LARGEST_LABELS, addresses::Addresses};
+
+    /// A pod with as many labels as are kept, and its only container.
+    fn large(number: usize) -> RuntimeContainer {
+        let pod = Pod {
+            uid: PodUid::parse_any(&format!("{number:032x}")).unwrap(),
+            config_hash: None,
+            namespace: "shop".into(),
+            name: format!("web-{number}").into(),
+            labels: Some([("l".into(), "x".repeat(LARGEST_LABELS).into())].into()),
+            oom_group: None,
+            oom_escalate: None,
+            containers: Box::default(),
+            more_containers: false,
+            memory_limit: None,
+            addresses: Addresses::default(),
+        };
+        let id = ContainerId::parse(&format!("{number:064x}")).unwrap();
+        RuntimeContainer {
+            id,
+            name: "worker".into(),
+            pod: pod.into(),
+            init: None,
+            instead_of: None,
+        }
+    }
+
+    #[test]
+    fn many_pods_with_many_labels_keep_their_names() {
+        let mut learnt = RuntimeContainers::default();
+        for number in 0..MOST {
+            learnt.learn(large(number), Monotonic::ZERO);
+        }
+        let kept: usize = learnt.pods.values().map(|pod| pod.size()).sum();
+        assert!(kept == learnt.size && kept <= MOST_OF_PODS + MOST * 1024, "{kept} bytes");
+        let labels = |number| {
+            let (pod, name) = learnt.named(large(number).id)?;
+            Some((pod.labels.is_some(), name))
+        };
+        let (first, last) = (labels(0), labels(MOST - 1));
+        assert_eq!((first, last), (Some((true, "worker")), Some((false, "worker"))));
+        learnt.expire(&HashSet::new(), Monotonic::ZERO + GRACE);
+        assert_eq!((learnt.pods.len(), learnt.size), (0, 0));
+        learnt.learn(large(1000), Monotonic::ZERO);
+        assert!(learnt.named(large(1000).id).unwrap().0.labels.is_some(), "there is room again");
     }
 }

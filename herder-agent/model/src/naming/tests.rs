@@ -308,6 +308,24 @@ fn what_the_runtime_sends_again_adds_to_what_is_known() {
     assert_eq!((naming.init(&path('a')), naming.adjusted(&path('a'))), (Some(77), Some(true)));
 }
 
+/// Before the API server's first list only the names of what is there are passed on.
+#[test]
+fn labels_that_are_withheld_match_no_selector_and_take_none_away() {
+    let mut naming = naming();
+    naming.made(CgroupId(1), &path('a'));
+    let known = learnt('a', "worker", "web");
+    let withheld = RuntimeContainer { pod: Arc::new(known.pod.names_only()), ..known.clone() };
+    naming.learn(withheld.clone(), Monotonic::ZERO);
+    assert_eq!(owner(&naming, &path('a')), "shop/web-0/worker");
+    assert_eq!(decided(&naming, &policy(RULE), &path('a')), "-");
+    let by_namespace = policy("rules:\n- {name: n, pods: {namespaces: [shop]}, oomGroup: group}");
+    assert_eq!(decided(&naming, &by_namespace, &path('a')), "n 1");
+    naming.learn(known, Monotonic::ZERO);
+    assert_eq!(decided(&naming, &policy(RULE), &path('a')), "r 0");
+    naming.learn(withheld, Monotonic::ZERO);
+    assert_eq!(decided(&naming, &policy(RULE), &path('a')), "r 0");
+}
+
 /// The owner of a cgroup on the way to a pod can put anything into it.
 #[test]
 fn what_lies_below_another_users_cgroup_is_no_pods() {

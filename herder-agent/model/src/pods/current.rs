@@ -22,13 +22,28 @@ pub struct CurrentPods(Arc<Mutex<Known>>);
 
 #[derive(Debug, Default)]
 struct Known {
+    /// By the uid that their cgroups carry, which is the one that the runtime has.
     pods: HashMap<PodUid, Arc<Pod>>,
     /// What all of them take, bytes.
     size: usize,
     listed: Option<HashSet<PodUid>>,
+    /// The first list is to come.
+    awaits_list: bool,
 }
 
 impl CurrentPods {
+    /// No pods yet. With an API server, its first list is to come.
+    pub fn new(with_api_server: bool) -> Self {
+        let known = Known { awaits_list: with_api_server, ..Known::default() };
+        CurrentPods(Arc::new(Mutex::new(known)))
+    }
+
+    /// Whether the first list may still bring this pod, by the uid that its cgroups carry.
+    pub fn awaits(&self, cgroup_uid: PodUid) -> bool {
+        let known = self.known();
+        known.awaits_list && !known.pods.contains_key(&cgroup_uid)
+    }
+
     pub fn apply(&self, event: &Event) {
         let mut known = self.known();
         match event {
@@ -39,19 +54,20 @@ impl CurrentPods {
                 }
                 known.keep(pod.without_containers());
             }
-            Event::Deleted(uid) => known.forget(*uid),
+            Event::Deleted(uid) => drop(known.forget(*uid)),
             Event::Listed => {
                 if let Some(listed) = known.listed.take() {
-                    known.pods.retain(|uid, _| listed.contains(uid));
+                    known.awaits_list = false;
+                    known.pods.retain(|_, pod| listed.contains(&pod.uid));
                     known.size = known.pods.values().map(|pod| room::size(pod)).sum();
                 }
             }
         }
     }
 
-    /// A pod, by the uid of the API.
-    pub fn get(&self, uid: PodUid) -> Option<Arc<Pod>> {
-        self.known().pods.get(&uid).cloned()
+    /// A pod, by the uid that its cgroups carry.
+    pub fn get(&self, cgroup_uid: PodUid) -> Option<Arc<Pod>> {
+        self.known().pods.get(&cgroup_uid).cloned()
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -63,19 +79,29 @@ impl CurrentPods {
 impl Known {
     /// Keeps a pod if there is room for it. Of one that is not here, the runtime says what it was
     /// created with.
-    fn keep(&mut self, pod: Pod) {
-        self.forget(pod.uid);
+    fn keep(&mut self, mut pod: Pod) {
+        let before = self.forget(pod.uid);
+        // As in the core's store: what mirrors a static pod stays its mirror.
+        pod.config_hash = pod.config_hash.or(before.and_then(|before| before.config_hash));
+        let earlier = self.pods.remove(&pod.cgroup_uid());
+        self.shrink(earlier.as_deref());
         let size = self.size + room::size(&pod);
         if size <= MOST {
             self.size = size;
-            self.pods.insert(pod.uid, Arc::new(pod));
+            self.pods.insert(pod.cgroup_uid(), Arc::new(pod));
         }
     }
 
-    fn forget(&mut self, uid: PodUid) {
-        if let Some(pod) = self.pods.remove(&uid) {
-            self.size = self.size.saturating_sub(room::size(&pod));
-        }
+    /// Forgets a pod, by the uid of the API. A node has too few for an index of them.
+    fn forget(&mut self, uid: PodUid) -> Option<Arc<Pod>> {
+        let key = *self.pods.iter().find(|(_, pod)| pod.uid == uid)?.0;
+        let forgotten = self.pods.remove(&key);
+        self.shrink(forgotten.as_deref());
+        forgotten
+    }
+
+    fn shrink(&mut self, gone: Option<&Pod>) {
+        self.size = self.size.saturating_sub(gone.map_or(0, room::size));
     }
 }
 
@@ -122,5 +148,45 @@ mod tests {
         assert_eq!((app(2), app(3)), (db, web.clone()));
         pods.apply(&Event::Listed);
         assert_eq!((app(2), app(3)), (None, web));
+    }
+
+    #[test]
+    fn a_static_pod_is_found_by_the_uid_that_the_runtime_has() {
+        let pods = CurrentPods::default();
+        let hash = PodUid::parse_any("ca0757b5d25d60b3db9d57dce6d10c2d").unwrap();
+        let mirror = |number, config_hash| {
+            let Event::Applied(pod) = applied(number, "web") else { unreachable!() };
+            Event::Applied(Box::new(Pod { config_hash, ..*pod }))
+        };
+        let found = |by| pods.get(by).map(|pod| pod.uid);
+        pods.apply(&mirror(1, None));
+        pods.apply(&mirror(1, Some(hash)));
+        assert_eq!((found(hash), found(uid(1))), (Some(uid(1)), None));
+        // The mirror is made anew, and the end of the old one is heard of later.
+        pods.apply(&mirror(2, Some(hash)));
+        pods.apply(&Event::Deleted(uid(1)));
+        assert_eq!(found(hash), Some(uid(2)));
+        pods.apply(&Event::ListStarted);
+        pods.apply(&mirror(2, Some(hash)));
+        pods.apply(&Event::Listed);
+        assert_eq!(found(hash), Some(uid(2)));
+        pods.apply(&Event::Deleted(uid(2)));
+        assert_eq!((found(hash), pods.known().size), (None, 0));
+    }
+
+    #[test]
+    fn what_the_first_list_may_bring_is_awaited_until_it_is_complete() {
+        let without = CurrentPods::default();
+        assert!(!without.awaits(uid(1)));
+        let pods = CurrentPods::new(true);
+        let awaits = || [1, 2].map(|number| pods.awaits(uid(number)));
+        assert_eq!(awaits(), [true, true]);
+        pods.apply(&Event::ListStarted);
+        pods.apply(&applied(1, "web"));
+        assert_eq!(awaits(), [false, true]);
+        pods.apply(&Event::Listed);
+        assert_eq!(awaits(), [false, false]);
+        pods.apply(&Event::ListStarted);
+        assert_eq!(awaits(), [false, false], "only the first list");
     }
 }

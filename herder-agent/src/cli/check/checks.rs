@@ -10,7 +10,7 @@ use crate::{
     },
     enforce::stopping_policy,
     kernel::{
-        cgroupfs::dir::CgroupRoot,
+        cgroupfs::dir::{CgroupRoot, SpecError},
         probe::{self, KernelFacts, MarkArgument, Probe, ProbeError, ProbeOptions},
         process::has,
         source::MemoryEvents,
@@ -44,7 +44,7 @@ pub(super) fn all(
         ("memory controller", controller(&args.cgroup_root)),
         ("pods' cgroups", kubelet::pods(&args.cgroup_root, &args.kubelet_cgroup_root)),
         ("systemd", systemd(&args.systemd_transient_dir)),
-        ("NRI", nri(args.nri, &args.nri_socket)),
+        ("NRI", nri(args.nri, specs(&args.cgroup_root), &args.nri_socket)),
         ("configuration", configuration(args.config.as_deref(), &loaded)),
     ];
     // Of a file that is refused, what its rules are is not known.
@@ -237,14 +237,22 @@ fn systemd(transient: &Path) -> Finding {
     }
 }
 
+fn specs(root: &Path) -> Result<(), SpecError> {
+    CgroupRoot::takes_specs(CgroupRoot::open(root).ok().as_ref())
+}
+
 /// Looks, and does not connect: the runtime would wait five seconds for a plugin that
 /// does not register, and take no other meanwhile.
-fn nri(switch: NriSwitch, socket: &Path) -> Finding {
+fn nri(switch: NriSwitch, specs: Result<(), SpecError>, socket: &Path) -> Finding {
     let path = socket.display();
     let there = fs::metadata(socket).is_ok_and(|about| about.file_type().is_socket());
     let after = "values are corrected after the runtime wrote them, before the program starts";
     match (switch, there) {
         (NriSwitch::Off, _) => ok(format!("not used (--nri off): {after}")),
+        _ if let Err(error) = specs => warn(
+            format!("not used: {error}"),
+            "boot with cgroup v2 and its memory controller, and let --cgroup-root be its mount; or use --nri off",
+        ),
         (_, true) => ok(format!(
             "{path} exists: if the runtime listens on it (see herder_nri_connected), it creates containers with the rule's value"
         )),
@@ -302,8 +310,8 @@ mod tests {
     fn the_runtimes_socket_is_looked_for_and_never_connected_to() {
         let socket = std::env::temp_dir().join(format!("herder-check-nri-{}", std::process::id()));
         let _ = fs::remove_file(&socket);
-        let outcome = |switch| nri(switch, &socket).outcome;
-        let found = || nri(NriSwitch::On, &socket).found;
+        let outcome = |switch| nri(switch, Ok(()), &socket).outcome;
+        let found = || nri(NriSwitch::On, Ok(()), &socket).found;
         let all = [NriSwitch::Off, NriSwitch::Auto, NriSwitch::On];
         assert_eq!(all.map(outcome), [Outcome::Ok, Outcome::Ok, Outcome::Warn]);
         assert!(found().contains("no socket"));
@@ -315,6 +323,12 @@ mod tests {
         assert_eq!(all.map(outcome), [Outcome::Ok; 3]);
         assert!(found().contains("exists"));
         assert!(listener.accept().is_err(), "no client has connected");
+        let on_v1 = all.map(|switch| nri(switch, Err(SpecError::NoRoot), &socket));
+        assert_eq!(
+            on_v1.each_ref().map(|it| it.outcome),
+            [Outcome::Ok, Outcome::Warn, Outcome::Warn]
+        );
+        assert!(on_v1[2].found.contains("cgroup v1"), "{}", on_v1[2].found);
         fs::remove_file(&socket).unwrap();
     }
 }

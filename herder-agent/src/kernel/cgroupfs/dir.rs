@@ -20,7 +20,7 @@ use rustix::{
     thread::CapabilitySet,
 };
 use std::{
-    io,
+    fs, io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -44,11 +44,29 @@ pub enum RootError {
     #[error("cannot open the cgroup mount {path}: {source}; give the right one with --cgroup-root")]
     Open { path: PathBuf, source: io::Error },
     #[error(
-        "{0} is a cgroup v1 mount, and memory.oom.group exists on cgroup v2 only; boot with systemd.unified_cgroup_hierarchy=1, or name the v2 mount with --cgroup-root (on hybrid hosts {0}/unified, without the memory controller)"
+        "{0} is a cgroup v1 mount, and memory.oom.group exists on cgroup v2 only; boot with systemd.unified_cgroup_hierarchy=1 (that a hybrid host has {0}/unified does not help: memory is on v1 there)"
     )]
     Version1(PathBuf),
     #[error("{0} is not a cgroup v2 mount; give the right one with --cgroup-root")]
     Other(PathBuf),
+}
+
+/// Why `memory.oom.group` is put into no container's spec. A runtime that finds cgroup v1 refuses
+/// to start a container whose spec has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    #[error(
+        "--cgroup-root is no cgroup v2 mount, and on cgroup v1 a runtime refuses to start a container with memory.oom.group"
+    )]
+    NoRoot,
+    /// The runtime names containers by paths of the whole mount, and those that it makes are not
+    /// all below a directory of that.
+    #[error("--cgroup-root names a directory below the mount of cgroup v2")]
+    BelowMount,
+    #[error(
+        "the cgroup v2 mount at --cgroup-root does not have the memory controller; where cgroup v1 has it, a runtime refuses to start a container with memory.oom.group"
+    )]
+    NoController,
 }
 
 /// Why something cannot be done in a cgroup's directory.
@@ -99,10 +117,23 @@ impl CgroupRoot {
     }
 
     /// Whether this is where something is mounted, and not a directory below that.
-    pub fn is_mount_point(&self) -> bool {
+    fn is_mount_point(&self) -> bool {
         let above = openat(&self.0, "..", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
         let device = |directory: &OwnedFd| fstat(directory).ok().map(|about| about.st_dev);
         above.is_ok_and(|above| device(&above) != device(&self.0))
+    }
+
+    /// Whether the specs of all containers of the node can have `memory.oom.group`, if this is the
+    /// root that was found.
+    pub fn takes_specs(root: Option<&Self>) -> Result<(), SpecError> {
+        let root = root.ok_or(SpecError::NoRoot)?;
+        if !root.is_mount_point() {
+            return Err(SpecError::BelowMount);
+        }
+        let controllers = fs::read_to_string(root.proc_path().join("cgroup.controllers"));
+        let has_memory =
+            controllers.is_ok_and(|all| all.split_whitespace().any(|name| name == "memory"));
+        if has_memory { Ok(()) } else { Err(SpecError::NoController) }
     }
 
     /// Any directory in place of a cgroup mount, for tests of what is done in one.

@@ -4,6 +4,8 @@ use super::{
     AdjustError, Answer, Attempt, NriError, Outcome, Plugin, Wish, allows_swap,
     contested::Contested,
     desired_adjustment, learn,
+    learnt::Learnt,
+    list::List,
     mux::{Connection, Demultiplexer, Kind, Message},
     pod_from_sandbox, spec_resources,
     wire::{
@@ -15,9 +17,7 @@ use super::{
 use bytes::{Bytes, BytesMut};
 use herder_model::{naming::runtime::RuntimeContainer, owner::id::PodUid, pods::Pod};
 use prost::{DecodeError, Message as _};
-use std::{
-    collections::HashMap, convert::Infallible, future::pending, mem, sync::Arc, time::Duration,
-};
+use std::{convert::Infallible, mem, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
@@ -39,10 +39,7 @@ const SYNCHRONIZED_WITHIN: Duration = Duration::from_secs(2 * 60);
 /// seconds by default, ends before.
 const READ_WITHIN: Duration = Duration::from_secs(30);
 
-/// Containers that may wait for the core, which takes all at once.
-const MOST_LEARNT: usize = 4096;
-
-/// Running containers that the runtime is asked to change when it is met. It makes no
+/// Containers that the runtime is asked to change when it is met. It makes no
 /// containers meanwhile, and those that are left out are enforced by their cgroups.
 const MOST_UPDATED: usize = 16;
 
@@ -64,26 +61,24 @@ pub(super) struct Session<'a> {
     plugin: &'a Plugin,
     stream: UnixStream,
     /// What the runtime has listed so far, if it lists its containers in parts.
-    pods: HashMap<String, Arc<Pod>>,
-    containers: Vec<Container>,
+    list: List,
     /// For which containers another plugin wants something else.
     contested: Contested,
     /// What still has to be sent to the core.
-    learnt: Vec<RuntimeContainer>,
+    learnt: &'a mut Learnt,
     /// All of the runtime's containers are known, and it was answered.
     pub(super) synchronized: bool,
     listed: bool,
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(plugin: &'a Plugin, stream: UnixStream) -> Self {
+    pub(super) fn new(plugin: &'a Plugin, stream: UnixStream, learnt: &'a mut Learnt) -> Self {
         Session {
             plugin,
             stream,
-            pods: HashMap::new(),
-            containers: Vec::new(),
+            list: List::default(),
             contested: Contested::default(),
-            learnt: Vec::new(),
+            learnt,
             synchronized: false,
             listed: false,
         }
@@ -105,7 +100,7 @@ impl<'a> Session<'a> {
                         return Err(NriError::Closed);
                     }
                 }
-                () = hand_over(self.plugin, &mut self.learnt) => {}
+                never = self.learnt.deliver(&self.plugin.learnt) => match never {},
                 () = sleep_until(deadline), if !self.synchronized => {
                     return Err(NriError::Silent("list its containers"));
                 }
@@ -195,28 +190,35 @@ impl<'a> Session<'a> {
 
     fn synchronize(&mut self, request: SynchronizeRequest) -> Bytes {
         let SynchronizeRequest { pods, containers, more } = request;
-        // Anybody who may make pods could fill the agent's memory by their annotations.
-        let known = pods.into_iter().filter_map(|it| Some((pod_from_sandbox(&it)?, it.id)));
-        self.pods.extend(known.map(|(pod, id)| (id, Arc::new(pod))));
-        self.containers.extend(containers);
+        self.list.add(pods, containers);
         if more {
             let response = SynchronizeResponse { update: Vec::new(), more };
             return response.encode_to_vec().into();
         }
-        let (pods, containers) = (mem::take(&mut self.pods), mem::take(&mut self.containers));
-        let mut update = Vec::new();
-        let count = containers.len();
-        for container in containers {
-            let Some(pod) = pods.get(&container.pod_sandbox_id) else { continue };
-            let mut learnt = learn(pod, &container);
+        let list = mem::take(&mut self.list);
+        let (containers, left_out) = list.counts();
+        let (mut update, mut failed) = (Vec::new(), false);
+        self.learnt.list_begins();
+        for (pod, container) in list.into_containers() {
+            let mut learnt = learn(&pod, &container);
+            if self.awaits_labels(&pod) {
+                learnt.into_iter().for_each(|learnt| self.learnt.add_names(learnt));
+                continue;
+            }
             let given = spec_resources(&container);
-            let wish = desired_adjustment(&self.policy(), &self.now(pod), &container, given);
+            let wish = desired_adjustment(&self.policy(), &self.now(&pod), &container, given);
+            // One is enough: they are alike.
+            if let Err(error) = &wish
+                && !mem::replace(&mut failed, true)
+            {
+                self.plugin.listener.failed(error);
+            }
             if let Ok(Some(wish)) = wish
                 && !wish.is_fulfilled()
                 && !allows_swap(&container)
-                && container.runs()
+                && (container.is_created() || container.runs())
                 && update.len() < MOST_UPDATED
-                && self.report_answer(pod, &container, self.outcome(&wish), Some(&wish))
+                && self.report_answer(&pod, &container, self.outcome(&wish), Some(&wish))
                     == Outcome::Set
             {
                 update.push(wish.update(&container.id));
@@ -228,7 +230,8 @@ impl<'a> Session<'a> {
         }
         self.listed = true;
         tracing::info!(
-            containers = count,
+            containers,
+            left_out,
             updates = update.len(),
             "NRI: the runtime's containers are known."
         );
@@ -285,7 +288,11 @@ impl<'a> Session<'a> {
         let wish = desired_adjustment(&self.policy(), &self.now(&pod), &container, given.as_ref())?;
         let outcome = match &wish {
             None => Outcome::Unmatched,
-            Some(wish) if wish.found.is_none() || allows_swap(&container) => Outcome::NotAsked,
+            Some(wish)
+                if wish.found.is_none() || allows_swap(&container) || self.awaits_labels(&pod) =>
+            {
+                Outcome::NotAsked
+            }
             Some(wish) => self.outcome(wish),
         };
         self.report_answer(&pod, &container, outcome, wish.as_ref());
@@ -326,10 +333,14 @@ impl<'a> Session<'a> {
         self.plugin.pods.get(pod.uid).unwrap_or_else(|| pod.clone())
     }
 
+    /// Whether a container that is there already is better left alone: the API server may yet send
+    /// other labels of its pod, and the runtime keeps what it is answered.
+    fn awaits_labels(&self, pod: &Pod) -> bool {
+        self.learnt.waits_for_list() && self.plugin.pods.awaits(pod.uid)
+    }
+
     fn learn(&mut self, learnt: Option<RuntimeContainer>) {
-        if self.learnt.len() < MOST_LEARNT {
-            self.learnt.extend(learnt);
-        }
+        learnt.into_iter().for_each(|learnt| self.learnt.add(learnt));
     }
 
     fn policy(&self) -> Arc<herder_model::rules::matching::Policy> {
@@ -361,18 +372,6 @@ impl<'a> Session<'a> {
             outcome,
         });
         outcome
-    }
-}
-
-/// Hands what the runtime reported to the core, when that has room for it.
-async fn hand_over(plugin: &Plugin, learnt: &mut Vec<RuntimeContainer>) {
-    if learnt.is_empty() {
-        return pending().await;
-    }
-    match plugin.learnt.reserve().await {
-        Ok(permit) => permit.send(mem::take(learnt)),
-        // It has ended, and so will this.
-        Err(_) => learnt.clear(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod connection;
 mod contested;
-mod runtime;
+pub(super) mod runtime;
 
 use super::{
     wire::{
@@ -39,7 +39,16 @@ impl Scene {
         Self::paced(name, dry_run, QUICK)
     }
 
+    /// The same with an API server, which has listed nothing yet.
+    fn before_the_list(name: &str) -> Self {
+        Self::with(name, false, QUICK, true)
+    }
+
     fn paced(name: &str, dry_run: bool, pace: Pace) -> Self {
+        Self::with(name, dry_run, pace, false)
+    }
+
+    fn with(name: &str, dry_run: bool, pace: Pace, with_api_server: bool) -> Self {
         let file = format!("herder-nri-{}-{name}", std::process::id());
         let socket = std::env::temp_dir().join(file);
         let _ = std::fs::remove_file(&socket);
@@ -47,7 +56,7 @@ impl Scene {
         let (policies, followed) = watch::channel(policy);
         let (learnt, received) = mpsc::channel(1);
         let reporter = Arc::new(Reporter::default());
-        let (pods, awaited) = (CurrentPods::default(), Awaited::default());
+        let (pods, awaited) = (CurrentPods::new(with_api_server), Awaited::default());
         let plugin = Plugin {
             socket: socket.clone(),
             expected: false,
@@ -156,6 +165,72 @@ async fn the_labels_are_those_of_now() {
     let other = PodSandbox { labels: Default::default(), ..pod() };
     scene.pods.apply(&herder_model::pods::Event::Applied(labelled("web")));
     assert_eq!(runtime.create(&about(other, container(2, 0))).await.as_deref(), Some("0"));
+}
+
+/// The runtime has the labels of a pod's creation, and keeps what it is answered: an answer by old
+/// labels would come back with each later update.
+#[tokio::test]
+async fn what_was_there_before_the_agent_waits_for_the_first_list() {
+    let mut scene = Scene::before_the_list("first-list");
+    let listener = listen(&scene.socket);
+    let (mut runtime, synchronized) = Runtime::meet(&listener, vec![container(1, 5)]).await;
+    assert_eq!(synchronized.update, []);
+    let learnt = scene.learnt().await.remove(0);
+    assert_eq!((&*learnt.name, &*learnt.pod.name, learnt.init), ("worker", "web-0", Some(5)));
+    assert_eq!(learnt.pod.labels, None, "they may be others now");
+    let update =
+        ContainerRequest { resources: Some(resources("1")), ..about(pod(), container(1, 5)) };
+    let update = update.encode_to_vec();
+    assert_eq!(runtime.ask("UpdateContainer", update.clone()).await, Bytes::new());
+    // What is made meanwhile has to be right from its first instruction.
+    assert_eq!(runtime.create(&about(pod(), container(2, 0))).await.as_deref(), Some("0"));
+    assert!(scene.learnt().await[0].pod.labels.is_some());
+
+    let labelled = super::pod_from_sandbox(&pod()).map(Box::new).unwrap();
+    scene.pods.apply(&herder_model::pods::Event::ListStarted);
+    scene.pods.apply(&herder_model::pods::Event::Applied(labelled));
+    let answer = runtime.ask("UpdateContainer", update).await;
+    assert_eq!(UpdateContainerResponse::decode(answer).unwrap().update.len(), 1);
+    drop(runtime);
+    let (_runtime, synchronized) = Runtime::meet(&listener, vec![container(1, 5)]).await;
+    assert_eq!(synchronized.update.len(), 1, "its labels are known");
+}
+
+#[tokio::test]
+async fn what_has_not_started_is_updated_too() {
+    let scene = Scene::new("created", false);
+    let listener = listen(&scene.socket);
+    let created = Container { state: 1, ..container(1, 0) };
+    let (_runtime, synchronized) = Runtime::meet(&listener, vec![created]).await;
+    assert_eq!(synchronized.update.len(), 1);
+}
+
+#[tokio::test]
+async fn a_list_that_cannot_be_understood_is_counted_once() {
+    let scene = Scene::new("odd-list", false);
+    let listener = listen(&scene.socket);
+    let nowhere = |number| Container { linux: None, ..container(number, 5) };
+    let listed = vec![nowhere(1), nowhere(2), container(3, 5)];
+    let (_runtime, synchronized) = Runtime::meet(&listener, listed).await;
+    assert_eq!((synchronized.update.len(), scene.answers("error")), (1, "1".into()));
+}
+
+/// The runtime does not list what has ended, whose kill may still have to be named.
+#[tokio::test]
+async fn what_was_learnt_outlives_the_connection() {
+    let mut scene = Scene::new("outlives", false);
+    let listener = listen(&scene.socket);
+    let (mut runtime, _) = Runtime::meet(&listener, vec![container(1, 5)]).await;
+    // The channel has room for one.
+    runtime.create(&about(pod(), container(2, 0))).await;
+    runtime.create(&about(pod(), container(3, 0))).await;
+    drop(runtime);
+    let (_runtime, _) = Runtime::meet(&listener, Vec::new()).await;
+    let mut learnt = scene.learnt().await;
+    while learnt.len() < 3 {
+        learnt.extend(scene.learnt().await);
+    }
+    assert_eq!(learnt.len(), 3);
 }
 
 #[tokio::test]

@@ -155,10 +155,18 @@ pub struct Container {
     pub pid: u32,
 }
 
+/// `CONTAINER_CREATED`.
+const CREATED: i32 = 1;
+
 /// `CONTAINER_RUNNING`.
 const RUNNING: i32 = 3;
 
 impl Container {
+    /// Whether it is made and has not started yet.
+    pub fn is_created(&self) -> bool {
+        self.state == CREATED
+    }
+
     /// Whether it runs. CRI-O before 1.36 sends its state and no process.
     pub fn runs(&self) -> bool {
         self.state == RUNNING || self.state == 0 && self.pid != 0

@@ -155,3 +155,23 @@ async fn more_than_can_wait_are_left_out() {
     assert!(requests.overflow_reported.load(Ordering::Relaxed));
     RoleRequests::default().ask(request(1));
 }
+
+/// To look again would bring nothing but the same again.
+#[tokio::test(start_paused = true)]
+async fn a_bundle_that_cannot_be_read_is_given_up_at_once() {
+    let looks = Arc::new(Mutex::new(0));
+    let (requests, lookups, mut roles) = channel();
+    let counted = looks.clone();
+    tokio::spawn(lookups.run(move |container| {
+        if container == id(2) {
+            return Looked::Role(ContainerRole::Sandbox);
+        }
+        *counted.lock().unwrap() += 1;
+        Looked::Unreadable(BundleError::NotRegular("config.json".into()))
+    }));
+    requests.ask(request(1));
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    requests.ask(request(2));
+    assert_eq!(roles.recv().await.unwrap()[0].request, request(2), "and the others are read");
+    assert_eq!(*looks.lock().unwrap(), 1);
+}

@@ -12,6 +12,7 @@ use std::{
     fs,
     io::Write,
     net::TcpStream,
+    os::unix::net::UnixListener,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -180,9 +181,16 @@ fn cgroup_v1_only() {
     if !limited {
         mount(c"none,name=herder").unwrap();
     }
-    let agent = Agent::start_with(MATCHED, &["--cgroup-root", "/tmp/v1"]);
+    // A runtime would start no container whose spec has memory.oom.group.
+    let socket = "/tmp/nri-of-v1.sock";
+    let _ = fs::remove_file(socket);
+    let runtime = UnixListener::bind(socket).unwrap();
+    runtime.set_nonblocking(true).unwrap();
+    let flags = ["--cgroup-root", "/tmp/v1", "--nri", "on", "--nri-socket", socket];
+    let agent = Agent::start_with(MATCHED, &flags);
     let log = Agent::log();
     assert!(log.contains("cgroup v1") && log.contains("not enforced"), "{log}");
+    assert!(log.contains("NRI is not used"), "{log}");
     fs::create_dir_all("/tmp/v1/c1").unwrap();
     if limited {
         fs::write("/tmp/v1/c1/memory.limit_in_bytes", "40M").unwrap();
@@ -200,6 +208,7 @@ fn cgroup_v1_only() {
         ["subprocess", limit, "/"]
     );
     assert_eq!(agent.total("herder_oom_group_writes_total"), 0.0);
+    assert!(runtime.accept().is_err(), "nothing has connected");
 }
 
 /// SIGTERM with as many idle connections as the server takes, and more: Kubernetes

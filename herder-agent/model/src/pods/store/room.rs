@@ -93,7 +93,7 @@ impl PodStore {
 }
 
 /// Leaves the names of a pod.
-fn names_only(pod: &mut Pod) {
+pub(in crate::pods) fn names_only(pod: &mut Pod) {
     pod.labels = None;
     (pod.oom_group, pod.oom_escalate) = (None, None);
     pod.more_containers |= !pod.containers.is_empty();

@@ -112,3 +112,14 @@ fn a_mount_that_is_no_cgroup_is_refused() {
     let missing = CgroupRoot::open(&fake.0.join("missing")).unwrap_err().to_string();
     assert!(missing.contains("missing"), "{missing}");
 }
+
+/// Else a runtime with cgroup v1 would start no container that a rule matches.
+#[test]
+fn specs_are_changed_only_by_a_whole_mount_with_the_memory_controller() {
+    let fake = Fake::new("specs");
+    fs::write(fake.0.join("cgroup.controllers"), "cpu memory\n").unwrap();
+    let takes = |path: &Path| CgroupRoot::takes_specs(CgroupRoot::unchecked(path).ok().as_ref());
+    assert_eq!(takes(&fake.0.join("none")), Err(SpecError::NoRoot));
+    assert_eq!(takes(&fake.0), Err(SpecError::BelowMount));
+    assert_eq!(takes(Path::new("/proc")), Err(SpecError::NoController));
+}

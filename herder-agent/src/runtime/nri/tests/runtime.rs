@@ -142,7 +142,7 @@ impl Runtime {
     }
 }
 
-pub(super) fn pod() -> PodSandbox {
+pub(in crate::runtime::nri) fn pod() -> PodSandbox {
     PodSandbox {
         id: "f".repeat(64),
         name: "web-0".into(),
@@ -153,7 +153,7 @@ pub(super) fn pod() -> PodSandbox {
     }
 }
 
-pub(super) fn container(number: u32, pid: u32) -> Container {
+pub(in crate::runtime::nri) fn container(number: u32, pid: u32) -> Container {
     let id = format!("{number:064x}");
     Container {
         id: id.clone(),

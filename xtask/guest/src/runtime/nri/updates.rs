@@ -120,4 +120,19 @@ pub fn labels_of_now(systemd: bool) {
     eventually("by their cgroups", || second.cgroup().oom_group() == "0");
     assert_eq!(values(&start(2)), zero);
     say(&format!("{} answers set a value", answers(&agent, "set")));
+
+    // The next agent meets the runtime before it has a list of the API server. The runtime knows
+    // the labels of the pod's creation, and would write an answer by those with each later update.
+    relabel("other", "4");
+    eventually("it is let go again", || !steered(&first));
+    first.update(Resources::limited(128)).unwrap();
+    assert_eq!(first.cgroup().oom_group(), "1", "as the kubelet asks");
+    api.go_away();
+    drop(agent);
+    let agent = Agent::start_with(RULES, &flags);
+    eventually("the next is connected", || is_connected(&agent));
+    let cpus = Resources { cpu_shares: 512, ..Resources::default() };
+    first.update(cpus).unwrap();
+    assert_eq!(first.cgroup().oom_group(), "1", "no rule matches the labels of now");
+    assert_eq!(agent.total("herder_oom_group_writes_total"), 0.0);
 }
