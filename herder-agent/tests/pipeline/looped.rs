@@ -101,6 +101,33 @@ async fn what_there_is_is_reported_and_saved_whatever_ends_it() {
     }
 }
 
+/// A full disk for a second, or a directory that is made late, must not cost what the state has.
+#[tokio::test(start_paused = true)]
+async fn a_state_that_could_not_be_saved_is_saved_although_nothing_changes_any_more() {
+    let place = std::env::temp_dir().join(format!("herder-unsaved-{}", std::process::id()));
+    let file = place.join("state");
+    let node = Node::with_state("unsaved", GROUP, StateFile::new(file.clone()).unwrap());
+    let clock = node.clock.clone();
+    let saved = async {
+        clock.advance(Duration::from_secs(1));
+        // Tokio's clock moves only while nothing is being written.
+        sleep(Duration::from_secs(2)).await;
+        fs::create_dir(&place).unwrap();
+        sleep(Duration::from_secs(2)).await;
+        assert!(!file.exists(), "a disk that refuses is not asked without a pause");
+        clock.advance(Duration::from_secs(10));
+        while !file.exists() {
+            sleep(Duration::from_secs(1)).await;
+        }
+    };
+    // The agent is killed: what it saves at its end does not count here.
+    tokio::select! {
+        ended = run(node.core, || (), std::future::pending()) => panic!("{ended:?}"),
+        saved = timeout(Duration::from_secs(30), saved) => saved.unwrap(),
+    }
+    fs::remove_dir_all(&place).unwrap();
+}
+
 /// One that from some moment on has always something to do, and always says that cgroups were made
 /// unseen.
 struct Unseeing(Arc<AtomicBool>);
