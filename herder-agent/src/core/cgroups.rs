@@ -6,11 +6,14 @@ use super::{
     subjects::Subjects,
 };
 use crate::kernel::cgroupfs::CgroupFs;
-use herder_model::cgroup::{
-    CgroupId, CgroupPath,
-    tree::{CgroupTree, Role},
+use herder_model::{
+    cgroup::{
+        CgroupId, CgroupPath,
+        tree::{CgroupTree, Role},
+    },
+    clock::Monotonic,
 };
-use std::mem;
+use std::{collections::BTreeSet, mem};
 
 /// What is known of cgroups.
 pub(super) struct Cgroups {
@@ -22,8 +25,9 @@ pub(super) struct Cgroups {
     walked: bool,
     /// Some may have been made without an event.
     unseen: bool,
-    /// Matched ones that did not appear in time; a walk tries them again.
-    late: Vec<CgroupId>,
+    /// New ones that did not appear in time, or for which there was no room to wait; a walk tries
+    /// them again.
+    late: BTreeSet<CgroupId>,
     /// The way from the root to where a walk is.
     way: Vec<(CgroupId, CgroupPath)>,
     /// How many were not kept when that was last reported, by their role.
@@ -38,7 +42,7 @@ impl Cgroups {
             begins_at,
             walked: false,
             unseen: false,
-            late: Vec::new(),
+            late: BTreeSet::new(),
             way: Vec::new(),
             not_kept: [0; 2],
         }
@@ -77,9 +81,16 @@ impl Cgroups {
         })
     }
 
-    /// It could not be opened in time.
+    /// It is in the tree, and could not be opened in time.
     pub(super) fn is_late(&mut self, id: CgroupId) {
-        self.late.push(id);
+        self.late.insert(id);
+    }
+
+    /// It was removed.
+    pub(super) fn removed(&mut self, id: CgroupId, now: Monotonic) {
+        self.appearing.removed(id);
+        self.late.remove(&id);
+        self.tree.removed(id, now);
     }
 
     /// Some may have been made without an event, so that only a walk can find them.
@@ -121,7 +132,7 @@ impl Cgroups {
     }
 
     /// Those that a walk tries again.
-    pub(super) fn take_late(&mut self) -> Vec<CgroupId> {
+    pub(super) fn take_late(&mut self) -> BTreeSet<CgroupId> {
         mem::take(&mut self.late)
     }
 
@@ -150,7 +161,7 @@ impl Cgroups {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use herder_model::{clock::Monotonic, naming::Naming};
+    use herder_model::naming::Naming;
     use std::{fs, sync::Arc};
 
     fn path(text: &str) -> CgroupPath {

@@ -54,6 +54,8 @@ impl Core {
             return;
         }
         if !self.cgroups.appearing.add(id, made.path, is_sought, self.clock.now()) {
+            // A walk takes one that has entered for known.
+            id.filter(|_| !is_sought).into_iter().for_each(|id| self.cgroups.is_late(id));
             self.cgroups.unseen();
         }
     }
@@ -121,8 +123,7 @@ impl Core {
     }
 
     fn cgroup_removed(&mut self, id: CgroupId) {
-        self.cgroups.appearing.removed(id);
-        self.cgroups.tree.removed(id, self.clock.now());
+        self.cgroups.removed(id, self.clock.now());
         self.forget_cgroup(id);
     }
 

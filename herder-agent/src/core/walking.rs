@@ -158,12 +158,10 @@ impl Core {
         }
         self.forget_left(&unknown);
         self.restore_left(&unknown);
-        let late = self.cgroups.take_late();
-        for id in late.into_iter().chain(self.enforcer.take_beyond()) {
-            if let Some(path) = self.cgroups.living(id).cloned() {
-                self.decide(id, &path, Origin::Existing);
-            }
-        }
+        let mut late = self.cgroups.take_late();
+        late.extend(self.enforcer.take_beyond());
+        late.retain(|id| self.cgroups.living(*id).is_some());
+        self.decide_some(late);
         self.after_walk(now);
         Ok(())
     }

@@ -107,3 +107,27 @@ async fn an_agent_in_dry_run_forgets_nothing() {
     assert_eq!(saved.original_value, Some(false));
     fs::remove_dir_all(&place).unwrap();
 }
+
+/// No more wait for their directory at once than there is room for, and the others are in the tree
+/// already, so that a walk takes them for known.
+#[test]
+fn what_there_was_no_room_to_wait_for_comes_under_its_rule_with_the_next_walk() {
+    let rules = "rules: [{ name: many, cgroups: [\"/many/*\"], oomGroup: single-process }]";
+    let mut node = Node::new("walk-many", rules);
+    let made: Vec<_> = (0..1030).map(|number| format!("/many/{number}")).collect();
+    for path in &made {
+        node.make(path);
+    }
+    node.core.begin().unwrap();
+    let beyond = &made[1024..];
+    // Their runtime writes only now, so that 1 is what it wants.
+    for path in beyond {
+        fs::write(node.directory(path).join("memory.oom.group"), "1\n").unwrap();
+    }
+    // Some are looked at in each.
+    (0..50).for_each(|_| node.turn());
+    let values = |node: &Node| beyond.iter().map(|path| node.value_of(path)).collect::<String>();
+    assert_eq!(values(&node), "000000");
+    node.rules_are("rules: []");
+    assert_eq!(values(&node), "111111");
+}
