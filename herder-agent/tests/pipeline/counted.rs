@@ -1,15 +1,33 @@
 //! Without the programs: counts of the kernel in, reports out. inotify on the files is real.
 
-use super::node::{Node, SINGLE};
+use super::{
+    files::{make, write},
+    node::{Node, SINGLE},
+};
+use herder_agent::inside::kernel::source::{MemoryEvents, Source};
 use herder_model::oom::{Kind, Limit};
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 /// Longer than counts of one kill are gathered.
 const GATHERED: Duration = Duration::from_millis(100);
 
+/// The counts below this root.
+fn counts(root: &Path) -> Box<dyn Source> {
+    fs::write(root.join("cgroup.controllers"), "cpu memory\n").unwrap();
+    Box::new(MemoryEvents::new(root).unwrap())
+}
+
 fn node(name: &str) -> Node {
-    let mut node = Node::without_programs(name, SINGLE);
+    let mut node = Node::with_source(name, SINGLE, counts);
     node.pods_are('a');
+    node
+}
+
+/// A node whose rule matches one cgroup.
+fn single(name: &str, path: &str) -> Node {
+    let rules = format!("rules: [{{ name: one, cgroups: [{path:?}], oomGroup: single-process }}]");
+    let mut node = Node::with_source(name, &rules, counts);
+    node.turn();
     node
 }
 
@@ -80,12 +98,25 @@ fn what_waits_behind_thousands_of_cgroups_is_reported_at_the_end() {
 
 /// It was made before its parent was watched, so no notification comes for it.
 #[test]
-fn what_a_new_cgroup_contains_already_is_due_at_once() {
-    let mut node = node("counted-below");
-    node.turn();
+fn what_a_new_cgroup_contains_already_is_taken_at_once() {
+    let mut node = single("counted-below", "/new/below");
     fs::create_dir_all(node.directory("/new/below")).unwrap();
-    node.core.turn(None, false);
-    assert!(node.core.next_deadline().is_some_and(|due| due <= node.clock.now()));
+    make(&node.directory("/"), "/new/below");
+    write(&node.directory("/"), "/new/below", "memory.oom.group", "1");
     node.turn();
-    assert!(node.core.next_deadline().is_none_or(|due| due > node.clock.now()));
+    assert_eq!(node.value_of("/new/below"), "0");
+}
+
+/// It must not pass for a find of the walk, whose 0 would be the value to restore.
+#[test]
+fn what_a_new_cgroup_contains_already_is_new_to_a_walk_too() {
+    let mut node = single("counted-below-new", "/new/below");
+    fs::create_dir_all(node.directory("/new/below")).unwrap();
+    make(&node.directory("/"), "/new/below");
+    node.core.begin().unwrap();
+    write(&node.directory("/"), "/new/below", "memory.oom.group", "1");
+    node.turn();
+    assert_eq!(node.value_of("/new/below"), "0");
+    node.rules_are("rules: []");
+    assert_eq!(node.value_of("/new/below"), "1");
 }

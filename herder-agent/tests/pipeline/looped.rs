@@ -156,7 +156,7 @@ impl Source for Unseeing {
 async fn a_walk_comes_while_cgroups_are_made_unseen_in_each_turn() {
     let rules = "rules: [{ name: late, cgroups: [\"/late\"], oomGroup: group }]";
     let begins = Arc::<AtomicBool>::default();
-    let node = Node::with_source("always-unseen", rules, Box::new(Unseeing(begins.clone())));
+    let node = Node::with_source("always-unseen", rules, |_| Box::new(Unseeing(begins.clone())));
     let late = node.directory("/late");
     let value = late.join("memory.oom.group");
     let ready = || {

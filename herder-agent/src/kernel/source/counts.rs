@@ -45,6 +45,8 @@ struct Changes {
     counts: HashSet<CgroupId>,
     /// Some of it is lost, and all is to be looked at.
     overflow: bool,
+    /// Not all notifications are read.
+    more: bool,
 }
 
 /// A cgroup's path, and its watches on the directory and on the file of counts.
@@ -72,8 +74,6 @@ pub struct MemoryEvents {
     below: Vec<Event>,
     /// Some of what was in directories is lost.
     overflow: bool,
-    /// Not all notifications are read.
-    more: bool,
     /// It was logged that there are no more watches.
     reported_short: bool,
     replaces_ebpf: bool,
@@ -98,7 +98,6 @@ impl MemoryEvents {
             ids: HashMap::new(),
             below: Vec::new(),
             overflow: false,
-            more: false,
             reported_short: false,
             replaces_ebpf: false,
         })
@@ -171,7 +170,6 @@ impl MemoryEvents {
         let overflow = mem::take(&mut self.overflow);
         let cgroups = mem::take(&mut self.below);
         let mut changes = Changes { cgroups, overflow, ..Changes::default() };
-        self.more = false;
         let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
         let mut events = inotify::Reader::new(&self.inotify, &mut buffer);
         while let Ok(event) = events.next() {
@@ -195,7 +193,7 @@ impl MemoryEvents {
                 });
             }
             if changes.cgroups.len() >= MOST_CHANGES && events.is_buffer_empty() {
-                self.more = true;
+                changes.more = true;
                 break;
             }
         }
@@ -230,7 +228,7 @@ impl MemoryEvents {
 
     /// Cgroups, and what is counted of those whose counts have changed.
     fn poll_cgroups(&mut self, now: Monotonic, container_of: ContainerOf<'_>) -> Polled {
-        let Changes { mut cgroups, counts, overflow } = self.changes();
+        let Changes { mut cgroups, counts, overflow, more } = self.changes();
         for id in counts {
             if let Some(path) = self.watches.get(&id).map(|watched| watched.path.clone()) {
                 self.read_counts(&path, now, container_of);
@@ -241,7 +239,9 @@ impl MemoryEvents {
             Event::CgroupMade(made) => made.id.is_none_or(|id| !self.watches.contains_key(&id)),
             _ => true,
         });
-        Polled { events: cgroups, cgroups_unseen: overflow, ..Polled::default() }
+        // What is watched from now on may contain others.
+        let more = more || !cgroups.is_empty();
+        Polled { events: cgroups, cgroups_unseen: overflow, more, ..Polled::default() }
     }
 
     /// The kills that are known well enough.
@@ -295,8 +295,7 @@ impl Source for MemoryEvents {
 
     fn deadline(&self) -> Option<Monotonic> {
         // Nothing becomes readable for what a directory was found to contain.
-        let waits = self.more || !self.below.is_empty();
-        if waits { Some(Monotonic::ZERO) } else { self.assembler.deadline() }
+        if self.below.is_empty() { self.assembler.deadline() } else { Some(Monotonic::ZERO) }
     }
 
     fn made(
