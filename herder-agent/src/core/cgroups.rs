@@ -21,6 +21,8 @@ pub(super) struct Cgroups {
     pub(super) appearing: Appearing,
     /// The cgroup that the mount begins at.
     pub(super) begins_at: CgroupId,
+    /// Not all events are taken, and no descriptor becomes readable for the rest.
+    pub(super) has_more: bool,
     /// All have been looked at once.
     walked: bool,
     /// Some may have been made without an event.
@@ -40,12 +42,18 @@ impl Cgroups {
             tree: CgroupTree::default(),
             appearing: Appearing::default(),
             begins_at,
+            has_more: false,
             walked: false,
             unseen: false,
             late: BTreeSet::new(),
             way: Vec::new(),
             not_kept: [0; 2],
         }
+    }
+
+    /// When events are to be taken, or a new cgroup is to be opened.
+    pub(super) fn deadline(&self) -> Option<Monotonic> {
+        if self.has_more { Some(Monotonic::ZERO) } else { self.appearing.deadline() }
     }
 
     /// The path of a cgroup that is there.

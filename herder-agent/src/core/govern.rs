@@ -15,10 +15,15 @@ use herder_model::{
 };
 use std::{collections::HashSet, sync::Arc};
 
+/// How often the source is asked for cgroups before anything else gets a turn. That is more than a
+/// ring buffer holds, or a queue of inotify, so that only what was made meanwhile is left.
+const POLLS_AT_ONCE: usize = 64;
+
 impl Core {
-    /// Takes the kernel's events of cgroups.
+    /// Takes the kernel's events of cgroups. A process that makes them faster than they are taken
+    /// keeps nothing else waiting; the next turn goes on.
     pub(super) fn take_cgroups(&mut self) {
-        loop {
+        for _ in 0..POLLS_AT_ONCE {
             let polled = self.poll(Queue::Cgroups);
             for event in polled.events {
                 match event {
@@ -30,6 +35,7 @@ impl Core {
                     _ => {}
                 }
             }
+            self.cgroups.has_more = polled.more;
             if !polled.more {
                 break;
             }
