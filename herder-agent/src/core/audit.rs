@@ -154,7 +154,7 @@ impl Core {
         for _ in 0..RECOUNTED_AT_ONCE {
             let Some(id) = self.audit.uncounted.pop_front() else { return };
             if let Some(path) = self.cgroups.living(id).cloned() {
-                self.count_cgroup(id, &path);
+                self.count_cgroup(id, &path, self.cgroups.existed(id));
             }
         }
     }

@@ -25,6 +25,8 @@ pub(super) struct Cgroups {
     pub(super) has_more: bool,
     /// All have been looked at once.
     walked: bool,
+    /// The newest that the first walk has found.
+    newest_before: CgroupId,
     /// Some may have been made without an event.
     unseen: bool,
     /// New ones that did not appear in time, or for which there was no room to wait; a walk tries
@@ -44,6 +46,7 @@ impl Cgroups {
             begins_at,
             has_more: false,
             walked: false,
+            newest_before: CgroupId(0),
             unseen: false,
             late: BTreeSet::new(),
             way: Vec::new(),
@@ -116,6 +119,12 @@ impl Cgroups {
         self.walked
     }
 
+    /// Whether a cgroup was there before the agent, whenever it is found: ids grow, and none is used
+    /// again.
+    pub(super) fn existed(&self, id: CgroupId) -> bool {
+        !self.walked || id <= self.newest_before
+    }
+
     pub(super) fn begin_walk(&mut self) {
         self.tree.begin_walk();
         self.way.clear();
@@ -136,6 +145,9 @@ impl Cgroups {
     }
 
     pub(super) fn walked_past(&mut self, id: CgroupId, path: CgroupPath) {
+        if !self.walked {
+            self.newest_before = self.newest_before.max(id);
+        }
         self.way.push((id, path));
     }
 

@@ -72,7 +72,8 @@ impl Core {
         let now = self.clock.now();
         let is_new = self.cgroups.tree.made(id, path.clone(), role, now);
         if is_new {
-            self.named_and_counted(id, path, true);
+            self.can_be_named(id, path, true);
+            self.count_cgroup(id, path, self.cgroups.existed(id));
         }
         is_new
     }
@@ -112,20 +113,19 @@ impl Core {
         }
     }
 
-    /// From now on it can be named, and its kills are counted. `just_made` says that an event has
-    /// announced it.
-    pub(super) fn named_and_counted(&mut self, id: CgroupId, path: &CgroupPath, just_made: bool) {
+    /// From now on it can be named. `just_made` says that an event has announced it.
+    pub(super) fn can_be_named(&mut self, id: CgroupId, path: &CgroupPath, just_made: bool) {
         if let Some(of) = self.subjects.made(id, path, &self.files) {
             self.role_requests.ask(RoleRequest { of, just_made });
         }
-        self.count_cgroup(id, path);
     }
 
-    /// From now on the source watches it.
-    pub(super) fn count_cgroup(&mut self, id: CgroupId, path: &CgroupPath) {
-        let (existed, subjects) = (!self.cgroups.walked(), &self.subjects);
+    /// From now on the source watches it. `has_past` says that what it has counted until now is not
+    /// to be reported, or was.
+    pub(super) fn count_cgroup(&mut self, id: CgroupId, path: &CgroupPath, has_past: bool) {
+        let subjects = &self.subjects;
         let container_of = |path: &CgroupPath| subjects.container_of(path);
-        self.source.made(id, path, existed, self.clock.now(), &container_of);
+        self.source.made(id, path, has_past, self.clock.now(), &container_of);
     }
 
     fn cgroup_removed(&mut self, id: CgroupId) {

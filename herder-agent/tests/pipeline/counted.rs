@@ -3,6 +3,7 @@
 use super::{
     files::{make, write},
     node::{Node, SINGLE},
+    walks::{bound_by_modes, mode},
 };
 use herder_agent::inside::kernel::source::{MemoryEvents, Source};
 use herder_model::oom::{Kind, Limit};
@@ -29,6 +30,14 @@ fn single(name: &str, path: &str) -> Node {
     let mut node = Node::with_source(name, &rules, counts);
     node.turn();
     node
+}
+
+impl Node {
+    /// The kernel has counted so many kills in a cgroup.
+    fn counted(&self, path: &str, kills: u64) {
+        let text = format!("oom {kills}\noom_kill {kills}\n");
+        write(&self.directory("/"), path, "memory.events.local", &text);
+    }
 }
 
 #[test]
@@ -119,4 +128,61 @@ fn what_a_new_cgroup_contains_already_is_new_to_a_walk_too() {
     assert_eq!(node.value_of("/new/below"), "0");
     node.rules_are("rules: []");
     assert_eq!(node.value_of("/new/below"), "1");
+}
+
+/// What was there before the agent has its past, whenever it is found; what was made since has not.
+#[test]
+fn what_a_later_walk_finds_has_a_past_only_if_it_was_there_before() {
+    bound_by_modes(|| {
+        let before = |root: &Path| {
+            make(root, "/closed/before");
+            write(root, "/closed/before", "memory.events.local", "oom_kill 5\n");
+            // Neither a walk nor inotify looks into it.
+            mode(&root.join("closed"), 0o300);
+            make(root, "/open");
+            counts(root)
+        };
+        let mut node = Node::with_source("counted-past", "rules: []", before);
+        node.turn();
+        make(&node.directory("/"), "/closed/since");
+        node.counted("/closed/since", 2);
+        mode(&node.directory("/closed"), 0o755);
+        node.core.begin().unwrap();
+        node.pass(Duration::from_secs(10));
+        let kills = |node: &Node, path: &str| {
+            node.kills().iter().filter(|it| it.cgroup.as_deref() == Some(path)).count()
+        };
+        assert_eq!((kills(&node, "/closed/before"), kills(&node, "/closed/since")), (0, 2));
+        node.counted("/closed/before", 6);
+        node.turn();
+        node.pass(Duration::from_secs(10));
+        assert_eq!((kills(&node, "/closed/before"), kills(&node, "/closed/since")), (1, 2));
+    });
+}
+
+/// A walk did not find it, and the next one does. It is the same cgroup, whose kills were reported.
+#[test]
+fn what_was_reported_of_a_cgroup_that_seemed_to_be_gone_is_not_reported_again() {
+    let mut node = node("counted-back");
+    node.turn();
+    let there = node.directory("/since");
+    fs::create_dir(&there).unwrap();
+    make(&node.directory("/"), "/since");
+    let counts = |node: &mut Node, kills| {
+        node.counted("/since", kills);
+        node.turn();
+        node.pass(Duration::from_secs(2));
+        node.kills().len()
+    };
+    assert_eq!(counts(&mut node, 2), 2);
+    let aside = node.directory("/").with_extension("aside");
+    fs::rename(&there, &aside).unwrap();
+    node.pass(Duration::from_secs(1));
+    node.core.begin().unwrap();
+    node.pass(Duration::from_secs(1));
+    fs::rename(&aside, &there).unwrap();
+    node.core.begin().unwrap();
+    node.pass(Duration::from_secs(10));
+    assert_eq!(node.kills().len(), 2);
+    assert_eq!(counts(&mut node, 3), 3);
 }

@@ -19,7 +19,7 @@ use std::{
 };
 
 /// Runs as one whom the modes of directories bind.
-fn bound_by_modes(test: impl FnOnce() + Send + 'static) {
+pub(crate) fn bound_by_modes(test: impl FnOnce() + Send + 'static) {
     let run = move || {
         let mut sets = capabilities(None).unwrap();
         let overrides = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
@@ -31,7 +31,7 @@ fn bound_by_modes(test: impl FnOnce() + Send + 'static) {
     thread::spawn(run).join().unwrap();
 }
 
-fn mode(directory: &Path, mode: u32) {
+pub(crate) fn mode(directory: &Path, mode: u32) {
     fs::set_permissions(directory, Permissions::from_mode(mode)).unwrap();
 }
 

@@ -102,7 +102,7 @@ pub struct CountAssembler {
 }
 
 impl CountAssembler {
-    /// A cgroup was there before the agent: what it counted until now is not reported.
+    /// What a cgroup counted until now is not reported, unless its counts were read before.
     pub fn begin(&mut self, id: CgroupId, counts: Counts) {
         self.counts.entry(id).or_insert(counts);
     }

@@ -302,16 +302,15 @@ impl Source for MemoryEvents {
         &mut self,
         id: CgroupId,
         path: &CgroupPath,
-        existed: bool,
+        has_past: bool,
         now: Monotonic,
         container_of: ContainerOf<'_>,
     ) {
         self.watch(id, path);
-        if !existed {
-            self.read_count(path, now, container_of);
-        } else if let Some(counts) = self.counts(path) {
+        if has_past && let Some(counts) = self.counts(path) {
             self.assembler.begin(id, counts);
         }
+        self.read_count(path, now, container_of);
     }
 
     fn removed(&mut self, id: CgroupId) {
