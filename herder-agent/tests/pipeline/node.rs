@@ -89,9 +89,9 @@ impl Node {
         Self::given(name, rules, Given::default())
     }
 
-    /// One whose agent writes nothing.
-    pub(crate) fn in_dry_run(name: &str, rules: &str) -> Self {
-        Self::given(name, rules, Given { dry_run: true, ..Given::default() })
+    /// One whose agent writes nothing but its state.
+    pub(crate) fn in_dry_run(name: &str, rules: &str, state_file: Option<StateFile>) -> Self {
+        Self::given(name, rules, Given { dry_run: true, state_file, ..Given::default() })
     }
 
     /// One that leaves a state to the next agent.
