@@ -2,7 +2,7 @@
 
 use super::{
     files::{make, write},
-    node::{Node, SINGLE},
+    node::{Node, SINGLE, container},
     walks::{bound_by_modes, mode},
 };
 use herder_agent::inside::kernel::source::{MemoryEvents, Source};
@@ -185,4 +185,16 @@ fn what_was_reported_of_a_cgroup_that_seemed_to_be_gone_is_not_reported_again() 
     node.pass(Duration::from_secs(10));
     assert_eq!(node.kills().len(), 2);
     assert_eq!(counts(&mut node, 3), 3);
+}
+
+/// What has processes there is another container.
+#[test]
+fn a_container_whose_name_another_has_by_now_has_ended() {
+    let mut node = node("counted-again");
+    node.counts(1);
+    node.turn();
+    fs::remove_dir_all(node.directory(&container('a'))).unwrap();
+    make(&node.directory("/"), &container('a'));
+    node.pass(Duration::from_secs(2));
+    assert_eq!(node.kill().kind, Kind::Init);
 }

@@ -217,7 +217,8 @@ impl MemoryEvents {
         let upwards = iter::once(path.clone()).chain(path.ancestors()).take_while(inside);
         let group = upwards.filter(|path| self.files.oom_group(path) == Some(true)).last();
         let oom_group = group.as_ref().and_then(|path| Some((*self.ids.get(path)?, path)));
-        let place = Place { id, path, container: &container, oom_group };
+        let container_id = self.ids.get(&container).copied();
+        let place = Place { id, path, container: &container, container_id, oom_group };
         self.assembler.read(place, counts, now);
     }
 
@@ -258,9 +259,12 @@ impl MemoryEvents {
             self.read_counts(&container, now, container_of);
         }
         let files = &self.files;
-        // A container without any process, in it or below it, has ended; one that is gone all
-        // the more.
-        let ended = |container: &CgroupPath| files.is_populated(container) != Some(true);
+        // A container without any process, in it or below it, has ended; one that is gone, or that
+        // another has the name of, all the more.
+        let ended = |id: Option<CgroupId>, container: &CgroupPath| {
+            let is_another = id.is_some_and(|id| files.id(container) != Some(id));
+            is_another || files.is_populated(container) != Some(true)
+        };
         Polled { kills: self.assembler.settle(until, ended), ..Polled::default() }
     }
 }
