@@ -103,6 +103,17 @@ pub trait Source: Send {
     ) {
     }
 
+    /// The agent is about to end a container itself: as long as that has processes, no kill until now
+    /// has ended it.
+    fn will_end(
+        &mut self,
+        _id: CgroupId,
+        _path: &CgroupPath,
+        _now: Monotonic,
+        _container_of: ContainerOf<'_>,
+    ) {
+    }
+
     fn removed(&mut self, _id: CgroupId) {}
 }
 

@@ -1,6 +1,7 @@
 //! Without the programs: counts of the kernel in, reports out. inotify on the files is real.
 
 use super::{
+    escalating::escalations,
     files::{make, write},
     node::{Node, SINGLE, container},
     walks::{bound_by_modes, mode},
@@ -185,6 +186,42 @@ fn what_was_reported_of_a_cgroup_that_seemed_to_be_gone_is_not_reported_again() 
     node.pass(Duration::from_secs(10));
     assert_eq!(node.kills().len(), 2);
     assert_eq!(counts(&mut node, 3), 3);
+}
+
+/// That it has no process then says nothing about the kill.
+#[test]
+fn a_kill_before_a_restart_by_the_agent_did_not_end_the_container() {
+    let mut node = Node::with_source(
+        "counted-restart",
+        "rules: [{ name: web, cgroups: [\"/apps/*\"], oomGroup: single-process, \
+         escalate: { after: 2, within: 1m, to: restart } }]",
+        counts,
+    );
+    let root = node.directory("/");
+    for path in ["/apps/first", "/apps/second"] {
+        fs::create_dir_all(node.directory(path)).unwrap();
+        make(&root, path);
+        node.has_kill(path);
+    }
+    node.turn();
+    for path in ["/apps/first", "/apps/second"] {
+        node.counted(path, 2);
+        node.turn();
+        node.pass(GATHERED);
+        node.pass(Duration::from_secs(2));
+    }
+    node.restart();
+    assert_eq!(escalations(&node, "restart", "over-budget"), Some(1.0));
+    node.pass(Duration::from_secs(7));
+    node.counted("/apps/second", 3);
+    node.turn();
+    node.pass(Duration::from_secs(1));
+    node.restart();
+    assert_eq!(node.killed("/apps/second"), "1");
+    write(&root, "/apps/second", "cgroup.events", "populated 0\n");
+    node.pass(Duration::from_secs(2));
+    let kinds: Vec<_> = node.kills().iter().map(|kill| kill.kind).collect();
+    assert_eq!(kinds, [Kind::Subprocess; 5]);
 }
 
 /// What has processes there is another container.

@@ -76,6 +76,8 @@ struct Open {
     container: CgroupPath,
     /// Its id: another container may have the path later.
     id: Option<CgroupId>,
+    /// It was alive before something else ended it.
+    survived: bool,
     victims: Vec<(CgroupId, u64)>,
     since: Monotonic,
     /// When it is looked at next.
@@ -135,6 +137,7 @@ impl CountAssembler {
             None => self.open.push(Open {
                 container: place.container.clone(),
                 id: place.container_id,
+                survived: false,
                 victims: vec![(place.id, killed)],
                 since: now,
                 due: now + GATHER,
@@ -145,6 +148,12 @@ impl CountAssembler {
 
     pub fn removed(&mut self, id: CgroupId) {
         self.counts.remove(&id);
+    }
+
+    /// A container is alive, and what ends it from now on is none of the kills until now.
+    pub fn survived(&mut self, container: CgroupId) {
+        let open = self.open.iter_mut().filter(|open| open.id == Some(container));
+        open.for_each(|open| open.survived = true);
     }
 
     /// Containers with kills that are not reported yet.
@@ -169,8 +178,8 @@ impl CountAssembler {
             let age = now.saturating_duration_since(open.since);
             let (group, whole) = self.group(&open);
             // What the kernel killed as a whole need not be waited for.
-            let ended = whole || ended(open.id, &open.container);
-            if age < GATHER || !(ended || age >= FATE) {
+            let ended = whole || !open.survived && ended(open.id, &open.container);
+            if age < GATHER || !(ended || open.survived || age >= FATE) {
                 if open.due <= now {
                     open.due = now + GATHER;
                 }

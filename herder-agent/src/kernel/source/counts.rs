@@ -317,6 +317,19 @@ impl Source for MemoryEvents {
         self.read_count(path, now, container_of);
     }
 
+    fn will_end(
+        &mut self,
+        id: CgroupId,
+        path: &CgroupPath,
+        now: Monotonic,
+        container_of: ContainerOf<'_>,
+    ) {
+        self.read_counts(path, now, container_of);
+        if self.files.is_populated(path) == Some(true) {
+            self.assembler.survived(id);
+        }
+    }
+
     fn removed(&mut self, id: CgroupId) {
         self.assembler.removed(id);
         let Some(Watched { path, on }) = self.watches.remove(&id) else { return };
