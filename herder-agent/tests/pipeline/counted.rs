@@ -235,3 +235,24 @@ fn a_container_whose_name_another_has_by_now_has_ended() {
     node.pass(Duration::from_secs(2));
     assert_eq!(node.kill().kind, Kind::Init);
 }
+
+/// Notifications say only what a cgroup is called, and come late.
+#[test]
+fn a_cgroup_stays_when_the_end_of_one_before_it_is_read() {
+    let mut node = single("counted-successor", "/a");
+    let (a, other) = (node.directory("/a"), node.directory("/other"));
+    fs::create_dir(&a).unwrap();
+    // More notifications than one poll takes.
+    for _ in 0..600 {
+        fs::create_dir(&other).unwrap();
+        fs::remove_dir(&other).unwrap();
+    }
+    fs::remove_dir(&a).unwrap();
+    fs::create_dir(&a).unwrap();
+    make(&node.directory("/"), "/a");
+    write(&node.directory("/"), "/a", "memory.oom.group", "1");
+    node.core.turn(None, false);
+    // What is gone is looked for no longer.
+    node.pass(Duration::from_millis(100));
+    assert_eq!(node.value_of("/a"), "0");
+}

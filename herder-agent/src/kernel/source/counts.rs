@@ -185,11 +185,10 @@ impl MemoryEvents {
                 changes.cgroups.push(if is(ReadFlags::CREATE) {
                     Event::CgroupMade(CgroupEvent { id: None, path, base: Base::Mount })
                 } else {
-                    Event::CgroupRemoved(CgroupEvent {
-                        id: self.ids.get(&path).copied(),
-                        path,
-                        base: Base::Mount,
-                    })
+                    // Another one may have its name by now, and be watched already.
+                    let is_gone = |id: &CgroupId| self.files.id(&path) != Some(*id);
+                    let id = self.ids.get(&path).copied().filter(is_gone);
+                    Event::CgroupRemoved(CgroupEvent { id, path, base: Base::Mount })
                 });
             }
             if changes.cgroups.len() >= MOST_CHANGES && events.is_buffer_empty() {
