@@ -74,11 +74,9 @@ use subjects::Subjects;
 /// at once, but the end of a group may take a while.
 const REPORTED_WITHIN: Duration = Duration::from_secs(5);
 
-/// How often the source is asked at the end, twice each time. With counts one poll takes what about a
-/// thousand of inotify's notifications say, of which a queue holds 16,384 unless a sysctl says
-/// otherwise (`fs.inotify.max_queued_events`). So all that was there is taken, and a process that
-/// goes on making cgroups does not keep the agent.
-const POLLS_AT_THE_END: usize = 16;
+/// How often all that the source has is taken at the end. Counts that are read with the kills of the
+/// first time may amount to more, and a process that goes on making cgroups does not keep the agent.
+const TAKEN_AT_THE_END: usize = 2;
 
 /// The v2 hierarchy, or the part of it that the agent looks at.
 #[derive(Clone, Debug)]
@@ -204,7 +202,7 @@ impl Core {
     pub fn next_deadline(&self) -> Option<Monotonic> {
         let parts = [
             self.enforcer.due(),
-            self.cgroups.appearing.deadline(),
+            self.cgroups.deadline(),
             self.source.deadline(),
             self.kills.deadline(),
             self.escalations.deadline(),
@@ -267,7 +265,7 @@ impl Core {
     /// and values are restored if that was asked for.
     pub fn end(&mut self) {
         self.take_effects();
-        for _ in 0..POLLS_AT_THE_END {
+        for _ in 0..TAKEN_AT_THE_END {
             // Where counts are the source, these are what kills are put together from.
             self.take_cgroups();
             self.take_kills(Monotonic::END);

@@ -154,7 +154,7 @@ impl Core {
         for _ in 0..RECOUNTED_AT_ONCE {
             let Some(id) = self.audit.uncounted.pop_front() else { return };
             if let Some(path) = self.cgroups.living(id).cloned() {
-                self.count_cgroup(id, &path);
+                self.count_cgroup(id, &path, self.cgroups.existed(id));
             }
         }
     }
@@ -165,7 +165,11 @@ impl Core {
         let mut left = self.enforcer.leaves();
         for (id, saved) in &mut left {
             // Before it has a name, it may be under another rule than the one that raised it.
-            if let Some(Raised { rule, last }) = self.escalations.saved(*id) {
+            let raised = self.escalations.saved(*id);
+            // In a dry run only what an earlier agent has raised is.
+            let is_only_wanted =
+                self.enforcer.is_dry_run() && self.enforcer.value(*id) == Some(false);
+            if let Some(Raised { rule, last }) = raised.filter(|_| !is_only_wanted) {
                 (saved.rule, saved.escalated) = (Some(rule), Some(last));
             }
         }

@@ -6,11 +6,14 @@ use super::{
     subjects::Subjects,
 };
 use crate::kernel::cgroupfs::CgroupFs;
-use herder_model::cgroup::{
-    CgroupId, CgroupPath,
-    tree::{CgroupTree, Role},
+use herder_model::{
+    cgroup::{
+        CgroupId, CgroupPath,
+        tree::{CgroupTree, Role},
+    },
+    clock::Monotonic,
 };
-use std::mem;
+use std::{collections::BTreeSet, mem};
 
 /// What is known of cgroups.
 pub(super) struct Cgroups {
@@ -18,12 +21,17 @@ pub(super) struct Cgroups {
     pub(super) appearing: Appearing,
     /// The cgroup that the mount begins at.
     pub(super) begins_at: CgroupId,
+    /// Not all events are taken, and no descriptor becomes readable for the rest.
+    pub(super) has_more: bool,
     /// All have been looked at once.
     walked: bool,
+    /// The newest that the first walk has found.
+    newest_before: CgroupId,
     /// Some may have been made without an event.
     unseen: bool,
-    /// Matched ones that did not appear in time; a walk tries them again.
-    late: Vec<CgroupId>,
+    /// New ones that did not appear in time, or for which there was no room to wait; a walk tries
+    /// them again.
+    late: BTreeSet<CgroupId>,
     /// The way from the root to where a walk is.
     way: Vec<(CgroupId, CgroupPath)>,
     /// How many were not kept when that was last reported, by their role.
@@ -36,12 +44,19 @@ impl Cgroups {
             tree: CgroupTree::default(),
             appearing: Appearing::default(),
             begins_at,
+            has_more: false,
             walked: false,
+            newest_before: CgroupId(0),
             unseen: false,
-            late: Vec::new(),
+            late: BTreeSet::new(),
             way: Vec::new(),
             not_kept: [0; 2],
         }
+    }
+
+    /// When events are to be taken, or a new cgroup is to be opened.
+    pub(super) fn deadline(&self) -> Option<Monotonic> {
+        if self.has_more { Some(Monotonic::ZERO) } else { self.appearing.deadline() }
     }
 
     /// The path of a cgroup that is there.
@@ -77,9 +92,16 @@ impl Cgroups {
         })
     }
 
-    /// It could not be opened in time.
+    /// It is in the tree, and could not be opened in time.
     pub(super) fn is_late(&mut self, id: CgroupId) {
-        self.late.push(id);
+        self.late.insert(id);
+    }
+
+    /// It was removed.
+    pub(super) fn removed(&mut self, id: CgroupId, now: Monotonic) {
+        self.appearing.removed(id);
+        self.late.remove(&id);
+        self.tree.removed(id, now);
     }
 
     /// Some may have been made without an event, so that only a walk can find them.
@@ -95,6 +117,12 @@ impl Cgroups {
     /// Whether all have been looked at once, so that another one is new.
     pub(super) fn walked(&self) -> bool {
         self.walked
+    }
+
+    /// Whether a cgroup was there before the agent, whenever it is found: ids grow, and none is used
+    /// again.
+    pub(super) fn existed(&self, id: CgroupId) -> bool {
+        !self.walked || id <= self.newest_before
     }
 
     pub(super) fn begin_walk(&mut self) {
@@ -117,11 +145,14 @@ impl Cgroups {
     }
 
     pub(super) fn walked_past(&mut self, id: CgroupId, path: CgroupPath) {
+        if !self.walked {
+            self.newest_before = self.newest_before.max(id);
+        }
         self.way.push((id, path));
     }
 
     /// Those that a walk tries again.
-    pub(super) fn take_late(&mut self) -> Vec<CgroupId> {
+    pub(super) fn take_late(&mut self) -> BTreeSet<CgroupId> {
         mem::take(&mut self.late)
     }
 
@@ -150,7 +181,7 @@ impl Cgroups {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use herder_model::{clock::Monotonic, naming::Naming};
+    use herder_model::naming::Naming;
     use std::{fs, sync::Arc};
 
     fn path(text: &str) -> CgroupPath {

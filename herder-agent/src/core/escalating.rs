@@ -154,6 +154,8 @@ impl Core {
         let Some(lease) = self.escalations.lease(of.id) else {
             return self.restarted(Restarted { of, result: Err(RestartError::Revoked) });
         };
+        let (now, subjects) = (self.clock.now(), &self.subjects);
+        self.source.will_end(of.id, &of.path, now, &|path| subjects.container_of(path));
         let asked = self.enforcer.restart(of, lease).and_then(|order| self.restarts.ask(order));
         if let Err(failed) = asked {
             self.restarted(failed);

@@ -15,10 +15,15 @@ use herder_model::{
 };
 use std::{collections::HashSet, sync::Arc};
 
+/// How often the source is asked for cgroups before anything else gets a turn. That is more than a
+/// ring buffer holds, or a queue of inotify, so that only what was made meanwhile is left.
+const POLLS_AT_ONCE: usize = 64;
+
 impl Core {
-    /// Takes the kernel's events of cgroups.
+    /// Takes the kernel's events of cgroups. A process that makes them faster than they are taken
+    /// keeps nothing else waiting; the next turn goes on.
     pub(super) fn take_cgroups(&mut self) {
-        loop {
+        for _ in 0..POLLS_AT_ONCE {
             let polled = self.poll(Queue::Cgroups);
             for event in polled.events {
                 match event {
@@ -30,6 +35,7 @@ impl Core {
                     _ => {}
                 }
             }
+            self.cgroups.has_more = polled.more;
             if !polled.more {
                 break;
             }
@@ -54,6 +60,8 @@ impl Core {
             return;
         }
         if !self.cgroups.appearing.add(id, made.path, is_sought, self.clock.now()) {
+            // A walk takes one that has entered for known.
+            id.filter(|_| !is_sought).into_iter().for_each(|id| self.cgroups.is_late(id));
             self.cgroups.unseen();
         }
     }
@@ -64,7 +72,8 @@ impl Core {
         let now = self.clock.now();
         let is_new = self.cgroups.tree.made(id, path.clone(), role, now);
         if is_new {
-            self.named_and_counted(id, path, true);
+            self.can_be_named(id, path, true);
+            self.count_cgroup(id, path, self.cgroups.existed(id));
         }
         is_new
     }
@@ -104,25 +113,23 @@ impl Core {
         }
     }
 
-    /// From now on it can be named, and its kills are counted. `just_made` says that an event has
-    /// announced it.
-    pub(super) fn named_and_counted(&mut self, id: CgroupId, path: &CgroupPath, just_made: bool) {
+    /// From now on it can be named. `just_made` says that an event has announced it.
+    pub(super) fn can_be_named(&mut self, id: CgroupId, path: &CgroupPath, just_made: bool) {
         if let Some(of) = self.subjects.made(id, path, &self.files) {
             self.role_requests.ask(RoleRequest { of, just_made });
         }
-        self.count_cgroup(id, path);
     }
 
-    /// From now on the source watches it.
-    pub(super) fn count_cgroup(&mut self, id: CgroupId, path: &CgroupPath) {
-        let (existed, subjects) = (!self.cgroups.walked(), &self.subjects);
+    /// From now on the source watches it. `has_past` says that what it has counted until now is not
+    /// to be reported, or was.
+    pub(super) fn count_cgroup(&mut self, id: CgroupId, path: &CgroupPath, has_past: bool) {
+        let subjects = &self.subjects;
         let container_of = |path: &CgroupPath| subjects.container_of(path);
-        self.source.made(id, path, existed, self.clock.now(), &container_of);
+        self.source.made(id, path, has_past, self.clock.now(), &container_of);
     }
 
     fn cgroup_removed(&mut self, id: CgroupId) {
-        self.cgroups.appearing.removed(id);
-        self.cgroups.tree.removed(id, self.clock.now());
+        self.cgroups.removed(id, self.clock.now());
         self.forget_cgroup(id);
     }
 

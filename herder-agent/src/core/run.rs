@@ -103,8 +103,8 @@ impl Core {
                 }
                 saved = self.audit.writer.saved() => {
                     self.shields.saved(saved);
-                    if !saved && self.shields.is_unsaved() {
-                        self.audit.writer.touch(self.clock.now());
+                    if !saved {
+                        self.audit.writer.failed(self.clock.now());
                     }
                 }
                 () = self.shields.news() => if self.shields.is_unsaved() {

@@ -1,4 +1,5 @@
 //! Writes the state file: soon after a change, and in the background, since a disk may be slow.
+//! What could not be written is tried again, since another change may never come.
 
 use crate::state::{State, StateError, StateFile};
 use herder_model::clock::Monotonic;
@@ -8,11 +9,16 @@ use tokio::task::{JoinHandle, spawn_blocking};
 /// How long after a change the state is saved.
 const SOON: Duration = Duration::from_millis(500);
 
+/// How long after a failure it is tried again, whatever changes meanwhile. Some failures last, and a
+/// state may have megabytes.
+const AGAIN: Duration = Duration::from_secs(10);
+
 /// The state file, and what is yet to be written to it.
 #[derive(Debug)]
 pub(super) struct StateWriter {
     file: Option<StateFile>,
-    changed: Option<Monotonic>,
+    /// When something is to be saved.
+    due: Option<Monotonic>,
     saving: Option<JoinHandle<Result<(), StateError>>>,
     /// Why the state cannot be saved, as it was logged last.
     reported: Option<String>,
@@ -22,8 +28,9 @@ impl StateWriter {
     /// Without a file nothing is left. What an agent begins with is the first that the
     /// next one has to know.
     pub(super) fn new(file: Option<StateFile>, now: Monotonic) -> Self {
-        let changed = file.as_ref().map(|_| now);
-        StateWriter { file, changed, saving: None, reported: None }
+        let mut writer = StateWriter { file, due: None, saving: None, reported: None };
+        writer.touch(now);
+        writer
     }
 
     /// Whether there is a file to write to.
@@ -38,18 +45,23 @@ impl StateWriter {
     /// Something has changed.
     pub(super) fn touch(&mut self, now: Monotonic) {
         if self.file.is_some() {
-            self.changed.get_or_insert(now);
+            self.due.get_or_insert(now + SOON);
         }
     }
 
     /// When the state is to be saved.
     pub(super) fn deadline(&self) -> Option<Monotonic> {
-        self.changed.filter(|_| self.saving.is_none()).map(|changed| changed + SOON)
+        self.due.filter(|_| self.saving.is_none())
     }
 
     pub(super) fn save(&mut self, state: State) {
-        self.changed = None;
+        self.due = None;
         self.saving = self.file.clone().map(|file| spawn_blocking(move || file.save(&state)));
+    }
+
+    /// It could not be saved.
+    pub(super) fn failed(&mut self, now: Monotonic) {
+        self.due = Some(now + AGAIN);
     }
 
     /// Waits until the state is saved, and says whether it is; for ever if it is not being saved.
@@ -61,7 +73,7 @@ impl StateWriter {
         match result {
             Ok(Err(error)) => {
                 let error = error.to_string();
-                // It is tried again after each change, which may be twice a second.
+                // It is tried again as long as that lasts.
                 if self.reported.as_ref() != Some(&error) {
                     tracing::warn!(error, "Cannot write the state file.");
                     self.reported = Some(error);

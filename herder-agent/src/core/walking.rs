@@ -111,7 +111,8 @@ impl Core {
             }
             match found {
                 Found::Known(_) => {}
-                Found::Back(_) => self.appears(id, &path),
+                // What it had counted before it seemed to go was reported.
+                Found::Back(_) => self.appears(id, &path, true),
                 Found::Unknown => self.take_found(id, &path, role, began),
             }
             self.cgroups.walked_past(id, path);
@@ -120,13 +121,14 @@ impl Core {
 
     fn take_found(&mut self, id: CgroupId, path: &CgroupPath, role: Role, began: Monotonic) {
         if self.cgroups.tree.listed(id, path.clone(), role, began) {
-            self.appears(id, path);
+            self.appears(id, path, self.cgroups.existed(id));
         }
     }
 
-    fn appears(&mut self, id: CgroupId, path: &CgroupPath) {
+    fn appears(&mut self, id: CgroupId, path: &CgroupPath, has_past: bool) {
         self.awaited.cgroup_made(path);
-        self.named_and_counted(id, path, false);
+        self.can_be_named(id, path, false);
+        self.count_cgroup(id, path, has_past);
         self.decide(id, path, Origin::Existing);
     }
 
@@ -158,12 +160,10 @@ impl Core {
         }
         self.forget_left(&unknown);
         self.restore_left(&unknown);
-        let late = self.cgroups.take_late();
-        for id in late.into_iter().chain(self.enforcer.take_beyond()) {
-            if let Some(path) = self.cgroups.living(id).cloned() {
-                self.decide(id, &path, Origin::Existing);
-            }
-        }
+        let mut late = self.cgroups.take_late();
+        late.extend(self.enforcer.take_beyond());
+        late.retain(|id| self.cgroups.living(*id).is_some());
+        self.decide_some(late);
         self.after_walk(now);
         Ok(())
     }

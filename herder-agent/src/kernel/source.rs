@@ -91,13 +91,24 @@ pub trait Source: Send {
         Vec::new()
     }
 
-    /// From now on a cgroup is watched. Of one that was there before the agent (`existed`),
-    /// what it counted until now is no kill of this agent's time.
+    /// From now on a cgroup is watched, and its counts are read, of one that is watched already too. Of
+    /// another one that `has_past`, what it counted until now is no kill that is to be reported.
     fn made(
         &mut self,
         _id: CgroupId,
         _path: &CgroupPath,
-        _existed: bool,
+        _has_past: bool,
+        _now: Monotonic,
+        _container_of: ContainerOf<'_>,
+    ) {
+    }
+
+    /// The agent is about to end a container itself: as long as that has processes, no kill until now
+    /// has ended it.
+    fn will_end(
+        &mut self,
+        _id: CgroupId,
+        _path: &CgroupPath,
         _now: Monotonic,
         _container_of: ContainerOf<'_>,
     ) {

@@ -1,16 +1,44 @@
 //! Without the programs: counts of the kernel in, reports out. inotify on the files is real.
 
-use super::node::{Node, SINGLE};
+use super::{
+    escalating::escalations,
+    files::{make, write},
+    node::{Node, SINGLE, container},
+    walks::{bound_by_modes, mode},
+};
+use herder_agent::inside::kernel::source::{MemoryEvents, Source};
 use herder_model::oom::{Kind, Limit};
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 /// Longer than counts of one kill are gathered.
 const GATHERED: Duration = Duration::from_millis(100);
 
+/// The counts below this root.
+fn counts(root: &Path) -> Box<dyn Source> {
+    fs::write(root.join("cgroup.controllers"), "cpu memory\n").unwrap();
+    Box::new(MemoryEvents::new(root).unwrap())
+}
+
 fn node(name: &str) -> Node {
-    let mut node = Node::without_programs(name, SINGLE);
+    let mut node = Node::with_source(name, SINGLE, counts);
     node.pods_are('a');
     node
+}
+
+/// A node whose rule matches one cgroup.
+fn single(name: &str, path: &str) -> Node {
+    let rules = format!("rules: [{{ name: one, cgroups: [{path:?}], oomGroup: single-process }}]");
+    let mut node = Node::with_source(name, &rules, counts);
+    node.turn();
+    node
+}
+
+impl Node {
+    /// The kernel has counted so many kills in a cgroup.
+    fn counted(&self, path: &str, kills: u64) {
+        let text = format!("oom {kills}\noom_kill {kills}\n");
+        write(&self.directory("/"), path, "memory.events.local", &text);
+    }
 }
 
 #[test]
@@ -80,12 +108,151 @@ fn what_waits_behind_thousands_of_cgroups_is_reported_at_the_end() {
 
 /// It was made before its parent was watched, so no notification comes for it.
 #[test]
-fn what_a_new_cgroup_contains_already_is_due_at_once() {
-    let mut node = node("counted-below");
-    node.turn();
+fn what_a_new_cgroup_contains_already_is_taken_at_once() {
+    let mut node = single("counted-below", "/new/below");
     fs::create_dir_all(node.directory("/new/below")).unwrap();
-    node.core.turn(None, false);
-    assert!(node.core.next_deadline().is_some_and(|due| due <= node.clock.now()));
+    make(&node.directory("/"), "/new/below");
+    write(&node.directory("/"), "/new/below", "memory.oom.group", "1");
     node.turn();
-    assert!(node.core.next_deadline().is_none_or(|due| due > node.clock.now()));
+    assert_eq!(node.value_of("/new/below"), "0");
+}
+
+/// It must not pass for a find of the walk, whose 0 would be the value to restore.
+#[test]
+fn what_a_new_cgroup_contains_already_is_new_to_a_walk_too() {
+    let mut node = single("counted-below-new", "/new/below");
+    fs::create_dir_all(node.directory("/new/below")).unwrap();
+    make(&node.directory("/"), "/new/below");
+    node.core.begin().unwrap();
+    write(&node.directory("/"), "/new/below", "memory.oom.group", "1");
+    node.turn();
+    assert_eq!(node.value_of("/new/below"), "0");
+    node.rules_are("rules: []");
+    assert_eq!(node.value_of("/new/below"), "1");
+}
+
+/// What was there before the agent has its past, whenever it is found; what was made since has not.
+#[test]
+fn what_a_later_walk_finds_has_a_past_only_if_it_was_there_before() {
+    bound_by_modes(|| {
+        let before = |root: &Path| {
+            make(root, "/closed/before");
+            write(root, "/closed/before", "memory.events.local", "oom_kill 5\n");
+            // Neither a walk nor inotify looks into it.
+            mode(&root.join("closed"), 0o300);
+            make(root, "/open");
+            counts(root)
+        };
+        let mut node = Node::with_source("counted-past", "rules: []", before);
+        node.turn();
+        make(&node.directory("/"), "/closed/since");
+        node.counted("/closed/since", 2);
+        mode(&node.directory("/closed"), 0o755);
+        node.core.begin().unwrap();
+        node.pass(Duration::from_secs(10));
+        let kills = |node: &Node, path: &str| {
+            node.kills().iter().filter(|it| it.cgroup.as_deref() == Some(path)).count()
+        };
+        assert_eq!((kills(&node, "/closed/before"), kills(&node, "/closed/since")), (0, 2));
+        node.counted("/closed/before", 6);
+        node.turn();
+        node.pass(Duration::from_secs(10));
+        assert_eq!((kills(&node, "/closed/before"), kills(&node, "/closed/since")), (1, 2));
+    });
+}
+
+/// A walk did not find it, and the next one does. It is the same cgroup, whose kills were reported.
+#[test]
+fn what_was_reported_of_a_cgroup_that_seemed_to_be_gone_is_not_reported_again() {
+    let mut node = node("counted-back");
+    node.turn();
+    let there = node.directory("/since");
+    fs::create_dir(&there).unwrap();
+    make(&node.directory("/"), "/since");
+    let counts = |node: &mut Node, kills| {
+        node.counted("/since", kills);
+        node.turn();
+        node.pass(Duration::from_secs(2));
+        node.kills().len()
+    };
+    assert_eq!(counts(&mut node, 2), 2);
+    let aside = node.directory("/").with_extension("aside");
+    fs::rename(&there, &aside).unwrap();
+    node.pass(Duration::from_secs(1));
+    node.core.begin().unwrap();
+    node.pass(Duration::from_secs(1));
+    fs::rename(&aside, &there).unwrap();
+    node.core.begin().unwrap();
+    node.pass(Duration::from_secs(10));
+    assert_eq!(node.kills().len(), 2);
+    assert_eq!(counts(&mut node, 3), 3);
+}
+
+/// That it has no process then says nothing about the kill.
+#[test]
+fn a_kill_before_a_restart_by_the_agent_did_not_end_the_container() {
+    let mut node = Node::with_source(
+        "counted-restart",
+        "rules: [{ name: web, cgroups: [\"/apps/*\"], oomGroup: single-process, \
+         escalate: { after: 2, within: 1m, to: restart } }]",
+        counts,
+    );
+    let root = node.directory("/");
+    for path in ["/apps/first", "/apps/second"] {
+        fs::create_dir_all(node.directory(path)).unwrap();
+        make(&root, path);
+        node.has_kill(path);
+    }
+    node.turn();
+    for path in ["/apps/first", "/apps/second"] {
+        node.counted(path, 2);
+        node.turn();
+        node.pass(GATHERED);
+        node.pass(Duration::from_secs(2));
+    }
+    node.restart();
+    assert_eq!(escalations(&node, "restart", "over-budget"), Some(1.0));
+    node.pass(Duration::from_secs(7));
+    node.counted("/apps/second", 3);
+    node.turn();
+    node.pass(Duration::from_secs(1));
+    node.restart();
+    assert_eq!(node.killed("/apps/second"), "1");
+    write(&root, "/apps/second", "cgroup.events", "populated 0\n");
+    node.pass(Duration::from_secs(2));
+    let kinds: Vec<_> = node.kills().iter().map(|kill| kill.kind).collect();
+    assert_eq!(kinds, [Kind::Subprocess; 5]);
+}
+
+/// What has processes there is another container.
+#[test]
+fn a_container_whose_name_another_has_by_now_has_ended() {
+    let mut node = node("counted-again");
+    node.counts(1);
+    node.turn();
+    fs::remove_dir_all(node.directory(&container('a'))).unwrap();
+    make(&node.directory("/"), &container('a'));
+    node.pass(Duration::from_secs(2));
+    assert_eq!(node.kill().kind, Kind::Init);
+}
+
+/// Notifications say only what a cgroup is called, and come late.
+#[test]
+fn a_cgroup_stays_when_the_end_of_one_before_it_is_read() {
+    let mut node = single("counted-successor", "/a");
+    let (a, other) = (node.directory("/a"), node.directory("/other"));
+    fs::create_dir(&a).unwrap();
+    // More notifications than one poll takes.
+    for _ in 0..600 {
+        fs::create_dir(&other).unwrap();
+        fs::remove_dir(&other).unwrap();
+    }
+    fs::remove_dir(&a).unwrap();
+    fs::create_dir(&a).unwrap();
+    make(&node.directory("/"), "/a");
+    write(&node.directory("/"), "/a", "memory.oom.group", "1");
+    node.core.turn(None, false);
+    // What is gone is looked for no longer.
+    node.pass(Duration::from_millis(100));
+    assert_eq!(node.value_of("/a"), "0");
 }

@@ -256,7 +256,7 @@ fn without_cgroup_kill_it_becomes_a_group() {
 fn a_dry_run_only_says_what_it_would_do() {
     for (escalate, to) in [(GROUP, "group"), (RESTART, "restart")] {
         let name = format!("escalate-dry-{to}");
-        let mut node = Node::in_dry_run(&name, &rules(escalate));
+        let mut node = Node::in_dry_run(&name, &rules(escalate), None);
         node.pods_are('a');
         node.pass(Duration::from_secs(1));
         node.has_kill(&container('a'));

@@ -1,7 +1,7 @@
 //! What an earlier agent has escalated, and left to this one or the next.
 
 use super::{
-    escalating::{GROUP, process_dies, rules},
+    escalating::{GROUP, escalations, process_dies, processes_die, rules},
     looped::run,
     node::{BEGIN, Node, container},
 };
@@ -121,5 +121,34 @@ async fn what_was_not_seen_is_not_reported_again_by_the_next_agent() {
     run(node.core, || (), async {}).await.unwrap();
     let saved = file.load().unwrap();
     assert_eq!((saved.oom_kills, saved.cgroups[&worker].oom_kills), (Some(1), None));
+    fs::remove_dir_all(&place).unwrap();
+}
+
+/// Nothing was raised, so the next agent has nothing to keep.
+#[tokio::test]
+async fn what_a_dry_run_would_have_raised_is_not_left_to_the_next_agent() {
+    let (place, file) = state("left-dry");
+    let mut node = Node::in_dry_run("left-dry", &rules(GROUP), Some(file.clone()));
+    node.pods_are('a');
+    node.pass(Duration::from_secs(1));
+    processes_die(&mut node, 5..8);
+    assert_eq!(escalations(&node, "group", "dry-run"), Some(1.0));
+    let worker = CgroupId(node.worker);
+    run(node.core, || (), async {}).await.unwrap();
+    assert_eq!(file.load().unwrap().cgroups[&worker].escalated, None);
+    fs::remove_dir_all(&place).unwrap();
+}
+
+/// An earlier agent has raised it, which stays so while this one writes nothing.
+#[tokio::test]
+async fn what_an_earlier_agent_raised_goes_on_over_a_dry_run() {
+    let (place, file) = state("left-over-dry");
+    let mut node = Node::idle("left-over-dry", left("web", 10), file.clone(), true);
+    node.rules_are(&rules(GROUP));
+    node.pods_are('a');
+    let worker = CgroupId(node.worker);
+    run(node.core, || (), async {}).await.unwrap();
+    let saved = &file.load().unwrap().cgroups[&worker];
+    assert_eq!((saved.rule.as_deref(), saved.escalated), (Some("web"), left("web", 10).escalated));
     fs::remove_dir_all(&place).unwrap();
 }

@@ -1,13 +1,19 @@
 //! The loop itself, as the agent runs it.
 
-use super::node::{GROUP, Node};
+use super::{
+    node::{GROUP, Node},
+    records::Kernel,
+};
 use herder_agent::inside::{
     core::{Core, Inbox},
     kernel::source::{ContainerOf, Descriptors, Polled, Queue, Source},
     report::Reporter,
     state::StateFile,
 };
-use herder_model::clock::Monotonic;
+use herder_model::{
+    clock::Monotonic,
+    oom::event::{Event, Traced},
+};
 use std::{
     cell::Cell,
     fs, io,
@@ -101,6 +107,33 @@ async fn what_there_is_is_reported_and_saved_whatever_ends_it() {
     }
 }
 
+/// A full disk for a second, or a directory that is made late, must not cost what the state has.
+#[tokio::test(start_paused = true)]
+async fn a_state_that_could_not_be_saved_is_saved_although_nothing_changes_any_more() {
+    let place = std::env::temp_dir().join(format!("herder-unsaved-{}", std::process::id()));
+    let file = place.join("state");
+    let node = Node::with_state("unsaved", GROUP, StateFile::new(file.clone()).unwrap());
+    let clock = node.clock.clone();
+    let saved = async {
+        clock.advance(Duration::from_secs(1));
+        // Tokio's clock moves only while nothing is being written.
+        sleep(Duration::from_secs(2)).await;
+        fs::create_dir(&place).unwrap();
+        sleep(Duration::from_secs(2)).await;
+        assert!(!file.exists(), "a disk that refuses is not asked without a pause");
+        clock.advance(Duration::from_secs(10));
+        while !file.exists() {
+            sleep(Duration::from_secs(1)).await;
+        }
+    };
+    // The agent is killed: what it saves at its end does not count here.
+    tokio::select! {
+        ended = run(node.core, || (), std::future::pending()) => panic!("{ended:?}"),
+        saved = timeout(Duration::from_secs(30), saved) => saved.unwrap(),
+    }
+    fs::remove_dir_all(&place).unwrap();
+}
+
 /// One that from some moment on has always something to do, and always says that cgroups were made
 /// unseen.
 struct Unseeing(Arc<AtomicBool>);
@@ -129,7 +162,7 @@ impl Source for Unseeing {
 async fn a_walk_comes_while_cgroups_are_made_unseen_in_each_turn() {
     let rules = "rules: [{ name: late, cgroups: [\"/late\"], oomGroup: group }]";
     let begins = Arc::<AtomicBool>::default();
-    let node = Node::with_source("always-unseen", rules, Box::new(Unseeing(begins.clone())));
+    let node = Node::with_source("always-unseen", rules, |_| Box::new(Unseeing(begins.clone())));
     let late = node.directory("/late");
     let value = late.join("memory.oom.group");
     let ready = || {
@@ -147,4 +180,46 @@ async fn a_walk_comes_while_cgroups_are_made_unseen_in_each_turn() {
     };
     let governed = async { timeout(Duration::from_secs(30), governed).await.unwrap() };
     run(node.core, ready, governed).await.unwrap();
+}
+
+/// One that from some moment on has always one more cgroup to report.
+struct Endless(Box<dyn Source>, Arc<AtomicBool>);
+
+impl Source for Endless {
+    fn name(&self) -> &'static str {
+        "ebpf"
+    }
+
+    fn traced(&self) -> Traced {
+        self.0.traced()
+    }
+
+    fn descriptors(&self) -> Descriptors<'_> {
+        Descriptors::default()
+    }
+
+    fn poll(&mut self, queue: Queue, now: Monotonic, container_of: ContainerOf<'_>) -> Polled {
+        if queue == Queue::Cgroups && self.1.load(Ordering::Relaxed) {
+            return Polled { events: vec![Event::CgroupOutside], more: true, ..Polled::default() };
+        }
+        self.0.poll(queue, now, container_of)
+    }
+}
+
+/// Nor does what is still to be read wait for a notification: that of the first has been taken.
+#[test]
+fn a_kill_is_reported_while_cgroups_are_made_without_end() {
+    let (kernel, begins) = (Kernel::default(), Arc::<AtomicBool>::default());
+    let source = Endless(kernel.source(), begins.clone());
+    let mut node = Node::with_source("endless", GROUP, |_| Box::new(source));
+    node.kernel = kernel;
+    node.pods_are('a');
+    begins.store(true, Ordering::Relaxed);
+    node.subprocess_dies(5);
+    node.core.turn(None, true);
+    assert_eq!(node.kill().victim.pid, Some(100));
+    assert!(node.core.next_deadline().is_some_and(|due| due <= node.clock.now()));
+    begins.store(false, Ordering::Relaxed);
+    node.turn();
+    assert!(node.core.next_deadline().is_none_or(|due| due > node.clock.now()));
 }

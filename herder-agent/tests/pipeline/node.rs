@@ -9,11 +9,7 @@ use bytemuck::bytes_of;
 use herder_agent::inside::{
     core::{CgroupMount, Core, CoreConfig, Message, Notices},
     enforce::{Enforcer, Options, RestartWriter, restart_channel},
-    kernel::{
-        cgroupfs::dir::CgroupRoot,
-        clock::Clock,
-        source::{MemoryEvents, Source},
-    },
+    kernel::{cgroupfs::dir::CgroupRoot, clock::Clock, source::Source},
     report::{KillRecord, Reporter, heartbeat::Heartbeat},
     runtime::{
         nri::Awaited,
@@ -93,9 +89,9 @@ impl Node {
         Self::given(name, rules, Given::default())
     }
 
-    /// One whose agent writes nothing.
-    pub(crate) fn in_dry_run(name: &str, rules: &str) -> Self {
-        Self::given(name, rules, Given { dry_run: true, ..Given::default() })
+    /// One whose agent writes nothing but its state.
+    pub(crate) fn in_dry_run(name: &str, rules: &str, state_file: Option<StateFile>) -> Self {
+        Self::given(name, rules, Given { dry_run: true, state_file, ..Given::default() })
     }
 
     /// One that leaves a state to the next agent.
@@ -133,9 +129,14 @@ impl Node {
         Self::of(name, rules, kernel, given, |_| source)
     }
 
-    /// One that hears of kills and cgroups from this.
-    pub(crate) fn with_source(name: &str, rules: &str, source: Box<dyn Source>) -> Self {
-        Self::of(name, rules, Kernel::default(), Given::default(), |_| source)
+    /// One that hears of kills and cgroups from this, which is made below the node's root before
+    /// the agent begins.
+    pub(crate) fn with_source(
+        name: &str,
+        rules: &str,
+        source: impl FnOnce(&Path) -> Box<dyn Source>,
+    ) -> Self {
+        Self::of(name, rules, Kernel::default(), Given::default(), source)
     }
 
     /// One whose kernel's functions cannot be traced.
@@ -148,15 +149,6 @@ impl Node {
     /// One whose kubelet has another user than the cgroups.
     pub(crate) fn with_kubelet_uid(name: &str, rules: &str, uid: u32) -> Self {
         Self::given(name, rules, Given { kubelet_uid: Some(uid), ..Given::default() })
-    }
-
-    /// One whose agent may run no programs, and has the kernel's counts instead.
-    pub(crate) fn without_programs(name: &str, rules: &str) -> Self {
-        let source = |root: &Path| -> Box<dyn Source> {
-            fs::write(root.join("cgroup.controllers"), "cpu memory\n").unwrap();
-            Box::new(MemoryEvents::new(root).unwrap())
-        };
-        Self::of(name, rules, Kernel::default(), Given::default(), source)
     }
 
     fn of(

@@ -2,7 +2,7 @@
 
 use super::{
     escalating::{GROUP, escalations, process_dies, processes_die},
-    node::Node,
+    node::{Node, container},
 };
 use herder_agent::inside::{enforce::shield::Parts, report::Reporter};
 use herder_model::{cgroup::CgroupId, shield::SavedInits};
@@ -101,4 +101,24 @@ fn a_value_that_is_restored_waits_for_the_init() {
     assert_eq!(node.value(), "0");
     node.pass(Duration::from_millis(1));
     assert_eq!(node.value(), "1");
+}
+
+/// A cgroup that another rule governs is made in it while the init is waited for.
+#[test]
+fn an_escalation_that_is_refused_after_it_waited_leaves_no_1() {
+    let protects = format!("oomGroup: single-process, protectInit: true, escalate: {GROUP}");
+    let inner = "{ name: inner, cgroups: [\"/kubepods/*/*/sub\"], oomGroup: single-process }";
+    let rules = rules(&protects).replace("}]", &format!("}}, {inner}]"));
+    let mut node = Node::with_exempt_init("protected-refused", &rules);
+    node.pods_are('a');
+    node.pass(Duration::from_secs(1));
+    processes_die(&mut node, 5..7);
+    process_dies(&node, 7, node.worker);
+    node.turn();
+    assert_eq!(escalations(&node, "group", "refused"), Some(0.0));
+    node.make(&format!("{}/sub", container('a')));
+    node.turn();
+    node.pass(Duration::from_secs(1));
+    assert_eq!(escalations(&node, "group", "refused"), Some(1.0));
+    assert_eq!(node.value(), "0");
 }

@@ -19,7 +19,7 @@ use std::{
 };
 
 /// Runs as one whom the modes of directories bind.
-fn bound_by_modes(test: impl FnOnce() + Send + 'static) {
+pub(crate) fn bound_by_modes(test: impl FnOnce() + Send + 'static) {
     let run = move || {
         let mut sets = capabilities(None).unwrap();
         let overrides = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
@@ -31,7 +31,7 @@ fn bound_by_modes(test: impl FnOnce() + Send + 'static) {
     thread::spawn(run).join().unwrap();
 }
 
-fn mode(directory: &Path, mode: u32) {
+pub(crate) fn mode(directory: &Path, mode: u32) {
     fs::set_permissions(directory, Permissions::from_mode(mode)).unwrap();
 }
 
@@ -106,4 +106,28 @@ async fn an_agent_in_dry_run_forgets_nothing() {
     let saved = file.load().unwrap().cgroups.remove(&worker).unwrap();
     assert_eq!(saved.original_value, Some(false));
     fs::remove_dir_all(&place).unwrap();
+}
+
+/// No more wait for their directory at once than there is room for, and the others are in the tree
+/// already, so that a walk takes them for known.
+#[test]
+fn what_there_was_no_room_to_wait_for_comes_under_its_rule_with_the_next_walk() {
+    let rules = "rules: [{ name: many, cgroups: [\"/many/*\"], oomGroup: single-process }]";
+    let mut node = Node::new("walk-many", rules);
+    let made: Vec<_> = (0..1030).map(|number| format!("/many/{number}")).collect();
+    for path in &made {
+        node.make(path);
+    }
+    node.core.begin().unwrap();
+    let beyond = &made[1024..];
+    // Their runtime writes only now, so that 1 is what it wants.
+    for path in beyond {
+        fs::write(node.directory(path).join("memory.oom.group"), "1\n").unwrap();
+    }
+    // Some are looked at in each.
+    (0..50).for_each(|_| node.turn());
+    let values = |node: &Node| beyond.iter().map(|path| node.value_of(path)).collect::<String>();
+    assert_eq!(values(&node), "000000");
+    node.rules_are("rules: []");
+    assert_eq!(values(&node), "111111");
 }

@@ -74,6 +74,10 @@ fn note(signs: &mut Vec<Sign>, place: Place<'_>, now: Monotonic) {
 #[derive(Debug)]
 struct Open {
     container: CgroupPath,
+    /// Its id: another container may have the path later.
+    id: Option<CgroupId>,
+    /// It was alive before something else ended it.
+    survived: bool,
     victims: Vec<(CgroupId, u64)>,
     since: Monotonic,
     /// When it is looked at next.
@@ -88,6 +92,8 @@ pub struct Place<'a> {
     pub id: CgroupId,
     pub path: &'a CgroupPath,
     pub container: &'a CgroupPath,
+    /// None if the container's own cgroup is not watched.
+    pub container_id: Option<CgroupId>,
     /// The highest cgroup, from this one up to the container, whose `memory.oom.group` is 1.
     pub oom_group: Option<(CgroupId, &'a CgroupPath)>,
 }
@@ -102,7 +108,7 @@ pub struct CountAssembler {
 }
 
 impl CountAssembler {
-    /// A cgroup was there before the agent: what it counted until now is not reported.
+    /// What a cgroup counted until now is not reported, unless its counts were read before.
     pub fn begin(&mut self, id: CgroupId, counts: Counts) {
         self.counts.entry(id).or_insert(counts);
     }
@@ -121,13 +127,17 @@ impl CountAssembler {
         }
         let by_file = place.oom_group.filter(|_| counts.oom_group_kill.is_none());
         let by_file = by_file.map(|(id, path)| Sign { id, path: path.clone(), at: now });
-        match self.open.iter_mut().find(|open| open.container == *place.container) {
+        let is_same =
+            |open: &&mut Open| open.container == *place.container && open.id == place.container_id;
+        match self.open.iter_mut().find(is_same) {
             Some(open) => {
                 open.victims.push((place.id, killed));
                 open.by_file = open.by_file.take().or(by_file);
             }
             None => self.open.push(Open {
                 container: place.container.clone(),
+                id: place.container_id,
+                survived: false,
                 victims: vec![(place.id, killed)],
                 since: now,
                 due: now + GATHER,
@@ -138,6 +148,12 @@ impl CountAssembler {
 
     pub fn removed(&mut self, id: CgroupId) {
         self.counts.remove(&id);
+    }
+
+    /// A container is alive, and what ends it from now on is none of the kills until now.
+    pub fn survived(&mut self, container: CgroupId) {
+        let open = self.open.iter_mut().filter(|open| open.id == Some(container));
+        open.for_each(|open| open.survived = true);
     }
 
     /// Containers with kills that are not reported yet.
@@ -152,14 +168,18 @@ impl CountAssembler {
 
     /// Returns the kills that are known well enough. `ended` says whether a container has
     /// no process left.
-    pub fn settle(&mut self, now: Monotonic, ended: impl Fn(&CgroupPath) -> bool) -> Vec<OomKill> {
+    pub fn settle(
+        &mut self,
+        now: Monotonic,
+        ended: impl Fn(Option<CgroupId>, &CgroupPath) -> bool,
+    ) -> Vec<OomKill> {
         let mut kills = Vec::new();
         for mut open in mem::take(&mut self.open) {
             let age = now.saturating_duration_since(open.since);
             let (group, whole) = self.group(&open);
             // What the kernel killed as a whole need not be waited for.
-            let ended = ended(&open.container) || whole;
-            if age < GATHER || !(ended || age >= FATE) {
+            let ended = whole || !open.survived && ended(open.id, &open.container);
+            if age < GATHER || !(ended || open.survived || age >= FATE) {
                 if open.due <= now {
                     open.due = now + GATHER;
                 }

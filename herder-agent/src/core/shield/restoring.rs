@@ -131,7 +131,7 @@ impl Core {
                 );
             }
             let inner = path.and_then(|path| self.enforcer.inner_of(&path));
-            self.decide_some([id].into_iter().chain(inner));
+            // Before 1 is written: it may be no longer one container, and refused.
             for order in orders {
                 let Order { of, .. } = &order;
                 let now = self.clock.now();
@@ -142,6 +142,7 @@ impl Core {
                     self.report_escalation(of, Outcome::Gone, Some(why));
                 }
             }
+            self.decide_some([id].into_iter().chain(inner));
         }
     }
 }

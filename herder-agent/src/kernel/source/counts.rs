@@ -45,6 +45,8 @@ struct Changes {
     counts: HashSet<CgroupId>,
     /// Some of it is lost, and all is to be looked at.
     overflow: bool,
+    /// Not all notifications are read.
+    more: bool,
 }
 
 /// A cgroup's path, and its watches on the directory and on the file of counts.
@@ -72,8 +74,6 @@ pub struct MemoryEvents {
     below: Vec<Event>,
     /// Some of what was in directories is lost.
     overflow: bool,
-    /// Not all notifications are read.
-    more: bool,
     /// It was logged that there are no more watches.
     reported_short: bool,
     replaces_ebpf: bool,
@@ -98,7 +98,6 @@ impl MemoryEvents {
             ids: HashMap::new(),
             below: Vec::new(),
             overflow: false,
-            more: false,
             reported_short: false,
             replaces_ebpf: false,
         })
@@ -171,7 +170,6 @@ impl MemoryEvents {
         let overflow = mem::take(&mut self.overflow);
         let cgroups = mem::take(&mut self.below);
         let mut changes = Changes { cgroups, overflow, ..Changes::default() };
-        self.more = false;
         let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
         let mut events = inotify::Reader::new(&self.inotify, &mut buffer);
         while let Ok(event) = events.next() {
@@ -187,15 +185,14 @@ impl MemoryEvents {
                 changes.cgroups.push(if is(ReadFlags::CREATE) {
                     Event::CgroupMade(CgroupEvent { id: None, path, base: Base::Mount })
                 } else {
-                    Event::CgroupRemoved(CgroupEvent {
-                        id: self.ids.get(&path).copied(),
-                        path,
-                        base: Base::Mount,
-                    })
+                    // Another one may have its name by now, and be watched already.
+                    let is_gone = |id: &CgroupId| self.files.id(&path) != Some(*id);
+                    let id = self.ids.get(&path).copied().filter(is_gone);
+                    Event::CgroupRemoved(CgroupEvent { id, path, base: Base::Mount })
                 });
             }
             if changes.cgroups.len() >= MOST_CHANGES && events.is_buffer_empty() {
-                self.more = true;
+                changes.more = true;
                 break;
             }
         }
@@ -219,7 +216,8 @@ impl MemoryEvents {
         let upwards = iter::once(path.clone()).chain(path.ancestors()).take_while(inside);
         let group = upwards.filter(|path| self.files.oom_group(path) == Some(true)).last();
         let oom_group = group.as_ref().and_then(|path| Some((*self.ids.get(path)?, path)));
-        let place = Place { id, path, container: &container, oom_group };
+        let container_id = self.ids.get(&container).copied();
+        let place = Place { id, path, container: &container, container_id, oom_group };
         self.assembler.read(place, counts, now);
     }
 
@@ -230,7 +228,7 @@ impl MemoryEvents {
 
     /// Cgroups, and what is counted of those whose counts have changed.
     fn poll_cgroups(&mut self, now: Monotonic, container_of: ContainerOf<'_>) -> Polled {
-        let Changes { mut cgroups, counts, overflow } = self.changes();
+        let Changes { mut cgroups, counts, overflow, more } = self.changes();
         for id in counts {
             if let Some(path) = self.watches.get(&id).map(|watched| watched.path.clone()) {
                 self.read_counts(&path, now, container_of);
@@ -241,7 +239,9 @@ impl MemoryEvents {
             Event::CgroupMade(made) => made.id.is_none_or(|id| !self.watches.contains_key(&id)),
             _ => true,
         });
-        Polled { events: cgroups, cgroups_unseen: overflow, ..Polled::default() }
+        // What is watched from now on may contain others.
+        let more = more || !cgroups.is_empty();
+        Polled { events: cgroups, cgroups_unseen: overflow, more, ..Polled::default() }
     }
 
     /// The kills that are known well enough.
@@ -258,9 +258,12 @@ impl MemoryEvents {
             self.read_counts(&container, now, container_of);
         }
         let files = &self.files;
-        // A container without any process, in it or below it, has ended; one that is gone all
-        // the more.
-        let ended = |container: &CgroupPath| files.is_populated(container) != Some(true);
+        // A container without any process, in it or below it, has ended; one that is gone, or that
+        // another has the name of, all the more.
+        let ended = |id: Option<CgroupId>, container: &CgroupPath| {
+            let is_another = id.is_some_and(|id| files.id(container) != Some(id));
+            is_another || files.is_populated(container) != Some(true)
+        };
         Polled { kills: self.assembler.settle(until, ended), ..Polled::default() }
     }
 }
@@ -295,23 +298,34 @@ impl Source for MemoryEvents {
 
     fn deadline(&self) -> Option<Monotonic> {
         // Nothing becomes readable for what a directory was found to contain.
-        let waits = self.more || !self.below.is_empty();
-        if waits { Some(Monotonic::ZERO) } else { self.assembler.deadline() }
+        if self.below.is_empty() { self.assembler.deadline() } else { Some(Monotonic::ZERO) }
     }
 
     fn made(
         &mut self,
         id: CgroupId,
         path: &CgroupPath,
-        existed: bool,
+        has_past: bool,
         now: Monotonic,
         container_of: ContainerOf<'_>,
     ) {
         self.watch(id, path);
-        if !existed {
-            self.read_count(path, now, container_of);
-        } else if let Some(counts) = self.counts(path) {
+        if has_past && let Some(counts) = self.counts(path) {
             self.assembler.begin(id, counts);
+        }
+        self.read_count(path, now, container_of);
+    }
+
+    fn will_end(
+        &mut self,
+        id: CgroupId,
+        path: &CgroupPath,
+        now: Monotonic,
+        container_of: ContainerOf<'_>,
+    ) {
+        self.read_counts(path, now, container_of);
+        if self.files.is_populated(path) == Some(true) {
+            self.assembler.survived(id);
         }
     }
 

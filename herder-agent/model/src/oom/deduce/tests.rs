@@ -27,7 +27,7 @@ impl Story {
         let container = if path.is_within(&container) { &container } else { &path };
         let oom_group = oom_group.then_some((CgroupId(id), &path));
         self.0.read(
-            Place { id: CgroupId(id), path: &path, container, oom_group },
+            Place { id: CgroupId(id), path: &path, container, container_id: None, oom_group },
             counts,
             after(now),
         );
@@ -39,7 +39,7 @@ impl Story {
     }
 
     fn settle(&mut self, now: Duration, ended: bool) -> Vec<OomKill> {
-        self.0.settle(after(now), |_| ended)
+        self.0.settle(after(now), |_, _| ended)
     }
 }
 
