@@ -6,7 +6,9 @@ use crate::{
     agents::Agent,
     args::Common,
     fault::{Error, Fault},
-    is_in, note, of,
+    is_in,
+    merge::number,
+    note, of,
 };
 use herder_agent::cli::client::{
     events::{self, Events},
@@ -48,15 +50,14 @@ enum News {
     Note(String),
 }
 
-/// Prints kills as they come, for ever, beginning after those with these numbers.
+/// Prints kills as they come, for ever. `last` has the agents that ran before, each with the number
+/// of its last kill if it said that. All kills of an agent that came later are new.
 pub(crate) async fn follow(
     cluster: Cluster,
     common: &Common,
-    last: Vec<(Agent, u64)>,
+    last: &HashMap<String, Option<u64>>,
     print: &mut Printer,
 ) -> Result<(), Error> {
-    let last: HashMap<String, u64> =
-        last.into_iter().map(|(agent, last)| (agent.pod, last)).collect();
     let (sender, mut news) = mpsc::channel(WAITING);
     let mut followed: HashMap<String, AbortHandle> = HashMap::new();
     let mut look = interval(LOOK);
@@ -84,7 +85,8 @@ pub(crate) async fn follow(
                             }
                             break;
                         }
-                        let (pod, after) = (agent.pod.clone(), last.get(&agent.pod).copied());
+                        let pod = agent.pod.clone();
+                        let after = last.get(&pod).copied().unwrap_or(Some(0));
                         let task = tokio::spawn(one(cluster.clone(), agent, after, sender.clone()));
                         followed.insert(pod, task.abort_handle());
                     }
@@ -106,16 +108,17 @@ pub(crate) async fn follow(
 async fn one(cluster: Cluster, agent: Agent, mut last: Option<u64>, news: mpsc::Sender<News>) {
     let mut noted = String::new();
     loop {
-        let mut events = Events::after(last);
-        let asked = cluster.ask(&agent, "api/v1/kills/stream", last);
-        let ended = match timeout(HEAD, asked).await.unwrap_or(Err(Fault::Slow)) {
-            Ok(answer) => {
+        let ended = match timeout(HEAD, open(&cluster, &agent, &mut last)).await {
+            Ok(Ok(body)) => {
                 noted.clear();
-                each(answer.into_body(), &agent, &mut events, &news).await
+                let mut events = Events::after(last);
+                let ended = each(body, &agent, &mut events, &news).await;
+                last = events.last;
+                ended
             }
-            Err(fault) => Err(fault),
+            Ok(Err(fault)) => Err(fault),
+            Err(_) => Err(Fault::Slow),
         };
-        last = events.last;
         let pause = match ended {
             // After an hour, or with the agent.
             Ok(()) => AGAIN,
@@ -131,6 +134,16 @@ async fn one(cluster: Cluster, agent: Agent, mut last: Option<u64>, news: mpsc::
         };
         sleep(pause).await;
     }
+}
+
+/// A stream that begins after the last kill. An agent that has not said yet which that is, says it
+/// first: a stream that begins now would lose the kills before its next one.
+async fn open(cluster: &Cluster, agent: &Agent, last: &mut Option<u64>) -> Result<Body, Fault> {
+    if last.is_none() {
+        let newest = cluster.list(agent, "api/v1/kills?limit=1").await?;
+        *last = Some(newest.first().map_or(0, number));
+    }
+    Ok(cluster.ask(agent, "api/v1/kills/stream", *last).await?.into_body())
 }
 
 /// Each event of one stream.

@@ -18,6 +18,7 @@ use herder_agent::cli::client::print::Printer;
 use merge::Newest;
 use serde_json::Value;
 use std::{
+    collections::HashMap,
     io::{self, Write},
     process::ExitCode,
 };
@@ -75,14 +76,16 @@ async fn run(cli: &Cli) -> Result<Answered, Error> {
             } else {
                 String::new()
             };
-            let mut last = Vec::new();
+            let ran = agents.iter().filter(|agent| agent.not_running.is_none());
+            let mut last: HashMap<_, _> = ran.map(|agent| (agent.pod.clone(), None)).collect();
             let faults = gather::all(
                 &cluster,
                 &agents,
                 &format!("api/v1/kills{query}"),
                 deadline,
                 |agent, kills| {
-                    last.push((agent.clone(), kills.first().map_or(0, merge::number)));
+                    let number = kills.first().map_or(0, merge::number);
+                    last.insert(agent.pod.clone(), Some(number));
                     newest.add(
                         kills.into_iter().filter(|kill| shown(kill)).map(|kill| of(agent, kill)),
                     );
@@ -92,7 +95,7 @@ async fn run(cli: &Cli) -> Result<Answered, Error> {
             print.kills(&newest.oldest_first())?;
             let answered = report(&agents, &faults)?;
             if args.follow {
-                follow::follow(cluster, common, last, &mut print).await?;
+                follow::follow(cluster, common, &last, &mut print).await?;
             }
             Ok(answered)
         }

@@ -1,0 +1,49 @@
+//! Where the stream of each agent begins, so that no kill falls between two answers.
+
+use super::*;
+
+/// At first agent-1 is there, and agent-3 answers nothing. Then agent-2 is there too.
+fn growing(path: &str, stream: &mut TcpStream) {
+    static LISTS: AtomicUsize = AtomicUsize::new(0);
+    if path.contains("/pods?") {
+        let mut pods = ["agent-1", "agent-3", "agent-2"]
+            .map(|name| pod(name, "Running", "DaemonSet"))
+            .to_vec();
+        if LISTS.fetch_add(1, Relaxed) == 0 {
+            pods.pop();
+        }
+        return send_json(stream, &list(&pods));
+    }
+    if path.ends_with("/stream") {
+        let _ =
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hello\n\n");
+        let _ = write!(stream, "event: kill\nid: 9\ndata: {}\n\n", kill(9, 50, "shop"));
+        return thread::sleep(Duration::from_secs(60));
+    }
+    if path.contains("/agent-3:") && !path.ends_with("?limit=1") {
+        return send(stream, "503 Service Unavailable", "text/plain", "not yet");
+    }
+    send_json(stream, &json!([kill(7, 40, "shop")]));
+}
+
+#[test]
+fn a_new_agent_is_followed_from_its_first_kill() {
+    let cluster = Cluster::start(growing);
+    let mut command = cluster.command(&["kills", "--follow", "-o", "json", "--context", "shop"]);
+    let mut followed = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let lines = BufReader::new(followed.stdout.take().unwrap()).lines();
+    // What was before, and what the stream of each has.
+    assert_eq!(lines.map(Result::unwrap).take(1 + 3).count(), 4);
+    followed.kill().unwrap();
+    followed.wait().unwrap();
+    let mut begins: Vec<_> =
+        cluster.asked().into_iter().filter(|(path, _)| path.ends_with("/stream")).collect();
+    begins.sort();
+    let begin = |agent: &str, after: &str| {
+        let path =
+            format!("/api/v1/namespaces/herder-system/pods/{agent}:9469/proxy/api/v1/kills/stream");
+        (path, after.to_owned())
+    };
+    let expected = [begin("agent-1", "7"), begin("agent-2", "0"), begin("agent-3", "7")];
+    assert_eq!(begins, expected);
+}
