@@ -53,8 +53,8 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Access as kubectl has it. Nothing is asked yet, but a program of the kubeconfig that
-    /// gets credentials may run.
-    pub(crate) async fn connect(common: &Common, deadline: Instant) -> Result<Self, Error> {
+    /// gets credentials may run. It may ask a person to log in, so that no time is set for it.
+    pub(crate) async fn connect(common: &Common) -> Result<Self, Error> {
         let options = KubeConfigOptions { context: common.context.clone(), ..Default::default() };
         let kubeconfig = match &common.kubeconfig {
             Some(path) => Kubeconfig::read_from(path),
@@ -66,7 +66,7 @@ impl Cluster {
         // An agent that does not answer is named, not asked again.
         config.default_retry = false;
         config.read_timeout = None;
-        config.connect_timeout = Some(deadline - Instant::now());
+        config.connect_timeout = Some(common.timeout());
         let namespace = common.namespace.clone().unwrap_or(config.default_namespace.clone());
         let client = ClientBuilder::try_from(config).map_err(Error::Unusable)?.build();
         Ok(Cluster {

@@ -62,8 +62,8 @@ async fn run(cli: &Cli) -> Result<Answered, Error> {
         Task::Containers(args) => &args.common,
         Task::Top(args) => &args.common,
     };
+    let cluster = Cluster::connect(common).await?;
     let deadline = Instant::now() + common.timeout();
-    let cluster = Cluster::connect(common, deadline).await?;
     let agents = cluster.agents(deadline).await?;
     let mut print = Printer::new(common.output, true);
     let shown = |one: &Value| common.all_namespaces || is_in(one, cluster.namespace());

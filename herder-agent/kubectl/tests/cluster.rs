@@ -8,6 +8,8 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+#[path = "cluster/edges.rs"]
+mod edges;
 #[path = "cluster/following.rs"]
 mod following;
 

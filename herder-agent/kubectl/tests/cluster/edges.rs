@@ -1,0 +1,19 @@
+//! What stands around the answers: credentials, files of the kubeconfig, a reader that leaves, and
+//! very many agents.
+
+use super::*;
+
+/// A program that gets credentials may ask a person to log in.
+#[test]
+fn a_slow_program_of_the_kubeconfig_takes_none_of_the_time() {
+    let cluster = Cluster::start(streaming);
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&cluster.0).unwrap()).unwrap();
+    let credentials = r#"{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"x"}}"#;
+    config["users"][0]["user"] = json!({"exec": {
+        "apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "IfAvailable",
+        "command": "sh", "args": ["-c", format!("sleep 2.1; echo '{credentials}'")],
+    }});
+    fs::write(&cluster.0, config.to_string()).unwrap();
+    let (code, stdout, stderr) = cluster.run(&["kills", "-o", "json", "--timeout", "2"]);
+    assert_eq!((code, stdout.lines().count()), (0, 1), "{stderr}");
+}
