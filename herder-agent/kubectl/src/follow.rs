@@ -1,15 +1,7 @@
 //! Kills as they happen, by a stream of each agent. Agents that come are followed too, and one
 //! that goes away is asked again.
 
-use crate::{
-    Cluster,
-    agents::Agent,
-    args::Common,
-    fault::{Error, Fault},
-    is_in,
-    merge::number,
-    note, of,
-};
+use crate::{Cluster, agents::Agent, args::Common, fault::Fault, is_in, merge::number, note, of};
 use herder_agent::cli::client::{
     events::{self, Events},
     print::Printer,
@@ -17,7 +9,7 @@ use herder_agent::cli::client::{
 use http_body_util::BodyExt;
 use kube::client::Body;
 use serde_json::Value;
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, io, time::Duration};
 use tokio::{
     sync::mpsc,
     task::AbortHandle,
@@ -57,7 +49,7 @@ pub(crate) async fn follow(
     common: &Common,
     last: &HashMap<String, Option<u64>>,
     print: &mut Printer,
-) -> Result<(), Error> {
+) -> io::Result<()> {
     let (sender, mut news) = mpsc::channel(WAITING);
     let mut followed: HashMap<String, AbortHandle> = HashMap::new();
     let mut look = interval(LOOK);
@@ -81,7 +73,7 @@ pub(crate) async fn follow(
                         }
                         if followed.len() >= MOST {
                             if !std::mem::replace(&mut is_full, true) {
-                                note(&format!("only {MOST} agents are followed"))?;
+                                note(&format!("only {MOST} agents are followed"));
                             }
                             break;
                         }
@@ -91,14 +83,14 @@ pub(crate) async fn follow(
                         followed.insert(pod, task.abort_handle());
                     }
                 }
-                Err(error) => note(&error.to_string())?,
+                Err(error) => note(&error.to_string()),
             },
             Some(news) = news.recv() => match news {
                 News::Kill(kill) if common.all_namespaces || is_in(&kill, cluster.namespace()) => {
                     print.kills(std::slice::from_ref(&kill))?;
                 }
                 News::Kill(_) => {}
-                News::Note(text) => note(&text)?,
+                News::Note(text) => note(&text),
             },
         }
     }

@@ -17,3 +17,17 @@ fn a_slow_program_of_the_kubeconfig_takes_none_of_the_time() {
     let (code, stdout, stderr) = cluster.run(&["kills", "-o", "json", "--timeout", "2"]);
     assert_eq!((code, stdout.lines().count()), (0, 1), "{stderr}");
 }
+
+/// `kubectl herder kills | head` says what is missing, too.
+#[test]
+fn a_reader_that_leaves_hides_no_agent_that_did_not_answer() {
+    let cluster = Cluster::start(of_many_kinds);
+    for task in ["kills", "containers", "top"] {
+        let mut command = cluster.command(&[task, "-A", "--timeout", "2", "--context", "shop"]);
+        let mut left = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(left.stdout.take());
+        let output = left.wait_with_output().unwrap();
+        names_all_faults(&String::from_utf8(output.stderr).unwrap());
+        assert_eq!(output.status.code(), Some(3), "{task}");
+    }
+}
