@@ -12,10 +12,12 @@ use kube::{
     Api, Client, Config,
     api::ListParams,
     client::{Body, ClientBuilder},
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use serde_json::Value;
 use std::{
+    env,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -58,7 +60,7 @@ impl Cluster {
         let options = KubeConfigOptions { context: common.context.clone(), ..Default::default() };
         let kubeconfig = match &common.kubeconfig {
             Some(path) => Kubeconfig::read_from(path),
-            None => Kubeconfig::read(),
+            None => as_kubectl_reads_it(),
         };
         let kubeconfig = kubeconfig.map_err(Error::Kubeconfig)?;
         let config = Config::from_custom_kubeconfig(kubeconfig, &options);
@@ -173,6 +175,18 @@ impl Cluster {
         }
         self.client.send(request).await.map_err(Fault::Broken)
     }
+}
+
+/// The files of KUBECONFIG without those that are not there, as kubectl has it; else the default one.
+fn as_kubectl_reads_it() -> Result<Kubeconfig, KubeconfigError> {
+    let listed = env::var_os("KUBECONFIG").unwrap_or_default();
+    let is_there = |path: &PathBuf| path.try_exists().unwrap_or(true);
+    let files: Vec<_> = env::split_paths(&listed).filter(is_there).collect();
+    if files.is_empty() {
+        return Kubeconfig::read();
+    }
+    let merge = |all: Kubeconfig, path| all.merge(Kubeconfig::read_from(path)?);
+    files.into_iter().try_fold(Kubeconfig::default(), merge)
 }
 
 /// A body, which counts as held until it is dropped.

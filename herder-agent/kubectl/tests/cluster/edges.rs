@@ -2,6 +2,7 @@
 //! very many agents.
 
 use super::*;
+use std::{env, path::Path};
 
 /// A program that gets credentials may ask a person to log in.
 #[test]
@@ -30,4 +31,16 @@ fn a_reader_that_leaves_hides_no_agent_that_did_not_answer() {
         names_all_faults(&String::from_utf8(output.stderr).unwrap());
         assert_eq!(output.status.code(), Some(3), "{task}");
     }
+}
+
+/// kubectl passes over them, too.
+#[test]
+fn files_of_the_kubeconfig_that_are_not_there_are_passed_over() {
+    let cluster = Cluster::start(streaming);
+    let files = env::join_paths([Path::new("/nowhere"), &cluster.0]).unwrap();
+    let mut command = cluster.command(&["kills", "--context", "shop"]);
+    let output = command.env("KUBECONFIG", files).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let output = command.env("KUBECONFIG", "/nowhere").output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere"), "{output:?}");
 }
