@@ -1,7 +1,9 @@
 //! Kills as they happen, by a stream of each agent. Agents that come are followed too, and one
 //! that goes away is asked again.
 
-use crate::{Cluster, agents::Agent, args::Common, fault::Fault, is_in, merge::number, note, of};
+use crate::{
+    Cluster, agents::Agent, args::Common, by_reason, fault::Fault, is_in, merge::number, note, of,
+};
 use herder_agent::cli::client::{
     events::{self, Events},
     print::Printer,
@@ -13,7 +15,7 @@ use std::{collections::HashMap, io, time::Duration};
 use tokio::{
     sync::mpsc,
     task::AbortHandle,
-    time::{Instant, interval, sleep, timeout},
+    time::{Instant, interval, sleep, sleep_until, timeout},
 };
 
 /// How long to wait before a stream that ended is opened again.
@@ -31,6 +33,9 @@ const SILENCE: Duration = Duration::from_secs(45);
 /// How often it is looked which agents there are.
 const LOOK: Duration = Duration::from_secs(30);
 
+/// How long faults are collected, so that those of many agents are one line.
+const TOGETHER: Duration = Duration::from_secs(2);
+
 /// Agents that are followed at once; each takes a connection.
 const MOST: usize = 1000;
 
@@ -40,6 +45,7 @@ const WAITING: usize = 256;
 enum News {
     Kill(Value),
     Note(String),
+    Fault(Agent, String),
 }
 
 /// Prints kills as they come, for ever. `last` has the agents that ran before, each with the number
@@ -54,6 +60,7 @@ pub(crate) async fn follow(
     let mut followed: HashMap<String, AbortHandle> = HashMap::new();
     let mut look = interval(LOOK);
     let mut is_full = false;
+    let (mut faults, mut noted) = (Vec::new(), Instant::now());
     loop {
         tokio::select! {
             _ = look.tick() => match cluster.agents(Instant::now() + common.timeout()).await {
@@ -91,7 +98,18 @@ pub(crate) async fn follow(
                 }
                 News::Kill(_) => {}
                 News::Note(text) => note(&text),
+                News::Fault(agent, why) => {
+                    if faults.is_empty() {
+                        noted = Instant::now() + TOGETHER;
+                    }
+                    faults.push((agent, why));
+                }
             },
+            () = sleep_until(noted), if !faults.is_empty() => {
+                by_reason(faults.drain(..))
+                    .iter()
+                    .for_each(|line| note(&format!("{line}; trying again")));
+            }
         }
     }
 }
@@ -115,12 +133,13 @@ async fn one(cluster: Cluster, agent: Agent, mut last: Option<u64>, news: mpsc::
             // After an hour, or with the agent.
             Ok(()) => AGAIN,
             Err(fault) => {
-                let text = format!("{agent}: {fault}; trying again");
+                let why = fault.to_string();
                 // Once, and not each time.
-                if noted != text && news.send(News::Note(text.clone())).await.is_err() {
+                let is_new = noted != why;
+                noted.clone_from(&why);
+                if is_new && news.send(News::Fault(agent.clone(), why)).await.is_err() {
                     return;
                 }
-                noted = text;
                 LATER
             }
         };

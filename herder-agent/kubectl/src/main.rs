@@ -18,7 +18,7 @@ use herder_agent::cli::client::print::Printer;
 use merge::Newest;
 use serde_json::Value;
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io::{self, Write},
     process::ExitCode,
 };
@@ -165,11 +165,18 @@ fn note(text: &str) {
     let _ = writeln!(io::stderr(), "kubectl-herder: {text}");
 }
 
+/// A line for each reason, with all agents that have it: hundreds often have the same.
+fn by_reason(faults: impl Iterator<Item = (Agent, String)>) -> Vec<String> {
+    let mut agents = BTreeMap::<String, Vec<String>>::new();
+    faults.for_each(|(agent, why)| agents.entry(why).or_default().push(agent.to_string()));
+    agents.into_iter().map(|(why, agents)| format!("{}: {why}", agents.join(", "))).collect()
+}
+
 /// Names each agent that did not answer, with the reason.
 fn report(agents: &[Agent], faults: &[(Agent, Fault)]) -> Result<Answered, Error> {
-    for (agent, fault) in faults {
-        note(&format!("{agent}: {fault}"));
-    }
+    by_reason(faults.iter().map(|(agent, fault)| (agent.clone(), fault.to_string())))
+        .iter()
+        .for_each(|line| note(line));
     if agents.len() == faults.len() {
         return Err(Error::NoAnswer(agents.len()));
     }

@@ -47,3 +47,29 @@ fn a_new_agent_is_followed_from_its_first_kill() {
     let expected = [begin("agent-1", "7"), begin("agent-2", "0"), begin("agent-3", "7")];
     assert_eq!(begins, expected);
 }
+
+/// Through the API server all users have its address, and together so many streams of each agent.
+fn full(path: &str, stream: &mut TcpStream) {
+    if path.contains("/pods?") {
+        let pods = ["agent-1", "agent-2", "agent-3"].map(|name| pod(name, "Running", "DaemonSet"));
+        send_json(stream, &list(&pods));
+    } else if path.ends_with("/stream") {
+        let why = "6 streams of your address are open already\n";
+        send(stream, "503 Service Unavailable", "text/plain", why);
+    } else {
+        send_json(stream, &json!([]));
+    }
+}
+
+#[test]
+fn the_same_reason_of_many_agents_is_one_line() {
+    let cluster = Cluster::start(full);
+    let mut command = cluster.command(&["kills", "--follow", "--context", "shop"]);
+    let mut followed = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(followed.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    followed.kill().unwrap();
+    followed.wait().unwrap();
+    assert!(line.ends_with("6 streams of your address are open already; trying again\n"), "{line}");
+    assert!((1..=3).all(|node| line.contains(&format!("node-{node} (agent-{node})"))), "{line}");
+}
