@@ -44,3 +44,25 @@ fn files_of_the_kubeconfig_that_are_not_there_are_passed_over() {
     let output = command.env("KUBECONFIG", "/nowhere").output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere"), "{output:?}");
 }
+
+/// More agents than are asked at once, of which none answers.
+fn silent(path: &str, stream: &mut TcpStream) {
+    if path.contains("/pods?") {
+        let pods: Vec<_> =
+            (0..70).map(|number| pod(&format!("agent-{number}"), "Running", "DaemonSet")).collect();
+        return send_json(stream, &list(&pods));
+    }
+    thread::sleep(Duration::from_secs(60));
+}
+
+#[test]
+fn an_agent_that_was_not_asked_in_time_is_not_called_slow() {
+    let cluster = Cluster::start(silent);
+    let (code, _, stderr) = cluster.run(&["kills", "--timeout", "2"]);
+    assert_eq!(code, 1, "{stderr}");
+    let agents_with = |why: &str| {
+        let line = stderr.lines().find(|line| line.contains(why)).unwrap_or_default();
+        line.matches("node-").count()
+    };
+    assert_eq!((agents_with("no answer in time"), agents_with("not asked before")), (64, 6));
+}
