@@ -125,7 +125,7 @@ impl Cluster {
         &self,
         agent: &Agent,
         path: &str,
-        last_event: Option<u64>,
+        last_event: Option<&str>,
     ) -> Result<Response<Body>, Fault> {
         let answer = self.ask_by("", agent, path, last_event).await?;
         let status = answer.status();
@@ -162,7 +162,7 @@ impl Cluster {
         scheme: &str,
         agent: &Agent,
         path: &str,
-        last_event: Option<u64>,
+        last_event: Option<&str>,
     ) -> Result<Response<Body>, Fault> {
         let Agent { pod, port, .. } = agent;
         let namespace = &self.agents_namespace;
@@ -170,8 +170,8 @@ impl Cluster {
         let mut request = Request::new(Body::empty());
         // Names of pods and namespaces have no letters that a URL may not have.
         *request.uri_mut() = url.parse().map_err(|_| Fault::Garbage(format!("no URL: {url}")))?;
-        if let Some(last) = last_event {
-            request.headers_mut().insert("last-event-id", HeaderValue::from(last));
+        if let Some(last) = last_event.and_then(|last| HeaderValue::from_str(last).ok()) {
+            request.headers_mut().insert("last-event-id", last);
         }
         self.client.send(request).await.map_err(Fault::Broken)
     }

@@ -115,15 +115,15 @@ pub(crate) async fn follow(
 }
 
 /// One agent, for ever.
-async fn one(cluster: Cluster, agent: Agent, mut last: Option<u64>, news: mpsc::Sender<News>) {
+async fn one(cluster: Cluster, agent: Agent, last: Option<u64>, news: mpsc::Sender<News>) {
+    let mut last = last.map(|last| last.to_string());
     let mut noted = String::new();
     loop {
         let ended = match timeout(HEAD, open(&cluster, &agent, &mut last)).await {
-            Ok(Ok(body)) => {
+            Ok(Ok((body, mut events))) => {
                 noted.clear();
-                let mut events = Events::after(last);
                 let ended = each(body, &agent, &mut events, &news).await;
-                last = events.last;
+                last = Some(events.last);
                 ended
             }
             Ok(Err(fault)) => Err(fault),
@@ -149,12 +149,17 @@ async fn one(cluster: Cluster, agent: Agent, mut last: Option<u64>, news: mpsc::
 
 /// A stream that begins after the last kill. An agent that has not said yet which that is, says it
 /// first: a stream that begins now would lose the kills before its next one.
-async fn open(cluster: &Cluster, agent: &Agent, last: &mut Option<u64>) -> Result<Body, Fault> {
+async fn open(
+    cluster: &Cluster,
+    agent: &Agent,
+    last: &mut Option<String>,
+) -> Result<(Body, Events), Fault> {
     if last.is_none() {
         let newest = cluster.list(agent, "api/v1/kills?limit=1").await?;
-        *last = Some(newest.first().map_or(0, number));
+        *last = Some(newest.first().map_or(0, number).to_string());
     }
-    Ok(cluster.ask(agent, "api/v1/kills/stream", *last).await?.into_body())
+    let answer = cluster.ask(agent, "api/v1/kills/stream", last.as_deref()).await?;
+    Ok((answer.into_body(), Events::after(last.clone().unwrap_or_default())))
 }
 
 /// Each event of one stream.

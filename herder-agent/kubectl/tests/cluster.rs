@@ -293,7 +293,9 @@ fn streaming(path: &str, stream: &mut TcpStream) {
             ("kill", kill(9 + number, 55, "bank")),
             ("missed", json!({"missed": 3})),
         ] {
-            let _ = write!(stream, "event: {event}\ndata: {kill}\n\n");
+            let id =
+                if event == "kill" { format!("id: a-{}\n", kill["id"]) } else { String::new() };
+            let _ = write!(stream, "event: {event}\n{id}data: {kill}\n\n");
         }
     } else {
         send_json(stream, &json!([kill(7, 40, "shop")]));

@@ -151,11 +151,10 @@ pub fn containers(args: &ContainersArgs) -> ExitCode {
 
 /// Prints kills as they come, for ever. An agent that goes away comes back.
 async fn follow(agent: &Agent, last: u64, print: &mut Printer) -> Result<(), ClientError> {
-    let mut last = Some(last);
+    let mut last = last.to_string();
     loop {
         let mut events = Events::after(last);
-        let after = last.map(HeaderValue::from);
-        match each(agent, "/api/v1/kills/stream", after, &mut events, print).await {
+        match each(agent, "/api/v1/kills/stream", &mut events, print).await {
             // The agent ended the stream, after an hour or with itself.
             Ok(()) => {}
             Err(
@@ -170,14 +169,14 @@ async fn follow(agent: &Agent, last: u64, print: &mut Printer) -> Result<(), Cli
     }
 }
 
-/// Each event of one stream, which goes on after a kill.
+/// Each event of one stream, which goes on after the last one.
 async fn each(
     agent: &Agent,
     stream: &str,
-    after: Option<HeaderValue>,
     events: &mut Events,
     print: &mut Printer,
 ) -> Result<(), ClientError> {
+    let after = HeaderValue::from_str(&events.last).ok();
     let mut answer = agent.ask(stream, after).await?;
     while let Some(bytes) = answer.more().await? {
         events.push(&bytes);

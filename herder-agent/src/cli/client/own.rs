@@ -7,7 +7,6 @@ use super::{
     AGAIN, ClientError, each, events::Events, finished, http::Agent, note, print::Printer,
 };
 use crate::cli::args::{AgentArgs, SelfArgs};
-use hyper::header::HeaderValue;
 use serde_json::Value;
 use std::{process::ExitCode, time::Duration};
 use tokio::time::sleep;
@@ -60,10 +59,9 @@ fn may_pass(status: u16) -> bool {
 async fn follow(agent: &Agent, mut last: String, print: &mut Printer) -> Result<(), ClientError> {
     let mut noted = String::new();
     loop {
-        let mut events = Events::default();
-        let after = HeaderValue::from_str(&last).ok();
-        let broken = each(agent, STREAM, after, &mut events, print).await;
-        last = events.last_name.unwrap_or(last);
+        let mut events = Events::after(last);
+        let broken = each(agent, STREAM, &mut events, print).await;
+        last = events.last;
         let mut wait = AGAIN;
         match broken {
             // The agent ended the stream, after an hour or with itself.

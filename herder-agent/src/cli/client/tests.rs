@@ -55,7 +55,7 @@ async fn kills_are_asked_and_followed() {
     assert_eq!(kills.len(), 1);
     kill(&reporter);
     let mut stream = agent.ask("/api/v1/kills/stream", Some(1.into())).await.unwrap();
-    let mut events = Events::after(Some(1));
+    let mut events = Events::after("1".into());
     let mut next = async || {
         loop {
             match events.next().transpose().unwrap() {
@@ -76,7 +76,7 @@ async fn kills_are_asked_and_followed() {
     assert!(reporter.settled(9, &owner, None, None).is_none(), "no kill");
     let told = next().await;
     assert_eq!((&told["id"], &told["survived"]), (&2.into(), &false.into()));
-    assert_eq!(events.last, Some(3));
+    assert!(events.last.ends_with("-3"), "{}", events.last);
 }
 
 #[tokio::test]
