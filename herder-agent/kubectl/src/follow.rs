@@ -44,6 +44,7 @@ const WAITING: usize = 256;
 
 enum News {
     Kill(Value),
+    Settled(Value),
     Note(String),
     Fault(Agent, String),
 }
@@ -59,6 +60,7 @@ pub(crate) async fn follow(
     let (sender, mut news) = mpsc::channel(WAITING);
     let mut followed: HashMap<String, AbortHandle> = HashMap::new();
     let mut look = interval(LOOK);
+    let shown = |kill: &Value| common.all_namespaces || is_in(kill, cluster.namespace());
     let mut is_full = false;
     let (mut faults, mut noted) = (Vec::new(), Instant::now());
     loop {
@@ -93,10 +95,9 @@ pub(crate) async fn follow(
                 Err(error) => note(&error.to_string()),
             },
             Some(news) = news.recv() => match news {
-                News::Kill(kill) if common.all_namespaces || is_in(&kill, cluster.namespace()) => {
-                    print.kills(std::slice::from_ref(&kill))?;
-                }
-                News::Kill(_) => {}
+                News::Kill(kill) if shown(&kill) => print.kills(&[kill])?,
+                News::Settled(kill) if shown(&kill) => print.settled(&kill)?,
+                News::Kill(_) | News::Settled(_) => {}
                 News::Note(text) => note(&text),
                 News::Fault(agent, why) => {
                     if faults.is_empty() {
@@ -178,6 +179,7 @@ async fn each(
         for one in events.by_ref() {
             let one = match one.map_err(|error| Fault::Garbage(error.to_string()))? {
                 events::News::Kill(kill) => News::Kill(of(agent, kill)),
+                events::News::Settled(kill) => News::Settled(of(agent, kill)),
                 events::News::Missed(missed) => {
                     News::Note(format!("{agent}: {missed} kills came faster than they were read"))
                 }

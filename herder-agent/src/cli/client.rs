@@ -183,6 +183,7 @@ async fn each(
         for news in events.by_ref() {
             match news.map_err(|source| agent.no_json(source))? {
                 News::Kill(kill) => print.kills(&[kill])?,
+                News::Settled(kill) => print.settled(&kill)?,
                 News::Missed(missed) => {
                     note(&format!("{missed} kills came faster than they were read"))?;
                 }

@@ -73,3 +73,48 @@ fn the_same_reason_of_many_agents_is_one_line() {
     assert!(line.ends_with("6 streams of your address are open already; trying again\n"), "{line}");
     assert!((1..=3).all(|node| line.contains(&format!("node-{node} (agent-{node})"))), "{line}");
 }
+
+/// A container survives its first kill and ends after the second one.
+fn settling(path: &str, stream: &mut TcpStream) {
+    if path.contains("/pods?") {
+        return send_json(stream, &list(&[pod("agent-1", "Running", "DaemonSet")]));
+    }
+    if !path.ends_with("/stream") {
+        return send_json(stream, &json!([]));
+    }
+    let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n");
+    for (event, id, survived) in [
+        ("kill", 1, Value::Null),
+        ("settled", 1, true.into()),
+        ("kill", 2, Value::Null),
+        ("settled", 2, false.into()),
+    ] {
+        let mut kill = kill(id, id, "shop");
+        kill["survived"] = survived;
+        let _ = write!(stream, "event: {event}\ndata: {kill}\n\n");
+    }
+    thread::sleep(Duration::from_secs(60));
+}
+
+#[test]
+fn what_becomes_of_a_container_is_printed_for_programs_and_its_end_for_people() {
+    let cluster = Cluster::start(settling);
+    let lines = |output: &str, count: usize| -> Vec<String> {
+        let mut command = cluster.command(&["kills", "-f", "-o", output, "--context", "shop"]);
+        let mut followed = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let lines = BufReader::new(followed.stdout.take().unwrap()).lines();
+        let lines = lines.map(Result::unwrap).take(count).collect();
+        followed.kill().unwrap();
+        followed.wait().unwrap();
+        lines
+    };
+    let fate = |line: &String| {
+        let kill: Value = serde_json::from_str(line).unwrap();
+        (kill["id"].as_u64().unwrap(), kill["survived"].as_bool())
+    };
+    let fates: Vec<_> = lines("json", 4).iter().map(fate).collect();
+    assert_eq!(fates, [(1, None), (1, Some(true)), (2, None), (2, Some(false))]);
+    let table = lines("table", 4);
+    let ends = ["SURVIVED", "not known yet", "not known yet", " no"];
+    assert!(table.iter().zip(ends).all(|(line, end)| line.ends_with(end)), "{table:?}");
+}

@@ -9,8 +9,10 @@ const LONGEST_LINE: usize = 1 << 20;
 /// Something to show.
 #[derive(Debug, PartialEq)]
 pub enum News {
-    /// A kill. One that was shown before comes again when its container has ended after all.
+    /// A kill.
     Kill(Value),
+    /// A kill of before, of which it is known now what became of its container.
+    Settled(Value),
     /// So many kills came faster than they were read.
     Missed(u64),
 }
@@ -45,8 +47,7 @@ impl Events {
     fn news(&self, data: Value) -> Option<News> {
         match self.event.as_str() {
             "kill" => Some(News::Kill(data)),
-            // The line that was printed at the kill could not say so.
-            "settled" if ended(&data) => Some(News::Kill(data)),
+            "settled" => Some(News::Settled(data)),
             "missed" => Some(News::Missed(data["missed"].as_u64().unwrap_or(0))),
             _ => None,
         }
@@ -81,11 +82,6 @@ impl Iterator for Events {
     }
 }
 
-/// Whether it is now known that a container ended after a kill that it seemed to survive.
-fn ended(kill: &Value) -> bool {
-    kill["kind"] == "subprocess" && kill["survived"] == false
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,10 +90,9 @@ mod tests {
     #[test]
     fn what_comes_in_pieces_is_put_together() {
         let text = ": hello\nid: a-2\n\nevent: kill\nid: a-3\ndata: {\"id\":3}\n\nevent: missed\ndata: {\"missed\":2}\n\n\
-                    event: settled\ndata: {\"id\":1,\"kind\":\"subprocess\",\"survived\":true}\n\n\
-                    event: settled\ndata: {\"id\":1,\"kind\":\"subprocess\",\"survived\":false}\n\nevent: new\ndata: {}\n\n";
-        let ended = json!({"id": 1, "kind": "subprocess", "survived": false});
-        let expected = [News::Kill(json!({"id": 3})), News::Missed(2), News::Kill(ended)];
+                    event: settled\ndata: {\"id\":1,\"survived\":true}\n\nevent: new\ndata: {}\n\n";
+        let settled = News::Settled(json!({"id": 1, "survived": true}));
+        let expected = [News::Kill(json!({"id": 3})), News::Missed(2), settled];
         for size in [1, 7, text.len()] {
             let (mut events, mut all) = (Events::after("1".into()), Vec::new());
             for piece in text.as_bytes().chunks(size) {

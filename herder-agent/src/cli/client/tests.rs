@@ -59,7 +59,7 @@ async fn kills_are_asked_and_followed() {
     let mut next = async || {
         loop {
             match events.next().transpose().unwrap() {
-                Some(News::Kill(kill)) => return kill,
+                Some(News::Kill(kill) | News::Settled(kill)) => return kill,
                 Some(news) => panic!("{news:?}"),
                 None => events.push(&stream.more().await.unwrap().expect("the stream goes on")),
             }
