@@ -43,8 +43,8 @@ const PAGE: u64 = 100;
 pub enum ClientError {
     #[error("--url {0}: not an address like http://127.0.0.1:9469 or https://NAME:9469")]
     Url(String),
-    #[error("cannot ask {url}: {source}; does an agent run there, and is --url right?")]
-    Connect { url: String, source: io::Error },
+    #[error("cannot ask {to}: {source}; does an agent run there, and is --url right?")]
+    Connect { to: String, source: io::Error },
     #[error("{flag}: {why}")]
     Credentials { flag: &'static str, why: String },
     #[error("no TLS with {url}: {}; {}", Causes(source), tls_hint(source))]
