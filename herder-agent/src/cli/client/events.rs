@@ -48,7 +48,7 @@ impl Events {
         match self.event.as_str() {
             "kill" => Some(News::Kill(data)),
             "settled" => Some(News::Settled(data)),
-            "missed" => Some(News::Missed(data["missed"].as_u64().unwrap_or(0))),
+            "missed" => Some(News::Missed(data.get("missed").and_then(Value::as_u64).unwrap_or(0))),
             _ => None,
         }
     }

@@ -101,9 +101,12 @@ async fn the_last_kills_come_oldest_first_a_page_at_a_time() {
     assert_eq!(asked(0).await, (1050, vec![], 0));
 }
 
+/// Statuses and bodies.
+type Answers = &'static [(u16, &'static str)];
+
 /// An agent, or a proxy before one, that gives these answers one after the other; and what it was
 /// asked.
-async fn answering(answers: &'static [(u16, &str)]) -> (Agent, JoinHandle<Vec<String>>) {
+async fn answering(answers: Answers) -> (Agent, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let agent = agent_at(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     let asked = tokio::spawn(async move {
@@ -140,7 +143,7 @@ async fn a_follower_waits_for_an_agent_that_is_away() {
 #[tokio::test]
 async fn a_pod_follows_from_where_it_began() {
     let mut print = Printer::for_pod(Output::Json);
-    let table: [(&'static [(u16, &str)], u32, &str); 3] = [
+    let table: [(Answers, u32, &str); 3] = [
         (&[(200, r#"[{"id":"abc"}]"#), (404, "")], 0, "abc"),
         (&[(200, "[]"), (404, "")], 20, "none"),
         (&[(502, ""), (404, "")], 20, "none"),
