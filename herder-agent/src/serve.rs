@@ -182,7 +182,11 @@ pub async fn run(mut listeners: Listeners, state: State, stop: impl Future<Outpu
     let mut stop = pin!(stop);
     loop {
         tokio::select! {
+            // What is over is freed before another one is accepted: else a flood, which always has
+            // one to accept, would leave more and more behind.
+            biased;
             () = &mut stop => break,
+            Some(_) = connections.join_next() => {}
             accepted = listeners.accept() => match accepted {
                 Ok((stream, address)) => {
                     let peer = Peer::new(address);
@@ -197,8 +201,7 @@ pub async fn run(mut listeners: Listeners, state: State, stop: impl Future<Outpu
                     tracing::warn!(%error, "Cannot accept a connection.");
                     sleep(Duration::from_millis(100)).await;
                 }
-            },
-            Some(_) = connections.join_next() => {}
+            }
         }
     }
     drop((listeners, serving));

@@ -47,7 +47,8 @@ pub(crate) struct Common {
     /// Labels of the agents' pods.
     #[arg(long, value_name = "SELECTOR", default_value = "app.kubernetes.io/name=herder")]
     pub(crate) agents_selector: String,
-    /// How long all of it may take, seconds, without --follow. One agent gets 5 of them.
+    /// How long all of it may take, seconds, without --follow and without a program of the
+    /// kubeconfig that gets credentials. One agent gets 5 of them.
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=600))]
     timeout: u64,
     /// How to print it.

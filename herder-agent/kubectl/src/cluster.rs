@@ -12,10 +12,12 @@ use kube::{
     Api, Client, Config,
     api::ListParams,
     client::{Body, ClientBuilder},
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use serde_json::Value;
 use std::{
+    env,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -53,12 +55,12 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Access as kubectl has it. Nothing is asked yet, but a program of the kubeconfig that
-    /// gets credentials may run.
-    pub(crate) async fn connect(common: &Common, deadline: Instant) -> Result<Self, Error> {
+    /// gets credentials may run. It may ask a person to log in, so that no time is set for it.
+    pub(crate) async fn connect(common: &Common) -> Result<Self, Error> {
         let options = KubeConfigOptions { context: common.context.clone(), ..Default::default() };
         let kubeconfig = match &common.kubeconfig {
             Some(path) => Kubeconfig::read_from(path),
-            None => Kubeconfig::read(),
+            None => as_kubectl_reads_it(),
         };
         let kubeconfig = kubeconfig.map_err(Error::Kubeconfig)?;
         let config = Config::from_custom_kubeconfig(kubeconfig, &options);
@@ -66,7 +68,7 @@ impl Cluster {
         // An agent that does not answer is named, not asked again.
         config.default_retry = false;
         config.read_timeout = None;
-        config.connect_timeout = Some(deadline - Instant::now());
+        config.connect_timeout = Some(common.timeout());
         let namespace = common.namespace.clone().unwrap_or(config.default_namespace.clone());
         let client = ClientBuilder::try_from(config).map_err(Error::Unusable)?.build();
         Ok(Cluster {
@@ -123,7 +125,7 @@ impl Cluster {
         &self,
         agent: &Agent,
         path: &str,
-        last_event: Option<u64>,
+        last_event: Option<&str>,
     ) -> Result<Response<Body>, Fault> {
         let answer = self.ask_by("", agent, path, last_event).await?;
         let status = answer.status();
@@ -160,7 +162,7 @@ impl Cluster {
         scheme: &str,
         agent: &Agent,
         path: &str,
-        last_event: Option<u64>,
+        last_event: Option<&str>,
     ) -> Result<Response<Body>, Fault> {
         let Agent { pod, port, .. } = agent;
         let namespace = &self.agents_namespace;
@@ -168,11 +170,23 @@ impl Cluster {
         let mut request = Request::new(Body::empty());
         // Names of pods and namespaces have no letters that a URL may not have.
         *request.uri_mut() = url.parse().map_err(|_| Fault::Garbage(format!("no URL: {url}")))?;
-        if let Some(last) = last_event {
-            request.headers_mut().insert("last-event-id", HeaderValue::from(last));
+        if let Some(last) = last_event.and_then(|last| HeaderValue::from_str(last).ok()) {
+            request.headers_mut().insert("last-event-id", last);
         }
         self.client.send(request).await.map_err(Fault::Broken)
     }
+}
+
+/// The files of KUBECONFIG without those that are not there, as kubectl has it; else the default one.
+fn as_kubectl_reads_it() -> Result<Kubeconfig, KubeconfigError> {
+    let listed = env::var_os("KUBECONFIG").unwrap_or_default();
+    let is_there = |path: &PathBuf| path.try_exists().unwrap_or(true);
+    let files: Vec<_> = env::split_paths(&listed).filter(is_there).collect();
+    if files.is_empty() {
+        return Kubeconfig::read();
+    }
+    let merge = |all: Kubeconfig, path| all.merge(Kubeconfig::read_from(path)?);
+    files.into_iter().try_fold(Kubeconfig::default(), merge)
 }
 
 /// A body, which counts as held until it is dropped.

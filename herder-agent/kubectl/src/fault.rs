@@ -33,6 +33,10 @@ pub(crate) enum Fault {
     Phase(String),
     #[error("no answer in time")]
     Slow,
+    #[error(
+        "not asked before --timeout was over: give more time, or ask fewer (--agents-selector)"
+    )]
+    NotAsked,
     #[error("{status}: {why}")]
     Refused { status: StatusCode, why: String },
     #[error("{}", Causes(.0))]

@@ -26,7 +26,11 @@ pub(crate) async fn all(
             let fault = Fault::Phase(phase.clone());
             return (agent, Err(fault));
         }
-        let until = deadline.min(Instant::now() + ONE);
+        let now = Instant::now();
+        if now >= deadline {
+            return (agent, Err(Fault::NotAsked));
+        }
+        let until = deadline.min(now + ONE);
         let asked = timeout_at(until, cluster.list(&agent, path)).await;
         let asked = asked.unwrap_or(Err(Fault::Slow));
         (agent, asked)

@@ -18,6 +18,7 @@ use herder_agent::cli::client::print::Printer;
 use merge::Newest;
 use serde_json::Value;
 use std::{
+    collections::{BTreeMap, HashMap},
     io::{self, Write},
     process::ExitCode,
 };
@@ -46,10 +47,8 @@ fn main() -> ExitCode {
     match ran {
         Ok(Answered::All) => ExitCode::SUCCESS,
         Ok(Answered::Some) => ExitCode::from(PARTIAL),
-        // `kubectl herder kills | head` is no failure.
-        Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "kubectl-herder: {error}");
+            note(&error.to_string());
             ExitCode::FAILURE
         }
     }
@@ -61,8 +60,8 @@ async fn run(cli: &Cli) -> Result<Answered, Error> {
         Task::Containers(args) => &args.common,
         Task::Top(args) => &args.common,
     };
+    let cluster = Cluster::connect(common).await?;
     let deadline = Instant::now() + common.timeout();
-    let cluster = Cluster::connect(common, deadline).await?;
     let agents = cluster.agents(deadline).await?;
     let mut print = Printer::new(common.output, true);
     let shown = |one: &Value| common.all_namespaces || is_in(one, cluster.namespace());
@@ -75,26 +74,28 @@ async fn run(cli: &Cli) -> Result<Answered, Error> {
             } else {
                 String::new()
             };
-            let mut last = Vec::new();
+            let ran = agents.iter().filter(|agent| agent.not_running.is_none());
+            let mut last: HashMap<_, _> = ran.map(|agent| (agent.pod.clone(), None)).collect();
             let faults = gather::all(
                 &cluster,
                 &agents,
                 &format!("api/v1/kills{query}"),
                 deadline,
                 |agent, kills| {
-                    last.push((agent.clone(), kills.first().map_or(0, merge::number)));
+                    let number = kills.first().map_or(0, merge::number);
+                    last.insert(agent.pod.clone(), Some(number));
                     newest.add(
                         kills.into_iter().filter(|kill| shown(kill)).map(|kill| of(agent, kill)),
                     );
                 },
             )
             .await;
-            print.kills(&newest.oldest_first())?;
+            let mut printed = print.kills(&newest.oldest_first());
             let answered = report(&agents, &faults)?;
-            if args.follow {
-                follow::follow(cluster, common, last, &mut print).await?;
+            if args.follow && printed.is_ok() {
+                printed = follow::follow(cluster, common, &last, &mut print).await;
             }
-            Ok(answered)
+            delivered(printed, answered)
         }
         Task::Containers(_) => {
             let (mut all, mut left_out) = (Vec::new(), 0);
@@ -110,8 +111,8 @@ async fn run(cli: &Cli) -> Result<Answered, Error> {
                     }
                 })
                 .await;
-            print.containers(&all)?;
-            bounded(report(&agents, &faults)?, left_out)
+            let printed = print.containers(&all);
+            delivered(printed, bounded(report(&agents, &faults)?, left_out))
         }
         Task::Top(args) => {
             let mut top = top::Top::default();
@@ -121,21 +122,30 @@ async fn run(cli: &Cli) -> Result<Answered, Error> {
                 })
                 .await;
             let left_out = top.left_out();
-            print.rows(&top.rows(args.limit), top::table)?;
-            bounded(report(&agents, &faults)?, left_out)
+            let printed = print.rows(&top.rows(args.limit), top::table);
+            delivered(printed, bounded(report(&agents, &faults)?, left_out))
         }
     }
 }
 
+/// What was answered, if it could be printed. `kubectl herder kills | head` is no failure, and what
+/// it printed may be partial.
+fn delivered(printed: io::Result<()>, answered: Answered) -> Result<Answered, Error> {
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(answered),
+    }
+}
+
 /// Says how many containers there was no room for, if there were any.
-fn bounded(answered: Answered, left_out: usize) -> Result<Answered, Error> {
+fn bounded(answered: Answered, left_out: usize) -> Answered {
     if left_out == 0 {
-        return Ok(answered);
+        return answered;
     }
     note(&format!(
         "{left_out} more are left out: {MOST_ROWS} containers are kept; choose a namespace"
-    ))?;
-    Ok(Answered::Some)
+    ));
+    Answered::Some
 }
 
 /// What an agent said, with its node.
@@ -150,21 +160,28 @@ fn is_in(one: &Value, namespace: &str) -> bool {
     one["namespace"].as_str() == Some(namespace)
 }
 
-/// Something that is not part of the answer.
-fn note(text: &str) -> io::Result<()> {
-    writeln!(io::stderr(), "kubectl-herder: {text}")
+/// Something that is not part of the answer. Without a standard error the exit code says the rest.
+fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "kubectl-herder: {text}");
+}
+
+/// A line for each reason, with all agents that have it: hundreds often have the same.
+fn by_reason(faults: impl Iterator<Item = (Agent, String)>) -> Vec<String> {
+    let mut agents = BTreeMap::<String, Vec<String>>::new();
+    faults.for_each(|(agent, why)| agents.entry(why).or_default().push(agent.to_string()));
+    agents.into_iter().map(|(why, agents)| format!("{}: {why}", agents.join(", "))).collect()
 }
 
 /// Names each agent that did not answer, with the reason.
 fn report(agents: &[Agent], faults: &[(Agent, Fault)]) -> Result<Answered, Error> {
-    for (agent, fault) in faults {
-        note(&format!("{agent}: {fault}"))?;
-    }
+    by_reason(faults.iter().map(|(agent, fault)| (agent.clone(), fault.to_string())))
+        .iter()
+        .for_each(|line| note(line));
     if agents.len() == faults.len() {
         return Err(Error::NoAnswer(agents.len()));
     }
     if !faults.is_empty() {
-        note(&format!("{} of {} agents did not answer", faults.len(), agents.len()))?;
+        note(&format!("{} of {} agents did not answer", faults.len(), agents.len()));
         return Ok(Answered::Some);
     }
     Ok(Answered::All)

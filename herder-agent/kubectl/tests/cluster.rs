@@ -8,6 +8,11 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+#[path = "cluster/edges.rs"]
+mod edges;
+#[path = "cluster/following.rs"]
+mod following;
+
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -15,28 +20,40 @@ use std::{
     net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Command, Output, Stdio},
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 static CASES: AtomicUsize = AtomicUsize::new(0);
 
-/// A kubeconfig that leads to a server of this test.
-struct Cluster(PathBuf);
+/// Paths, each with its `Last-Event-ID`.
+type Asked = Arc<Mutex<Vec<(String, String)>>>;
+
+/// A kubeconfig that leads to a server of this test, and what that was asked.
+struct Cluster(PathBuf, Asked);
 
 impl Cluster {
     fn start(answer: fn(&str, &mut TcpStream)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        let asked = Asked::default();
+        let all = asked.clone();
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
+                let (mut stream, all) = (stream.unwrap(), all.clone());
                 thread::spawn(move || {
-                    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-                    let first = lines.next().and_then(Result::ok).unwrap_or_default();
-                    while lines.next().and_then(Result::ok).is_some_and(|line| !line.is_empty()) {}
-                    answer(first.split(' ').nth(1).unwrap_or_default(), &mut stream);
+                    let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                    let head: Vec<_> =
+                        lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+                    let path = head.first().and_then(|line| line.split(' ').nth(1));
+                    let path = path.unwrap_or_default();
+                    let after = head.iter().find_map(|line| line.strip_prefix("last-event-id: "));
+                    all.lock().unwrap().push((path.into(), after.unwrap_or("none").into()));
+                    answer(path, &mut stream);
                 });
             }
         });
@@ -53,7 +70,11 @@ impl Cluster {
         let file =
             std::env::temp_dir().join(format!("herder-kubeconfig-{}-{number}", std::process::id()));
         fs::write(&file, config.to_string()).unwrap();
-        Cluster(file)
+        Cluster(file, asked)
+    }
+
+    fn asked(&self) -> Vec<(String, String)> {
+        self.1.lock().unwrap().clone()
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -272,7 +293,9 @@ fn streaming(path: &str, stream: &mut TcpStream) {
             ("kill", kill(9 + number, 55, "bank")),
             ("missed", json!({"missed": 3})),
         ] {
-            let _ = write!(stream, "event: {event}\ndata: {kill}\n\n");
+            let id =
+                if event == "kill" { format!("id: a-{}\n", kill["id"]) } else { String::new() };
+            let _ = write!(stream, "event: {event}\n{id}data: {kill}\n\n");
         }
     } else {
         send_json(stream, &json!([kill(7, 40, "shop")]));

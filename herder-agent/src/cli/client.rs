@@ -28,10 +28,13 @@ use std::{
     process::ExitCode,
     time::Duration,
 };
-use tokio::runtime::Builder;
+use tokio::{runtime::Builder, time::sleep};
 
 /// How long to wait before a cut stream is opened again.
 const AGAIN: Duration = Duration::from_secs(2);
+
+/// The same after a refusal.
+const LATER: Duration = Duration::from_secs(5);
 
 /// Kills that are asked for at once.
 const PAGE: u64 = 100;
@@ -40,8 +43,8 @@ const PAGE: u64 = 100;
 pub enum ClientError {
     #[error("--url {0}: not an address like http://127.0.0.1:9469 or https://NAME:9469")]
     Url(String),
-    #[error("cannot ask {url}: {source}; does an agent run there, and is --url right?")]
-    Connect { url: String, source: io::Error },
+    #[error("cannot ask {to}: {source}; does an agent run there, and is --url right?")]
+    Connect { to: String, source: io::Error },
     #[error("{flag}: {why}")]
     Credentials { flag: &'static str, why: String },
     #[error("no TLS with {url}: {}; {}", Causes(source), tls_hint(source))]
@@ -85,7 +88,8 @@ pub fn kills(args: &KillsArgs) -> ExitCode {
         let mut print = Printer::new(args.agent.output, false);
         let last = last(&agent, args.limit.into(), |kills| Ok(print.kills(kills)?)).await?;
         if args.follow {
-            follow(&agent, last, &mut print).await?;
+            let stream = "/api/v1/kills/stream";
+            follow(&agent, stream, last.to_string(), may_pass, &mut print).await?;
         }
         Ok(())
     })
@@ -149,41 +153,65 @@ pub fn containers(args: &ContainersArgs) -> ExitCode {
     })
 }
 
-/// Prints kills as they come, for ever. An agent that goes away comes back.
-async fn follow(agent: &Agent, last: u64, print: &mut Printer) -> Result<(), ClientError> {
-    let mut last = Some(last);
-    loop {
-        let mut events = Events::after(last);
-        let after = last.map(HeaderValue::from);
-        match each(agent, "/api/v1/kills/stream", after, &mut events, print).await {
-            // The agent ended the stream, after an hour or with itself.
-            Ok(()) => {}
-            Err(
-                error @ (ClientError::Refused { .. }
-                | ClientError::Output(_)
-                | ClientError::Json { .. }),
-            ) => return Err(error),
-            Err(error) => note(&format!("{error}; trying again"))?,
-        }
-        last = events.last;
-        tokio::time::sleep(AGAIN).await;
+/// Whether it may be otherwise later. An agent that is started again is away for a while, and a proxy
+/// says that by a status.
+fn may_pass(error: &ClientError) -> bool {
+    match error {
+        ClientError::Refused { status, .. } => matches!(status, 429 | 502 | 503 | 504),
+        ClientError::Output(_) | ClientError::Json { .. } => false,
+        _ => true,
     }
 }
 
-/// Each event of one stream, which goes on after a kill.
+/// Prints kills as they come after the last one, until an error that does not pass.
+async fn follow(
+    agent: &Agent,
+    stream: &str,
+    mut last: String,
+    may_pass: fn(&ClientError) -> bool,
+    print: &mut Printer,
+) -> Result<(), ClientError> {
+    let mut noted = String::new();
+    loop {
+        let mut events = Events::after(last);
+        let ended = each(agent, stream, &mut events, print).await;
+        last = events.last;
+        let mut wait = AGAIN;
+        match ended {
+            // The agent ended the stream, after an hour or with itself.
+            Ok(()) => noted.clear(),
+            Err(error) if !may_pass(&error) => return Err(error),
+            Err(error) => {
+                if matches!(error, ClientError::Refused { .. }) {
+                    wait = LATER;
+                }
+                // It may be the same for long.
+                let text = error.to_string();
+                if noted != text {
+                    note(&format!("{text}; trying again"))?;
+                    noted = text;
+                }
+            }
+        }
+        sleep(wait).await;
+    }
+}
+
+/// Each event of one stream, which goes on after the last one.
 async fn each(
     agent: &Agent,
     stream: &str,
-    after: Option<HeaderValue>,
     events: &mut Events,
     print: &mut Printer,
 ) -> Result<(), ClientError> {
+    let after = HeaderValue::from_str(&events.last).ok();
     let mut answer = agent.ask(stream, after).await?;
     while let Some(bytes) = answer.more().await? {
         events.push(&bytes);
         for news in events.by_ref() {
             match news.map_err(|source| agent.no_json(source))? {
                 News::Kill(kill) => print.kills(&[kill])?,
+                News::Settled(kill) => print.settled(&kill)?,
                 News::Missed(missed) => {
                     note(&format!("{missed} kills came faster than they were read"))?;
                 }

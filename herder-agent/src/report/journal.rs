@@ -74,13 +74,17 @@ impl Journal {
         changed.survived = Some(ended.is_none());
         changed.ended_seconds = ended.map(|ended| ended.as_secs_f64());
         let kill = kill.clone();
+        self.became_known(id);
+        Some(kill)
+    }
+
+    fn became_known(&mut self, id: u64) {
         if self.settled.len() == KEPT {
             self.settled.pop_front();
         }
         self.settled.push_back(id);
         self.settled_in_all += 1;
         self.news.send_replace(());
-        Some(kill)
     }
 
     /// How often that became known.
@@ -160,9 +164,13 @@ impl Journal {
             .rev()
             .find(|kill| kill.survived != Some(true) && kill.container_id == Some(ended))?;
         let kill = Arc::make_mut(kill);
-        kill.survived = Some(false);
+        let was_known = kill.survived.replace(false).is_some();
         kill.restarted = Some(RestartRecord { reason, seen: rfc3339(SystemTime::now()) });
-        Some((kill.id, kill.kind))
+        let (id, kind) = (kill.id, kill.kind);
+        if !was_known {
+            self.became_known(id);
+        }
+        Some((id, kind))
     }
 
     /// So many of the newest kills, newest first.

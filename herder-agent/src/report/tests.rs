@@ -147,6 +147,10 @@ fn a_subprocess_may_take_its_container_along() {
     reporter.restart(&restart);
     let kill = &reporter.kills(1)[0];
     assert_eq!((kill.survived, kill.restarted.is_some()), (Some(false), true));
+    // Followers get it, once.
+    reporter.restart(&restart);
+    assert_eq!(reporter.settled_after(0).map(|(place, kill)| (place, kill.id)), Some((1, kill.id)));
+    assert_eq!(reporter.last_settled(), 1);
     assert_eq!(third, 3);
 }
 

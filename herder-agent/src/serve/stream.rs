@@ -4,6 +4,10 @@
 //! A stream holds the number of the last kill that it has written, and reads the next one
 //! in the journal when the client has read that. A client that is too slow for the journal gets
 //! the number of kills that it missed, and delays no other client.
+//!
+//! An agent numbers its kills from 1. So the id of an event also says which agent gave it: one that
+//! was started anew would else take the number of an earlier one for its own, and leave out what
+//! it has before that.
 
 use super::{
     Access,
@@ -21,6 +25,7 @@ use hyper::{
 use serde::Serialize;
 use std::{
     fmt::Write,
+    hash::{BuildHasher, RandomState},
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -66,6 +71,8 @@ pub(super) struct Streams {
     /// Closed when the server stops.
     serving: watch::Receiver<()>,
     bounds: Bounds,
+    /// What ids begin with; no other agent's do.
+    start: Arc<str>,
 }
 
 /// One of the streams, until it is dropped.
@@ -77,7 +84,8 @@ pub(super) struct Slot {
 impl Streams {
     /// They end when the sender of `serving` is dropped.
     pub(super) fn new(serving: watch::Receiver<()>, bounds: Bounds) -> Self {
-        Streams { open: Arc::default(), serving, bounds }
+        let start = format!("{:016x}", RandomState::new().hash_one(())).into();
+        Streams { open: Arc::default(), serving, bounds, start }
     }
 
     /// Answers an operator with a stream that begins after the kill `Last-Event-ID`, or now.
@@ -94,10 +102,18 @@ impl Streams {
         };
         peer.follows();
         let newest = reporter.last_kill();
-        let last = last_event(headers).and_then(|id| id.parse().ok());
-        // An agent that was started anew counts from 1 again.
+        let last = last_event(headers).and_then(|id| self.number(id));
         let last = last.map_or(newest, |last| if last > newest { 0 } else { last });
-        self.follow(Operator, last, reporter, access, slot)
+        self.follow(Operator { start: self.start.clone() }, last, reporter, access, slot)
+    }
+
+    /// The number in the id of an event, which is 0 if another agent gave it; or a mere number.
+    fn number(&self, id: &str) -> Option<u64> {
+        match id.split_once('-') {
+            Some((start, number)) if *start == *self.start => number.parse().ok(),
+            Some(_) => Some(0),
+            None => id.parse().ok(),
+        }
     }
 
     /// Answers with a stream that begins after a kill. It ends when `access` changes, so that its
@@ -110,7 +126,7 @@ impl Streams {
         access: watch::Receiver<Access>,
         slot: Slot,
     ) -> Answer {
-        let (now, hello) = (Instant::now(), audience.hello());
+        let (now, hello) = (Instant::now(), audience.hello(last));
         let live = Live {
             audience,
             last,
@@ -128,7 +144,6 @@ impl Streams {
             Some((bytes, live))
         });
         // So that the client knows at once that it is connected.
-        let hello = Bytes::from_static(hello.as_bytes());
         let frames = stream::iter([hello]).chain(frames).map(|bytes| Ok(Frame::data(bytes)));
         let mut answer = streamed("text/event-stream", frames.boxed());
         // No other request may profit from the longer life of this connection.
@@ -173,8 +188,8 @@ pub(super) fn last_event(headers: &HeaderMap) -> Option<&str> {
 
 /// A client that follows, and what of the kills it hears.
 pub(super) trait Audience: Send + 'static {
-    /// What a stream begins with.
-    fn hello(&self) -> &'static str;
+    /// What a stream begins with that goes on after a kill.
+    fn hello(&self, last: u64) -> Bytes;
 
     /// The event for a kill, if it is to hear of it.
     fn kill(&self, kill: &KillRecord) -> Option<Bytes>;
@@ -190,15 +205,19 @@ pub(super) trait Audience: Send + 'static {
 }
 
 /// A client that the port for operators has let in.
-struct Operator;
+struct Operator {
+    start: Arc<str>,
+}
 
 impl Audience for Operator {
-    fn hello(&self) -> &'static str {
-        ": kills as they happen; GET /api/v1/kills has the last ones\nretry: 2000\n\n"
+    /// With an id, so that a client that has had no kill yet goes on here, too.
+    fn hello(&self, last: u64) -> Bytes {
+        let text = ": kills as they happen; GET /api/v1/kills has the last ones\nretry: 2000\n";
+        format!("{text}id: {}-{last}\n\n", self.start).into()
     }
 
     fn kill(&self, kill: &KillRecord) -> Option<Bytes> {
-        Some(event(&format!("kill\nid: {}", kill.id), kill))
+        Some(event(&format!("kill\nid: {}-{}", self.start, kill.id), kill))
     }
 
     fn settled(&self, kill: &KillRecord) -> Option<Bytes> {

@@ -66,6 +66,35 @@ fn clients_that_do_not_read_take_little() {
     assert_eq!(kills.len(), KEPT);
 }
 
+/// Connections that wait to be accepted; the kernel lets 1,024 wait.
+const WAITING: usize = 1000;
+
+/// What the server may allocate while it accepts them, twice what it needs. A debug build keeps
+/// only 240 bytes of a connection that is over; a release build 3 KiB.
+const MOST_ACCEPTED: usize = 64 * 1024;
+
+/// While others wait to be accepted, a connection that is over leaves nothing behind: a flood would
+/// else grow the server for as long as it lasts.
+#[test]
+fn a_connection_that_is_over_takes_nothing_while_others_wait() {
+    let _alone = ALONE.lock();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let listeners = runtime.block_on(async { serve::bind(&[([127, 0, 0, 1], 0).into()]) }).unwrap();
+    let address = listeners.addresses()[0];
+    (0..WAITING).for_each(|_| drop(connect(2, address)));
+    let (reporter, core) = (Arc::new(Reporter::default()), mpsc::channel(1).0);
+    let (ready, heartbeat) = (Readiness::default(), Heartbeat::default());
+    let state = serve::State::new(reporter, ready, core, heartbeat, None, "node-1");
+    let before = NOW.load(Relaxed);
+    MOST.store(before, Relaxed);
+    thread::spawn(move || runtime.block_on(serve::run(listeners, state, pending())));
+    // It comes after all of them.
+    assert!(get(3, address, "/livez").starts_with("HTTP/1.0 200"));
+    let took = MOST.load(Relaxed) - before;
+    println!("{} KiB for {WAITING} connections one after the other", took / 1024);
+    assert!(took < MOST_ACCEPTED, "{took} bytes");
+}
+
 /// A server of a journal full of group kills, 10,000 series and 1,000 containers.
 pub(super) fn full_server(access: Access) -> SocketAddr {
     let reporter = Arc::new(Reporter::default());

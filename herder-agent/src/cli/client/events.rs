@@ -9,8 +9,10 @@ const LONGEST_LINE: usize = 1 << 20;
 /// Something to show.
 #[derive(Debug, PartialEq)]
 pub enum News {
-    /// A kill. One that was shown before comes again when its container has ended after all.
+    /// A kill.
     Kill(Value),
+    /// A kill of before, of which it is known now what became of its container.
+    Settled(Value),
     /// So many kills came faster than they were read.
     Missed(u64),
 }
@@ -20,15 +22,15 @@ pub enum News {
 pub struct Events {
     read: Vec<u8>,
     event: String,
-    /// The number of the last kill, after which a stream that broke off is to go on.
-    pub last: Option<u64>,
-    /// The same of a pod's own kills, which have names.
-    pub last_name: Option<String>,
+    /// Of the event of which not all has come.
+    id: Option<String>,
+    /// The id of the last event, after which a stream that broke off is to go on.
+    pub last: String,
 }
 
 impl Events {
     /// A stream that goes on after this kill.
-    pub fn after(last: Option<u64>) -> Self {
+    pub fn after(last: String) -> Self {
         Events { last, ..Events::default() }
     }
 
@@ -36,18 +38,17 @@ impl Events {
         self.read.extend_from_slice(bytes);
     }
 
-    fn news(&mut self, data: Value) -> Option<News> {
-        let number = |key| data.get(key).and_then(Value::as_u64);
+    fn has_come(&mut self) {
+        if let Some(id) = self.id.take() {
+            self.last = id;
+        }
+    }
+
+    fn news(&self, data: Value) -> Option<News> {
         match self.event.as_str() {
-            "kill" => {
-                self.last = number("id").or(self.last);
-                let name = data.get("id").and_then(Value::as_str);
-                self.last_name = name.map(str::to_owned).or(self.last_name.take());
-                Some(News::Kill(data))
-            }
-            // The line that was printed at the kill could not say so.
-            "settled" if ended(&data) => Some(News::Kill(data)),
-            "missed" => Some(News::Missed(number("missed").unwrap_or(0))),
+            "kill" => Some(News::Kill(data)),
+            "settled" => Some(News::Settled(data)),
+            "missed" => Some(News::Missed(data.get("missed").and_then(Value::as_u64).unwrap_or(0))),
             _ => None,
         }
     }
@@ -63,7 +64,12 @@ impl Iterator for Events {
             let line = String::from_utf8_lossy(&line);
             if let Some(name) = line.strip_prefix("event: ") {
                 name.trim_end().clone_into(&mut self.event);
+            } else if let Some(id) = line.strip_prefix("id: ") {
+                self.id = Some(id.trim_end().to_owned());
+            } else if line.trim_end().is_empty() {
+                self.has_come();
             } else if let Some(data) = line.strip_prefix("data: ") {
+                self.has_come();
                 match serde_json::from_str(data).map(|data| self.news(data)) {
                     Ok(None) => {}
                     Ok(Some(news)) => return Some(Ok(news)),
@@ -76,11 +82,6 @@ impl Iterator for Events {
     }
 }
 
-/// Whether it is now known that a container ended after a kill that it seemed to survive.
-fn ended(kill: &Value) -> bool {
-    kill["kind"] == "subprocess" && kill["survived"] == false
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,18 +89,32 @@ mod tests {
 
     #[test]
     fn what_comes_in_pieces_is_put_together() {
-        let text = ": hello\n\nevent: kill\nid: 3\ndata: {\"id\":3}\n\nevent: missed\ndata: {\"missed\":2}\n\n\
-                    event: settled\ndata: {\"id\":1,\"kind\":\"subprocess\",\"survived\":true}\n\n\
-                    event: settled\ndata: {\"id\":1,\"kind\":\"subprocess\",\"survived\":false}\n\nevent: new\ndata: {}\n\n";
-        let ended = json!({"id": 1, "kind": "subprocess", "survived": false});
-        let expected = [News::Kill(json!({"id": 3})), News::Missed(2), News::Kill(ended)];
+        let text = ": hello\nid: a-2\n\nevent: kill\nid: a-3\ndata: {\"id\":3}\n\nevent: missed\ndata: {\"missed\":2}\n\n\
+                    event: settled\ndata: {\"id\":1,\"survived\":true}\n\nevent: new\ndata: {}\n\n";
+        let settled = News::Settled(json!({"id": 1, "survived": true}));
+        let expected = [News::Kill(json!({"id": 3})), News::Missed(2), settled];
         for size in [1, 7, text.len()] {
-            let (mut events, mut all) = (Events::after(Some(1)), Vec::new());
+            let (mut events, mut all) = (Events::after("1".into()), Vec::new());
             for piece in text.as_bytes().chunks(size) {
                 events.push(piece);
                 all.extend(events.by_ref().map(Result::unwrap));
             }
-            assert_eq!((all.as_slice(), events.last), (&expected[..], Some(3)), "{size}");
+            assert_eq!((&all[..], &*events.last), (&expected[..], "a-3"), "{size}");
+        }
+    }
+
+    #[test]
+    fn a_stream_goes_on_after_the_last_event_that_is_whole() {
+        let mut events = Events::after("1".into());
+        for (text, last) in [
+            (": hello\nid: a-4\n", "1"),
+            ("\n", "a-4"),
+            ("event: kill\nid: a-5\n", "a-4"),
+            ("data: {}\n", "a-5"),
+        ] {
+            events.push(text.as_bytes());
+            let _ = events.by_ref().count();
+            assert_eq!(events.last, last, "{text}");
         }
     }
 

@@ -61,7 +61,7 @@ impl Agent {
             Some("https") => Some(Tls::of(args, host)?),
             _ => return Err(wrong()),
         };
-        let authority = format!("{host}:{}", uri.port_u16().unwrap_or(9469));
+        let authority = format!("{host}:{}", port(&uri));
         let below = uri.path().trim_end_matches('/').to_owned();
         let authorization = authorization(args)?;
         if authorization.is_some() && tls.is_none() && !is_this_machine(host) {
@@ -100,7 +100,7 @@ impl Agent {
         let connect = TcpStream::connect(&self.authority);
         let stream = timeout(PATIENCE, connect).await.map_err(slow)?;
         let stream =
-            stream.map_err(|source| ClientError::Connect { url: self.url.clone(), source })?;
+            stream.map_err(|source| ClientError::Connect { to: self.authority.clone(), source })?;
         let Some(tls) = &self.tls else { return self.ask_over(stream, path, last_event).await };
         let connected = tls.connector.connect(tls.name.clone(), stream);
         let stream = timeout(PATIENCE, connected).await.map_err(slow)?;
@@ -161,6 +161,12 @@ impl Agent {
     }
 }
 
+/// As in every URL, as that of an ingress before an agent.
+fn port(uri: &Uri) -> u16 {
+    let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    uri.port_u16().unwrap_or(usual)
+}
+
 /// Whether what is sent to a host stays on this machine.
 fn is_this_machine(host: &str) -> bool {
     let address: Result<IpAddr, _> = host.trim_start_matches('[').trim_end_matches(']').parse();
@@ -197,7 +203,15 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
-    use super::is_this_machine;
+    use super::{is_this_machine, port};
+
+    #[test]
+    fn a_url_without_a_port_has_the_usual_one() {
+        let table = [("http://node:9469", 9469), ("http://node", 80), ("https://apps/herder", 443)];
+        for (url, expected) in table {
+            assert_eq!(port(&url.parse().unwrap()), expected, "{url}");
+        }
+    }
 
     #[test]
     fn what_stays_on_this_machine() {

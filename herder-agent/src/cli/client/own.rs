@@ -3,17 +3,10 @@
 //! The agent knows the pod by its address, so nothing here says which pod it is. For a pod that has
 //! just started, the agent may not know it yet; following waits for that.
 
-use super::{
-    AGAIN, ClientError, each, events::Events, finished, http::Agent, note, print::Printer,
-};
+use super::{ClientError, finished, follow, http::Agent, print::Printer};
 use crate::cli::args::{AgentArgs, SelfArgs};
-use hyper::header::HeaderValue;
 use serde_json::Value;
-use std::{process::ExitCode, time::Duration};
-use tokio::time::sleep;
-
-/// How long to wait where the agent does not know the pod.
-const UNKNOWN: Duration = Duration::from_secs(5);
+use std::process::ExitCode;
 
 /// What is asked for as the last kill where there was none: all are after it.
 const NONE: &str = "none";
@@ -26,66 +19,40 @@ pub fn kills(args: SelfArgs) -> ExitCode {
     let (follows, most) = (args.follow, args.limit);
     let args = AgentArgs::from(args);
     finished(async {
-        let agent = Agent::of(&args)?;
         let mut print = Printer::for_pod(args.output);
-        let mut last = NONE.to_owned();
-        let path = format!("/api/v1/self/kills?limit={most}");
-        match agent.get(&path).await {
-            Ok(text) => {
-                let mut kills: Vec<Value> = agent.json(&text)?;
-                kills.reverse();
-                print.kills(&kills)?;
-                last = kills.last().map_or(last, name);
-            }
-            // A client that follows waits.
-            Err(ClientError::Refused { status, body, .. }) if follows && may_pass(status) => {
-                note(&body)?;
-                sleep(UNKNOWN).await;
-            }
-            Err(error) => return Err(error),
-        }
-        if follows {
-            follow(&agent, last, &mut print).await?;
-        }
-        Ok(())
+        show(&Agent::of(&args)?, most, follows, &mut print).await
     })
 }
 
-/// Whether an agent that does not show a pod its kills may do so later.
-fn may_pass(status: u16) -> bool {
-    matches!(status, 403 | 503)
+pub(super) async fn show(
+    agent: &Agent,
+    most: u32,
+    follows: bool,
+    print: &mut Printer,
+) -> Result<(), ClientError> {
+    let mut last = NONE.to_owned();
+    // The newest says where the stream begins, also if none is to be printed.
+    match agent.get(&format!("/api/v1/self/kills?limit={}", most.max(1))).await {
+        Ok(text) => {
+            let mut kills: Vec<Value> = agent.json(&text)?;
+            last = kills.first().map_or(last, name);
+            kills.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+            kills.reverse();
+            print.kills(&kills)?;
+        }
+        // A client that follows waits.
+        Err(error) if follows && may_pass(&error) => {}
+        Err(error) => return Err(error),
+    }
+    if follows {
+        follow(agent, STREAM, last, may_pass, print).await?;
+    }
+    Ok(())
 }
 
-/// Prints kills as they come, for ever. An agent that goes away comes back.
-async fn follow(agent: &Agent, mut last: String, print: &mut Printer) -> Result<(), ClientError> {
-    let mut noted = String::new();
-    loop {
-        let mut events = Events::default();
-        let after = HeaderValue::from_str(&last).ok();
-        let broken = each(agent, STREAM, after, &mut events, print).await;
-        last = events.last_name.unwrap_or(last);
-        let mut wait = AGAIN;
-        match broken {
-            // The agent ended the stream, after an hour or with itself.
-            Ok(()) => noted.clear(),
-            Err(error @ (ClientError::Output(_) | ClientError::Json { .. })) => return Err(error),
-            Err(error) => {
-                if let ClientError::Refused { status, .. } = &error {
-                    if !may_pass(*status) {
-                        return Err(error);
-                    }
-                    wait = UNKNOWN;
-                }
-                // It may be the same for long.
-                let text = error.to_string();
-                if noted != text {
-                    note(&format!("{text}; trying again"))?;
-                    noted = text;
-                }
-            }
-        }
-        sleep(wait).await;
-    }
+/// Whether it may be otherwise later; also where the agent does not know the pod yet.
+fn may_pass(error: &ClientError) -> bool {
+    matches!(error, ClientError::Refused { status: 403, .. }) || super::may_pass(error)
 }
 
 fn name(kill: &Value) -> String {
@@ -97,7 +64,7 @@ mod tests {
     use super::*;
     use crate::cli::client::kills::{Kills, OF_POD};
     use serde_json::json;
-    use std::time::UNIX_EPOCH;
+    use std::time::{Duration, UNIX_EPOCH};
 
     #[test]
     fn the_table_has_what_the_pod_knows_its_processes_by() {

@@ -40,6 +40,16 @@ impl Printer {
         })
     }
 
+    /// A kill that was printed before, now that it is known what became of its container. Programs
+    /// get it in any case; people if the container ended, which its line could not say.
+    pub fn settled(&mut self, kill: &Value) -> io::Result<()> {
+        let ended = kill["kind"] == "subprocess" && kill["survived"] == false;
+        match self.output {
+            Output::Table if !ended => Ok(()),
+            _ => self.kills(std::slice::from_ref(kill)),
+        }
+    }
+
     pub fn containers(&self, containers: &[Value]) -> io::Result<()> {
         print(&match self.output {
             Output::Json => json(containers),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    cli::args::{Cli, Task},
+    cli::args::{Cli, Output, Task},
     report::{Reporter, heartbeat::Heartbeat, tests::report},
     serve::{
         self, Readiness, State,
@@ -16,6 +16,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
     sync::{mpsc, watch},
+    task::JoinHandle,
 };
 
 /// With more flags after the URL.
@@ -55,11 +56,11 @@ async fn kills_are_asked_and_followed() {
     assert_eq!(kills.len(), 1);
     kill(&reporter);
     let mut stream = agent.ask("/api/v1/kills/stream", Some(1.into())).await.unwrap();
-    let mut events = Events::after(Some(1));
+    let mut events = Events::after("1".into());
     let mut next = async || {
         loop {
             match events.next().transpose().unwrap() {
-                Some(News::Kill(kill)) => return kill,
+                Some(News::Kill(kill) | News::Settled(kill)) => return kill,
                 Some(news) => panic!("{news:?}"),
                 None => events.push(&stream.more().await.unwrap().expect("the stream goes on")),
             }
@@ -76,7 +77,7 @@ async fn kills_are_asked_and_followed() {
     assert!(reporter.settled(9, &owner, None, None).is_none(), "no kill");
     let event = next().await;
     assert_eq!((&event["id"], &event["survived"]), (&2.into(), &false.into()));
-    assert_eq!(events.last, Some(3));
+    assert!(events.last.ends_with("-3"), "{}", events.last);
 }
 
 #[tokio::test]
@@ -98,6 +99,63 @@ async fn the_last_kills_come_oldest_first_a_page_at_a_time() {
         assert_eq!(asked(limit).await, (1050, (first..=1050).collect(), most), "{limit}");
     }
     assert_eq!(asked(0).await, (1050, vec![], 0));
+}
+
+/// Statuses and bodies.
+type Answers = &'static [(u16, &'static str)];
+
+/// An agent, or a proxy before one, that gives these answers one after the other; and what it was
+/// asked.
+async fn answering(answers: Answers) -> (Agent, JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let agent = agent_at(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let asked = tokio::spawn(async move {
+        let mut asked = Vec::new();
+        for (status, body) in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 1024];
+            let length = stream.read(&mut head).await.unwrap();
+            asked.push(String::from_utf8_lossy(&head[..length]).into_owned());
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status} x\r\nContent-Length: {length}\r\n\r\n");
+            stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        }
+        asked
+    });
+    (agent, asked)
+}
+
+#[tokio::test]
+async fn a_follower_waits_for_an_agent_that_is_away() {
+    let mut print = Printer::new(Output::Json, false);
+    let (agent, asked) = answering(&[(502, "no upstream"), (404, "no such path")]).await;
+    let error = follow(&agent, "/stream", "a-7".into(), may_pass, &mut print).await.unwrap_err();
+    assert!(matches!(error, ClientError::Refused { status: 404, .. }), "{error}");
+    let asked = asked.await.unwrap();
+    assert!(asked.iter().all(|head| head.contains("last-event-id: a-7\r\n")), "{asked:?}");
+    for (status, passes) in [(429, true), (502, true), (503, true), (504, true), (401, false)] {
+        let refused = ClientError::Refused { url: String::new(), status, body: String::new() };
+        assert_eq!(may_pass(&refused), passes, "{status}");
+    }
+}
+
+/// Where its kills begin, whether some of before are asked for or not, or its first answer is none.
+#[tokio::test]
+async fn a_pod_follows_from_where_it_began() {
+    let mut print = Printer::for_pod(Output::Json);
+    let table: [(Answers, u32, &str); 3] = [
+        (&[(200, r#"[{"id":"abc"}]"#), (404, "")], 0, "abc"),
+        (&[(200, "[]"), (404, "")], 20, "none"),
+        (&[(502, ""), (404, "")], 20, "none"),
+    ];
+    for (answers, limit, last) in table {
+        let (agent, asked) = answering(answers).await;
+        let error = own::show(&agent, limit, true, &mut print).await.unwrap_err();
+        assert!(matches!(error, ClientError::Refused { status: 404, .. }), "{error}");
+        let asked = asked.await.unwrap();
+        assert!(asked[0].contains(&format!("kills?limit={} ", limit.max(1))), "{asked:?}");
+        assert!(asked[1].contains(&format!("last-event-id: {last}\r\n")), "{asked:?}");
+    }
 }
 
 #[tokio::test]
@@ -141,10 +199,7 @@ async fn what_is_wrong_is_named() {
     }
     let unreachable =
         agent_at("http://127.0.0.1:1").unwrap().get("/").await.unwrap_err().to_string();
-    assert!(
-        unreachable.contains("http://127.0.0.1:1") && unreachable.contains("--url"),
-        "{unreachable}"
-    );
+    assert!(unreachable.contains("127.0.0.1:1") && unreachable.contains("--url"), "{unreachable}");
 }
 
 /// An agent that asks for TLS, a certificate, a name and a password. The error names each thing

@@ -47,8 +47,8 @@ impl Asked<'_> {
 }
 
 impl Audience for OwnPod {
-    fn hello(&self) -> &'static str {
-        ": this pod's kills as they happen\nretry: 2000\n\n"
+    fn hello(&self, _last: u64) -> Bytes {
+        Bytes::from_static(b": this pod's kills as they happen\nretry: 2000\n\n")
     }
 
     fn kill(&self, kill: &KillRecord) -> Option<Bytes> {

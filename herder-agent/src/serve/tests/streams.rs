@@ -9,14 +9,33 @@ async fn a_stream_has_each_kill_and_ends_with_the_server() {
     let mut stream = server.follow("").await;
     server.kill();
     let text = stream.until("4711").await;
-    assert!(text.contains("event: kill\nid: 2\ndata: {") && !text.contains("id: 1\n"), "{text}");
+    assert!(text.contains("-2\ndata: {") && !text.contains("-1\ndata"), "{text}");
     let mut again = server.follow("Last-Event-ID: 1\r\n").await;
-    assert!(again.until("4711").await.contains("id: 2\n"), "what it missed meanwhile");
+    assert!(again.until("4711").await.contains("-2\ndata"), "what it missed meanwhile");
     let mut anew = server.follow("Last-Event-ID: 700\r\n").await;
-    assert!(anew.until("id: 2\n").await.contains("id: 1\n"), "of an agent before this one");
+    assert!(anew.until("-2\ndata").await.contains("-1\ndata"), "of an agent before this one");
     server.stop.send(()).unwrap();
     server.ended.await.unwrap();
     assert!(stream.until("never").await.ends_with("0\r\n\r\n"), "a whole answer");
+}
+
+/// The numbers of an agent that was started anew may have caught up meanwhile.
+#[tokio::test]
+async fn an_id_of_an_agent_before_this_one_is_none_of_its_own() {
+    let (before, server) = (Server::start().await, Server::start().await);
+    let id = async |mut stream: Followed| {
+        let hello = stream.until("\n\n").await;
+        hello.lines().find_map(|line| line.strip_prefix("id: ").map(str::to_owned)).unwrap()
+    };
+    (0..2).for_each(|_| before.kill());
+    (0..3).for_each(|_| server.kill());
+    // Neither has had a kill on a stream.
+    let (other, own) = (id(before.follow("").await).await, id(server.follow("").await).await);
+    let mut anew = server.follow(&format!("Last-Event-ID: {other}\r\n")).await;
+    assert!(anew.until("-3\ndata").await.contains("-1\ndata"), "all that it has");
+    server.kill();
+    let mut again = server.follow(&format!("Last-Event-ID: {own}\r\n")).await;
+    assert!(!again.until("-4\ndata").await.contains("-3\ndata"), "only what is new");
 }
 
 /// Other connections end after a minute.
@@ -38,11 +57,11 @@ async fn a_slow_client_learns_what_it_missed() {
     // One thread: the server has no turn before the client reads.
     let all = KEPT + 36;
     (0..all).for_each(|_| server.kill());
-    let text = stream.until(&format!("id: {all}\n")).await;
+    let text = stream.until(&format!("-{all}\ndata")).await;
     assert!(text.contains("event: missed\ndata: {\"missed\":36}\n\n"), "{text}");
-    assert!(!text.contains("id: 36\n") && text.contains("id: 37\n"), "{text}");
+    assert!(!text.contains("-36\ndata") && text.contains("-37\ndata"), "{text}");
     let mut late = server.follow("Last-Event-ID: 6\r\n").await;
-    assert!(late.until("id: 37\n").await.contains("{\"missed\":30}"));
+    assert!(late.until("-37\ndata").await.contains("{\"missed\":30}"));
 }
 
 #[tokio::test]

@@ -208,11 +208,15 @@ impl Tenant {
         }
     }
 
-    /// What the client that follows has printed.
+    /// The kills that the client that follows has printed. One comes again when it is known what
+    /// became of the container.
     fn followed(&self) -> Vec<Value> {
         let log = fs::read_to_string(&self.log).unwrap();
         let lines = log.lines().filter_map(|line| Some(line.split_once(" stdout F ")?.1));
-        lines.map(|line| serde_json::from_str(line).expect(line)).collect()
+        let mut kills: Vec<Value> =
+            lines.map(|line| serde_json::from_str(line).expect(line)).collect();
+        kills.dedup_by(|one, other| one["id"] == other["id"]);
+        kills
     }
 }
 
