@@ -45,6 +45,8 @@ struct Changes {
     counts: HashSet<CgroupId>,
     /// Some of it is lost, and all is to be looked at.
     overflow: bool,
+    /// How often the kernel's queue overflowed.
+    overflows: u64,
 }
 
 /// A cgroup's path, and its watches on the directory and on the file of counts.
@@ -170,6 +172,7 @@ impl MemoryEvents {
             let is = |flag| event.events().contains(flag);
             if is(ReadFlags::QUEUE_OVERFLOW) {
                 changes.overflow = true;
+                changes.overflows += 1;
             } else if let Some(id) = self.files_watched.get(&event.wd()) {
                 changes.counts.insert(*id);
             } else if let Some((_, path)) = self.directories.get(&event.wd())
@@ -222,7 +225,7 @@ impl MemoryEvents {
 
     /// Cgroups, and what is counted of those whose counts have changed.
     fn poll_cgroups(&mut self, now: Monotonic, container_of: ContainerOf<'_>) -> Polled {
-        let Changes { mut cgroups, counts, overflow } = self.changes();
+        let Changes { mut cgroups, counts, overflow, overflows } = self.changes();
         for id in counts {
             if let Some(path) = self.watches.get(&id).map(|watched| watched.path.clone()) {
                 self.read_counts(&path, now, container_of);
@@ -233,7 +236,7 @@ impl MemoryEvents {
             Event::CgroupMade(made) => made.id.is_none_or(|id| !self.watches.contains_key(&id)),
             _ => true,
         });
-        Polled { events: cgroups, cgroups_unseen: overflow, ..Polled::default() }
+        Polled { events: cgroups, cgroups_unseen: overflow, overflows, ..Polled::default() }
     }
 
     /// The kills that are known well enough.

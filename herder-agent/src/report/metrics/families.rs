@@ -125,7 +125,7 @@ families! {
             "OOM kills or victims that could not be reported.";
         lost_records: Counter "herder_records_lost_total" ["reason"]
             from Lost::all().filter(|reason| !reason.loses_kill()).map(|reason| [reason.as_str()]),
-            "Other kernel records that were lost: ends of kills, exits, new cgroups.";
+            "Other kernel records that were lost: ends of kills, exits, new cgroups; and overflows of inotify's queues.";
         unattributed: Counter "herder_kills_unattributed_total" ["reason"]
             from Unattributed::ALL.map(|reason| [reason.as_str()]),
             "Reported OOM kills whose cgroup, pod or container is unknown.";

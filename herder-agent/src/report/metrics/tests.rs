@@ -82,7 +82,7 @@ fn every_family_of_the_contract_is_there_from_the_start() {
     begins(&metrics);
     let table = [
         ("herder_kills_lost_total{reason=", 6),
-        ("herder_records_lost_total{reason=", 8),
+        ("herder_records_lost_total{reason=", 10),
         ("herder_kills_unattributed_total{reason=", 3),
         ("herder_marks_ignored_total{reason=", 3),
         ("herder_not_enforceable{reason=", 7),
