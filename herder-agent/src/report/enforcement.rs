@@ -45,6 +45,9 @@ impl Reporter {
                     families.not_enforceable.set([reason.as_str()], count as u64);
                 }
             }
+            Effect::Unrestored(cgroups) => {
+                self.metrics.families.not_restored.set([], *cgroups as u64);
+            }
             Effect::Overflowed => self.lost(Lost::ValueQueueFull, 1),
             Effect::Counted(_) | Effect::Saved | Effect::Notice(_) => {}
         }

@@ -117,6 +117,8 @@ families! {
         not_kept: Gauge "herder_cgroups_not_kept" ["role"]
             from Role::ALL.map(|role| [role.as_str()]),
             "Cgroups that the agent does not track because a bound is reached: those found at its last walk, and those made since.";
+        not_restored: Gauge "herder_cgroups_not_restored" [] from [[]],
+            "Cgroups whose original memory.oom.group could not be restored when their rule went; each walk tries again.";
         escalations: Counter "herder_escalations_total" ["rule", "to", "result"],
             "Escalations of containers that kept losing processes, by what came of them.";
 

@@ -87,6 +87,7 @@ fn every_family_of_the_contract_is_there_from_the_start() {
         ("herder_marks_ignored_total{reason=", 3),
         ("herder_not_enforceable{reason=", 7),
         ("herder_cgroups_not_kept{role=", 2),
+        ("herder_cgroups_not_restored 0", 1),
         ("herder_config_info{hash=\"none\",log_level=\"info\"} 1", 1),
         ("herder_config_last_reload_successful 1", 1),
         ("herder_config_last_reload_success_timestamp_seconds ", 1),
