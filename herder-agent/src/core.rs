@@ -290,6 +290,9 @@ impl Core {
         if polled.cgroups_unseen {
             self.cgroups.unseen();
         }
+        if polled.overflows > 0 {
+            self.reporter.lost(Lost::CountQueueFull, polled.overflows);
+        }
         for error in polled.undecodable.drain(..) {
             undecodable(&self.reporter, &error);
         }

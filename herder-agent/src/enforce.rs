@@ -219,7 +219,7 @@ impl Enforcer {
         }
         let opened = Container::open(id, place, origin, target, owner, &self.context, seen);
         let Ok(mut container) = opened else { return };
-        let left = self.left.remove(&id);
+        let left = self.take_left(id);
         if let Some(value) = left.and_then(|left| left.original_value) {
             container.inherit(value);
         }
@@ -242,6 +242,7 @@ impl Enforcer {
         if let Some(mut container) = self.containers.remove(&id) {
             let restored = container.restore(&self.context, &mut self.shared);
             self.keep_unrestored(id, container.saved(), restored);
+            self.report_unrestored();
             self.shared.effects.add(Effect::Saved);
             self.end(container);
         }
@@ -249,7 +250,7 @@ impl Enforcer {
 
     pub fn removed(&mut self, id: CgroupId) {
         self.beyond.remove(&id);
-        self.left.remove(&id);
+        self.take_left(id);
         if let Some(container) = self.containers.remove(&id) {
             if let Some(obstacle) = container.obstacle() {
                 if self.removed_with.len() == MOST_REMOVED {

@@ -1,7 +1,7 @@
 //! When a matched container's value is read again: at once when inotify reports a change, after
 //! a pause when something rewrites it in a loop.
 
-use super::{Enforcer, pace};
+use super::{Enforcer, effect::Effect, pace};
 use herder_model::{cgroup::CgroupId, clock::Monotonic};
 
 impl Enforcer {
@@ -21,6 +21,7 @@ impl Enforcer {
             }
         }
         if changes.overflow {
+            self.shared.effects.add(Effect::Overflowed);
             let ids: Vec<_> = self.containers.keys().copied().collect();
             for id in ids {
                 if self.containers.get_mut(&id).is_some_and(|it| it.is_answered_unheard(seen)) {

@@ -38,6 +38,10 @@ pub enum Effect {
     },
     /// How many matched containers there are behind each obstacle.
     Obstacles(BTreeMap<Obstacle, usize>),
+    /// How many original values could not be restored, and are tried again.
+    Unrestored(usize),
+    /// inotify's queue of changes overflowed, so every value is read again.
+    Overflowed,
     /// The kernel's count of a container's kills was read.
     Counted(Counted),
     /// What is to be saved for the next agent has changed.

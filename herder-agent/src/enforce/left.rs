@@ -98,6 +98,22 @@ impl Enforcer {
             }
             self.keep_unrestored(id, left, restored);
         }
+        self.report_unrestored();
+    }
+
+    /// Takes out what is left of a cgroup that is gone, or under a rule again.
+    pub(super) fn take_left(&mut self, id: CgroupId) -> Option<SavedCgroup> {
+        let left = self.left.remove(&id);
+        if self.unrestored.remove(&id).is_some() {
+            self.report_unrestored();
+        }
+        left
+    }
+
+    /// A dry run fails at nothing, and a file that is not there is no failure either.
+    pub(super) fn report_unrestored(&mut self) {
+        let failed = self.unrestored.values().filter(|it| it.why.is_some()).count();
+        self.shared.effects.add(Effect::Unrestored(failed));
     }
 
     /// All that were not tried before, and some of the others: those that have waited longest.

@@ -156,6 +156,8 @@ pub struct Polled {
     pub arguments_lost: u64,
     /// Cgroups may have been made that are not among the events.
     pub cgroups_unseen: bool,
+    /// How often inotify's queue overflowed.
+    pub overflows: u64,
     /// There is more to read.
     pub more: bool,
 }

@@ -4,6 +4,7 @@ use super::Reporter;
 use crate::enforce::Effect;
 use herder_model::{
     enforcement::{Obstacle, OomGroupWrite, WriteResult},
+    oom::reasons::Lost,
     owner::Owner,
 };
 
@@ -44,6 +45,10 @@ impl Reporter {
                     families.not_enforceable.set([reason.as_str()], count as u64);
                 }
             }
+            Effect::Unrestored(cgroups) => {
+                self.metrics.families.not_restored.set([], *cgroups as u64);
+            }
+            Effect::Overflowed => self.lost(Lost::ValueQueueFull, 1),
             Effect::Counted(_) | Effect::Saved | Effect::Notice(_) => {}
         }
     }

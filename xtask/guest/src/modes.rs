@@ -6,8 +6,8 @@ use crate::{
     tests::{
         addresses, arguments, clients, constraints, counts, creations, crowds, crun,
         dying_children, enforcement, escalation, examples, faults, fight, footprint, kills, limits,
-        marks, nodes, own_kills, pod_events, pod_faults, pod_names, pods, protected_inits, reloads,
-        robustness, sandboxes, scenes, unseen, untraced, victims,
+        marks, nodes, overflows, own_kills, pod_events, pod_faults, pod_names, pods,
+        protected_inits, reloads, robustness, sandboxes, scenes, unseen, untraced, victims,
     },
 };
 
@@ -55,6 +55,7 @@ const TIMED_TESTS: &[&[Test]] = &[fight::TIMED, creations::TIMED, counts::TIMED]
 /// Faults of what surrounds the agent.
 const TESTS_OF_FAULTS: &[&[Test]] = &[
     faults::TESTS,
+    overflows::TESTS,
     sandboxes::TESTS,
     crowds::TESTS,
     unseen::TESTS,

@@ -19,6 +19,7 @@ pub mod kills;
 pub mod limits;
 pub mod marks;
 pub mod nodes;
+pub mod overflows;
 pub mod own_kills;
 pub mod pod_events;
 pub mod pod_faults;

@@ -14,6 +14,10 @@ pub enum Lost {
     VictimMissing,
     /// The kernel reported a cgroup by a path that names nothing.
     CgroupPath,
+    /// inotify's queue of changed values overflowed.
+    ValueQueueFull,
+    /// The same of changed counts and new cgroups, without eBPF.
+    CountQueueFull,
 }
 
 impl Lost {
@@ -36,6 +40,8 @@ impl Lost {
             Lost::UnknownRecord => "unknown-record",
             Lost::VictimMissing => "victim-missing",
             Lost::CgroupPath => "cgroup-path",
+            Lost::ValueQueueFull => "value-queue-full",
+            Lost::CountQueueFull => "count-queue-full",
         }
     }
 
@@ -45,12 +51,19 @@ impl Lost {
         match self {
             Lost::Kernel(loss) => loss.loses_kill(),
             Lost::ShortRecord | Lost::UnknownRecord | Lost::VictimMissing => true,
-            Lost::CgroupPath => false,
+            Lost::CgroupPath | Lost::ValueQueueFull | Lost::CountQueueFull => false,
         }
     }
 
     pub fn all() -> impl Iterator<Item = Lost> {
-        let own = [Lost::ShortRecord, Lost::UnknownRecord, Lost::VictimMissing, Lost::CgroupPath];
+        let own = [
+            Lost::ShortRecord,
+            Lost::UnknownRecord,
+            Lost::VictimMissing,
+            Lost::CgroupPath,
+            Lost::ValueQueueFull,
+            Lost::CountQueueFull,
+        ];
         herder_agent_ebpf::Loss::ALL.into_iter().map(Lost::Kernel).chain(own)
     }
 }

@@ -6,6 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 
 const ERRORS: &str = r#"herder_oom_group_writes_total{result="error",rule="rule"}"#;
 
+fn not_restored(fake: &mut Fake) -> Option<String> {
+    fake.metric("herder_cgroups_not_restored")
+}
+
 /// What becomes of the way to a value: it can be read only, not even that, or the cgroup cannot be
 /// opened.
 const REFUSALS: [(&str, u32); 3] =
@@ -73,6 +77,7 @@ fn what_cannot_be_restored_is_kept_and_each_walk_tries_it_again() {
                 fake.enforcer.restore_left(|_| true);
                 assert_eq!(failures(&fake.effects()), (1, 0), "it is logged once: {at}");
                 assert_eq!(fake.metric(ERRORS).as_deref(), Some("2"), "{at}");
+                assert_eq!(not_restored(&mut fake).as_deref(), Some("1"), "{at}");
                 assert_eq!(fake.enforcer.leaves(), [(id, left("/above/c"))].into(), "{at}");
 
                 allow(&fake, refusal);
@@ -80,6 +85,7 @@ fn what_cannot_be_restored_is_kept_and_each_walk_tries_it_again() {
                 let effects = fake.effects();
                 assert_eq!((failures(&effects), fake.value("/above/c").as_str()), ((0, 0), "1"));
                 assert!(effects.contains(&Effect::Saved), "{at}");
+                assert_eq!(not_restored(&mut fake).as_deref(), Some("0"), "{at}");
                 assert!(fake.enforcer.leaves().is_empty(), "{at}");
             }
         }
@@ -95,7 +101,9 @@ fn what_was_kept_is_still_the_original_value_for_the_next_rule() {
         let id = fake.govern_as(Origin::Existing, "/above/c", false);
         refuse(&fake, REFUSALS[0]);
         fake.enforcer.release(id);
+        assert_eq!(not_restored(&mut fake).as_deref(), Some("1"));
         fake.govern_as(Origin::Existing, "/above/c", false);
+        assert_eq!(not_restored(&mut fake).as_deref(), Some("0"), "its rule is back");
         assert_eq!(fake.state().first, Some(1), "not the agent's own 0");
         allow(&fake, REFUSALS[0]);
         fake.enforcer.release(id);
@@ -115,6 +123,7 @@ fn what_no_descriptor_was_left_for_is_kept() {
     fake.enforcer.release(id);
     assert_eq!(failures(&fake.effects()), (1, 1));
     assert_eq!(fake.enforcer.leaves(), [(id, left("/c"))].into());
+    assert_eq!(not_restored(&mut fake).as_deref(), Some("1"));
     fake.enforcer.restore_left(|_| true);
     assert_eq!((fake.value("/c").as_str(), fake.enforcer.leaves().len()), ("1", 0));
 }
@@ -147,6 +156,7 @@ fn where_there_is_no_file_nothing_fails() {
     fake.enforcer.release(id);
     fake.enforcer.restore_left(|_| true);
     assert_eq!(failures(&fake.effects()), (0, 0));
+    assert_eq!(not_restored(&mut fake).as_deref(), Some("0"));
     assert_eq!(fake.enforcer.leaves()[&id].original_value, Some(true), "it may come back");
 }
 
@@ -170,6 +180,9 @@ fn a_walk_tries_some_of_many_again_and_each_comes_in_turn() {
     let began = Monotonic(7) + Duration::from_secs(30);
     assert!(fake.enforcer.unrestored.values().all(|it| it.is_after(began)), "each has its turn");
     assert_eq!(fake.enforcer.leaves().len(), 150);
+    assert_eq!(not_restored(&mut fake).as_deref(), Some("150"));
+    fake.enforcer.removed(fake.id(&paths[0]));
+    assert_eq!(not_restored(&mut fake).as_deref(), Some("149"), "one is gone");
 }
 
 /// `--restore-on-exit`: what fails is the next agent's to restore.

@@ -47,6 +47,8 @@ struct Changes {
     overflow: bool,
     /// Not all notifications are read.
     more: bool,
+    /// How often the kernel's queue overflowed.
+    overflows: u64,
 }
 
 /// A cgroup's path, and its watches on the directory and on the file of counts.
@@ -176,6 +178,7 @@ impl MemoryEvents {
             let is = |flag| event.events().contains(flag);
             if is(ReadFlags::QUEUE_OVERFLOW) {
                 changes.overflow = true;
+                changes.overflows += 1;
             } else if let Some(id) = self.files_watched.get(&event.wd()) {
                 changes.counts.insert(*id);
             } else if let Some((_, path)) = self.directories.get(&event.wd())
@@ -228,7 +231,7 @@ impl MemoryEvents {
 
     /// Cgroups, and what is counted of those whose counts have changed.
     fn poll_cgroups(&mut self, now: Monotonic, container_of: ContainerOf<'_>) -> Polled {
-        let Changes { mut cgroups, counts, overflow, more } = self.changes();
+        let Changes { mut cgroups, counts, overflow, more, overflows } = self.changes();
         for id in counts {
             if let Some(path) = self.watches.get(&id).map(|watched| watched.path.clone()) {
                 self.read_counts(&path, now, container_of);
@@ -241,7 +244,7 @@ impl MemoryEvents {
         });
         // What is watched from now on may contain others.
         let more = more || !cgroups.is_empty();
-        Polled { events: cgroups, cgroups_unseen: overflow, more, ..Polled::default() }
+        Polled { events: cgroups, cgroups_unseen: overflow, overflows, more, ..Polled::default() }
     }
 
     /// The kills that are known well enough.

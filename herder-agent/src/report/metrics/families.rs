@@ -117,6 +117,8 @@ families! {
         not_kept: Gauge "herder_cgroups_not_kept" ["role"]
             from Role::ALL.map(|role| [role.as_str()]),
             "Cgroups that the agent does not track because a bound is reached: those found at its last walk, and those made since.";
+        not_restored: Gauge "herder_cgroups_not_restored" [] from [[]],
+            "Cgroups whose original memory.oom.group could not be restored when their rule went; each walk tries again.";
         escalations: Counter "herder_escalations_total" ["rule", "to", "result"],
             "Escalations of containers that kept losing processes, by what came of them.";
 
@@ -125,7 +127,7 @@ families! {
             "OOM kills or victims that could not be reported.";
         lost_records: Counter "herder_records_lost_total" ["reason"]
             from Lost::all().filter(|reason| !reason.loses_kill()).map(|reason| [reason.as_str()]),
-            "Other kernel records that were lost: ends of kills, exits, new cgroups.";
+            "Other kernel records that were lost: ends of kills, exits, new cgroups; and overflows of inotify's queues.";
         unattributed: Counter "herder_kills_unattributed_total" ["reason"]
             from Unattributed::ALL.map(|reason| [reason.as_str()]),
             "Reported OOM kills whose cgroup, pod or container is unknown.";

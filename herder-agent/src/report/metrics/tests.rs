@@ -82,11 +82,12 @@ fn every_family_of_the_contract_is_there_from_the_start() {
     begins(&metrics);
     let table = [
         ("herder_kills_lost_total{reason=", 6),
-        ("herder_records_lost_total{reason=", 8),
+        ("herder_records_lost_total{reason=", 10),
         ("herder_kills_unattributed_total{reason=", 3),
         ("herder_marks_ignored_total{reason=", 3),
         ("herder_not_enforceable{reason=", 7),
         ("herder_cgroups_not_kept{role=", 2),
+        ("herder_cgroups_not_restored 0", 1),
         ("herder_config_info{hash=\"none\",log_level=\"info\"} 1", 1),
         ("herder_config_last_reload_successful 1", 1),
         ("herder_config_last_reload_success_timestamp_seconds ", 1),

@@ -10,14 +10,16 @@ use crate::harness::{
     wait::eventually,
 };
 use rustix::{
+    mount::{MountFlags, UnmountFlags, mount_bind, mount_remount, unmount},
     process::{Resource, Rlimit, setrlimit},
     time::{ClockId, Timespec, clock_gettime, clock_settime},
 };
-use std::{io::Read, process::Stdio};
+use std::{fs, io::Read, process::Stdio};
 
 pub const TESTS: &[Test] = tests![
     no_inotify_instance,
     no_watch_left,
+    values_that_cannot_be_restored_are_counted,
     no_descriptor_left,
     clock_steps_back,
     the_log_is_not_read
@@ -62,6 +64,30 @@ fn no_watch_left() {
     drop(none);
     eventually("it is watched as soon as that can be", || state()["obstacle"].is_null());
     agent.assert_nothing_lost();
+}
+
+/// The agent's mount is read-only when the rule goes, and is not a while later.
+fn values_that_cannot_be_restored_are_counted() {
+    fs::create_dir_all("/tmp/mount").unwrap();
+    mount_bind("/sys/fs/cgroup", "/tmp/mount").unwrap();
+    let flags = ["--resync-seconds", "1", "--cgroup-root", "/tmp/mount"];
+    let agent = Agent::start_with(MATCHED, &flags);
+    let cgroup = Cgroup::make("/matched/c1");
+    cgroup.set("memory.oom.group", "1");
+    eventually("it is enforced", || cgroup.oom_group() == "0");
+    let not_restored = || agent.metric("herder_cgroups_not_restored");
+    assert_eq!(not_restored(), 0.0);
+    mount_remount("/tmp/mount", MountFlags::BIND | MountFlags::RDONLY, c"").unwrap();
+    Agent::reconfigure("rules: []");
+    eventually("it is counted", || not_restored() == 1.0);
+    let error = "Cannot write memory.oom.group.";
+    assert_eq!(Agent::log().matches(error).count(), 1, "{}", Agent::log());
+    assert_eq!(cgroup.oom_group(), "0");
+    mount_remount("/tmp/mount", MountFlags::BIND, c"").unwrap();
+    eventually("a walk restores it", || cgroup.oom_group() == "1");
+    eventually("it is no longer counted", || not_restored() == 0.0);
+    drop(agent);
+    unmount("/tmp/mount", UnmountFlags::DETACH).unwrap();
 }
 
 /// Each matched container takes a descriptor. The last ones are for the server: the

@@ -4,14 +4,17 @@ use super::dying_children::forks_again;
 use crate::harness::{
     agent::{Agent, capabilities},
     audit::Audit,
-    container::{Cgroup, Container},
+    container::{Cgroup, Container, run_in},
     role::role as role_of,
     say::say,
     system,
     test::{Test, tests},
     wait::{alive, eventually, within},
 };
-use rustix::process::Signal;
+use rustix::{
+    fs::{MemfdFlags, memfd_create},
+    process::Signal,
+};
 use std::{
     fs,
     process::ExitCode,
@@ -25,6 +28,7 @@ pub const TESTS: &[Test] = tests![
     protected_init_is_restored_when_the_rule_goes,
     protected_init_is_left_to_the_next_agent,
     protected_init_alone_over_its_limit,
+    each_limit_is_throttled_by_itself,
     only_scores_of_protected_containers_are_written,
     protected_init_is_restored_before_its_container_is_a_group,
 ];
@@ -83,6 +87,10 @@ pub fn role(rest: &[&str]) -> ExitCode {
             }
             idle()
         }
+        ["filling", milliseconds] => {
+            begin();
+            fill(Duration::from_millis(milliseconds.parse().expect("milliseconds")))
+        }
         ["dying-children"] => {
             begin();
             forks_again()
@@ -110,6 +118,17 @@ fn begin() {
     fs::write("/proc/self/oom_score_adj", OWN).expect("a score");
     while own() != "-1000" {
         sleep(Duration::from_millis(10));
+    }
+}
+
+/// Fills its limit with a file, then asks for another page again and again. What a write is
+/// refused is not tried again, as it is for a page fault.
+fn fill(pause: Duration) -> ! {
+    let file = memfd_create("filling", MemfdFlags::empty()).expect("a file");
+    loop {
+        if rustix::io::write(&file, &[1; 4096]).is_err() {
+            sleep(pause);
+        }
     }
 }
 
@@ -261,6 +280,43 @@ fn protected_init_alone_over_its_limit() {
     assert!(Agent::log().contains("found nothing else to kill"), "{}", Agent::log());
     let restored = r#"herder_oom_score_writes_total{result="ok",what="restore"}"#;
     assert_eq!(agent.metric(restored), 1.0);
+}
+
+/// The OOM killer finds no victim for one limit, without end. Of another limit, which is hit now and
+/// then, each time is handed over all the same; of one that is hit often, fifty a second.
+fn each_limit_is_throttled_by_itself() {
+    let agent = begin_anew();
+    let endless = Cgroup::make("/endless");
+    endless.limit(16);
+    let mut process = run_in(&endless, &["protected", "filling", "0"]);
+    eventually("it has its score", || score(process.id()) == OWN);
+    fs::write(format!("/proc/{}/oom_score_adj", process.id()), "-1000").unwrap();
+    eventually("nothing can be killed", || endless.event("oom") > 100);
+    let before = endless.event("oom");
+    let [asked, handed_over, seconds] = asked_in_vain(&agent, "400");
+    let elsewhere = (endless.event("oom") - before) as f64;
+    assert!(elsewhere > 50.0 * seconds, "only {elsewhere} elsewhere");
+    // The last ones may come when the init is being restored, and when it dies.
+    assert!(handed_over >= asked - 3.0, "{handed_over} of {asked}");
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let [asked, handed_over, seconds] = asked_in_vain(&agent, "0");
+    assert!(handed_over <= 50.0 * seconds + 1.0, "{handed_over} in {seconds} s");
+    assert!(handed_over < asked / 2.0, "{handed_over} of {asked}");
+}
+
+/// A protected init that is alone over its limit asks for more after each pause, until it is
+/// killed: how often it asked, how many of these attempts were handed over, and in how many seconds.
+fn asked_in_vain(agent: &Agent, pause: &str) -> [f64; 3] {
+    let handed_over = || agent.metric("herder_init_no_victim_total");
+    let (began, before) = (Instant::now(), handed_over());
+    let path = format!("/matched/c{pause}");
+    let mut container = Container::start_program(&path, 32, &["protected", "filling", pause]);
+    within(Duration::from_secs(60), "its init is killed", || container.ended());
+    let asked = container.cgroup.event("oom") as f64;
+    let (handed_over, seconds) = (handed_over() - before, began.elapsed().as_secs_f64());
+    say(&format!("every {pause} ms: {handed_over} of {asked} handed over, {seconds:.1} s"));
+    [asked, handed_over, seconds]
 }
 
 /// fanotify sees every write of the agent below `/proc`.
