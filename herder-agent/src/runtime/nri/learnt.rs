@@ -3,7 +3,7 @@
 //!
 //! Of a pod that was there before the agent, the runtime knows the labels of its creation. An API
 //! server may know other ones, and its first list is seldom complete when the runtime lists its
-//! containers. Until then only the names of such a pod are passed on, which never change. If the
+//! containers. Until then only the names of a pod are passed on, which never change. If the
 //! list does not come, the runtime's labels are better than none.
 
 use herder_model::naming::runtime::RuntimeContainer;
@@ -19,10 +19,15 @@ pub const LISTED_WITHIN: Duration = Duration::from_secs(60);
 /// Containers that may wait for the core, which takes all at once.
 const MOST: usize = 4096;
 
+/// So much of what waits for the list is kept, bytes, about. Of more only the names are passed on.
+const MOST_WITHHELD: usize = 4 << 20;
+
 pub(super) struct Learnt {
     waiting: Vec<RuntimeContainer>,
     /// With all that the runtime said, for when the list has not come in time.
     withheld: Vec<RuntimeContainer>,
+    /// What those take, bytes, as if none shared its pod.
+    size: usize,
     until: Instant,
 }
 
@@ -30,7 +35,7 @@ impl Learnt {
     /// Waits so long for the API server's first list.
     pub(super) fn new(listed_within: Duration) -> Self {
         let until = Instant::now() + listed_within;
-        Learnt { waiting: Vec::new(), withheld: Vec::new(), until }
+        Learnt { waiting: Vec::new(), withheld: Vec::new(), size: 0, until }
     }
 
     /// Whether the first list is still waited for.
@@ -46,16 +51,23 @@ impl Learnt {
 
     /// The runtime lists all of its containers anew.
     pub(super) fn list_begins(&mut self) {
-        self.withheld.clear();
+        self.take_withheld();
     }
 
     /// Adds the names at once, and the labels when the list has not come in time.
     pub(super) fn add_names(&mut self, container: RuntimeContainer) {
         let pod = Arc::new(container.pod.names_only());
         self.add(RuntimeContainer { pod, ..container.clone() });
-        if self.withheld.len() < MOST {
+        let size = self.size + container.pod.size();
+        if self.withheld.len() < MOST && size <= MOST_WITHHELD {
+            self.size = size;
             self.withheld.push(container);
         }
+    }
+
+    fn take_withheld(&mut self) -> Vec<RuntimeContainer> {
+        self.size = 0;
+        mem::take(&mut self.withheld)
     }
 
     /// Hands over to the core, whenever that has room. Nothing is lost if this ends early.
@@ -69,7 +81,7 @@ impl Learnt {
                     return pending().await;
                 }
                 sleep_until(self.until).await;
-                self.waiting = mem::take(&mut self.withheld);
+                self.waiting = self.take_withheld();
             }
             match core.reserve().await {
                 Ok(permit) => permit.send(mem::take(&mut self.waiting)),
@@ -86,6 +98,7 @@ mod tests {
     use crate::runtime::nri::{
         learn, pod_from_sandbox,
         tests::runtime::{container, pod},
+        wire::PodSandbox,
     };
 
     #[tokio::test(start_paused = true)]
@@ -103,5 +116,20 @@ mod tests {
         assert_eq!(began.elapsed(), Duration::ZERO);
         assert_eq!(received.recv().await.unwrap(), [listed]);
         assert_eq!(began.elapsed(), LISTED_WITHIN);
+    }
+
+    /// Any client that may make pods chooses their labels, and each request brings them anew.
+    #[test]
+    fn what_is_withheld_takes_a_bounded_amount_of_memory() {
+        let mut learnt = Learnt::new(LISTED_WITHIN);
+        let labels = [("l".to_owned(), "x".repeat(15 << 10))].into();
+        let large = PodSandbox { labels, ..pod() };
+        for number in 0..1000 {
+            let pod = Arc::new(pod_from_sandbox(&large).unwrap());
+            learnt.add_names(learn(&pod, &container(number, 5)).unwrap());
+        }
+        let kept: usize = learnt.withheld.iter().map(|container| container.pod.size()).sum();
+        assert!(kept == learnt.size && kept <= MOST_WITHHELD, "{kept} bytes");
+        assert_eq!(learnt.waiting.len(), 1000, "all have names");
     }
 }
