@@ -173,7 +173,7 @@ impl Plugin {
         let mut missing = Backoff::new(pace);
         let mut cut = Backoff::new(Pace { longest: LONGEST_CUT, ..pace });
         let mut logged = BTreeSet::new();
-        let mut learnt = Learnt::new(LISTED_WITHIN);
+        let mut learnt = Learnt::new(self.pods.clone(), LISTED_WITHIN);
         loop {
             let (error, wait) = match UnixStream::connect(&self.socket).await {
                 Ok(stream) => {

@@ -44,6 +44,11 @@ impl CurrentPods {
         known.awaits_list && known.get(cgroup_uid).is_none()
     }
 
+    /// Whether the first list is still to come.
+    pub fn awaits_list(&self) -> bool {
+        self.known().awaits_list
+    }
+
     pub fn apply(&self, event: &Event) {
         let mut known = self.known();
         match event {

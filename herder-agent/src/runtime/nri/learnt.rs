@@ -3,18 +3,25 @@
 //!
 //! Of a pod that was there before the agent, the runtime knows the labels of its creation. An API
 //! server may know other ones, and its first list is seldom complete when the runtime lists its
-//! containers. Until then only the names of a pod are passed on, which never change. If the
-//! list does not come, the runtime's labels are better than none.
+//! containers. Until then only the names of a pod are passed on, which never change. Of
+//! a pod that is not in the list, or if the list does not come, the runtime's labels are better
+//! than none.
 
-use herder_model::naming::runtime::RuntimeContainer;
+use herder_model::{
+    naming::runtime::RuntimeContainer,
+    pods::{Pod, current::CurrentPods},
+};
 use std::{convert::Infallible, future::pending, mem, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep},
 };
 
 /// How long the first list of the API server is waited for.
 pub const LISTED_WITHIN: Duration = Duration::from_secs(60);
+
+/// How often to look whether it is complete, while something waits for it.
+const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 
 /// Containers that may wait for the core, which takes all at once.
 const MOST: usize = 4096;
@@ -23,8 +30,10 @@ const MOST: usize = 4096;
 const MOST_WITHHELD: usize = 4 << 20;
 
 pub(super) struct Learnt {
+    /// The pods that the API server has sent.
+    pods: CurrentPods,
     waiting: Vec<RuntimeContainer>,
-    /// With all that the runtime said, for when the list has not come in time.
+    /// With all that the runtime said, for when the list does not have their pods.
     withheld: Vec<RuntimeContainer>,
     /// What those take, bytes, as if none shared its pod.
     size: usize,
@@ -33,31 +42,36 @@ pub(super) struct Learnt {
 
 impl Learnt {
     /// Waits so long for the API server's first list.
-    pub(super) fn new(listed_within: Duration) -> Self {
+    pub(super) fn new(pods: CurrentPods, listed_within: Duration) -> Self {
         let until = Instant::now() + listed_within;
-        Learnt { waiting: Vec::new(), withheld: Vec::new(), size: 0, until }
+        Learnt { pods, waiting: Vec::new(), withheld: Vec::new(), size: 0, until }
     }
 
-    /// Whether the first list is still waited for.
-    pub(super) fn waits_for_list(&self) -> bool {
-        Instant::now() < self.until
+    /// Whether the first list is still waited for, and may bring other labels of a pod.
+    pub(super) fn awaits_labels(&self, pod: &Pod) -> bool {
+        Instant::now() < self.until && self.pods.awaits(pod.uid)
     }
 
+    /// Adds a container: of a pod whose labels wait the names at once, and the rest after the list.
+    /// Those of a new container wait as well, since the core decides all containers of a pod by
+    /// them.
     pub(super) fn add(&mut self, container: RuntimeContainer) {
+        let mut added = container.clone();
+        if self.awaits_labels(&container.pod) {
+            added.pod = Arc::new(container.pod.names_only());
+            self.withhold(container);
+        }
         if self.waiting.len() < MOST {
-            self.waiting.push(container);
+            self.waiting.push(added);
         }
     }
 
     /// The runtime lists all of its containers anew.
     pub(super) fn list_begins(&mut self) {
-        self.take_withheld();
+        (self.withheld, self.size) = (Vec::new(), 0);
     }
 
-    /// Adds the names at once, and the labels when the list has not come in time.
-    pub(super) fn add_names(&mut self, container: RuntimeContainer) {
-        let pod = Arc::new(container.pod.names_only());
-        self.add(RuntimeContainer { pod, ..container.clone() });
+    fn withhold(&mut self, container: RuntimeContainer) {
         let size = self.size + container.pod.size();
         if self.withheld.len() < MOST && size <= MOST_WITHHELD {
             self.size = size;
@@ -65,9 +79,19 @@ impl Learnt {
         }
     }
 
-    fn take_withheld(&mut self) -> Vec<RuntimeContainer> {
+    /// Waits until the first list is complete, or need not be waited for any longer.
+    async fn list_ends(&self) {
+        while self.pods.awaits_list() && Instant::now() < self.until {
+            sleep(LOOKED_AT_EVERY).await;
+        }
+    }
+
+    /// Passes on what the API server does not have. Of the others the core gets labels from there,
+    /// perhaps later than this.
+    fn pass_on_withheld(&mut self) {
         self.size = 0;
-        mem::take(&mut self.withheld)
+        self.waiting = mem::take(&mut self.withheld);
+        self.waiting.retain(|container| self.pods.get(container.pod.uid).is_none());
     }
 
     /// Hands over to the core, whenever that has room. Nothing is lost if this ends early.
@@ -80,8 +104,9 @@ impl Learnt {
                 if self.withheld.is_empty() {
                     return pending().await;
                 }
-                sleep_until(self.until).await;
-                self.waiting = self.take_withheld();
+                self.list_ends().await;
+                self.pass_on_withheld();
+                continue;
             }
             match core.reserve().await {
                 Ok(permit) => permit.send(mem::take(&mut self.waiting)),
@@ -100,14 +125,19 @@ mod tests {
         tests::runtime::{container, pod},
         wire::PodSandbox,
     };
+    use herder_model::pods::Event;
+
+    fn before_the_list() -> Learnt {
+        Learnt::new(CurrentPods::new(true), LISTED_WITHIN)
+    }
 
     #[tokio::test(start_paused = true)]
     async fn labels_are_passed_on_when_the_list_does_not_come() {
         let (core, mut received) = mpsc::channel(8);
-        let mut learnt = Learnt::new(LISTED_WITHIN);
+        let mut learnt = before_the_list();
         let pod = Arc::new(pod_from_sandbox(&pod()).unwrap());
         let listed = learn(&pod, &container(1, 5)).unwrap();
-        learnt.add_names(listed.clone());
+        learnt.add(listed.clone());
         tokio::spawn(async move { learnt.deliver(&core).await });
         let began = Instant::now();
         let names = received.recv().await.unwrap().remove(0);
@@ -118,15 +148,38 @@ mod tests {
         assert_eq!(began.elapsed(), LISTED_WITHIN);
     }
 
+    /// A pod that was deleted by force and runs on is in no list.
+    #[tokio::test(start_paused = true)]
+    async fn labels_of_what_is_not_in_the_list_are_passed_on_when_it_is_complete() {
+        let (core, mut received) = mpsc::channel(8);
+        let mut learnt = before_the_list();
+        let pods = learnt.pods.clone();
+        let containers = [1, 2].map(|number| {
+            let uid = format!("2c39abf0-f543-4c05-8cfe-3839410aef{number:02}");
+            let pod = pod_from_sandbox(&PodSandbox { uid, ..pod() }).unwrap();
+            learn(&Arc::new(pod), &container(number, 5)).unwrap()
+        });
+        containers.iter().for_each(|container| learnt.add(container.clone()));
+        tokio::spawn(async move { learnt.deliver(&core).await });
+        assert_eq!(received.recv().await.unwrap().len(), 2);
+        let began = Instant::now();
+        let sent = containers[0].pod.as_ref().clone();
+        for event in [Event::ListStarted, Event::Applied(Box::new(sent)), Event::Listed] {
+            pods.apply(&event);
+        }
+        assert_eq!(received.recv().await.unwrap(), containers[1..]);
+        assert!(began.elapsed() <= LOOKED_AT_EVERY);
+    }
+
     /// Any client that may make pods chooses their labels, and each request brings them anew.
     #[test]
     fn what_is_withheld_takes_a_bounded_amount_of_memory() {
-        let mut learnt = Learnt::new(LISTED_WITHIN);
+        let mut learnt = before_the_list();
         let labels = [("l".to_owned(), "x".repeat(15 << 10))].into();
         let large = PodSandbox { labels, ..pod() };
         for number in 0..1000 {
             let pod = Arc::new(pod_from_sandbox(&large).unwrap());
-            learnt.add_names(learn(&pod, &container(number, 5)).unwrap());
+            learnt.add(learn(&pod, &container(number, 5)).unwrap());
         }
         let kept: usize = learnt.withheld.iter().map(|container| container.pod.size()).sum();
         assert!(kept == learnt.size && kept <= MOST_WITHHELD, "{kept} bytes");

@@ -203,7 +203,8 @@ impl<'a> Session<'a> {
         self.learnt.list_begins();
         for (pod, container) in list.into_containers() {
             let mut learnt = learn(&pod, &container);
-            if self.awaits_labels(&pod) {
+            // The runtime keeps what it is answered.
+            if self.learnt.awaits_labels(&pod) {
                 self.learn(learnt);
                 continue;
             }
@@ -293,7 +294,9 @@ impl<'a> Session<'a> {
         let outcome = match &wish {
             None => Outcome::Unmatched,
             Some(wish)
-                if wish.found.is_none() || allows_swap(&container) || self.awaits_labels(&pod) =>
+                if wish.found.is_none()
+                    || allows_swap(&container)
+                    || self.learnt.awaits_labels(&pod) =>
             {
                 Outcome::NotAsked
             }
@@ -331,18 +334,8 @@ impl<'a> Session<'a> {
         Bytes::new()
     }
 
-    /// Whether a container that is there already is left alone: the API server may yet send other
-    /// labels of its pod, and the runtime keeps what it is answered.
-    fn awaits_labels(&self, pod: &Pod) -> bool {
-        self.learnt.waits_for_list() && self.plugin.pods.awaits(pod.uid)
-    }
-
-    /// A new container's labels wait as well: the core decides all containers of a pod by them.
     fn learn(&mut self, learnt: Option<RuntimeContainer>) {
-        match learnt {
-            Some(learnt) if self.awaits_labels(&learnt.pod) => self.learnt.add_names(learnt),
-            learnt => learnt.into_iter().for_each(|learnt| self.learnt.add(learnt)),
-        }
+        learnt.into_iter().for_each(|learnt| self.learnt.add(learnt));
     }
 
     fn policy(&self) -> Arc<Policy> {
