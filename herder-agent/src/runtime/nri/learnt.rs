@@ -54,11 +54,15 @@ impl Learnt {
 
     /// Adds a container: of a pod whose labels wait the names at once, and the rest after the list.
     /// Those of a new container wait as well, since the core decides all containers of a pod by
-    /// them.
+    /// them. The labels of a pod that the API server has sent come to the core from there, perhaps
+    /// later than this.
     pub(super) fn add(&mut self, container: RuntimeContainer) {
         let mut added = container.clone();
-        if self.awaits_labels(&container.pod) {
+        let awaits_labels = self.awaits_labels(&container.pod);
+        if awaits_labels || self.is_sent(&container.pod) {
             added.pod = Arc::new(container.pod.names_only());
+        }
+        if awaits_labels {
             self.withhold(container);
         }
         if self.waiting.len() < MOST {
@@ -86,12 +90,15 @@ impl Learnt {
         }
     }
 
-    /// Passes on what the API server does not have. Of the others the core gets labels from there,
-    /// perhaps later than this.
+    /// Passes on what the API server has not sent.
     fn pass_on_withheld(&mut self) {
-        self.size = 0;
-        self.waiting = mem::take(&mut self.withheld);
-        self.waiting.retain(|container| self.pods.get(container.pod.uid).is_none());
+        let mut withheld = mem::take(&mut self.withheld);
+        withheld.retain(|container| !self.is_sent(&container.pod));
+        (self.waiting, self.size) = (withheld, 0);
+    }
+
+    fn is_sent(&self, pod: &Pod) -> bool {
+        self.pods.get(pod.uid).is_some()
     }
 
     /// Hands over to the core, whenever that has room. Nothing is lost if this ends early.
@@ -169,6 +176,16 @@ mod tests {
         }
         assert_eq!(received.recv().await.unwrap(), containers[1..]);
         assert!(began.elapsed() <= LOOKED_AT_EVERY);
+    }
+
+    /// The core may take this before what the API server has sent.
+    #[test]
+    fn labels_of_what_the_api_server_has_sent_are_not_passed_on() {
+        let mut learnt = before_the_list();
+        let pod = pod_from_sandbox(&pod()).unwrap();
+        learnt.pods.apply(&Event::Applied(Box::new(pod.clone())));
+        learnt.add(learn(&Arc::new(pod), &container(1, 5)).unwrap());
+        assert_eq!((learnt.waiting[0].pod.labels.as_ref(), learnt.withheld.len()), (None, 0));
     }
 
     /// Any client that may make pods chooses their labels, and each request brings them anew.
