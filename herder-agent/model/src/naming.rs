@@ -241,6 +241,12 @@ impl Naming {
             && !matches!(self.owner(path), Owner::Container(_))
     }
 
+    /// Whether a cgroup is that of a container whose pod has only names: the runtime's labels may
+    /// follow the API server's first list.
+    pub fn awaits_labels(&self, path: &CgroupPath) -> bool {
+        self.named(path).is_some_and(|named| named.pod.labels.is_none())
+    }
+
     /// The cgroups of the pod whose cgroups carry this uid.
     pub fn cgroups_with(&self, uid: PodUid) -> Vec<CgroupId> {
         let siblings = self.cgroups.get(&uid);

@@ -12,7 +12,8 @@ use herder_model::{
 use std::{sync::Arc, time::Duration};
 
 /// Once the pods are known, their containers' names are known at most this much later. For a pod
-/// that is just being made, the kubelet reports them with some seconds' delay.
+/// that is just being made, the kubelet reports them with some seconds' delay. The labels of one
+/// that the API server does not list come from the runtime, a second later.
 const NAMED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The names, and the rules.
@@ -114,15 +115,14 @@ impl Subjects {
     }
 
     /// Whether no rule matches a cgroup that an earlier agent has left, so far as that is
-    /// certain: a container without a name may yet match a rule, for some time after the pods
-    /// are known.
+    /// certain: a container without a name or labels may yet match a rule, for some time after the
+    /// pods are known.
     pub(super) fn certainly_unmatched(&mut self, now: Monotonic) -> impl Fn(&CgroupPath) -> bool {
         let named_by_now = self.named_by_now(now);
         let knows_pods = self.naming.knows_pods();
         move |path| {
-            knows_pods
-                && (named_by_now || !self.naming.awaits_name(path))
-                && self.wanted(path).is_none()
+            let awaits = self.naming.awaits_name(path) || self.naming.awaits_labels(path);
+            knows_pods && (named_by_now || !awaits) && self.wanted(path).is_none()
         }
     }
 
@@ -132,12 +132,15 @@ impl Subjects {
         let named_by_now = self.named_by_now(now);
         let knows_pods = self.naming.knows_pods();
         move |path| {
-            let awaits_name = self.naming.awaits_name(path);
-            knows_pods && if awaits_name { named_by_now } else { self.wanted(path).is_none() }
+            if self.naming.awaits_name(path) {
+                return knows_pods && named_by_now;
+            }
+            let may_match = !named_by_now && self.naming.awaits_labels(path);
+            knows_pods && !may_match && self.wanted(path).is_none()
         }
     }
 
-    /// Whether all names are known that come.
+    /// Whether all names and labels are known that come.
     fn named_by_now(&mut self, now: Monotonic) -> bool {
         if self.naming.knows_pods() {
             self.pods_known.get_or_insert(now);
@@ -150,7 +153,12 @@ impl Subjects {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use herder_model::{pods::Event, rules::parse::Config};
+    use herder_model::{
+        naming::runtime::RuntimeContainer,
+        owner::id::{ContainerId, PodUid},
+        pods::{Event, Pod, addresses::Addresses},
+        rules::parse::Config,
+    };
 
     fn subjects(kubernetes: bool) -> Subjects {
         subjects_of(kubernetes, "/apps.slice/*")
@@ -214,5 +222,44 @@ mod tests {
         assert!(!subjects.certainly_unmatched(later)(&unnamed), "a rule matches its path");
         assert!(subjects.certainly_unprotected(later)(&unnamed));
         assert!(!subjects.certainly_unprotected(later)(&host));
+    }
+
+    /// Of a pod that the API server does not list, the runtime's labels come after the list.
+    #[test]
+    fn a_pod_without_labels_may_yet_match_a_selector() {
+        let rules = "rules: [{ name: r, pods: { selector: { matchLabels: { app: web } } }, \
+                     oomGroup: single-process, protectInit: true }]";
+        let policy = Policy::new(Config::parse(rules, "test").unwrap());
+        let mut subjects = Subjects::new(Naming::new(true), Arc::new(policy), 0);
+        let (start, uid, id) =
+            (Monotonic(5), "2c39abf0-f543-4c05-8cfe-3839410aef01", "a".repeat(64));
+        let cgroup = path(&format!("/kubepods/pod{uid}/{id}"));
+        let pod = |labels| Pod {
+            uid: PodUid::parse(uid).unwrap(),
+            config_hash: None,
+            namespace: "shop".into(),
+            name: "web-0".into(),
+            labels,
+            oom_group: None,
+            oom_escalate: None,
+            containers: Box::default(),
+            more_containers: false,
+            memory_limit: None,
+            addresses: Addresses::default(),
+        };
+        let mut is_left = |labels, now| {
+            let id = ContainerId::parse(&id).unwrap();
+            let (name, pod) = ("worker".into(), pod(labels).into());
+            let learnt = RuntimeContainer { id, name, pod, init: None, instead_of: None };
+            subjects.naming.learn(learnt, now);
+            subjects.naming.apply(Event::ListStarted, now);
+            subjects.naming.apply(Event::Listed, now);
+            let is_unmatched = subjects.certainly_unmatched(now)(&cgroup);
+            (is_unmatched, subjects.certainly_unprotected(now)(&cgroup))
+        };
+        assert_eq!(is_left(None, start), (false, false));
+        assert_eq!(is_left(None, start + NAMED_WITHIN + Duration::from_secs(1)), (true, true));
+        assert_eq!(is_left(Some([("app".into(), "web".into())].into()), start), (false, false));
+        assert_eq!(is_left(Some([].into()), start), (true, true));
     }
 }

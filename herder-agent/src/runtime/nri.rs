@@ -28,7 +28,7 @@ use herder_model::{
     backoff::{Backoff, Pace, random},
     causes::Causes,
     naming::runtime::RuntimeContainer,
-    pods::current::CurrentPods,
+    pods::{Pod, current::CurrentPods},
     rules::matching::{Policy, Target},
 };
 use learnt::{LISTED_WITHIN, Learnt};
@@ -173,7 +173,7 @@ impl Plugin {
         let mut missing = Backoff::new(pace);
         let mut cut = Backoff::new(Pace { longest: LONGEST_CUT, ..pace });
         let mut logged = BTreeSet::new();
-        let mut learnt = Learnt::new(LISTED_WITHIN);
+        let mut learnt = Learnt::new(self.pods.clone(), LISTED_WITHIN);
         loop {
             let (error, wait) = match UnixStream::connect(&self.socket).await {
                 Ok(stream) => {
@@ -204,6 +204,12 @@ impl Plugin {
             // What the last connection has brought is delivered meanwhile.
             let _ = timeout(wait, learnt.deliver(&self.learnt)).await;
         }
+    }
+
+    /// A pod with the labels and annotations of now, as far as they are known: by those
+    /// the core decides, and the two must not differ.
+    fn now(&self, pod: &Arc<Pod>) -> Arc<Pod> {
+        self.pods.get(pod.uid).unwrap_or_else(|| pod.clone())
     }
 
     fn log(&self, error: &NriError) {

@@ -3,12 +3,15 @@
 use super::{
     escalating::{GROUP, escalations, process_dies, processes_die, rules},
     looped::run,
-    node::{BEGIN, Node, container},
+    node::{BEGIN, Node, container, pod_object},
 };
-use herder_agent::inside::state::StateFile;
+use herder_agent::inside::{core::Message, state::StateFile};
 use herder_model::{
     cgroup::{CgroupId, CgroupPath},
     clock::Monotonic,
+    naming::runtime::RuntimeContainer,
+    owner::id::ContainerId,
+    pods::{Event, Pod},
     saved::SavedCgroup,
 };
 use std::{fs, path::PathBuf, time::Duration};
@@ -56,6 +59,50 @@ fn what_an_earlier_agent_raised_stays_so_while_its_container_has_no_name() {
     node.decision(5, node.worker, 0, (1, 1));
     node.turn();
     assert_eq!(node.value(), "0");
+}
+
+/// A pod that the API server does not list is known by its runtime: one that was deleted by force
+/// and runs on, or a static one without a mirror. Its labels come after the list.
+#[test]
+fn what_an_earlier_agent_raised_stays_so_while_its_pod_has_only_names() {
+    let by_label =
+        rules(GROUP).replace("namespaces: [shop]", "selector: { matchLabels: { app: web } }");
+    let labelled = Pod { labels: Some([("app".into(), "web".into())].into()), ..pod_object('a') };
+    let runtime_says = |node: &mut Node, pod: Pod| {
+        let id = ContainerId::parse(&"a".repeat(64)).unwrap();
+        let (name, pod) = ("worker".into(), pod.into());
+        let container = RuntimeContainer { id, name, pod, init: None, instead_of: None };
+        node.core.take(Message::RuntimeContainers(vec![container]));
+        node.turn();
+    };
+    let before_labels = || {
+        let mut node =
+            Node::after_an_agent("escalate-left-label", &by_label, left("web", 10), None);
+        runtime_says(&mut node, labelled.names_only());
+        node.core.take(Message::Pod(Event::ListStarted));
+        node.core.take(Message::Pod(Event::Listed));
+        walk(&mut node);
+        assert_eq!(node.value(), "1");
+        node
+    };
+    let mut node = before_labels();
+    runtime_says(&mut node, labelled.clone());
+    walk(&mut node);
+    node.pass(Duration::from_secs(49));
+    assert_eq!(node.value(), "1");
+    node.pass(Duration::from_secs(1));
+    assert_eq!(node.value(), "0", "it was quiet");
+    drop(node);
+    // They may be more than are kept.
+    let mut node = before_labels();
+    node.pass(Duration::from_secs(61));
+    walk(&mut node);
+    assert_eq!(node.value(), "0", "they are not waited for any longer");
+}
+
+fn walk(node: &mut Node) {
+    node.core.begin().unwrap();
+    node.turn();
 }
 
 /// What is matched by its path until its name is known has that rule's value until then, and not

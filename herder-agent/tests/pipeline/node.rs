@@ -372,7 +372,7 @@ pub(crate) fn container(letter: char) -> String {
 }
 
 /// The pod as the API server has it.
-fn pod_object(letter: char) -> Pod {
+pub(crate) fn pod_object(letter: char) -> Pod {
     let id = format!("containerd://{}", letter.to_string().repeat(64));
     let object: PodObject = serde_json::from_value(json!({
         "metadata": { "name": "web-0", "namespace": "shop", "uid": UID },

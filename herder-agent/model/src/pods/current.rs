@@ -22,7 +22,7 @@ pub struct CurrentPods(Arc<Mutex<Known>>);
 
 #[derive(Debug, Default)]
 struct Known {
-    /// By the uid that their cgroups carry, which is the one that the runtime has.
+    /// By the uid of the API. Their cgroups may carry another one, which is what the runtime has.
     pods: HashMap<PodUid, Arc<Pod>>,
     /// What all of them take, bytes.
     size: usize,
@@ -41,7 +41,12 @@ impl CurrentPods {
     /// Whether the first list may still bring this pod, by the uid that its cgroups carry.
     pub fn awaits(&self, cgroup_uid: PodUid) -> bool {
         let known = self.known();
-        known.awaits_list && !known.pods.contains_key(&cgroup_uid)
+        known.awaits_list && known.get(cgroup_uid).is_none()
+    }
+
+    /// Whether the first list is still to come.
+    pub fn awaits_list(&self) -> bool {
+        self.known().awaits_list
     }
 
     pub fn apply(&self, event: &Event) {
@@ -58,7 +63,7 @@ impl CurrentPods {
             Event::Listed => {
                 if let Some(listed) = known.listed.take() {
                     known.awaits_list = false;
-                    known.pods.retain(|_, pod| listed.contains(&pod.uid));
+                    known.pods.retain(|uid, _| listed.contains(uid));
                     known.size = known.pods.values().map(|pod| room::size(pod)).sum();
                 }
             }
@@ -67,7 +72,7 @@ impl CurrentPods {
 
     /// A pod, by the uid that its cgroups carry.
     pub fn get(&self, cgroup_uid: PodUid) -> Option<Arc<Pod>> {
-        self.known().pods.get(&cgroup_uid).cloned()
+        self.known().get(cgroup_uid).cloned()
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -83,25 +88,27 @@ impl Known {
         let before = self.forget(pod.uid);
         // As in the core's store: what mirrors a static pod stays its mirror.
         pod.config_hash = pod.config_hash.or(before.and_then(|before| before.config_hash));
-        let earlier = self.pods.remove(&pod.cgroup_uid());
-        self.shrink(earlier.as_deref());
         let size = self.size + room::size(&pod);
         if size <= MOST {
             self.size = size;
-            self.pods.insert(pod.cgroup_uid(), Arc::new(pod));
+            self.pods.insert(pod.uid, Arc::new(pod));
         }
     }
 
-    /// Forgets a pod, by the uid of the API. A node has too few for an index of them.
     fn forget(&mut self, uid: PodUid) -> Option<Arc<Pod>> {
-        let key = *self.pods.iter().find(|(_, pod)| pod.uid == uid)?.0;
-        let forgotten = self.pods.remove(&key);
-        self.shrink(forgotten.as_deref());
-        forgotten
+        let forgotten = self.pods.remove(&uid)?;
+        self.size = self.size.saturating_sub(room::size(&forgotten));
+        Some(forgotten)
     }
 
-    fn shrink(&mut self, gone: Option<&Pod>) {
-        self.size = self.size.saturating_sub(gone.map_or(0, room::size));
+    /// As in the core's store: a pod's uid is its own, and several mirrors cannot be distinguished.
+    /// A node has too few pods for an index of mirrors.
+    fn get(&self, cgroup_uid: PodUid) -> Option<&Arc<Pod>> {
+        let has_it = |pod: &&Arc<Pod>| pod.cgroup_uid() == cgroup_uid;
+        self.pods.get(&cgroup_uid).filter(has_it).or_else(|| {
+            let mut mirrors = self.pods.values().filter(has_it);
+            mirrors.next().filter(|_| mirrors.next().is_none())
+        })
     }
 }
 
@@ -150,20 +157,23 @@ mod tests {
         assert_eq!((app(2), app(3)), (None, web));
     }
 
+    /// The same, if it mirrors the static pod of this hash.
+    fn mirror(number: u8, config_hash: Option<PodUid>) -> Event {
+        let Event::Applied(pod) = applied(number, "web") else { unreachable!() };
+        Event::Applied(Box::new(Pod { config_hash, ..*pod }))
+    }
+
     #[test]
     fn a_static_pod_is_found_by_the_uid_that_the_runtime_has() {
         let pods = CurrentPods::default();
         let hash = PodUid::parse_any("ca0757b5d25d60b3db9d57dce6d10c2d").unwrap();
-        let mirror = |number, config_hash| {
-            let Event::Applied(pod) = applied(number, "web") else { unreachable!() };
-            Event::Applied(Box::new(Pod { config_hash, ..*pod }))
-        };
         let found = |by| pods.get(by).map(|pod| pod.uid);
         pods.apply(&mirror(1, None));
         pods.apply(&mirror(1, Some(hash)));
         assert_eq!((found(hash), found(uid(1))), (Some(uid(1)), None));
         // The mirror is made anew, and the end of the old one is heard of later.
         pods.apply(&mirror(2, Some(hash)));
+        assert_eq!(found(hash), None, "two cannot be distinguished");
         pods.apply(&Event::Deleted(uid(1)));
         assert_eq!(found(hash), Some(uid(2)));
         pods.apply(&Event::ListStarted);
@@ -172,6 +182,19 @@ mod tests {
         assert_eq!(found(hash), Some(uid(2)));
         pods.apply(&Event::Deleted(uid(2)));
         assert_eq!((found(hash), pods.known().size), (None, 0));
+    }
+
+    /// As for the core, a pod's uid is its own, whatever another pod says that it mirrors.
+    #[test]
+    fn a_mirror_takes_no_other_pods_place() {
+        let pods = CurrentPods::default();
+        let found = || pods.get(uid(1)).map(|pod| pod.uid);
+        for event in [applied(1, "web"), mirror(2, Some(uid(1)))] {
+            pods.apply(&event);
+            assert_eq!(found(), Some(uid(1)));
+        }
+        pods.apply(&Event::Deleted(uid(2)));
+        assert_eq!(found(), Some(uid(1)));
     }
 
     #[test]

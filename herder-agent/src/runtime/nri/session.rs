@@ -15,7 +15,9 @@ use super::{
     },
 };
 use bytes::{Bytes, BytesMut};
-use herder_model::{naming::runtime::RuntimeContainer, owner::id::PodUid, pods::Pod};
+use herder_model::{
+    naming::runtime::RuntimeContainer, owner::id::PodUid, pods::Pod, rules::matching::Policy,
+};
 use prost::{DecodeError, Message as _};
 use std::{convert::Infallible, mem, sync::Arc, time::Duration};
 use tokio::{
@@ -201,12 +203,14 @@ impl<'a> Session<'a> {
         self.learnt.list_begins();
         for (pod, container) in list.into_containers() {
             let mut learnt = learn(&pod, &container);
-            if self.awaits_labels(&pod) {
-                learnt.into_iter().for_each(|learnt| self.learnt.add_names(learnt));
+            // The runtime keeps what it is answered.
+            if self.learnt.awaits_labels(&pod) {
+                self.learn(learnt);
                 continue;
             }
             let given = spec_resources(&container);
-            let wish = desired_adjustment(&self.policy(), &self.now(&pod), &container, given);
+            let wish =
+                desired_adjustment(&self.policy(), &self.plugin.now(&pod), &container, given);
             // One is enough: they are alike.
             if let Err(error) = &wish
                 && !mem::replace(&mut failed, true)
@@ -244,7 +248,7 @@ impl<'a> Session<'a> {
         let Some(pod) = pod else { return Ok(self.unmatched(&sandbox)) };
         let mut learnt = learn(&pod, &container);
         let given = spec_resources(&container);
-        let wish = desired_adjustment(&self.policy(), &self.now(&pod), &container, given);
+        let wish = desired_adjustment(&self.policy(), &self.plugin.now(&pod), &container, given);
         let mut adjust = None;
         if let Ok(wish) = &wish {
             let mut outcome = wish.as_ref().map_or(Outcome::Unmatched, |wish| self.outcome(wish));
@@ -285,11 +289,14 @@ impl<'a> Session<'a> {
         let (sandbox, container, given) = required_parts("update of a container", request)?;
         let pod = pod_from_sandbox(&sandbox).map(Arc::new);
         let Some(pod) = pod else { return Ok(self.unmatched(&sandbox)) };
-        let wish = desired_adjustment(&self.policy(), &self.now(&pod), &container, given.as_ref())?;
+        let wish =
+            desired_adjustment(&self.policy(), &self.plugin.now(&pod), &container, given.as_ref())?;
         let outcome = match &wish {
             None => Outcome::Unmatched,
             Some(wish)
-                if wish.found.is_none() || allows_swap(&container) || self.awaits_labels(&pod) =>
+                if wish.found.is_none()
+                    || allows_swap(&container)
+                    || self.learnt.awaits_labels(&pod) =>
             {
                 Outcome::NotAsked
             }
@@ -327,23 +334,11 @@ impl<'a> Session<'a> {
         Bytes::new()
     }
 
-    /// A pod with the labels and annotations of now, as far as they are known: by those
-    /// the core decides, and the two must not differ.
-    fn now(&self, pod: &Arc<Pod>) -> Arc<Pod> {
-        self.plugin.pods.get(pod.uid).unwrap_or_else(|| pod.clone())
-    }
-
-    /// Whether a container that is there already is better left alone: the API server may yet send
-    /// other labels of its pod, and the runtime keeps what it is answered.
-    fn awaits_labels(&self, pod: &Pod) -> bool {
-        self.learnt.waits_for_list() && self.plugin.pods.awaits(pod.uid)
-    }
-
     fn learn(&mut self, learnt: Option<RuntimeContainer>) {
         learnt.into_iter().for_each(|learnt| self.learnt.add(learnt));
     }
 
-    fn policy(&self) -> Arc<herder_model::rules::matching::Policy> {
+    fn policy(&self) -> Arc<Policy> {
         self.plugin.policies.borrow().clone()
     }
 

@@ -182,9 +182,14 @@ async fn what_was_there_before_the_agent_waits_for_the_first_list() {
         ContainerRequest { resources: Some(resources("1")), ..about(pod(), container(1, 5)) };
     let update = update.encode_to_vec();
     assert_eq!(runtime.ask("UpdateContainer", update.clone()).await, Bytes::new());
-    // What is made meanwhile has to be right from its first instruction.
+    // What is made meanwhile has to be right from its first instruction. Its pod's other containers
+    // have the same labels, so that these still wait.
     assert_eq!(runtime.create(&about(pod(), container(2, 0))).await.as_deref(), Some("0"));
-    assert!(scene.learnt().await[0].pod.labels.is_some());
+    let learnt = scene.learnt().await.remove(0);
+    assert_eq!((learnt.pod.labels.as_ref(), learnt.instead_of), (None, Some(true)));
+    runtime.ask("PostStartContainer", about(pod(), container(2, 77)).encode_to_vec()).await;
+    let learnt = scene.learnt().await.remove(0);
+    assert_eq!((learnt.pod.labels.as_ref(), learnt.init), (None, Some(77)));
 
     let labelled = super::pod_from_sandbox(&pod()).map(Box::new).unwrap();
     scene.pods.apply(&herder_model::pods::Event::ListStarted);
