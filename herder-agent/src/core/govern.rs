@@ -51,6 +51,14 @@ impl Core {
             self.cgroups.tree.refuse(Role::Other, 1);
             return;
         }
+        // Nothing has announced what a directory was found to contain: it may have a past.
+        if let Some(id) = made.id
+            && self.source.only_counts()
+            && self.cgroups.existed(id)
+        {
+            let role = self.subjects.role(&made.path);
+            return self.take_found(id, &made.path, role, self.clock.now());
+        }
         let is_sought =
             made.base == Base::Hierarchy && self.cgroups.begins_at != CgroupId::HIERARCHY_ROOT;
         let id = made.id.or_else(|| self.files.id(&made.path).filter(|_| !is_sought));

@@ -110,7 +110,7 @@ fn what_waits_behind_thousands_of_cgroups_is_reported_at_the_end() {
 #[test]
 fn what_a_new_cgroup_contains_already_is_taken_at_once() {
     let mut node = single("counted-below", "/new/below");
-    fs::create_dir_all(node.directory("/new/below")).unwrap();
+    fs::create_dir(node.directory("/new")).unwrap();
     make(&node.directory("/"), "/new/below");
     write(&node.directory("/"), "/new/below", "memory.oom.group", "1");
     node.turn();
@@ -121,7 +121,7 @@ fn what_a_new_cgroup_contains_already_is_taken_at_once() {
 #[test]
 fn what_a_new_cgroup_contains_already_is_new_to_a_walk_too() {
     let mut node = single("counted-below-new", "/new/below");
-    fs::create_dir_all(node.directory("/new/below")).unwrap();
+    fs::create_dir(node.directory("/new")).unwrap();
     make(&node.directory("/"), "/new/below");
     node.core.begin().unwrap();
     write(&node.directory("/"), "/new/below", "memory.oom.group", "1");
@@ -129,6 +129,32 @@ fn what_a_new_cgroup_contains_already_is_new_to_a_walk_too() {
     assert_eq!(node.value_of("/new/below"), "0");
     node.rules_are("rules: []");
     assert_eq!(node.value_of("/new/below"), "1");
+}
+
+/// A part of the first walk is watched before the next is taken, and what is in its directories comes
+/// first. A 0 there is the value to restore, whatever has written 1 since.
+#[test]
+fn what_is_found_in_directories_at_the_start_was_there_before() {
+    // More than one part, wherever the walk begins.
+    let paths: Vec<_> = (0..100).map(|number| format!("/{number}/one")).collect();
+    let before = |root: &Path| {
+        for path in &paths {
+            make(root, path);
+        }
+        counts(root)
+    };
+    let rules = "rules: [{ name: one, cgroups: [\"/*/one\"], oomGroup: single-process }]";
+    let mut node = Node::with_source("counted-start", rules, before);
+    let values = |node: &Node| paths.iter().map(|path| node.value_of(path)).collect::<String>();
+    for path in &paths {
+        write(&node.directory("/"), path, "memory.oom.group", "1");
+    }
+    node.core.begin().unwrap();
+    // Some are looked at in each.
+    (0..50).for_each(|_| node.turn());
+    assert_eq!(values(&node), "0".repeat(100));
+    node.rules_are("rules: []");
+    assert_eq!(values(&node), "0".repeat(100));
 }
 
 /// What was there before the agent has its past, whenever it is found; what was made since has not.
@@ -167,8 +193,8 @@ fn what_was_reported_of_a_cgroup_that_seemed_to_be_gone_is_not_reported_again() 
     let mut node = node("counted-back");
     node.turn();
     let there = node.directory("/since");
-    fs::create_dir(&there).unwrap();
     make(&node.directory("/"), "/since");
+    node.core.begin().unwrap();
     let counts = |node: &mut Node, kills| {
         node.counted("/since", kills);
         node.turn();
@@ -199,7 +225,6 @@ fn a_kill_before_a_restart_by_the_agent_did_not_end_the_container() {
     );
     let root = node.directory("/");
     for path in ["/apps/first", "/apps/second"] {
-        fs::create_dir_all(node.directory(path)).unwrap();
         make(&root, path);
         node.has_kill(path);
     }
