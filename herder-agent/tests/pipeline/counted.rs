@@ -6,7 +6,10 @@ use super::{
     node::{Node, SINGLE, container},
     walks::{bound_by_modes, mode},
 };
-use herder_agent::inside::kernel::source::{MemoryEvents, Source};
+use herder_agent::inside::{
+    enforce::restart_channel,
+    kernel::source::{MemoryEvents, Source},
+};
 use herder_model::oom::{Kind, Limit};
 use std::{fs, path::Path, time::Duration};
 
@@ -214,11 +217,11 @@ fn what_was_reported_of_a_cgroup_that_seemed_to_be_gone_is_not_reported_again() 
     assert_eq!(counts(&mut node, 3), 3);
 }
 
-/// That it has no process then says nothing about the kill.
-#[test]
-fn a_kill_before_a_restart_by_the_agent_did_not_end_the_container() {
+/// A node without the programs on which two containers are to be restarted. The first was, and the
+/// second waits for that, with one more kill.
+fn with_one_restarted(name: &str) -> Node {
     let mut node = Node::with_source(
-        "counted-restart",
+        name,
         "rules: [{ name: web, cgroups: [\"/apps/*\"], oomGroup: single-process, \
          escalate: { after: 2, within: 1m, to: restart } }]",
         counts,
@@ -240,13 +243,36 @@ fn a_kill_before_a_restart_by_the_agent_did_not_end_the_container() {
     node.pass(Duration::from_secs(7));
     node.counted("/apps/second", 3);
     node.turn();
+    node
+}
+
+fn kinds(node: &Node) -> Vec<Kind> {
+    node.kills().iter().map(|kill| kill.kind).collect()
+}
+
+/// That it has no process then says nothing about the kill.
+#[test]
+fn a_kill_before_a_restart_by_the_agent_did_not_end_the_container() {
+    let mut node = with_one_restarted("counted-restart");
     node.pass(Duration::from_secs(1));
     node.restart();
     assert_eq!(node.killed("/apps/second"), "1");
-    write(&root, "/apps/second", "cgroup.events", "populated 0\n");
+    write(&node.directory("/"), "/apps/second", "cgroup.events", "populated 0\n");
     node.pass(Duration::from_secs(2));
-    let kinds: Vec<_> = node.kills().iter().map(|kill| kill.kind).collect();
-    assert_eq!(kinds, [Kind::Subprocess; 5]);
+    assert_eq!(kinds(&node), [Kind::Subprocess; 5]);
+}
+
+/// Nothing but the kill ends it then.
+#[test]
+fn a_kill_before_a_restart_that_was_not_ordered_may_have_ended_the_container() {
+    let mut node = with_one_restarted("counted-not-restarted");
+    // What writes restarts has ended.
+    node.restarts = restart_channel().1;
+    node.pass(Duration::from_secs(1));
+    assert_eq!(escalations(&node, "restart", "error"), Some(1.0));
+    write(&node.directory("/"), "/apps/second", "cgroup.events", "populated 0\n");
+    node.pass(Duration::from_secs(2));
+    assert_eq!(kinds(&node)[4..], [Kind::Init]);
 }
 
 /// What has processes there is another container.
