@@ -155,8 +155,10 @@ impl Core {
             return self.restarted(Restarted { of, result: Err(RestartError::Revoked) });
         };
         let (now, subjects) = (self.clock.now(), &self.subjects);
-        self.source.will_end(of.id, &of.path, now, &|path| subjects.container_of(path));
-        let asked = self.enforcer.restart(of, lease).and_then(|order| self.restarts.ask(order));
+        let (id, path) = (of.id, of.path.clone());
+        let will_end = || self.source.will_end(id, &path, now, &|path| subjects.container_of(path));
+        let order = self.enforcer.restart(of, lease);
+        let asked = order.and_then(|order| self.restarts.ask(order, will_end));
         if let Err(failed) = asked {
             self.restarted(failed);
         }

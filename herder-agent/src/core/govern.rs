@@ -4,7 +4,7 @@
 use super::{Core, appearing::Announced};
 use crate::{
     enforce::{Origin, Place},
-    kernel::source::Queue,
+    kernel::source::{MOST_AT_ONCE, Queue},
     runtime::roles::RoleRequest,
 };
 use herder_model::{
@@ -15,16 +15,22 @@ use herder_model::{
 };
 use std::{collections::HashSet, sync::Arc};
 
-/// How often the source is asked for cgroups before anything else gets a turn. That is more than a
-/// ring buffer holds, or a queue of inotify, so that only what was made meanwhile is left.
-const POLLS_AT_ONCE: usize = 64;
+/// Events of cgroups that are taken before anything else gets a turn, about. That is more than the
+/// programs' ring buffer holds, and as many as inotify queues by default, so that only what was made
+/// meanwhile is left.
+const MOST_TAKEN: usize = 16 << 10;
+
+/// How often the source is asked for them. Not every record is an event.
+const POLLS_AT_ONCE: usize = MOST_TAKEN / MOST_AT_ONCE;
 
 impl Core {
     /// Takes the kernel's events of cgroups. A process that makes them faster than they are taken
     /// keeps nothing else waiting; the next turn goes on.
     pub(super) fn take_cgroups(&mut self) {
+        let mut taken = 0;
         for _ in 0..POLLS_AT_ONCE {
             let polled = self.poll(Queue::Cgroups);
+            taken += polled.events.len();
             for event in polled.events {
                 match event {
                     Event::CgroupMade(made) => self.cgroup_made(made),
@@ -36,7 +42,7 @@ impl Core {
                 }
             }
             self.cgroups.has_more = polled.more;
-            if !polled.more {
+            if !polled.more || taken >= MOST_TAKEN {
                 break;
             }
         }
@@ -50,6 +56,14 @@ impl Core {
             // A kill in it is attributed to a cgroup above it, and a walk finds its path.
             self.cgroups.tree.refuse(Role::Other, 1);
             return;
+        }
+        // Nothing has announced what a directory was found to contain: it may have a past.
+        if let Some(id) = made.id
+            && self.source.only_counts()
+            && self.cgroups.existed(id)
+        {
+            let role = self.subjects.role(&made.path);
+            return self.take_found(id, &made.path, role, self.clock.now());
         }
         let is_sought =
             made.base == Base::Hierarchy && self.cgroups.begins_at != CgroupId::HIERARCHY_ROOT;

@@ -76,11 +76,9 @@ impl Core {
                         fighting = true;
                     }
                 }
-                result = readable(cgroups.as_ref()) => {
-                    // All is read below. Events that come meanwhile are signalled again.
-                    result?.drained();
-                    self.take_cgroups();
-                }
+                // The turn takes them, and the next what it leaves. Those that come meanwhile are
+                // signalled again.
+                guard = readable(cgroups.as_ref()) => guard?.drained(),
                 // What is due is done in this turn, after a look for corrections.
                 () = yield_now(), if is_due => {}
                 () = sleep(from(now, due)), if due.is_some() && !is_due => {}

@@ -119,8 +119,15 @@ impl Core {
         }
     }
 
-    fn take_found(&mut self, id: CgroupId, path: &CgroupPath, role: Role, began: Monotonic) {
-        if self.cgroups.tree.listed(id, path.clone(), role, began) {
+    /// Takes one that was there before it was found, at this time.
+    pub(super) fn take_found(
+        &mut self,
+        id: CgroupId,
+        path: &CgroupPath,
+        role: Role,
+        at: Monotonic,
+    ) {
+        if self.cgroups.tree.listed(id, path.clone(), role, at) {
             self.appears(id, path, self.cgroups.existed(id));
         }
     }

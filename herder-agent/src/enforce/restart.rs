@@ -66,14 +66,15 @@ impl RestartRequest {
 pub struct RestartRequests(Option<mpsc::Sender<RestartRequest>>);
 
 impl RestartRequests {
-    /// Orders one, without waiting. The node has one at a time, so there is room.
-    pub fn ask(&self, request: RestartRequest) -> Result<(), Restarted> {
-        let of = request.of.clone();
-        let sent = self.0.as_ref().map(|to| to.try_send(request));
-        match sent {
-            Some(Ok(())) => Ok(()),
-            _ => Err(Restarted { of, result: Err(RestartError::NoWriter) }),
-        }
+    /// Orders one, without waiting. The node has one at a time, so there is room. `before` is done
+    /// only if it is ordered, and before that.
+    pub fn ask(&self, request: RestartRequest, before: impl FnOnce()) -> Result<(), Restarted> {
+        let Some(Ok(room)) = self.0.as_ref().map(mpsc::Sender::try_reserve) else {
+            return Err(Restarted { of: request.of, result: Err(RestartError::NoWriter) });
+        };
+        before();
+        room.send(request);
+        Ok(())
     }
 }
 

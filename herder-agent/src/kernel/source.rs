@@ -134,11 +134,11 @@ pub enum Queue {
         /// Kills that are put together from counts wait for their container's fate until this.
         until: Monotonic,
     },
-    /// Made and removed cgroups: [`MOST_AT_ONCE`], about.
+    /// Made and removed cgroups: some at a time.
     Cgroups,
 }
 
-/// Events of cgroups that are kept at once.
+/// Records of cgroups that one poll of the programs takes.
 pub const MOST_AT_ONCE: usize = 256;
 
 /// What a poll gave.

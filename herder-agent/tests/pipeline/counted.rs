@@ -6,7 +6,10 @@ use super::{
     node::{Node, SINGLE, container},
     walks::{bound_by_modes, mode},
 };
-use herder_agent::inside::kernel::source::{MemoryEvents, Source};
+use herder_agent::inside::{
+    enforce::restart_channel,
+    kernel::source::{MemoryEvents, Source},
+};
 use herder_model::oom::{Kind, Limit};
 use std::{fs, path::Path, time::Duration};
 
@@ -110,7 +113,7 @@ fn what_waits_behind_thousands_of_cgroups_is_reported_at_the_end() {
 #[test]
 fn what_a_new_cgroup_contains_already_is_taken_at_once() {
     let mut node = single("counted-below", "/new/below");
-    fs::create_dir_all(node.directory("/new/below")).unwrap();
+    fs::create_dir(node.directory("/new")).unwrap();
     make(&node.directory("/"), "/new/below");
     write(&node.directory("/"), "/new/below", "memory.oom.group", "1");
     node.turn();
@@ -121,7 +124,7 @@ fn what_a_new_cgroup_contains_already_is_taken_at_once() {
 #[test]
 fn what_a_new_cgroup_contains_already_is_new_to_a_walk_too() {
     let mut node = single("counted-below-new", "/new/below");
-    fs::create_dir_all(node.directory("/new/below")).unwrap();
+    fs::create_dir(node.directory("/new")).unwrap();
     make(&node.directory("/"), "/new/below");
     node.core.begin().unwrap();
     write(&node.directory("/"), "/new/below", "memory.oom.group", "1");
@@ -129,6 +132,32 @@ fn what_a_new_cgroup_contains_already_is_new_to_a_walk_too() {
     assert_eq!(node.value_of("/new/below"), "0");
     node.rules_are("rules: []");
     assert_eq!(node.value_of("/new/below"), "1");
+}
+
+/// A part of the first walk is watched before the next is taken, and what is in its directories comes
+/// first. A 0 there is the value to restore, whatever has written 1 since.
+#[test]
+fn what_is_found_in_directories_at_the_start_was_there_before() {
+    // More than one part, wherever the walk begins.
+    let paths: Vec<_> = (0..100).map(|number| format!("/{number}/one")).collect();
+    let before = |root: &Path| {
+        for path in &paths {
+            make(root, path);
+        }
+        counts(root)
+    };
+    let rules = "rules: [{ name: one, cgroups: [\"/*/one\"], oomGroup: single-process }]";
+    let mut node = Node::with_source("counted-start", rules, before);
+    let values = |node: &Node| paths.iter().map(|path| node.value_of(path)).collect::<String>();
+    for path in &paths {
+        write(&node.directory("/"), path, "memory.oom.group", "1");
+    }
+    node.core.begin().unwrap();
+    // Some are looked at in each.
+    (0..50).for_each(|_| node.turn());
+    assert_eq!(values(&node), "0".repeat(100));
+    node.rules_are("rules: []");
+    assert_eq!(values(&node), "0".repeat(100));
 }
 
 /// What was there before the agent has its past, whenever it is found; what was made since has not.
@@ -167,8 +196,8 @@ fn what_was_reported_of_a_cgroup_that_seemed_to_be_gone_is_not_reported_again() 
     let mut node = node("counted-back");
     node.turn();
     let there = node.directory("/since");
-    fs::create_dir(&there).unwrap();
     make(&node.directory("/"), "/since");
+    node.core.begin().unwrap();
     let counts = |node: &mut Node, kills| {
         node.counted("/since", kills);
         node.turn();
@@ -188,18 +217,17 @@ fn what_was_reported_of_a_cgroup_that_seemed_to_be_gone_is_not_reported_again() 
     assert_eq!(counts(&mut node, 3), 3);
 }
 
-/// That it has no process then says nothing about the kill.
-#[test]
-fn a_kill_before_a_restart_by_the_agent_did_not_end_the_container() {
+/// A node without the programs on which two containers are to be restarted. The first was, and the
+/// second waits for that, with one more kill.
+fn with_one_restarted(name: &str) -> Node {
     let mut node = Node::with_source(
-        "counted-restart",
+        name,
         "rules: [{ name: web, cgroups: [\"/apps/*\"], oomGroup: single-process, \
          escalate: { after: 2, within: 1m, to: restart } }]",
         counts,
     );
     let root = node.directory("/");
     for path in ["/apps/first", "/apps/second"] {
-        fs::create_dir_all(node.directory(path)).unwrap();
         make(&root, path);
         node.has_kill(path);
     }
@@ -215,13 +243,36 @@ fn a_kill_before_a_restart_by_the_agent_did_not_end_the_container() {
     node.pass(Duration::from_secs(7));
     node.counted("/apps/second", 3);
     node.turn();
+    node
+}
+
+fn kinds(node: &Node) -> Vec<Kind> {
+    node.kills().iter().map(|kill| kill.kind).collect()
+}
+
+/// That it has no process then says nothing about the kill.
+#[test]
+fn a_kill_before_a_restart_by_the_agent_did_not_end_the_container() {
+    let mut node = with_one_restarted("counted-restart");
     node.pass(Duration::from_secs(1));
     node.restart();
     assert_eq!(node.killed("/apps/second"), "1");
-    write(&root, "/apps/second", "cgroup.events", "populated 0\n");
+    write(&node.directory("/"), "/apps/second", "cgroup.events", "populated 0\n");
     node.pass(Duration::from_secs(2));
-    let kinds: Vec<_> = node.kills().iter().map(|kill| kill.kind).collect();
-    assert_eq!(kinds, [Kind::Subprocess; 5]);
+    assert_eq!(kinds(&node), [Kind::Subprocess; 5]);
+}
+
+/// Nothing but the kill ends it then.
+#[test]
+fn a_kill_before_a_restart_that_was_not_ordered_may_have_ended_the_container() {
+    let mut node = with_one_restarted("counted-not-restarted");
+    // What writes restarts has ended.
+    node.restarts = restart_channel().1;
+    node.pass(Duration::from_secs(1));
+    assert_eq!(escalations(&node, "restart", "error"), Some(1.0));
+    write(&node.directory("/"), "/apps/second", "cgroup.events", "populated 0\n");
+    node.pass(Duration::from_secs(2));
+    assert_eq!(kinds(&node)[4..], [Kind::Init]);
 }
 
 /// What has processes there is another container.

@@ -20,7 +20,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -182,8 +182,13 @@ async fn a_walk_comes_while_cgroups_are_made_unseen_in_each_turn() {
     run(node.core, ready, governed).await.unwrap();
 }
 
-/// One that from some moment on has always one more cgroup to report.
-struct Endless(Box<dyn Source>, Arc<AtomicBool>);
+/// One that from some moment on has always so many more cgroups to report, and counts them.
+struct Endless {
+    source: Box<dyn Source>,
+    begins: Arc<AtomicBool>,
+    at_once: usize,
+    given: Arc<AtomicUsize>,
+}
 
 impl Source for Endless {
     fn name(&self) -> &'static str {
@@ -191,7 +196,7 @@ impl Source for Endless {
     }
 
     fn traced(&self) -> Traced {
-        self.0.traced()
+        self.source.traced()
     }
 
     fn descriptors(&self) -> Descriptors<'_> {
@@ -199,27 +204,39 @@ impl Source for Endless {
     }
 
     fn poll(&mut self, queue: Queue, now: Monotonic, container_of: ContainerOf<'_>) -> Polled {
-        if queue == Queue::Cgroups && self.1.load(Ordering::Relaxed) {
-            return Polled { events: vec![Event::CgroupOutside], more: true, ..Polled::default() };
+        if queue == Queue::Cgroups && self.begins.load(Ordering::Relaxed) {
+            self.given.fetch_add(self.at_once, Ordering::Relaxed);
+            let events = vec![Event::CgroupOutside; self.at_once];
+            return Polled { events, more: true, ..Polled::default() };
         }
-        self.0.poll(queue, now, container_of)
+        self.source.poll(queue, now, container_of)
     }
 }
 
 /// Nor does what is still to be read wait for a notification: that of the first has been taken.
 #[test]
 fn a_kill_is_reported_while_cgroups_are_made_without_end() {
-    let (kernel, begins) = (Kernel::default(), Arc::<AtomicBool>::default());
-    let source = Endless(kernel.source(), begins.clone());
-    let mut node = Node::with_source("endless", GROUP, |_| Box::new(source));
-    node.kernel = kernel;
-    node.pods_are('a');
-    begins.store(true, Ordering::Relaxed);
-    node.subprocess_dies(5);
-    node.core.turn(None, true);
-    assert_eq!(node.kill().victim.pid, Some(100));
-    assert!(node.core.next_deadline().is_some_and(|due| due <= node.clock.now()));
-    begins.store(false, Ordering::Relaxed);
-    node.turn();
-    assert!(node.core.next_deadline().is_none_or(|due| due > node.clock.now()));
+    for at_once in [1, 1024] {
+        let (kernel, begins) = (Kernel::default(), Arc::<AtomicBool>::default());
+        let given = Arc::<AtomicUsize>::default();
+        let source = Endless {
+            source: kernel.source(),
+            begins: begins.clone(),
+            at_once,
+            given: given.clone(),
+        };
+        let mut node = Node::with_source("endless", GROUP, |_| Box::new(source));
+        node.kernel = kernel;
+        node.pods_are('a');
+        begins.store(true, Ordering::Relaxed);
+        node.subprocess_dies(5);
+        node.core.turn(None, true);
+        assert_eq!(node.kill().victim.pid, Some(100));
+        // What the longest queue of inotify holds.
+        assert!(given.load(Ordering::Relaxed) <= 16 << 10, "{given:?} in one turn");
+        assert!(node.core.next_deadline().is_some_and(|due| due <= node.clock.now()));
+        begins.store(false, Ordering::Relaxed);
+        node.turn();
+        assert!(node.core.next_deadline().is_none_or(|due| due > node.clock.now()));
+    }
 }

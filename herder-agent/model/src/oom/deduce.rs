@@ -127,8 +127,9 @@ impl CountAssembler {
         }
         let by_file = place.oom_group.filter(|_| counts.oom_group_kill.is_none());
         let by_file = by_file.map(|(id, path)| Sign { id, path: path.clone(), at: now });
-        let is_same =
-            |open: &&mut Open| open.container == *place.container && open.id == place.container_id;
+        let is_same = |open: &&mut Open| {
+            open.container == *place.container && open.id == place.container_id && !open.survived
+        };
         match self.open.iter_mut().find(is_same) {
             Some(open) => {
                 open.victims.push((place.id, killed));

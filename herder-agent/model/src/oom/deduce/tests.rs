@@ -24,10 +24,12 @@ struct Story(CountAssembler);
 impl Story {
     fn read(&mut self, id: u64, at: &str, counts: Counts, oom_group: bool, now: Duration) {
         let (path, container) = (path(at), path("/pod/c"));
-        let container = if path.is_within(&container) { &container } else { &path };
+        let is_inside = path.is_within(&container);
+        let container = if is_inside { &container } else { &path };
+        let container_id = Some(if is_inside { CONTAINER } else { CgroupId(id) });
         let oom_group = oom_group.then_some((CgroupId(id), &path));
         self.0.read(
-            Place { id: CgroupId(id), path: &path, container, container_id: None, oom_group },
+            Place { id: CgroupId(id), path: &path, container, container_id, oom_group },
             counts,
             after(now),
         );
@@ -92,6 +94,17 @@ fn of_several_the_last_ends_the_container() {
     story.container(counts(3, 3, Some(0)), 50 * MS);
     let kills = story.settle(GATHER, true);
     assert_eq!(reported(&kills), [(1, false, false), (1, false, false), (1, false, true)]);
+}
+
+/// It was alive before the agent was about to end it. That says nothing about a kill since.
+#[test]
+fn what_a_container_has_survived_says_nothing_about_a_later_kill() {
+    let mut story = Story::default();
+    story.container(counts(1, 1, Some(0)), BEGIN);
+    story.0.survived(CONTAINER);
+    story.container(counts(2, 2, Some(0)), 50 * MS);
+    assert_eq!(reported(&story.settle(GATHER, true)), [(1, false, false)]);
+    assert_eq!(reported(&story.settle(50 * MS + GATHER, true)), [(1, false, true)]);
 }
 
 /// The kernel counts the chosen victim twice (facts of 6.1: a group of two says 3).
