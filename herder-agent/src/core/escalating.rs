@@ -77,8 +77,9 @@ impl Core {
         let if_raised = target.escalate_unless_sandbox.take();
         let Some(escalate) = target.escalate.or(if_raised) else {
             self.escalations.forget(id);
-            // Else another rule may follow from its name.
-            if !self.subjects.naming.awaits_name(path) {
+            // Else another rule, or an annotation, may follow from its name or its pod's labels.
+            let naming = &self.subjects.naming;
+            if !naming.awaits_name(path) && !naming.awaits_labels(path) {
                 self.escalations.forget_left(id);
             }
             return target;
