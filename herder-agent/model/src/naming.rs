@@ -23,7 +23,7 @@ use crate::{
         Event, Pod,
         store::{PodChange, PodStore},
     },
-    rules::matching::{PodSubject, Policy, Subject, Target, Verdict},
+    rules::matching::{PodSubject, Policy, Subject, SubjectPod, Target, Verdict},
 };
 use elimination::Patience;
 use runtime::{RuntimeContainer, RuntimeContainers};
@@ -336,11 +336,13 @@ impl Naming {
         let pod_cgroup = self.pod_cgroup(path);
         let (Some(cgroup), Some(container)) = (&pod_cgroup, pod_cgroup.as_ref().and_then(own))
         else {
-            return policy.decide(&Subject { cgroup: path, pod: None });
+            return policy.decide(&Subject { cgroup: path, pod: SubjectPod::None });
         };
         let named = self.named_cgroup(cgroup);
         let name = named.as_ref().and_then(|named| named.name);
-        let pod = named.as_ref().map(|named| PodSubject { pod: named.pod, container: name });
+        let pod = named.as_ref().map_or(SubjectPod::Unknown, |named| {
+            SubjectPod::Known(PodSubject { pod: named.pod, container: name })
+        });
         match policy.decide(&Subject { cgroup: path, pod }) {
             // Until its name is known a container may be the pod's sandbox, which
             // has 0 and is never given another value.

@@ -17,7 +17,7 @@ use herder_model::{
     owner::path::PodCgroup,
     pods::{Event, LARGEST_LABELS, LONGEST_ANNOTATION, Pod, store::PodStore, wire::PodObject},
     rules::{
-        matching::{PodSubject, Policy, Subject, Verdict},
+        matching::{PodSubject, Policy, Subject, SubjectPod, Verdict},
         parse::Config,
     },
 };
@@ -67,7 +67,7 @@ fn wanted(annotation: &str, container: &str) -> Verdict {
     let mut pod = trimmed(br#"{"metadata":{"name":"a","namespace":"b","uid":"2c39abf0-f543-4c05-8cfe-3839410aef01"}}"#).unwrap();
     pod.oom_group = Some(annotation.into());
     let cgroup = CgroupPath::root();
-    let pod = Some(PodSubject { pod: &pod, container: Some(container) });
+    let pod = SubjectPod::Known(PodSubject { pod: &pod, container: Some(container) });
     Policy::default().decide(&Subject { cgroup: &cgroup, pod })
 }
 
@@ -122,7 +122,7 @@ pub(crate) fn config(input: &[u8]) {
             let pod = trimmed(include_bytes!("../corpus/pod/small")).unwrap();
             let cgroup = CgroupPath::parse(b"/system.slice/docker-1.scope/container").unwrap();
             for container in [Some("worker"), None] {
-                let pod = Some(PodSubject { pod: &pod, container });
+                let pod = SubjectPod::Known(PodSubject { pod: &pod, container });
                 policy.decide(&Subject { cgroup: &cgroup, pod });
             }
         }

@@ -8,7 +8,7 @@ use herder_model::{
     pods::OOM_GROUP_ANNOTATION,
     rules::{
         annotation,
-        matching::{Policy, Subject, Verdict},
+        matching::{Policy, Subject, SubjectPod, Verdict},
         parse::Config,
     },
 };
@@ -49,7 +49,7 @@ fn rules_for_podman_leave_its_monitor_alone() {
         for id in ["0123456789abcdef".repeat(4), "c0ffee00".repeat(8), "d".repeat(64)] {
             let verdict = |name: String| {
                 let path = CgroupPath::parse(format!("/machine.slice/{name}").as_bytes()).unwrap();
-                policy.decide(&Subject { cgroup: &path, pod: None })
+                policy.decide(&Subject { cgroup: &path, pod: SubjectPod::None })
             };
             let container = verdict(format!("libpod-{id}.scope"));
             assert!(matches!(container, Verdict::Matched(_)), "{place}: {container:?}");

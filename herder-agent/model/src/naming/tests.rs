@@ -213,6 +213,27 @@ fn without_kubernetes_all_is_the_hosts() {
     assert_eq!(decided(&naming, &policy, &path('a')), "c 1");
 }
 
+/// A rule for cgroups must not take what an earlier one for pods leaves alone, not even until
+/// the pods are known.
+#[test]
+fn a_container_of_an_unknown_pod_waits_for_the_first_rule_for_pods() {
+    let cgroups = "{name: cg, cgroups: ['/kubepods/**'], oomGroup: single-process}";
+    let of_pods = "{name: shop, pods: {namespaces: [shop]}, oomGroup: leave}";
+    let pods_first = policy(&format!("rules: [{of_pods}, {cgroups}]"));
+    let cgroups_first = policy(&format!("rules: [{cgroups}, {of_pods}]"));
+    let mut naming = naming();
+    naming.made(CgroupId(1), &path('a'));
+    assert_eq!(decided(&naming, &pods_first, &path('a')), "-");
+    assert_eq!(decided(&naming, &cgroups_first, &path('a')), "cg 0", "no pod is needed");
+    let below = path('a').child(b"made").unwrap();
+    assert_eq!(decided(&naming, &pods_first, &below), "cg 0", "no container of a pod");
+    naming.apply(pod(&[], &Value::Null), Monotonic::ZERO);
+    assert_eq!(decided(&naming, &pods_first, &path('a')), "shop leave");
+
+    let without_kubernetes = Naming::new(false);
+    assert_eq!(decided(&without_kubernetes, &pods_first, &path('a')), "cg 0", "no pod will come");
+}
+
 /// What the runtime reports about the container of this letter.
 fn learnt(letter: char, name: &str, label: &str) -> RuntimeContainer {
     let pod = Arc::new(Pod {

@@ -50,8 +50,19 @@ impl Target {
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     pub cgroup: &'a CgroupPath,
-    /// The container it is, if it is one of a pod that is known.
-    pub pod: Option<PodSubject<'a>>,
+    /// The pod whose container it is.
+    pub pod: SubjectPod<'a>,
+}
+
+/// The pod whose container a cgroup is.
+#[derive(Clone, Copy, Debug)]
+pub enum SubjectPod<'a> {
+    /// It is no container's of a pod.
+    None,
+    /// One that is not known yet, so that any rule for pods may be for it.
+    Unknown,
+    /// A known one.
+    Known(PodSubject<'a>),
 }
 
 /// A container of a pod.
@@ -132,9 +143,11 @@ impl Policy {
         for rule in &self.0.rules {
             let selected = match &rule.selects {
                 Selects::Cgroups(globs) => Some(selects_cgroup(globs, subject.cgroup)),
-                Selects::Pods(pods) => {
-                    subject.pod.map_or(Some(false), |pod| selects_pod(pods, pod))
-                }
+                Selects::Pods(pods) => match subject.pod {
+                    SubjectPod::None => Some(false),
+                    SubjectPod::Unknown => None,
+                    SubjectPod::Known(pod) => selects_pod(pods, pod),
+                },
             };
             match selected {
                 Some(true) => return verdict(&rule.name, rule.oom_group, rule.escalate),
@@ -143,8 +156,10 @@ impl Policy {
                 None => return Verdict::Unmatched,
             }
         }
-        let pod = subject.pod.filter(|_| self.0.pod_annotations == PodAnnotations::Allow);
-        let Some(pod) = pod else { return Verdict::Unmatched };
+        let (SubjectPod::Known(pod), PodAnnotations::Allow) = (subject.pod, self.0.pod_annotations)
+        else {
+            return Verdict::Unmatched;
+        };
         let (of, texts) = (pod.container.unwrap_or_default(), pod.pod);
         match annotation::all(texts.oom_group.as_deref(), texts.oom_escalate.as_deref(), of) {
             Ok((Some(oom_group), escalate)) => {

@@ -15,7 +15,7 @@ use herder_model::{
     escalation::To,
     owner::{Owner, kubelet::KubeletRoots, path::PodCgroup},
     rules::{
-        matching::{Policy, Subject, Target, Verdict},
+        matching::{Policy, Subject, SubjectPod, Target, Verdict},
         parse::{Config, Selects},
     },
 };
@@ -191,7 +191,7 @@ fn not_enforceable(state: &ContainerState, of: &str, why: &str) -> Finding {
 }
 
 fn decide(policy: &Policy, path: &CgroupPath) -> Verdict {
-    policy.decide(&Subject { cgroup: path, pod: None })
+    policy.decide(&Subject { cgroup: path, pod: SubjectPod::None })
 }
 
 /// Which rules match something now.

@@ -13,7 +13,7 @@ use herder_model::{
         OOM_ESCALATE_ANNOTATION, OOM_GROUP_ANNOTATION, Pod, addresses::Addresses, bounded,
         shortened,
     },
-    rules::matching::{PodSubject, Policy, Subject, Target, Verdict},
+    rules::matching::{PodSubject, Policy, Subject, SubjectPod, Target, Verdict},
 };
 use std::sync::Arc;
 
@@ -76,7 +76,8 @@ pub fn desired_adjustment(
     let path = container.linux.as_ref().map_or("", |linux| &linux.cgroups_path);
     let cgroup = cgroup(path, id).ok_or_else(|| AdjustError::CgroupsPath(path.to_owned()))?;
     let name = Some(container.name.as_str()).filter(|name| !name.is_empty());
-    let subject = Subject { cgroup: &cgroup, pod: Some(PodSubject { pod, container: name }) };
+    let pod = SubjectPod::Known(PodSubject { pod, container: name });
+    let subject = Subject { cgroup: &cgroup, pod };
     let Verdict::Matched(target) = policy.decide(&subject) else { return Ok(None) };
     Ok(Some(Wish { target, found: given.and_then(value) }))
 }

@@ -39,6 +39,7 @@ fn pod(namespace: &str, labels: &[(&str, &str)], annotation: Option<&str>) -> Po
 /// What is decided, in short.
 fn decided(policy: &Policy, cgroup: &str, pod: Option<PodSubject<'_>>) -> String {
     let cgroup = CgroupPath::parse(cgroup.as_bytes()).unwrap();
+    let pod = pod.map_or(SubjectPod::None, SubjectPod::Known);
     match policy.decide(&Subject { cgroup: &cgroup, pod }) {
         Verdict::Matched(target) => format!("{} {}", target.rule, u8::from(target.value)),
         Verdict::Leave { rule } => format!("{rule} leave"),
@@ -255,7 +256,7 @@ fn what_follows_repeated_kills_comes_from_what_decides_the_value() {
     let escalate = |namespace: &str, mode: Option<&str>| {
         let mut pod = pod(namespace, &[], mode);
         pod.oom_escalate = Some("2/1m=group".into());
-        let pod = Some(PodSubject { pod: &pod, container: Some("worker") });
+        let pod = SubjectPod::Known(PodSubject { pod: &pod, container: Some("worker") });
         match policy.decide(&Subject { cgroup: &CgroupPath::root(), pod }) {
             Verdict::Matched(target) => target.escalate.map(|it| it.to_string()),
             Verdict::BadAnnotation(error) => Some(error.annotation().into()),
