@@ -40,7 +40,9 @@ pub struct Occurrence {
 pub struct About {
     pub namespace: Box<str>,
     pub pod: Box<str>,
-    /// The uid that the API gave it, not the config hash of a static pod.
+    /// The uid by which `kubectl describe` looks for Events: of a static pod that of its manifest,
+    /// and not its mirror's (`PodDescriber.Describe()`, kubectl/pkg/describe/describe.go). The
+    /// kubelet's own Events have the same.
     pub uid: PodUid,
     pub container: Option<(ContainerKind, Box<str>)>,
 }
@@ -89,7 +91,7 @@ impl About {
         About {
             namespace: pod.namespace.clone(),
             pod: pod.name.clone(),
-            uid: pod.uid,
+            uid: pod.cgroup_uid(),
             container: container.map(|container| (container.kind, container.name.clone())),
         }
     }
@@ -121,5 +123,29 @@ impl Reason {
             Reason::OomGroupEnforced => "Normal",
             _ => "Warning",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use herder_model::pods::wire::PodObject;
+    use serde::Deserialize;
+
+    #[test]
+    fn an_event_of_a_static_pod_is_found_by_the_uid_of_its_manifest() {
+        #[derive(Deserialize)]
+        struct List {
+            items: Vec<PodObject>,
+        }
+        let raw = include_str!("../../tests/fixtures/k8s-wire/list-pods-node-1-mixed.body");
+        let list: List = serde_json::from_str(raw).unwrap();
+        let pods: Vec<_> = list.items.into_iter().filter_map(PodObject::trim).collect();
+        let uid = |name: &str| {
+            let pod = pods.iter().find(|pod| &*pod.name == name).unwrap();
+            About::new(pod, None).uid.to_string()
+        };
+        assert_eq!(uid("static-node-1"), "ca0757b5d25d60b3db9d57dce6d10c2d");
+        assert_eq!(uid("guaranteed"), "9bf8d537-a472-439b-ae40-17024ddb8ed1");
     }
 }
