@@ -65,8 +65,8 @@ pub struct Times {
     /// For the head of an answer, and for all of one that is no watch. The server itself
     /// gives up on such a request after 60 s (`--request-timeout`).
     pub answer: Duration,
-    /// Without a byte within an answer. A watch brings a bookmark every minute
-    /// and ends after 290 s.
+    /// Without a byte within an answer. A watch brings a bookmark every minute, so then two
+    /// are missing, and the connection is dead.
     pub silence: Duration,
     /// Between watches, and after failures.
     pub pace: Pace,
@@ -161,7 +161,7 @@ impl Default for Times {
     fn default() -> Self {
         Times {
             answer: Duration::from_secs(70),
-            silence: Duration::from_secs(310),
+            silence: Duration::from_secs(150),
             pace: Pace::default(),
         }
     }

@@ -266,20 +266,25 @@ impl Feed {
                 self.unanswered(&error, wait);
                 return Some(wait);
             }
-            (Stop::Failed(error), Some(_)) => self.broke_off(&error),
+            (Stop::Failed(error), Some(began)) => self.broke_off(&error, now - began),
             (Stop::Closed, began) => self.closed(began.unwrap_or(now), now),
         }
         Some(self.pauses.ended(self.answered.unwrap_or(now), now, random()))
     }
 
     fn closed(&mut self, began: Instant, now: Instant) {
-        if let Some(why) = self.unheard.ended(now - began, self.heard) {
+        let why = self.unheard.ended(now - began, self.heard);
+        self.list_again(why);
+    }
+
+    fn list_again(&mut self, why: Option<&str>) {
+        if let Some(why) = why {
             tracing::info!("The pods are listed again: {why}.");
             self.version = None;
         }
     }
 
-    fn broke_off(&mut self, error: &RequestError) {
+    fn broke_off(&mut self, error: &RequestError, lasted: Duration) {
         tracing::info!(
             server = self.server.url(),
             error = error.to_string(),
@@ -292,8 +297,11 @@ impl Feed {
                 self.streaming = false;
             }
         }
-        // What is not an API server's may have swallowed something.
-        if error.failure() != Failure::Cut {
+        if error.failure() == Failure::Cut {
+            let why = self.unheard.cut(lasted, self.heard);
+            self.list_again(why.filter(|_| self.version.is_some()));
+        } else {
+            // What is not an API server's may have swallowed something.
             self.version = None;
         }
     }

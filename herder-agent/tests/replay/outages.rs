@@ -130,6 +130,36 @@ async fn a_version_that_is_too_new_is_listed_after_some_empty_watches() {
     assert!(follower.server.asked()[4].line.contains("sendInitialEvents=true"));
 }
 
+/// A load balancer in front of such a cluster, which cuts each watch before a bookmark is due.
+#[tokio::test(start_paused = true)]
+async fn a_version_that_is_too_new_is_listed_after_some_watches_that_are_cut() {
+    let cut = || Reply::Cut(watch_of(&[]), Duration::from_secs(40));
+    let replies =
+        vec![whole("streaming-list"), cut(), cut(), cut(), cut(), open("streaming-list")];
+    let mut follower = follower_in_production(replies).await;
+    follower.until_asked(6).await;
+    let asked = follower.server.asked();
+    let listed: Vec<_> =
+        asked.iter().map(|asked| asked.line.contains("sendInitialEvents=true")).collect();
+    assert_eq!(listed, [true, false, false, false, false, true]);
+    assert_eq!(follower.server.failures()[..4], [Failure::Cut; 4]);
+}
+
+/// Its connection is dead, and nothing says so. A watch that brought nothing may be of a version
+/// that the server does not have.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_falls_silent_is_left_when_two_bookmarks_are_missing() {
+    for (watch, lists) in [(open("watch-pods-node-1"), false), (Reply::Open(watch_of(&[])), true)] {
+        let replies = vec![whole("streaming-list"), watch, open("streaming-list")];
+        let mut follower = follower_in_production(replies).await;
+        follower.until_asked(3).await;
+        let asked = follower.server.asked();
+        let silence = (asked[2].at - asked[1].at).as_secs();
+        assert!((150..155).contains(&silence), "{silence} s");
+        assert_eq!(asked[2].line.contains("sendInitialEvents=true"), lists, "{}", asked[2].line);
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_falls_silent_is_left() {
     let times = Times { silence: Duration::from_millis(500), pace: pace(), ..Times::default() };

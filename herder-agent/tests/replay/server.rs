@@ -13,7 +13,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    time::Instant,
+    time::{Instant, sleep},
 };
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -26,6 +26,8 @@ pub(crate) enum Reply {
     Whole(Vec<u8>),
     /// The recording, but the stream stays open instead of ending.
     Open(Vec<u8>),
+    /// The recording, and after so long the end of the connection.
+    Cut(Vec<u8>, Duration),
     /// Nothing: the connection is closed.
     Nothing,
     /// Nothing, to this request and all others for so long.
@@ -246,6 +248,13 @@ async fn serve(listener: TcpListener, replies: Vec<Reply>, asked: Arc<Mutex<Vec<
                 let open = bytes.strip_suffix(LAST_CHUNK).unwrap_or(&bytes);
                 send(&mut stream, open).await;
                 kept.push(stream);
+            }
+            Some(Reply::Cut(bytes, after)) => {
+                send(&mut stream, &bytes).await;
+                tokio::spawn(async move {
+                    sleep(after).await;
+                    drop(stream);
+                });
             }
             Some(Reply::Nothing) => drop(stream),
             Some(Reply::Away(time)) => away_until = Instant::now() + time,

@@ -11,32 +11,44 @@ const MOST: u32 = 3;
 const SHORT: Duration = Duration::from_secs(1);
 
 /// A server that has the version sends a bookmark each minute (`defaultBookmarkFrequency`,
-/// apiserver/pkg/storage/cacher/cacher.go).
-const BOOKMARKS: Duration = Duration::from_secs(150);
+/// apiserver/pkg/storage/cacher/cacher.go). It is a little less than the silence that ends a watch.
+const BOOKMARKS: Duration = Duration::from_secs(140);
 
-/// How many there were.
+/// What there was of them, one after the other.
 #[derive(Debug, Default)]
-pub(super) struct Unheard(u32);
+pub(super) struct Unheard {
+    at_once: u32,
+    /// How long they lasted together. What is between may cut them before a bookmark is due.
+    silence: Duration,
+}
 
 impl Unheard {
     /// A line was heard.
     pub(super) fn heard(&mut self) {
-        self.0 = 0;
+        *self = Unheard::default();
     }
 
     /// A watch has ended in good order after so long, with or without a line. Gives the reason to
     /// list the pods anew, if there is one.
     pub(super) fn ended(&mut self, lasted: Duration, heard: bool) -> Option<&'static str> {
-        if !heard && lasted >= BOOKMARKS {
-            self.0 = 0;
-            return Some("the API server had neither a change nor a bookmark for long");
+        self.at_once = if lasted < SHORT { self.at_once + 1 } else { 0 };
+        if self.at_once >= MOST {
+            *self = Unheard::default();
+            return Some("the API server ends each watch at once");
         }
-        self.0 = if lasted < SHORT { self.0 + 1 } else { 0 };
-        if self.0 < MOST {
+        self.cut(lasted, heard)
+    }
+
+    /// The same for a watch that broke off.
+    pub(super) fn cut(&mut self, lasted: Duration, heard: bool) -> Option<&'static str> {
+        if !heard {
+            self.silence += lasted;
+        }
+        if self.silence < BOOKMARKS {
             return None;
         }
-        self.0 = 0;
-        Some("the API server ends each watch at once")
+        *self = Unheard::default();
+        Some("the API server had neither a change nor a bookmark for long")
     }
 }
 
@@ -52,6 +64,7 @@ mod tests {
         let (none, short) = (Duration::ZERO, Some("the API server ends each watch at once"));
         let long = Some("the API server had neither a change nor a bookmark for long");
         let (minutes, second) = (Duration::from_secs(290), Duration::from_secs(2));
+        let minute = Duration::from_secs(60);
         let table: &[(&str, &[Watch])] = &[
             ("at once", &[(none, false, None), (none, false, None), (none, false, short)]),
             (
@@ -60,7 +73,8 @@ mod tests {
             ),
             ("as usual", &[(minutes, true, None), (minutes, true, None)]),
             ("long silence", &[(minutes, false, long), (minutes, false, long)]),
-            ("short silence", &[(Duration::from_secs(60), false, None)]),
+            ("short silence", &[(minute, false, None), (minute, false, None)]),
+            ("short ones", &[(minute, false, None), (minute, false, None), (minute, false, long)]),
         ];
         for (name, watches) in table {
             let mut unheard = Unheard::default();
@@ -73,5 +87,10 @@ mod tests {
             assert_eq!(unheard.ended(none, false), None);
             unheard.heard();
         }
+        for why in [None, None, None, long, None] {
+            assert_eq!(unheard.cut(Duration::from_secs(35), false), why);
+        }
+        unheard.heard();
+        assert_eq!(unheard.cut(minutes, true), None, "there was a line, and then nothing");
     }
 }
