@@ -262,6 +262,14 @@ impl Feed {
                 return Some(self.pauses.expired(now, random()));
             }
             (Stop::Failed(error), None) => {
+                // A proxy may hold a stream back, or end it with a page of its own. Where nothing
+                // answers, or a server refuses, LIST would not be answered either.
+                if matches!(
+                    error.failure(),
+                    Failure::Timeout | Failure::Server | Failure::Malformed
+                ) {
+                    self.list_failed();
+                }
                 let wait = self.pauses.unanswered(random());
                 self.unanswered(&error, wait);
                 return Some(wait);
@@ -290,19 +298,24 @@ impl Feed {
             error = error.to_string(),
             "The watch of the pods broke off; known pods stay in use."
         );
-        if self.version.is_none() {
-            self.failed_lists += 1;
-            if self.streaming && self.failed_lists >= STREAMING_TRIES {
-                tracing::info!("A streaming list did not complete; pods are read by LIST.");
-                self.streaming = false;
-            }
-        }
+        self.list_failed();
         if error.failure() == Failure::Cut {
             let why = self.unheard.cut(lasted, self.heard);
             self.list_again(why.filter(|_| self.version.is_some()));
         } else {
             // What is not an API server's may have swallowed something.
             self.version = None;
+        }
+    }
+
+    /// Counts a list that did not complete, if it was one.
+    fn list_failed(&mut self) {
+        if self.version.is_none() {
+            self.failed_lists += 1;
+            if self.streaming && self.failed_lists >= STREAMING_TRIES {
+                tracing::info!("A streaming list did not complete; pods are read by LIST.");
+                self.streaming = false;
+            }
         }
     }
 

@@ -216,6 +216,20 @@ async fn a_stream_that_never_completes_falls_back_to_the_list() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_never_answered_falls_back_to_the_list() {
+    let page = || answer("504 Gateway Timeout", "text/html", "<html>");
+    let replies = vec![page(), page(), page(), whole("list-pods-node-1")];
+    let mut follower = Follower::of(replies).await;
+    follower.until_synced().await;
+    assert!(!follower.server.asked()[3].line.contains("watch=true"));
+
+    let replies = vec![Reply::Nothing, Reply::Nothing, Reply::Nothing, open("streaming-list")];
+    let mut follower = Follower::of(replies).await;
+    follower.until_synced().await;
+    assert!(follower.server.asked()[3].line.contains("watch=true"), "no proxy is to blame");
+}
+
+#[tokio::test]
 async fn a_list_that_breaks_off_is_no_list() {
     let mut half = crate::server::recorded("list-pods-node-1-mixed");
     half.truncate(20_000);
