@@ -1,6 +1,6 @@
 //! Events, and all the ways in which a server does not take one.
 
-use super::server::{Asked, Reply, Server, no_answers, pace, recorded, whole};
+use super::server::{Asked, Reply, Server, answer, no_answers, pace, recorded, whole};
 use herder_agent::inside::kubernetes::{
     client::{Failure, Times},
     events::{
@@ -148,6 +148,24 @@ async fn what_is_no_answer_is_counted_and_tried_again() {
     let server = Server::play((0..TRIES).map(|_| page()).collect()).await;
     assert_eq!(send_to(&server, &["a"]).await, [Outcome::Failed(Failure::Malformed)]);
     assert_eq!(server.failures(), [Failure::Malformed; TRIES]);
+}
+
+/// Such as those of a webhook that fails. What comes behind does not wait for minutes.
+#[tokio::test]
+async fn an_event_that_the_server_fails_at_keeps_up_no_others_for_long() {
+    let status = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Internal error occurred: failed calling webhook","reason":"InternalError","code":500}"#;
+    let fails = || answer("500 Internal Server Error", "application/json", status);
+    let written = || whole("event-post-201");
+    let replies = vec![fails(), fails(), fails(), written(), written()];
+    let (outcomes, asked) = emit(replies, &["a", "b"]).await;
+    assert_eq!(outcomes, [Outcome::Failed(Failure::Server), Outcome::Created]);
+    assert_eq!(asked.len(), 4);
+
+    // A server that is away for a while is another matter.
+    let away = || answer("503 Service Unavailable", "text/html", "<html>");
+    let (outcomes, _) =
+        emit(vec![away(), away(), away(), away(), whole("event-post-201")], &["a"]).await;
+    assert_eq!(outcomes, [Outcome::Created]);
 }
 
 /// The answer of a server that deletes the namespace. Not recorded, but put

@@ -62,6 +62,11 @@ impl RequestError {
         RequestError::Watch { code, message: one_line(message) }
     }
 
+    /// Whether the server failed in what it was asked for, and may well do the rest.
+    pub fn is_internal(&self) -> bool {
+        matches!(self, RequestError::Refused { status: StatusCode::INTERNAL_SERVER_ERROR, .. })
+    }
+
     pub fn failure(&self) -> Failure {
         match self {
             RequestError::Unanswered(_) => Failure::Connection,

@@ -35,6 +35,11 @@ const QUEUE: usize = 128;
 /// default pace they take one to two minutes, client-go's 10 s apart two.
 const TRIES: u32 = 12;
 
+/// Tries where the server answers 500. That may be about this Event alone, as where an admission
+/// webhook fails, and those behind it wait meanwhile. A server or proxy that is overloaded or
+/// away for all has other numbers. client-go does not try again after either.
+const TRIES_AFTER_ERROR: u32 = 3;
+
 /// Longest answer that is read, bytes: an Event comes back, or a Status.
 const LARGEST_ANSWER: usize = 64 << 10;
 
@@ -272,6 +277,10 @@ impl EventWriter {
                 }
                 // Its answer was lost, but the Event was written.
                 Failure::Conflict if tries > 1 => return Outcome::Created,
+                failure @ Failure::Server if error.is_internal() && tries >= TRIES_AFTER_ERROR => {
+                    self.give_up(outgoing, &error);
+                    return Outcome::Failed(failure);
+                }
                 Failure::Throttled
                 | Failure::Unauthorized
                 | Failure::Server
