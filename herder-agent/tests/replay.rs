@@ -15,3 +15,5 @@ mod pods;
 mod reached;
 #[path = "replay/server.rs"]
 mod server;
+#[path = "replay/storms.rs"]
+mod storms;

@@ -134,8 +134,7 @@ async fn a_version_that_is_too_new_is_listed_after_some_empty_watches() {
 #[tokio::test(start_paused = true)]
 async fn a_version_that_is_too_new_is_listed_after_some_watches_that_are_cut() {
     let cut = || Reply::Cut(watch_of(&[]), Duration::from_secs(40));
-    let replies =
-        vec![whole("streaming-list"), cut(), cut(), cut(), cut(), open("streaming-list")];
+    let replies = vec![whole("streaming-list"), cut(), cut(), cut(), cut(), open("streaming-list")];
     let mut follower = follower_in_production(replies).await;
     follower.until_asked(6).await;
     let asked = follower.server.asked();

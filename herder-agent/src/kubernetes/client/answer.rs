@@ -67,6 +67,15 @@ impl RequestError {
         matches!(self, RequestError::Refused { status: StatusCode::INTERNAL_SERVER_ERROR, .. })
     }
 
+    /// Whether no role allows to create or patch. A quota or an admission webhook refuses by a 403,
+    /// too, but without these words (`forbiddenMessage()`,
+    /// apiserver/pkg/endpoints/handlers/responsewriters/errors.go).
+    pub fn lacks_right(&self) -> bool {
+        let says = |words: &str| self.to_string().contains(words);
+        self.failure() == Failure::Forbidden
+            && (says("cannot create resource") || says("cannot patch resource"))
+    }
+
     pub fn failure(&self) -> Failure {
         match self {
             RequestError::Unanswered(_) => Failure::Connection,

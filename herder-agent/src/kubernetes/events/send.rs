@@ -305,7 +305,7 @@ impl EventWriter {
 
     fn give_up(&mut self, outgoing: &Outgoing, error: &RequestError) {
         self.correlator.forget(outgoing);
-        if error.failure() == Failure::Forbidden {
+        if error.lacks_right() {
             if !self.forbidden_logged {
                 self.forbidden_logged = true;
                 tracing::warn!(
