@@ -105,7 +105,7 @@ fn events(every: Duration) {
                 let text = format!("Process worker (pid {kills}) was killed");
                 kills += 1;
                 let reason = Reason::SubprocessOomKilled;
-                if let Pass::Emit(suppressed) = gate.pass(about.uid, "main", reason, now) {
+                if let Pass::Emit(suppressed) = gate.pass(about.uid, "main", reason, time, now) {
                     let occurrence = Occurrence::new(about, reason, text);
                     asked +=
                         usize::from(correlator.correlate(occurrence, suppressed, now).is_some());
@@ -115,7 +115,7 @@ fn events(every: Duration) {
         if second % UPDATE_EVERY.as_secs() == 0 {
             for one in correlator.behind() {
                 let due = now >= one.at + UPDATE_EVERY;
-                asked += usize::from(due && correlator.catch_up(one, time, now).is_some());
+                asked += usize::from(due && correlator.catch_up(one, now).is_some());
             }
         }
         at_once += if second == 0 { asked } else { 0 };

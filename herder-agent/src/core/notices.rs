@@ -9,6 +9,7 @@ use crate::{
 };
 use herder_model::{
     cgroup::CgroupPath,
+    clock::Monotonic,
     enforcement::Obstacle,
     escalation::{Outcome, node::Subject},
     kill::KillReport,
@@ -18,6 +19,7 @@ use herder_model::{
     rules::{annotation::AnnotationError, matching::Target},
     shield::Unprotected,
 };
+use jiff::Timestamp;
 use std::{
     collections::{BTreeSet, HashMap},
     path::PathBuf,
@@ -104,24 +106,28 @@ impl Notices {
         true
     }
 
-    /// Emits an Event for a kill in a container, whose cgroup has this directory. If the container
-    /// is not known, its name is empty, and the Event does not say what is left of it.
+    /// Emits an Event for a kill in a container, whose cgroup has this directory, so long after it.
+    /// If the container is not known, its name is empty, and the Event does not say what is left
+    /// of it.
     fn kill(
         &mut self,
         report: &KillReport,
+        age: Duration,
         pod: &Pod,
         container: &str,
         cgroup: impl FnOnce() -> PathBuf,
     ) {
         let Some(queue) = &mut self.queue else { return };
         let reason = Reason::of_kill(report);
-        queue.emit_kill(pod.uid, container, reason, || {
+        let now = Timestamp::now();
+        let time = now.checked_sub(age).unwrap_or(now);
+        queue.emit_kill(pod.uid, container, reason, time, || {
             let spec = pod.container(container);
             let limit = spec.and_then(|container| container.memory_limit);
             let message = message::kill(report, &pod.names(container), limit);
             let may_go_on = !report.ends && !container.is_empty();
             let left = may_go_on.then(|| Survivors::new(cgroup()));
-            Occurrence { left, ..Occurrence::new(About::new(pod, spec), reason, message) }
+            Occurrence { time, left, ..Occurrence::new(About::new(pod, spec), reason, message) }
         });
     }
 
@@ -219,7 +225,12 @@ impl Notices {
     }
 
     /// Emits an Event for a kill on each container that it hit.
-    pub(super) fn notice_kill(&mut self, report: &KillReport, around: &Surroundings<'_>) {
+    pub(super) fn notice_kill(
+        &mut self,
+        report: &KillReport,
+        around: &Surroundings<'_>,
+        now: Monotonic,
+    ) {
         let Surroundings { cgroups, subjects, files } = around;
         let mut emitted = BTreeSet::new();
         for (victim, owner) in report.kill.victims.iter().zip(&report.victim_owners) {
@@ -228,7 +239,8 @@ impl Notices {
             let path = path.map(|(_, path)| subjects.container_of(path));
             let Some(path) = path.filter(|_| emitted.insert(names)) else { continue };
             if let Some(pod) = subjects.naming.pod_of(&path) {
-                self.kill(report, pod, &names.container, || files.directory(&path));
+                let age = now.saturating_duration_since(victim.time);
+                self.kill(report, age, pod, &names.container, || files.directory(&path));
             }
         }
     }

@@ -164,7 +164,7 @@ impl Core {
         let number = self.reporter.keep(record, report);
         let around =
             Surroundings { cgroups: &self.cgroups, subjects: &self.subjects, files: &self.files };
-        self.notices.notice_kill(report, &around);
+        self.notices.notice_kill(report, &around, self.clock.now());
         self.keep_arguments(number, report);
         self.follow_container(number, report);
         // The kill may be reported long after the container's removal.

@@ -29,6 +29,7 @@ pub struct Occurrence {
     pub about: About,
     pub reason: Reason,
     pub message: String,
+    /// When it happened, which may be some time before it is known.
     pub time: Timestamp,
     /// The container whose processes are to be counted for the text, when the
     /// victim has had time to die.

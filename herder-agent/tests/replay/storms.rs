@@ -7,10 +7,11 @@ use super::{
 use herder_agent::inside::kubernetes::{
     client::Times,
     events::{
-        Reason,
+        Occurrence, Reason,
         send::{EventQueue, EventWriter, OnOutcome, Outcome},
     },
 };
+use jiff::Timestamp;
 use serde_json::Value;
 use std::{
     sync::{Arc, Mutex},
@@ -21,6 +22,9 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
+
+/// When the first kill of a storm was.
+const FIRST_KILL: Timestamp = Timestamp::constant(1_700_000_000, 0);
 
 /// A queue, and its writer until so long after it is stopped.
 struct Storm {
@@ -50,14 +54,16 @@ impl Storm {
         Storm { queue, server, outcomes, stop, writing }
     }
 
-    /// So many kills in a container, each of another process; gives how many were built.
+    /// So many kills in a container, each of another process, one a second; gives how many were
+    /// built.
     fn kills(&mut self, container: &str, count: usize) -> usize {
         let mut built = 0;
         for number in 0..count {
             let about = occurrence("").about;
-            self.queue.emit_kill(about.uid, container, Reason::SubprocessOomKilled, || {
+            let time = FIRST_KILL + Duration::from_secs(number as u64);
+            self.queue.emit_kill(about.uid, container, Reason::SubprocessOomKilled, time, || {
                 built += 1;
-                occurrence(&format!("Process hog (pid {number})"))
+                Occurrence { time, ..occurrence(&format!("Process hog (pid {number})")) }
             });
         }
         built
@@ -108,6 +114,7 @@ async fn of_a_storm_some_kills_are_emitted_and_the_rest_is_counted_now_and_then(
     let update = body(&asked[3]);
     assert_eq!(update["count"], 998, "with the third, that is all");
     assert_eq!(update["message"], "(combined from similar events): Process hog (pid 2)");
+    assert_eq!(update["lastTimestamp"], (FIRST_KILL + Duration::from_secs(999)).to_string());
 
     assert_eq!(storm.kills("main", 500), 0);
     let asked = storm.until_asked(5).await;

@@ -25,6 +25,9 @@ fn event(change: Change, rule: &str, value: bool) -> EnforcementEvent {
     EnforcementEvent { cgroup: CgroupPath::root(), target, change }
 }
 
+/// How long before its report a kill was.
+const AGE: Duration = Duration::from_secs(30);
+
 fn notices() -> (Notices, EventReceiver) {
     let (queue, receiver) = EventQueue::new(Arc::new(|_| ()));
     (Notices::new(Some(queue)), receiver)
@@ -104,17 +107,19 @@ async fn a_kill_is_reported_with_the_limit_and_what_is_left_to_count() {
     let owner = Owner::Container(ContainerNames { namespace, pod: name, container });
     let mut report = crate::report::tests::report(owner, Kind::Subprocess);
     let pod = pod("01", &Value::Null);
-    notices.kill(&report, &pod, "worker", || PathBuf::from("/c"));
+    notices.kill(&report, AGE, &pod, "worker", || PathBuf::from("/c"));
     let occurrence = receiver.take().unwrap();
     assert_eq!(occurrence.reason, Reason::SubprocessOomKilled);
     assert!(occurrence.message.contains("the container's limit is 64 MiB"), "{occurrence:?}");
     assert_eq!(occurrence.left.unwrap().cgroup, PathBuf::from("/c"));
+    let age = Timestamp::now().duration_since(occurrence.time).unsigned_abs();
+    assert!((AGE..AGE * 2).contains(&age), "the time of the kill: {age:?} ago");
     report.kind = Kind::Group;
-    notices.kill(&report, &pod, "worker", || PathBuf::from("/c"));
+    notices.kill(&report, AGE, &pod, "worker", || PathBuf::from("/c"));
     let occurrence = receiver.take().unwrap();
     assert!(occurrence.left.is_some(), "a part of it was killed as a group");
     report.ends = true;
-    notices.kill(&report, &pod, "worker", || PathBuf::from("/c"));
+    notices.kill(&report, AGE, &pod, "worker", || PathBuf::from("/c"));
     let occurrence = receiver.take().unwrap();
     assert_eq!((occurrence.reason, occurrence.left), (Reason::ContainerGroupOomKilled, None));
 }
@@ -132,7 +137,7 @@ async fn of_a_thousand_kills_some_are_built() {
     let (pod, mut built) = (pod("01", &Value::Null), 0);
     for _ in 0..1000 {
         let built = std::cell::Cell::from_mut(&mut built);
-        notices.kill(&report, &pod, "worker", || {
+        notices.kill(&report, AGE, &pod, "worker", || {
             built.set(built.get() + 1);
             PathBuf::from("/c")
         });

@@ -111,6 +111,8 @@ struct Emitted {
     name: String,
     message: String,
     first: Timestamp,
+    /// Of all that are counted.
+    last: Timestamp,
     count: u32,
     /// The count that its Event has; 0 as long as there is none.
     written: u32,
@@ -124,18 +126,13 @@ impl Emitted {
     }
 
     /// The Event as it is to be now.
-    fn outgoing(
-        &mut self,
-        key: (About, Reason, Text),
-        message: String,
-        last: Timestamp,
-        now: Instant,
-    ) -> Outgoing {
+    fn outgoing(&mut self, key: (About, Reason, Text), message: String, now: Instant) -> Outgoing {
         let (about, reason, text) = key;
         let is_update = self.written > 0;
         self.written = self.count;
         self.at = now;
-        let (name, count, first) = (self.name.clone(), self.count, self.first);
+        let Emitted { count, first, last, .. } = *self;
+        let name = self.name.clone();
         Outgoing { name, about, reason, message, count, first, last, is_update, text }
     }
 }
@@ -162,16 +159,20 @@ impl Correlator {
             name: event_name(&about.pod, time),
             message: String::new(),
             first: time,
+            last: time,
             count: 0,
             written: 0,
             at: now,
         });
         emitted.count = emitted.count.saturating_add(more).saturating_add(1);
+        // Kills are not always reported in their order.
+        emitted.first = emitted.first.min(time);
+        emitted.last = emitted.last.max(time);
         emitted.message.clone_from(&message);
         if !self.allow(about, reason, now) {
             return None;
         }
-        Some(self.emitted.get_mut(&key)?.outgoing(key, message, time, now))
+        Some(self.emitted.get_mut(&key)?.outgoing(key, message, now))
     }
 
     /// More text for what was just made, which could not be known before.
@@ -202,7 +203,7 @@ impl Correlator {
     }
 
     /// How one of them is to be now; none if its pod's share or the node's is used up.
-    pub fn catch_up(&mut self, one: Behind, time: Timestamp, now: Instant) -> Option<Outgoing> {
+    pub fn catch_up(&mut self, one: Behind, now: Instant) -> Option<Outgoing> {
         let Behind { key, several, .. } = one;
         if !self.allow(key.0.clone(), key.1, now) {
             return None;
@@ -212,7 +213,7 @@ impl Correlator {
             true => message::fit(format!("{COMBINED}{}", emitted.message)),
             false => emitted.message.clone(),
         };
-        Some(emitted.outgoing(key, message, time, now))
+        Some(emitted.outgoing(key, message, now))
     }
 
     /// An Event could not be written: the next of its kind starts anew.
@@ -234,7 +235,9 @@ impl Correlator {
     fn settle(&mut self, kind: &(About, Reason)) -> Option<Text> {
         let Kind { current, suppressed, .. } = self.kinds.get_mut(kind)?;
         let emitted = self.emitted.get_mut(&(kind.0.clone(), kind.1, *current))?;
-        emitted.count = emitted.count.saturating_add(suppressed.take());
+        let (count, last) = suppressed.take();
+        emitted.count = emitted.count.saturating_add(count);
+        emitted.last = emitted.last.max(last);
         Some(*current)
     }
 

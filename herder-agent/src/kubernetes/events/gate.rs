@@ -6,11 +6,12 @@
 
 use super::{Reason, recent::Recent};
 use herder_model::owner::id::PodUid;
+use jiff::Timestamp;
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicI64, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -23,19 +24,29 @@ pub const SINGLE: u32 = 3;
 /// A pause this long ends that (`defaultAggregateIntervalInSeconds` of client-go).
 pub const QUIET: Duration = Duration::from_secs(600);
 
-/// How often something happened without an Event. Shared by the core and the writer.
+/// How often something happened without an Event, and when last. Shared by the core and the writer.
 #[derive(Clone, Debug, Default)]
-pub struct SuppressedCount(Arc<AtomicU32>);
+pub struct SuppressedCount(Arc<Suppressed>);
+
+#[derive(Debug, Default)]
+struct Suppressed {
+    count: AtomicU32,
+    /// Seconds since 1970, all that an Event has.
+    last: AtomicI64,
+}
 
 impl SuppressedCount {
     /// One more; says whether it is the first since it was last looked at.
-    fn add(&self) -> bool {
-        self.0.fetch_add(1, Ordering::Relaxed) == 0
+    fn add(&self, time: Timestamp) -> bool {
+        self.0.last.fetch_max(time.as_second(), Ordering::Relaxed);
+        self.0.count.fetch_add(1, Ordering::Release) == 0
     }
 
-    /// How often; emitted now.
-    pub(super) fn take(&self) -> u32 {
-        self.0.swap(0, Ordering::Relaxed)
+    /// How often, and when last; emitted now.
+    pub(super) fn take(&self) -> (u32, Timestamp) {
+        let count = self.0.count.swap(0, Ordering::Acquire);
+        let last = Timestamp::from_second(self.0.last.load(Ordering::Relaxed));
+        (count, last.unwrap_or_default())
     }
 
     /// Whether it is the same number.
@@ -76,8 +87,15 @@ struct Kind {
 }
 
 impl Gate {
-    /// Decides about a kill in this container.
-    pub fn pass(&mut self, pod: PodUid, container: &str, reason: Reason, now: Instant) -> Pass {
+    /// Decides about a kill in this container, which happened at this time.
+    pub fn pass(
+        &mut self,
+        pod: PodUid,
+        container: &str,
+        reason: Reason,
+        time: Timestamp,
+        now: Instant,
+    ) -> Pass {
         let mut hasher = DefaultHasher::new();
         (pod, container, reason).hash(&mut hasher);
         let new = || Kind { emitted: 0, last: now, suppressed: SuppressedCount::default() };
@@ -91,7 +109,7 @@ impl Gate {
             kind.emitted += 1;
             return Pass::Emit(kind.suppressed.clone());
         }
-        Pass::Counted { first: kind.suppressed.add() }
+        Pass::Counted { first: kind.suppressed.add(time) }
     }
 }
 
@@ -101,6 +119,10 @@ mod tests {
 
     fn pod(end: &str) -> PodUid {
         PodUid::parse(&format!("2c39abf0-f543-4c05-8cfe-3839410aef{end}")).unwrap()
+    }
+
+    fn time(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
     }
 
     const KILLED: Reason = Reason::SubprocessOomKilled;
@@ -116,19 +138,24 @@ mod tests {
             (pod("01"), "main", Reason::ContainerInitOomKilled),
         ] {
             let mut firsts = Vec::new();
-            for _ in 0..10 {
-                match gate.pass(pod, container, reason, now) {
+            // Kills are not always reported in their order.
+            for second in [1, 2, 3, 4, 5, 6, 7, 9, 8, 0] {
+                match gate.pass(pod, container, reason, time(second), now) {
                     Pass::Emit(suppressed) => writer.push(suppressed),
                     Pass::Counted { first } => firsts.push(first),
                 }
             }
             assert_eq!(firsts, [true, false, false, false, false, false, false]);
-            assert_eq!(writer.last().map(SuppressedCount::take), Some(7), "of all that share it");
+            assert_eq!(
+                writer.last().map(SuppressedCount::take),
+                Some((7, time(9))),
+                "of all that share it"
+            );
         }
         assert_eq!(writer.len(), 4 * SINGLE as usize);
-        assert_eq!(writer[2].take(), 0, "the writer has it all");
+        assert_eq!(writer[2].take().0, 0, "the writer has it all");
         now += QUIET + Duration::from_secs(1);
-        assert!(matches!(gate.pass(pod("01"), "main", KILLED, now), Pass::Emit(_)));
+        assert!(matches!(gate.pass(pod("01"), "main", KILLED, time(9), now), Pass::Emit(_)));
     }
 
     /// The queue was full, the server did not take it, or it was too long ago: whatever
@@ -137,7 +164,7 @@ mod tests {
     async fn nothing_is_counted_for_a_writer_that_does_not_know_of_it() {
         let (mut gate, now) = (Gate::default(), Instant::now());
         for _ in 0..10 {
-            assert!(matches!(gate.pass(pod("01"), "main", KILLED, now), Pass::Emit(_)));
+            assert!(matches!(gate.pass(pod("01"), "main", KILLED, time(9), now), Pass::Emit(_)));
         }
     }
 }

@@ -121,16 +121,17 @@ impl EventQueue {
         self.hand_in(occurrence, SuppressedCount::default());
     }
 
-    /// Hands a kill in, which is built only for that; or counts it, if some like it were
-    /// emitted just before.
+    /// Hands in a kill that happened at this time, which is built only for that; or counts it, if
+    /// some like it were emitted just before.
     pub fn emit_kill(
         &mut self,
         pod: PodUid,
         container: &str,
         reason: Reason,
+        time: Timestamp,
         build: impl FnOnce() -> Occurrence,
     ) {
-        match self.gate.pass(pod, container, reason, Instant::now()) {
+        match self.gate.pass(pod, container, reason, time, Instant::now()) {
             Pass::Emit(suppressed) => self.hand_in(build(), suppressed),
             Pass::Counted { first } => {
                 (self.on_outcome)(Outcome::Suppressed);
@@ -241,7 +242,7 @@ impl EventWriter {
         for one in self.correlator.behind() {
             let now = Instant::now();
             let due = now >= one.at + after;
-            let event = due.then(|| self.correlator.catch_up(one, Timestamp::now(), now));
+            let event = due.then(|| self.correlator.catch_up(one, now));
             let Some(outgoing) = event.flatten() else {
                 self.fall_behind();
                 continue;

@@ -35,6 +35,8 @@ async fn the_same_again_counts_up() {
     assert_eq!((again.count, again.is_update), (2, true));
     assert_eq!((&again.name, again.first), (&first.name, time(0)));
     assert_eq!(again.last, time(5));
+    let late = emit("a", 3).unwrap();
+    assert_eq!((late.first, late.last), (time(0), time(5)), "it was only reported later");
     let other = emit("b", 6).unwrap();
     assert_eq!(other.count, 1);
     assert_ne!(other.name, first.name);
@@ -166,18 +168,19 @@ async fn what_was_not_reported_is_made_up_for() {
         assert!(correlator.correlate(occurrence, SuppressedCount::default(), now).is_some());
     }
     for number in 0..3 {
-        let occurrence = occurrence("cart", &format!("pid {number}"), 0);
+        let occurrence = occurrence("cart", &format!("pid {number}"), number);
         emitted.extend(correlator.correlate(occurrence, suppressed.clone(), now));
     }
     assert_eq!(emitted, []);
     let behind = correlator.behind();
     assert_eq!(behind.len(), 1);
-    let none = behind.into_iter().find_map(|one| correlator.catch_up(one, time(1), now));
+    let none = behind.into_iter().find_map(|one| correlator.catch_up(one, now));
     assert_eq!(none, None);
     now += NODE_REFILL * 2;
     let one = correlator.behind().remove(0);
-    let made = correlator.catch_up(one, time(2), now).unwrap();
+    let made = correlator.catch_up(one, now).unwrap();
     assert_eq!((made.count, made.is_update), (3, false));
+    assert_eq!(made.last, time(2), "the last one's, and not that of the request");
     assert_eq!(made.message, format!("{COMBINED}pid 2"));
     assert!(correlator.behind().is_empty());
 }
