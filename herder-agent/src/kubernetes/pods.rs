@@ -34,6 +34,10 @@ const PODS: &str = "/api/v1/pods";
 /// DaemonSet; a list in a stream is not.
 const LARGEST_LIST: usize = 24 << 20;
 
+/// Pods of a page, where the list is larger. A pod has 9 MiB at most: etcd takes 1.5 MiB, and of
+/// some letters JSON makes six.
+const PAGE: u32 = 2;
+
 /// Any version: then a list comes out of the server's watch cache, which knows pods by
 /// their node, and not from etcd, which would have to read those of all nodes. client-go's
 /// reflector asks the same; a limit would go to etcd again.
@@ -49,6 +53,7 @@ pub async fn watch(server: ApiServer, node: &str, pace: Pace, to: Followers) {
         pauses: Pauses::new(pace),
         version: None,
         streaming: true,
+        in_pages: false,
         failed_lists: 0,
         heard: false,
         unheard: Unheard::default(),
@@ -81,6 +86,8 @@ struct Feed {
     version: Option<String>,
     /// Whether lists are asked for in a stream.
     streaming: bool,
+    /// Whether lists are asked for in pages.
+    in_pages: bool,
     failed_lists: u32,
     /// There was a line in the answer that is being read.
     heard: bool,
@@ -121,8 +128,12 @@ impl Feed {
     }
 
     async fn list(&mut self) -> Result<(), Stop> {
-        let all = ListParams::default().fields(&self.selector);
+        let mut all = ListParams::default().fields(&self.selector);
         let mut parameters = all.clone().match_any();
+        if self.in_pages {
+            all = all.limit(PAGE);
+            parameters = all.clone();
+        }
         self.pass_on(Event::ListStarted).await?;
         loop {
             let request = Request::new(PODS).list(&parameters);
@@ -204,7 +215,7 @@ impl Feed {
 
     async fn listed(&mut self, version: String) -> Result<(), Stop> {
         self.version = Some(version);
-        self.failed_lists = 0;
+        (self.failed_lists, self.in_pages) = (0, false);
         self.pass_on(Event::Listed).await
     }
 
@@ -299,6 +310,10 @@ impl Feed {
             "The watch of the pods broke off; known pods stay in use."
         );
         self.list_failed();
+        if matches!(error, RequestError::TooLong(_)) {
+            tracing::info!("The list of pods is read in pages.");
+            self.in_pages = true;
+        }
         if error.failure() == Failure::Cut {
             let why = self.unheard.cut(lasted, self.heard);
             self.list_again(why.filter(|_| self.version.is_some()));

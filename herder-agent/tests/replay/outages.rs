@@ -239,6 +239,43 @@ async fn a_list_that_breaks_off_is_no_list() {
     assert_eq!(follower.server.failures(), [Failure::Refused, Failure::Cut]);
 }
 
+/// The longest line, and the largest list that is read as a whole.
+const LONGEST_LINE: usize = 8 << 20;
+const LARGEST_LIST: usize = 24 << 20;
+
+/// A user who may create pods must not take the names of all others away.
+#[tokio::test]
+async fn a_line_that_is_too_long_is_left_out_and_counted() {
+    let mut events = events("streaming-list");
+    let pod = &events[0];
+    let long = pod.replacen("{", &format!("{{{}", " ".repeat(LONGEST_LINE)), 1);
+    events.splice(0..0, [long.clone(), long]);
+    let mut follower = Follower::of(vec![Reply::Open(watch_of(&events))]).await;
+    let (log, _guard) = logged();
+    follower.until_synced().await;
+    assert_eq!(follower.names(), ["steady"]);
+    assert_eq!(follower.server.failures(), [Failure::Malformed; 2]);
+    assert_eq!(log.lines("the pod is too large").len(), 2, "{log:?}");
+    assert_eq!(follower.server.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_list_that_is_too_long_is_read_in_pages() {
+    let long = answer("200 OK", "application/json", &" ".repeat(LARGEST_LIST + 1));
+    let pages = [whole("list-pods-page1"), whole("list-pods-page2")];
+    let replies = [no_streaming_list(), long].into_iter().chain(pages).collect();
+    let mut follower = Follower::of(replies).await;
+    follower.until_synced().await;
+    assert_eq!(follower.store.live().count(), 2);
+    let asked = follower.server.asked();
+    for page in &asked[2..4] {
+        assert!(page.line.contains("limit=2"), "{}", page.line);
+        assert!(!page.line.contains("resourceVersion"), "{}", page.line);
+    }
+    assert!(asked[3].line.contains("continue=eyJ2"), "{}", asked[3].line);
+    assert_eq!(follower.server.failures(), [Failure::Refused, Failure::Malformed]);
+}
+
 #[tokio::test]
 async fn the_watch_ends_with_the_core() {
     let mut follower = Follower::of(vec![whole("streaming-list"), open("watch-pods-node-1")]).await;

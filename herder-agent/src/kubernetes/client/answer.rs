@@ -16,7 +16,8 @@ use tokio::time::timeout;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The longest line of a watch, bytes. An object that etcd takes has at most some MiB.
+/// The longest line of a watch, bytes. An object that etcd takes has 1.5 MiB at most, but of some
+/// letters JSON makes six.
 const LONGEST_LINE: usize = 8 << 20;
 
 /// So much of a refusal is read, bytes: a Status has some hundred.
@@ -42,6 +43,8 @@ pub enum RequestError {
     NotJson { status: StatusCode, found: String },
     #[error("the answer broke off: {}", diagnosis::explained(&**.0))]
     Cut(#[source] BoxError),
+    #[error("the answer is longer than {0} bytes")]
+    TooLong(usize),
     #[error("the answer does not fit the request: {0}; is that an API server?")]
     Malformed(String),
     #[error("the watch ended with {code}: {message}")]
@@ -81,7 +84,9 @@ impl RequestError {
             RequestError::Unanswered(_) => Failure::Connection,
             RequestError::Timeout(_) => Failure::Timeout,
             RequestError::Refused { failure, .. } => *failure,
-            RequestError::NotJson { .. } | RequestError::Malformed(_) => Failure::Malformed,
+            RequestError::NotJson { .. }
+            | RequestError::TooLong(_)
+            | RequestError::Malformed(_) => Failure::Malformed,
             RequestError::Cut(_) => Failure::Cut,
             RequestError::Watch { code: 410, .. } => Failure::Expired,
             RequestError::Watch { .. } => Failure::Watch,
@@ -168,9 +173,7 @@ impl Answer {
         let all = async {
             while self.more().await? {
                 if self.read.len() > largest {
-                    return Err(RequestError::Malformed(format!(
-                        "it is longer than {largest} bytes"
-                    )));
+                    return Err(RequestError::TooLong(largest));
                 }
             }
             serde_json::from_slice(&self.read).map_err(|error| malformed(&error))
@@ -193,21 +196,32 @@ impl Answer {
         }
     }
 
+    /// Without those that are too long: any user who may create pods can make one, and it must not
+    /// take the others with it.
     async fn next_line(&mut self) -> Result<Option<Bytes>, RequestError> {
+        let mut is_too_long = false;
         loop {
             let unseen = self.read.get(self.searched..).unwrap_or_default();
             if let Some(end) = unseen.iter().position(|byte| *byte == b'\n') {
                 let line = self.read.split_to(self.searched + end + 1).freeze();
                 self.searched = 0;
-                return Ok(Some(line));
+                if !std::mem::take(&mut is_too_long) {
+                    return Ok(Some(line));
+                }
+                let error = self.server.failed(RequestError::TooLong(LONGEST_LINE));
+                tracing::warn!(
+                    error = error.to_string(),
+                    "A change of a pod is ignored, because the pod is too large."
+                );
+                continue;
+            }
+            is_too_long |= self.read.len() > LONGEST_LINE;
+            if is_too_long {
+                self.read = BytesMut::new();
             }
             self.searched = self.read.len();
-            if self.searched > LONGEST_LINE {
-                let error = format!("a line is longer than {LONGEST_LINE} bytes");
-                return Err(RequestError::Malformed(error));
-            }
             if !self.more().await? {
-                return match self.read.is_empty() {
+                return match self.read.is_empty() && !is_too_long {
                     true => Ok(None),
                     false => Err(RequestError::Malformed("it ends within a line".to_owned())),
                 };
