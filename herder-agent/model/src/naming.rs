@@ -9,6 +9,7 @@ mod elimination;
 mod kills;
 pub mod runtime;
 mod siblings;
+mod unlisted;
 
 use crate::{
     cgroup::{CgroupId, CgroupPath},
@@ -28,10 +29,18 @@ use crate::{
 use elimination::Patience;
 use runtime::{RuntimeContainer, RuntimeContainers};
 use siblings::Siblings;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    time::Duration,
+};
 
 /// Pods without cgroups of which the order of their last ones is remembered.
 const MOST_ENDED: usize = 256;
+
+/// Once the pods are known, a pod and its containers' names are known at most this much after their
+/// cgroups. For a pod that is just being made, the kubelet reports them with some seconds' delay.
+/// The labels of one that the API server does not list come from the runtime, a second later.
+pub const NAMED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What a bundle says a container is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,12 +221,15 @@ impl Naming {
         Some(resolved.pod.memory_limit.is_some())
     }
 
-    /// Forgets pods that were deleted and ended long ago, and gives their cgroups, if any.
+    /// Forgets pods that were deleted and ended long ago, and gives up those that do not come. Gives
+    /// the cgroups of both.
     pub fn expire(&mut self, now: Monotonic) -> Vec<CgroupId> {
         let living = self.cgroups.values().flat_map(Siblings::containers);
         self.learnt.expire(&living.collect(), now);
         let forgotten = self.pods.as_mut().map_or_else(Vec::new, |pods| pods.expire(now));
-        forgotten.iter().flat_map(|pod| self.cgroups_of(pod)).collect()
+        let mut cgroups = self.look_for_pods(now);
+        cgroups.extend(forgotten.iter().flat_map(|pod| self.cgroups_of(pod)));
+        cgroups
     }
 
     /// A pod that is there, or was not long ago, and its cgroups.
@@ -340,9 +352,11 @@ impl Naming {
         };
         let named = self.named_cgroup(cgroup);
         let name = named.as_ref().and_then(|named| named.name);
-        let pod = named.as_ref().map_or(SubjectPod::Unknown, |named| {
-            SubjectPod::Known(PodSubject { pod: named.pod, container: name })
-        });
+        let pod = match &named {
+            Some(named) => SubjectPod::Known(PodSubject { pod: named.pod, container: name }),
+            None if self.awaits(cgroup) => SubjectPod::Unknown,
+            None => SubjectPod::None,
+        };
         match policy.decide(&Subject { cgroup: path, pod }) {
             // Until its name is known a container may be the pod's sandbox, which
             // has 0 and is never given another value.

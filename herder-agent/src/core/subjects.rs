@@ -5,16 +5,11 @@ use crate::kernel::cgroupfs::CgroupFs;
 use herder_model::{
     cgroup::{CgroupId, CgroupPath, tree::Role},
     clock::Monotonic,
-    naming::{ContainerOfPod, Naming},
+    naming::{ContainerOfPod, NAMED_WITHIN, Naming},
     owner::{Owner, crun},
     rules::matching::{Policy, Target, Verdict},
 };
-use std::{sync::Arc, time::Duration};
-
-/// Once the pods are known, their containers' names are known at most this much later. For a pod
-/// that is just being made, the kubelet reports them with some seconds' delay. The labels of one
-/// that the API server does not list come from the runtime, a second later.
-const NAMED_WITHIN: Duration = Duration::from_secs(60);
+use std::sync::Arc;
 
 /// The names, and the rules.
 pub(super) struct Subjects {
@@ -115,14 +110,17 @@ impl Subjects {
     }
 
     /// Whether no rule matches a cgroup that an earlier agent has left, so far as that is
-    /// certain: a container without a name or labels may yet match a rule, for some time after the
-    /// pods are known.
+    /// certain: a container without a name, labels or a pod may yet match a rule, for some time after
+    /// the pods are known.
     pub(super) fn certainly_unmatched(&mut self, now: Monotonic) -> impl Fn(&CgroupPath) -> bool {
         let named_by_now = self.named_by_now(now);
         let knows_pods = self.naming.knows_pods();
         move |path| {
             let awaits = self.naming.awaits_name(path) || self.naming.awaits_labels(path);
-            knows_pods && (named_by_now || !awaits) && self.wanted(path).is_none()
+            knows_pods
+                && (named_by_now || !awaits)
+                && !self.naming.awaits_pod(path)
+                && self.wanted(path).is_none()
         }
     }
 
@@ -159,6 +157,7 @@ mod tests {
         pods::{Event, Pod, addresses::Addresses},
         rules::parse::Config,
     };
+    use std::time::Duration;
 
     fn subjects(kubernetes: bool) -> Subjects {
         subjects_of(kubernetes, "/apps.slice/*")
@@ -203,8 +202,15 @@ mod tests {
         subjects.naming.apply(Event::Listed, start);
         assert!(subjects.certainly_unmatched(start)(&host));
         assert!(!subjects.certainly_unmatched(start)(&path("/apps.slice/a")));
+        subjects.naming.made(CgroupId(7), &unnamed);
+        subjects.naming.expire(start);
         assert!(!subjects.certainly_unmatched(start + NAMED_WITHIN)(&unnamed));
         let later = start + NAMED_WITHIN + Duration::from_secs(1);
+        assert!(
+            !subjects.certainly_unmatched(later)(&unnamed),
+            "a rule for it may come with its pod"
+        );
+        subjects.naming.expire(later);
         assert!(subjects.certainly_unmatched(later)(&unnamed));
     }
 

@@ -5,6 +5,7 @@ use herder_model::{
     cgroup::OOM_GROUP,
     kill::KEPT,
     oom::{Kind, Limit},
+    pods::Event,
 };
 use std::{fs, time::Duration};
 
@@ -96,6 +97,29 @@ fn other_rules_hold_for_values_and_for_kills_that_wait() {
     node.pods_are('a');
     let kill = node.kill();
     assert_eq!((kill.kind, kill.rule.as_deref()), (Kind::Subprocess, Some("other")));
+}
+
+/// A pod that the API server never lists does not escape the rules for cgroups behind one for pods,
+/// and none of these takes it before the pod had time to come.
+#[test]
+fn a_pod_that_does_not_come_falls_under_the_rules_for_cgroups() {
+    const RULES: &str = "rules:
+- { name: shop, pods: { namespaces: [shop] }, oomGroup: leave }
+- { name: cg, cgroups: [\"/kubepods/*/*\"], oomGroup: single-process }";
+    let mut node = Node::new("unlisted", RULES);
+    node.write(OOM_GROUP, "1");
+    node.push(Event::ListStarted);
+    node.push(Event::Listed);
+    node.core.begin().unwrap();
+    for (seconds, value) in [(60, "1"), (1, "0")] {
+        node.pass(Duration::from_secs(seconds));
+        assert_eq!(node.value(), "1", "only a look at all cgroups gives a pod up");
+        node.core.begin().unwrap();
+        node.turn();
+        assert_eq!(node.value(), value);
+    }
+    node.pod_is('a');
+    assert_eq!(node.value(), "1", "its rule leaves it alone");
 }
 
 /// The owner of a directory may name what is in it after any pod.

@@ -293,7 +293,7 @@ impl Node {
         self.push(Event::Listed);
     }
 
-    fn push(&mut self, event: Event) {
+    pub(crate) fn push(&mut self, event: Event) {
         self.core.take(Message::Pod(event));
         self.turn();
     }

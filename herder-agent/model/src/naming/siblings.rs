@@ -4,7 +4,7 @@
 //! of two containers that ran at the same time neither is the other's restart. A kill is
 //! named later than it happens, so the last cgroups that went are remembered.
 
-use super::{CgroupId, ContainerId, ContainerRole};
+use super::{CgroupId, ContainerId, ContainerRole, unlisted::Awaited};
 use std::collections::{BTreeMap, VecDeque};
 
 /// So many containers' cgroups that are gone are remembered of each pod.
@@ -17,6 +17,7 @@ pub(super) struct Siblings {
     gone: VecDeque<Gone>,
     /// What their bundles say they are, as long as their cgroups are remembered.
     roles: BTreeMap<ContainerId, ContainerRole>,
+    pub(super) awaited: Awaited,
 }
 
 /// The outermost cgroup of a container that is gone.

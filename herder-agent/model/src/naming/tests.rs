@@ -397,3 +397,4 @@ fn pods_are_named_below_what_is_given_only() {
 mod kills;
 mod roles;
 mod static_pods;
+mod unlisted;

@@ -146,6 +146,11 @@ impl PodStore {
         self.record(cgroup_uid, Some(id))?.container(id)
     }
 
+    /// Whether the pod is known whose cgroups carry this uid.
+    pub fn is_listed(&self, cgroup_uid: PodUid) -> bool {
+        self.record(cgroup_uid, None).is_some()
+    }
+
     fn record(&self, cgroup_uid: PodUid, id: Option<ContainerId>) -> Option<&Record> {
         let own = self.pods.get(&cgroup_uid).map(Box::as_ref);
         let own = own.filter(|record| record.pod.cgroup_uid() == cgroup_uid);
@@ -212,8 +217,7 @@ impl PodStore {
         self.synced
     }
 
-    /// Forgets the pods that have been gone for [`GRACE`], cgroups and all, and gives
-    /// them away.
+    /// Forgets the pods that have been gone for [`GRACE`], cgroups and all, and gives them away.
     pub fn expire(&mut self, now: Monotonic) -> Vec<Pod> {
         let mut expired = Vec::new();
         for (deleted_at, uid) in mem::take(&mut self.deleted) {

@@ -57,7 +57,7 @@ pub struct Subject<'a> {
 /// The pod whose container a cgroup is.
 #[derive(Clone, Copy, Debug)]
 pub enum SubjectPod<'a> {
-    /// It is no container's of a pod.
+    /// It is no container's of a pod, or the pod does not come.
     None,
     /// One that is not known yet, so that any rule for pods may be for it.
     Unknown,
