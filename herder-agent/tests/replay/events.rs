@@ -159,11 +159,16 @@ async fn only_a_missing_right_is_logged_as_one() {
     assert!(other.len() == 2 && other[0].contains("pod=steady"), "{log:?}");
 }
 
-/// Such as those of a webhook that fails. What comes behind does not wait for minutes.
+/// What comes behind does not wait for minutes.
 #[tokio::test]
-async fn an_event_that_the_server_fails_at_keeps_up_no_others_for_long() {
-    let status = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Internal error occurred: failed calling webhook","reason":"InternalError","code":500}"#;
-    let fails = || answer("500 Internal Server Error", "application/json", status);
+async fn an_event_that_a_webhook_fails_at_keeps_up_no_others_for_long() {
+    let internal = |message: &str| {
+        let status = format!(
+            r#"{{"kind":"Status","apiVersion":"v1","metadata":{{}},"status":"Failure","message":"{message}","reason":"InternalError","code":500}}"#
+        );
+        answer("500 Internal Server Error", "application/json", &status)
+    };
+    let fails = || internal("Internal error occurred: failed calling webhook");
     let written = || whole("event-post-201");
     let replies = vec![fails(), fails(), fails(), written(), written()];
     let (outcomes, asked) = emit(replies, &["a", "b"]).await;
@@ -175,6 +180,9 @@ async fn an_event_that_the_server_fails_at_keeps_up_no_others_for_long() {
     let (outcomes, _) =
         emit(vec![away(), away(), away(), away(), whole("event-post-201")], &["a"]).await;
     assert_eq!(outcomes, [Outcome::Created]);
+    let elects = || internal("etcdserver: leader changed");
+    let replies = vec![elects(), elects(), elects(), whole("event-post-201")];
+    assert_eq!(emit(replies, &["a"]).await.0, [Outcome::Created]);
 }
 
 /// The answer of a server that deletes the namespace. Not recorded, but put

@@ -65,9 +65,14 @@ impl RequestError {
         RequestError::Watch { code, message: one_line(message) }
     }
 
-    /// Whether the server failed in what it was asked for, and may well do the rest.
-    pub fn is_internal(&self) -> bool {
-        matches!(self, RequestError::Refused { status: StatusCode::INTERNAL_SERVER_ERROR, .. })
+    /// Whether the server asked an admission webhook, and that failed (`failed calling webhook`,
+    /// apiserver/pkg/admission/plugin/webhook/mutating/dispatcher.go and validating/dispatcher.go).
+    pub fn is_of_webhook(&self) -> bool {
+        matches!(
+            self,
+            RequestError::Refused { status: StatusCode::INTERNAL_SERVER_ERROR, message, .. }
+                if message.contains("failed calling webhook")
+        )
     }
 
     /// Whether no role allows to create or patch. A quota or an admission webhook refuses by a 403,

@@ -35,10 +35,10 @@ const QUEUE: usize = 128;
 /// default pace they take one to two minutes, client-go's 10 s apart two.
 const TRIES: u32 = 12;
 
-/// Tries where the server answers 500. That may be about this Event alone, as where an admission
-/// webhook fails, and those behind it wait meanwhile. A server or proxy that is overloaded or
-/// away for all has other numbers. client-go does not try again after either.
-const TRIES_AFTER_ERROR: u32 = 3;
+/// Tries where an admission webhook fails. That may be about the Events of one namespace alone, or
+/// last for days, and those behind wait meanwhile. Other failures of a server, as while etcd chooses
+/// a leader, are over for all at once.
+const TRIES_OF_WEBHOOK: u32 = 3;
 
 /// Longest answer that is read, bytes: an Event comes back, or a Status.
 const LARGEST_ANSWER: usize = 64 << 10;
@@ -278,7 +278,7 @@ impl EventWriter {
                 }
                 // Its answer was lost, but the Event was written.
                 Failure::Conflict if tries > 1 => return Outcome::Created,
-                failure @ Failure::Server if error.is_internal() && tries >= TRIES_AFTER_ERROR => {
+                failure @ Failure::Server if error.is_of_webhook() && tries >= TRIES_OF_WEBHOOK => {
                     self.give_up(outgoing, &error);
                     return Outcome::Failed(failure);
                 }
