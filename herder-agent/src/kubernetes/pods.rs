@@ -5,6 +5,7 @@
 //! from its last version until the server no longer has that version. Known pods stay
 //! in use meanwhile. The beginning and the end of an outage are logged.
 
+mod outage;
 mod pauses;
 mod unheard;
 mod wire;
@@ -15,6 +16,7 @@ use herder_model::{
     pods::{Event, current::CurrentPods},
 };
 use kube::api::{ListParams, Request, WatchParams};
+use outage::Outages;
 use pauses::Pauses;
 use std::time::Duration;
 use tokio::{
@@ -24,9 +26,9 @@ use tokio::{
 use unheard::Unheard;
 use wire::{Line, PodList, WatchedPod};
 
-/// Lists in a stream that may fail before LIST is tried: a proxy between may not pass on
-/// a stream.
-const STREAMING_TRIES: u32 = 3;
+/// Lists in a stream that may fail before LIST is tried, and watches before it is tried again: a
+/// proxy between may not pass on a stream.
+const STREAM_TRIES: u32 = 3;
 
 const PODS: &str = "/api/v1/pods";
 
@@ -52,13 +54,14 @@ pub async fn watch(server: ApiServer, node: &str, pace: Pace, to: Followers) {
         to,
         pauses: Pauses::new(pace),
         version: None,
-        streaming: true,
+        lists: Lists::Streamed,
         in_pages: false,
         failed_lists: 0,
+        failed_watches: 0,
         heard: false,
         unheard: Unheard::default(),
         answered: None,
-        outage: None,
+        outages: Outages::default(),
     };
     loop {
         if let Err(stop) = feed.turn().await {
@@ -84,23 +87,29 @@ struct Feed {
     pauses: Pauses,
     /// Where a watch takes up; none before there is a list.
     version: Option<String>,
-    /// Whether lists are asked for in a stream.
-    streaming: bool,
+    lists: Lists,
     /// Whether lists are asked for in pages.
     in_pages: bool,
     failed_lists: u32,
+    /// Watches that were not answered, one after the other.
+    failed_watches: u32,
     /// There was a line in the answer that is being read.
     heard: bool,
     unheard: Unheard,
     /// When the answer began that is being read.
     answered: Option<Instant>,
-    outage: Option<Outage>,
+    outages: Outages,
 }
 
-struct Outage {
-    since: Instant,
-    /// Why, as far as that was logged.
-    cause: String,
+/// How the pods are listed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lists {
+    Streamed,
+    /// By LIST, because those in a stream failed. Once a watch is answered they are tried again: the
+    /// server may only have been overloaded.
+    Plain,
+    /// By LIST, because the server has no others.
+    OnlyPlain,
 }
 
 /// Why a list or watch has ended.
@@ -122,7 +131,7 @@ impl Feed {
     async fn turn(&mut self) -> Result<(), Stop> {
         (self.answered, self.heard) = (None, false);
         match self.version.clone() {
-            None if !self.streaming => self.list().await,
+            None if self.lists != Lists::Streamed => self.list().await,
             version => self.watch(version.as_deref()).await,
         }
     }
@@ -161,6 +170,8 @@ impl Feed {
         let mut answer = self.ask(request).await?;
         if listing {
             self.pass_on(Event::ListStarted).await?;
+        } else {
+            self.watch_answered();
         }
         while let Some(line) = answer.line().await? {
             self.heard = true;
@@ -239,16 +250,21 @@ impl Feed {
         self.server.failed(RequestError::Malformed(what.to_owned()))
     }
 
-    /// The server is there.
+    /// The server is there. Where it answers lists and no watches, the pauses go on.
     fn answered(&mut self) {
         self.answered = Some(Instant::now());
-        self.pauses.answered();
-        if let Some(outage) = self.outage.take() {
-            let seconds = outage.since.elapsed().as_secs();
-            tracing::info!(
-                server = self.server.url(),
-                "The API server answers again after {seconds} s."
-            );
+        if self.failed_watches < STREAM_TRIES {
+            self.pauses.answered();
+            self.outages.answered(&self.server);
+        }
+    }
+
+    /// It is, and so is all between.
+    fn watch_answered(&mut self) {
+        self.failed_watches = 0;
+        self.answered();
+        if self.lists == Lists::Plain {
+            self.lists = Lists::Streamed;
         }
     }
 
@@ -260,7 +276,7 @@ impl Feed {
             (Stop::CoreGone, _) => return None,
             (Stop::Failed(error), _) if self.refuses_streaming(&error) => {
                 tracing::info!("The API server has no streaming list; pods are read by LIST.");
-                self.streaming = false;
+                self.lists = Lists::OnlyPlain;
                 return Some(Duration::ZERO);
             }
             (Stop::Failed(error), _) if error.failure() == Failure::Expired => {
@@ -273,16 +289,17 @@ impl Feed {
                 return Some(self.pauses.expired(now, random()));
             }
             (Stop::Failed(error), None) => {
-                // A proxy may hold a stream back, or end it with a page of its own. Where nothing
+                // A proxy may hold a stream back, or answer with a page of its own. Where nothing
                 // answers, or a server refuses, LIST would not be answered either.
                 if matches!(
                     error.failure(),
                     Failure::Timeout | Failure::Server | Failure::Malformed
                 ) {
                     self.list_failed();
+                    self.watch_failed();
                 }
                 let wait = self.pauses.unanswered(random());
-                self.unanswered(&error, wait);
+                self.outages.unanswered(&self.server, &error, wait);
                 return Some(wait);
             }
             (Stop::Failed(error), Some(began)) => self.broke_off(&error, now - began),
@@ -327,36 +344,27 @@ impl Feed {
     fn list_failed(&mut self) {
         if self.version.is_none() {
             self.failed_lists += 1;
-            if self.streaming && self.failed_lists >= STREAMING_TRIES {
+            if self.lists == Lists::Streamed && self.failed_lists >= STREAM_TRIES {
                 tracing::info!("A streaming list did not complete; pods are read by LIST.");
-                self.streaming = false;
+                self.lists = Lists::Plain;
             }
         }
     }
 
-    fn unanswered(&mut self, error: &RequestError, wait: Duration) {
-        // Numbers differ each time, those of seconds since a certificate expired.
-        let mut cause = error.to_string();
-        cause.retain(|letter| !letter.is_ascii_digit());
-        if self.outage.as_ref().is_some_and(|outage| outage.cause == cause) {
-            tracing::debug!(
-                error = error.to_string(),
-                ?wait,
-                "The API server still does not answer."
-            );
+    /// Counts a watch that was not answered, if it was one. Where none is, there are lists.
+    fn watch_failed(&mut self) {
+        if self.version.is_none() || self.lists == Lists::Streamed {
             return;
         }
-        let server = self.server.url();
-        let refuses = matches!(error, RequestError::Refused { .. });
-        // Each is literal, so that it is found by the words of a log.
-        let message = if refuses {
-            "The API server refuses to list the pods; known pods stay in use."
-        } else {
-            "The API server does not answer; known pods stay in use."
-        };
-        tracing::warn!(server, error = error.to_string(), "{message}");
-        let since = self.outage.as_ref().map_or_else(Instant::now, |outage| outage.since);
-        self.outage = Some(Outage { since, cause });
+        self.failed_watches += 1;
+        if self.failed_watches == STREAM_TRIES {
+            tracing::info!(
+                "Watches of the pods are not answered; the pods are listed now and then."
+            );
+        }
+        if self.failed_watches >= STREAM_TRIES {
+            self.version = None;
+        }
     }
 
     /// Whether a server says that it has no streaming list: without the feature gate
@@ -364,7 +372,7 @@ impl Feed {
     /// 422 (`validateWatchOptions()`,
     /// apimachinery/pkg/apis/meta/internalversion/validation/validation.go).
     fn refuses_streaming(&self, error: &RequestError) -> bool {
-        let asked = self.streaming && self.version.is_none();
+        let asked = self.lists == Lists::Streamed && self.version.is_none();
         asked
             && matches!(error, RequestError::Refused { status, .. } if matches!(status.as_u16(), 400 | 422))
     }

@@ -228,6 +228,47 @@ async fn a_stream_that_is_never_answered_falls_back_to_the_list() {
     assert!(follower.server.asked()[3].line.contains("watch=true"), "no proxy is to blame");
 }
 
+/// A proxy that answers no watch with anything but its own page. What is known must not be frozen.
+#[tokio::test]
+async fn where_no_watch_is_answered_the_pods_are_listed_now_and_then() {
+    let page = || answer("504 Gateway Timeout", "text/html", "<html>");
+    let list = || whole("list-pods-node-1");
+    let mut replies = vec![page(), page(), page(), list()];
+    replies.extend([page(), page(), page(), list(), page(), list(), page()]);
+    replies.extend([whole("list-pods-node-1-mixed"), open("watch-pods-node-1")]);
+    let (log, _guard) = logged();
+    let mut follower = Follower::of(replies).await;
+    follower.until_asked(13).await;
+    let asked = follower.server.asked();
+    let listed: Vec<_> = asked.iter().map(|it| !it.line.contains("watch=true")).collect();
+    let (list, watch) = (true, false);
+    assert_eq!(listed[..4], [watch, watch, watch, list]);
+    assert_eq!(listed[4..], [watch, watch, watch, list, watch, list, watch, list, watch]);
+    follower.until("the last list", |follower| follower.names().contains(&MIXED[0].into())).await;
+    assert_eq!(log.lines("Watches of the pods are not answered").len(), 1, "{log:?}");
+    assert_eq!(log.lines("WARN").len(), 2, "each time it fell silent: {log:?}");
+}
+
+/// Three answers 503 are no reason to do without streaming lists until the agent ends.
+#[tokio::test]
+async fn once_a_watch_is_answered_lists_are_streamed_again() {
+    let overloaded = || answer("503 Service Unavailable", "application/json", "{}");
+    let mut replies = vec![overloaded(), overloaded(), overloaded(), whole("list-pods-node-1")];
+    replies.extend([whole("watch-gone-410"), open("streaming-list")]);
+    let mut follower = Follower::of(replies).await;
+    follower.until_asked(6).await;
+    let asked = follower.server.asked();
+    assert!(!asked[3].line.contains("watch=true"), "{}", asked[3].line);
+    assert!(asked[5].line.contains("sendInitialEvents=true"), "{}", asked[5].line);
+
+    // One that has none is not asked again.
+    let mut replies = vec![no_streaming_list(), whole("list-pods-node-1")];
+    replies.extend([whole("watch-gone-410"), whole("list-pods-node-1")]);
+    let mut follower = Follower::of(replies).await;
+    follower.until_asked(4).await;
+    assert!(!follower.server.asked()[3].line.contains("watch=true"));
+}
+
 #[tokio::test]
 async fn a_list_that_breaks_off_is_no_list() {
     let mut half = crate::server::recorded("list-pods-node-1-mixed");
