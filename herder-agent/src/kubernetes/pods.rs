@@ -160,10 +160,11 @@ impl Feed {
 
     /// A watch from this version on; without one, beginning with a list.
     async fn watch(&mut self, version: Option<&str>) -> Result<(), Stop> {
-        let mut listing = version.is_none();
+        let began_with_list = version.is_none();
+        let mut listing = began_with_list;
         let parameters = WatchParams {
             field_selector: Some(self.selector.clone()),
-            send_initial_events: listing,
+            send_initial_events: began_with_list,
             ..WatchParams::default()
         };
         let request = Request::new(PODS).watch(&parameters, version.unwrap_or(ANY_VERSION));
@@ -175,7 +176,7 @@ impl Feed {
         }
         while let Some(line) = answer.line().await? {
             self.heard = true;
-            self.unheard.heard();
+            self.unheard.heard(began_with_list);
             let version = match line {
                 Line::Applied(pod) => self.applied(pod).await?,
                 Line::Deleted(pod) => self.deleted(pod).await?,

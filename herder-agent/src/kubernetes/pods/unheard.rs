@@ -14,18 +14,37 @@ const SHORT: Duration = Duration::from_secs(1);
 /// apiserver/pkg/storage/cacher/cacher.go). It is a little less than the silence that ends a watch.
 const BOOKMARKS: Duration = Duration::from_secs(140);
 
+/// What is between may cut all watches before a bookmark is due, for ever. So the silence after which
+/// the pods are listed is doubled each time, up to this.
+const LONGEST: Duration = Duration::from_secs(3600);
+
 /// What there was of them, one after the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Unheard {
     at_once: u32,
     /// How long they lasted together. What is between may cut them before a bookmark is due.
     silence: Duration,
+    /// How long they may.
+    patience: Duration,
+}
+
+impl Default for Unheard {
+    fn default() -> Self {
+        Unheard { at_once: 0, silence: Duration::ZERO, patience: BOOKMARKS }
+    }
 }
 
 impl Unheard {
-    /// A line was heard.
-    pub(super) fn heard(&mut self) {
-        *self = Unheard::default();
+    /// A line was heard. One of a list says nothing of the watches that go on from its version.
+    pub(super) fn heard(&mut self, in_list: bool) {
+        self.anew();
+        if !in_list {
+            self.patience = BOOKMARKS;
+        }
+    }
+
+    fn anew(&mut self) {
+        (self.at_once, self.silence) = (0, Duration::ZERO);
     }
 
     /// A watch has ended in good order after so long, with or without a line. Gives the reason to
@@ -33,7 +52,7 @@ impl Unheard {
     pub(super) fn ended(&mut self, lasted: Duration, heard: bool) -> Option<&'static str> {
         self.at_once = if lasted < SHORT { self.at_once + 1 } else { 0 };
         if self.at_once >= MOST {
-            *self = Unheard::default();
+            self.anew();
             return Some("the API server ends each watch at once");
         }
         self.cut(lasted, heard)
@@ -44,10 +63,11 @@ impl Unheard {
         if !heard {
             self.silence += lasted;
         }
-        if self.silence < BOOKMARKS {
+        if self.silence < self.patience {
             return None;
         }
-        *self = Unheard::default();
+        self.anew();
+        self.patience = (self.patience * 2).min(LONGEST);
         Some("the API server had neither a change nor a bookmark for long")
     }
 }
@@ -85,12 +105,37 @@ mod tests {
         let mut unheard = Unheard::default();
         for _ in 0..9 {
             assert_eq!(unheard.ended(none, false), None);
-            unheard.heard();
+            unheard.heard(false);
         }
         for why in [None, None, None, long, None] {
             assert_eq!(unheard.cut(Duration::from_secs(35), false), why);
         }
-        unheard.heard();
+        unheard.heard(false);
         assert_eq!(unheard.cut(minutes, true), None, "there was a line, and then nothing");
+    }
+
+    /// A load balancer that cuts idle watches must not make a quiet node list all the time.
+    #[test]
+    fn where_all_watches_are_cut_early_lists_become_rare() {
+        let cut = Duration::from_secs(35);
+        let lists_in = |unheard: &mut Unheard, hours: u64| {
+            let cuts = 0..hours * 3600 / cut.as_secs();
+            let mut lists = 0;
+            for _ in cuts {
+                if unheard.cut(cut, false).is_some() {
+                    lists += 1;
+                    // One in a stream has lines.
+                    unheard.heard(true);
+                }
+            }
+            lists
+        };
+        let mut unheard = Unheard::default();
+        let first = lists_in(&mut unheard, 2);
+        assert!((4..=7).contains(&first), "{first} lists in two hours");
+        let then = lists_in(&mut unheard, 10);
+        assert!((9..=10).contains(&then), "one an hour from now on: {then}");
+        unheard.heard(false);
+        assert!(lists_in(&mut unheard, 2) >= 4, "the silence was another");
     }
 }
