@@ -7,6 +7,7 @@
 
 mod outage;
 mod pauses;
+mod skipped;
 mod unheard;
 mod wire;
 
@@ -18,6 +19,7 @@ use herder_model::{
 use kube::api::{ListParams, Request, WatchParams};
 use outage::Outages;
 use pauses::Pauses;
+use skipped::Skipped;
 use std::time::Duration;
 use tokio::{
     sync::mpsc,
@@ -60,6 +62,7 @@ pub async fn watch(server: ApiServer, node: &str, pace: Pace, to: Followers) {
         failed_watches: 0,
         heard: false,
         unheard: Unheard::default(),
+        skipped: Skipped::default(),
         answered: None,
         outages: Outages::default(),
     };
@@ -96,6 +99,7 @@ struct Feed {
     /// There was a line in the answer that is being read.
     heard: bool,
     unheard: Unheard,
+    skipped: Skipped,
     /// When the answer began that is being read.
     answered: Option<Instant>,
     outages: Outages,
@@ -130,6 +134,7 @@ impl Feed {
     /// One list, or one watch until it ends.
     async fn turn(&mut self) -> Result<(), Stop> {
         (self.answered, self.heard) = (None, false);
+        self.list_for_skipped();
         match self.version.clone() {
             None if self.lists != Lists::Streamed => self.list().await,
             version => self.watch(version.as_deref()).await,
@@ -174,7 +179,12 @@ impl Feed {
         } else {
             self.watch_answered();
         }
-        while let Some(line) = answer.line().await? {
+        loop {
+            let line = answer.line().await;
+            if answer.take_skipped() && !listing {
+                self.skipped.skipped();
+            }
+            let Some(line) = line? else { break };
             self.heard = true;
             self.unheard.heard(began_with_list);
             let version = match line {
@@ -184,6 +194,9 @@ impl Feed {
                     listing = false;
                     self.listed(version).await?;
                     continue;
+                }
+                Line::Bookmark(..) if !listing && self.list_for_skipped() => {
+                    return Err(Stop::Closed);
                 }
                 Line::Bookmark(version, _) => Some(version),
                 Line::Error { code, message } => {
@@ -312,6 +325,12 @@ impl Feed {
     fn closed(&mut self, began: Instant, now: Instant) {
         let why = self.unheard.ended(now - began, self.heard);
         self.list_again(why);
+    }
+
+    fn list_for_skipped(&mut self) -> bool {
+        let is_due = self.version.is_some() && self.skipped.take_due(Instant::now());
+        self.list_again(is_due.then_some("a change was too long to be read"));
+        is_due
     }
 
     fn list_again(&mut self, why: Option<&str>) {

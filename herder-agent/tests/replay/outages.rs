@@ -300,6 +300,33 @@ async fn a_line_that_is_too_long_is_left_out_and_counted() {
     assert_eq!(follower.server.asked().len(), 1);
 }
 
+/// It may be a deletion, which no later watch brings again. But not each of a thousand is worth a
+/// list.
+#[tokio::test]
+async fn after_a_line_that_is_too_long_the_pods_are_listed_once() {
+    let steady = events("streaming-list");
+    let deleted = steady[0].replacen("ADDED", "DELETED", 1);
+    let long = deleted.replacen("{", &format!("{{{}", " ".repeat(LONGEST_LINE)), 1);
+    let bookmark = r#"{"type":"BOOKMARK","object":{"kind":"Pod","apiVersion":"v1","metadata":{"resourceVersion":"460"}}}"#;
+    let changes = [long.clone(), bookmark.to_owned()];
+    let mut empty = vec![steady.last().unwrap().clone()];
+    empty.extend(changes.iter().cloned().chain([deleted]));
+    for watch in [Reply::Open(watch_of(&changes)), Reply::Whole(watch_of(&[long]))] {
+        let replies = vec![whole("streaming-list"), watch, Reply::Open(watch_of(&empty))];
+        let mut follower = Follower::of(replies).await;
+        follower.until_synced().await;
+        assert_eq!(follower.names(), ["steady"]);
+        follower.until("a list without it", |follower| follower.names().is_empty()).await;
+        let again = |follower: &Follower| follower.server.failures().len() > 1;
+        follower.until("one more such line", again).await;
+        let end = StdInstant::now() + Duration::from_millis(200);
+        follower.until("a quiet moment", |_| StdInstant::now() > end).await;
+        let asked = follower.server.asked();
+        assert!(asked[2].line.contains("sendInitialEvents=true"), "{}", asked[2].line);
+        assert_eq!(asked.len(), 3, "no list again so soon");
+    }
+}
+
 #[tokio::test]
 async fn a_list_that_is_too_long_is_read_in_pages() {
     let long = answer("200 OK", "application/json", &" ".repeat(LARGEST_LIST + 1));

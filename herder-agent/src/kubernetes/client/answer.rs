@@ -106,6 +106,8 @@ pub struct Answer {
     read: BytesMut,
     /// So much of it has no end of a line.
     searched: usize,
+    /// A line was too long.
+    skipped: bool,
 }
 
 /// What there is to know of the Status that comes with a refusal.
@@ -137,8 +139,13 @@ impl Answer {
         let found = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let found = found.unwrap_or_default().to_owned();
         let body = response.into_body();
-        let mut answer =
-            Answer { body, server: server.clone(), read: BytesMut::new(), searched: 0 };
+        let mut answer = Answer {
+            body,
+            server: server.clone(),
+            read: BytesMut::new(),
+            searched: 0,
+            skipped: false,
+        };
         if let Some(failure) = Failure::of_status(status) {
             return Err(server.failed(answer.refusal(status, failure).await));
         }
@@ -201,6 +208,11 @@ impl Answer {
         }
     }
 
+    /// Whether a line was left out since the last call.
+    pub fn take_skipped(&mut self) -> bool {
+        std::mem::take(&mut self.skipped)
+    }
+
     /// Without those that are too long: any user who may create pods can make one, and it must not
     /// take the others with it.
     async fn next_line(&mut self) -> Result<Option<Bytes>, RequestError> {
@@ -213,6 +225,7 @@ impl Answer {
                 if !std::mem::take(&mut is_too_long) {
                     return Ok(Some(line));
                 }
+                self.skipped = true;
                 let error = self.server.failed(RequestError::TooLong(LONGEST_LINE));
                 tracing::warn!(
                     error = error.to_string(),
