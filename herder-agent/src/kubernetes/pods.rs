@@ -91,7 +91,7 @@ struct Feed {
     /// Where a watch takes up; none before there is a list.
     version: Option<String>,
     lists: Lists,
-    /// Whether lists are asked for in pages.
+    /// Whether LIST is asked for in pages: once one was too large as a whole, others would be, too.
     in_pages: bool,
     failed_lists: u32,
     /// Watches that were not answered, one after the other.
@@ -240,7 +240,7 @@ impl Feed {
 
     async fn listed(&mut self, version: String) -> Result<(), Stop> {
         self.version = Some(version);
-        (self.failed_lists, self.in_pages) = (0, false);
+        self.failed_lists = 0;
         self.pass_on(Event::Listed).await
     }
 

@@ -331,7 +331,8 @@ async fn after_a_line_that_is_too_long_the_pods_are_listed_once() {
 async fn a_list_that_is_too_long_is_read_in_pages() {
     let long = answer("200 OK", "application/json", &" ".repeat(LARGEST_LIST + 1));
     let pages = [whole("list-pods-page1"), whole("list-pods-page2")];
-    let replies = [no_streaming_list(), long].into_iter().chain(pages).collect();
+    let again = [whole("watch-gone-410"), whole("list-pods-page1"), whole("list-pods-page2")];
+    let replies = [no_streaming_list(), long].into_iter().chain(pages).chain(again).collect();
     let mut follower = Follower::of(replies).await;
     follower.until_synced().await;
     assert_eq!(follower.store.live().count(), 2);
@@ -341,7 +342,13 @@ async fn a_list_that_is_too_long_is_read_in_pages() {
         assert!(!page.line.contains("resourceVersion"), "{}", page.line);
     }
     assert!(asked[3].line.contains("continue=eyJ2"), "{}", asked[3].line);
-    assert_eq!(follower.server.failures(), [Failure::Refused, Failure::Malformed]);
+    assert_eq!(follower.server.failures()[..2], [Failure::Refused, Failure::Malformed]);
+    // Nor is the next list tried as a whole.
+    follower.until_asked(7).await;
+    let asked = follower.server.asked();
+    assert!(asked[4].line.contains("watch=true"), "{}", asked[4].line);
+    assert!(asked[5].line.contains("limit=2"), "{}", asked[5].line);
+    assert!(asked[6].line.contains("continue=eyJ2"), "{}", asked[6].line);
 }
 
 #[tokio::test]
