@@ -7,7 +7,7 @@ use herder_agent::inside::kubernetes::client::{
 use herder_model::{backoff::Pace, rules::parse::LogLevel};
 use std::{
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 use tokio::{
@@ -181,8 +181,15 @@ impl Server {
     }
 }
 
+/// Where only one subscriber lives, the thread that is the first to come to a line decides whether
+/// that is ever logged, also one that has no subscriber (`Dispatchers::rebuilder()`, tracing-core
+/// 0.1.36). This one lives on, so that no test is the only one that has another.
+static ANOTHER: LazyLock<tracing::Dispatch> =
+    LazyLock::new(|| tracing::Dispatch::new(tracing_subscriber::registry()));
+
 /// What the agent logs on this thread while the guard lives.
 pub(crate) fn logged() -> (Log, tracing::subscriber::DefaultGuard) {
+    LazyLock::force(&ANOTHER);
     let log = Log::default();
     let writer = log.clone();
     let filter = herder_agent::cli::telemetry::filter(&LogLevel::default()).unwrap();

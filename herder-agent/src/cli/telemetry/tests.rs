@@ -22,7 +22,7 @@ use herder_model::{
 use serde_json::Value;
 use std::{
     io::Write,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
@@ -41,8 +41,15 @@ impl Write for Lines {
     }
 }
 
+/// Where only one subscriber lives, the thread that is the first to come to a line decides whether
+/// that is ever logged, also one that has no subscriber (`Dispatchers::rebuilder()`, tracing-core
+/// 0.1.36). This one lives on, so that no test is the only one that has another.
+static ANOTHER: LazyLock<tracing::Dispatch> =
+    LazyLock::new(|| tracing::Dispatch::new(tracing_subscriber::registry()));
+
 /// The lines that something logs.
 pub(crate) fn logged(format: LogFormat, run: impl FnOnce()) -> Vec<String> {
+    LazyLock::force(&ANOTHER);
     let lines = Lines::default();
     let writer = lines.clone();
     let all = "herder_agent=debug".parse().unwrap();

@@ -65,7 +65,8 @@ fn sandbox_without_inotify() {
         cgroup.set("memory.oom.group", "1");
         eventually("the resync finds it", || cgroup.oom_group() == "0");
     }
-    assert_eq!(agent.metric(r#"herder_not_enforceable{reason="no-watch"}"#), 1.0);
+    let no_watch = r#"herder_not_enforceable{reason="no-watch"}"#;
+    eventually("it is reported", || agent.metric(no_watch) == 1.0);
     assert!(Agent::log().contains("allow inotify in the seccomp profile"), "{}", Agent::log());
     let check = check_within(&sandbox);
     assert!(check.contains("warn  enforcement") && check.contains("no-watch"), "{check}");
