@@ -351,9 +351,10 @@ impl Feed {
             tracing::info!("The list of pods is read in pages.");
             self.in_pages = true;
         }
-        if error.failure() == Failure::Cut {
+        // A list that is cut says nothing of watches.
+        if error.failure() == Failure::Cut && self.version.is_some() {
             let why = self.unheard.cut(lasted, self.heard);
-            self.list_again(why.filter(|_| self.version.is_some()));
+            self.list_again(why);
         } else {
             // What is not an API server's may have swallowed something.
             self.version = None;

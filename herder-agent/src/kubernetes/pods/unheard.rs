@@ -63,11 +63,15 @@ impl Unheard {
         if !heard {
             self.silence += lasted;
         }
-        if self.silence < self.patience {
+        // Then bookmarks are missing for certain, and nothing has cut it early.
+        let is_certain = !heard && lasted >= BOOKMARKS;
+        if !is_certain && self.silence < self.patience {
             return None;
         }
         self.anew();
-        self.patience = (self.patience * 2).min(LONGEST);
+        if !is_certain {
+            self.patience = (self.patience * 2).min(LONGEST);
+        }
         Some("the API server had neither a change nor a bookmark for long")
     }
 }
@@ -92,7 +96,10 @@ mod tests {
                 &[(none, false, None), (second, false, None), (none, false, None)],
             ),
             ("as usual", &[(minutes, true, None), (minutes, true, None)]),
-            ("long silence", &[(minutes, false, long), (minutes, false, long)]),
+            (
+                "long silence",
+                &[(minutes, false, long), (minutes, false, long), (minutes, false, long)],
+            ),
             ("short silence", &[(minute, false, None), (minute, false, None)]),
             ("short ones", &[(minute, false, None), (minute, false, None), (minute, false, long)]),
         ];
