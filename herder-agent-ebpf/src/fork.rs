@@ -10,6 +10,7 @@
 #![no_main]
 #![expect(unsafe_code, reason = "eBPF programs read kernel memory through helpers")]
 
+#[macro_use]
 #[expect(dead_code, reason = "the other objects have what is not used here")]
 mod kernel;
 #[expect(dead_code, reason = "the other objects have what is not used here")]
@@ -22,7 +23,7 @@ use aya_ebpf::{
     programs::{FExitContext, RawTracePointContext},
 };
 use herder_agent_ebpf::{ForkRecord, Header, LEVELS, NoVictimRecord, RecordKind, flag, rings};
-use kernel::{Address, Task, oom_domain};
+use kernel::{Address, LAYOUT, Task, oom_domain};
 use object::{count_in, header};
 
 /// Forks, and attempts of the OOM killer without a victim.
@@ -58,10 +59,21 @@ fn process_fork(ctx: RawTracePointContext) -> i32 {
     0
 }
 
+/// Thread id and process id. They stand side by side in every kernel so far, and then one read
+/// gets both.
+#[inline(always)]
+fn ids(task: Task) -> Option<(u32, u32)> {
+    let (tid, tgid) = (offset!(task_pid), offset!(task_tgid));
+    if tgid == tid.wrapping_add(size_of::<u32>() as u32) {
+        return task.0.read(tid).map(|[tid, tgid]: [u32; 2]| (tid, tgid));
+    }
+    Some((task.tid()?, task.tgid()?))
+}
+
 /// Hands over a process that was born exempt, if it is in a container whose init is.
 #[inline(always)]
 fn exempt_fork(parent: Task, child: Task) {
-    let Some((tid, tgid)) = child.ids() else { return };
+    let Some((tid, tgid)) = ids(child) else { return };
     // A thread shares the score of its process.
     if tgid != tid {
         return;

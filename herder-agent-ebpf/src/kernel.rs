@@ -93,17 +93,6 @@ impl Task {
         self.0.read(offset!(task_tgid))
     }
 
-    /// Thread id and process id. They stand side by side in every kernel so far, and then one read
-    /// gets both.
-    #[inline(always)]
-    pub(crate) fn ids(self) -> Option<(u32, u32)> {
-        let (tid, tgid) = (offset!(task_pid), offset!(task_tgid));
-        if tgid == tid.wrapping_add(size_of::<u32>() as u32) {
-            return self.0.read(tid).map(|[tid, tgid]: [u32; 2]| (tid, tgid));
-        }
-        Some((self.tid()?, self.tgid()?))
-    }
-
     #[inline(always)]
     pub(crate) fn leader(self) -> Option<Self> {
         self.0.follow(offset!(task_group_leader)).map(Self)
