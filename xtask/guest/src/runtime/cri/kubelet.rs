@@ -35,7 +35,8 @@ const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// What the scheduler, admission and the kubelet's own probes take from a pod's specification.
-const OF_OTHERS: [&str; 7] = [
+const OF_OTHERS: [&str; 8] = [
+    "affinity",
     "automountServiceAccountToken",
     "enableServiceLinks",
     "nodeSelector",
