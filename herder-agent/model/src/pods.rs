@@ -126,6 +126,23 @@ pub struct Termination {
 }
 
 impl Pod {
+    /// One of which no more is known than its names.
+    pub fn named(uid: PodUid, namespace: &str, name: &str) -> Self {
+        Pod {
+            uid,
+            config_hash: None,
+            namespace: namespace.into(),
+            name: name.into(),
+            labels: None,
+            oom_group: None,
+            oom_escalate: None,
+            containers: Box::default(),
+            more_containers: false,
+            memory_limit: None,
+            addresses: Addresses::default(),
+        }
+    }
+
     /// The value of a label that is kept.
     pub fn label(&self, key: &str) -> Option<&str> {
         let labels = self.labels.as_ref()?;
@@ -135,19 +152,12 @@ impl Pod {
 
     /// The same with what rules and annotations are about, and no more.
     fn without_containers(&self) -> Self {
-        let Pod { uid, config_hash, namespace, name, labels, oom_group, oom_escalate, .. } = self;
         Pod {
-            uid: *uid,
-            config_hash: *config_hash,
-            namespace: namespace.clone(),
-            name: name.clone(),
-            labels: labels.clone(),
-            oom_group: oom_group.clone(),
-            oom_escalate: oom_escalate.clone(),
-            containers: Box::default(),
-            more_containers: false,
-            memory_limit: None,
-            addresses: Addresses::default(),
+            config_hash: self.config_hash,
+            labels: self.labels.clone(),
+            oom_group: self.oom_group.clone(),
+            oom_escalate: self.oom_escalate.clone(),
+            ..Pod::named(self.uid, &self.namespace, &self.name)
         }
     }
 

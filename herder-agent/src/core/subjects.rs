@@ -154,7 +154,7 @@ mod tests {
     use herder_model::{
         naming::runtime::RuntimeContainer,
         owner::id::{ContainerId, PodUid},
-        pods::{Event, Pod, addresses::Addresses},
+        pods::{Event, Pod},
         rules::parse::Config,
     };
     use std::time::Duration;
@@ -240,19 +240,8 @@ mod tests {
         let (start, uid, id) =
             (Monotonic(5), "2c39abf0-f543-4c05-8cfe-3839410aef01", "a".repeat(64));
         let cgroup = path(&format!("/kubepods/pod{uid}/{id}"));
-        let pod = |labels| Pod {
-            uid: PodUid::parse(uid).unwrap(),
-            config_hash: None,
-            namespace: "shop".into(),
-            name: "web-0".into(),
-            labels,
-            oom_group: None,
-            oom_escalate: None,
-            containers: Box::default(),
-            more_containers: false,
-            memory_limit: None,
-            addresses: Addresses::default(),
-        };
+        let named = || Pod::named(PodUid::parse(uid).unwrap(), "shop", "web-0");
+        let pod = |labels| Pod { labels, ..named() };
         let mut is_left = |labels, now| {
             let id = ContainerId::parse(&id).unwrap();
             let (name, pod) = ("worker".into(), pod(labels).into());

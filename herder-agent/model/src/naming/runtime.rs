@@ -132,22 +132,14 @@ impl RuntimeContainers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pods::{LARGEST_LABELS, addresses::Addresses};
+    use crate::pods::LARGEST_LABELS;
 
     /// A pod with as many labels as are kept, and its only container.
     fn large(number: usize) -> RuntimeContainer {
+        let uid = PodUid::parse_any(&format!("{number:032x}")).unwrap();
         let pod = Pod {
-            uid: PodUid::parse_any(&format!("{number:032x}")).unwrap(),
-            config_hash: None,
-            namespace: "shop".into(),
-            name: format!("web-{number}").into(),
             labels: Some([("l".into(), "x".repeat(LARGEST_LABELS).into())].into()),
-            oom_group: None,
-            oom_escalate: None,
-            containers: Box::default(),
-            more_containers: false,
-            memory_limit: None,
-            addresses: Addresses::default(),
+            ..Pod::named(uid, "shop", &format!("web-{number}"))
         };
         let id = ContainerId::parse(&format!("{number:064x}")).unwrap();
         RuntimeContainer {

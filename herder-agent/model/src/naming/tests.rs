@@ -237,17 +237,8 @@ fn a_container_of_an_unknown_pod_waits_for_the_first_rule_for_pods() {
 /// What the runtime reports about the container of this letter.
 fn learnt(letter: char, name: &str, label: &str) -> RuntimeContainer {
     let pod = Arc::new(Pod {
-        uid: PodUid::parse(UID).unwrap(),
-        config_hash: None,
-        namespace: "shop".into(),
-        name: "web-0".into(),
         labels: Some([("app".into(), label.into())].into()),
-        oom_group: None,
-        oom_escalate: None,
-        containers: Box::default(),
-        more_containers: false,
-        memory_limit: None,
-        addresses: crate::pods::addresses::Addresses::default(),
+        ..Pod::named(PodUid::parse(UID).unwrap(), "shop", "web-0")
     });
     let id = ContainerId::parse(&id(letter)).unwrap();
     RuntimeContainer { id, name: name.into(), pod, init: Some(77), instead_of: Some(true) }

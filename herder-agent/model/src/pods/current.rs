@@ -122,19 +122,7 @@ mod tests {
 
     fn applied(number: u8, app: &str) -> Event {
         let labels = Some([("app".into(), app.into())].into());
-        Event::Applied(Box::new(Pod {
-            uid: uid(number),
-            config_hash: None,
-            namespace: "shop".into(),
-            name: "web-0".into(),
-            labels,
-            oom_group: None,
-            oom_escalate: None,
-            containers: Box::default(),
-            more_containers: false,
-            memory_limit: None,
-            addresses: crate::pods::addresses::Addresses::default(),
-        }))
+        Event::Applied(Box::new(Pod { labels, ..Pod::named(uid(number), "shop", "web-0") }))
     }
 
     #[test]

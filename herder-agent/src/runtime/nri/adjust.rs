@@ -9,10 +9,7 @@ use herder_model::{
     cgroup::{CgroupPath, OOM_GROUP},
     naming::runtime::RuntimeContainer,
     owner::id::{ContainerId, PodUid},
-    pods::{
-        OOM_ESCALATE_ANNOTATION, OOM_GROUP_ANNOTATION, Pod, addresses::Addresses, bounded,
-        shortened,
-    },
+    pods::{OOM_ESCALATE_ANNOTATION, OOM_GROUP_ANNOTATION, Pod, bounded, shortened},
     rules::matching::{PodSubject, Policy, Subject, SubjectPod, Target, Verdict},
 };
 use std::sync::Arc;
@@ -128,18 +125,12 @@ pub fn pod_from_sandbox(sandbox: &PodSandbox) -> Option<Pod> {
         sandbox.labels.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into()));
     let is_kubelets = sandbox.labels.get(KUBELETS_LABEL) == Some(&sandbox.uid);
     let any = || PodUid::parse_any(&sandbox.uid).filter(|_| is_kubelets);
+    let uid = PodUid::parse(&sandbox.uid).or_else(any)?;
     Some(Pod {
-        uid: PodUid::parse(&sandbox.uid).or_else(any)?,
-        config_hash: None,
-        namespace: sandbox.namespace.as_str().into(),
-        name: sandbox.name.as_str().into(),
         labels: bounded(labels.collect()),
         oom_group: annotation(OOM_GROUP_ANNOTATION),
         oom_escalate: annotation(OOM_ESCALATE_ANNOTATION),
-        containers: Box::default(),
-        more_containers: false,
-        memory_limit: None,
-        addresses: Addresses::default(),
+        ..Pod::named(uid, &sandbox.namespace, &sandbox.name)
     })
 }
 

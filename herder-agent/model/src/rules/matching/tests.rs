@@ -21,18 +21,11 @@ fn pod(namespace: &str, labels: &[(&str, &str)], annotation: Option<&str>) -> Po
     let mut labels: Vec<(Box<str>, Box<str>)> =
         labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
     labels.sort_unstable();
+    let uid = PodUid::parse("2c39abf0-f543-4c05-8cfe-3839410aef01").unwrap();
     Pod {
-        uid: PodUid::parse("2c39abf0-f543-4c05-8cfe-3839410aef01").unwrap(),
-        config_hash: None,
-        namespace: namespace.into(),
-        name: "pod".into(),
         labels: Some(labels.into()),
         oom_group: annotation.map(Into::into),
-        oom_escalate: None,
-        containers: Box::default(),
-        more_containers: false,
-        memory_limit: None,
-        addresses: crate::pods::addresses::Addresses::default(),
+        ..Pod::named(uid, namespace, "pod")
     }
 }
 
