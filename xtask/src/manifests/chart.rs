@@ -13,6 +13,7 @@ use herder_model::rules::parse::Config;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -135,6 +136,7 @@ pub(super) fn check(kubectl: &Kubectl) -> Result<Vec<Value>> {
             all.extend(objects);
         }
         log_level_needs_no_restart(&helm).with_context(|| format!("Helm {major}"))?;
+        documented_values_are_taken(&helm).with_context(|| format!("Helm {major}"))?;
         for (set, word) in MISTAKES {
             let error = match template(&helm, set, &[]) {
                 Ok(_) => bail!("Helm {major} takes {set:?}"),
@@ -157,6 +159,24 @@ pub(super) fn check(kubectl: &Kubectl) -> Result<Vec<Value>> {
         HELMS.len()
     ));
     Ok(all)
+}
+
+/// The files of values that the documents show.
+fn documented_values_are_taken(helm: &Helm) -> Result<()> {
+    let file = output()?.join("documented-values.yaml");
+    let mut taken = 0;
+    for page in ["docs/install.md", "docs/http.md"] {
+        let text = fs::read_to_string(workspace().join(page))?;
+        let blocks = text.split("```yaml\n").skip(1).filter_map(|block| block.split("```").next());
+        for values in blocks.filter(|block| block.contains("image: {repository:")) {
+            fs::write(&file, values)?;
+            template(helm, "", &["--values", &file.display().to_string()])
+                .with_context(|| format!("the values of {page}"))?;
+            taken += 1;
+        }
+    }
+    ensure!(taken == 2, "the documents have {taken} files of values");
+    Ok(())
 }
 
 /// The component `openshift` annotates the namespace, which a chart does not have.
